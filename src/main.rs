@@ -1,0 +1,2 @@
+//! The `icosfs` command.
+fn main() {}

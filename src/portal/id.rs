@@ -1,0 +1,151 @@
+//! Object ids: SHA-256 digests, whole or cut, in the spellings the portal
+//! accepts (portal source: `Sha256Sum`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
+/// A data object's, document's or collection's id: the first 18 bytes of a
+/// SHA-256, shown as 24 base64url symbols.
+///
+/// ```
+/// use icosfs::portal::ObjectId;
+///
+/// let id: ObjectId = "UNhY4JhezH9gQYqvDMWrWH9CwlcKiECVqejMrND2VFw".parse()?;
+/// assert_eq!(id.to_string(), "UNhY4JhezH9gQYqvDMWrWH9C");
+/// # Ok::<(), icosfs::portal::id::BadObjectId>(())
+/// ```
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ObjectId([u8; 18]);
+
+impl ObjectId {
+    /// Number of symbols in the shown form.
+    pub const SYMBOLS: usize = 24;
+
+    /// The id of `bytes` as content.
+    #[must_use]
+    pub fn of_content(bytes: &[u8]) -> Self {
+        Self::of_digest(&Sha256::digest(bytes).into())
+    }
+
+    /// The id of content whose whole SHA-256 is `digest`.
+    #[must_use]
+    pub fn of_digest(digest: &[u8; 32]) -> Self {
+        let mut id = [0; 18];
+        id.copy_from_slice(&digest[..18]);
+        Self(id)
+    }
+
+    /// The id as bytes: the first 18 of the SHA-256.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 18] {
+        &self.0
+    }
+
+    /// Whether `digest` begins with this id.
+    #[must_use]
+    pub fn matches(&self, digest: &[u8; 32]) -> bool {
+        digest[..18] == self.0
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut symbols = [0; Self::SYMBOLS];
+        let len = URL_SAFE_NO_PAD
+            .encode_slice(self.0, &mut symbols)
+            .expect("18 bytes fill 24 symbols exactly");
+        f.pad(std::str::from_utf8(&symbols[..len]).expect("base64 is ASCII"))
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectId({self})")
+    }
+}
+
+/// The text is not an object id.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "expected an object id (24 or 43 base64url symbols, or 36 or 64 hex digits), found {0:?}"
+)]
+pub struct BadObjectId(String);
+
+impl FromStr for ObjectId {
+    type Err = BadObjectId;
+
+    /// Accepts 24, 43 or 44 symbols of base64 or base64url, or 36 or 64 hex
+    /// digits.
+    ///
+    /// # Errors
+    ///
+    /// [`BadObjectId`] on any other length or symbol.
+    fn from_str(text: &str) -> Result<Self, BadObjectId> {
+        let decoded = match text.len() {
+            24 => decode_base64(text),
+            43 => decode_base64(text),
+            44 => text.strip_suffix('=').and_then(decode_base64),
+            36 | 64 => decode_hex(text),
+            _ => None,
+        };
+        decoded
+            .as_deref()
+            .and_then(|bytes| bytes.get(..18)?.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| BadObjectId(text.chars().take(80).collect()))
+    }
+}
+
+fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .or_else(|_| STANDARD_NO_PAD.decode(text))
+        .ok()
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect();
+    Some(
+        digits?
+            .chunks_exact(2)
+            .map(|pair| pair[0] << 4 | pair[1])
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_digest_is_one_id() {
+        let digest: [u8; 32] = Sha256::digest(b"a").into();
+        let id = ObjectId::of_digest(&digest);
+        let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+        for text in [
+            id.to_string(),
+            URL_SAFE_NO_PAD.encode(digest),
+            format!("{}=", URL_SAFE_NO_PAD.encode(digest)),
+            STANDARD_NO_PAD.encode(digest),
+            hex[..36].to_owned(),
+            hex.to_uppercase(),
+        ] {
+            assert_eq!(text.parse(), Ok(id), "{text}");
+        }
+        assert!(id.matches(&digest));
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "README.md", "not a base64 string 24 ch", "é", "gggggggggggggggggggggggggggggggggggg"] {
+            assert!(text.parse::<ObjectId>().is_err(), "{text}");
+        }
+    }
+}
