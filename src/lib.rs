@@ -4,4 +4,6 @@
 //! Modules are listed as the way of one `read(2)` leads through them; none
 //! knows of one above it.
 
+pub mod cache;
+mod flight;
 pub mod portal;
