@@ -5,5 +5,6 @@
 //! knows of one above it.
 
 pub mod cache;
+pub mod catalog;
 mod flight;
 pub mod portal;

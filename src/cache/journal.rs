@@ -124,7 +124,10 @@ mod tests {
         }
         let reopened = |len| {
             let (_, blocks) = Journal::open(&path, len).unwrap();
-            blocks.touching(0..len).map(|b| b.offset).collect::<Vec<_>>()
+            blocks
+                .touching(0..len)
+                .map(|b| b.offset)
+                .collect::<Vec<_>>()
         };
         assert_eq!(reopened(100), [0, 20, 30]);
 
