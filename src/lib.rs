@@ -5,3 +5,4 @@
 //! knows of one above it.
 
 pub mod portal;
+pub mod table;
