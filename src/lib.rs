@@ -8,3 +8,4 @@ pub mod cache;
 pub mod catalog;
 mod flight;
 pub mod portal;
+pub mod table;
