@@ -19,11 +19,13 @@ use crate::table::TableError;
 
 mod columns;
 mod csv;
+mod drawn;
 mod original;
 mod sidecar;
 
 use columns::Tables;
 use csv::CsvFile;
+use drawn::Drawn;
 use original::OriginalFile;
 use sidecar::Sidecars;
 
@@ -43,13 +45,17 @@ pub enum ContentError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The bytes are not those that the object's id promises.
-    #[error("object {id} arrived with another content than its id promises; it was dropped, read again to fetch it anew")]
+    #[error(
+        "object {id} arrived with another content than its id promises; it was dropped, read again to fetch it anew"
+    )]
     WrongHash {
         /// The object.
         id: ObjectId,
     },
     /// The portal's metadata and its data disagree about a length.
-    #[error("expected {expected} bytes of object {id} as its metadata says, the data service has {found}")]
+    #[error(
+        "expected {expected} bytes of object {id} as its metadata says, the data service has {found}"
+    )]
     WrongLength {
         /// The object.
         id: ObjectId,
@@ -77,9 +83,10 @@ const SIDECAR_GUESS: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Contents {
     sidecars: Sidecars,
-    tables: Arc<Tables>,
+    tables: Tables,
     data: DataClient,
     store: Arc<Store>,
+    drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
 }
 
@@ -97,9 +104,10 @@ impl Contents {
     pub fn new(meta: MetadataClient, data: DataClient, store: Arc<Store>, ttl: Duration) -> Self {
         Self {
             sidecars: Sidecars::new(meta, ttl),
-            tables: Arc::new(Tables::new(data.clone(), Arc::clone(&store))),
+            tables: Tables::new(data.clone(), Arc::clone(&store)),
             data,
             store,
+            drawn: Arc::default(),
             files: Mutex::new(LruCache::new(REMEMBERED)),
         }
     }
@@ -198,7 +206,7 @@ impl Contents {
         if let Some(Content::Csv(file)) = files.get(&id) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(CsvFile::new(columns)?);
+        let file = Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)));
         files.put(id, Content::Csv(Arc::clone(&file)));
         Ok(file)
     }

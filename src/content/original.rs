@@ -152,7 +152,9 @@ impl OriginalFile {
     fn plan(&self, gap: &Range<u64>, end: u64, fetching: &Fetching) -> Range<u64> {
         let len = self.entry.len();
         if len <= SMALL || fetching.requests >= PATIENCE {
-            return self.first_gap(0..len).map_or(0..len, |first| first.start..len);
+            return self
+                .first_gap(0..len)
+                .map_or(0..len, |first| first.start..len);
         }
         let sequential = gap.start == 0
             || (gap.start >= fetching.last_end && gap.start - fetching.last_end <= SKIP)
