@@ -10,3 +10,4 @@ pub mod content;
 mod flight;
 pub mod portal;
 pub mod table;
+pub mod tree;
