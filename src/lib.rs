@@ -8,6 +8,7 @@ pub mod cache;
 pub mod catalog;
 pub mod content;
 mod flight;
+pub mod mount;
 pub mod portal;
 pub mod table;
 pub mod tree;
