@@ -6,6 +6,7 @@
 
 pub mod cache;
 pub mod catalog;
+pub mod cli;
 pub mod content;
 mod flight;
 pub mod mount;
