@@ -17,6 +17,7 @@ use crate::tree::Tree;
 
 mod adapter;
 mod attributes;
+mod caller;
 pub mod errno;
 mod handles;
 mod inodes;

@@ -15,7 +15,10 @@ fn metadata_requests_carry_no_cookie() {
     }
     let requests = portal.requests();
     let (meta, others): (Vec<_>, Vec<_>) = requests.iter().partition(|r| r.service.is_meta());
-    assert!(meta.len() > 10 && others.iter().any(|r| r.cookie), "both were asked");
+    assert!(
+        meta.len() > 10 && others.iter().any(|r| r.cookie),
+        "both were asked"
+    );
     for request in meta {
         assert!(!request.cookie, "{request:?}");
     }
@@ -34,7 +37,11 @@ fn without_a_login_metadata_is_free_and_a_table_is_not() {
     let error = mount.try_read(&format!("objects/{table}")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EACCES));
     assert!(start.elapsed() < Duration::from_secs(2));
-    assert!(mount.last_reason().contains("icosfs login"), "{}", mount.last_reason());
+    assert!(
+        mount.last_reason().contains("icosfs login"),
+        "{}",
+        mount.last_reason()
+    );
 }
 
 #[test]
@@ -49,9 +56,16 @@ fn a_licence_that_is_not_accepted_is_named_with_its_page_and_heals_without_a_rem
         .unwrap();
     let path = format!("objects/{original}");
     let error = mount.try_read(&path).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::EACCES), "a 302 to the licence page");
+    assert_eq!(
+        error.raw_os_error(),
+        Some(libc::EACCES),
+        "a 302 to the licence page"
+    );
     let reason = mount.last_reason();
-    assert!(reason.contains("licence") && reason.contains(&portal.auth_url()), "{reason}");
+    assert!(
+        reason.contains("licence") && reason.contains(&portal.auth_url()),
+        "{reason}"
+    );
 
     portal.accept_licence(true);
     mount.read(&path);
@@ -61,15 +75,26 @@ fn a_licence_that_is_not_accepted_is_named_with_its_page_and_heals_without_a_rem
 fn a_password_logs_in_once_for_many_readers() {
     let portal = portal();
     let (user, password) = (portal.user(), portal.password());
-    let env = [("ICOSFS_USER", user.as_str()), ("ICOSFS_PASSWORD", password.as_str())];
+    let env = [
+        ("ICOSFS_USER", user.as_str()),
+        ("ICOSFS_PASSWORD", password.as_str()),
+    ];
     let mount = TestMount::with(&portal, &[], &env);
-    let tables: Vec<_> = mount.list("objects").into_iter().filter(|n| n.ends_with(".csv")).collect();
+    let tables: Vec<_> = mount
+        .list("objects")
+        .into_iter()
+        .filter(|n| n.ends_with(".csv"))
+        .collect();
     std::thread::scope(|scope| {
         for table in &tables {
             scope.spawn(|| mount.try_read(&format!("objects/{table}")));
         }
     });
-    let logins = portal.requests().iter().filter(|r| r.path == "/password/login").count();
+    let logins = portal
+        .requests()
+        .iter()
+        .filter(|r| r.path == "/password/login")
+        .count();
     assert_eq!(logins, 1);
 }
 
@@ -82,5 +107,8 @@ fn a_bad_token_is_refused_before_the_mount_without_showing_it() {
         .unwrap();
     assert!(!output.status.success());
     let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("ICOSFS_TOKEN") && !message.contains("hunter2"), "{message}");
+    assert!(
+        message.contains("ICOSFS_TOKEN") && !message.contains("hunter2"),
+        "{message}"
+    );
 }

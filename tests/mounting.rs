@@ -11,12 +11,21 @@ use crate::support::{TestMount, eventually, portal};
 fn findmnt_shows_a_read_only_mount_of_icosfs() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let output = mount.run("findmnt", &["-t", "fuse.icosfs", "-n", "-o", "TARGET,SOURCE,OPTIONS"]);
+    let output = mount.run(
+        "findmnt",
+        &["-t", "fuse.icosfs", "-n", "-o", "TARGET,SOURCE,OPTIONS"],
+    );
     let table = String::from_utf8(output.stdout).unwrap();
     let path = mount.path("").display().to_string();
-    let line = table.lines().find(|line| line.starts_with(&path)).expect(&table);
+    let line = table
+        .lines()
+        .find(|line| line.starts_with(&path))
+        .expect(&table);
     for option in ["ro", "nosuid", "nodev", "noexec"] {
-        assert!(line.split([',', ' ']).any(|o| o == option), "{option} in {line}");
+        assert!(
+            line.split([',', ' ']).any(|o| o == option),
+            "{option} in {line}"
+        );
     }
     assert!(line.contains("127.0.0.1_"), "{line}");
 }
@@ -25,7 +34,12 @@ fn findmnt_shows_a_read_only_mount_of_icosfs() {
 fn unmount_ends_the_daemon_and_leaves_no_mount() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let output = mount.icosfs().arg("unmount").arg(mount.path("")).output().unwrap();
+    let output = mount
+        .icosfs()
+        .arg("unmount")
+        .arg(mount.path(""))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(!mount.is_mounted());
     assert!(!mount.is_running());
@@ -37,12 +51,21 @@ fn a_mount_in_use_is_not_taken_away_unless_lazily() {
     let mount = TestMount::of(&portal);
     let open = std::fs::File::open(mount.path("README.md")).unwrap();
     let unmount = |options: &[&str]| {
-        mount.icosfs().arg("unmount").args(options).arg(mount.path("")).output().unwrap()
+        mount
+            .icosfs()
+            .arg("unmount")
+            .args(options)
+            .arg(mount.path(""))
+            .output()
+            .unwrap()
     };
     let refused = unmount(&[]);
     assert!(!refused.status.success());
     let message = String::from_utf8(refused.stderr).unwrap();
-    assert!(message.contains("in use") && message.contains("--lazy"), "{message}");
+    assert!(
+        message.contains("in use") && message.contains("--lazy"),
+        "{message}"
+    );
     assert!(mount.is_mounted());
     assert!(unmount(&["--lazy"]).status.success());
     assert!(!mount.is_mounted());
@@ -54,7 +77,12 @@ fn a_mount_in_use_is_not_taken_away_unless_lazily() {
 fn a_second_mount_at_the_same_place_is_refused() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let again = mount.icosfs().arg("mount").arg(mount.path("")).output().unwrap();
+    let again = mount
+        .icosfs()
+        .arg("mount")
+        .arg(mount.path(""))
+        .output()
+        .unwrap();
     assert!(!again.status.success());
     let message = String::from_utf8(again.stderr).unwrap();
     assert!(message.contains("mounted already"), "{message}");
@@ -68,14 +96,21 @@ fn a_missing_folder_is_named_with_what_to_do() {
     let output = mount.icosfs().arg("mount").arg(&nowhere).output().unwrap();
     assert!(!output.status.success());
     let message = String::from_utf8(output.stderr).unwrap();
-    assert!(message.contains("nowhere") && message.contains("mkdir -p"), "{message}");
+    assert!(
+        message.contains("nowhere") && message.contains("mkdir -p"),
+        "{message}"
+    );
 }
 
 #[test]
 fn sigterm_frees_a_reader_inside_read_and_leaves_no_mount() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let table = mount.list("objects").into_iter().find(|name| name.ends_with(".csv")).unwrap();
+    let table = mount
+        .list("objects")
+        .into_iter()
+        .find(|name| name.ends_with(".csv"))
+        .unwrap();
     let mut file = std::fs::File::open(mount.path(&format!("objects/{table}"))).unwrap();
     portal.stall();
     let reader = std::thread::spawn(move || file.read(&mut [0; 1000]));
@@ -122,6 +157,8 @@ fn a_mount_of_the_embedded_demo_needs_nothing_else() {
     assert!(tables > 10);
     icosfs(&["status"]);
     icosfs(&["unmount"]);
-    let left = std::fs::read_dir(folder.path().join("cache/icosfs")).unwrap().count();
+    let left = std::fs::read_dir(folder.path().join("cache/icosfs"))
+        .unwrap()
+        .count();
     assert_eq!(left, 0, "a demo's cache is never met again");
 }

@@ -43,7 +43,11 @@ fn a_table_of_unknown_size_is_exact_for_whoever_opens_it() {
     assert_eq!(exact, bytes.len() as u64);
     assert!(bound >= exact, "{bound} >= {exact}");
     drop(file);
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), exact, "exact for ever");
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().len(),
+        exact,
+        "exact for ever"
+    );
 }
 
 #[test]
@@ -71,7 +75,11 @@ fn a_table_is_downloaded_once_whoever_reads_it() {
         }
     });
     mount.read(&table);
-    let slices = portal.requests().iter().filter(|r| r.path == "/cpb").count();
+    let slices = portal
+        .requests()
+        .iter()
+        .filter(|r| r.path == "/cpb")
+        .count();
     assert_eq!(slices, 1);
 }
 
@@ -88,7 +96,11 @@ fn originals_hash_to_their_ids() {
         }
         let bytes = mount.read(&format!("objects/{name}"));
         assert_eq!(ObjectId::of_content(&bytes), id, "{name}");
-        let size = mount.path(&format!("objects/{name}")).metadata().unwrap().len();
+        let size = mount
+            .path(&format!("objects/{name}"))
+            .metadata()
+            .unwrap()
+            .len();
         assert_eq!(size, bytes.len() as u64, "{name}");
         checked += 1;
     }
@@ -99,7 +111,11 @@ fn originals_hash_to_their_ids() {
 fn sidecars_are_the_landing_pages_byte_for_byte() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let name = mount.list("objects").into_iter().find(|n| n.ends_with(".json")).unwrap();
+    let name = mount
+        .list("objects")
+        .into_iter()
+        .find(|n| n.ends_with(".json"))
+        .unwrap();
     let sidecar = mount.read(&format!("objects/{name}"));
     let id = name.trim_end_matches(".json");
     let page = std::process::Command::new("curl")
@@ -123,9 +139,19 @@ fn an_older_version_is_there_by_name_though_not_listed() {
         mount.read(&format!("objects/{name}")),
         get(&portal, &format!("/csv/{old}"))
     );
-    let ino = |name: &str| mount.path(&format!("objects/{name}")).metadata().unwrap().ino();
+    let ino = |name: &str| {
+        mount
+            .path(&format!("objects/{name}"))
+            .metadata()
+            .unwrap()
+            .ino()
+    };
     let hash = portal.full_hash(old);
-    assert_eq!(ino(&format!("{hash}.csv")), ino(&name), "the whole hash names it too");
+    assert_eq!(
+        ino(&format!("{hash}.csv")),
+        ino(&name),
+        "the whole hash names it too"
+    );
 }
 
 #[test]
@@ -133,7 +159,11 @@ fn names_that_do_not_exist_are_not_there() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let unknown = ObjectId::of_content(b"unknown to the portal");
-    for name in [format!("objects/{unknown}.csv"), "objects/x".into(), "nothing".into()] {
+    for name in [
+        format!("objects/{unknown}.csv"),
+        "objects/x".into(),
+        "nothing".into(),
+    ] {
         let error = mount.try_read(&name).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{name}");
     }
@@ -164,6 +194,12 @@ fn a_table(mount: &TestMount) -> String {
     let largest = tables
         .iter()
         .filter(|name| name.ends_with(".csv"))
-        .max_by_key(|name| mount.path(&format!("objects/{name}")).metadata().unwrap().len());
+        .max_by_key(|name| {
+            mount
+                .path(&format!("objects/{name}"))
+                .metadata()
+                .unwrap()
+                .len()
+        });
     format!("objects/{}", largest.unwrap())
 }

@@ -27,7 +27,10 @@ fn fifty_tables_of_many_data_types_are_the_portals_csv() {
         let json: Value =
             serde_json::from_slice(&mount.read(&format!("objects/{id}.json"))).unwrap();
         let spec = json["specification"]["self"]["uri"].as_str().unwrap();
-        by_type.entry(spec.to_owned()).or_default().push(id.to_owned());
+        by_type
+            .entry(spec.to_owned())
+            .or_default()
+            .push(id.to_owned());
     }
     let mut compared = 0;
     let mut types = 0;
@@ -39,7 +42,10 @@ fn fifty_tables_of_many_data_types_are_the_portals_csv() {
         }
         types += 1;
     }
-    assert!(compared >= 50 && types >= 5, "{compared} tables of {types} types");
+    assert!(
+        compared >= 50 && types >= 5,
+        "{compared} tables of {types} types"
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Blocks {
         let end = range.end;
         self.touching(range)
             .map(|block| block.range())
-            .chain([end..end])
+            .chain(std::iter::once(end..end))
             .filter_map(move |held| {
                 let gap = from..held.start.min(end);
                 from = from.max(held.end);

@@ -40,7 +40,9 @@ pub(super) fn start() -> anyhow::Result<()> {
     if said == READY {
         return Ok(());
     }
-    let status = child.wait().context("cannot wait for the background process")?;
+    let status = child
+        .wait()
+        .context("cannot wait for the background process")?;
     bail!("the mount was not made ({status}); the reason is above")
 }
 
@@ -54,8 +56,8 @@ pub(super) fn leave_terminal() {
 /// terminal.
 pub(super) fn ready() -> anyhow::Result<()> {
     let _ = write(std::io::stdout(), READY);
-    let null: OwnedFd = open("/dev/null", OFlag::O_RDWR, Mode::empty())
-        .context("cannot open /dev/null")?;
+    let null: OwnedFd =
+        open("/dev/null", OFlag::O_RDWR, Mode::empty()).context("cannot open /dev/null")?;
     dup2_stdin(null.as_fd())?;
     dup2_stdout(null.as_fd())?;
     dup2_stderr(null.as_fd())?;

@@ -112,9 +112,16 @@ fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
         );
     }
     let kind = std::fs::metadata(&path).with_context(|| {
-        format!("cannot mount at {}; make it with `mkdir -p`", path.display())
+        format!(
+            "cannot mount at {}; make it with `mkdir -p`",
+            path.display()
+        )
     })?;
-    ensure!(kind.is_dir(), "cannot mount at {}: not a folder", path.display());
+    ensure!(
+        kind.is_dir(),
+        "cannot mount at {}: not a folder",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -158,7 +165,12 @@ fn serve(clients: Clients, plan: &Plan) -> anyhow::Result<()> {
     // Before the mount: a signal that arrives from now on takes it away again.
     let signals = {
         let _guard = runtime.enter();
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal)
+        [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ]
+        .map(signal)
     };
     let mounted = Mounted::new(
         Tree::new(catalog),

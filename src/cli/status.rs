@@ -78,7 +78,10 @@ fn print(status: &Status) {
     let about = &status.about;
     println!("{}", about.mountpoint.display());
     println!("  portal  {} ({})", about.portal, about.services.data);
-    let login = about.login.as_deref().unwrap_or("none: metadata and free objects only");
+    let login = about
+        .login
+        .as_deref()
+        .unwrap_or("none: metadata and free objects only");
     println!("  login   {login}");
     println!("  cache   {}", about.cache.display());
     println!("  since   {} (process {})", about.since, about.pid);
@@ -88,7 +91,12 @@ fn print(status: &Status) {
     for failure in status.errors.iter().take(5) {
         println!(
             "  error   {} {} {}: {} ({}x)\n          {}",
-            failure.at, failure.operation, failure.file, failure.errno, failure.times, failure.reason
+            failure.at,
+            failure.operation,
+            failure.file,
+            failure.errno,
+            failure.times,
+            failure.reason
         );
     }
 }

@@ -17,7 +17,8 @@ use crate::portal::lists::ColumnRow;
 use crate::portal::{DataClient, ObjectId, PortalError};
 use crate::table::dataset::{Presence, Title};
 use crate::table::{
-    Column, CsvWriter, Dataset, DatasetColumn, Layout, Part, Schema, TableError, ValueFormat,
+    Column, CsvWriter, Dataset, DatasetColumn, Layout, Part, Schema, StoredType, TableError,
+    ValueFormat,
 };
 
 /// Bytes of columns in the first slice of a table that is read from its start;
@@ -240,7 +241,7 @@ impl Columns {
                 columns: self
                     .schema
                     .stored_types()
-                    .map(|stored| stored.wire_name())
+                    .map(StoredType::wire_name)
                     .collect(),
                 size: self.schema.rows(),
             },

@@ -19,6 +19,7 @@ use fuser::{
 };
 
 use super::attributes::{FOREVER, Owner, file_type};
+use super::caller::{Interrupted, unless_interrupted};
 use super::errno;
 use super::handles::{Handle, Handles};
 use super::inodes::Inodes;
@@ -75,12 +76,22 @@ impl Adapter {
         }))
     }
 
-    /// Runs what must wait.
-    fn spawn<F>(&self, work: impl FnOnce(Arc<Shared>) -> F)
-    where
-        F: Future<Output = ()> + Send + 'static,
+    /// Runs what may have to wait, then `reply`, unless the caller is
+    /// interrupted first.
+    fn answer<T, F>(
+        &self,
+        request: &Request,
+        work: impl FnOnce(Arc<Shared>) -> F,
+        reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) where
+        F: Future<Output = Result<T, Errno>> + Send + 'static,
+        T: Send,
     {
-        self.0.runtime.spawn(work(Arc::clone(&self.0)));
+        let (caller, work) = (request.pid(), work(Arc::clone(&self.0)));
+        self.0.runtime.spawn(async move {
+            let result = unless_interrupted(caller, work).await;
+            reply(result.unwrap_or_else(|Interrupted| Err(Errno::EINTR)));
+        });
     }
 }
 
@@ -233,19 +244,27 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let Some(parent) = self.0.inodes.get(parent.0) else {
             return reply.error(Errno::ESTALE);
         };
         match self.0.tree.look_up(&parent, name) {
             Lookup::Now(Ok(node)) => self.0.reply_entry(&node, reply),
             Lookup::Now(Err(error)) => reply.error(errno::of_tree(&error)),
-            Lookup::Ask(name) => self.spawn(|shared| async move {
-                match shared.tree.look_up_object(&name).await {
-                    Ok(node) => shared.reply_entry(&node, reply),
-                    Err(error) => reply.error(shared.fail_tree("lookup", &parent, &error)),
-                }
-            }),
+            Lookup::Ask(name) => {
+                let replying = self.clone();
+                self.answer(
+                    req,
+                    |shared| async move {
+                        let node = shared.tree.look_up_object(&name).await;
+                        node.map_err(|error| shared.fail_tree("lookup", &parent, &error))
+                    },
+                    move |node| match node {
+                        Ok(node) => replying.0.reply_entry(&node, reply),
+                        Err(errno) => reply.error(errno),
+                    },
+                );
+            }
         }
     }
 
@@ -253,25 +272,33 @@ impl Filesystem for Adapter {
         self.0.inodes.forget(ino.0, nlookup);
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let Some(node) = self.0.inodes.get(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
         let size = self.0.size(&node);
         let waits = self.0.exact_size == ExactSize::WhenOpen && self.0.inodes.usage(ino.0).is_open;
-        match (&node, size) {
-            (Node::File(..), Size::Estimate(_)) if waits => {}
-            _ => return self.0.reply_attributes(&node, size, reply),
+        let Node::File(object, representation) = &node else {
+            return self.0.reply_attributes(&node, size, reply);
+        };
+        if !waits || matches!(size, Size::Exact(_)) {
+            return self.0.reply_attributes(&node, size, reply);
         }
-        self.spawn(|shared| async move {
-            let Node::File(object, representation) = &node else {
-                return reply.error(Errno::EIO);
-            };
-            match shared.contents.exact_size(object, *representation).await {
-                Ok(size) => shared.reply_attributes(&node, Size::Exact(size), reply),
-                Err(error) => reply.error(shared.fail_content("stat", &node, &error)),
-            }
-        });
+        let (object, representation) = (Arc::clone(object), *representation);
+        let (failing, replying) = (node.clone(), self.clone());
+        self.answer(
+            req,
+            move |shared| async move {
+                let size = shared.contents.exact_size(&object, representation).await;
+                size.map_err(|error| shared.fail_content("stat", &failing, &error))
+            },
+            move |size| match size {
+                Ok(size) => {
+                    replying.0.reply_attributes(&node, Size::Exact(size), reply);
+                }
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -280,9 +307,12 @@ impl Filesystem for Adapter {
         };
         match node {
             // Telling the kernel something is not for its own loop's thread.
-            Node::File(_, representation) => self.spawn(|shared| async move {
-                shared.open_file(&node, representation, reply);
-            }),
+            Node::File(_, representation) => {
+                let shared = Arc::clone(&self.0);
+                self.0.runtime.spawn(async move {
+                    shared.open_file(&node, representation, reply);
+                });
+            }
             Node::ControlFile(file) => {
                 let made = Handle::Made(self.0.control_file(file).into());
                 let handle = FileHandle(self.0.handles.add(made));
@@ -295,7 +325,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -311,19 +341,21 @@ impl Filesystem for Adapter {
             Some(Node::Readme) => {
                 reply.data(&piece(&Bytes::from_static(README.as_bytes()), offset, size));
             }
-            Some(node @ Node::File(..)) => self.spawn(|shared| async move {
-                let Node::File(object, representation) = &node else {
-                    return reply.error(Errno::EIO);
-                };
-                let bytes = shared
-                    .contents
-                    .read(object, *representation, offset, size as usize)
-                    .await;
-                match bytes {
+            Some(Node::File(object, representation)) => self.answer(
+                req,
+                |shared| async move {
+                    let bytes = shared
+                        .contents
+                        .read(&object, representation, offset, size as usize)
+                        .await;
+                    let node = Node::File(object, representation);
+                    bytes.map_err(|error| shared.fail_content("read", &node, &error))
+                },
+                move |bytes| match bytes {
                     Ok(bytes) => reply.data(&bytes),
-                    Err(error) => reply.error(shared.fail_content("read", &node, &error)),
-                }
-            }),
+                    Err(errno) => reply.error(errno),
+                },
+            ),
             Some(Node::ControlFile(_)) => reply.error(Errno::EBADF),
             Some(Node::Root | Node::Objects | Node::Control) => reply.error(Errno::EISDIR),
             None => reply.error(Errno::ESTALE),
@@ -353,7 +385,10 @@ impl Filesystem for Adapter {
             .get(ino.0)
             .is_some_and(|node| matches!(self.0.size(&node), Size::Exact(_)));
         if learned && !self.0.inodes.usage(ino.0).told_exact {
-            self.spawn(|shared| async move { shared.forget_attributes(ino.0) });
+            let shared = Arc::clone(&self.0);
+            self.0
+                .runtime
+                .spawn(async move { shared.forget_attributes(ino.0) });
         }
     }
 
@@ -369,19 +404,22 @@ impl Filesystem for Adapter {
         reply.error(Errno::ENOSYS);
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let Some(node) = self.0.inodes.get(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
-        self.spawn(|shared| async move {
-            match shared.tree.list(&node).await {
-                Ok(listing) => {
-                    let handle = shared.handles.add(Handle::Directory(Arc::new(listing)));
-                    reply.opened(FileHandle(handle), FopenFlags::empty());
-                }
-                Err(error) => reply.error(shared.fail_tree("list", &node, &error)),
-            }
-        });
+        self.answer(
+            req,
+            |shared| async move {
+                let listing = shared.tree.list(&node).await;
+                let listing = listing.map_err(|error| shared.fail_tree("list", &node, &error))?;
+                Ok(shared.handles.add(Handle::Directory(Arc::new(listing))))
+            },
+            move |handle| match handle {
+                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn readdir(

@@ -9,7 +9,7 @@ use crate::tree::Node;
 
 /// Objects never change, nor do their names: the kernel may keep both as long
 /// as it likes.
-pub(super) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(super) const FOREVER: Duration = Duration::from_hours(365 * 24);
 
 /// What all nodes have in common.
 #[derive(Clone, Copy, Debug)]

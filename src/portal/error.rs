@@ -1,5 +1,6 @@
 //! Why the portal did not deliver.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Service;
@@ -106,7 +107,7 @@ pub enum PortalError {
 
 impl PortalError {
     /// An answer of `service` that breaks the protocol.
-    pub(crate) fn bad_answer(service: Service, reason: impl ToString) -> Self {
+    pub(crate) fn bad_answer(service: Service, reason: impl fmt::Display) -> Self {
         Self::BadAnswer {
             service,
             reason: reason.to_string(),

@@ -17,7 +17,7 @@ use super::{AuthError, TokenProvider};
 use crate::portal::{Envri, Service, Services};
 
 /// A token that lives longer than this is fresh: no need to renew it.
-const FRESH: Duration = Duration::from_secs(60 * 60);
+const FRESH: Duration = Duration::from_hours(1);
 /// A token that lives shorter than this counts as expired.
 const EXPIRED: Duration = Duration::from_secs(10);
 
