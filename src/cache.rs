@@ -18,9 +18,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 mod blocks;
 mod entry;
+mod growing;
 mod journal;
 
 pub use entry::{Entry, Found};
+pub use growing::Growing;
 
 /// Why the cache did not keep or give bytes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -59,8 +61,11 @@ pub struct Place {
 }
 
 impl Place {
-    /// The folder for documents; all others are named after a file format.
+    /// The folder for documents.
     pub const DOCUMENTS: &'static str = "documents";
+    /// The folder for CSV that the portal itself wrote. All other folders are
+    /// named after a file format.
+    pub const CSV: &'static str = "csv";
 
     /// A place for `name` in `folder`.
     ///
@@ -87,7 +92,7 @@ impl Place {
     }
 
     fn complete_in(&self, root: &Path) -> PathBuf {
-        if self.folder == Self::DOCUMENTS {
+        if [Self::DOCUMENTS, Self::CSV].contains(&&*self.folder) {
             root.join(&self.folder).join(&self.name)
         } else {
             root.join("dataAppStorage")
@@ -142,6 +147,27 @@ impl Store {
         let entry = Arc::new(Entry::open(&self.root, place, len)?);
         open.insert(place.clone(), Arc::downgrade(&entry));
         Ok(entry)
+    }
+}
+
+impl Store {
+    /// The entry at `place`, if it is complete: for files whose length nothing
+    /// else tells.
+    pub fn sealed(&self, place: &Place) -> Result<Option<Arc<Entry>>, CacheError> {
+        let path = place.complete_in(&self.root);
+        let len = match fs::metadata(&path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(CacheError::io(&path, &error)),
+        };
+        let entry = self.entry(place, len)?;
+        Ok(entry.is_sealed().then_some(entry))
+    }
+
+    /// Makes the next [`Store::entry`] at `place` open the file anew.
+    fn forget(&self, place: &Place) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(place);
     }
 }
 

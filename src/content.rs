@@ -21,12 +21,14 @@ mod columns;
 mod csv;
 mod drawn;
 mod original;
+mod portal_csv;
 mod sidecar;
 
 use columns::Tables;
 use csv::CsvFile;
 use drawn::Drawn;
 use original::OriginalFile;
+use portal_csv::PortalCsv;
 use sidecar::Sidecars;
 
 /// How many files' state is remembered after their last reader has gone.
@@ -94,7 +96,37 @@ pub struct Contents {
 #[derive(Clone, Debug)]
 enum Content {
     Original(Arc<OriginalFile>),
-    Csv(Arc<CsvFile>),
+    Csv(Csv),
+}
+
+/// A table's text: drawn here, or by the portal.
+#[derive(Clone, Debug)]
+enum Csv {
+    Drawn(Arc<CsvFile>),
+    Portal(Arc<PortalCsv>),
+}
+
+impl Csv {
+    fn size(&self) -> Option<u64> {
+        match self {
+            Csv::Drawn(file) => file.size(),
+            Csv::Portal(file) => file.size(),
+        }
+    }
+
+    async fn exact_size(self) -> Result<u64, ContentError> {
+        match self {
+            Csv::Drawn(file) => file.exact_size().await,
+            Csv::Portal(file) => file.exact_size().await,
+        }
+    }
+
+    async fn read(self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
+        match self {
+            Csv::Drawn(file) => file.read(offset, len).await,
+            Csv::Portal(file) => file.read(offset, len).await,
+        }
+    }
 }
 
 impl Contents {
@@ -182,33 +214,41 @@ impl Contents {
         Ok(file)
     }
 
-    fn csv_at_hand(&self, object: ObjectId) -> Option<Arc<CsvFile>> {
+    fn csv_at_hand(&self, object: ObjectId) -> Option<Csv> {
         let id = FileId {
             object,
             representation: Representation::Csv,
         };
         match self.files().get(&id) {
-            Some(Content::Csv(file)) => Some(Arc::clone(file)),
+            Some(Content::Csv(csv)) => Some(csv.clone()),
             _ => None,
         }
     }
 
-    async fn csv(&self, object: &Arc<Object>) -> Result<Arc<CsvFile>, ContentError> {
-        if let Some(file) = self.csv_at_hand(object.id()) {
-            return Ok(file);
+    async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
+        if let Some(csv) = self.csv_at_hand(object.id()) {
+            return Ok(csv);
         }
-        let columns = self.tables.open(object).await?;
+        let csv = match self.tables.open(object).await {
+            Ok(columns) => Csv::Drawn(Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)))),
+            Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
+                tracing::info!(id = %object.id(), %error, "taking the portal's own CSV");
+                let (store, data) = (Arc::clone(&self.store), self.data.clone());
+                Csv::Portal(Arc::new(PortalCsv::new(object.id(), store, data)?))
+            }
+            Err(error) => return Err(error),
+        };
         let id = FileId {
             object: object.id(),
             representation: Representation::Csv,
         };
         let mut files = self.files();
-        if let Some(Content::Csv(file)) = files.get(&id) {
-            return Ok(Arc::clone(file));
+        // Another reader may have been first.
+        if let Some(Content::Csv(first)) = files.get(&id) {
+            return Ok(first.clone());
         }
-        let file = Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)));
-        files.put(id, Content::Csv(Arc::clone(&file)));
-        Ok(file)
+        files.put(id, Content::Csv(csv.clone()));
+        Ok(csv)
     }
 
     fn files(&self) -> MutexGuard<'_, LruCache<FileId, Content>> {
