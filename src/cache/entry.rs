@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     fn place() -> Place {
-        Place::new("csv", "x").unwrap()
+        Place::new("netcdf", "x").unwrap()
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         let entry = store.entry(&place(), 10).unwrap();
         entry.write(0, b"0123456789").unwrap();
         entry.seal().unwrap();
-        let complete = dir.path().join("dataAppStorage/csv/x");
+        let complete = dir.path().join("dataAppStorage/netcdf/x");
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
 
         fs::write(&complete, "0123x56789").unwrap();
