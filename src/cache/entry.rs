@@ -260,8 +260,14 @@ impl Entry {
         }
         // The checksums first: a file under its own name without them is
         // taken for a stranger and dropped.
-        fs::rename(&self.journal_path, &self.sums_path).map_err(failed)?;
-        fs::rename(&self.partial_path, &self.complete_path).map_err(failed)?;
+        let renamed = fs::rename(&self.journal_path, &self.sums_path)
+            .and_then(|()| fs::rename(&self.partial_path, &self.complete_path));
+        // Another process that shares the cache may have been first.
+        let done_already = || fs::metadata(&self.complete_path).is_ok_and(|f| f.len() == self.len);
+        renamed.or_else(|error| match error.kind() {
+            ErrorKind::NotFound if done_already() => Ok(()),
+            _ => Err(failed(error)),
+        })?;
         *state = State::Sealed;
         Ok(())
     }

@@ -9,7 +9,7 @@
 //! a block counts only if its bytes match the checksum.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -31,9 +31,10 @@ impl Journal {
     pub(super) fn open(path: &Path, len: u64) -> io::Result<(Self, Blocks)> {
         let mut file = OpenOptions::new()
             .read(true)
-            .write(true)
+            // Several processes may share a cache: each record lands whole at
+            // the end, whoever writes it.
+            .append(true)
             .create(true)
-            .truncate(false)
             .mode(0o600)
             .open(path)?;
         let mut bytes = Vec::new();
@@ -47,11 +48,12 @@ impl Journal {
             good += read_records(&bytes[HEAD..], len, &mut blocks);
         } else {
             file.set_len(0)?;
-            file.seek(SeekFrom::Start(0))?;
             file.write_all(&head)?;
         }
-        file.set_len(good as u64)?;
-        file.seek(SeekFrom::End(0))?;
+        // What is torn or damaged would hide all that comes after it.
+        if good < bytes.len() {
+            file.set_len(good as u64)?;
+        }
         Ok((Self(file), blocks))
     }
 
