@@ -4,4 +4,6 @@
 //! Modules are listed as the way of one `read(2)` leads through them; none
 //! knows of one above it.
 
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod portal;

@@ -70,9 +70,7 @@ impl fmt::Debug for ObjectId {
 
 /// The text is not an object id.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "expected an object id (24 or 43 base64url symbols, or 36 or 64 hex digits), found {0:?}"
-)]
+#[error("expected an object id (24 or 43 base64url symbols, or 36 or 64 hex digits), found {0:?}")]
 pub struct BadObjectId(String);
 
 impl FromStr for ObjectId {
@@ -144,7 +142,13 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "README.md", "not a base64 string 24 ch", "é", "gggggggggggggggggggggggggggggggggggg"] {
+        for text in [
+            "",
+            "README.md",
+            "not a base64 string 24 ch",
+            "é",
+            "gggggggggggggggggggggggggggggggggggg",
+        ] {
             assert!(text.parse::<ObjectId>().is_err(), "{text}");
         }
     }
