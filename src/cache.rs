@@ -45,6 +45,9 @@ pub enum CacheError {
         /// Its error number, if it gave one.
         errno: Option<i32>,
     },
+    /// What must be there together does not stay.
+    #[error("the cache cannot hold what is read at once; raise --cache-size or --memory")]
+    TooSmall,
     /// A name that is not one safe path component.
     #[error("expected a plain file name for the cache, found {0:?}")]
     UnsafeName(String),

@@ -5,6 +5,7 @@
 //! cache, or has them fetched into it and finds them then; however many read,
 //! each byte is fetched once. Nothing here knows names, inodes or the kernel.
 
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -190,6 +191,20 @@ impl Contents {
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }
             Representation::Csv => self.csv(object).await?.read(offset, len).await,
+        }
+    }
+
+    /// The file of the cache that holds just these bytes, all of them checked,
+    /// if there is one: the kernel may read it by itself.
+    #[must_use]
+    pub fn sealed_file(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+    ) -> Option<File> {
+        match representation {
+            Representation::Original => self.original(object).ok()?.sealed_file(),
+            Representation::Csv | Representation::Json => None,
         }
     }
 

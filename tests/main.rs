@@ -3,6 +3,7 @@
 
 mod support;
 
+mod caching;
 mod login;
 mod mounting;
 mod python;

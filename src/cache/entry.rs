@@ -110,7 +110,7 @@ impl Entry {
     /// are written together.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        let share = self.cache.memory_share();
+        let share = self.cache.memory_share().max(LEAST);
         let space = &self.cache.space;
         if self.file.is_none() {
             return share;

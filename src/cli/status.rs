@@ -85,6 +85,11 @@ fn print(status: &Status) {
     println!("  login   {login}");
     println!("  cache   {}", about.cache.display());
     println!("  since   {} (process {})", about.since, about.pid);
+    let served = status.served;
+    println!(
+        "  served  {} bytes in {} reads; {} files read by the kernel itself",
+        served.bytes, served.reads, served.passed_through
+    );
     if status.errors.is_empty() {
         println!("  errors  none");
     }

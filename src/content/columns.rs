@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::ContentError;
-use crate::cache::{Entry, Found, Place, Store};
+use crate::cache::{CacheError, Entry, Found, Place, Store};
 use crate::catalog::{Object, Spec};
 use crate::flight::Flights;
 use crate::portal::data::{ColumnsRequest, RowSlice, StoredTable};
@@ -31,6 +31,8 @@ const SLICES: u32 = 5;
 /// Columns are cached in pieces of this size: a window of rows touches one
 /// piece of each column, and a read checks whole pieces.
 const PIECE: usize = 16 << 10;
+/// How often rows are fetched that are gone again before they can be drawn.
+const IN_VAIN: u32 = 3;
 /// The longest header line worth reading.
 const HEADER_LIMIT: usize = 4 << 20;
 
@@ -176,7 +178,18 @@ impl Columns {
 
     /// Fetches what is missing of `rows`, and perhaps more.
     pub(super) async fn ensure(self: &Arc<Self>, rows: Range<u64>) -> Result<(), ContentError> {
+        let mut before = None;
+        let mut in_vain = 0;
         while let Some(missing) = self.first_missing(rows.clone()) {
+            in_vain = if before == Some(missing.start) {
+                in_vain + 1
+            } else {
+                0
+            };
+            before = Some(missing.start);
+            if in_vain > IN_VAIN {
+                return Err(CacheError::TooSmall.into());
+            }
             let columns = Arc::clone(self);
             self.flights
                 .join((), || async move {
@@ -192,10 +205,14 @@ impl Columns {
         Ok(())
     }
 
-    /// Fetches all that is missing, in one request if none of it is there.
-    pub(super) async fn ensure_all(self: &Arc<Self>) -> Result<(), ContentError> {
+    /// Prepares for all rows from `row` on to be drawn: what is missing comes
+    /// in one request, if the cache can hold it.
+    pub(super) async fn expect_all(self: &Arc<Self>, row: u64) -> Result<(), ContentError> {
         self.slices.store(SLICES, Ordering::Relaxed);
-        self.ensure(0..self.schema.rows()).await
+        if self.schema.stored_len() <= self.entry.capacity() / 2 {
+            self.ensure(row..self.schema.rows()).await?;
+        }
+        Ok(())
     }
 
     /// From `row` on, the end of the rows that can be drawn, once there is at

@@ -58,7 +58,8 @@ impl CsvFile {
             if let Some(size) = self.size() {
                 return Ok(size);
             }
-            self.columns.ensure_all().await?;
+            let row = self.index().rows();
+            self.columns.expect_all(row).await?;
             self.extend().await?;
         }
     }

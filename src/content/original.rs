@@ -1,7 +1,9 @@
 //! An original: fetched by long streams into the cache, checked against its
 //! id once it is whole.
 
+use std::fs::File;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +40,9 @@ pub(super) struct OriginalFile {
     data: DataClient,
     fetching: Mutex<Fetching>,
     seals: Flights<(), Result<(), ContentError>>,
+    /// Whether the bytes that are there proved right together. (Where the disk
+    /// cannot be written to, nothing is ever sealed.)
+    proved: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +81,7 @@ impl OriginalFile {
             data,
             fetching: Mutex::default(),
             seals: Flights::default(),
+            proved: Arc::default(),
         }
     }
 
@@ -90,13 +96,13 @@ impl OriginalFile {
         loop {
             // A whole file must have proved itself before its last bytes go
             // out, so that nobody reads a wrong one to the end.
-            if self.entry.is_complete() && !self.entry.is_sealed() {
+            if self.must_prove_itself() {
                 self.seal().await?;
             }
             match self.entry.read(range.clone())? {
                 Found::Bytes(bytes) => {
                     // Completed between the check above and the read.
-                    if self.entry.is_complete() && !self.entry.is_sealed() {
+                    if self.must_prove_itself() {
                         continue;
                     }
                     self.fetching().last_end = range.end;
@@ -109,6 +115,16 @@ impl OriginalFile {
                 }
             }
         }
+    }
+
+    /// Whether all bytes are there, and not yet known to be the right ones.
+    fn must_prove_itself(&self) -> bool {
+        self.entry.is_complete() && !self.entry.is_sealed() && !self.proved.load(Ordering::Relaxed)
+    }
+
+    /// The file in the cache, if it is whole and has proved itself.
+    pub(super) fn sealed_file(&self) -> Option<File> {
+        self.entry.sealed_file()
     }
 
     /// The stream that will bring the start of `gap`: one under way, or a new
@@ -128,6 +144,7 @@ impl OriginalFile {
         }
         let range = self.plan(gap, end, &fetching);
         fetching.requests += 1;
+        self.proved.store(false, Ordering::Relaxed);
         let stream = Arc::new(Stream {
             progress: watch::Sender::new(Progress {
                 position: range.start,
@@ -250,11 +267,14 @@ impl OriginalFile {
     /// is dropped.
     async fn seal(&self) -> Result<(), ContentError> {
         let (entry, id) = (Arc::clone(&self.entry), self.id);
+        let proved = Arc::clone(&self.proved);
         self.seals
             .join((), || async move {
                 let checked = tokio::task::spawn_blocking(move || check(&entry, id)).await;
                 // A panic in there is a bug, and no reason to trust the file.
-                checked.unwrap_or(Err(ContentError::WrongHash { id }))
+                let right = checked.unwrap_or(Err(ContentError::WrongHash { id }))?;
+                proved.store(right, Ordering::Relaxed);
+                Ok(())
             })
             .await
     }
@@ -264,7 +284,8 @@ impl OriginalFile {
     }
 }
 
-fn check(entry: &Entry, id: ObjectId) -> Result<(), ContentError> {
+/// Whether the bytes are the right ones; false if some are gone again.
+fn check(entry: &Entry, id: ObjectId) -> Result<bool, ContentError> {
     let mut hash = Sha256::new();
     let mut at = 0;
     while at < entry.len() {
@@ -272,13 +293,16 @@ fn check(entry: &Entry, id: ObjectId) -> Result<(), ContentError> {
         match entry.read(at..next)? {
             Found::Bytes(bytes) => hash.update(&bytes),
             // A block was damaged since: it will be fetched again.
-            Found::Missing(_) => return Ok(()),
+            Found::Missing(_) => return Ok(false),
         }
         at = next;
     }
     if id.matches(&hash.finalize().into()) {
-        entry.seal()?;
-        return Ok(());
+        if let Err(error) = entry.seal() {
+            // Right all the same; it is only not kept under its own name.
+            tracing::warn!(%error, %id, "a complete object could not be sealed");
+        }
+        return Ok(true);
     }
     entry.discard();
     Err(ContentError::WrongHash { id })

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use crate::tree::{Inode, Lookup, Node, Tree};
 /// Requests that the kernel may have pending for readahead and the like; its
 /// own default of 16 starves many readers.
 const MAX_BACKGROUND: u16 = 512;
+
+/// The kernel's own limit.
+const STACK_DEPTH: u32 = 2;
 
 /// Translates the kernel's requests. Cheap to clone: tasks take a clone along.
 #[derive(Clone, Debug)]
@@ -81,6 +85,10 @@ impl Filesystem for Adapter {
                 tracing::debug!(?capability, "this kernel lacks a capability");
             }
         }
+        // A complete file of the cache may lie on a stacked file system.
+        let passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(STACK_DEPTH).is_ok();
+        self.0.passthrough.store(passthrough, Ordering::Relaxed);
         // Cannot fail: neither is zero.
         let _ = config.set_max_background(MAX_BACKGROUND);
         let _ = config.set_congestion_threshold(MAX_BACKGROUND / 4 * 3);
@@ -150,10 +158,10 @@ impl Filesystem for Adapter {
         };
         match node {
             // Telling the kernel something is not for its own loop's thread.
-            Node::File(_, representation) => {
+            Node::File(object, representation) => {
                 let shared = Arc::clone(&self.0);
                 self.0.runtime.spawn(async move {
-                    shared.open_file(&node, representation, reply);
+                    shared.open_file(&object, representation, reply);
                 });
             }
             Node::ControlFile(file) => {
@@ -192,6 +200,9 @@ impl Filesystem for Adapter {
                         .read(&object, representation, offset, size as usize)
                         .await;
                     let node = Node::File(object, representation);
+                    if let Ok(bytes) = &bytes {
+                        shared.report.read(bytes.len());
+                    }
                     bytes.map_err(|error| shared.fail_content("read", &node, &error))
                 },
                 move |bytes| match bytes {

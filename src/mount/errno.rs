@@ -67,6 +67,7 @@ fn of_cache(error: &CacheError) -> Errno {
         } if matches!(*errno, libc::ENOSPC | libc::EDQUOT | libc::EMFILE) => {
             Errno::from_i32(*errno)
         }
+        CacheError::TooSmall => Errno::ENOSPC,
         CacheError::Io { .. } | CacheError::UnsafeName(_) => Errno::EIO,
     }
 }

@@ -1,7 +1,9 @@
 //! The inodes that the kernel knows, and how often it was told of each.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fuser::BackingId;
 
 use crate::tree::{Inode, Node};
 
@@ -19,6 +21,18 @@ struct Known {
     /// Whether the kernel was told the exact length. Until then its own idea
     /// of it is a bound, and it must not fill its page cache by it.
     told_exact: bool,
+    /// How the open handles are served: the kernel does not let cached and
+    /// passed-through ones mix.
+    service: Option<Service>,
+}
+
+/// How the bytes of an open file reach its readers.
+#[derive(Clone, Debug)]
+pub(super) enum Service {
+    /// By READ requests.
+    Requests,
+    /// By the kernel itself, from this file.
+    Passthrough(Arc<BackingId>),
 }
 
 /// What must be known to open a file, or to answer for its attributes.
@@ -52,6 +66,7 @@ impl Inodes {
                 lookups: 1,
                 opens: 0,
                 told_exact: false,
+                service: None,
             });
     }
 
@@ -83,16 +98,36 @@ impl Inodes {
         }
     }
 
-    pub(super) fn opened(&self, number: u64) {
-        if let Some(known) = self.table().get_mut(&number) {
-            known.opens += 1;
+    /// Notes one more open handle, and says how it is served: as those that
+    /// are open already, or else as `choose` says, which may be slow.
+    pub(super) fn opened(&self, number: u64, choose: impl FnOnce() -> Service) -> Service {
+        let others = self.open_as(number, None);
+        others.unwrap_or_else(|| {
+            let chosen = choose();
+            // Another opener may have chosen meanwhile: its choice holds.
+            self.open_as(number, Some(&chosen)).unwrap_or(chosen)
+        })
+    }
+
+    /// Counts a handle if it is settled how it is served.
+    fn open_as(&self, number: u64, chosen: Option<&Service>) -> Option<Service> {
+        let mut table = self.table();
+        let known = table.get_mut(&number)?;
+        if known.service.is_none() {
+            known.service = chosen.cloned();
         }
+        let service = known.service.clone()?;
+        known.opens += 1;
+        Some(service)
     }
 
     pub(super) fn released(&self, number: u64) {
         let mut table = self.table();
         if let Some(known) = table.get_mut(&number) {
             known.opens = known.opens.saturating_sub(1);
+            if known.opens == 0 {
+                known.service = None;
+            }
             if known.lookups == 0 && known.opens == 0 {
                 table.remove(&number);
             }
@@ -114,7 +149,7 @@ mod tests {
         let number = Node::Objects.inode().0;
         inodes.remember(&Node::Objects);
         inodes.remember(&Node::Objects);
-        inodes.opened(number);
+        inodes.opened(number, || Service::Requests);
         inodes.forget(number, 2);
         assert!(inodes.get(number).is_some(), "still open");
         inodes.released(number);

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -60,12 +61,25 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// What was done since the mount began.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Served {
+    /// READ requests of the kernel.
+    pub reads: u64,
+    /// Bytes that they were answered with.
+    pub bytes: u64,
+    /// Files opened for the kernel to read by itself.
+    pub passed_through: u64,
+}
+
 /// The whole of `.icosfs/status.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
     /// What is settled.
     #[serde(flatten)]
     pub about: About,
+    /// What was done.
+    pub served: Served,
     /// The last failures, newest first.
     pub errors: Vec<Failure>,
 }
@@ -75,6 +89,9 @@ pub struct Status {
 pub struct Report {
     about: About,
     failures: Mutex<VecDeque<Failure>>,
+    reads: AtomicU64,
+    bytes: AtomicU64,
+    passed_through: AtomicU64,
 }
 
 impl Report {
@@ -84,7 +101,21 @@ impl Report {
         Self {
             about,
             failures: Mutex::default(),
+            reads: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            passed_through: AtomicU64::new(0),
         }
+    }
+
+    /// Notes a READ that was answered with `bytes` bytes.
+    pub fn read(&self, bytes: usize) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes a file opened for the kernel to read by itself.
+    pub fn passed_through(&self) {
+        self.passed_through.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes a failure; one like the last only raises its count.
@@ -119,6 +150,11 @@ impl Report {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         Status {
             about: self.about.clone(),
+            served: Served {
+                reads: self.reads.load(Ordering::Relaxed),
+                bytes: self.bytes.load(Ordering::Relaxed),
+                passed_through: self.passed_through.load(Ordering::Relaxed),
+            },
             errors: failures.iter().cloned().collect(),
         }
     }

@@ -7,19 +7,20 @@
 //! length, a file is opened for direct I/O: with a page cache that believes in
 //! a length too large, a READ past the true end would leave zeros in it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEntry,
-    ReplyOpen,
+    BackingId, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr,
+    ReplyEntry, ReplyOpen,
 };
 
 use super::attributes::{FOREVER, Owner};
 use super::handles::{Handle, Handles};
-use super::inodes::Inodes;
+use super::inodes::{Inodes, Service};
 use super::{ExactSize, Options, Report, errno};
-use crate::catalog::Representation;
+use crate::catalog::{Object, Representation};
 use crate::content::{ContentError, Contents, Size};
 use crate::tree::{ControlFile, Listing, Node, Tree, TreeError};
 
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) owner: Owner,
     pub(super) metadata_ttl: Duration,
     pub(super) exact_size: ExactSize,
+    /// Whether the kernel can, and we may, have it read files by itself.
+    pub(super) passthrough: AtomicBool,
 }
 
 impl Shared {
@@ -61,6 +64,7 @@ impl Shared {
             owner: Owner::of_this_process(),
             metadata_ttl: options.metadata_ttl,
             exact_size: options.exact_size,
+            passthrough: AtomicBool::new(false),
         }
     }
 
@@ -160,10 +164,23 @@ impl Shared {
     }
 
     /// Opens a file of an object.
-    pub(super) fn open_file(&self, node: &Node, representation: Representation, reply: ReplyOpen) {
+    pub(super) fn open_file(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+        reply: ReplyOpen,
+    ) {
+        let node = Node::File(Arc::clone(object), representation);
         let number = node.inode().0;
-        self.inodes.opened(number);
-        let exact = matches!(self.size(node), Size::Exact(_));
+        let service = self.inodes.opened(number, || {
+            self.pass_through(object, representation, &reply)
+                .map_or(Service::Requests, |id| Service::Passthrough(Arc::new(id)))
+        });
+        if let Service::Passthrough(id) = service {
+            self.report.passed_through();
+            return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
+        }
+        let exact = matches!(self.size(&node), Size::Exact(_));
         let flags = if exact && self.inodes.usage(number).told_exact {
             match representation {
                 Representation::Original | Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
@@ -175,6 +192,28 @@ impl Shared {
             FopenFlags::FOPEN_DIRECT_IO
         };
         reply.opened(FileHandle(0), flags);
+    }
+
+    /// Lets the kernel read a complete file of the cache by itself, where it
+    /// can and where we may.
+    fn pass_through(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+        reply: &ReplyOpen,
+    ) -> Option<BackingId> {
+        if !self.passthrough.load(Ordering::Relaxed) {
+            return None;
+        }
+        let file = self.contents.sealed_file(object, representation)?;
+        match reply.open_backing(file) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                tracing::info!(%error, "the kernel does not read the cache by itself");
+                self.passthrough.store(false, Ordering::Relaxed);
+                None
+            }
+        }
     }
 
     pub(super) fn control_file(&self, file: ControlFile) -> Vec<u8> {

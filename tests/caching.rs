@@ -1,0 +1,74 @@
+//! What is kept, and how it is read again.
+
+use icosfs::portal::ObjectId;
+
+use crate::support::{TestMount, co2, portal};
+
+#[test]
+fn a_complete_original_is_read_by_the_kernel_itself() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let path = format!("objects/{id}.nc");
+    let first = mount.read(&path);
+    let reads = || mount.status()["served"]["reads"].as_u64().unwrap();
+    let before = reads();
+
+    let again = mount.read(&path);
+
+    assert_eq!(ObjectId::of_content(&again), id);
+    assert_eq!(first, again);
+    assert_eq!(reads(), before, "no READ reached the daemon");
+    assert_eq!(mount.status()["served"]["passed_through"], 1);
+}
+
+#[test]
+fn a_cached_original_that_was_tampered_with_is_never_shown() {
+    let portal = portal();
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let path = format!("objects/{id}.nc");
+    let cache = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", cache.path().display());
+    let mount = || TestMount::with(&portal, &[&cache_dir], &[("ICOSFS_TOKEN", &portal.token())]);
+    mount().read(&path);
+    let output = std::process::Command::new("find")
+        .arg(cache.path())
+        .args(["-path", &format!("*/dataAppStorage/*/{id}")])
+        .output()
+        .unwrap();
+    let file = String::from_utf8(output.stdout).unwrap();
+    let mut bytes = std::fs::read(file.trim()).unwrap();
+    bytes[1_000_000] ^= 1;
+    std::fs::write(file.trim(), bytes).unwrap();
+
+    assert_eq!(ObjectId::of_content(&mount().read(&path)), id);
+}
+
+#[test]
+fn without_a_cache_folder_reads_go_on() {
+    let portal = portal();
+    let nowhere = tempfile::NamedTempFile::new().unwrap();
+    let cache_dir = format!("--cache-dir={}", nowhere.path().display());
+    let mount = TestMount::with(&portal, &[&cache_dir], &[("ICOSFS_TOKEN", &portal.token())]);
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    assert_eq!(
+        ObjectId::of_content(&mount.read(&format!("objects/{id}.nc"))),
+        id
+    );
+    let table = co2(&portal);
+    let csv = mount.read(&format!("objects/{table}.csv"));
+    assert_eq!(csv, portal.repository().csv(&table).unwrap().into_bytes());
+}
+
+#[test]
+fn a_table_larger_than_the_cache_goes_through_it_piece_by_piece() {
+    let portal = portal();
+    let env = [("ICOSFS_TOKEN", &*portal.token())];
+    let mount = TestMount::with(&portal, &["--cache-size=1M", "--memory=1M"], &env);
+    let table = portal
+        .repository()
+        .find("ICOSETC_SE-Htm_FLUXES_L2.csv")
+        .unwrap();
+    let csv = mount.read(&format!("objects/{table}.csv"));
+    assert_eq!(csv, portal.repository().csv(&table).unwrap().into_bytes());
+}
