@@ -4,6 +4,14 @@
 //! Modules are listed as the way of one `read(2)` leads through them; none
 //! knows of one above it.
 
+pub mod cache;
+pub mod catalog;
+pub mod cli;
+pub mod content;
 #[cfg(feature = "demo")]
 pub mod demo;
+mod flight;
+pub mod mount;
 pub mod portal;
+pub mod table;
+pub mod tree;

@@ -4,9 +4,25 @@
 //! Knows nothing of files, inodes or caches. The wire protocol is that of the
 //! ICOS Carbon Portal's `cpauth`, `meta` and `data` services, which SITES and
 //! ICOS Cities run as well.
+//!
+//! Credentials go to the authentication service alone, the cookie to it and to
+//! the data service; metadata requests never carry either.
 
+pub mod auth;
+pub mod data;
 pub mod envri;
+pub mod error;
+pub mod http;
 pub mod id;
+pub mod landing;
+pub mod lists;
+pub mod meta;
+pub mod services;
+pub mod sparql;
 
+pub use data::DataClient;
 pub use envri::Envri;
+pub use error::PortalError;
 pub use id::ObjectId;
+pub use meta::MetadataClient;
+pub use services::{Service, Services};

@@ -4,5 +4,6 @@
 mod auth;
 mod data;
 mod meta;
+#[cfg(feature = "shared-tests")]
 mod rdf;
 mod support;

@@ -84,8 +84,7 @@ impl FromStr for ObjectId {
     /// [`BadObjectId`] on any other length or symbol.
     fn from_str(text: &str) -> Result<Self, BadObjectId> {
         let decoded = match text.len() {
-            24 => decode_base64(text),
-            43 => decode_base64(text),
+            24 | 43 => decode_base64(text),
             44 => text.strip_suffix('=').and_then(decode_base64),
             36 | 64 => decode_hex(text),
             _ => None,

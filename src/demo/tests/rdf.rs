@@ -1,26 +1,15 @@
 //! Real metadata (protocol page, section 7).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::demo::sparql::{Shape, answer};
 use crate::demo::{Repository, landing};
 
-/// Where the dumps of the real portal's metadata are: in a folder `shared`
-/// beside the repository or above it, unless the environment says otherwise.
-fn portal_rdf() -> PathBuf {
-    if let Some(folder) = std::env::var_os("ICOSFS_PORTAL_RDF") {
-        return folder.into();
-    }
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .map(|folder| folder.join("shared/portal-rdf"))
-        .find(|folder| folder.is_dir())
-        .expect("set ICOSFS_PORTAL_RDF to a folder with the portal's RDF dumps")
-}
-
 fn repository() -> Repository {
-    Repository::from_rdf(&portal_rdf()).unwrap()
+    let shared = std::env::var_os("ICOSFS_SHARED")
+        .expect("ICOSFS_SHARED names the shared folder; .ci/run sets it");
+    Repository::from_rdf(&Path::new(&shared).join("portal-rdf")).unwrap()
 }
 
 /// The number of rows of a query's answer.

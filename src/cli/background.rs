@@ -1,0 +1,65 @@
+//! Into the background: by starting this program anew before any thread
+//! exists, and waiting until it says that it is ready. Nothing forks.
+
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
+
+/// Set for the process that is to become the daemon. Its standard output is
+/// then a pipe to the one that started it.
+const MARK: &str = "ICOSFS_BACKGROUND";
+const READY: &[u8] = b"ready\n";
+
+/// Whether this process was started to become the daemon.
+pub(super) fn is_daemon() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// Starts this program anew with the same arguments as a daemon, and waits
+/// until it is ready, or has said on standard error why not.
+pub(super) fn start() -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut child = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(MARK, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the background process")?;
+    let mut said = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout
+            .read_to_end(&mut said)
+            .context("cannot hear the background process")?;
+    }
+    if said == READY {
+        return Ok(());
+    }
+    let status = child
+        .wait()
+        .context("cannot wait for the background process")?;
+    bail!("the mount was not made ({status}); the reason is above")
+}
+
+/// Leaves the terminal behind, so that closing it does not end the daemon.
+pub(super) fn leave_terminal() {
+    // Fails only for a group's leader, which a child just started is not.
+    let _ = setsid();
+}
+
+/// Tells the one who waits that the mount answers, and lets go of the
+/// terminal.
+pub(super) fn ready() -> anyhow::Result<()> {
+    let _ = write(std::io::stdout(), READY);
+    let null: OwnedFd =
+        open("/dev/null", OFlag::O_RDWR, Mode::empty()).context("cannot open /dev/null")?;
+    dup2_stdin(null.as_fd())?;
+    dup2_stdout(null.as_fd())?;
+    dup2_stderr(null.as_fd())?;
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! `icosfs mount`: in the background unless asked otherwise.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::background;
+use super::settings::{Clients, GlobalArgs, login_from_environment};
+use crate::cache::Store;
+use crate::catalog::Catalog;
+use crate::content::Contents;
+use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
+use crate::portal::Service;
+use crate::portal::http::{Http, Patience};
+use crate::tree::Tree;
+
+/// How long readers have to finish once the daemon was told to end. Then their
+/// reads fail.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What `icosfs mount` takes.
+#[derive(Args, Debug)]
+pub(super) struct MountArgs {
+    /// An empty folder to mount at
+    mountpoint: PathBuf,
+    /// Stay in the foreground until ctrl-C
+    #[arg(short, long)]
+    foreground: bool,
+    /// Mount a demo portal that runs within the mount's own process
+    #[cfg(feature = "demo")]
+    #[arg(long, conflicts_with_all = ["auth_url", "meta_url", "data_url"])]
+    demo: bool,
+    /// How long lists and landing pages are believed, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    metadata_ttl: u64,
+    /// When fstat on an open table answers: with its exact size, or at once
+    #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen)]
+    exact_size: WhenExact,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhenExact {
+    /// Wait for the exact size: right for every program
+    WhenOpen,
+    /// Answer with an upper bound: for pipelines that should not wait
+    Never,
+}
+
+/// A mount's checked configuration.
+#[derive(Debug)]
+struct Plan {
+    mountpoint: PathBuf,
+    cache_dir: PathBuf,
+    metadata_ttl: Duration,
+    exact_size: ExactSize,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
+    let MountArgs {
+        mountpoint,
+        foreground,
+        #[cfg(feature = "demo")]
+        demo,
+        metadata_ttl,
+        exact_size,
+    } = args;
+    let plan = Plan {
+        mountpoint: free_folder(&mountpoint)?,
+        cache_dir: global.cache_dir()?,
+        metadata_ttl: Duration::from_secs(metadata_ttl),
+        exact_size: match exact_size {
+            WhenExact::WhenOpen => ExactSize::WhenOpen,
+            WhenExact::Never => ExactSize::Never,
+        },
+    };
+    if background::is_daemon() {
+        background::leave_terminal();
+    } else if !foreground {
+        return background::start();
+    }
+    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    #[cfg(feature = "demo")]
+    if demo {
+        let portal = super::demo::builtin()?;
+        let clients = portal.clients(http)?;
+        let store = plan.cache_dir.join(clients.services.cache_name());
+        let result = serve(clients, &plan);
+        // Its ports, and so its cache, are never met again.
+        let _ = std::fs::remove_dir_all(store);
+        return result;
+    }
+    let services = global.services()?;
+    let auth = login_from_environment(&http, &services)?;
+    serve(Clients::new(http, services, auth), &plan)
+}
+
+/// The absolute path of `mountpoint`, if it is a folder without a mount.
+fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
+    let path = mount::absolute(mountpoint)
+        .with_context(|| format!("cannot find {}", mountpoint.display()))?;
+    if let Some(found) = mountinfo::mount_at(&path)? {
+        bail!(
+            "{} is mounted already ({}); unmount it with `icosfs unmount {0}`",
+            path.display(),
+            found.source
+        );
+    }
+    let kind = std::fs::metadata(&path).with_context(|| {
+        format!(
+            "cannot mount at {}; make it with `mkdir -p`",
+            path.display()
+        )
+    })?;
+    ensure!(
+        kind.is_dir(),
+        "cannot mount at {}: not a folder",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// Mounts and serves until the mount is taken away or a signal arrives.
+fn serve(clients: Clients, plan: &Plan) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let Clients {
+        services,
+        auth,
+        meta,
+        data,
+    } = clients;
+    let root = plan.cache_dir.join(services.cache_name());
+    let store = Arc::new(Store::open(root.clone())?);
+    let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
+    let contents = Arc::new(Contents::new(meta, data, store, plan.metadata_ttl));
+    let url = |service| services.base(service).to_string();
+    let report = Arc::new(Report::new(About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        portal: services.envri().name().to_owned(),
+        services: mount::report::ServiceUrls {
+            auth: url(Service::Auth),
+            meta: url(Service::Meta),
+            data: url(Service::Data),
+        },
+        mountpoint: plan.mountpoint.clone(),
+        cache: root,
+        login: auth.as_ref().map(|provider| provider.source()),
+        since: Timestamp::now(),
+    }));
+    let options = Options {
+        mountpoint: plan.mountpoint.clone(),
+        source: services.cache_name(),
+        metadata_ttl: plan.metadata_ttl,
+        exact_size: plan.exact_size,
+    };
+    // Before the mount: a signal that arrives from now on takes it away again.
+    let signals = {
+        let _guard = runtime.enter();
+        [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ]
+        .map(signal)
+    };
+    let mounted = Mounted::new(
+        Tree::new(catalog),
+        contents,
+        report,
+        runtime.handle().clone(),
+        &options,
+    )
+    .with_context(|| format!("cannot mount at {}", plan.mountpoint.display()))?;
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || ended.send(mounted.wait()));
+    if background::is_daemon() {
+        background::ready()?;
+    }
+    let [interrupt, terminate, hangup] = signals;
+    let (mut interrupt, mut terminate, mut hangup) = (interrupt?, terminate?, hangup?);
+    let result = runtime.block_on(async {
+        let mut end = end;
+        tokio::select! {
+            result = &mut end => return result,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        tracing::info!("told to end");
+        if let Err(error) = mount::detach(&plan.mountpoint) {
+            tracing::warn!(%error, "the mount stays behind");
+        }
+        // Who still reads loses the connection when this process ends.
+        match tokio::time::timeout(FAREWELL, end).await {
+            Ok(result) => result,
+            Err(_late) => Ok(Ok(())),
+        }
+    });
+    runtime.shutdown_background();
+    match result {
+        Ok(served) => served.context("the mount broke down"),
+        // The thread that served it panicked.
+        Err(_gone) => bail!("the mount broke down"),
+    }
+}

@@ -1,0 +1,134 @@
+//! What all commands have in common: which portal, who the user is, where
+//! bytes are kept, how much to say.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{ArgAction, Args};
+use directories::ProjectDirs;
+use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
+
+use crate::portal::auth::{PasswordAuth, Token, TokenAuth, TokenProvider};
+use crate::portal::http::Http;
+use crate::portal::{DataClient, Envri, MetadataClient, Service, Services};
+
+/// Options that any command takes.
+#[derive(Args, Clone, Debug)]
+pub(super) struct GlobalArgs {
+    /// The repository: icos, sites or cities
+    #[arg(long, global = true, default_value = "icos", env = "ICOSFS_PORTAL")]
+    portal: Envri,
+    /// Another authentication service than the repository's own
+    #[arg(long, global = true, value_name = "URL")]
+    auth_url: Option<String>,
+    /// Another metadata service
+    #[arg(long, global = true, value_name = "URL")]
+    meta_url: Option<String>,
+    /// Another data service
+    #[arg(long, global = true, value_name = "URL")]
+    data_url: Option<String>,
+    /// Where downloaded bytes are kept
+    #[arg(long, global = true, value_name = "DIR", env = "ICOSFS_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Say more: -v what happens, -vv every request
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+impl GlobalArgs {
+    /// Logs to standard error, as loudly as asked; `RUST_LOG` decides in
+    /// detail.
+    pub(super) fn start_log(&self) {
+        let level = match self.verbose {
+            0 => "error",
+            1 => "icosfs=info,warn",
+            2 => "icosfs=debug,info",
+            _ => "trace",
+        };
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+
+    /// The portal's services, overridden where asked.
+    pub(super) fn services(&self) -> anyhow::Result<Services> {
+        let mut services = Services::of(self.portal);
+        for (service, url) in [
+            (Service::Auth, &self.auth_url),
+            (Service::Meta, &self.meta_url),
+            (Service::Data, &self.data_url),
+        ] {
+            if let Some(url) = url {
+                services = services
+                    .with(service, url)
+                    .with_context(|| format!("bad URL of the {service} service"))?;
+            }
+        }
+        Ok(services)
+    }
+
+    /// Where all repositories' bytes are kept.
+    pub(super) fn cache_dir(&self) -> anyhow::Result<PathBuf> {
+        if let Some(dir) = &self.cache_dir {
+            return std::path::absolute(dir)
+                .with_context(|| format!("bad cache folder {}", dir.display()));
+        }
+        let dirs = ProjectDirs::from("", "", "icosfs")
+            .context("no home folder to keep a cache in; name one with --cache-dir")?;
+        Ok(dirs.cache_dir().to_owned())
+    }
+}
+
+/// Clients of a portal, logged in as far as the user provides for it.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) services: Services,
+    pub(super) auth: Option<Arc<dyn TokenProvider>>,
+    pub(super) meta: MetadataClient,
+    pub(super) data: DataClient,
+}
+
+impl Clients {
+    pub(super) fn new(
+        http: Http,
+        services: Services,
+        auth: Option<Arc<dyn TokenProvider>>,
+    ) -> Self {
+        Self {
+            meta: MetadataClient::new(http.clone(), services.clone()),
+            data: DataClient::new(http, services.clone(), auth.clone()),
+            services,
+            auth,
+        }
+    }
+}
+
+/// Where the user's login comes from, by the environment: never by argv, which
+/// everyone on the machine can read.
+pub(super) fn login_from_environment(
+    http: &Http,
+    services: &Services,
+) -> anyhow::Result<Option<Arc<dyn TokenProvider>>> {
+    let read = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    if let Some(text) = read("ICOSFS_TOKEN") {
+        let token = Token::parse(services.envri(), &text).context("bad ICOSFS_TOKEN")?;
+        let auth = TokenAuth::new(token, "ICOSFS_TOKEN".to_owned(), services);
+        return Ok(Some(Arc::new(auth)));
+    }
+    match (read("ICOSFS_USER"), read("ICOSFS_PASSWORD")) {
+        (Some(user), Some(password)) => Ok(Some(Arc::new(PasswordAuth::new(
+            http.clone(),
+            services.clone(),
+            user,
+            SecretString::from(password),
+            "ICOSFS_USER and ICOSFS_PASSWORD".to_owned(),
+        )))),
+        (None, None) => Ok(None),
+        (Some(_), None) => bail!("ICOSFS_USER is set, but not ICOSFS_PASSWORD; set both or none"),
+        (None, Some(_)) => bail!("ICOSFS_PASSWORD is set, but not ICOSFS_USER; set both or none"),
+    }
+}

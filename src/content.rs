@@ -1,0 +1,257 @@
+//! The bytes of one file at any offset: originals, tables as CSV, landing
+//! pages.
+//!
+//! Here portal, cache and tables come together. A read finds its bytes in the
+//! cache, or has them fetched into it and finds them then; however many read,
+//! each byte is fetched once. Nothing here knows names, inodes or the kernel.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use crate::cache::{CacheError, Place, Store};
+use crate::catalog::{FileId, Object, Representation};
+use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
+use crate::table::TableError;
+
+mod columns;
+mod csv;
+mod drawn;
+mod original;
+mod portal_csv;
+mod sidecar;
+
+use columns::Tables;
+use csv::CsvFile;
+use drawn::Drawn;
+use original::OriginalFile;
+use portal_csv::PortalCsv;
+use sidecar::Sidecars;
+
+/// How many files' state is remembered after their last reader has gone.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// Why bytes could not be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ContentError {
+    /// The portal did not deliver.
+    #[error(transparent)]
+    Portal(#[from] PortalError),
+    /// The cache could not keep or give them.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The object is not a table that can be drawn.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The bytes are not those that the object's id promises.
+    #[error(
+        "object {id} arrived with another content than its id promises; it was dropped, read again to fetch it anew"
+    )]
+    WrongHash {
+        /// The object.
+        id: ObjectId,
+    },
+    /// The portal's metadata and its data disagree about a length.
+    #[error(
+        "expected {expected} bytes of object {id} as its metadata says, the data service has {found}"
+    )]
+    WrongLength {
+        /// The object.
+        id: ObjectId,
+        /// What the metadata says.
+        expected: u64,
+        /// What the data service says.
+        found: u64,
+    },
+}
+
+/// What is known of a file's length without waiting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Size {
+    /// It is this many bytes, for ever or as long as metadata live.
+    Exact(u64),
+    /// It is not known yet. Where it can be bounded it is at most this many
+    /// bytes; otherwise this is a guess.
+    Estimate(u64),
+}
+
+/// What a landing page's JSON is guessed to be before it is fetched.
+const SIDECAR_GUESS: u64 = 64 << 10;
+
+/// All files' bytes.
+#[derive(Debug)]
+pub struct Contents {
+    sidecars: Sidecars,
+    tables: Tables,
+    data: DataClient,
+    store: Arc<Store>,
+    drawn: Arc<Drawn>,
+    files: Mutex<LruCache<FileId, Content>>,
+}
+
+/// The state of one file: what was drawn, counted or is under way.
+#[derive(Clone, Debug)]
+enum Content {
+    Original(Arc<OriginalFile>),
+    Csv(Csv),
+}
+
+/// A table's text: drawn here, or by the portal.
+#[derive(Clone, Debug)]
+enum Csv {
+    Drawn(Arc<CsvFile>),
+    Portal(Arc<PortalCsv>),
+}
+
+impl Csv {
+    fn size(&self) -> Option<u64> {
+        match self {
+            Csv::Drawn(file) => file.size(),
+            Csv::Portal(file) => file.size(),
+        }
+    }
+
+    async fn exact_size(self) -> Result<u64, ContentError> {
+        match self {
+            Csv::Drawn(file) => file.exact_size().await,
+            Csv::Portal(file) => file.exact_size().await,
+        }
+    }
+
+    async fn read(self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
+        match self {
+            Csv::Drawn(file) => file.read(offset, len).await,
+            Csv::Portal(file) => file.read(offset, len).await,
+        }
+    }
+}
+
+impl Contents {
+    /// The bytes that `meta` and `data` deliver, kept in `store`. Landing
+    /// pages are believed for `ttl`.
+    #[must_use]
+    pub fn new(meta: MetadataClient, data: DataClient, store: Arc<Store>, ttl: Duration) -> Self {
+        Self {
+            sidecars: Sidecars::new(meta, ttl),
+            tables: Tables::new(data.clone(), Arc::clone(&store)),
+            data,
+            store,
+            drawn: Arc::default(),
+            files: Mutex::new(LruCache::new(REMEMBERED)),
+        }
+    }
+
+    /// What can be said at once about the length of `object` as
+    /// `representation`.
+    #[must_use]
+    pub fn size(&self, object: &Arc<Object>, representation: Representation) -> Size {
+        match representation {
+            Representation::Original => Size::Exact(object.size()),
+            Representation::Json => match self.sidecars.at_hand(object.id()) {
+                Some(json) => Size::Exact(json.len() as u64),
+                None => Size::Estimate(SIDECAR_GUESS),
+            },
+            Representation::Csv => match self.csv_at_hand(object.id()).and_then(|f| f.size()) {
+                Some(exact) => Size::Exact(exact),
+                None => Size::Estimate(self.tables.csv_bound(object)),
+            },
+        }
+    }
+
+    /// The exact length, once it is known: may fetch or draw the whole file.
+    pub async fn exact_size(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+    ) -> Result<u64, ContentError> {
+        match representation {
+            Representation::Original => Ok(object.size()),
+            Representation::Json => Ok(self.sidecars.get(object.id()).await?.len() as u64),
+            Representation::Csv => self.csv(object).await?.exact_size().await,
+        }
+    }
+
+    /// The bytes from `offset` on, at most `len`; fewer only at the end.
+    pub async fn read(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+        offset: u64,
+        len: usize,
+    ) -> Result<Bytes, ContentError> {
+        match representation {
+            Representation::Original => self.original(object)?.read(offset, len).await,
+            Representation::Json => {
+                let json = self.sidecars.get(object.id()).await?;
+                let from = usize::try_from(offset).map_or(json.len(), |at| at.min(json.len()));
+                Ok(json.slice(from..json.len().min(from.saturating_add(len))))
+            }
+            Representation::Csv => self.csv(object).await?.read(offset, len).await,
+        }
+    }
+
+    fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
+        let id = FileId {
+            object: object.id(),
+            representation: Representation::Original,
+        };
+        if let Some(Content::Original(file)) = self.files().get(&id) {
+            return Ok(Arc::clone(file));
+        }
+        let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
+        let place = Place::new(folder, &object.id().to_string())?;
+        let entry = self.store.entry(&place, object.size())?;
+        let mut files = self.files();
+        // Another reader may have been first.
+        if let Some(Content::Original(file)) = files.get(&id) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(OriginalFile::new(object.id(), entry, self.data.clone()));
+        files.put(id, Content::Original(Arc::clone(&file)));
+        Ok(file)
+    }
+
+    fn csv_at_hand(&self, object: ObjectId) -> Option<Csv> {
+        let id = FileId {
+            object,
+            representation: Representation::Csv,
+        };
+        match self.files().get(&id) {
+            Some(Content::Csv(csv)) => Some(csv.clone()),
+            _ => None,
+        }
+    }
+
+    async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
+        if let Some(csv) = self.csv_at_hand(object.id()) {
+            return Ok(csv);
+        }
+        let csv = match self.tables.open(object).await {
+            Ok(columns) => Csv::Drawn(Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)))),
+            Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
+                tracing::info!(id = %object.id(), %error, "taking the portal's own CSV");
+                let (store, data) = (Arc::clone(&self.store), self.data.clone());
+                Csv::Portal(Arc::new(PortalCsv::new(object.id(), store, data)?))
+            }
+            Err(error) => return Err(error),
+        };
+        let id = FileId {
+            object: object.id(),
+            representation: Representation::Csv,
+        };
+        let mut files = self.files();
+        // Another reader may have been first.
+        if let Some(Content::Csv(first)) = files.get(&id) {
+            return Ok(first.clone());
+        }
+        files.put(id, Content::Csv(csv.clone()));
+        Ok(csv)
+    }
+
+    fn files(&self) -> MutexGuard<'_, LruCache<FileId, Content>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

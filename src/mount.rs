@@ -1,0 +1,135 @@
+//! The kernel's side: requests become questions to [`Tree`] and [`Contents`],
+//! answers become replies.
+//!
+//! No callback waits for the network: what is not in memory is handed, with
+//! its owned reply, to a tokio task. Only here do errors become errnos.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+
+use crate::content::Contents;
+use crate::tree::Tree;
+
+mod adapter;
+mod attributes;
+mod caller;
+pub mod errno;
+mod handles;
+mod inodes;
+pub mod mountinfo;
+pub mod report;
+mod unmount;
+
+pub use report::{About, Report};
+pub use unmount::{UnmountError, detach, unmount};
+
+use adapter::Adapter;
+
+/// The file system type that `findmnt -t fuse.icosfs` looks for, without
+/// `fuse.`.
+pub const SUBTYPE: &str = "icosfs";
+
+/// Threads that take requests from the kernel. They only take and hand on, so
+/// a few suffice on any machine.
+const EVENT_LOOPS: usize = 4;
+
+/// When `fstat` on an open file of unknown length answers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ExactSize {
+    /// Once the length is known, however long that takes: right for every
+    /// program.
+    #[default]
+    WhenOpen,
+    /// At once, with a bound: for pipelines that ask and should not wait.
+    Never,
+}
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// What `mount` and `df` show as the device, e.g. the portal's host.
+    pub source: String,
+    /// How long metadata may be cached by the kernel.
+    pub metadata_ttl: Duration,
+    /// When `fstat` on an open file of unknown length answers.
+    pub exact_size: ExactSize,
+}
+
+/// A mount that serves requests until it is unmounted.
+#[derive(Debug)]
+pub struct Mounted {
+    session: BackgroundSession,
+}
+
+impl Mounted {
+    /// Mounts, and begins to serve: `runtime` carries all that waits.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system or `fusermount3` says.
+    pub fn new(
+        tree: Tree,
+        contents: Arc<Contents>,
+        report: Arc<Report>,
+        runtime: tokio::runtime::Handle,
+        options: &Options,
+    ) -> io::Result<Self> {
+        let notifier = Arc::new(std::sync::OnceLock::new());
+        let adapter = Adapter::new(
+            tree,
+            contents,
+            report,
+            runtime,
+            options,
+            Arc::clone(&notifier),
+        );
+        let session = Session::new(adapter, &options.mountpoint, &config(options))?;
+        // Requests are answered only once the loops run, below.
+        let _ = notifier.set(session.notifier());
+        Ok(Self {
+            session: session.spawn()?,
+        })
+    }
+
+    /// Waits until the mount is gone, whoever takes it away.
+    pub fn wait(self) -> io::Result<()> {
+        self.session.join()
+    }
+}
+
+fn config(options: &Options) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::RO,
+        MountOption::NoSuid,
+        MountOption::NoDev,
+        MountOption::NoExec,
+        MountOption::NoAtime,
+        MountOption::FSName(options.source.clone()),
+        // As root, fuser drops its own `Subtype`.
+        MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
+    ];
+    config.acl = SessionACL::Owner;
+    config.n_threads = Some(EVENT_LOOPS);
+    config.clone_fd = true;
+    config
+}
+
+/// `path` with its directory resolved and its last component left alone: a
+/// dead mount can be named, but not looked at.
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if name != OsStr::new("..") => {
+            Ok(parent.canonicalize()?.join(name))
+        }
+        _ => path.canonicalize(),
+    }
+}

@@ -1,0 +1,68 @@
+//! Nodes' attributes as the kernel wants them.
+
+use std::time::{Duration, SystemTime};
+
+use fuser::{FileAttr, FileType, INodeNo};
+
+use crate::content::Size;
+use crate::tree::Node;
+
+/// Objects never change, nor do their names: the kernel may keep both as long
+/// as it likes.
+pub(super) const FOREVER: Duration = Duration::from_hours(365 * 24);
+
+/// What all nodes have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// When the mount began: the time of whatever has none of its own.
+    pub(super) since: SystemTime,
+}
+
+impl Owner {
+    pub(super) fn of_this_process() -> Self {
+        Self {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            since: SystemTime::now(),
+        }
+    }
+
+    pub(super) fn attributes(&self, node: &Node, size: Size) -> FileAttr {
+        let (Size::Exact(size) | Size::Estimate(size)) = size;
+        let time = match node {
+            Node::File(object, _) => SystemTime::from(object.submitted()),
+            Node::Root | Node::Objects | Node::Readme | Node::Control | Node::ControlFile(_) => {
+                self.since
+            }
+        };
+        let directory = node.is_directory();
+        FileAttr {
+            ino: INodeNo(node.inode().0),
+            size,
+            blocks: size.div_ceil(512),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: time,
+            kind: file_type(node),
+            perm: if directory { 0o555 } else { 0o444 },
+            nlink: if directory { 2 } else { 1 },
+            uid: self.uid,
+            gid: self.gid,
+            rdev: 0,
+            // What `stat` tells programs to read at once.
+            blksize: 128 << 10,
+            flags: 0,
+        }
+    }
+}
+
+pub(super) fn file_type(node: &Node) -> FileType {
+    if node.is_directory() {
+        FileType::Directory
+    } else {
+        FileType::RegularFile
+    }
+}

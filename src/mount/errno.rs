@@ -1,0 +1,72 @@
+//! Which errno a failure becomes. Every case is named, so that a new error
+//! must be thought about here.
+
+use fuser::Errno;
+
+use crate::cache::CacheError;
+use crate::content::ContentError;
+use crate::portal::PortalError;
+use crate::portal::auth::AuthError;
+use crate::tree::TreeError;
+
+/// The errno of a failed read.
+#[must_use]
+pub fn of_content(error: &ContentError) -> Errno {
+    match error {
+        ContentError::Portal(error) => of_portal(error),
+        ContentError::Cache(error) => of_cache(error),
+        ContentError::Table(_)
+        | ContentError::WrongHash { .. }
+        | ContentError::WrongLength { .. } => Errno::EIO,
+    }
+}
+
+/// The errno of a failed lookup or listing.
+#[must_use]
+pub fn of_tree(error: &TreeError) -> Errno {
+    match error {
+        TreeError::NoSuchName => Errno::ENOENT,
+        TreeError::NotADirectory => Errno::ENOTDIR,
+        TreeError::Portal(error) => of_portal(error),
+    }
+}
+
+/// The errno of what the portal did not deliver.
+#[must_use]
+pub fn of_portal(error: &PortalError) -> Errno {
+    match error {
+        PortalError::LoginRequired { .. }
+        | PortalError::Unauthorized { .. }
+        | PortalError::LicenceNotAccepted { .. }
+        | PortalError::Withheld { .. } => Errno::EACCES,
+        PortalError::Auth(error) => of_auth(error),
+        PortalError::NotFound { .. } => Errno::ENOENT,
+        PortalError::TimedOut { .. } => Errno::ETIMEDOUT,
+        PortalError::Unreachable { .. } => Errno::EHOSTUNREACH,
+        PortalError::Busy { .. } => Errno::EBUSY,
+        PortalError::BrokenOff { .. }
+        | PortalError::Status { .. }
+        | PortalError::BadAnswer { .. } => Errno::EIO,
+    }
+}
+
+fn of_auth(error: &AuthError) -> Errno {
+    match error {
+        AuthError::Expired { .. }
+        | AuthError::Refused { .. }
+        | AuthError::WrongPassword { .. }
+        | AuthError::BadToken(_)
+        | AuthError::Service(_) => Errno::EACCES,
+    }
+}
+
+fn of_cache(error: &CacheError) -> Errno {
+    match error {
+        CacheError::Io {
+            errno: Some(errno), ..
+        } if matches!(*errno, libc::ENOSPC | libc::EDQUOT | libc::EMFILE) => {
+            Errno::from_i32(*errno)
+        }
+        CacheError::Io { .. } | CacheError::UnsafeName(_) => Errno::EIO,
+    }
+}

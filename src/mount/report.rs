@@ -1,0 +1,189 @@
+//! What the mount says about itself: who is logged in, what failed and why.
+//! Readable as `.icosfs/status.json` and `.icosfs/errors`.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Failures remembered.
+const REMEMBERED: usize = 100;
+
+/// What is settled when the mount begins.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct About {
+    /// Version of icosfs.
+    pub version: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// The repository.
+    pub portal: String,
+    /// Base URLs of its services.
+    pub services: ServiceUrls,
+    /// Where it is mounted.
+    pub mountpoint: PathBuf,
+    /// Where bytes are kept.
+    pub cache: PathBuf,
+    /// Where the login comes from; none for anonymous access.
+    pub login: Option<String>,
+    /// When the mount began.
+    pub since: Timestamp,
+}
+
+/// Base URLs of the three services.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ServiceUrls {
+    /// Authentication.
+    pub auth: String,
+    /// Metadata.
+    pub meta: String,
+    /// Data.
+    pub data: String,
+}
+
+/// A failure that a program was told of by an errno.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Failure {
+    /// When it last happened.
+    pub at: Timestamp,
+    /// How often it happened in a row.
+    pub times: u64,
+    /// What was being done, e.g. `read`.
+    pub operation: String,
+    /// To which file.
+    pub file: String,
+    /// The errno's name, e.g. `EACCES`.
+    pub errno: String,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// The whole of `.icosfs/status.json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Status {
+    /// What is settled.
+    #[serde(flatten)]
+    pub about: About,
+    /// The last failures, newest first.
+    pub errors: Vec<Failure>,
+}
+
+/// Collects what happens.
+#[derive(Debug)]
+pub struct Report {
+    about: About,
+    failures: Mutex<VecDeque<Failure>>,
+}
+
+impl Report {
+    /// Begins a report.
+    #[must_use]
+    pub fn new(about: About) -> Self {
+        Self {
+            about,
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Notes a failure; one like the last only raises its count.
+    pub fn failed(&self, operation: &str, file: String, errno: i32, reason: String) {
+        let errno = nix::errno::Errno::from_raw(errno);
+        tracing::warn!(operation, file, ?errno, reason, "failed");
+        let new = Failure {
+            at: Timestamp::now(),
+            times: 1,
+            operation: operation.to_owned(),
+            file,
+            errno: format!("{errno:?}"),
+            reason,
+        };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures.front_mut() {
+            Some(last)
+                if (&last.operation, &last.file, &last.reason)
+                    == (&new.operation, &new.file, &new.reason) =>
+            {
+                last.at = new.at;
+                last.times += 1;
+            }
+            _ => failures.push_front(new),
+        }
+        failures.truncate(REMEMBERED);
+    }
+
+    /// All of it, as it is now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        Status {
+            about: self.about.clone(),
+            errors: failures.iter().cloned().collect(),
+        }
+    }
+
+    /// `.icosfs/status.json`.
+    #[must_use]
+    pub fn status_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(&self.status()).unwrap_or_default();
+        json.push(b'\n');
+        json
+    }
+
+    /// `.icosfs/errors`: a line a failure, newest first.
+    #[must_use]
+    pub fn errors_text(&self) -> Vec<u8> {
+        use std::fmt::Write as _;
+
+        let mut text = String::new();
+        for failure in self.status().errors {
+            let Failure {
+                at,
+                times,
+                operation,
+                file,
+                errno,
+                reason,
+            } = failure;
+            let _ = writeln!(
+                text,
+                "{at} {operation} {file}: {errno} ({times}x): {reason}"
+            );
+        }
+        text.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_failures_are_counted_and_old_ones_forgotten() {
+        let report = Report::new(About {
+            version: String::new(),
+            pid: 1,
+            portal: "ICOS".to_owned(),
+            services: ServiceUrls {
+                auth: String::new(),
+                meta: String::new(),
+                data: String::new(),
+            },
+            mountpoint: PathBuf::new(),
+            cache: PathBuf::new(),
+            login: None,
+            since: Timestamp::UNIX_EPOCH,
+        });
+        let fail =
+            |file: &str| report.failed("read", file.to_owned(), libc::EACCES, "no".to_owned());
+        fail("a");
+        fail("a");
+        fail("b");
+        let errors = report.status().errors;
+        assert_eq!(errors.len(), 2);
+        assert_eq!((errors[1].times, errors[1].errno.as_str()), (2, "EACCES"));
+        (0..200).for_each(|n| fail(&n.to_string()));
+        assert_eq!(report.status().errors.len(), REMEMBERED);
+    }
+}

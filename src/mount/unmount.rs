@@ -1,0 +1,85 @@
+//! Taking a mount away.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+
+use super::mountinfo;
+
+/// Why a mount is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum UnmountError {
+    /// Nothing of ours is mounted there.
+    #[error("no icosfs is mounted at {0}; `findmnt -t fuse.icosfs` lists the mounts")]
+    NotMounted(PathBuf),
+    /// Someone uses it.
+    #[error(
+        "{0} is in use; close the files and leave the folder (`fuser -vm {0}` shows who), or take it away at once with --lazy"
+    )]
+    Busy(PathBuf),
+    /// The operating system or `fusermount3` refused.
+    #[error("{mountpoint} could not be unmounted: {reason}")]
+    Refused {
+        /// Which.
+        mountpoint: PathBuf,
+        /// Their words.
+        reason: String,
+    },
+}
+
+/// Unmounts `mountpoint`, if nobody uses it.
+pub fn unmount(mountpoint: &Path) -> Result<(), UnmountError> {
+    take_away(mountpoint, MntFlags::empty())
+}
+
+/// Takes `mountpoint` out of sight at once; those inside it finish, or fail
+/// when the daemon ends.
+pub fn detach(mountpoint: &Path) -> Result<(), UnmountError> {
+    take_away(mountpoint, MntFlags::MNT_DETACH)
+}
+
+fn take_away(mountpoint: &Path, flags: MntFlags) -> Result<(), UnmountError> {
+    let refused = |reason: String| UnmountError::Refused {
+        mountpoint: mountpoint.to_owned(),
+        reason,
+    };
+    match mountinfo::mount_at(mountpoint) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Err(UnmountError::NotMounted(mountpoint.to_owned())),
+        Err(error) => return Err(refused(error.to_string())),
+    }
+    match umount2(mountpoint, flags | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::EBUSY) => Err(UnmountError::Busy(mountpoint.to_owned())),
+        // Ordinary users unmount by the setuid helper.
+        Err(Errno::EPERM) => {
+            let lazy = flags.contains(MntFlags::MNT_DETACH);
+            by_helper(mountpoint, lazy).map_err(|error| refused(error.to_string()))?
+        }
+        Err(errno) => Err(refused(errno.to_string())),
+    }
+}
+
+fn by_helper(mountpoint: &Path, lazy: bool) -> io::Result<Result<(), UnmountError>> {
+    let output = Command::new("fusermount3")
+        .arg(if lazy { "-uz" } else { "-u" })
+        .arg("--")
+        .arg(mountpoint)
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Ok(Err(if reason.contains("busy") {
+        UnmountError::Busy(mountpoint.to_owned())
+    } else {
+        UnmountError::Refused {
+            mountpoint: mountpoint.to_owned(),
+            reason,
+        }
+    }))
+}

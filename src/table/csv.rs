@@ -1,0 +1,435 @@
+//! Draws rows as the portal's `/csv` writes them, byte for byte.
+//!
+//! A header of names, then a line a row, cells between commas; nothing is
+//! quoted or escaped, whatever it contains, and lines end in `\n`
+//! (`BinTableCsvReader.scala`, `numCsvSerializer`). A null is an empty cell.
+//!
+//! Works on windows: for each column the big-endian bytes of the same few
+//! rows. Text is put together in a block that stays in the processor's cache,
+//! each cell at a place where the longest would fit, so that no cell checks
+//! for room.
+
+use super::number::{self, Slot};
+use super::time::{self, Instants};
+use super::{Column, RowIndex, TableError, ValueFormat};
+
+/// Size of the block in which rows are put together.
+const BLOCK: usize = 32 * 1024;
+
+/// Draws rows of certain columns as CSV.
+#[derive(Clone, Debug)]
+pub struct CsvWriter {
+    header: Vec<u8>,
+    formats: Vec<ValueFormat>,
+    max_row_len: usize,
+}
+
+impl CsvWriter {
+    /// A writer of these columns, in their order; repeats are written again.
+    #[must_use]
+    pub fn new<'a>(columns: impl IntoIterator<Item = &'a Column>) -> Self {
+        let mut header = Vec::new();
+        let mut formats = Vec::new();
+        let mut max_row_len = 0;
+        for column in columns {
+            if !formats.is_empty() {
+                header.push(b',');
+            }
+            header.extend_from_slice(column.label.as_bytes());
+            max_row_len += max_len(column.format) + 1;
+            formats.push(column.format);
+        }
+        header.push(b'\n');
+        CsvWriter {
+            header,
+            formats,
+            max_row_len: max_row_len.max(1),
+        }
+    }
+
+    /// The first line, with its end.
+    #[must_use]
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// What the columns of a window hold.
+    #[must_use]
+    pub fn formats(&self) -> &[ValueFormat] {
+        &self.formats
+    }
+
+    /// The longest that a row's line can be, with its end, in bytes.
+    #[must_use]
+    pub fn max_row_len(&self) -> usize {
+        self.max_row_len
+    }
+
+    /// A size in bytes that a CSV of `rows` rows does not exceed.
+    #[must_use]
+    pub fn size_bound(&self, rows: u64) -> u64 {
+        rows.saturating_mul(self.max_row_len as u64)
+            .saturating_add(self.header.len() as u64)
+    }
+
+    /// Appends `rows` rows to `out`, without header. `columns` has for each
+    /// column the bytes of just these rows.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::WindowShape`] or [`TableError::WindowLength`] if the
+    /// window is of other columns or rows; nothing is appended then.
+    pub fn draw(
+        &self,
+        rows: usize,
+        columns: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Result<(), TableError> {
+        let columns = self.cells(rows, columns)?;
+        self.draw_rows(&columns, rows, |text| out.extend_from_slice(text));
+        Ok(())
+    }
+
+    /// As [`CsvWriter::draw`], for the rows that follow those `index` knows;
+    /// the index comes to know them.
+    ///
+    /// # Errors
+    ///
+    /// As [`CsvWriter::draw`]; [`TableError::BrokenIndex`] if the text's size
+    /// overflows.
+    pub fn draw_indexed(
+        &self,
+        rows: usize,
+        columns: &[&[u8]],
+        out: &mut Vec<u8>,
+        index: &mut RowIndex,
+    ) -> Result<(), TableError> {
+        self.cells(rows, columns)?;
+        let mut drawn = 0;
+        while drawn < rows {
+            let step = usize::try_from(index.rows_to_next_mark())
+                .unwrap_or(usize::MAX)
+                .min(rows - drawn);
+            let widths = self.formats.iter().map(|format| format.width());
+            let window: Vec<&[u8]> = columns
+                .iter()
+                .zip(widths)
+                .map(|(bytes, width)| &bytes[drawn * width..(drawn + step) * width])
+                .collect();
+            let before = out.len();
+            self.draw(step, &window, out)?;
+            index.push(step as u64, (out.len() - before) as u64)?;
+            drawn += step;
+        }
+        Ok(())
+    }
+
+    /// The size in bytes of `rows` rows drawn, without keeping their text.
+    ///
+    /// # Errors
+    ///
+    /// As [`CsvWriter::draw`].
+    pub fn measure(&self, rows: usize, columns: &[&[u8]]) -> Result<u64, TableError> {
+        let columns = self.cells(rows, columns)?;
+        let mut len = 0;
+        self.draw_rows(&columns, rows, |text| len += text.len() as u64);
+        Ok(len)
+    }
+
+    fn cells<'a>(&self, rows: usize, columns: &[&'a [u8]]) -> Result<Vec<Cells<'a>>, TableError> {
+        if columns.len() != self.formats.len() {
+            return Err(TableError::WindowShape {
+                expected: self.formats.len(),
+                found: columns.len(),
+            });
+        }
+        let mut cells = Vec::with_capacity(columns.len());
+        for (column, (&format, &bytes)) in self.formats.iter().zip(columns).enumerate() {
+            let expected = rows.saturating_mul(format.width());
+            if bytes.len() != expected {
+                return Err(TableError::WindowLength {
+                    column,
+                    expected,
+                    found: bytes.len(),
+                });
+            }
+            cells.push(Cells::new(format, bytes));
+        }
+        Ok(cells)
+    }
+
+    fn draw_rows(&self, columns: &[Cells], rows: usize, mut emit: impl FnMut(&[u8])) {
+        // A cell may use its whole slot, which reaches past the row's end.
+        let room = self.max_row_len + size_of::<Slot>();
+        let mut block = vec![0; room.max(BLOCK.min(room.saturating_mul(rows)))];
+        let mut instants = Instants::new();
+        let mut at = 0;
+        for row in 0..rows {
+            if at + room > block.len() {
+                emit(&block[..at]);
+                at = 0;
+            }
+            for cells in columns {
+                let slot = block[at..]
+                    .first_chunk_mut()
+                    .expect("the room of a row has a slot for each cell");
+                let len = cells.write(row, slot, &mut instants);
+                block[at + len] = b',';
+                at += len + 1;
+            }
+            // The last comma becomes the line's end. Without columns lines are
+            // empty, as the portal's are.
+            at += usize::from(columns.is_empty());
+            block[at - 1] = b'\n';
+        }
+        emit(&block[..at]);
+    }
+}
+
+/// One column's bytes, as values.
+enum Cells<'a> {
+    Int(&'a [[u8; 4]]),
+    Float(&'a [[u8; 4]]),
+    Double(&'a [[u8; 8]]),
+    Char(&'a [[u8; 2]]),
+    Boolean(&'a [[u8; 1]]),
+    Date(&'a [[u8; 4]]),
+    Month(&'a [[u8; 4]]),
+    Time(&'a [[u8; 4]]),
+    Instant(&'a [[u8; 8]]),
+    /// Strings are not served; see [`Schema`](super::Schema).
+    Unserved,
+}
+
+impl<'a> Cells<'a> {
+    fn new(format: ValueFormat, bytes: &'a [u8]) -> Self {
+        match format {
+            ValueFormat::Int32 => Cells::Int(bytes.as_chunks().0),
+            ValueFormat::Float32 => Cells::Float(bytes.as_chunks().0),
+            ValueFormat::Float64 => Cells::Double(bytes.as_chunks().0),
+            ValueFormat::BmpChar => Cells::Char(bytes.as_chunks().0),
+            ValueFormat::Boolean => Cells::Boolean(bytes.as_chunks().0),
+            ValueFormat::Iso8601Date | ValueFormat::EtcDate => Cells::Date(bytes.as_chunks().0),
+            ValueFormat::Iso8601Month => Cells::Month(bytes.as_chunks().0),
+            ValueFormat::Iso8601TimeOfDay => Cells::Time(bytes.as_chunks().0),
+            ValueFormat::Iso8601DateTime
+            | ValueFormat::IsoLikeLocalDateTime
+            | ValueFormat::EtcLocalDateTime => Cells::Instant(bytes.as_chunks().0),
+            ValueFormat::String => Cells::Unserved,
+        }
+    }
+
+    /// Writes the cell of a row; returns its length, 0 for a null.
+    fn write(&self, row: usize, slot: &mut Slot, instants: &mut Instants) -> usize {
+        let int = |cells: &[[u8; 4]]| match i32::from_be_bytes(cells[row]) {
+            i32::MIN => None,
+            value => Some(value),
+        };
+        match self {
+            Cells::Int(cells) => int(cells).map_or(0, |value| number::int(slot, value)),
+            Cells::Float(cells) => number::float(slot, f32::from_be_bytes(cells[row])),
+            Cells::Double(cells) => number::double(slot, f64::from_be_bytes(cells[row])),
+            Cells::Char(cells) => character(slot, u16::from_be_bytes(cells[row])),
+            Cells::Boolean(cells) => match i8::from_be_bytes(cells[row]) {
+                i8::MIN => 0,
+                value => number::int(slot, i32::from(value)),
+            },
+            Cells::Date(cells) => int(cells).map_or(0, |days| time::date(slot, i64::from(days))),
+            Cells::Month(cells) => int(cells).map_or(0, |months| time::month(slot, months)),
+            Cells::Time(cells) => int(cells).map_or(0, |s| time::time_of_day(slot, s)),
+            Cells::Instant(cells) => instants.write(slot, f64::from_be_bytes(cells[row])),
+            Cells::Unserved => 0,
+        }
+    }
+}
+
+/// Writes a UTF-16 code unit in UTF-8, half of a surrogate pair as Java's `?`.
+fn character(slot: &mut Slot, unit: u16) -> usize {
+    match unit {
+        0 => 0,
+        unit => char::from_u32(u32::from(unit))
+            .unwrap_or('?')
+            .encode_utf8(slot)
+            .len(),
+    }
+}
+
+/// The longest cell of a format, in bytes.
+fn max_len(format: ValueFormat) -> usize {
+    match format {
+        ValueFormat::Int32 => number::INT_MAX,
+        ValueFormat::Float32 => number::FLOAT_MAX,
+        ValueFormat::Float64 => number::DOUBLE_MAX,
+        // A code unit's UTF-8; a byte's `-127`.
+        ValueFormat::BmpChar => 3,
+        ValueFormat::Boolean => 4,
+        ValueFormat::String => 0,
+        ValueFormat::Iso8601Date | ValueFormat::EtcDate => time::DATE_MAX,
+        ValueFormat::Iso8601Month => time::MONTH_MAX,
+        ValueFormat::Iso8601TimeOfDay => time::TIME_MAX,
+        ValueFormat::Iso8601DateTime
+        | ValueFormat::IsoLikeLocalDateTime
+        | ValueFormat::EtcLocalDateTime => time::INSTANT_MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn writer(formats: &[ValueFormat]) -> CsvWriter {
+        let columns: Vec<_> = formats
+            .iter()
+            .map(|&format| Column::new(format.name(), format))
+            .collect();
+        CsvWriter::new(&columns)
+    }
+
+    /// Rows of a table of one value format, as text.
+    fn column(format: ValueFormat, bytes: &[u8]) -> String {
+        let mut out = Vec::new();
+        let rows = bytes.len() / format.width();
+        writer(&[format]).draw(rows, &[bytes], &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_format_has_its_text_and_its_null() {
+        let ints = |values: [i32; 3]| values.map(i32::to_be_bytes).concat();
+        let doubles = |values: [f64; 3]| values.map(f64::to_be_bytes).concat();
+        let floats = [f32::NAN, -0.0, 412.37].map(f32::to_be_bytes).concat();
+        let chars = [0, 0xe4, 0xd83d].map(u16::to_be_bytes).concat();
+        for (format, bytes, text) in [
+            (ValueFormat::Int32, ints([i32::MIN, 0, -7]), "\n0\n-7\n"),
+            (ValueFormat::Float32, floats, "\n-0.0\n412.37\n"),
+            (
+                ValueFormat::Float64,
+                doubles([f64::NAN, 1e7, f64::INFINITY]),
+                "\n1.0E7\nInfinity\n",
+            ),
+            (ValueFormat::BmpChar, chars, "\n\u{e4}\n?\n"),
+            (ValueFormat::Boolean, vec![0x80, 1, 0], "\n1\n0\n"),
+            (
+                ValueFormat::Iso8601Date,
+                ints([i32::MIN, 0, -1]),
+                "\n1970-01-01\n1969-12-31\n",
+            ),
+            (
+                ValueFormat::EtcDate,
+                ints([i32::MIN, 0, -1]),
+                "\n1970-01-01\n1969-12-31\n",
+            ),
+            (
+                ValueFormat::Iso8601Month,
+                ints([i32::MIN, 24_251, 0]),
+                "\n2020-12\n0000-01\n",
+            ),
+            (
+                ValueFormat::Iso8601TimeOfDay,
+                ints([i32::MIN, 86_400, 1]),
+                "\n00:00\n00:00:01\n",
+            ),
+            (
+                ValueFormat::Iso8601DateTime,
+                doubles([f64::NAN, 0.0, 1.0]),
+                "\n1970-01-01T00:00:00Z\n1970-01-01T00:00:00.001Z\n",
+            ),
+        ] {
+            assert_eq!(column(format, &bytes), text, "{format}");
+        }
+        for format in [
+            ValueFormat::IsoLikeLocalDateTime,
+            ValueFormat::EtcLocalDateTime,
+        ] {
+            let bytes = doubles([f64::NAN, 0.0, 1.0]);
+            assert_eq!(
+                column(format, &bytes),
+                column(ValueFormat::Iso8601DateTime, &bytes)
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_quoted() {
+        let columns = [
+            Column::new("a,b", ValueFormat::BmpChar),
+            Column::new("\"q\"\n", ValueFormat::BmpChar),
+        ];
+        let writer = CsvWriter::new(&columns);
+        assert_eq!(writer.header(), b"a,b,\"q\"\n\n");
+        let mut out = Vec::new();
+        writer.draw(1, &[&[0, b','], &[0, b'"']], &mut out).unwrap();
+        assert_eq!(out, b",,\"\n");
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_refused() {
+        let writer = writer(&[ValueFormat::Int32, ValueFormat::Boolean]);
+        let mut out = Vec::new();
+        for (rows, columns) in [
+            (1, vec![&[0; 4][..]]),
+            (1, vec![&[0; 3], &[0]]),
+            (usize::MAX, vec![&[0; 4], &[0]]),
+            (0, vec![&[], &[0]]),
+        ] {
+            assert!(writer.draw(rows, &columns, &mut out).is_err());
+            assert!(writer.measure(rows, &columns).is_err());
+        }
+        assert!(out.is_empty());
+    }
+
+    /// A table of any formats and any bytes.
+    fn any_table() -> impl Strategy<Value = (Vec<ValueFormat>, usize, Vec<Vec<u8>>)> {
+        let formats = prop::collection::vec(prop::sample::select(&ValueFormat::ALL[..]), 1..6)
+            .prop_map(|formats| {
+                let served = |&format: &ValueFormat| format != ValueFormat::String;
+                formats.into_iter().filter(served).collect::<Vec<_>>()
+            });
+        (formats, 0..40_usize).prop_flat_map(|(formats, rows)| {
+            let bytes: Vec<_> = formats
+                .iter()
+                .map(|format| prop::collection::vec(any::<u8>(), rows * format.width()))
+                .collect();
+            (Just(formats), Just(rows), bytes)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_lines_keep_to_their_bound_and_can_be_drawn_apart(
+            (formats, rows, bytes) in any_table(), every in 1..20_u32,
+        ) {
+            let writer = writer(&formats);
+            let columns: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+            let mut whole = Vec::new();
+            writer.draw(rows, &columns, &mut whole).unwrap();
+            prop_assert_eq!(writer.measure(rows, &columns).unwrap(), whole.len() as u64);
+            let total = whole.len() + writer.header().len();
+            prop_assert!(total as u64 <= writer.size_bound(rows as u64));
+
+            let every = NonZeroU32::new(every).unwrap();
+            let mut index = RowIndex::new(writer.header().len() as u64, every);
+            let mut apart = Vec::new();
+            for row in 0..rows {
+                let cells: Vec<&[u8]> = formats
+                    .iter()
+                    .zip(&columns)
+                    .map(|(format, bytes)| &bytes[row * format.width()..][..format.width()])
+                    .collect();
+                let before = apart.len();
+                writer.draw_indexed(1, &cells, &mut apart, &mut index).unwrap();
+                prop_assert!(apart.len() - before <= writer.max_row_len());
+            }
+            prop_assert_eq!(&apart, &whole);
+
+            let mut again = RowIndex::new(writer.header().len() as u64, every);
+            whole.clear();
+            writer.draw_indexed(rows, &columns, &mut whole, &mut again).unwrap();
+            prop_assert_eq!(apart, whole);
+            prop_assert_eq!(index, again);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Which rows a range of a CSV's text shows: the byte offset of every Nth row.
+//!
+//! Built while the text is drawn, from its start, and of use for what was
+//! drawn so far.
+
+use std::num::NonZeroU32;
+use std::ops::Range;
+
+use super::TableError;
+
+/// Where every Nth row of a CSV begins.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RowIndex {
+    every: NonZeroU32,
+    /// Offsets of rows 0, N, 2N and so on, each below `text_len` unless the
+    /// rows end there.
+    starts: Vec<u64>,
+    rows: u64,
+    text_len: u64,
+}
+
+/// Rows that show a range of the text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Span {
+    /// The rows to draw.
+    pub rows: Range<u64>,
+    /// Where their text lies in the CSV.
+    pub bytes: Range<u64>,
+}
+
+impl RowIndex {
+    /// An index of a text that has a header of `header_len` bytes and no row
+    /// yet, to note every row whose number is a multiple of `every`.
+    #[must_use]
+    pub fn new(header_len: u64, every: NonZeroU32) -> Self {
+        RowIndex {
+            every,
+            starts: vec![header_len],
+            rows: 0,
+            text_len: header_len,
+        }
+    }
+
+    /// Rows known so far.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Length of the text so far, header included.
+    #[must_use]
+    pub fn text_len(&self) -> u64 {
+        self.text_len
+    }
+
+    /// How many more rows fit before the next offset is to be noted.
+    #[must_use]
+    pub fn rows_to_next_mark(&self) -> u64 {
+        let every = u64::from(self.every.get());
+        every - self.rows % every
+    }
+
+    /// Notes that the text goes on with `rows` rows of `len` bytes together.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::BrokenIndex`] if the rows pass a mark, or if the numbers
+    /// overflow; nothing is noted then.
+    pub fn push(&mut self, rows: u64, len: u64) -> Result<(), TableError> {
+        if rows > self.rows_to_next_mark() {
+            let reason = format!("{rows} rows at once after row {}", self.rows);
+            return Err(TableError::BrokenIndex(reason));
+        }
+        let overflow = || TableError::BrokenIndex(format!("a text of over {} bytes", u64::MAX));
+        let text_len = self.text_len.checked_add(len).ok_or_else(overflow)?;
+        self.rows = self.rows.checked_add(rows).ok_or_else(overflow)?;
+        self.text_len = text_len;
+        if rows > 0 && self.rows.is_multiple_of(self.every.get().into()) {
+            self.starts.push(text_len);
+        }
+        Ok(())
+    }
+
+    /// The rows, among those known, that show the `bytes` of the text: none
+    /// if only the header does. They begin at a mark and end at one, or at the
+    /// last row known.
+    #[must_use]
+    pub fn locate(&self, bytes: Range<u64>) -> Option<Span> {
+        let end = bytes.end.min(self.text_len);
+        let start = bytes.start.max(self.starts[0]);
+        if start >= end {
+            return None;
+        }
+        // Both are past `starts[0]`, the first row's.
+        let first = self.starts.partition_point(|&at| at <= start) - 1;
+        let past = self.starts.partition_point(|&at| at < end);
+        let row_at = |mark: usize| mark as u64 * u64::from(self.every.get());
+        let (rows_end, bytes_end) = match self.starts.get(past) {
+            Some(&at) => (row_at(past), at),
+            None => (self.rows, self.text_len),
+        };
+        Some(Span {
+            rows: row_at(first)..rows_end,
+            bytes: self.starts[first]..bytes_end,
+        })
+    }
+
+    /// The index as bytes, to be kept.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 * (self.starts.len() + 3));
+        for number in [u64::from(self.every.get()), self.rows, self.text_len] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for start in &self.starts {
+            bytes.extend_from_slice(&start.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The index that was kept as `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::BrokenIndex`] if they are of no index.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TableError> {
+        let broken = |what: &str| TableError::BrokenIndex(what.to_owned());
+        let (numbers, []) = bytes.as_chunks::<8>() else {
+            return Err(broken("a part of a number"));
+        };
+        let mut numbers = numbers.iter().map(|&number| u64::from_le_bytes(number));
+        let mut next = || numbers.next().ok_or_else(|| broken("too few numbers"));
+        let (every, rows, text_len) = (next()?, next()?, next()?);
+        let every = u32::try_from(every)
+            .ok()
+            .and_then(NonZeroU32::new)
+            .ok_or_else(|| broken("no distance of rows"))?;
+        let starts: Vec<u64> = numbers.collect();
+        let marks = rows / u64::from(every.get()) + 1;
+        let growing = starts.is_sorted_by(|a, b| a < b);
+        let within = starts.last().is_some_and(|&last| last <= text_len);
+        if starts.len() as u64 != marks || !growing || !within {
+            return Err(broken("offsets that do not fit the rows"));
+        }
+        Ok(RowIndex {
+            every,
+            starts,
+            rows,
+            text_len,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An index of rows of these lengths, pushed by up to `step` at a time,
+    /// and the text's offsets row by row.
+    fn indexed(header: u64, every: u32, step: u64, lens: &[u64]) -> (RowIndex, Vec<u64>) {
+        let mut index = RowIndex::new(header, NonZeroU32::new(every).unwrap());
+        let mut rest = lens;
+        while !rest.is_empty() {
+            let rows = index.rows_to_next_mark().min(step).min(rest.len() as u64);
+            let (now, later) = rest.split_at(usize::try_from(rows).unwrap());
+            index.push(rows, now.iter().sum()).unwrap();
+            rest = later;
+        }
+        let mut offsets = vec![header];
+        for len in lens {
+            offsets.push(offsets.last().unwrap() + len);
+        }
+        (index, offsets)
+    }
+
+    proptest! {
+        #[test]
+        fn located_rows_show_the_bytes_and_little_else(
+            header in 1..50_u64, every in 1..7_u32, step in 1..9_u64,
+            lens in prop::collection::vec(1..30_u64, 0..40),
+            start in 0..700_u64, len in 0..700_u64,
+        ) {
+            let (index, offsets) = indexed(header, every, step, &lens);
+            prop_assert_eq!(index.rows(), lens.len() as u64);
+            prop_assert_eq!(index.text_len(), *offsets.last().unwrap());
+            prop_assert_eq!(&RowIndex::from_bytes(&index.to_bytes()), &Ok(index.clone()));
+
+            let shown = start.max(header)..(start + len).min(index.text_len());
+            match index.locate(start..start + len) {
+                None => prop_assert!(shown.is_empty()),
+                Some(Span { rows, bytes }) => {
+                    prop_assert!(!shown.is_empty());
+                    let offset = |row: u64| offsets[usize::try_from(row).unwrap()];
+                    prop_assert_eq!(bytes.clone(), offset(rows.start)..offset(rows.end));
+                    prop_assert!(bytes.start <= shown.start && shown.end <= bytes.end);
+                    let every = u64::from(every);
+                    prop_assert!(rows.start % every == 0);
+                    prop_assert!(rows.end % every == 0 || rows.end == index.rows());
+                    // Neither the first nor the last block is in vain.
+                    prop_assert!(offset((rows.start + every).min(rows.end)) > shown.start);
+                    let last = (rows.end - 1) / every * every;
+                    prop_assert!(offset(last) < shown.end);
+                }
+            }
+        }
+
+        #[test]
+        fn kept_bytes_of_any_kind_are_an_index_or_refused(bytes: Vec<u8>, start: u64, end: u64) {
+            if let Ok(index) = RowIndex::from_bytes(&bytes) {
+                let _ = index.locate(start..end);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_pass_a_mark_are_refused() {
+        let mut index = RowIndex::new(2, NonZeroU32::new(4).unwrap());
+        index.push(3, 30).unwrap();
+        assert!(index.push(2, 20).is_err());
+        assert!(index.push(1, u64::MAX).is_err());
+        index.push(1, 10).unwrap();
+        assert_eq!((index.rows(), index.text_len()), (4, 42));
+    }
+}

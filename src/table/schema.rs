@@ -1,0 +1,323 @@
+//! A table's columns and rows, in both orders: that of the CSV and that in
+//! which they are stored.
+//!
+//! Invariants of a [`Schema`]: it has a column; no column holds strings;
+//! columns of one name have one format; rows are at most 2^31 - 1, as the
+//! portal counts them in a Java `int`; the stored bytes fit an `i64`, so that
+//! sizes and offsets never overflow.
+
+use super::{StoredType, TableError, ValueFormat};
+
+/// A column of a table, and what is known about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Column {
+    /// Its name in the table.
+    pub label: String,
+    /// What its values mean.
+    pub format: ValueFormat,
+    /// What the metadata tells about it.
+    pub about: About,
+}
+
+impl Column {
+    /// A column of which nothing else is known.
+    #[must_use]
+    pub fn new(label: impl Into<String>, format: ValueFormat) -> Self {
+        Column {
+            label: label.into(),
+            format,
+            about: About::default(),
+        }
+    }
+}
+
+/// What the metadata tells about a column.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct About {
+    /// IRI of the column's definition in its dataset, by which quality flags
+    /// point to it.
+    pub model: Option<String>,
+    /// Unit of the values, e.g. `umol mol-1`.
+    pub unit: Option<String>,
+    /// What the values are, e.g. "CO2 mixing ratio (dry mole fraction)".
+    pub description: Option<String>,
+    /// What kind of quantity they are, e.g. "portion".
+    pub quantity: Option<String>,
+    /// IRIs of the definitions whose quality this column tells.
+    pub is_flag_for: Vec<String>,
+}
+
+/// A table: its columns in CSV order, its rows, and the order of storage.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Schema {
+    rows: u64,
+    columns: Vec<Column>,
+    /// CSV position by stored position.
+    stored: Vec<usize>,
+    /// Stored position of the bytes by CSV position.
+    bytes_of: Vec<usize>,
+}
+
+impl Schema {
+    /// The largest number of rows that the portal can count.
+    pub const MAX_ROWS: u64 = i32::MAX as u64;
+
+    /// A table of `rows` rows whose ingested columns are `columns`, in the
+    /// order of the CSV. Repeated names are kept, as the portal keeps them.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::TooManyRows`], [`TableError::TooLarge`],
+    /// [`TableError::NoColumns`], [`TableError::StringColumn`], or
+    /// [`TableError::Ambiguous`] if columns of one name differ in format.
+    pub fn new(rows: u64, columns: Vec<Column>) -> Result<Self, TableError> {
+        if rows > Self::MAX_ROWS {
+            return Err(TableError::TooManyRows(rows));
+        }
+        if columns.is_empty() {
+            return Err(TableError::NoColumns);
+        }
+        if let Some(text) = columns.iter().find(|c| c.format == ValueFormat::String) {
+            return Err(TableError::StringColumn(text.label.clone()));
+        }
+        let size = columns
+            .iter()
+            .try_fold(0_u64, |sum, c| sum.checked_add(c.format.width() as u64))
+            .and_then(|width| width.checked_mul(rows));
+        // Leaves room for the trailer of a `.cpb` file.
+        if size.is_none_or(|size| size > i64::MAX as u64 - 64) {
+            return Err(TableError::TooLarge {
+                columns: columns.len(),
+                rows,
+            });
+        }
+
+        let mut stored: Vec<usize> = (0..columns.len()).collect();
+        stored.sort_by(|&a, &b| java_order(&columns[a].label, &columns[b].label));
+        let mut bytes_of = vec![0; columns.len()];
+        let mut first = 0;
+        for (position, &csv) in stored.iter().enumerate() {
+            let (one, other) = (&columns[stored[first]], &columns[csv]);
+            if one.label != other.label {
+                first = position;
+            } else if one.format != other.format {
+                return Err(TableError::Ambiguous {
+                    label: one.label.clone(),
+                    one: one.format,
+                    other: other.format,
+                });
+            }
+            // Of repeats, the portal reads the first stored (`indexOf`).
+            bytes_of[csv] = first;
+        }
+        Ok(Schema {
+            rows,
+            columns,
+            stored,
+            bytes_of,
+        })
+    }
+
+    /// The same table with its columns in the order of the portal's CSV
+    /// header: for tables whose actual column names are not known, that order
+    /// shows only in the answer to `/csv/<id>?limit=0`. A line end is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::HeaderMismatch`] if the header is not of these columns,
+    /// [`TableError::AmbiguousHeader`] if names contain a separator.
+    pub fn ordered_by_header(&self, header: &[u8]) -> Result<Self, TableError> {
+        let mismatch = || TableError::HeaderMismatch {
+            expected: self.columns.len(),
+            found: String::from_utf8_lossy(header).chars().take(200).collect(),
+        };
+        let separator = |c: &&Column| c.label.contains([',', '\n', '\r']);
+        if let Some(column) = self.columns.iter().find(separator) {
+            return Err(TableError::AmbiguousHeader(column.label.clone()));
+        }
+        let line = header.strip_suffix(b"\n").unwrap_or(header);
+        let line = std::str::from_utf8(line).map_err(|_| mismatch())?;
+
+        let labels: Vec<&str> = line.split(',').collect();
+        if labels.len() != self.columns.len() {
+            return Err(mismatch());
+        }
+        // Both sorted, label by label; then each column goes where its label
+        // stands in the header.
+        let mut order: Vec<usize> = (0..labels.len()).collect();
+        order.sort_by(|&a, &b| java_order(labels[a], labels[b]));
+        let mut placed: Vec<(usize, &Column)> = Vec::with_capacity(order.len());
+        for (at, column) in order.into_iter().zip(self.stored()) {
+            if labels[at] != column.label {
+                return Err(mismatch());
+            }
+            placed.push((at, column));
+        }
+        placed.sort_by_key(|&(at, _)| at);
+        let columns = placed.into_iter().map(|(_, c)| c.clone()).collect();
+        Schema::new(self.rows, columns)
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The columns, in the order of the CSV.
+    #[must_use]
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The columns in the order of storage: sorted by name as Java sorts
+    /// strings. The types of exactly these make a request's schema.
+    #[must_use]
+    pub fn stored(&self) -> impl ExactSizeIterator<Item = &Column> {
+        self.stored.iter().map(|&csv| &self.columns[csv])
+    }
+
+    /// The stored types, in the order of storage.
+    #[must_use]
+    pub fn stored_types(&self) -> impl ExactSizeIterator<Item = StoredType> {
+        self.stored().map(|column| column.format.stored())
+    }
+
+    /// Where the bytes of the CSV's column number `csv` are stored: the
+    /// number of a column in the order of storage.
+    #[must_use]
+    pub fn stored_index(&self, csv: usize) -> Option<usize> {
+        self.bytes_of.get(csv).copied()
+    }
+
+    /// The first CSV column of that name.
+    #[must_use]
+    pub fn find(&self, label: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.label == label)
+    }
+
+    /// The CSV positions of the columns named, in the order asked, repeats
+    /// kept.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::NoSuchColumn`] for an unknown name. (The portal's `/csv`
+    /// drops those silently.)
+    pub fn select<S: AsRef<str>>(&self, labels: &[S]) -> Result<Vec<usize>, TableError> {
+        let find = |label: &str| {
+            self.find(label)
+                .ok_or_else(|| TableError::NoSuchColumn(label.to_owned()))
+        };
+        labels.iter().map(|label| find(label.as_ref())).collect()
+    }
+
+    /// Bytes that one row takes over all stored columns.
+    #[must_use]
+    pub fn row_width(&self) -> u64 {
+        self.columns.iter().map(|c| c.format.width() as u64).sum()
+    }
+
+    /// Bytes of all stored columns.
+    #[must_use]
+    pub fn stored_len(&self) -> u64 {
+        self.row_width() * self.rows
+    }
+}
+
+/// Java's order of strings: by UTF-16 code unit, in which symbols beyond the
+/// basic plane sort before some within it.
+pub(super) fn java_order(a: &str, b: &str) -> std::cmp::Ordering {
+    a.encode_utf16().cmp(b.encode_utf16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn floats(labels: &[&str]) -> Vec<Column> {
+        labels
+            .iter()
+            .map(|label| Column::new(*label, ValueFormat::Float32))
+            .collect()
+    }
+
+    fn stored_labels(schema: &Schema) -> Vec<&str> {
+        schema.stored().map(|c| c.label.as_str()).collect()
+    }
+
+    #[test]
+    fn columns_are_stored_in_javas_order_of_names() {
+        let columns = floats(&["b", "TIMESTAMP", "_", "\u{ff21}", "\u{1f600}", "B", "a"]);
+        let schema = Schema::new(3, columns).unwrap();
+        assert_eq!(
+            stored_labels(&schema),
+            // By code point, U+1F600 would come last.
+            ["B", "TIMESTAMP", "_", "a", "b", "\u{1f600}", "\u{ff21}"]
+        );
+        assert_eq!(schema.stored_index(1), Some(1));
+        assert_eq!(schema.stored_index(0), Some(4));
+        assert_eq!(schema.stored_index(7), None);
+    }
+
+    #[test]
+    fn repeated_columns_are_stored_each_and_read_from_the_first() {
+        let schema = Schema::new(3, floats(&["x", "a", "x"])).unwrap();
+        assert_eq!(stored_labels(&schema), ["a", "x", "x"]);
+        assert_eq!(schema.stored_index(0), Some(1));
+        assert_eq!(schema.stored_index(2), Some(1));
+        assert_eq!(schema.stored_len(), 36);
+    }
+
+    #[test]
+    fn impossible_tables_are_refused() {
+        let double = Column::new("a", ValueFormat::Float64);
+        let mut clash = floats(&["a"]);
+        clash.push(double);
+        let text = vec![Column::new("remark", ValueFormat::String)];
+        let cases = [
+            (1_000_000_000_000_000, floats(&["a"]), "2147483647 rows"),
+            (u64::MAX, floats(&["a"]), "2147483647 rows"),
+            (1, vec![], "at least one column"),
+            (1, clash, "float32 or float64"),
+            (1, text, "\"remark\" holds strings"),
+        ];
+        for (rows, columns, message) in cases {
+            let error = Schema::new(rows, columns).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_portals_header_gives_the_order() {
+        let schema = Schema::new(5, floats(&["a", "b", "c"])).unwrap();
+        let ordered = schema.ordered_by_header(b"c,a,b\n").unwrap();
+        let labels: Vec<_> = ordered.columns().iter().map(|c| c.label.as_str()).collect();
+        assert_eq!(labels, ["c", "a", "b"]);
+        assert_eq!(stored_labels(&ordered), ["a", "b", "c"]);
+        for header in ["", "a,b", "a,b,c,c", "a,b,d", "a,b,c\n\n", "a,b,c\r\n"] {
+            assert!(
+                matches!(
+                    schema.ordered_by_header(header.as_bytes()),
+                    Err(TableError::HeaderMismatch { expected: 3, .. })
+                ),
+                "{header:?}"
+            );
+        }
+        assert!(schema.ordered_by_header(b"a,b,\xff").is_err());
+        let commas = Schema::new(5, floats(&["a,b", "b"])).unwrap();
+        assert_eq!(
+            commas.ordered_by_header(b"a,b,b"),
+            Err(TableError::AmbiguousHeader("a,b".into()))
+        );
+    }
+
+    #[test]
+    fn selections_keep_order_and_repeats_and_refuse_unknown_names() {
+        let schema = Schema::new(5, floats(&["a", "b"])).unwrap();
+        assert_eq!(schema.select(&["b", "a", "b"]), Ok(vec![1, 0, 1]));
+        assert_eq!(
+            schema.select(&["b", "q"]),
+            Err(TableError::NoSuchColumn("q".into()))
+        );
+    }
+}

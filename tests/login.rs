@@ -1,0 +1,114 @@
+//! Who gets what, and who learns what.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{TestMount, portal};
+
+#[test]
+fn metadata_requests_carry_no_cookie() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    for name in mount.list("objects") {
+        if name.ends_with(".json") || name.ends_with(".csv") {
+            let _ = mount.try_read(&format!("objects/{name}"));
+        }
+    }
+    let requests = portal.requests();
+    let (meta, others): (Vec<_>, Vec<_>) = requests.iter().partition(|r| r.service.is_meta());
+    assert!(
+        meta.len() > 10 && others.iter().any(|r| r.cookie),
+        "both were asked"
+    );
+    for request in meta {
+        assert!(!request.cookie, "{request:?}");
+    }
+}
+
+#[test]
+fn without_a_login_metadata_is_free_and_a_table_is_not() {
+    let portal = portal();
+    let mount = TestMount::anonymous(&portal);
+    let names = mount.list("objects");
+    for name in names.iter().filter(|n| n.ends_with(".json")) {
+        mount.read(&format!("objects/{name}"));
+    }
+    let table = names.iter().find(|n| n.ends_with(".csv")).unwrap();
+    let start = Instant::now();
+    let error = mount.try_read(&format!("objects/{table}")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(
+        mount.last_reason().contains("icosfs login"),
+        "{}",
+        mount.last_reason()
+    );
+}
+
+#[test]
+fn a_licence_that_is_not_accepted_is_named_with_its_page_and_heals_without_a_remount() {
+    let portal = portal();
+    portal.accept_licence(false);
+    let mount = TestMount::of(&portal);
+    let original = mount
+        .list("objects")
+        .into_iter()
+        .find(|n| n.contains(".original."))
+        .unwrap();
+    let path = format!("objects/{original}");
+    let error = mount.try_read(&path).unwrap_err();
+    assert_eq!(
+        error.raw_os_error(),
+        Some(libc::EACCES),
+        "a 302 to the licence page"
+    );
+    let reason = mount.last_reason();
+    assert!(
+        reason.contains("licence") && reason.contains(&portal.auth_url()),
+        "{reason}"
+    );
+
+    portal.accept_licence(true);
+    mount.read(&path);
+}
+
+#[test]
+fn a_password_logs_in_once_for_many_readers() {
+    let portal = portal();
+    let (user, password) = (portal.user(), portal.password());
+    let env = [
+        ("ICOSFS_USER", user.as_str()),
+        ("ICOSFS_PASSWORD", password.as_str()),
+    ];
+    let mount = TestMount::with(&portal, &[], &env);
+    let tables: Vec<_> = mount
+        .list("objects")
+        .into_iter()
+        .filter(|n| n.ends_with(".csv"))
+        .collect();
+    std::thread::scope(|scope| {
+        for table in &tables {
+            scope.spawn(|| mount.try_read(&format!("objects/{table}")));
+        }
+    });
+    let logins = portal
+        .requests()
+        .iter()
+        .filter(|r| r.path == "/password/login")
+        .count();
+    assert_eq!(logins, 1);
+}
+
+#[test]
+fn a_bad_token_is_refused_before_the_mount_without_showing_it() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_icosfs"))
+        .args(["mount", "/tmp"])
+        .env("ICOSFS_TOKEN", "cpauthToken=hunter2hunter2")
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("ICOSFS_TOKEN") && !message.contains("hunter2"),
+        "{message}"
+    );
+}

@@ -1,0 +1,11 @@
+//! icosfs as its users meet it: real mounts of the demo portal, which speaks
+//! the real protocol over loopback.
+
+mod support;
+
+mod login;
+mod mounting;
+mod python;
+mod reading;
+#[cfg(feature = "shared-tests")]
+mod shared_rdf;

@@ -1,0 +1,164 @@
+//! Mounts come, show what they are, and go.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::support::{TestMount, eventually, portal};
+
+#[test]
+fn findmnt_shows_a_read_only_mount_of_icosfs() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let output = mount.run(
+        "findmnt",
+        &["-t", "fuse.icosfs", "-n", "-o", "TARGET,SOURCE,OPTIONS"],
+    );
+    let table = String::from_utf8(output.stdout).unwrap();
+    let path = mount.path("").display().to_string();
+    let line = table
+        .lines()
+        .find(|line| line.starts_with(&path))
+        .expect(&table);
+    for option in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(
+            line.split([',', ' ']).any(|o| o == option),
+            "{option} in {line}"
+        );
+    }
+    assert!(line.contains("127.0.0.1_"), "{line}");
+}
+
+#[test]
+fn unmount_ends_the_daemon_and_leaves_no_mount() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let output = mount
+        .icosfs()
+        .arg("unmount")
+        .arg(mount.path(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!mount.is_mounted());
+    assert!(!mount.is_running());
+}
+
+#[test]
+fn a_mount_in_use_is_not_taken_away_unless_lazily() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let open = std::fs::File::open(mount.path("README.md")).unwrap();
+    let unmount = |options: &[&str]| {
+        mount
+            .icosfs()
+            .arg("unmount")
+            .args(options)
+            .arg(mount.path(""))
+            .output()
+            .unwrap()
+    };
+    let refused = unmount(&[]);
+    assert!(!refused.status.success());
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        message.contains("in use") && message.contains("--lazy"),
+        "{message}"
+    );
+    assert!(mount.is_mounted());
+    assert!(unmount(&["--lazy"]).status.success());
+    assert!(!mount.is_mounted());
+    drop(open);
+    assert!(eventually(Duration::from_secs(5), || !mount.is_running()));
+}
+
+#[test]
+fn a_second_mount_at_the_same_place_is_refused() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let again = mount
+        .icosfs()
+        .arg("mount")
+        .arg(mount.path(""))
+        .output()
+        .unwrap();
+    assert!(!again.status.success());
+    let message = String::from_utf8(again.stderr).unwrap();
+    assert!(message.contains("mounted already"), "{message}");
+}
+
+#[test]
+fn a_missing_folder_is_named_with_what_to_do() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let nowhere = mount.cache().join("nowhere");
+    let output = mount.icosfs().arg("mount").arg(&nowhere).output().unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("nowhere") && message.contains("mkdir -p"),
+        "{message}"
+    );
+}
+
+#[test]
+fn sigterm_frees_a_reader_inside_read_and_leaves_no_mount() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let table = mount
+        .list("objects")
+        .into_iter()
+        .find(|name| name.ends_with(".csv"))
+        .unwrap();
+    let mut file = std::fs::File::open(mount.path(&format!("objects/{table}"))).unwrap();
+    portal.stall();
+    let reader = std::thread::spawn(move || file.read(&mut [0; 1000]));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!reader.is_finished(), "the portal is stalled");
+
+    let start = Instant::now();
+    mount.signal(Signal::SIGTERM);
+    assert!(eventually(Duration::from_secs(5), || {
+        reader.is_finished() && !mount.is_running() && !mount.is_mounted()
+    }));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    reader.join().unwrap().expect_err("the read cannot succeed");
+}
+
+#[test]
+fn the_tree_is_read_only() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let table = mount.list("objects").remove(0);
+    for path in ["new", "objects/new", &format!("objects/{table}")] {
+        let error = std::fs::write(mount.path(path), "x").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{path}");
+    }
+}
+
+#[test]
+fn a_mount_of_the_embedded_demo_needs_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mnt");
+    std::fs::create_dir(&path).unwrap();
+    let icosfs = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_icosfs"))
+            .args(arguments)
+            .arg(&path)
+            .env("HOME", folder.path())
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    icosfs(&["mount", "--demo"]);
+    let tables = std::fs::read_dir(path.join("objects")).unwrap().count();
+    assert!(tables > 10);
+    icosfs(&["status"]);
+    icosfs(&["unmount"]);
+    let left = std::fs::read_dir(folder.path().join("cache/icosfs"))
+        .unwrap()
+        .count();
+    assert_eq!(left, 0, "a demo's cache is never met again");
+}

@@ -1,0 +1,205 @@
+//! Files hold what the portal says they hold.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+
+use icosfs::portal::ObjectId;
+use serde_json::Value;
+
+use crate::support::{TestMount, get, portal};
+
+#[test]
+fn every_listed_table_is_the_portals_csv_byte_for_byte() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let mut compared = 0;
+    for name in mount.list("objects").iter().filter(|n| n.ends_with(".csv")) {
+        let id = name.trim_end_matches(".csv");
+        if portal.serves_csv(id.parse().unwrap()) {
+            let csv = mount.read(&format!("objects/{name}"));
+            assert!(csv == get(&portal, &format!("/csv/{id}")), "{name} differs");
+            compared += 1;
+        } else {
+            let error = mount.try_read(&format!("objects/{name}")).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EIO), "{name}");
+        }
+    }
+    assert!(compared >= 10, "only {compared} tables");
+}
+
+#[test]
+fn a_table_of_unknown_size_is_exact_for_whoever_opens_it() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let table = a_table(&mount);
+    let path = mount.path(&table);
+
+    let bound = std::fs::metadata(&path).unwrap().len();
+    let mut file = std::fs::File::open(&path).unwrap();
+    let exact = file.metadata().unwrap().len();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+
+    assert_eq!(exact, bytes.len() as u64);
+    assert!(bound >= exact, "{bound} >= {exact}");
+    drop(file);
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().len(),
+        exact,
+        "exact for ever"
+    );
+}
+
+#[test]
+fn the_end_of_a_table_can_be_read_first() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let table = a_table(&mount);
+    let mut file = std::fs::File::open(mount.path(&table)).unwrap();
+    file.seek(SeekFrom::End(-100)).unwrap();
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail).unwrap();
+    let whole = mount.read(&table);
+    assert!(whole.ends_with(&tail) && tail.len() == 100);
+}
+
+#[test]
+fn a_table_is_downloaded_once_whoever_reads_it() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let table = a_table(&mount);
+    portal.clear_requests();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| mount.read(&table));
+        }
+    });
+    mount.read(&table);
+    let slices = portal
+        .requests()
+        .iter()
+        .filter(|r| r.path == "/cpb")
+        .count();
+    assert_eq!(slices, 1);
+}
+
+#[test]
+fn originals_hash_to_their_ids() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let mut checked = 0;
+    for name in mount.list("objects") {
+        let (id, ending) = name.split_once('.').unwrap_or((&name, ""));
+        let id: ObjectId = id.parse().unwrap();
+        if ending == "json" || ending == "csv" || !portal.serves_original(id) {
+            continue;
+        }
+        let bytes = mount.read(&format!("objects/{name}"));
+        assert_eq!(ObjectId::of_content(&bytes), id, "{name}");
+        let size = mount
+            .path(&format!("objects/{name}"))
+            .metadata()
+            .unwrap()
+            .len();
+        assert_eq!(size, bytes.len() as u64, "{name}");
+        checked += 1;
+    }
+    assert!(checked >= 10, "only {checked} originals");
+}
+
+#[test]
+fn sidecars_are_the_landing_pages_byte_for_byte() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let name = mount
+        .list("objects")
+        .into_iter()
+        .find(|n| n.ends_with(".json"))
+        .unwrap();
+    let sidecar = mount.read(&format!("objects/{name}"));
+    let id = name.trim_end_matches(".json");
+    let page = std::process::Command::new("curl")
+        .args(["-s", "-H", "Accept: application/json"])
+        .arg(format!("{}/objects/{id}", portal.meta_url()))
+        .output()
+        .unwrap();
+    assert_eq!(sidecar, page.stdout);
+    let json: Value = serde_json::from_slice(&sidecar).unwrap();
+    assert!(json["hash"].as_str().unwrap().starts_with(id));
+}
+
+#[test]
+fn an_older_version_is_there_by_name_though_not_listed() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let old = portal.a_deprecated_table();
+    let name = format!("{old}.csv");
+    assert!(!mount.list("objects").contains(&name));
+    assert_eq!(
+        mount.read(&format!("objects/{name}")),
+        get(&portal, &format!("/csv/{old}"))
+    );
+    let ino = |name: &str| {
+        mount
+            .path(&format!("objects/{name}"))
+            .metadata()
+            .unwrap()
+            .ino()
+    };
+    let hash = portal.full_hash(old);
+    assert_eq!(
+        ino(&format!("{hash}.csv")),
+        ino(&name),
+        "the whole hash names it too"
+    );
+}
+
+#[test]
+fn names_that_do_not_exist_are_not_there() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let unknown = ObjectId::of_content(b"unknown to the portal");
+    for name in [
+        format!("objects/{unknown}.csv"),
+        "objects/x".into(),
+        "nothing".into(),
+    ] {
+        let error = mount.try_read(&name).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{name}");
+    }
+}
+
+#[test]
+fn what_was_read_is_kept_across_mounts() {
+    let portal = portal();
+    let cache = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", cache.path().display());
+    let token = portal.token();
+    let mount = || TestMount::with(&portal, &[&cache_dir], &[("ICOSFS_TOKEN", &token)]);
+    let (table, first) = {
+        let mount = mount();
+        let table = a_table(&mount);
+        let bytes = mount.read(&table);
+        (table, bytes)
+    };
+    portal.clear_requests();
+    assert_eq!(mount().read(&table), first);
+    assert!(!portal.requests().iter().any(|r| r.path == "/cpb"));
+}
+
+/// A table whose columns' order is in its metadata, so that `/cpb` is all it
+/// takes.
+fn a_table(mount: &TestMount) -> String {
+    let tables = mount.list("objects");
+    let largest = tables
+        .iter()
+        .filter(|name| name.ends_with(".csv"))
+        .max_by_key(|name| {
+            mount
+                .path(&format!("objects/{name}"))
+                .metadata()
+                .unwrap()
+                .len()
+        });
+    format!("objects/{}", largest.unwrap())
+}

@@ -1,0 +1,23 @@
+//! What keeps the plumbing out of the tests.
+
+mod mount;
+mod portal;
+
+pub(crate) use mount::TestMount;
+pub(crate) use portal::{get, portal, services_of};
+
+use std::time::{Duration, Instant};
+
+/// Waits until `condition` holds, at most `limit`.
+pub(crate) fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

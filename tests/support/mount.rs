@@ -1,0 +1,163 @@
+//! A mount by the real program, in a folder of its own, taken away at the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use icosfs::demo::DemoPortal;
+use icosfs::mount::mountinfo;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{eventually, services_of};
+
+/// The program under test.
+pub(crate) const ICOSFS: &str = env!("CARGO_BIN_EXE_icosfs");
+
+pub(crate) struct TestMount {
+    folder: tempfile::TempDir,
+    pid: i32,
+}
+
+impl TestMount {
+    /// Mounts `portal`, logged in as its user.
+    pub(crate) fn of(portal: &DemoPortal) -> Self {
+        Self::with(portal, &[], &[("ICOSFS_TOKEN", &portal.token())])
+    }
+
+    /// Mounts `portal` as nobody in particular.
+    pub(crate) fn anonymous(portal: &DemoPortal) -> Self {
+        Self::with(portal, &[], &[])
+    }
+
+    pub(crate) fn with(portal: &DemoPortal, options: &[&str], env: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("mnt")).expect("a mount point");
+        let mut mount = Self { folder, pid: 0 };
+        let output = mount
+            .icosfs()
+            .arg("mount")
+            .args(services_of(portal))
+            .arg("--cache-dir")
+            .arg(mount.cache())
+            .args(options)
+            .arg(mount.path(""))
+            .envs(env.iter().copied())
+            .output()
+            .expect("the program runs");
+        assert!(
+            output.status.success(),
+            "cannot mount: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let pid = mount.status()["pid"].as_i64().expect("a process id");
+        mount.pid = i32::try_from(pid).expect("a process id");
+        mount
+    }
+
+    /// The program, with an environment of its own.
+    pub(crate) fn icosfs(&self) -> Command {
+        let mut command = Command::new(ICOSFS);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder.path());
+        command
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        let mountpoint = self.folder.path().join("mnt");
+        if path.is_empty() {
+            mountpoint
+        } else {
+            mountpoint.join(path)
+        }
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn read(&self, path: &str) -> Vec<u8> {
+        self.try_read(path)
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{:#}", self.status()))
+    }
+
+    pub(crate) fn try_read(&self, path: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(self.path(path))
+    }
+
+    /// The sorted names in a folder.
+    pub(crate) fn list(&self, path: &str) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.path(path))
+            .unwrap_or_else(|error| panic!("{path}: {error}\n{:#}", self.status()))
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("a name")
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// What the mount says about itself.
+    pub(crate) fn status(&self) -> Value {
+        let json = std::fs::read(self.path(".icosfs/status.json")).expect("a status");
+        serde_json::from_slice(&json).expect("JSON")
+    }
+
+    /// The reason of the last failure.
+    pub(crate) fn last_reason(&self) -> String {
+        let status = self.status();
+        let reason = status["errors"][0]["reason"].as_str();
+        reason.expect("a failure with its reason").to_owned()
+    }
+
+    /// Runs a command in the mount and expects it to succeed.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(self.path(""))
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}; see scripts/setup"));
+        assert!(
+            output.status.success(),
+            "{program}: {}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid), signal).expect("the daemon runs");
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.pid)).exists()
+    }
+
+    pub(crate) fn is_mounted(&self) -> bool {
+        mountinfo::mount_at(&self.path(""))
+            .expect("mountinfo can be read")
+            .is_some()
+    }
+}
+
+impl Drop for TestMount {
+    fn drop(&mut self) {
+        if self.pid != 0 && self.is_running() {
+            self.signal(Signal::SIGTERM);
+            eventually(Duration::from_secs(5), || !self.is_running());
+        }
+    }
+}
