@@ -85,11 +85,6 @@ impl Table {
         })
     }
 
-    /// The columns, in the order of the file.
-    pub(crate) fn columns(&self) -> &[Column] {
-        &self.columns
-    }
-
     /// The number of rows.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
@@ -222,7 +217,7 @@ pub(crate) fn column_salt(object_salt: u64, name: &str) -> u64 {
 }
 
 /// FNV-1a: the same on every machine, unlike the standard library's hashes.
-fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
     })

@@ -322,6 +322,50 @@ fn odd(shelf: &mut Shelf) {
     }
 }
 
+/// What number writers stumble over.
+const ODD_FLOATS: [f32; 17] = [
+    0.0,
+    -0.0,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MIN_POSITIVE,
+    f32::from_bits(1),
+    f32::from_bits(0x7F_FFFF),
+    f32::MAX,
+    f32::MIN,
+    0.1,
+    1.0e-3,
+    9.999_999e-4,
+    9_999_999.0,
+    1.0e7,
+    16_777_216.0,
+    3.0e10,
+    413.271,
+];
+
+/// What number writers stumble over.
+const ODD_DOUBLES: [f64; 19] = [
+    0.0,
+    -0.0,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::MIN_POSITIVE,
+    f64::from_bits(1),
+    f64::from_bits(4),
+    f64::from_bits(0xF_FFFF_FFFF_FFFF),
+    f64::MAX,
+    f64::MIN,
+    0.1 + 0.2,
+    1.0e-3,
+    9.999_999_999_999_999e-4,
+    9_999_999.999_999_998,
+    1.0e7,
+    9_007_199_254_740_993.0,
+    1.0e23,
+    5.684_341_886_080_802e-14,
+    2.0e-3,
+];
+
 fn every_format() -> Vec<ColumnContent> {
     let column = |name, format: Format, odd: Vec<Value>| ColumnContent {
         name,
@@ -343,46 +387,6 @@ fn every_format() -> Vec<ColumnContent> {
     let chars = "OUR,\"; \u{E5}\u{3B1}\u{4E2D}\t"
         .encode_utf16()
         .map(Value::Char);
-    let floats = [
-        0.0,
-        -0.0,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        f32::MIN_POSITIVE,
-        f32::from_bits(1),
-        f32::from_bits(0x7F_FFFF),
-        f32::MAX,
-        f32::MIN,
-        0.1,
-        1.0e-3,
-        9.999_999e-4,
-        9_999_999.0,
-        1.0e7,
-        16_777_216.0,
-        3.0e10,
-        413.271,
-    ];
-    let doubles = [
-        0.0,
-        -0.0,
-        f64::INFINITY,
-        f64::NEG_INFINITY,
-        f64::MIN_POSITIVE,
-        f64::from_bits(1),
-        f64::from_bits(4),
-        f64::from_bits(0xF_FFFF_FFFF_FFFF),
-        f64::MAX,
-        f64::MIN,
-        0.1 + 0.2,
-        1.0e-3,
-        9.999_999_999_999_999e-4,
-        9_999_999.999_999_998,
-        1.0e7,
-        9_007_199_254_740_993.0,
-        1.0e23,
-        5.684_341_886_080_802e-14,
-        2.0e-3,
-    ];
     vec![
         column("iso8601dateTime", Format::DateTime, millis(&times)),
         column(
@@ -393,12 +397,12 @@ fn every_format() -> Vec<ColumnContent> {
         column(
             "float32",
             Format::Float32,
-            floats.map(Value::Float).to_vec(),
+            ODD_FLOATS.map(Value::Float).to_vec(),
         ),
         column(
             "float64",
             Format::Float64,
-            doubles.map(Value::Double).to_vec(),
+            ODD_DOUBLES.map(Value::Double).to_vec(),
         ),
         column("bmpChar", Format::BmpChar, chars.collect()),
         column(
@@ -443,6 +447,7 @@ fn time_column(name: &'static str, format: Format) -> ColumnContent {
 }
 
 /// How an original is packed.
+#[derive(Clone, Copy)]
 enum Packing {
     Plain,
     Zip,
