@@ -87,7 +87,7 @@ pub struct Contents {
     sidecars: Sidecars,
     tables: Tables,
     data: DataClient,
-    store: Arc<Store>,
+    store: Store,
     drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
 }
@@ -133,10 +133,10 @@ impl Contents {
     /// The bytes that `meta` and `data` deliver, kept in `store`. Landing
     /// pages are believed for `ttl`.
     #[must_use]
-    pub fn new(meta: MetadataClient, data: DataClient, store: Arc<Store>, ttl: Duration) -> Self {
+    pub fn new(meta: MetadataClient, data: DataClient, store: Store, ttl: Duration) -> Self {
         Self {
             sidecars: Sidecars::new(meta, ttl),
-            tables: Tables::new(data.clone(), Arc::clone(&store)),
+            tables: Tables::new(data.clone(), store.clone()),
             data,
             store,
             drawn: Arc::default(),
@@ -203,7 +203,7 @@ impl Contents {
         }
         let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
         let place = Place::new(folder, &object.id().to_string())?;
-        let entry = self.store.entry(&place, object.size())?;
+        let entry = self.store.entry(&place, object.size());
         let mut files = self.files();
         // Another reader may have been first.
         if let Some(Content::Original(file)) = files.get(&id) {
@@ -233,7 +233,7 @@ impl Contents {
             Ok(columns) => Csv::Drawn(Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)))),
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
                 tracing::info!(id = %object.id(), %error, "taking the portal's own CSV");
-                let (store, data) = (Arc::clone(&self.store), self.data.clone());
+                let (store, data) = (self.store.clone(), self.data.clone());
                 Csv::Portal(Arc::new(PortalCsv::new(object.id(), store, data)?))
             }
             Err(error) => return Err(error),

@@ -23,6 +23,7 @@ mod handles;
 mod inodes;
 pub mod mountinfo;
 pub mod report;
+mod shared;
 mod unmount;
 
 pub use report::{About, Report};

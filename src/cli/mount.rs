@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::background;
-use super::settings::{Clients, GlobalArgs, login_from_environment};
-use crate::cache::Store;
+use super::settings::{Clients, GlobalArgs, login_from_environment, size};
+use crate::cache::{Bounds, Store, default_limit};
 use crate::catalog::Catalog;
 use crate::content::Contents;
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
@@ -42,6 +42,13 @@ pub(super) struct MountArgs {
     /// When fstat on an open table answers: with its exact size, or at once
     #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen)]
     exact_size: WhenExact,
+    /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
+    /// (at least 1G) without
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
+    cache_size: Option<u64>,
+    /// The most memory for buffers
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
+    memory: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -59,6 +66,8 @@ struct Plan {
     cache_dir: PathBuf,
     metadata_ttl: Duration,
     exact_size: ExactSize,
+    cache_size: Option<u64>,
+    memory: u64,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
@@ -69,6 +78,8 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         demo,
         metadata_ttl,
         exact_size,
+        cache_size,
+        memory,
     } = args;
     let plan = Plan {
         mountpoint: free_folder(&mountpoint)?,
@@ -78,6 +89,8 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
         },
+        cache_size,
+        memory,
     };
     if background::is_daemon() {
         background::leave_terminal();
@@ -138,7 +151,11 @@ fn serve(clients: Clients, plan: &Plan) -> anyhow::Result<()> {
         data,
     } = clients;
     let root = plan.cache_dir.join(services.cache_name());
-    let store = Arc::new(Store::open(root.clone())?);
+    let bounds = Bounds {
+        disk: plan.cache_size.unwrap_or_else(|| default_limit(&root)),
+        memory: plan.memory,
+    };
+    let store = Store::open(root.clone(), bounds);
     let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
     let contents = Arc::new(Contents::new(meta, data, store, plan.metadata_ttl));
     let url = |service| services.base(service).to_string();

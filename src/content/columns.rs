@@ -38,7 +38,7 @@ const HEADER_LIMIT: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Tables {
     data: DataClient,
-    store: Arc<Store>,
+    store: Store,
     /// By the dataset's IRI.
     datasets: Mutex<HashMap<String, Arc<Dataset>>>,
     /// By the dataset's IRI: the header of its tables whose columns' order is
@@ -48,7 +48,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(data: DataClient, store: Arc<Store>) -> Self {
+    pub(super) fn new(data: DataClient, store: Store) -> Self {
         Self {
             data,
             store,
@@ -78,7 +78,7 @@ impl Tables {
         }
         let layout = Layout::new(&schema);
         let place = Place::new(spec.format(), &format!("{}.cpb", object.id()))?;
-        let entry = self.store.entry(&place, layout.file_len())?;
+        let entry = self.store.entry(&place, layout.file_len());
         Ok(Arc::new(Columns {
             id: object.id(),
             folder: spec.format().to_owned(),
@@ -232,6 +232,9 @@ impl Columns {
                 .max(1)
                 .min(missing.end - missing.start)
         };
+        // A table larger than the cache goes through it piece by piece.
+        let fits = (self.entry.capacity() / 2 / self.schema.row_width()).max(1);
+        let length = length.min(fits);
         let rows = missing.start..missing.start + length;
         let whole = rows == (0..self.schema.rows());
         let request = ColumnsRequest {
