@@ -14,6 +14,7 @@
 #![allow(dead_code, clippy::all, clippy::pedantic)]
 
 mod auth;
+mod bench;
 mod builtin;
 mod cells;
 mod content;
@@ -23,6 +24,7 @@ mod faults;
 mod geo;
 mod graph;
 mod http;
+mod item;
 mod landing;
 mod meta;
 mod number;

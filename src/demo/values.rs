@@ -96,6 +96,8 @@ pub(crate) enum Values {
     /// Anything the format can hold: mostly of the size measurements have,
     /// with nulls and the odd values among them.
     Noise,
+    /// Noise that comes again after so many rows.
+    Cycle(u64),
     /// Time: row `n` is `start + n * step`, in milliseconds since the epoch.
     Clock { start: i64, step: i64 },
     /// A measurement with a yearly and a daily wave and some noise, of which
@@ -121,12 +123,26 @@ pub(crate) enum Values {
 const DAY: i64 = 86_400_000;
 
 impl Values {
+    /// After how many rows the values come again, if they do.
+    pub(crate) fn period(&self) -> Option<u64> {
+        match self {
+            Self::Cycle(rows) => Some(*rows),
+            Self::Listed(values) => Some(values.len() as u64),
+            Self::Noise
+            | Self::Clock { .. }
+            | Self::Wave { .. }
+            | Self::Flags(_)
+            | Self::Track { .. } => None,
+        }
+    }
+
     /// The value of `row` in a column of `format`, where `salt` tells columns
     /// (and objects) apart.
     pub(crate) fn at(&self, format: Format, salt: u64, row: u64) -> Value {
         let random = mix(salt ^ mix(row));
         match self {
             Self::Noise => noise(format, random),
+            Self::Cycle(rows) => noise(format, mix(salt ^ mix(row % rows))),
             Self::Clock { start, step } => {
                 clock(format, start + step * i64::try_from(row).unwrap_or(0))
             }
