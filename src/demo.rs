@@ -14,13 +14,17 @@
 #![allow(dead_code, clippy::all, clippy::pedantic)]
 
 mod auth;
+mod bench;
 mod builtin;
 mod cells;
 mod content;
+mod control;
 mod data;
+mod faults;
 mod geo;
 mod graph;
 mod http;
+mod item;
 mod landing;
 mod meta;
 mod number;
@@ -46,11 +50,13 @@ use axum::extract::ConnectInfo;
 use axum::http::{Request, StatusCode};
 use tokio::runtime::Runtime;
 
+pub use self::faults::{Fault, FaultPlan, FaultRule};
 use self::http::{Ask, Reply};
 pub use self::record::{RecordedRequest, Service};
 use self::record::{Recorder, Watcher};
 pub use self::repository::Repository;
 use self::server::{Line, Port};
+pub use self::sparql::SparqlLimits;
 use self::state::{Account, Shared};
 use self::token::Mint;
 
@@ -91,8 +97,8 @@ impl DemoError {
 
 /// How a demo portal is to run.
 pub struct DemoOptions {
-    /// Port of the auth service; meta and data take the next two. With 0, each
-    /// takes a free one.
+    /// Port of the auth service; meta, data and control take the next three.
+    /// With 0, each takes a free one.
     pub port: u16,
     /// The demo user's name.
     pub user: String,
@@ -100,6 +106,10 @@ pub struct DemoOptions {
     pub password: String,
     /// Whether the demo user has accepted the data licence.
     pub licence_accepted: bool,
+    /// What shall go wrong from the start.
+    pub faults: FaultPlan,
+    /// How much querying the meta service allows.
+    pub limits: SparqlLimits,
     /// Called with each request when it has ended.
     pub watcher: Option<Watcher>,
 }
@@ -111,6 +121,8 @@ impl Default for DemoOptions {
             user: "demo@icosfs.example".to_owned(),
             password: "let me in".to_owned(),
             licence_accepted: true,
+            faults: FaultPlan::default(),
+            limits: SparqlLimits::default(),
             watcher: None,
         }
     }
@@ -119,7 +131,8 @@ impl Default for DemoOptions {
 /// A running demo portal. It stops when dropped.
 pub struct DemoPortal {
     shared: Arc<Shared>,
-    ports: [Port; 3],
+    ports: Arc<[Port; 3]>,
+    control: Port,
     /// Taken only on drop.
     runtime: Option<Runtime>,
 }
@@ -137,6 +150,8 @@ impl DemoPortal {
             user,
             password,
             licence_accepted,
+            faults,
+            limits,
             watcher,
         } = options;
         let account = Account {
@@ -145,34 +160,34 @@ impl DemoPortal {
             licence_accepted,
             mint: Mint::random(),
         };
-        let shared = Arc::new(Shared::new(repository, Recorder::new(watcher), account));
+        let recorder = Recorder::new(watcher);
+        let shared = Arc::new(Shared::new(repository, recorder, account, limits));
+        shared.faults.set(faults);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("demo-portal")
             .enable_all()
             .build()
             .map_err(DemoError::Threads)?;
-        let open = |service: Service| {
+        let open = |offset: u16, service: &'static str, router: Router| {
             let port = match port {
                 0 => 0,
-                first => first.saturating_add(service as u16),
+                first => first.saturating_add(offset),
             };
-            Port::open(port, router(&shared, service), runtime.handle()).map_err(|source| {
-                DemoError::Listen {
-                    service: service.name(),
-                    port,
-                    source,
-                }
+            let opened = Port::open(port, router, runtime.handle());
+            opened.map_err(|source| DemoError::Listen {
+                service,
+                port,
+                source,
             })
         };
-        let ports = [
-            open(Service::Auth)?,
-            open(Service::Meta)?,
-            open(Service::Data)?,
-        ];
+        let of = |service: Service| open(service as u16, service.name(), router(&shared, service));
+        let ports = Arc::new([of(Service::Auth)?, of(Service::Meta)?, of(Service::Data)?]);
+        let control = open(3, "control", control::router(&shared, &ports))?;
         Ok(Self {
             shared,
             ports,
+            control,
             runtime: Some(runtime),
         })
     }
@@ -193,6 +208,13 @@ impl DemoPortal {
     #[must_use]
     pub fn data_url(&self) -> String {
         self.ports[Service::Data as usize].url()
+    }
+
+    /// Base URL of the control service, by which another process can make
+    /// faults; `GET /` says how.
+    #[must_use]
+    pub fn control_url(&self) -> String {
+        self.control.url()
     }
 
     /// The demo user's name.
@@ -251,13 +273,27 @@ impl DemoPortal {
 
     /// Makes every token minted so far invalid.
     pub fn revoke_tokens(&self) {
-        let mut account = self.shared.account();
-        account.mint = account.mint.successor();
+        self.shared.account().revoke_tokens();
     }
 
     /// Changes the demo user's password.
     pub fn set_password(&self, password: &str) {
         password.clone_into(&mut self.shared.account().password);
+    }
+
+    /// Puts a plan of faults in force.
+    pub fn set_faults(&self, plan: FaultPlan) {
+        self.shared.faults.set(plan);
+    }
+
+    /// Adds a rule to the plan in force.
+    pub fn add_fault(&self, rule: FaultRule) {
+        self.shared.faults.add(rule);
+    }
+
+    /// Ends all faults.
+    pub fn clear_faults(&self) {
+        self.shared.faults.set(FaultPlan::default());
     }
 
     /// Ends all of a service's connections and refuses new ones.
@@ -282,7 +318,7 @@ impl DemoPortal {
 
 impl Drop for DemoPortal {
     fn drop(&mut self) {
-        for port in &self.ports {
+        for port in self.ports.iter().chain([&self.control]) {
             port.close();
         }
         // Unlike dropping it, this may be done inside another runtime.
@@ -305,26 +341,37 @@ impl fmt::Debug for DemoPortal {
 fn router(shared: &Arc<Shared>, service: Service) -> Router {
     let shared = Arc::clone(shared);
     Router::new().fallback(
-        move |ConnectInfo(_line): ConnectInfo<Line>, request: Request<Body>| {
+        move |ConnectInfo(line): ConnectInfo<Line>, request: Request<Body>| {
             let shared = Arc::clone(&shared);
-            async move { answer(&shared, service, request).await }
+            async move { answer(&shared, service, request, &line).await }
         },
     )
 }
 
-async fn answer(shared: &Arc<Shared>, service: Service, request: Request<Body>) -> Reply {
-    let ask = match Ask::read(request).await {
+/// Every request's way: it is noted, meets its faults, and is answered.
+async fn answer(
+    shared: &Arc<Shared>,
+    service: Service,
+    request: Request<Body>,
+    line: &Line,
+) -> Reply {
+    let mut ask = match Ask::read(request).await {
         Ok(ask) => ask,
         Err(e) => return http::text(StatusCode::BAD_REQUEST, e.to_string()),
     };
     let cookie = ask.cookie(shared.cookie_name()).is_some();
     let ticket = shared.recorder.begin(service, &ask, cookie);
-    let reply = match service {
-        Service::Auth => auth::answer(shared, &ask).await,
-        Service::Meta => meta::answer(shared, &ask).await,
-        Service::Data => data::answer(shared, &ask),
+    let faults = shared.faults.strike(service, &ask, &ticket);
+    ask.slowness = faults.query;
+    let reply = match faults.before(line).await {
+        Some(reply) => reply,
+        None => match service {
+            Service::Auth => auth::answer(shared, &ask).await,
+            Service::Meta => meta::answer(shared, &ask).await,
+            Service::Data => data::answer(shared, &ask),
+        },
     };
-    ticket.follow(reply)
+    ticket.follow(faults.spoil(reply, line))
 }
 
 #[cfg(test)]

@@ -133,8 +133,17 @@ pub(super) fn login_from_environment(
     }
 }
 
-/// Reads a number of bytes: digits, and perhaps K, M, G or T, powers of 1024.
+/// Reads a size that files can be kept in.
 pub(super) fn size(text: &str) -> Result<u64, String> {
+    bytes(text).and_then(|bytes| {
+        (bytes >= 1 << 20)
+            .then_some(bytes)
+            .ok_or_else(|| "expected a size of at least 1M, such as 500M or 20G".to_owned())
+    })
+}
+
+/// Reads a number of bytes: digits, and perhaps K, M, G or T, powers of 1024.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text[digits.len()..].trim_start().to_ascii_uppercase();
@@ -150,8 +159,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|&bytes| bytes >= 1 << 20)
-        .ok_or_else(|| "expected a size of at least 1M, such as 500M or 20G".to_owned())
+        .ok_or_else(|| "expected a size such as 500M or 20G".to_owned())
 }
 
 #[cfg(test)]
@@ -168,6 +176,7 @@ mod tests {
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
+        assert_eq!(bytes("5K"), Ok(5 << 10));
         for bad in ["", "G", "-1G", "1X", "1.5G", "5K", "99999999999T"] {
             assert!(size(bad).is_err(), "{bad}");
         }

@@ -5,15 +5,14 @@
 //! Everything follows from the seed, and every original hashes to its id.
 
 mod files;
-mod item;
 mod tables;
 
 use std::collections::HashMap;
 
 use oxrdfio::{RdfFormat, RdfParser};
 
-use self::item::{Collection, Item};
 use super::graph::GraphBuilder;
+use super::item::{Collection, Item};
 use super::repository::{Parts, Repository};
 use crate::portal::{Envri, ObjectId};
 
@@ -71,20 +70,7 @@ impl Shelf {
         for triple in item.triples(self.envri, &id, &digest) {
             self.builder.insert(triple);
         }
-        let Item {
-            original,
-            columns,
-            lost,
-            ..
-        } = item;
-        let original = if lost {
-            super::content::Original::Missing
-        } else {
-            original
-        };
-        self.parts.originals.insert(id, original);
-        let values = columns.into_iter().map(|c| (c.name.to_owned(), c.values));
-        self.parts.values.insert(id, values.collect());
+        self.parts.keep(id, item);
         id
     }
 

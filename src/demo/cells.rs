@@ -1,6 +1,8 @@
 //! Cells as the portal's CSV shows them (protocol page, section 3): what
 //! `toString` of Java's time classes and boxes gives.
 
+use std::fmt::Write as _;
+
 use super::number;
 use super::values::{Format, Value};
 
@@ -53,10 +55,14 @@ pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a string takes any text");
+}
+
 fn date(out: &mut String, days: i64) {
     let (y, m, d) = civil(days);
     let plus = if y > 9999 { "+" } else { "" };
-    out.push_str(&format!("{plus}{}-{m:02}-{d:02}", year(y)));
+    put(out, format_args!("{plus}{}-{m:02}-{d:02}", year(y)));
 }
 
 fn year(y: i64) -> String {
@@ -72,7 +78,7 @@ fn month(out: &mut String, months: i32) -> Result<(), OutOfCalendar> {
     if m < 1 {
         return Err(OutOfCalendar);
     }
-    out.push_str(&format!("{}-{m:02}", year(y.into())));
+    put(out, format_args!("{}-{m:02}", year(y.into())));
     Ok(())
 }
 
@@ -81,9 +87,12 @@ fn time_of_day(out: &mut String, seconds: i32) -> Result<(), OutOfCalendar> {
     if seconds < 0 {
         return Err(OutOfCalendar);
     }
-    out.push_str(&format!("{:02}:{:02}", seconds / 3600, seconds / 60 % 60));
+    put(
+        out,
+        format_args!("{:02}:{:02}", seconds / 3600, seconds / 60 % 60),
+    );
     if seconds % 60 != 0 {
-        out.push_str(&format!(":{:02}", seconds % 60));
+        put(out, format_args!(":{:02}", seconds % 60));
     }
     Ok(())
 }
@@ -94,14 +103,17 @@ fn instant(out: &mut String, millis: f64) {
     date(out, millis.div_euclid(86_400_000));
     let in_day = millis.rem_euclid(86_400_000);
     let seconds = in_day / 1000;
-    out.push_str(&format!(
-        "T{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    ));
+    put(
+        out,
+        format_args!(
+            "T{:02}:{:02}:{:02}",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        ),
+    );
     if in_day % 1000 != 0 {
-        out.push_str(&format!(".{:03}", in_day % 1000));
+        put(out, format_args!(".{:03}", in_day % 1000));
     }
     out.push('Z');
 }

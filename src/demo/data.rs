@@ -1,11 +1,13 @@
 //! The data service (protocol page, section 3): who may have what, and which
 //! route answers.
 
+mod batch;
 mod cpb;
 mod csv;
 mod file;
 mod licence;
 mod original;
+mod zip;
 
 use std::sync::Arc;
 
@@ -25,6 +27,9 @@ pub(crate) fn answer(shared: &Arc<Shared>, ask: &Ask) -> Reply {
             "Expected base64Url- or hex-encoded SHA-256 hash",
         ),
         (&Method::GET, ["objects", _], Some(id)) => original::answer(shared, ask, &id),
+        (&Method::GET, ["collections", _], Some(id)) => batch::collection(shared, ask, &id),
+        (&Method::GET | &Method::POST, ["objects"], _) => batch::objects(shared, ask),
+        (&Method::GET, ["zip", ..], _) => zip::answer(shared, ask, id),
         (&Method::POST, ["cpb", ..], _) => cpb::answer(shared, ask),
         (&Method::GET, ["licence" | "licence_accept"], _) => licence::answer(shared, ask),
         (_, ["portal", "tabular"], _) => text(

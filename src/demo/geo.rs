@@ -1,7 +1,10 @@
-//! Places: points, boxes, tracks, areas; as the portal's JSON and as GeoJSON.
+//! Places: points, boxes, tracks, areas; as the portal's JSON and as `GeoJSON`.
+
+mod intersect;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::intersect::read_polygon;
 use super::graph::Node;
 
 /// A place on the globe.
@@ -72,7 +75,7 @@ impl Place {
         })
     }
 
-    /// Reads GeoJSON.
+    /// Reads `GeoJSON`.
     pub(crate) fn read(json: &Value) -> Option<Self> {
         let points =
             |v: &Value| -> Option<Vec<_>> { v.as_array()?.iter().map(Position::read).collect() };
@@ -151,7 +154,7 @@ impl Place {
         json
     }
 
-    /// As GeoJSON; a labelled place is a feature.
+    /// As `GeoJSON`; a labelled place is a feature.
     pub(crate) fn geo_json(&self) -> Value {
         let label = self.label.as_ref().map(|label| ("label", json!(label)));
         let geometry = |kind: &str, coordinates: Value| {
@@ -201,9 +204,12 @@ impl Place {
                     json!({"type": "GeometryCollection", "geometries": parts})
                 } else {
                     let features: Vec<_> = (parts.into_iter())
-                        .map(|part| match part["type"] == "Feature" {
-                            true => part,
-                            false => feature(part, Vec::new()),
+                        .map(|part| {
+                            if part["type"] == "Feature" {
+                                part
+                            } else {
+                                feature(part, Vec::new())
+                            }
                         })
                         .collect();
                     json!({"type": "FeatureCollection", "features": features})
@@ -251,7 +257,8 @@ fn all<T>(items: &[T], json: impl Fn(&T) -> Value) -> Vec<Value> {
     items.iter().map(json).collect()
 }
 
-fn feature(geometry: Value, properties: Vec<(&str, Value)>) -> Value {
+fn feature(geometry: impl Into<Value>, properties: Vec<(&str, Value)>) -> Value {
+    let geometry = geometry.into();
     let properties: Map<_, _> = (properties.into_iter())
         .map(|(key, value)| (key.to_owned(), value))
         .collect();

@@ -15,6 +15,7 @@ use super::vocab::iri;
 pub(crate) type TermId = u32;
 
 /// An immutable set of triples.
+#[derive(Default)]
 pub(crate) struct Graph {
     terms: Vec<Term>,
     ids: HashMap<Term, TermId>,

@@ -1,5 +1,7 @@
 //! Requests taken apart, and the answers' common forms.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, Request, StatusCode};
@@ -20,13 +22,13 @@ pub(crate) struct Ask {
     /// The path's segments, decoded: `/a/b%20c` is `["a", "b c"]`, `/a/` is
     /// `["a", ""]`.
     pub(crate) path: Vec<String>,
-    /// The path, without query, as it was sent.
-    pub(crate) raw_path: String,
     /// Path and query as they were sent.
     pub(crate) target: String,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// How much longer a query is to take, on purpose.
+    pub(crate) slowness: Duration,
 }
 
 impl Ask {
@@ -34,8 +36,7 @@ impl Ask {
     pub(crate) async fn read(request: Request<Body>) -> Result<Self, axum::Error> {
         let (head, body) = request.into_parts();
         let body = axum::body::to_bytes(body, LONGEST_BODY).await?;
-        let raw_path = head.uri.path().to_owned();
-        let path = raw_path
+        let path = (head.uri.path())
             .split('/')
             .skip(1)
             .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
@@ -46,11 +47,11 @@ impl Ask {
         Ok(Self {
             method: head.method,
             path,
-            raw_path,
             target,
             query: url::form_urlencoded::parse(query).into_owned().collect(),
             headers: head.headers,
             body,
+            slowness: Duration::ZERO,
         })
     }
 

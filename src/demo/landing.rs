@@ -16,7 +16,7 @@ use super::graph::Node;
 use super::vocab::iri;
 
 pub(crate) use collection::collection;
-pub(crate) use object::{inaccessible, is_under_moratorium, object};
+pub(crate) use object::{coverage, inaccessible, is_under_moratorium, object};
 pub(crate) use references::{biblio_info, citation, licence};
 pub(crate) use station::station_page;
 
@@ -87,6 +87,24 @@ pub(crate) fn expected_one(subject: &str, property: &str, count: usize) -> BadMe
         "Expected exactly one values of property {} for resource {subject}, but got {count}",
         iri(property)
     ))
+}
+
+/// The page of a data type, an organisation, a person, or of anything with a
+/// label; nothing for what has none.
+pub(crate) fn resource_page(node: Node<'_>) -> Option<Result<Value, BadMetadata>> {
+    if node.text("cpmeta:hasDataLevel").is_some() {
+        return Some(object::specification(node));
+    }
+    if node.text("cpmeta:hasLastName").is_some() {
+        return Some(people::person(node));
+    }
+    if node.iri().contains("/resources/organizations/") {
+        return Some(people::organization(node).map(|mut org| {
+            org["staff"] = people::staff(node).into();
+            org
+        }));
+    }
+    node.text("rdfs:label").map(|_| Ok(resource(node)))
 }
 
 /// `{uri, label?, comments}`.

@@ -10,11 +10,13 @@ use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::http::header::{CONTENT_LENGTH, RANGE, USER_AGENT};
 use bytes::Bytes;
 use futures_util::Stream;
+use serde::{Deserialize, Serialize};
 
 use super::http::{Ask, Reply};
 
 /// One of the portal's three services.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Service {
     /// Logins and user profiles.
     Auth,
@@ -40,7 +42,8 @@ impl Service {
 }
 
 /// A request that a demo portal received, and what became of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RecordedRequest {
     /// Which service it reached.
     pub service: Service,

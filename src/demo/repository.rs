@@ -8,9 +8,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use oxrdf::Triple;
+
 use super::DemoError;
 use super::content::Original;
 use super::graph::{Graph, Node};
+use super::item::Item;
 use super::landing;
 use super::table::{Table, object_salt};
 use super::values::{Format, Values};
@@ -20,13 +23,7 @@ use crate::portal::{Envri, ObjectId};
 ///
 /// Contents are the same whenever the same repository is made again.
 pub struct Repository {
-    envri: Envri,
-    graph: Graph,
-    seed: u64,
-    /// Originals made with the metadata. Others are made up from their size.
-    originals: HashMap<ObjectId, Original>,
-    /// How columns made with the metadata are filled, by their names.
-    values: HashMap<ObjectId, HashMap<String, Values>>,
+    parts: Parts,
     tables: Mutex<HashMap<ObjectId, Option<Arc<Table>>>>,
 }
 
@@ -35,8 +32,24 @@ pub(crate) struct Parts {
     pub(crate) envri: Envri,
     pub(crate) graph: Graph,
     pub(crate) seed: u64,
+    /// Originals made with the metadata. Others are made up from their size.
     pub(crate) originals: HashMap<ObjectId, Original>,
+    /// How columns made with the metadata are filled, by their names.
     pub(crate) values: HashMap<ObjectId, HashMap<String, Values>>,
+}
+
+impl Parts {
+    /// Keeps what an object holds.
+    pub(crate) fn keep(&mut self, id: ObjectId, item: Item) {
+        let original = if item.lost {
+            Original::Missing
+        } else {
+            item.original
+        };
+        self.originals.insert(id, original);
+        let values = item.columns.into_iter().map(|c| (c.name.into(), c.values));
+        self.values.insert(id, values.collect());
+    }
 }
 
 impl Repository {
@@ -63,33 +76,32 @@ impl Repository {
     }
 
     pub(crate) fn of(parts: Parts) -> Self {
-        let Parts {
-            envri,
-            graph,
-            seed,
-            originals,
-            values,
-        } = parts;
         Self {
-            envri,
-            graph,
-            seed,
-            originals,
-            values,
+            parts,
             tables: Mutex::default(),
         }
+    }
+
+    /// Adds an object, and triples that it needs; returns its id.
+    pub(crate) fn extend(&mut self, mut triples: Vec<Triple>, item: Item) -> ObjectId {
+        let digest = item.original.digest();
+        let id = ObjectId::of_digest(&digest);
+        triples.extend(item.triples(self.envri(), &id, &digest));
+        self.parts.graph = std::mem::take(&mut self.parts.graph).extended(triples);
+        self.parts.keep(id, item);
+        id
     }
 
     /// Which repository this is a double of.
     #[must_use]
     pub fn envri(&self) -> Envri {
-        self.envri
+        self.parts.envri
     }
 
     /// The ids of all data objects and documents, current or not.
     #[must_use]
     pub fn objects(&self) -> Vec<ObjectId> {
-        let prefix = self.envri.landing_prefix();
+        let prefix = self.parts.envri.landing_prefix();
         (self.items().into_iter())
             .filter_map(|object| object.iri().strip_prefix(&prefix)?.parse().ok())
             .collect()
@@ -132,38 +144,43 @@ impl Repository {
         Some(table.csv_header(&selected) + &rows)
     }
 
+    pub(crate) fn seed(&self) -> u64 {
+        self.parts.seed
+    }
+
     pub(crate) fn graph(&self) -> &Graph {
-        &self.graph
+        &self.parts.graph
     }
 
     pub(crate) fn object(&self, id: &ObjectId) -> Option<Node<'_>> {
-        self.item(&format!("{}{id}", self.envri.landing_prefix()))
+        self.item(&format!("{}{id}", self.parts.envri.landing_prefix()))
     }
 
     /// All data objects and documents.
     pub(crate) fn items(&self) -> Vec<Node<'_>> {
         ["cpmeta:DataObject", "cpmeta:DocumentObject"]
             .into_iter()
-            .flat_map(|class| self.graph.instances(class))
+            .flat_map(|class| self.parts.graph.instances(class))
             .collect()
     }
 
     /// The object or document with this IRI.
     pub(crate) fn item(&self, iri: &str) -> Option<Node<'_>> {
-        let object = self.graph.node(iri)?;
+        let object = self.parts.graph.node(iri)?;
         (object.is_a("cpmeta:DataObject") || object.is_a("cpmeta:DocumentObject")).then_some(object)
     }
 
     pub(crate) fn collection(&self, id: &ObjectId) -> Option<Node<'_>> {
-        let iri = format!("{}/collections/{id}", self.envri.meta_url());
-        self.graph
+        let iri = format!("{}/collections/{id}", self.parts.envri.meta_url());
+        self.parts
+            .graph
             .node(&iri)
             .filter(|c| c.is_a("cpmeta:Collection"))
     }
 
     /// The original of an object that has been uploaded.
     pub(crate) fn content(&self, id: &ObjectId) -> Option<Original> {
-        if let Some(original) = self.originals.get(id) {
+        if let Some(original) = self.parts.originals.get(id) {
             return Some(original.clone());
         }
         let object = self.object(id)?;
@@ -206,7 +223,7 @@ impl Repository {
             .or_else(|| object.text("cpmeta:hasStartTime"))
             .and_then(|text| text.parse::<jiff::Timestamp>().ok())
             .map_or(0, jiff::Timestamp::as_millisecond);
-        let given = self.values.get(id);
+        let given = self.parts.values.get(id);
         Table::of(object, self.salt(object), |name, format, column| {
             given
                 .and_then(|columns| columns.get(name).cloned())
@@ -217,7 +234,7 @@ impl Repository {
     fn salt(&self, object: Node<'_>) -> u64 {
         let submission = object.one("cpmeta:wasSubmittedBy");
         object_salt(
-            self.seed,
+            self.seed(),
             object.text("cpmeta:hasName").unwrap_or_default(),
             submission
                 .and_then(|s| s.text("prov:startedAtTime"))

@@ -1,15 +1,21 @@
 //! SPARQL, answered by Oxigraph's engine over the repository's graph.
 
+mod cache;
 mod dataset;
+mod quota;
 mod rewrite;
 
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use sparesults::{QueryResultsFormat, QueryResultsSerializer};
 use spareval::{CancellationToken, QueryEvaluationError, QueryEvaluator, QueryResults};
 use spargebra::{Query, SparqlParser};
 
+pub(crate) use self::cache::{Cache, Key};
 use self::dataset::Triples;
+pub(crate) use self::quota::Quota;
+pub use self::quota::SparqlLimits;
 use super::repository::Repository;
 use super::vocab::CPMETA;
 
@@ -90,13 +96,15 @@ pub(crate) fn answer(
     shape: Shape,
     limit: Duration,
 ) -> Result<Vec<u8>, SparqlError> {
-    let query = parse(repository, text)?;
+    let mut query = parse(text)?;
+    rewrite::find_places(&mut query, repository)?;
+    let with_virtual = rewrite::binds_virtual_subjects(&mut query);
     let token = CancellationToken::new();
-    let alarm = Alarm::set(limit, token.clone());
+    let alarm = alarm(limit, token.clone());
     let evaluator = QueryEvaluator::new().with_cancellation_token(token);
     let results = evaluator.prepare(&query).execute(Triples {
         repository,
-        with_virtual: rewrite::binds_virtual_subjects(&query),
+        with_virtual,
     });
     let mut out = Vec::new();
     let outcome = results.and_then(|results| write(results, shape, &mut out));
@@ -108,7 +116,7 @@ pub(crate) fn answer(
     }
 }
 
-fn parse(_repository: &Repository, text: &str) -> Result<Query, SparqlError> {
+fn parse(text: &str) -> Result<Query, SparqlError> {
     let malformed = |e: String| SparqlError::Malformed(e);
     let parser = SparqlParser::new()
         .with_base_iri(CPMETA)
@@ -154,18 +162,13 @@ fn write(
     Ok(())
 }
 
-/// Cancels a query unless dropped in time.
-struct Alarm(std::sync::mpsc::Sender<()>);
-
-impl Alarm {
-    fn set(limit: Duration, token: CancellationToken) -> Self {
-        let (alarm, dropped) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let waited = dropped.recv_timeout(limit);
-            if waited == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                token.cancel();
-            }
-        });
-        Self(alarm)
-    }
+/// Cancels a query unless the returned end is dropped in time.
+fn alarm(limit: Duration, token: CancellationToken) -> Sender<()> {
+    let (alarm, dropped) = mpsc::channel();
+    std::thread::spawn(move || {
+        if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            token.cancel();
+        }
+    });
+    alarm
 }

@@ -3,15 +3,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::faults::Faults;
 use super::http::Ask;
 use super::record::Recorder;
 use super::repository::Repository;
+use super::sparql::{Cache, Quota, SparqlLimits};
 use super::token::Mint;
 
 /// Shared by the services.
 pub(crate) struct Shared {
     pub(crate) repository: Repository,
     pub(crate) recorder: Arc<Recorder>,
+    pub(crate) faults: Faults,
+    pub(crate) limits: SparqlLimits,
+    pub(crate) quota: Quota,
+    pub(crate) cache: Cache,
     account: Mutex<Account>,
 }
 
@@ -24,11 +30,27 @@ pub(crate) struct Account {
     pub(crate) mint: Mint,
 }
 
+impl Account {
+    /// Makes every token minted so far invalid.
+    pub(crate) fn revoke_tokens(&mut self) {
+        self.mint = self.mint.successor();
+    }
+}
+
 impl Shared {
-    pub(crate) fn new(repository: Repository, recorder: Recorder, account: Account) -> Self {
+    pub(crate) fn new(
+        repository: Repository,
+        recorder: Recorder,
+        account: Account,
+        limits: SparqlLimits,
+    ) -> Self {
         Self {
             repository,
             recorder: Arc::new(recorder),
+            faults: Faults::default(),
+            quota: Quota::new(limits.clone()),
+            cache: Cache::new(limits.cache_life, limits.cache_entry),
+            limits,
             account: Mutex::new(account),
         }
     }

@@ -5,6 +5,7 @@
 //! [`Values`](super::values::Values) when asked for.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use regex::Regex;
 
@@ -31,6 +32,8 @@ pub(crate) struct Column {
     pub(crate) format: Format,
     values: Values,
     salt: u64,
+    /// One period of the column's bytes, if its values come again.
+    period: OnceLock<Vec<u8>>,
 }
 
 impl Table {
@@ -75,6 +78,7 @@ impl Table {
                     format: definition.format,
                     values: values(name, definition.format, definition.node),
                     salt: column_salt(salt, name),
+                    period: OnceLock::new(),
                 })
             })
             .collect();
@@ -83,11 +87,6 @@ impl Table {
             header,
             rows,
         })
-    }
-
-    /// The columns, in the order of the file.
-    pub(crate) fn columns(&self) -> &[Column] {
-        &self.columns
     }
 
     /// The number of rows.
@@ -172,7 +171,26 @@ impl Table {
 }
 
 impl Column {
+    /// The bytes of these rows.
     fn bytes(&self, rows: Range<u64>) -> Vec<u8> {
+        let Some(period) = self.values.period() else {
+            return self.computed(rows);
+        };
+        let index = |bytes: u64| usize::try_from(bytes).expect("a period lies in memory");
+        let width = self.format.width();
+        let period_bytes = self.period.get_or_init(|| self.computed(0..period));
+        let mut out = Vec::with_capacity(index((rows.end - rows.start) * width));
+        let mut row = rows.start;
+        while row < rows.end {
+            let from = row % period;
+            let to = period.min(from + rows.end - row);
+            out.extend_from_slice(&period_bytes[index(from * width)..index(to * width)]);
+            row += to - from;
+        }
+        out
+    }
+
+    fn computed(&self, rows: Range<u64>) -> Vec<u8> {
         let length = (rows.end - rows.start) * self.format.width();
         let mut out = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         for row in rows {
@@ -222,7 +240,7 @@ pub(crate) fn column_salt(object_salt: u64, name: &str) -> u64 {
 }
 
 /// FNV-1a: the same on every machine, unlike the standard library's hashes.
-fn hash(text: &str) -> u64 {
+pub(crate) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
     })

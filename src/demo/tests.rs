@@ -3,6 +3,8 @@
 
 mod auth;
 mod data;
+mod download;
+mod faults;
 mod meta;
 #[cfg(feature = "shared-tests")]
 mod rdf;

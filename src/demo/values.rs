@@ -96,6 +96,8 @@ pub(crate) enum Values {
     /// Anything the format can hold: mostly of the size measurements have,
     /// with nulls and the odd values among them.
     Noise,
+    /// Noise that comes again after so many rows.
+    Cycle(u64),
     /// Time: row `n` is `start + n * step`, in milliseconds since the epoch.
     Clock { start: i64, step: i64 },
     /// A measurement with a yearly and a daily wave and some noise, of which
@@ -121,12 +123,26 @@ pub(crate) enum Values {
 const DAY: i64 = 86_400_000;
 
 impl Values {
+    /// After how many rows the values come again, if they do.
+    pub(crate) fn period(&self) -> Option<u64> {
+        match self {
+            Self::Cycle(rows) => Some(*rows),
+            Self::Listed(values) => Some(values.len() as u64),
+            Self::Noise
+            | Self::Clock { .. }
+            | Self::Wave { .. }
+            | Self::Flags(_)
+            | Self::Track { .. } => None,
+        }
+    }
+
     /// The value of `row` in a column of `format`, where `salt` tells columns
     /// (and objects) apart.
     pub(crate) fn at(&self, format: Format, salt: u64, row: u64) -> Value {
         let random = mix(salt ^ mix(row));
         match self {
             Self::Noise => noise(format, random),
+            Self::Cycle(rows) => noise(format, mix(salt ^ mix(row % rows))),
             Self::Clock { start, step } => {
                 clock(format, start + step * i64::try_from(row).unwrap_or(0))
             }
@@ -139,7 +155,7 @@ impl Values {
                 gaps,
                 step,
             } => {
-                if *gaps > 0 && random % gaps == 0 {
+                if *gaps > 0 && random.is_multiple_of(*gaps) {
                     return format.null();
                 }
                 #[allow(clippy::cast_precision_loss, reason = "a phase")]
@@ -151,7 +167,7 @@ impl Values {
                 number(format, exact, *decimals)
             }
             Self::Flags(flags) => {
-                let odd = random % 16 == 0 && flags.len() > 1;
+                let odd = random.is_multiple_of(16) && flags.len() > 1;
                 let at = if odd {
                     1 + (random >> 8) % (flags.len() as u64 - 1)
                 } else {
@@ -187,14 +203,18 @@ fn unit(random: u64) -> f64 {
     (random >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "formats round on purpose")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "formats round on purpose"
+)]
 fn number(format: Format, exact: f64, decimals: i32) -> Value {
     let scale = 10_f64.powi(decimals);
     let rounded = (exact * scale).round() / scale;
     match format {
         Format::Float32 => Value::Float(rounded as f32),
         Format::Float64 | Format::DateTime => Value::Double(rounded),
-        Format::BmpChar => Value::Char(48 + (rounded.abs() as u64 % 10) as u16),
+        Format::BmpChar => Value::Char(48 + (rounded.abs() as i64 % 10) as u16),
         Format::Boolean => Value::Byte(i8::from(rounded > 0.0)),
         Format::Int32 | Format::Date | Format::Month | Format::TimeOfDay | Format::Text => {
             Value::Int(rounded as i32)

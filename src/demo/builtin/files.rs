@@ -6,8 +6,8 @@ use std::io::{Cursor, Write as _};
 use bytes::Bytes;
 
 use super::Shelf;
-use super::item::{Collection, Item, Kind};
 use crate::demo::content::Original;
+use crate::demo::item::{Collection, Item, Kind};
 use crate::demo::values::mix;
 use crate::portal::ObjectId;
 
@@ -20,19 +20,7 @@ pub(super) fn put(shelf: &mut Shelf) {
 
 /// An object that is no table.
 fn file(name: &str, kind: Kind, bytes: impl Into<Bytes>) -> Item {
-    Item {
-        name: name.to_owned(),
-        original: Original::Bytes(bytes.into()),
-        kind,
-        submitted: "2024-05-02T12:00:00Z",
-        published: Some("2024-05-02T12:00:07.25Z"),
-        previous: Vec::new(),
-        table: None,
-        columns: Vec::new(),
-        licence: None,
-        elsewhere: None,
-        lost: false,
-    }
+    Item::new(name, kind, Original::Bytes(bytes.into()))
 }
 
 /// A netCDF file, as far as its first bytes tell, of three and a bit MiB.

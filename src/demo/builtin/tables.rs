@@ -1,5 +1,6 @@
 //! The built-in tables.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -7,9 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shelf;
-use super::item::{ColumnContent, Item, Kind, TableMeta};
 use crate::demo::cells;
 use crate::demo::content::Original;
+use crate::demo::item::{ColumnContent, Item, Kind, TableMeta};
 use crate::demo::table::{column_salt, object_salt};
 use crate::demo::values::{Format, Value, Values};
 use crate::portal::ObjectId;
@@ -109,7 +110,7 @@ fn gas(shelf: &mut Shelf, gas: &Gas) -> ObjectId {
         step: HOUR,
     };
     let column = |name, format, values| ColumnContent {
-        name,
+        name: Cow::Borrowed(name),
         format,
         values,
     };
@@ -180,7 +181,7 @@ fn ecosystem(shelf: &mut Shelf) {
 
 fn fluxes() -> Vec<ColumnContent> {
     let flux = |name, format, mean, day| ColumnContent {
-        name,
+        name: Cow::Borrowed(name),
         format,
         values: Values::Wave {
             mean,
@@ -193,7 +194,7 @@ fn fluxes() -> Vec<ColumnContent> {
         },
     };
     let flag = |name| ColumnContent {
-        name,
+        name: Cow::Borrowed(name),
         format: Format::BmpChar,
         values: Values::Flags("012".encode_utf16().collect()),
     };
@@ -214,7 +215,7 @@ fn fluxes() -> Vec<ColumnContent> {
 /// last but one is unknown to both.
 fn sensors() -> Vec<ColumnContent> {
     let soil = |name| ColumnContent {
-        name,
+        name: Cow::Borrowed(name),
         format: Format::Float32,
         values: Values::Wave {
             mean: 8.0,
@@ -252,7 +253,7 @@ fn ocean(shelf: &mut Shelf) {
         let mut columns = cruise(rows);
         if remarks {
             columns.push(ColumnContent {
-                name: "Remark",
+                name: Cow::Borrowed("Remark"),
                 format: Format::Text,
                 values: Values::Noise,
             });
@@ -272,7 +273,7 @@ fn ocean(shelf: &mut Shelf) {
 
 fn cruise(rows: u64) -> Vec<ColumnContent> {
     let column = |name, format, values| ColumnContent {
-        name,
+        name: Cow::Borrowed(name),
         format,
         values,
     };
@@ -322,9 +323,53 @@ fn odd(shelf: &mut Shelf) {
     }
 }
 
+/// What number writers stumble over.
+const ODD_FLOATS: [f32; 17] = [
+    0.0,
+    -0.0,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MIN_POSITIVE,
+    f32::from_bits(1),
+    f32::from_bits(0x7F_FFFF),
+    f32::MAX,
+    f32::MIN,
+    0.1,
+    1.0e-3,
+    9.999_999e-4,
+    9_999_999.0,
+    1.0e7,
+    16_777_216.0,
+    3.0e10,
+    413.271,
+];
+
+/// What number writers stumble over.
+const ODD_DOUBLES: [f64; 19] = [
+    0.0,
+    -0.0,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::MIN_POSITIVE,
+    f64::from_bits(1),
+    f64::from_bits(4),
+    f64::from_bits(0xF_FFFF_FFFF_FFFF),
+    f64::MAX,
+    f64::MIN,
+    0.1 + 0.2,
+    1.0e-3,
+    9.999_999_999_999_999e-4,
+    9_999_999.999_999_998,
+    1.0e7,
+    9_007_199_254_740_993.0,
+    1.0e23,
+    5.684_341_886_080_802e-14,
+    2.0e-3,
+];
+
 fn every_format() -> Vec<ColumnContent> {
     let column = |name, format: Format, odd: Vec<Value>| ColumnContent {
-        name,
+        name: Cow::Borrowed(name),
         format,
         values: Values::Listed(Arc::from([vec![format.null()], odd].concat())),
     };
@@ -343,46 +388,6 @@ fn every_format() -> Vec<ColumnContent> {
     let chars = "OUR,\"; \u{E5}\u{3B1}\u{4E2D}\t"
         .encode_utf16()
         .map(Value::Char);
-    let floats = [
-        0.0,
-        -0.0,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        f32::MIN_POSITIVE,
-        f32::from_bits(1),
-        f32::from_bits(0x7F_FFFF),
-        f32::MAX,
-        f32::MIN,
-        0.1,
-        1.0e-3,
-        9.999_999e-4,
-        9_999_999.0,
-        1.0e7,
-        16_777_216.0,
-        3.0e10,
-        413.271,
-    ];
-    let doubles = [
-        0.0,
-        -0.0,
-        f64::INFINITY,
-        f64::NEG_INFINITY,
-        f64::MIN_POSITIVE,
-        f64::from_bits(1),
-        f64::from_bits(4),
-        f64::from_bits(0xF_FFFF_FFFF_FFFF),
-        f64::MAX,
-        f64::MIN,
-        0.1 + 0.2,
-        1.0e-3,
-        9.999_999_999_999_999e-4,
-        9_999_999.999_999_998,
-        1.0e7,
-        9_007_199_254_740_993.0,
-        1.0e23,
-        5.684_341_886_080_802e-14,
-        2.0e-3,
-    ];
     vec![
         column("iso8601dateTime", Format::DateTime, millis(&times)),
         column(
@@ -393,12 +398,12 @@ fn every_format() -> Vec<ColumnContent> {
         column(
             "float32",
             Format::Float32,
-            floats.map(Value::Float).to_vec(),
+            ODD_FLOATS.map(Value::Float).to_vec(),
         ),
         column(
             "float64",
             Format::Float64,
-            doubles.map(Value::Double).to_vec(),
+            ODD_DOUBLES.map(Value::Double).to_vec(),
         ),
         column("bmpChar", Format::BmpChar, chars.collect()),
         column(
@@ -436,13 +441,14 @@ fn clock(step: i64) -> Values {
 
 fn time_column(name: &'static str, format: Format) -> ColumnContent {
     ColumnContent {
-        name,
+        name: Cow::Borrowed(name),
         format,
         values: clock(HALF_HOUR),
     }
 }
 
 /// How an original is packed.
+#[derive(Clone, Copy)]
 enum Packing {
     Plain,
     Zip,
@@ -475,17 +481,11 @@ fn table(
         }
     };
     Item {
-        name: name.to_owned(),
-        original: Original::Bytes(Bytes::from(bytes)),
-        kind,
         submitted,
         published: Some(submitted),
-        previous: Vec::new(),
         table: Some(TableMeta { rows, named: true }),
         columns,
-        licence: None,
-        elsewhere: None,
-        lost: false,
+        ..Item::new(name, kind, Original::Bytes(Bytes::from(bytes)))
     }
 }
 
@@ -496,7 +496,7 @@ fn original_text(
     columns: &[ColumnContent],
     rows: u64,
 ) -> String {
-    let names: Vec<_> = columns.iter().map(|c| c.name).collect();
+    let names: Vec<_> = columns.iter().map(|c| &*c.name).collect();
     let mut text = format!("# {name}\n# made by the demo portal\n# {submitted}\n");
     text.push_str(&(names.join(";") + "\n"));
     let salt = object_salt(seed, name, submitted);
@@ -507,7 +507,7 @@ fn original_text(
             }
             match column
                 .values
-                .at(column.format, column_salt(salt, column.name), row)
+                .at(column.format, column_salt(salt, &column.name), row)
             {
                 // The station's own notation; it need not be Java's.
                 Value::Float(v) => write!(text, "{v}").expect("a string takes any text"),

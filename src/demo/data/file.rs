@@ -1,17 +1,19 @@
 //! A file as Akka HTTP sends it: content type by extension, validators, ranges.
 
+use std::fmt::Write as _;
 use std::io;
 use std::ops::Range;
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
 };
+use axum::http::{HeaderValue, StatusCode};
+use bytes::Bytes;
 
 use crate::demo::content::Original;
-use crate::demo::http::{Ask, Reply, put, reply};
+use crate::demo::http::{Ask, Reply, put, reply, text};
 
 /// No part of the file lies in the ranges asked for.
 #[derive(Debug, Eq, PartialEq)]
@@ -28,46 +30,119 @@ pub(super) fn send(
     let date = http_date(modified);
     let millis = modified.as_second() * 1000;
     let tag = format!("\"{:x}\"", millis.cast_unsigned() ^ size.reverse_bits());
-    let mut reply = if is_unchanged(ask, &tag, &date) {
+    let mut reply = if ask
+        .header(IF_MATCH)
+        .is_some_and(|tags| !matches(tags, &tag))
+    {
+        text(
+            StatusCode::PRECONDITION_FAILED,
+            "The precondition given in one or more of the request-header fields evaluated to \
+            false when it was tested on the server.",
+        )
+    } else if is_unchanged(ask, &tag, &date) {
         let mut reply = Reply::new(Body::empty());
         *reply.status_mut() = StatusCode::NOT_MODIFIED;
         reply
     } else {
         let wanted = ask.header(RANGE).and_then(|header| ranges(header, size));
-        let range = match wanted.filter(|_| range_applies(ask, &tag, &date)) {
-            None => None,
-            Some(ranges) => Some(ranges.into_iter().next().ok_or(Unsatisfiable)?),
-        };
-        body(original, name, range)
+        match wanted.filter(|_| range_applies(ask, &tag, &date)) {
+            None => whole(original, name),
+            Some(ranges) => match &*coalesced(ranges) {
+                [] => return Err(Unsatisfiable),
+                [range] => part(original, name, range),
+                ranges if ranges.len() > MOST_RANGES => return Err(Unsatisfiable),
+                ranges => parts(original, name, ranges),
+            },
+        }
     };
     put(&mut reply, ETAG, &tag);
     put(&mut reply, LAST_MODIFIED, &date);
     Ok(reply)
 }
 
-fn body(original: &Original, name: &str, range: Option<Range<u64>>) -> Reply {
+/// More ranges are refused, and those closer than this are made one (the
+/// defaults of Akka HTTP).
+const MOST_RANGES: usize = 16;
+const CLOSE: u64 = 80;
+
+fn whole(original: &Original, name: &str) -> Reply {
     let size = original.size();
     let (content_type, encoding) = content_type(name);
-    let part = range.clone().unwrap_or(0..size);
-    let pieces = original.pieces(part.clone()).map(Ok::<_, io::Error>);
-    let body = Body::from_stream(futures_util::stream::iter(pieces));
-    let status = match range {
-        Some(_) => StatusCode::PARTIAL_CONTENT,
-        None => StatusCode::OK,
-    };
-    let mut reply = reply(status, content_type, body);
-    let length = part.end - part.start;
+    let mut reply = reply(StatusCode::OK, content_type, body(original, &(0..size)));
+    put(&mut reply, CONTENT_LENGTH, &size.to_string());
+    put(&mut reply, ACCEPT_RANGES, "bytes");
+    if let Some(encoding) = encoding {
+        put(&mut reply, CONTENT_ENCODING, encoding);
+    }
+    reply
+}
+
+fn part(original: &Original, name: &str, range: &Range<u64>) -> Reply {
+    let mut reply = whole(original, name);
+    *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+    *reply.body_mut() = body(original, range);
+    let length = HeaderValue::from(range.end - range.start);
+    reply.headers_mut().insert(CONTENT_LENGTH, length);
+    put(
+        &mut reply,
+        CONTENT_RANGE,
+        &content_range(range, original.size()),
+    );
+    reply
+}
+
+/// Several ranges, each with a head of its own.
+fn parts(original: &Original, name: &str, ranges: &[Range<u64>]) -> Reply {
+    const BOUNDARY: &str = "icosfs-demo-byteranges";
+    let (content_type, encoding) = content_type(name);
+    let size = original.size();
+    let mut length = 0;
+    let mut pieces: Vec<Box<dyn Iterator<Item = Bytes> + Send>> = Vec::new();
+    for range in ranges {
+        let head = format!(
+            "\r\n--{BOUNDARY}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
+            content_range(range, size)
+        );
+        length += head.len() as u64 + (range.end - range.start);
+        pieces.push(Box::new(std::iter::once(Bytes::from(head))));
+        pieces.push(Box::new(original.pieces(range.clone())));
+    }
+    let end = format!("\r\n--{BOUNDARY}--");
+    length += end.len() as u64;
+    pieces.push(Box::new(std::iter::once(Bytes::from(end))));
+    let all = pieces.into_iter().flatten().map(Ok::<_, io::Error>);
+    let body = Body::from_stream(futures_util::stream::iter(all));
+    let content_type = format!("multipart/byteranges; boundary={BOUNDARY}");
+    let mut reply = reply(StatusCode::PARTIAL_CONTENT, &content_type, body);
     put(&mut reply, CONTENT_LENGTH, &length.to_string());
     put(&mut reply, ACCEPT_RANGES, "bytes");
     if let Some(encoding) = encoding {
         put(&mut reply, CONTENT_ENCODING, encoding);
     }
-    if range.is_some() {
-        let last = part.end - 1;
-        let content_range = format!("bytes {}-{last}/{size}", part.start);
-        put(&mut reply, CONTENT_RANGE, &content_range);
-    }
     reply
+}
+
+fn body(original: &Original, range: &Range<u64>) -> Body {
+    let pieces = original.pieces(range.clone()).map(Ok::<_, io::Error>);
+    Body::from_stream(futures_util::stream::iter(pieces))
+}
+
+fn content_range(range: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", range.start, range.end - 1)
+}
+
+/// Makes ranges that lie close together one, as long as they come in order.
+fn coalesced(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match all.last_mut() {
+            Some(last) if (last.start..=last.end + CLOSE).contains(&range.start) => {
+                last.end = last.end.max(range.end);
+            }
+            _ => all.push(range),
+        }
+    }
+    all
 }
 
 /// Names the file the answer is to be kept as.
@@ -91,16 +166,21 @@ pub(super) fn attachment(reply: &mut Reply, name: &str) {
     if ascii != name {
         let encoded =
             percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
-        disposition.push_str(&format!("; filename*=UTF-8''{encoded}"));
+        write!(disposition, "; filename*=UTF-8''{encoded}").expect("a string takes any text");
     }
     put(reply, CONTENT_DISPOSITION, &disposition);
 }
 
 fn is_unchanged(ask: &Ask, tag: &str, date: &str) -> bool {
     match ask.header(IF_NONE_MATCH) {
-        Some(tags) => tags == "*" || tags.split(',').any(|t| weak(t) == tag),
+        Some(tags) => matches(tags, tag),
         None => ask.header(IF_MODIFIED_SINCE) == Some(date),
     }
+}
+
+/// Whether a list of tags has this one.
+fn matches(tags: &str, tag: &str) -> bool {
+    tags == "*" || tags.split(',').any(|t| weak(t) == tag)
 }
 
 fn weak(tag: &str) -> &str {
@@ -140,7 +220,7 @@ fn ranges(header: &str, size: u64) -> Option<Vec<Range<u64>>> {
 }
 
 /// The content type of a file name, and the encoding it reveals.
-fn content_type(name: &str) -> (&'static str, Option<&'static str>) {
+pub(super) fn content_type(name: &str) -> (&'static str, Option<&'static str>) {
     let lower = name.to_lowercase();
     if let Some(inner) = lower.strip_suffix(".gz")
         && inner.contains('.')
@@ -182,20 +262,24 @@ mod tests {
     #[test]
     fn range_headers_are_read_as_akka_does() {
         for (header, expected) in [
-            ("bytes=0-9", Some(vec![0..10])),
-            ("bytes=90-", Some(vec![90..100])),
-            ("bytes=-10", Some(vec![90..100])),
-            ("bytes=-1000", Some(vec![0..100])),
-            ("bytes=50-1000", Some(vec![50..100])),
-            ("bytes=0-0, 99-99", Some(vec![0..1, 99..100])),
-            ("bytes=100-", Some(vec![])),
-            ("bytes=-0", Some(vec![])),
-            ("bytes=9-1", None),
-            ("bytes=-", None),
-            ("bytes=a-b", None),
-            ("lines=0-9", None),
+            ("bytes=0-9", "0..10"),
+            ("bytes=90-", "90..100"),
+            ("bytes=-10", "90..100"),
+            ("bytes=-1000", "0..100"),
+            ("bytes=50-1000", "50..100"),
+            ("bytes=0-0, 99-99", "0..1, 99..100"),
+            ("bytes=100-", ""),
+            ("bytes=-0", ""),
+            ("bytes=9-1", "malformed"),
+            ("bytes=-", "malformed"),
+            ("bytes=a-b", "malformed"),
+            ("lines=0-9", "malformed"),
         ] {
-            assert_eq!(ranges(header, 100), expected, "{header}");
+            let found = ranges(header, 100).map_or("malformed".to_owned(), |ranges| {
+                let texts: Vec<_> = ranges.iter().map(|range| format!("{range:?}")).collect();
+                texts.join(", ")
+            });
+            assert_eq!(found, expected, "{header}");
         }
     }
 

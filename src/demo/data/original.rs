@@ -29,14 +29,19 @@ pub(super) fn answer(shared: &Shared, ask: &Ask, id: &ObjectId) -> Reply {
             Some(original) => send(ask, object, &original),
         };
     }
-    let must_accept = !landing::licence(envri, object).is_public_domain()
-        && !shared
-            .user(ask)
-            .is_some_and(|user| shared.has_accepted_licence(&user));
-    if must_accept {
-        return found(&licence::location(id));
+    if licence::accepted_for(ask, &[*id]) {
+        let mut reply = if_accessible(shared, ask, id, object);
+        licence::forget(&mut reply);
+        return reply;
     }
-    if let Some(why) = landing::inaccessible(envri, object) {
+    if licence::must_be_accepted(shared, ask, object) {
+        return found(&licence::location(&[*id], None, false));
+    }
+    if_accessible(shared, ask, id, object)
+}
+
+fn if_accessible(shared: &Shared, ask: &Ask, id: &ObjectId, object: Node<'_>) -> Reply {
+    if let Some(why) = landing::inaccessible(shared.repository.envri(), object) {
         return text(StatusCode::NOT_FOUND, why);
     }
     match shared.repository.content(id) {

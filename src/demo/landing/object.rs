@@ -139,7 +139,7 @@ fn is_time_series(spec: Node<'_>) -> Result<bool, BadMetadata> {
     Ok(kind.local_name() == "stationTimeSeriesDataset")
 }
 
-fn specification(spec: Node<'_>) -> Result<Value, BadMetadata> {
+pub(super) fn specification(spec: Node<'_>) -> Result<Value, BadMetadata> {
     let project = single(spec, "cpmeta:hasAssociatedProject")?;
     let format = single(spec, "cpmeta:hasFormat")?;
     let level_lacking = || expected_one(spec.iri(), "cpmeta:hasDataLevel", 0);

@@ -1,24 +1,101 @@
-//! What has to be seen in a query before it is run.
+//! What has to be seen, and changed, in a query before it is run.
 
-use oxrdf::Variable;
+use oxrdf::{NamedNode, Variable};
 use spargebra::Query;
 use spargebra::algebra::GraphPattern;
-use spargebra::term::{NamedNodePattern, TermPattern, TriplePattern};
+use spargebra::term::{GroundTerm, NamedNodePattern, TermPattern, TriplePattern};
 
+use super::SparqlError;
 use super::dataset::VIRTUAL;
+use crate::demo::geo::{Position, read_polygon};
+use crate::demo::landing;
+use crate::demo::repository::Repository;
 use crate::demo::vocab::iri;
+
+/// Answers `?object geo:sfIntersects/geo:asWKT "POLYGON(...)"`, which the
+/// portal looks up in an index, by listing the objects that lie there.
+pub(super) fn find_places(query: &mut Query, repository: &Repository) -> Result<(), SparqlError> {
+    let mut outcome = Ok(());
+    visit(pattern_of(query), &mut |pattern| {
+        if let GraphPattern::Bgp { patterns } = pattern {
+            let lists = place_lists(patterns, repository);
+            for list in lists.unwrap_or_else(|e| {
+                outcome = Err(e);
+                Vec::new()
+            }) {
+                let rest = std::mem::take(pattern);
+                *pattern = GraphPattern::Join {
+                    left: Box::new(list),
+                    right: Box::new(rest),
+                };
+            }
+        }
+    });
+    outcome
+}
+
+/// Takes the pairs of triples that ask for a place out of `patterns`; returns
+/// the objects of each.
+fn place_lists(
+    patterns: &mut Vec<TriplePattern>,
+    repository: &Repository,
+) -> Result<Vec<GraphPattern>, SparqlError> {
+    let mut lists = Vec::new();
+    while let Some(at) = patterns.iter().position(|t| has(t, "geo:sfIntersects")) {
+        let asked = patterns.remove(at);
+        let wkt = patterns
+            .iter()
+            .position(|t| has(t, "geo:asWKT") && t.subject == asked.object)
+            .map(|at| patterns.remove(at).object);
+        let polygon = match &wkt {
+            Some(TermPattern::Literal(wkt)) => read_polygon(wkt.value()),
+            _ => None,
+        };
+        let polygon = polygon.ok_or_else(|| {
+            SparqlError::Failed("expected geo:sfIntersects/geo:asWKT \"POLYGON((...))\"".to_owned())
+        })?;
+        lists.push(objects_within(&asked.subject, &polygon, repository));
+    }
+    Ok(lists)
+}
+
+fn objects_within(
+    subject: &TermPattern,
+    polygon: &[Position],
+    repository: &Repository,
+) -> GraphPattern {
+    let found = (repository.items().into_iter())
+        .filter(|object| landing::coverage(*object).is_some_and(|p| p.intersects(polygon)))
+        .map(|object| NamedNode::new_unchecked(object.iri()));
+    match subject {
+        TermPattern::Variable(variable) => GraphPattern::Values {
+            variables: vec![variable.clone()],
+            bindings: found
+                .map(|object| vec![Some(GroundTerm::NamedNode(object))])
+                .collect(),
+        },
+        // A given object is there, once, or it is not.
+        _ => GraphPattern::Values {
+            variables: Vec::new(),
+            bindings: found
+                .filter(|object| *subject == TermPattern::NamedNode(object.clone()))
+                .map(|_| Vec::new())
+                .collect(),
+        },
+    }
+}
 
 /// Whether every variable of which a virtual property is asked is bound by
 /// something else too. The portal looks virtual properties up by subject; a
 /// query that binds it nowhere finds nothing there.
-pub(super) fn binds_virtual_subjects(query: &Query) -> bool {
+pub(super) fn binds_virtual_subjects(query: &mut Query) -> bool {
     let mut asked = Vec::new();
     let mut bound = Vec::new();
     visit(pattern_of(query), &mut |pattern| match pattern {
         GraphPattern::Bgp { patterns } => {
             for triple in patterns {
                 let subject = variable(&triple.subject);
-                if is_virtual(triple) {
+                if VIRTUAL.iter().any(|property| has(triple, property)) {
                     asked.extend(subject);
                 } else {
                     bound.extend(subject);
@@ -39,9 +116,9 @@ pub(super) fn binds_virtual_subjects(query: &Query) -> bool {
     asked.iter().all(|variable| bound.contains(variable))
 }
 
-fn is_virtual(triple: &TriplePattern) -> bool {
+fn has(triple: &TriplePattern, property: &str) -> bool {
     match &triple.predicate {
-        NamedNodePattern::NamedNode(name) => VIRTUAL.iter().any(|v| iri(v) == name.as_str()),
+        NamedNodePattern::NamedNode(name) => name.as_str() == iri(property),
         NamedNodePattern::Variable(_) => false,
     }
 }
@@ -53,7 +130,7 @@ fn variable(term: &TermPattern) -> Option<Variable> {
     }
 }
 
-fn pattern_of(query: &Query) -> &GraphPattern {
+fn pattern_of(query: &mut Query) -> &mut GraphPattern {
     match query {
         Query::Select { pattern, .. }
         | Query::Construct { pattern, .. }
@@ -62,9 +139,8 @@ fn pattern_of(query: &Query) -> &GraphPattern {
     }
 }
 
-/// Calls `see` with every pattern, outer ones first.
-fn visit(pattern: &GraphPattern, see: &mut impl FnMut(&GraphPattern)) {
-    see(pattern);
+/// Calls `see` with every pattern, inner ones first.
+fn visit(pattern: &mut GraphPattern, see: &mut impl FnMut(&mut GraphPattern)) {
     match pattern {
         GraphPattern::Join { left, right }
         | GraphPattern::LeftJoin { left, right, .. }
@@ -85,4 +161,5 @@ fn visit(pattern: &GraphPattern, see: &mut impl FnMut(&GraphPattern)) {
         | GraphPattern::Service { inner, .. } => visit(inner, see),
         GraphPattern::Bgp { .. } | GraphPattern::Path { .. } | GraphPattern::Values { .. } => {}
     }
+    see(pattern);
 }

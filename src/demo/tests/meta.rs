@@ -260,3 +260,107 @@ async fn a_query_may_come_in_the_url_or_a_form() {
     );
     assert_eq!(by_url.body, by_form.body);
 }
+
+#[tokio::test]
+async fn objects_are_found_by_place() {
+    let visit = Visit::new();
+    let within = async |polygon: &str| {
+        let query = format!(
+            "prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
+            prefix geo: <http://www.opengis.net/ont/geosparql#>
+            select distinct ?station where {{
+                ?dobj cpmeta:hasObjectSpec ?spec ;
+                    cpmeta:wasAcquiredBy/<http://www.w3.org/ns/prov#wasAssociatedWith> ?station .
+                ?dobj geo:sfIntersects/geo:asWKT \"{polygon}\"^^geo:wktLiteral .
+            }} order by ?station"
+        );
+        let bindings = select(&visit, &query).await;
+        let stations = bindings.as_array().unwrap().iter();
+        stations
+            .map(|b| {
+                b["station"]["value"]
+                    .as_str()
+                    .unwrap()
+                    .rsplit('/')
+                    .next()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect::<Vec<_>>()
+    };
+    let scania = "POLYGON((12.0 55.0, 15.0 55.0, 15.0 57.0, 12.0 57.0, 12.0 55.0))";
+    assert_eq!(within(scania).await, ["AS_HTM", "ES_SE-Htm"]);
+    // The corner of the ship's area.
+    let channel = "POLYGON((0.0 50.0, 2.3 50.0, 2.3 51.1, 0.0 51.1, 0.0 50.0))";
+    assert_eq!(within(channel).await, ["OS_11SS"]);
+    let atlantic = "POLYGON((-40.0 30.0, -30.0 30.0, -30.0 40.0, -40.0 30.0))";
+    assert!(within(atlantic).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_virtual_property_of_nothing_in_particular_is_not_found() {
+    let visit = Visit::new();
+    let property = "<http://meta.icos-cp.eu/ontologies/cpmeta/hasCitationString>";
+    let bindings = select(&visit, &format!("select * where {{ ?dobj {property} ?c }}")).await;
+    assert_eq!(bindings, json!([]));
+}
+
+#[tokio::test]
+async fn data_types_and_other_resources_have_pages() {
+    let visit = Visit::new();
+    let page = json_of(&visit, "/resources/cpmeta/atcCo2L2DataObject")
+        .await
+        .json();
+    assert_eq!(page["dataLevel"], json!(2));
+    assert_eq!(page["datasetSpec"]["resolution"], json!("hourly"));
+    let page = json_of(&visit, "/resources/organizations/CEC").await.json();
+    assert!(page["name"].as_str().unwrap().starts_with("Centre for"));
+    let page = json_of(&visit, "/resources/themes/ocean").await.json();
+    assert_eq!(page["label"], json!("Ocean data"));
+    assert_eq!(json_of(&visit, "/resources/cpmeta/none").await.status, 404);
+}
+
+#[tokio::test]
+async fn results_come_in_the_shape_asked_for() {
+    let visit = Visit::new();
+    let query =
+        "select ?label where { <http://meta.icos-cp.eu/resources/themes/ocean> rdfs:label ?label }";
+    for (accept, content_type, text) in [
+        (
+            "text/csv",
+            "text/csv; charset=UTF-8",
+            "label\r\nOcean data\r\n",
+        ),
+        (
+            "text/plain",
+            "text/tab-separated-values; charset=UTF-8",
+            "?label\n\"Ocean data\"\n",
+        ),
+        (
+            "application/xml",
+            "application/sparql-results+xml; charset=UTF-8",
+            "<literal>Ocean data</literal>",
+        ),
+        (
+            "*/*",
+            "application/sparql-results+json; charset=UTF-8",
+            "\"value\":\"Ocean data\"",
+        ),
+    ] {
+        let answer = visit
+            .post("meta:/sparql")
+            .header("accept", accept)
+            .body(query)
+            .answer()
+            .await;
+        assert_eq!(answer.header("content-type"), content_type);
+        assert!(answer.text().contains(text), "{}", answer.text());
+    }
+    let answer = visit
+        .post("meta:/sparql")
+        .header("accept", "image/png")
+        .body(query)
+        .answer()
+        .await;
+    assert_eq!(answer.status, 406);
+}

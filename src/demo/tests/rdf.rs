@@ -1,20 +1,15 @@
 //! Real metadata (protocol page, section 7).
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::demo::sparql::{Shape, answer};
 use crate::demo::{Repository, landing};
 
-/// The dumps of the real portal's metadata, in the developers' shared folder.
-fn portal_rdf() -> PathBuf {
+fn repository() -> Repository {
     let shared = std::env::var_os("ICOSFS_SHARED")
         .expect("ICOSFS_SHARED names the shared folder; .ci/run sets it");
-    PathBuf::from(shared).join("portal-rdf")
-}
-
-fn repository() -> Repository {
-    Repository::from_rdf(&portal_rdf()).unwrap()
+    Repository::from_rdf(&Path::new(&shared).join("portal-rdf")).unwrap()
 }
 
 /// The number of rows of a query's answer.

@@ -57,6 +57,10 @@ impl Visit {
         Question(self.client.request(method, format!("{base}{path}")))
     }
 
+    pub(super) fn ask_url(&self, method: Method, url: &str) -> Question {
+        Question(self.client.request(method, url))
+    }
+
     /// A question with a valid cookie.
     pub(super) fn get_as_user(&self, url: &str) -> Question {
         self.get(url).header("cookie", &self.portal.token())
@@ -120,7 +124,12 @@ impl Answer {
 
     #[track_caller]
     pub(super) fn assert(&self, status: u16, text: &str) {
-        assert_eq!((self.status, self.text()), (status, text));
+        let start: String = self.text().chars().take(500).collect();
+        assert!(
+            (self.status, self.text()) == (status, text),
+            "expected {status} {text:?}, found {} {start:?}",
+            self.status
+        );
     }
 }
 

@@ -1,36 +1,38 @@
-//! How an object or a collection of the built-in repository is described, and
+//! How an object or a collection that is made in code is described, and
 //! the triples that say so.
+
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oxrdf::{Literal, NamedNode, Term, Triple};
 
-use crate::demo::content::Original;
-use crate::demo::values::{Format, Values};
-use crate::demo::vocab::iri;
+use super::content::Original;
+use super::values::{Format, Values};
+use super::vocab::iri;
 use crate::portal::{Envri, ObjectId};
 
 /// An object or a document.
-pub(super) struct Item {
-    pub(super) name: String,
-    pub(super) original: Original,
-    pub(super) kind: Kind,
+pub(crate) struct Item {
+    pub(crate) name: String,
+    pub(crate) original: Original,
+    pub(crate) kind: Kind,
     /// When it was submitted, e.g. `2024-09-12T09:05:38.471Z`.
-    pub(super) submitted: &'static str,
+    pub(crate) submitted: &'static str,
     /// When it was, or is to be, made public, if not at once; nothing if the
     /// upload was never completed.
-    pub(super) published: Option<&'static str>,
-    pub(super) previous: Vec<ObjectId>,
-    pub(super) table: Option<TableMeta>,
-    pub(super) columns: Vec<ColumnContent>,
-    pub(super) licence: Option<&'static str>,
-    pub(super) elsewhere: Option<&'static str>,
+    pub(crate) published: Option<&'static str>,
+    pub(crate) previous: Vec<ObjectId>,
+    pub(crate) table: Option<TableMeta>,
+    pub(crate) columns: Vec<ColumnContent>,
+    pub(crate) licence: Option<&'static str>,
+    pub(crate) elsewhere: Option<&'static str>,
     /// Whether the file has vanished from the disk.
-    pub(super) lost: bool,
+    pub(crate) lost: bool,
 }
 
 /// What kind of object.
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A station's time series of a data type.
     Series {
         spec: &'static str,
@@ -49,21 +51,38 @@ pub(super) enum Kind {
 }
 
 /// What the metadata says of a table.
-pub(super) struct TableMeta {
-    pub(super) rows: u64,
+pub(crate) struct TableMeta {
+    pub(crate) rows: u64,
     /// Whether the metadata lists the columns.
-    pub(super) named: bool,
+    pub(crate) named: bool,
 }
 
 /// A column, in the order of the original.
-pub(super) struct ColumnContent {
-    pub(super) name: &'static str,
-    pub(super) format: Format,
-    pub(super) values: Values,
+pub(crate) struct ColumnContent {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) format: Format,
+    pub(crate) values: Values,
 }
 
 impl Item {
-    pub(super) fn triples(&self, envri: Envri, id: &ObjectId, digest: &[u8; 32]) -> Vec<Triple> {
+    /// An object that anyone with a login may have, and that is no table.
+    pub(crate) fn new(name: &str, kind: Kind, original: Original) -> Self {
+        Self {
+            name: name.to_owned(),
+            original,
+            kind,
+            submitted: "2024-05-02T12:00:00Z",
+            published: Some("2024-05-02T12:00:07.25Z"),
+            previous: Vec::new(),
+            table: None,
+            columns: Vec::new(),
+            licence: None,
+            elsewhere: None,
+            lost: false,
+        }
+    }
+
+    pub(crate) fn triples(&self, envri: Envri, id: &ObjectId, digest: &[u8; 32]) -> Vec<Triple> {
         let landing = format!("{}{id}", envri.landing_prefix());
         let part = |kind: &str| format!("res:{kind}_{id}");
         let mut triples = Vec::new();
@@ -93,7 +112,7 @@ impl Item {
         if let Some(table) = &self.table {
             object.typed("cpmeta:hasNumberOfRows", &table.rows.to_string(), "integer");
             if table.named {
-                let names: Vec<_> = self.columns.iter().map(|c| c.name).collect();
+                let names: Vec<_> = self.columns.iter().map(|c| &c.name).collect();
                 let json = serde_json::to_string(&names).expect("names are strings");
                 object.text("cpmeta:hasActualColumnNames", &json);
             }
@@ -189,22 +208,22 @@ impl Item {
 }
 
 /// A collection.
-pub(super) struct Collection {
-    pub(super) title: &'static str,
-    pub(super) objects: Vec<ObjectId>,
-    pub(super) collections: Vec<ObjectId>,
-    pub(super) previous: Option<ObjectId>,
+pub(crate) struct Collection {
+    pub(crate) title: &'static str,
+    pub(crate) objects: Vec<ObjectId>,
+    pub(crate) collections: Vec<ObjectId>,
+    pub(crate) previous: Option<ObjectId>,
 }
 
 impl Collection {
     /// The hash of the members' ids.
-    pub(super) fn id(&self) -> ObjectId {
+    pub(crate) fn id(&self) -> ObjectId {
         let members = self.objects.iter().chain(&self.collections);
         let bytes: Vec<u8> = members.flat_map(|id| *id.as_bytes()).collect();
         ObjectId::of_content(&bytes)
     }
 
-    pub(super) fn triples(&self, envri: Envri, id: &ObjectId) -> Vec<Triple> {
+    pub(crate) fn triples(&self, envri: Envri, id: &ObjectId) -> Vec<Triple> {
         let iri = |id: &ObjectId| format!("{}/collections/{id}", envri.meta_url());
         let mut triples = Vec::new();
         let mut about = About::new(&mut triples, &iri(id));

@@ -1,0 +1,102 @@
+//! Contents for benchmarks: large tables and originals, computed as they are
+//! read, at the speed of memory.
+
+use oxrdf::Triple;
+use oxrdfio::{RdfFormat, RdfParser};
+
+use super::content::Original;
+use super::item::{ColumnContent, Item, Kind, TableMeta};
+use super::repository::Repository;
+use super::table::hash;
+use super::values::{Format, Values};
+use crate::portal::ObjectId;
+
+/// After so many rows a large table's values come again.
+const PERIOD: u64 = 4096;
+
+/// Length of a large table's original.
+const TABLE_ORIGINAL: u64 = 1 << 20;
+
+impl Repository {
+    /// Adds a table of so many columns and rows, all of four bytes a value
+    /// save the times of its first column; returns its id.
+    ///
+    /// 260 columns of 350 000 rows make a file of 365 MB.
+    pub fn add_table(&mut self, name: &str, columns: usize, rows: u64) -> ObjectId {
+        let time = ColumnContent {
+            name: "TIMESTAMP".into(),
+            format: Format::DateTime,
+            values: Values::Clock {
+                start: 0,
+                step: 1_800_000,
+            },
+        };
+        let measured = (1..columns).map(|number| ColumnContent {
+            name: format!("V_{number}").into(),
+            format: Format::Float32,
+            values: Values::Cycle(PERIOD),
+        });
+        let kind = Kind::Series {
+            spec: "benchmarkTable",
+            station: "AS_HTM",
+            time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
+            height: None,
+        };
+        let mut item = self.blocks(name, kind, TABLE_ORIGINAL);
+        item.table = Some(TableMeta { rows, named: true });
+        item.columns = std::iter::once(time).chain(measured).collect();
+        self.add(item)
+    }
+
+    /// Adds an original of so many bytes, which belongs to no table; returns
+    /// its id, which it really hashes to (a GiB takes about a second).
+    pub fn add_original(&mut self, name: &str, size: u64) -> ObjectId {
+        let kind = Kind::Field {
+            spec: "benchmarkFile",
+            title: "A file for benchmarks",
+            time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
+        };
+        let item = self.blocks(name, kind, size);
+        self.add(item)
+    }
+
+    fn blocks(&self, name: &str, kind: Kind, size: u64) -> Item {
+        let seed = hash(name) ^ self.seed();
+        Item::new(name, kind, Original::Blocks { seed, size })
+    }
+
+    fn add(&mut self, item: Item) -> ObjectId {
+        let vocabulary = include_str!("bench/vocabulary.ttl");
+        let vocabulary = RdfParser::from_format(RdfFormat::Turtle)
+            .for_slice(vocabulary)
+            .map(|quad| Triple::from(quad.expect("the vocabulary is Turtle; a test reads it")));
+        self.extend(vocabulary.collect(), item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_table_has_the_size_asked_for() {
+        let mut repository = Repository::builtin(1);
+        let id = repository.add_table("large.csv", 260, 350_000);
+        let table = repository.table(&id).unwrap();
+        assert_eq!(table.file_size(), 350_000 * (8 + 259 * 4) + 10);
+        let row = 4 * PERIOD + 7;
+        let csv = |row| table.csv_rows(&[1, 2], row..row + 1).unwrap();
+        assert_eq!(csv(row), csv(7));
+        assert_ne!(csv(row), csv(8));
+    }
+
+    #[test]
+    fn a_large_original_hashes_to_its_id() {
+        let mut repository = Repository::builtin(1);
+        let id = repository.add_original("large.bin", 5_000_000);
+        let content = repository.original(&id).unwrap();
+        assert_eq!(content.len(), 5_000_000);
+        assert_eq!(ObjectId::of_content(&content), id);
+        assert_eq!(repository.find("large.bin"), Some(id));
+    }
+}

@@ -1,0 +1,166 @@
+//! Whether a place and a polygon meet, on the plane of longitude and latitude,
+//! as the portal's own geo index has it.
+
+use super::{Place, Position, Shape};
+
+/// Reads `POLYGON((lon lat, lon lat, ...))`, the only form clients send.
+pub(crate) fn read_polygon(wkt: &str) -> Option<Vec<Position>> {
+    let inner = wkt
+        .trim()
+        .strip_prefix("POLYGON")?
+        .trim()
+        .strip_prefix("((")?
+        .strip_suffix("))")?;
+    let corners: Option<Vec<_>> = inner
+        .split(',')
+        .map(|corner| {
+            let (lon, lat) = corner.trim().split_once(char::is_whitespace)?;
+            Some(Position {
+                lon: lon.trim().parse().ok()?,
+                lat: lat.trim().parse().ok()?,
+                alt: None,
+            })
+        })
+        .collect();
+    corners.filter(|corners| corners.len() >= 3)
+}
+
+impl Place {
+    /// Whether any point of the place lies in the polygon.
+    pub(crate) fn intersects(&self, polygon: &[Position]) -> bool {
+        match &self.shape {
+            Shape::Position(point)
+            | Shape::Pin {
+                position: point, ..
+            }
+            | Shape::Circle { center: point, .. } => contains(polygon, point),
+            Shape::GeoTrack(points) => line_meets(points, polygon),
+            Shape::Polygon(ring) => area_meets(ring, polygon),
+            Shape::LatLonBox { min, max } => {
+                let corner = |lat, lon| Position {
+                    lat,
+                    lon,
+                    alt: None,
+                };
+                let ring = [
+                    corner(min.lat, min.lon),
+                    corner(max.lat, min.lon),
+                    corner(max.lat, max.lon),
+                    corner(min.lat, max.lon),
+                ];
+                area_meets(&ring, polygon)
+            }
+            Shape::FeatureCollection(places) => {
+                places.iter().any(|place| place.intersects(polygon))
+            }
+        }
+    }
+}
+
+fn area_meets(ring: &[Position], polygon: &[Position]) -> bool {
+    let closed: Vec<_> = ring.iter().chain(ring.first()).copied().collect();
+    line_meets(&closed, polygon) || polygon.first().is_some_and(|corner| contains(ring, corner))
+}
+
+fn line_meets(line: &[Position], polygon: &[Position]) -> bool {
+    line.iter().any(|point| contains(polygon, point))
+        || line
+            .windows(2)
+            .any(|edge| edges(polygon).any(|other| cross([edge[0], edge[1]], other)))
+}
+
+/// The edges of a polygon, whether its last corner repeats the first or not.
+fn edges(polygon: &[Position]) -> impl Iterator<Item = [Position; 2]> + '_ {
+    let next = polygon.iter().cycle().skip(1);
+    polygon.iter().zip(next).map(|(a, b)| [*a, *b])
+}
+
+/// Whether a point lies in a polygon or on its edge.
+fn contains(polygon: &[Position], point: &Position) -> bool {
+    let mut inside = false;
+    for [a, b] in edges(polygon) {
+        if side(a, b, *point) == 0.0 && between(a, b, *point) {
+            return true;
+        }
+        // A ray to the east crosses an odd number of edges from inside.
+        if (a.lat > point.lat) != (b.lat > point.lat) {
+            let lon = a.lon + (point.lat - a.lat) / (b.lat - a.lat) * (b.lon - a.lon);
+            if point.lon < lon {
+                inside = !inside;
+            }
+        }
+    }
+    inside
+}
+
+/// Positive on the left of the line from `a` to `b`, 0 on it.
+fn side(a: Position, b: Position, point: Position) -> f64 {
+    (b.lon - a.lon) * (point.lat - a.lat) - (b.lat - a.lat) * (point.lon - a.lon)
+}
+
+/// Whether a point of the line through `a` and `b` lies between them.
+fn between(a: Position, b: Position, point: Position) -> bool {
+    (a.lon.min(b.lon)..=a.lon.max(b.lon)).contains(&point.lon)
+        && (a.lat.min(b.lat)..=a.lat.max(b.lat)).contains(&point.lat)
+}
+
+/// Whether two edges share a point.
+fn cross([a, b]: [Position; 2], [c, d]: [Position; 2]) -> bool {
+    let apart = |x: f64, y: f64| (x > 0.0 && y < 0.0) || (x < 0.0 && y > 0.0);
+    let (ac, ad) = (side(a, b, c), side(a, b, d));
+    let (ca, cb) = (side(c, d, a), side(c, d, b));
+    (apart(ac, ad) && apart(ca, cb))
+        || (ac == 0.0 && between(a, b, c))
+        || (ad == 0.0 && between(a, b, d))
+        || (ca == 0.0 && between(c, d, a))
+        || (cb == 0.0 && between(c, d, b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(lon: f64, lat: f64) -> Position {
+        Position {
+            lat,
+            lon,
+            alt: None,
+        }
+    }
+
+    #[test]
+    fn places_meet_a_square_as_one_sees_on_paper() {
+        let square = read_polygon("POLYGON((0.0 0.0, 0 10, 10 10, 10 0, 0 0))").unwrap();
+        let boxed = |min, max| Shape::LatLonBox { min, max };
+        for (shape, meets) in [
+            (Shape::Position(at(5.0, 5.0)), true),
+            (Shape::Position(at(10.0, 5.0)), true),
+            (Shape::Position(at(10.1, 5.0)), false),
+            (Shape::GeoTrack(vec![at(-5.0, 5.0), at(15.0, 6.0)]), true),
+            (Shape::GeoTrack(vec![at(-5.0, 5.0), at(-1.0, 6.0)]), false),
+            (Shape::GeoTrack(vec![at(-1.0, 9.5), at(0.5, 11.1)]), false),
+            (boxed(at(-90.0, -90.0), at(90.0, 90.0)), true),
+            (boxed(at(2.0, 2.0), at(3.0, 3.0)), true),
+            (boxed(at(11.0, 2.0), at(13.0, 3.0)), false),
+            (
+                Shape::Polygon(vec![at(9.0, 9.0), at(20.0, 9.0), at(20.0, 20.0)]),
+                true,
+            ),
+        ] {
+            let place = shape.clone().labelled(None);
+            assert_eq!(place.intersects(&square), meets, "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_polygon_is_not_read() {
+        for wkt in [
+            "",
+            "POINT(1 2)",
+            "POLYGON((1 2, 3 4))",
+            "POLYGON((a b, c d, e f))",
+        ] {
+            assert_eq!(read_polygon(wkt), None, "{wkt}");
+        }
+    }
+}

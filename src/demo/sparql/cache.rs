@@ -1,0 +1,68 @@
+//! The meta service keeps the results of queries for an hour.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::Shape;
+
+/// Results that are kept.
+const MOST_ENTRIES: usize = 512;
+
+/// The kept results, by query and accepted shape.
+pub(crate) struct Cache {
+    life: Duration,
+    longest: usize,
+    entries: Mutex<HashMap<Key, Entry>>,
+}
+
+/// What must be the same for results to be: accepted types, URL query, body.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub(crate) struct Key(pub(crate) String, pub(crate) String, pub(crate) Bytes);
+
+struct Entry {
+    since: Instant,
+    shape: Shape,
+    results: Bytes,
+}
+
+impl Cache {
+    pub(crate) fn new(life: Duration, longest: usize) -> Self {
+        Self {
+            life,
+            longest,
+            entries: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<(Shape, Bytes)> {
+        let entries = self.entries();
+        let entry = entries.get(key)?;
+        (entry.since.elapsed() < self.life).then(|| (entry.shape, entry.results.clone()))
+    }
+
+    pub(crate) fn put(&self, key: Key, shape: Shape, results: &Bytes) {
+        if results.len() > self.longest {
+            return;
+        }
+        let mut entries = self.entries();
+        if entries.len() >= MOST_ENTRIES {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.since);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                entries.remove(&oldest);
+            }
+        }
+        let entry = Entry {
+            since: Instant::now(),
+            shape,
+            results: results.clone(),
+        };
+        entries.insert(key, entry);
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

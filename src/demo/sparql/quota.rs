@@ -1,0 +1,281 @@
+//! How much querying one client may do (protocol page, section 4).
+//!
+//! A query costs the time from its arrival, waiting included, to its answer.
+//! Whoever spends too much gets 503 until the minute or the hour is over;
+//! whoever queues too many queries is banned for a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What the meta service allows. The periods can be shortened, for tests that
+/// do not want to wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SparqlLimits {
+    /// How long a query may run.
+    pub longest_query: Duration,
+    /// Query time allowed within [`SparqlLimits::minute`].
+    pub per_minute: Duration,
+    /// Query time allowed within [`SparqlLimits::hour`].
+    pub per_hour: Duration,
+    /// The length of a minute.
+    pub minute: Duration,
+    /// The length of an hour.
+    pub hour: Duration,
+    /// Queries that run at once; more have to wait.
+    pub at_once: usize,
+    /// Queries that may wait; more bring a ban.
+    pub queue: usize,
+    /// How long a ban lasts.
+    pub ban: Duration,
+    /// How long results are kept.
+    pub cache_life: Duration,
+    /// The longest results that are kept, in bytes.
+    pub cache_entry: usize,
+}
+
+impl Default for SparqlLimits {
+    /// The real service's limits.
+    fn default() -> Self {
+        Self {
+            longest_query: Duration::from_secs(9),
+            per_minute: Duration::from_secs(20),
+            per_hour: Duration::from_mins(5),
+            minute: Duration::from_mins(1),
+            hour: Duration::from_hours(1),
+            at_once: 5,
+            queue: 100,
+            ban: Duration::from_mins(10),
+            cache_life: Duration::from_hours(1),
+            cache_entry: 8 << 20,
+        }
+    }
+}
+
+/// Keeps the accounts.
+pub(crate) struct Quota {
+    limits: SparqlLimits,
+    clients: Mutex<HashMap<String, Arc<Client>>>,
+}
+
+struct Client {
+    slots: Arc<Semaphore>,
+    account: Mutex<Account>,
+}
+
+#[derive(Default)]
+struct Account {
+    runs: Vec<Run>,
+    waiting: usize,
+    /// Until when the client is banned; and that moment, for people.
+    ban: Option<(Instant, jiff::Timestamp)>,
+}
+
+/// A query: when it came, and what it cost once it is over.
+struct Run {
+    number: u64,
+    start: Instant,
+    cost: Option<Duration>,
+}
+
+impl Quota {
+    pub(crate) fn new(limits: SparqlLimits) -> Self {
+        Self {
+            limits,
+            clients: Mutex::default(),
+        }
+    }
+
+    /// Lets a client's query run, when its turn comes.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not, in the service's words.
+    pub(crate) async fn admit(&self, client: &str) -> Result<Slot, String> {
+        let client = self.client(client);
+        let number = self.enter(&client)?;
+        let mut slot = Slot {
+            client: Arc::clone(&client),
+            number,
+            longest: self.limits.longest_query,
+            waiting: true,
+            permit: None,
+        };
+        slot.permit = Arc::clone(&client.slots).acquire_owned().await.ok();
+        slot.stop_waiting();
+        Ok(slot)
+    }
+
+    fn client(&self, name: &str) -> Arc<Client> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.entry(name.to_owned()).or_insert_with(|| {
+            Arc::new(Client {
+                slots: Arc::new(Semaphore::new(self.limits.at_once)),
+                account: Mutex::default(),
+            })
+        });
+        Arc::clone(client)
+    }
+
+    /// Opens an account for a query that has come, unless the client has spent
+    /// too much.
+    fn enter(&self, client: &Client) -> Result<u64, String> {
+        let limits = &self.limits;
+        let mut account = client.account();
+        let now = Instant::now();
+        if let Some((_, until)) = account.ban.filter(|(end, _)| now < *end) {
+            return Err(banned(until));
+        }
+        let age = |run: &Run| now.duration_since(run.start);
+        account
+            .runs
+            .retain(|run| run.cost.is_none() || age(run) < limits.hour);
+        let spent = |period: Duration| -> Duration {
+            (account.runs.iter())
+                .filter(|run| age(run) < period)
+                .map(|run| run.cost.unwrap_or(age(run).min(limits.longest_query)))
+                .sum()
+        };
+        if spent(limits.hour) >= limits.per_hour {
+            return Err("You have exceeded your hourly query quota. \
+                Please wait 1 hour to run more queries."
+                .to_owned());
+        }
+        if spent(limits.minute) >= limits.per_minute {
+            return Err("You have exceeded your per-minute query quota. \
+                Please wait 1 minute to run more queries."
+                .to_owned());
+        }
+        let must_wait = client.slots.available_permits() == 0;
+        if must_wait && account.waiting >= limits.queue {
+            let until = jiff::Timestamp::now()
+                + jiff::SignedDuration::try_from(limits.ban).unwrap_or_default();
+            account.ban = Some((now + limits.ban, until));
+            return Err(banned(until));
+        }
+        account.waiting += 1;
+        let number = account.runs.last().map_or(0, |run| run.number + 1);
+        account.runs.push(Run {
+            number,
+            start: now,
+            cost: None,
+        });
+        Ok(number)
+    }
+}
+
+fn banned(until: jiff::Timestamp) -> String {
+    format!("You are banned for service overuse until {until}")
+}
+
+impl Client {
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A query under way; it is charged for when dropped.
+pub(crate) struct Slot {
+    client: Arc<Client>,
+    number: u64,
+    longest: Duration,
+    waiting: bool,
+    /// Held as long as the query runs.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    fn stop_waiting(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            self.client.account().waiting -= 1;
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.stop_waiting();
+        self.permit.take();
+        let mut account = self.client.account();
+        let runs = &mut account.runs;
+        if let Some(run) = runs.iter_mut().find(|run| run.number == self.number) {
+            run.cost = Some(run.start.elapsed().min(self.longest));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quota(change: impl FnOnce(&mut SparqlLimits)) -> Quota {
+        let mut limits = SparqlLimits {
+            longest_query: Duration::from_millis(100),
+            per_minute: Duration::from_millis(30),
+            per_hour: Duration::from_millis(60),
+            minute: Duration::from_millis(300),
+            hour: Duration::from_mins(1),
+            ..SparqlLimits::default()
+        };
+        change(&mut limits);
+        Quota::new(limits)
+    }
+
+    async fn spend(quota: &Quota, millis: u64) -> Result<(), String> {
+        let slot = quota.admit("someone").await?;
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        drop(slot);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn who_has_spent_a_minutes_quota_waits_for_the_next() {
+        let quota = quota(|_| {});
+        spend(&quota, 35).await.unwrap();
+        let refusal = spend(&quota, 0).await.unwrap_err();
+        assert!(refusal.contains("per-minute"), "{refusal}");
+        quota.admit("another").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        spend(&quota, 35).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let refusal = spend(&quota, 0).await.unwrap_err();
+        assert!(refusal.contains("hourly"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn five_run_at_once_and_the_sixth_waits() {
+        let quota = Quota::new(SparqlLimits::default());
+        let mut running = Vec::new();
+        for _ in 0..5 {
+            running.push(quota.admit("someone").await.unwrap());
+        }
+        let sixth = tokio::time::timeout(Duration::from_millis(20), quota.admit("someone"));
+        assert!(sixth.await.is_err());
+        running.pop();
+        quota.admit("someone").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_crowd_is_banned_for_a_while() {
+        let quota = quota(|limits| {
+            limits.at_once = 1;
+            limits.queue = 0;
+            limits.ban = Duration::from_millis(200);
+        });
+        let running = quota.admit("someone").await.unwrap();
+        let refusal = quota.admit("someone").await.err().unwrap();
+        assert!(
+            refusal.contains("banned for service overuse until"),
+            "{refusal}"
+        );
+        drop(running);
+        assert!(
+            quota.admit("someone").await.is_err(),
+            "the ban outlives its cause"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        quota.admit("someone").await.unwrap();
+    }
+}
