@@ -91,6 +91,12 @@ impl Place {
         })
     }
 
+    /// `<folder>/<name>`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new(&self.folder).join(&self.name)
+    }
+
     fn complete_in(&self, root: &Path) -> PathBuf {
         if [Self::DOCUMENTS, Self::CSV].contains(&&*self.folder) {
             root.join(&self.folder).join(&self.name)

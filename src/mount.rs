@@ -22,9 +22,11 @@ pub mod errno;
 mod handles;
 mod inodes;
 pub mod mountinfo;
+mod outside;
 pub mod report;
 mod unmount;
 
+pub use outside::{OutsideError, open_outside};
 pub use report::{About, Report};
 pub use unmount::{UnmountError, detach, unmount};
 

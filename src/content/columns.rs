@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::ContentError;
+use super::direct::DataFolder;
+use super::table_file::TableFile;
 use crate::cache::{Entry, Found, Place, Store};
 use crate::catalog::{Object, Spec};
 use crate::flight::Flights;
@@ -39,6 +41,7 @@ const HEADER_LIMIT: usize = 4 << 20;
 pub(super) struct Tables {
     data: DataClient,
     store: Arc<Store>,
+    folder: Option<DataFolder>,
     /// By the dataset's IRI.
     datasets: Mutex<HashMap<String, Arc<Dataset>>>,
     /// By the dataset's IRI: the header of its tables whose columns' order is
@@ -52,9 +55,17 @@ impl Tables {
         Self {
             data,
             store,
+            folder: None,
             datasets: Mutex::default(),
             headers: Arc::default(),
             header_flights: Flights::default(),
+        }
+    }
+
+    pub(super) fn with_data_folder(self, folder: DataFolder) -> Self {
+        Self {
+            folder: Some(folder),
+            ..self
         }
     }
 
@@ -78,13 +89,18 @@ impl Tables {
         }
         let layout = Layout::new(&schema);
         let place = Place::new(spec.format(), &format!("{}.cpb", object.id()))?;
-        let entry = self.store.entry(&place, layout.file_len())?;
+        let direct = match &self.folder {
+            Some(folder) => folder.find(object.id(), &place, layout.file_len()).await,
+            None => None,
+        };
+        let store = Arc::clone(&self.store);
+        let file = TableFile::new(direct, store, place, layout.file_len());
         Ok(Arc::new(Columns {
             id: object.id(),
             folder: spec.format().to_owned(),
             schema,
             layout,
-            entry,
+            file,
             data: self.data.clone(),
             slices: AtomicU32::new(0),
             flights: Flights::default(),
@@ -158,7 +174,7 @@ pub(super) struct Columns {
     folder: String,
     schema: Schema,
     layout: Layout,
-    entry: Arc<Entry>,
+    file: TableFile,
     data: DataClient,
     /// Slices fetched so far.
     slices: AtomicU32,
@@ -176,13 +192,13 @@ impl Columns {
 
     /// Fetches what is missing of `rows`, and perhaps more.
     pub(super) async fn ensure(self: &Arc<Self>, rows: Range<u64>) -> Result<(), ContentError> {
-        while let Some(missing) = self.first_missing(rows.clone()) {
+        while let Some(missing) = self.first_missing(rows.clone())? {
             let columns = Arc::clone(self);
             self.flights
                 .join((), || async move {
                     // What another flight brought meanwhile need not come again.
                     let rest = missing.start..columns.schema.rows();
-                    match columns.first_missing(rest) {
+                    match columns.first_missing(rest)? {
                         Some(still) => columns.fetch(still).await,
                         None => Ok(()),
                     }
@@ -203,23 +219,24 @@ impl Columns {
     pub(super) async fn available(self: &Arc<Self>, row: u64) -> Result<u64, ContentError> {
         let rows = self.schema.rows();
         self.ensure(row..rows.min(row + 1)).await?;
-        Ok(self
-            .first_missing(row..rows)
-            .map_or(rows, |missing| missing.start))
+        let missing = self.first_missing(row..rows)?;
+        Ok(missing.map_or(rows, |missing| missing.start))
     }
 
     /// The first stretch of `rows` of which some column is missing.
-    fn first_missing(&self, rows: Range<u64>) -> Option<Range<u64>> {
-        (0..self.layout.columns())
-            .filter_map(|column| {
-                let bytes = self.layout.column_range(column, rows.clone()).ok()?;
-                let width = self.layout.width(column).ok()?;
-                let gap = self.entry.missing(bytes.clone()).into_iter().next()?;
+    fn first_missing(&self, rows: Range<u64>) -> Result<Option<Range<u64>>, ContentError> {
+        let mut gaps = Vec::new();
+        for column in 0..self.layout.columns() {
+            let bytes = self.layout.column_range(column, rows.clone())?;
+            let width = self.layout.width(column)?;
+            if let Some(gap) = self.file.first_missing(bytes.clone())? {
                 let first = rows.start + (gap.start - bytes.start) / width;
-                let end = rows.start + (gap.end - bytes.start).div_ceil(width);
-                Some(first..end)
-            })
-            .min_by_key(|gap| (gap.start, std::cmp::Reverse(gap.end)))
+                gaps.push(first..rows.start + (gap.end - bytes.start).div_ceil(width));
+            }
+        }
+        Ok(gaps
+            .into_iter()
+            .min_by_key(|gap| (gap.start, std::cmp::Reverse(gap.end))))
     }
 
     async fn fetch(&self, missing: Range<u64>) -> Result<(), ContentError> {
@@ -278,22 +295,20 @@ impl Columns {
     /// Adds the trailer once all columns are there, and gives the file its
     /// name.
     async fn complete(&self) -> Result<(), ContentError> {
-        let len = self.layout.file_len();
-        for part in self
-            .entry
+        let (entry, len) = (self.file.entry()?, self.layout.file_len());
+        for part in entry
             .missing(0..len)
             .into_iter()
             .flat_map(|gap| self.layout.cover(gap).collect::<Vec<_>>())
         {
             match part {
                 Part::Trailer { bytes } => {
-                    self.entry
-                        .write(bytes.start, self.layout.trailer(bytes.clone()))?;
+                    entry.write(bytes.start, self.layout.trailer(bytes.clone()))?;
                 }
                 Part::Cells(_) => return Ok(()),
             }
         }
-        let entry = Arc::clone(&self.entry);
+        let entry = Arc::clone(entry);
         let sealed = tokio::task::spawn_blocking(move || entry.seal()).await;
         // A seal that failed is tried again by the next; the bytes are there.
         if let Ok(Err(error)) = sealed {
@@ -309,7 +324,7 @@ impl Columns {
         for csv in 0..self.schema.columns().len() {
             let stored = self.schema.stored_index(csv).unwrap_or(csv);
             let range = self.layout.column_range(stored, rows.clone())?;
-            match self.entry.read(range)? {
+            match self.file.read(range)? {
                 Found::Bytes(bytes) => window.push(bytes),
                 Found::Missing(_) => return Ok(None),
             }
@@ -334,12 +349,12 @@ enum Rest {
 }
 
 impl<'a> Target<'a> {
-    fn new(columns: &'a Columns, rows: Range<u64>) -> Result<Self, TableError> {
+    fn new(columns: &'a Columns, rows: Range<u64>) -> Result<Self, ContentError> {
         let ranges: Result<Vec<_>, _> = (0..columns.layout.columns())
             .map(|column| columns.layout.column_range(column, rows.clone()))
             .collect();
         Ok(Self {
-            entry: &columns.entry,
+            entry: columns.file.entry()?,
             ranges: ranges?.into_iter(),
             current: 0..0,
             piece: Vec::with_capacity(PIECE),

@@ -203,11 +203,14 @@ impl Shared {
         reply.opened(FileHandle(0), flags);
     }
 
-    fn control_file(&self, file: ControlFile) -> Vec<u8> {
-        match file {
-            ControlFile::Status => self.report.status_json(),
+    /// Opens a control file: its content is made now, and read to its end.
+    async fn open_control_file(&self, file: ControlFile, reply: ReplyOpen) {
+        let made = match file {
+            ControlFile::Status => self.report.status_json().await,
             ControlFile::Errors => self.report.errors_text(),
-        }
+        };
+        let handle = FileHandle(self.handles.add(Handle::Made(made.into())));
+        reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
     }
 
     fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
@@ -314,9 +317,10 @@ impl Filesystem for Adapter {
                 });
             }
             Node::ControlFile(file) => {
-                let made = Handle::Made(self.0.control_file(file).into());
-                let handle = FileHandle(self.0.handles.add(made));
-                reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
+                let shared = Arc::clone(&self.0);
+                self.0.runtime.spawn(async move {
+                    shared.open_control_file(file, reply).await;
+                });
             }
             Node::Readme => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
             Node::Root | Node::Objects | Node::Control => reply.error(Errno::EISDIR),
