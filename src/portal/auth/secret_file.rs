@@ -20,7 +20,7 @@ use secrecy::zeroize::Zeroizing;
 
 /// How long a file that does not parse is given to become whole: whoever
 /// writes in place needs far less.
-const HALF_WRITTEN: Duration = Duration::from_millis(500);
+const HALF_WRITTEN: Duration = Duration::from_millis(if cfg!(test) { 60 } else { 300 });
 /// How often it, and the lock, is looked at meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long to wait for the lock. Its holder at worst waits for a login.
@@ -356,7 +356,7 @@ mod tests {
         fs::write(file.path(), "").unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(10));
                 fs::write(file.path(), "whole").unwrap();
             });
             assert_eq!(file.read(text).unwrap().unwrap().0, "whole");
