@@ -8,6 +8,8 @@ pub mod cache;
 pub mod catalog;
 pub mod cli;
 pub mod content;
+#[cfg(feature = "demo")]
+pub mod demo;
 mod flight;
 pub mod mount;
 pub mod portal;

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{TestMount, portal};
+use icosfs::demo::Service;
+
+use crate::support::{TestMount, co2, portal};
 
 #[test]
 fn metadata_requests_carry_no_cookie() {
@@ -14,7 +16,8 @@ fn metadata_requests_carry_no_cookie() {
         }
     }
     let requests = portal.requests();
-    let (meta, others): (Vec<_>, Vec<_>) = requests.iter().partition(|r| r.service.is_meta());
+    let (meta, others): (Vec<_>, Vec<_>) =
+        requests.iter().partition(|r| r.service == Service::Meta);
     assert!(
         meta.len() > 10 && others.iter().any(|r| r.cookie),
         "both were asked"
@@ -32,9 +35,9 @@ fn without_a_login_metadata_is_free_and_a_table_is_not() {
     for name in names.iter().filter(|n| n.ends_with(".json")) {
         mount.read(&format!("objects/{name}"));
     }
-    let table = names.iter().find(|n| n.ends_with(".csv")).unwrap();
+    let table = co2(&portal);
     let start = Instant::now();
-    let error = mount.try_read(&format!("objects/{table}")).unwrap_err();
+    let error = mount.try_read(&format!("objects/{table}.csv")).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EACCES));
     assert!(start.elapsed() < Duration::from_secs(2));
     assert!(
@@ -49,12 +52,7 @@ fn a_licence_that_is_not_accepted_is_named_with_its_page_and_heals_without_a_rem
     let portal = portal();
     portal.accept_licence(false);
     let mount = TestMount::of(&portal);
-    let original = mount
-        .list("objects")
-        .into_iter()
-        .find(|n| n.contains(".original."))
-        .unwrap();
-    let path = format!("objects/{original}");
+    let path = format!("objects/{}.original.zip", co2(&portal));
     let error = mount.try_read(&path).unwrap_err();
     assert_eq!(
         error.raw_os_error(),
@@ -80,14 +78,11 @@ fn a_password_logs_in_once_for_many_readers() {
         ("ICOSFS_PASSWORD", password.as_str()),
     ];
     let mount = TestMount::with(&portal, &[], &env);
-    let tables: Vec<_> = mount
-        .list("objects")
-        .into_iter()
-        .filter(|n| n.ends_with(".csv"))
-        .collect();
+    let tables = mount.tables();
     std::thread::scope(|scope| {
         for table in &tables {
-            scope.spawn(|| mount.try_read(&format!("objects/{table}")));
+            let mount = &mount;
+            scope.spawn(move || mount.try_read(&format!("objects/{table}.csv")));
         }
     });
     let logins = portal

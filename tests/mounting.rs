@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{TestMount, eventually, portal};
+use crate::support::{SilentPortal, TestMount, co2, eventually, portal};
 
 #[test]
 fn findmnt_shows_a_read_only_mount_of_icosfs() {
@@ -105,17 +105,14 @@ fn a_missing_folder_is_named_with_what_to_do() {
 #[test]
 fn sigterm_frees_a_reader_inside_read_and_leaves_no_mount() {
     let portal = portal();
-    let mount = TestMount::of(&portal);
-    let table = mount
-        .list("objects")
-        .into_iter()
-        .find(|name| name.ends_with(".csv"))
-        .unwrap();
-    let mut file = std::fs::File::open(mount.path(&format!("objects/{table}"))).unwrap();
-    portal.stall();
+    let silent = SilentPortal::new();
+    let data_url = format!("--data-url={}", silent.url());
+    let mount = TestMount::with(&portal, &[&data_url], &[("ICOSFS_TOKEN", &portal.token())]);
+    let table = format!("objects/{}.csv", co2(&portal));
+    let mut file = std::fs::File::open(mount.path(&table)).unwrap();
     let reader = std::thread::spawn(move || file.read(&mut [0; 1000]));
     std::thread::sleep(Duration::from_millis(300));
-    assert!(!reader.is_finished(), "the portal is stalled");
+    assert!(!reader.is_finished(), "the portal says nothing");
 
     let start = Instant::now();
     mount.signal(Signal::SIGTERM);

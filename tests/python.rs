@@ -27,25 +27,20 @@ fn python(script: &str, arguments: &[&str]) -> String {
 fn pandas_reads_a_mounted_table() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let mut read = 0;
-    for name in mount
-        .list("objects")
-        .iter()
-        .filter(|n| n.ends_with(".csv"))
-        .take(6)
-    {
-        let path = mount.path(&format!("objects/{name}"));
-        let Ok(text) = std::fs::read_to_string(&path) else {
-            continue;
-        };
+    for file in [
+        "ICOSETC_SE-Htm_FLUXES_L2.csv",
+        "11SS20230410_SOOP_OTC.csv",
+        "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip",
+    ] {
+        let id = portal.repository().find(file).unwrap();
+        let path = mount.path(&format!("objects/{id}.csv"));
+        let text = std::fs::read_to_string(&path).unwrap();
         let shape = python(
             "import pandas, sys; frame = pandas.read_csv(sys.argv[1]); print(*frame.shape)",
             &[path.to_str().unwrap()],
         );
         let header = text.lines().next().unwrap();
         let expected = format!("{} {}", text.lines().count() - 1, header.split(',').count());
-        assert_eq!(shape.trim(), expected, "{name}");
-        read += 1;
+        assert_eq!(shape.trim(), expected, "{file}");
     }
-    assert!(read > 0);
 }

@@ -6,16 +6,16 @@ use std::os::unix::fs::MetadataExt as _;
 use icosfs::portal::ObjectId;
 use serde_json::Value;
 
-use crate::support::{TestMount, get, portal};
+use crate::support::{TestMount, co2, get, portal, serves_csv, serves_original};
 
 #[test]
 fn every_listed_table_is_the_portals_csv_byte_for_byte() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let mut compared = 0;
-    for name in mount.list("objects").iter().filter(|n| n.ends_with(".csv")) {
-        let id = name.trim_end_matches(".csv");
-        if portal.serves_csv(id.parse().unwrap()) {
+    for id in mount.tables() {
+        let name = format!("{id}.csv");
+        if serves_csv(&portal, id.parse().unwrap()) {
             let csv = mount.read(&format!("objects/{name}"));
             assert!(csv == get(&portal, &format!("/csv/{id}")), "{name} differs");
             compared += 1;
@@ -91,7 +91,7 @@ fn originals_hash_to_their_ids() {
     for name in mount.list("objects") {
         let (id, ending) = name.split_once('.').unwrap_or((&name, ""));
         let id: ObjectId = id.parse().unwrap();
-        if ending == "json" || ending == "csv" || !portal.serves_original(id) {
+        if ending == "json" || ending == "csv" || !serves_original(&portal, id) {
             continue;
         }
         let bytes = mount.read(&format!("objects/{name}"));
@@ -111,13 +111,8 @@ fn originals_hash_to_their_ids() {
 fn sidecars_are_the_landing_pages_byte_for_byte() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let name = mount
-        .list("objects")
-        .into_iter()
-        .find(|n| n.ends_with(".json"))
-        .unwrap();
-    let sidecar = mount.read(&format!("objects/{name}"));
-    let id = name.trim_end_matches(".json");
+    let id = co2(&portal).to_string();
+    let sidecar = mount.read(&format!("objects/{id}.json"));
     let page = std::process::Command::new("curl")
         .args(["-s", "-H", "Accept: application/json"])
         .arg(format!("{}/objects/{id}", portal.meta_url()))
@@ -125,31 +120,38 @@ fn sidecars_are_the_landing_pages_byte_for_byte() {
         .unwrap();
     assert_eq!(sidecar, page.stdout);
     let json: Value = serde_json::from_slice(&sidecar).unwrap();
-    assert!(json["hash"].as_str().unwrap().starts_with(id));
+    assert!(json["hash"].as_str().unwrap().starts_with(&id));
 }
 
 #[test]
 fn an_older_version_is_there_by_name_though_not_listed() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    let old = portal.a_deprecated_table();
-    let name = format!("{old}.csv");
-    assert!(!mount.list("objects").contains(&name));
+    let listed = mount.list("objects");
+    let is_listed = |id: &ObjectId| listed.contains(&format!("{id}.json"));
+    let old = portal
+        .repository()
+        .objects()
+        .into_iter()
+        .find(|id| !is_listed(id) && serves_csv(&portal, *id))
+        .expect("an older version of a table");
     assert_eq!(
-        mount.read(&format!("objects/{name}")),
+        mount.read(&format!("objects/{old}.csv")),
         get(&portal, &format!("/csv/{old}"))
     );
-    let ino = |name: &str| {
+    let ino = |stem: &str| {
         mount
-            .path(&format!("objects/{name}"))
+            .path(&format!("objects/{stem}.csv"))
             .metadata()
             .unwrap()
             .ino()
     };
-    let hash = portal.full_hash(old);
+    let landing: Value =
+        serde_json::from_slice(&mount.read(&format!("objects/{old}.json"))).unwrap();
+    let hash = landing["hash"].as_str().unwrap();
     assert_eq!(
-        ino(&format!("{hash}.csv")),
-        ino(&name),
+        ino(hash),
+        ino(&old.to_string()),
         "the whole hash names it too"
     );
 }
@@ -187,19 +189,10 @@ fn what_was_read_is_kept_across_mounts() {
     assert!(!portal.requests().iter().any(|r| r.path == "/cpb"));
 }
 
-/// A table whose columns' order is in its metadata, so that `/cpb` is all it
-/// takes.
+/// The largest table, which takes nothing but `/cpb`.
 fn a_table(mount: &TestMount) -> String {
-    let tables = mount.list("objects");
-    let largest = tables
-        .iter()
-        .filter(|name| name.ends_with(".csv"))
-        .max_by_key(|name| {
-            mount
-                .path(&format!("objects/{name}"))
-                .metadata()
-                .unwrap()
-                .len()
-        });
-    format!("objects/{}", largest.unwrap())
+    let path = |id: &String| format!("objects/{id}.csv");
+    let bound = |id: &String| mount.path(&path(id)).metadata().unwrap().len();
+    let tables = mount.tables();
+    path(tables.iter().max_by_key(|id| bound(id)).unwrap())
 }

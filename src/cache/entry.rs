@@ -345,7 +345,7 @@ mod tests {
         let entry = store.entry(&place(), 4).unwrap();
         entry.write(0, b"evil").unwrap();
         entry.discard().unwrap();
-        assert_eq!(entry.missing(0..4), [0..4]);
+        assert_eq!(entry.missing(0..4), vec![0..4]);
         entry.write(0, b"good").unwrap();
         assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));
     }

@@ -4,7 +4,7 @@ mod mount;
 mod portal;
 
 pub(crate) use mount::TestMount;
-pub(crate) use portal::{get, portal, services_of};
+pub(crate) use portal::{SilentPortal, co2, get, portal, serves_csv, serves_original, services_of};
 
 use std::time::{Duration, Instant};
 

@@ -39,11 +39,10 @@ impl TestMount {
         let output = mount
             .icosfs()
             .arg("mount")
-            .args(services_of(portal))
-            .arg("--cache-dir")
-            .arg(mount.cache())
+            .args(services_of(portal, options))
             .args(options)
             .arg(mount.path(""))
+            .env("ICOSFS_CACHE_DIR", mount.cache())
             .envs(env.iter().copied())
             .output()
             .expect("the program runs");
@@ -80,10 +79,6 @@ impl TestMount {
         self.folder.path().join("cache")
     }
 
-    pub(crate) fn pid(&self) -> i32 {
-        self.pid
-    }
-
     pub(crate) fn read(&self, path: &str) -> Vec<u8> {
         self.try_read(path)
             .unwrap_or_else(|error| panic!("{path}: {error}\n{:#}", self.status()))
@@ -107,6 +102,15 @@ impl TestMount {
             .collect();
         names.sort();
         names
+    }
+
+    /// The ids of the listed tables.
+    pub(crate) fn tables(&self) -> Vec<String> {
+        let names = self.list("objects");
+        let ids = names.iter().filter_map(|name| name.strip_suffix(".csv"));
+        ids.filter(|id| !id.contains('.'))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the mount says about itself.

@@ -1,20 +1,28 @@
 //! The demo portal, and what it would tell anyone else who asks.
 
-use icosfs::demo::{DemoOptions, DemoPortal, Repository};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use icosfs::demo::{DemoOptions, DemoPortal, Repository};
+use icosfs::portal::ObjectId;
 
 /// The built-in repository on free ports.
 pub(crate) fn portal() -> DemoPortal {
     DemoPortal::start(Repository::builtin(1), DemoOptions::default()).expect("the demo starts")
 }
 
-/// The options that point a command at `portal`.
-pub(crate) fn services_of(portal: &DemoPortal) -> Vec<String> {
-    vec![
-        format!("--auth-url={}", portal.auth_url()),
-        format!("--meta-url={}", portal.meta_url()),
-        format!("--data-url={}", portal.data_url()),
+/// The options that point a command at `portal`, but for those that are given.
+pub(crate) fn services_of(portal: &DemoPortal, given: &[&str]) -> Vec<String> {
+    [
+        ("--auth-url=", portal.auth_url()),
+        ("--meta-url=", portal.meta_url()),
+        ("--data-url=", portal.data_url()),
     ]
+    .into_iter()
+    .filter(|(option, _)| !given.iter().any(|given| given.starts_with(option)))
+    .map(|(option, url)| format!("{option}{url}"))
+    .collect()
 }
 
 /// What `curl` gets from the data service, with the user's cookie.
@@ -26,4 +34,60 @@ pub(crate) fn get(portal: &DemoPortal, path: &str) -> Vec<u8> {
         .expect("curl is installed (scripts/setup)");
     assert!(output.status.success(), "curl {path}: {}", output.status);
     output.stdout
+}
+
+/// A year of hourly CO2 mole fractions: a table, under the usual licence.
+pub(crate) fn co2(portal: &DemoPortal) -> ObjectId {
+    let name = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
+    portal
+        .repository()
+        .find(name)
+        .expect("the built-in repository has it")
+}
+
+/// Whether the portal itself gives `id` as CSV.
+pub(crate) fn serves_csv(portal: &DemoPortal, id: ObjectId) -> bool {
+    portal.repository().csv(&id).is_some()
+}
+
+/// Whether the portal gives the original of `id` to its user.
+pub(crate) fn serves_original(portal: &DemoPortal, id: ObjectId) -> bool {
+    let output = Command::new("curl")
+        .args([
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ])
+        .args(["--cookie", &portal.token()])
+        .arg(format!("{}/objects/{id}", portal.data_url()))
+        .output()
+        .expect("curl is installed (scripts/setup)");
+    output.stdout == b"200"
+}
+
+/// A service that accepts connections and never answers.
+pub(crate) struct SilentPortal {
+    url: String,
+    _held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl SilentPortal {
+    pub(crate) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let held = Arc::new(Mutex::new(Vec::new()));
+        let holding = Arc::clone(&held);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                holding.lock().expect("nobody panics").push(stream);
+            }
+        });
+        Self { url, _held: held }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
 }

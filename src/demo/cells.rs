@@ -1,0 +1,174 @@
+//! Cells as the portal's CSV shows them (protocol page, section 3): what
+//! `toString` of Java's time classes and boxes gives.
+
+use super::number;
+use super::values::{Format, Value};
+
+/// Appends `value` of a column of `format`; nothing if it is missing.
+///
+/// # Errors
+///
+/// [`OutOfCalendar`] where Java's time classes would throw, which breaks the
+/// portal's stream.
+pub(crate) fn write(out: &mut String, format: Format, value: Value) -> Result<(), OutOfCalendar> {
+    match (format, value) {
+        (_, Value::Int(i32::MIN) | Value::Byte(i8::MIN) | Value::Char(0)) => {}
+        (_, Value::Float(v)) if v.is_nan() => {}
+        (_, Value::Double(v)) if v.is_nan() => {}
+        (Format::Date, Value::Int(days)) => date(out, days.into()),
+        (Format::Month, Value::Int(months)) => month(out, months)?,
+        (Format::TimeOfDay, Value::Int(seconds)) => time_of_day(out, seconds)?,
+        (Format::DateTime, Value::Double(millis)) => instant(out, millis),
+        (_, Value::Int(v)) => out.push_str(&v.to_string()),
+        (_, Value::Float(v)) => out.push_str(&number::float(v)),
+        (_, Value::Double(v)) => out.push_str(&number::double(v)),
+        (_, Value::Byte(v)) => out.push_str(&v.to_string()),
+        // Half a surrogate pair does not survive the way to UTF-8.
+        (_, Value::Char(v)) => out.push(char::from_u32(v.into()).unwrap_or('?')),
+    }
+    Ok(())
+}
+
+/// A number that is no month or no time of day.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct OutOfCalendar;
+
+/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant's
+/// `civil_from_days`).
+pub(crate) fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+fn date(out: &mut String, days: i64) {
+    let (y, m, d) = civil(days);
+    let plus = if y > 9999 { "+" } else { "" };
+    out.push_str(&format!("{plus}{}-{m:02}-{d:02}", year(y)));
+}
+
+fn year(y: i64) -> String {
+    if y < 0 {
+        format!("-{:04}", -y)
+    } else {
+        format!("{y:04}")
+    }
+}
+
+fn month(out: &mut String, months: i32) -> Result<(), OutOfCalendar> {
+    let (y, m) = (months / 12, months % 12 + 1);
+    if m < 1 {
+        return Err(OutOfCalendar);
+    }
+    out.push_str(&format!("{}-{m:02}", year(y.into())));
+    Ok(())
+}
+
+fn time_of_day(out: &mut String, seconds: i32) -> Result<(), OutOfCalendar> {
+    let seconds = seconds % 86_400;
+    if seconds < 0 {
+        return Err(OutOfCalendar);
+    }
+    out.push_str(&format!("{:02}:{:02}", seconds / 3600, seconds / 60 % 60));
+    if seconds % 60 != 0 {
+        out.push_str(&format!(":{:02}", seconds % 60));
+    }
+    Ok(())
+}
+
+fn instant(out: &mut String, millis: f64) {
+    #[allow(clippy::cast_possible_truncation, reason = "Java's toLong does so")]
+    let millis = millis as i64;
+    date(out, millis.div_euclid(86_400_000));
+    let in_day = millis.rem_euclid(86_400_000);
+    let seconds = in_day / 1000;
+    out.push_str(&format!(
+        "T{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    ));
+    if in_day % 1000 != 0 {
+        out.push_str(&format!(".{:03}", in_day % 1000));
+    }
+    out.push('Z');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(format: Format, value: Value) -> String {
+        let mut out = String::new();
+        write(&mut out, format, value).unwrap();
+        out
+    }
+
+    #[test]
+    fn cells_follow_the_table_of_section_3() {
+        for (format, value, text) in [
+            (Format::Int32, Value::Int(-7), "-7"),
+            (Format::Float32, Value::Float(1.0e7), "1.0E7"),
+            (Format::Float64, Value::Double(-0.0), "-0.0"),
+            (Format::BmpChar, Value::Char(u16::from(b'U')), "U"),
+            (Format::Boolean, Value::Byte(1), "1"),
+            (Format::Date, Value::Int(0), "1970-01-01"),
+            (Format::Date, Value::Int(-719_162), "0001-01-01"),
+            (Format::Date, Value::Int(2_932_896), "9999-12-31"),
+            (Format::Date, Value::Int(2_932_897), "+10000-01-01"),
+            (Format::Month, Value::Int(2020 * 12 + 1), "2020-02"),
+            (Format::TimeOfDay, Value::Int(86_400), "00:00"),
+            (Format::TimeOfDay, Value::Int(86_340), "23:59"),
+            (Format::TimeOfDay, Value::Int(61), "00:01:01"),
+            (
+                Format::DateTime,
+                Value::Double(1_577_836_800_000.0),
+                "2020-01-01T00:00:00Z",
+            ),
+            (
+                Format::DateTime,
+                Value::Double(-1.0),
+                "1969-12-31T23:59:59.999Z",
+            ),
+        ] {
+            assert_eq!(cell(format, value), text);
+        }
+    }
+
+    #[test]
+    fn missing_values_leave_the_cell_empty() {
+        for format in [
+            Format::Int32,
+            Format::Float32,
+            Format::Float64,
+            Format::BmpChar,
+            Format::Boolean,
+            Format::Date,
+            Format::Month,
+            Format::TimeOfDay,
+            Format::DateTime,
+        ] {
+            assert_eq!(cell(format, format.null()), "", "{format:?}");
+        }
+    }
+
+    #[test]
+    fn days_count_on_over_leap_years() {
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(11_017), (2000, 3, 1));
+        assert_eq!(civil(-25_509), (1900, 2, 28));
+        assert_eq!(civil(-25_508), (1900, 3, 1));
+    }
+}

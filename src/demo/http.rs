@@ -1,0 +1,164 @@
+//! Requests taken apart, and the answers' common forms.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Method, Request, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+/// An answer.
+pub(crate) type Reply = Response<Body>;
+
+/// The longest body a service reads.
+const LONGEST_BODY: usize = 8 << 20;
+
+/// A request, taken apart.
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    /// The path's segments, decoded: `/a/b%20c` is `["a", "b c"]`, `/a/` is
+    /// `["a", ""]`.
+    pub(crate) path: Vec<String>,
+    /// The path, without query, as it was sent.
+    pub(crate) raw_path: String,
+    /// Path and query as they were sent.
+    pub(crate) target: String,
+    pub(crate) query: Vec<(String, String)>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Ask {
+    /// Reads a whole request.
+    pub(crate) async fn read(request: Request<Body>) -> Result<Self, axum::Error> {
+        let (head, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, LONGEST_BODY).await?;
+        let raw_path = head.uri.path().to_owned();
+        let path = raw_path
+            .split('/')
+            .skip(1)
+            .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+            .collect();
+        let query = head.uri.query().unwrap_or_default().as_bytes();
+        let target = head.uri.path_and_query();
+        let target = target.map_or_else(String::new, ToString::to_string);
+        Ok(Self {
+            method: head.method,
+            path,
+            raw_path,
+            target,
+            query: url::form_urlencoded::parse(query).into_owned().collect(),
+            headers: head.headers,
+            body,
+        })
+    }
+
+    /// The segments as they are matched.
+    pub(crate) fn segments(&self) -> Vec<&str> {
+        self.path.iter().map(String::as_str).collect()
+    }
+
+    /// A header's text, or nothing.
+    pub(crate) fn header(&self, name: impl axum::http::header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The first value of a query parameter.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The value of a cookie.
+    pub(crate) fn cookie(&self, name: &str) -> Option<&str> {
+        self.headers
+            .get_all(axum::http::header::COOKIE)
+            .iter()
+            .filter_map(|header| header.to_str().ok())
+            .flat_map(|header| header.split(';'))
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The fields of a form in the body.
+    pub(crate) fn form(&self) -> Vec<(String, String)> {
+        let kind = self.header(CONTENT_TYPE).unwrap_or_default();
+        if kind.starts_with("application/x-www-form-urlencoded") {
+            url::form_urlencoded::parse(&self.body)
+                .into_owned()
+                .collect()
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// An answer of this content type.
+pub(crate) fn reply(status: StatusCode, content_type: &str, body: impl Into<Body>) -> Reply {
+    let mut reply = Response::new(body.into());
+    *reply.status_mut() = status;
+    put(&mut reply, CONTENT_TYPE, content_type);
+    reply
+}
+
+/// A plain text.
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Reply {
+    reply(status, "text/plain; charset=UTF-8", text.into())
+}
+
+/// A JSON document, indented as the portal's are.
+pub(crate) fn json(value: &Value) -> Reply {
+    let text = serde_json::to_string_pretty(value).expect("a JSON value prints");
+    reply(StatusCode::OK, "application/json", text)
+}
+
+/// What Akka HTTP says with a redirection.
+pub(crate) fn found(location: &str) -> Reply {
+    let page = format!(
+        "The requested resource temporarily resides under <a href=\"{location}\">this URI</a>."
+    );
+    let mut reply = reply(StatusCode::FOUND, "text/html; charset=UTF-8", page);
+    put(&mut reply, axum::http::header::LOCATION, location);
+    reply
+}
+
+/// What an exception in a service looks like from outside: its message and a
+/// stack trace.
+pub(crate) fn exception(class: &str, message: &str) -> Reply {
+    let trace = format!(
+        "{message}\n{class}: {message}\n\tat se.lu.nateko.cp.demo.Portal.answer(Portal.scala:1)\n"
+    );
+    text(StatusCode::INTERNAL_SERVER_ERROR, trace)
+}
+
+/// Sets a header; one that cannot be spelled is left out.
+pub(crate) fn put(reply: &mut Reply, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        reply.headers_mut().append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(path: &str, cookie: &str) -> Ask {
+        let request = Request::get(format!("http://h{path}"))
+            .header("cookie", cookie)
+            .body(Body::empty())
+            .unwrap();
+        Ask::read(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn paths_queries_and_cookies_are_decoded() {
+        let ask = ask("/csv/a%20b/?col=x+y&col=z%26", "a=1; cpauthToken=QQ==;").await;
+        assert_eq!(ask.segments(), ["csv", "a b", ""]);
+        let columns: Vec<_> = ask.query.iter().map(|(_, v)| v.as_str()).collect();
+        assert_eq!(columns, ["x y", "z&"]);
+        assert_eq!(ask.cookie("cpauthToken"), Some("QQ=="));
+        assert_eq!(ask.cookie("other"), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! Numbers as Java 21 prints them (`Double.toString`, `Float.toString`).
+//!
+//! The rule (Javadoc of `Double.toString` since JDK 19): among the decimals
+//! that read back as the number, those with the fewest digits, but at least
+//! two; of these the nearest. Plain notation for magnitudes from 1e-3 to below
+//! 1e7, else `1.0E7`.
+//!
+//! Written for plainness, not speed: it tries one length after the other,
+//! asking only that the standard library rounds and reads numbers exactly. The
+//! product has its own writer; the two share nothing, so that the tests can
+//! compare them.
+
+/// `x` as Java prints a `double`.
+pub(crate) fn double(x: f64) -> String {
+    if x.is_nan() {
+        return "NaN".to_owned();
+    }
+    let magnitude = if x.is_infinite() {
+        "Infinity".to_owned()
+    } else if x == 0.0 {
+        "0.0".to_owned()
+    } else {
+        layout(&shortest(
+            |digits| format!("{:.*e}", digits - 1, x.abs()),
+            |text| text.parse() == Ok(x.abs()),
+        ))
+    };
+    let sign = if x.is_sign_negative() { "-" } else { "" };
+    format!("{sign}{magnitude}")
+}
+
+/// `x` as Java prints a `float`.
+pub(crate) fn float(x: f32) -> String {
+    if x == 0.0 || !x.is_finite() {
+        return double(f64::from(x));
+    }
+    let magnitude = layout(&shortest(
+        |digits| format!("{:.*e}", digits - 1, x.abs()),
+        |text| text.parse() == Ok(x.abs()),
+    ));
+    let sign = if x.is_sign_negative() { "-" } else { "" };
+    format!("{sign}{magnitude}")
+}
+
+/// Significant digits without a point, and the power of ten of the first.
+struct Decimal {
+    digits: String,
+    exponent: i32,
+}
+
+impl Decimal {
+    /// Reads `d.ddde-n`, Rust's scientific notation.
+    fn read(text: &str) -> Self {
+        let (digits, exponent) = text.split_once('e').expect("`{:e}` writes an exponent");
+        Self {
+            digits: digits.replace('.', ""),
+            exponent: exponent.parse().expect("`{:e}` writes a whole exponent"),
+        }
+    }
+
+    fn text(&self) -> String {
+        let (first, rest) = self.digits.split_at(1);
+        format!("{first}.{rest}e{}", self.exponent)
+    }
+
+    /// The decimals of the same length just below and above.
+    fn neighbours(&self) -> Vec<Self> {
+        let length = self.digits.len();
+        let number: u64 = self.digits.parse().expect("at most 17 digits");
+        [number - 1, number + 1]
+            .into_iter()
+            .map(|number| number.to_string())
+            .filter_map(|digits| {
+                let grown = digits.len().checked_sub(length)?;
+                Some(Self {
+                    digits: digits[..length].to_owned(),
+                    exponent: self.exponent + i32::from(grown == 1),
+                })
+            })
+            .collect()
+    }
+}
+
+/// The shortest decimal that reads back, given the nearest decimal of each
+/// length. Where a power of two lies, the numbers below are denser than those
+/// above, so that the nearest decimal may not read back while the next one does
+/// (2^-44 is 5.684341886080802E-14).
+fn shortest(nearest: impl Fn(usize) -> String, reads_back: impl Fn(&str) -> bool) -> Decimal {
+    for digits in 2..=17 {
+        let nearest = Decimal::read(&nearest(digits));
+        if reads_back(&nearest.text()) {
+            return nearest;
+        }
+        let neighbours = nearest.neighbours().into_iter();
+        if let Some(other) = neighbours.into_iter().find(|d| reads_back(&d.text())) {
+            return other;
+        }
+    }
+    unreachable!("17 digits tell any two doubles apart")
+}
+
+fn layout(decimal: &Decimal) -> String {
+    let digits = decimal.digits.trim_end_matches('0');
+    match decimal.exponent {
+        exponent @ 0..=6 => {
+            let whole = usize::try_from(exponent).expect("0 to 6") + 1;
+            let padded = format!("{digits:0<whole$}");
+            let (whole, fraction) = padded.split_at(whole);
+            format!(
+                "{whole}.{}",
+                if fraction.is_empty() { "0" } else { fraction }
+            )
+        }
+        exponent @ -3..=-1 => {
+            let zeros = usize::try_from(-exponent - 1).expect("0 to 2");
+            format!("0.{}{digits}", "0".repeat(zeros))
+        }
+        exponent => {
+            let (first, rest) = digits.split_at(1);
+            let rest = if rest.is_empty() { "0" } else { rest };
+            format!("{first}.{rest}E{exponent}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_print_as_the_javadoc_and_jdk_19_release_notes_say() {
+        for (x, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (100.0, "100.0"),
+            (0.001, "0.001"),
+            (0.000_999, "9.99E-4"),
+            (9_999_999.0, "9999999.0"),
+            (1.0e7, "1.0E7"),
+            (-12_345_678.9, "-1.23456789E7"),
+            (2.0e23, "2.0E23"),
+            (4.9e-324, "4.9E-324"),
+            (1.0e23, "1.0E23"),
+            (8.41e21, "8.41E21"),
+            (2.2250738585072014e-308, "2.2250738585072014E-308"),
+            (f64::MAX, "1.7976931348623157E308"),
+            (5.684_341_886_080_802e-14, "5.684341886080802E-14"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (9.007_199_254_740_993e15, "9.007199254740992E15"),
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
+        ] {
+            assert_eq!(double(x), text);
+        }
+    }
+
+    #[test]
+    fn floats_print_by_their_own_precision() {
+        for (x, text) in [
+            (0.1_f32, "0.1"),
+            (413.27, "413.27"),
+            (1.0e10, "1.0E10"),
+            (1.4e-45, "1.4E-45"),
+            (3.402_823_5e38, "3.4028235E38"),
+            (-0.0, "-0.0"),
+            (16_777_216.0, "1.6777216E7"),
+            (2.0_f32.powi(-24), "5.9604645E-8"),
+            // 8589973504: both 8.589973E9 and 8.589974E9 read back.
+            (8.589_973e9, "8.589974E9"),
+        ] {
+            assert_eq!(float(x), text);
+        }
+    }
+
+    #[test]
+    fn two_digits_are_tried_before_one_so_the_nearer_wins() {
+        // 2E-323 would read back, but 2.0E-323 (two digits) is nearest.
+        assert_eq!(double(f64::from_bits(4)), "2.0E-323");
+        assert_eq!(double(f64::from_bits(3)), "1.5E-323");
+    }
+
+    #[test]
+    fn every_number_reads_back() {
+        let mut bits: u64 = 0x9E37_79B9_7F4A_7C15;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let x = f64::from_bits(bits);
+            if x.is_finite() {
+                assert_eq!(double(x).parse(), Ok(x));
+            }
+            let x = f32::from_bits((bits >> 32) as u32);
+            if x.is_finite() {
+                assert_eq!(float(x).parse(), Ok(x));
+            }
+        }
+    }
+}

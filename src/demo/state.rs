@@ -1,0 +1,78 @@
+//! What the three services share: the repository, the one user, the record.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::http::Ask;
+use super::record::Recorder;
+use super::repository::Repository;
+use super::token::Mint;
+
+/// Shared by the services.
+pub(crate) struct Shared {
+    pub(crate) repository: Repository,
+    pub(crate) recorder: Arc<Recorder>,
+    account: Mutex<Account>,
+}
+
+/// The demo user.
+#[derive(Clone)]
+pub(crate) struct Account {
+    pub(crate) mail: String,
+    pub(crate) password: String,
+    pub(crate) licence_accepted: bool,
+    pub(crate) mint: Mint,
+}
+
+impl Shared {
+    pub(crate) fn new(repository: Repository, recorder: Recorder, account: Account) -> Self {
+        Self {
+            repository,
+            recorder: Arc::new(recorder),
+            account: Mutex::new(account),
+        }
+    }
+
+    pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A token for the demo user that lives this long; a negative life has
+    /// ended.
+    pub(crate) fn mint(&self, lifetime: jiff::SignedDuration) -> String {
+        let account = self.account();
+        let expiry = now() + i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX / 2);
+        account.mint.mint(&account.mail, "Password", expiry)
+    }
+
+    /// The name of the login cookie.
+    pub(crate) fn cookie_name(&self) -> &'static str {
+        self.repository.envri().cookie_name()
+    }
+
+    /// Who is asking; nothing without a cookie.
+    pub(crate) fn claims(&self, ask: &Ask) -> Option<Result<String, String>> {
+        let cookie = ask.cookie(self.cookie_name())?;
+        let claims = self.account().mint.check(cookie, now());
+        Some(claims.map(|claims| claims.mail))
+    }
+
+    /// The user with a valid cookie.
+    pub(crate) fn user(&self, ask: &Ask) -> Option<String> {
+        self.claims(ask)?.ok()
+    }
+
+    /// Whether the user has accepted the data licence in the profile.
+    pub(crate) fn has_accepted_licence(&self, mail: &str) -> bool {
+        let account = self.account();
+        account.licence_accepted && account.mail == mail
+    }
+}
+
+/// How long a token of a fresh login lives (protocol page, section 1).
+pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(100_000);
+
+/// Milliseconds since the epoch.
+pub(crate) fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,229 @@
+//! A table as the data service stores it: which columns were ingested, the
+//! `.cpb` file they make, and the CSV drawn from it.
+//!
+//! The file is never made: any part of it is computed from
+//! [`Values`](super::values::Values) when asked for.
+
+use std::ops::Range;
+
+use regex::Regex;
+
+use super::cells;
+use super::graph::Node;
+use super::values::{Format, Values, mix};
+
+/// Ends the file of a table without strings: an empty Java dictionary.
+const TRAILER: [u8; 10] = [0xAC, 0xED, 0x00, 0x05, 0x77, 0x04, 0, 0, 0, 0];
+
+/// An ingested table.
+pub(crate) struct Table {
+    /// In the order of the file: by name, compared as Java compares strings.
+    columns: Vec<Column>,
+    /// The names a CSV shows if nobody chooses, some of which may not have
+    /// been ingested.
+    header: Vec<String>,
+    rows: u64,
+}
+
+/// A column of a [`Table`].
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) format: Format,
+    values: Values,
+    salt: u64,
+}
+
+impl Table {
+    /// The table of `object`, as the data service understands its metadata
+    /// (protocol page, section 3): the names of `hasActualColumnNames`, or of
+    /// the mandatory plain columns, as far as the data type has a column for
+    /// them, by title or by searching a regex in the name. Nothing if the
+    /// object is no table.
+    pub(crate) fn of(
+        object: Node<'_>,
+        salt: u64,
+        mut values: impl FnMut(&str, Format, Node<'_>) -> Values,
+    ) -> Option<Self> {
+        let rows = object.number("cpmeta:hasNumberOfRows")?;
+        let dataset = object
+            .one("cpmeta:hasObjectSpec")?
+            .one("cpmeta:containsDataset")?;
+        let known: Vec<_> = (dataset.nodes("cpmeta:hasColumn").into_iter())
+            .filter_map(Definition::of)
+            .collect();
+        let header: Vec<String> = match object.text("cpmeta:hasActualColumnNames") {
+            Some(json) => serde_json::from_str(json).ok()?,
+            None => (known.iter())
+                .filter(|d| d.regex.is_none() && !d.optional)
+                .map(|d| d.title.clone())
+                .collect(),
+        };
+        let mut sorted: Vec<_> = header.iter().collect();
+        sorted.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+        let columns = (sorted.into_iter())
+            .filter_map(|name| {
+                let definition = (known
+                    .iter()
+                    .rfind(|d| d.regex.is_none() && d.title == *name))
+                .or_else(|| {
+                    known
+                        .iter()
+                        .find(|d| d.regex.as_ref().is_some_and(|r| r.is_match(name)))
+                })?;
+                Some(Column {
+                    name: name.clone(),
+                    format: definition.format,
+                    values: values(name, definition.format, definition.node),
+                    salt: column_salt(salt, name),
+                })
+            })
+            .collect();
+        Some(Self {
+            columns,
+            header,
+            rows,
+        })
+    }
+
+    /// The columns, in the order of the file.
+    pub(crate) fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The number of rows.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Whether a column of strings keeps the service from serving the table.
+    pub(crate) fn has_text(&self) -> bool {
+        self.columns.iter().any(|c| c.format == Format::Text)
+    }
+
+    /// The columns of a CSV: those asked for, or all; unknown ones dropped,
+    /// repeated ones kept. As indices into [`Table::columns`].
+    pub(crate) fn select(&self, asked: Option<&[String]>) -> Vec<usize> {
+        asked
+            .unwrap_or(&self.header)
+            .iter()
+            .filter_map(|name| self.columns.iter().position(|c| c.name == *name))
+            .collect()
+    }
+
+    /// The first line of a CSV, with its end.
+    pub(crate) fn csv_header(&self, selected: &[usize]) -> String {
+        let names: Vec<_> = selected.iter().map(|&c| &*self.columns[c].name).collect();
+        names.join(",") + "\n"
+    }
+
+    /// Lines of a CSV.
+    pub(crate) fn csv_rows(
+        &self,
+        selected: &[usize],
+        rows: Range<u64>,
+    ) -> Result<String, cells::OutOfCalendar> {
+        let mut out = String::new();
+        for row in rows {
+            for (at, &c) in selected.iter().enumerate() {
+                if at > 0 {
+                    out.push(',');
+                }
+                let column = &self.columns[c];
+                let value = column.values.at(column.format, column.salt, row);
+                cells::write(&mut out, column.format, value)?;
+            }
+            out.push('\n');
+        }
+        Ok(out)
+    }
+
+    /// The length of the `.cpb` file.
+    pub(crate) fn file_size(&self) -> u64 {
+        let row: u64 = self.columns.iter().map(|c| c.format.width()).sum();
+        row * self.rows + TRAILER.len() as u64
+    }
+
+    /// Up to `length` bytes of the `.cpb` file from `offset`; fewer at its end.
+    pub(crate) fn read_file(&self, offset: u64, length: u64) -> Vec<u8> {
+        let end = offset.saturating_add(length).min(self.file_size());
+        let mut out = Vec::new();
+        let mut column_start = 0;
+        for column in &self.columns {
+            let width = column.format.width();
+            let column_end = column_start + width * self.rows;
+            let (from, to) = (offset.max(column_start), end.min(column_end));
+            if from < to {
+                let rows = (from - column_start) / width..(to - column_start).div_ceil(width);
+                let first = column_start + rows.start * width;
+                let mut cells = column.bytes(rows);
+                cells.truncate(usize::try_from(to - first).unwrap_or(usize::MAX));
+                let skip = usize::try_from(from - first).unwrap_or(usize::MAX);
+                out.extend_from_slice(&cells[skip..]);
+            }
+            column_start = column_end;
+        }
+        for (at, byte) in (column_start..).zip(TRAILER) {
+            if (offset..end).contains(&at) {
+                out.push(byte);
+            }
+        }
+        out
+    }
+}
+
+impl Column {
+    fn bytes(&self, rows: Range<u64>) -> Vec<u8> {
+        let length = (rows.end - rows.start) * self.format.width();
+        let mut out = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        for row in rows {
+            self.values.at(self.format, self.salt, row).store(&mut out);
+        }
+        out
+    }
+}
+
+/// A column of a data type.
+struct Definition<'g> {
+    node: Node<'g>,
+    title: String,
+    format: Format,
+    optional: bool,
+    /// The title as a pattern, if it is one.
+    regex: Option<Regex>,
+}
+
+impl<'g> Definition<'g> {
+    fn of(column: Node<'g>) -> Option<Self> {
+        let title = column.text("cpmeta:hasColumnTitle")?.to_owned();
+        let regex = if column.flag("cpmeta:isRegexColumn") {
+            Some(Regex::new(&title).ok()?)
+        } else {
+            None
+        };
+        column.one("cpmeta:hasValueType")?;
+        Some(Self {
+            node: column,
+            format: Format::named(column.one("cpmeta:hasValueFormat")?.local_name())?,
+            optional: column.flag("cpmeta:isOptionalColumn"),
+            title,
+            regex,
+        })
+    }
+}
+
+/// What tells one object's values from another's of the same data type.
+pub(crate) fn object_salt(seed: u64, name: &str, submitted: &str) -> u64 {
+    mix(seed ^ hash(name) ^ hash(submitted).rotate_left(1))
+}
+
+/// What tells one column's values from another's.
+pub(crate) fn column_salt(object_salt: u64, name: &str) -> u64 {
+    mix(object_salt ^ hash(name))
+}
+
+/// FNV-1a: the same on every machine, unlike the standard library's hashes.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
+    })
+}

@@ -1,0 +1,9 @@
+//! The demo portal over the wire: each test cites the section of the protocol
+//! page (or the behaviour of the services' public source) that it holds to.
+
+mod auth;
+mod data;
+mod meta;
+#[cfg(feature = "shared-tests")]
+mod rdf;
+mod support;

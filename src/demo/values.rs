@@ -1,0 +1,319 @@
+//! What a table's cells hold: a function of column and row, so that any slice
+//! of any table can be had without making the rest.
+
+use std::f64::consts::TAU;
+use std::sync::Arc;
+
+/// The value formats of the ontology, by what they are stored as.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Format {
+    Int32,
+    Float32,
+    Float64,
+    BmpChar,
+    Boolean,
+    Text,
+    /// `iso8601date`, `etcDate`.
+    Date,
+    Month,
+    TimeOfDay,
+    /// `iso8601dateTime`, `isoLikeLocalDateTime`, `etcLocalDateTime`.
+    DateTime,
+}
+
+impl Format {
+    /// The format whose IRI ends in `name`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "int32" => Self::Int32,
+            "float32" => Self::Float32,
+            "float64" => Self::Float64,
+            "bmpChar" => Self::BmpChar,
+            "boolean" => Self::Boolean,
+            "string" => Self::Text,
+            "iso8601date" | "etcDate" => Self::Date,
+            "iso8601month" => Self::Month,
+            "iso8601timeOfDay" => Self::TimeOfDay,
+            "iso8601dateTime" | "isoLikeLocalDateTime" | "etcLocalDateTime" => Self::DateTime,
+            _ => return None,
+        })
+    }
+
+    /// Bytes of one value in a `.cpb` file.
+    pub(crate) fn width(self) -> u64 {
+        match self {
+            Self::Boolean => 1,
+            Self::BmpChar => 2,
+            Self::Int32
+            | Self::Float32
+            | Self::Text
+            | Self::Date
+            | Self::Month
+            | Self::TimeOfDay => 4,
+            Self::Float64 | Self::DateTime => 8,
+        }
+    }
+
+    /// What stands for a missing value.
+    pub(crate) fn null(self) -> Value {
+        match self {
+            Self::Int32 | Self::Date | Self::Month | Self::TimeOfDay => Value::Int(i32::MIN),
+            Self::Float32 => Value::Float(f32::NAN),
+            Self::Float64 | Self::DateTime => Value::Double(f64::NAN),
+            Self::BmpChar => Value::Char(0),
+            Self::Boolean => Value::Byte(i8::MIN),
+            Self::Text => Value::Int(0),
+        }
+    }
+}
+
+/// One cell, as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value {
+    Int(i32),
+    Float(f32),
+    Double(f64),
+    Char(u16),
+    Byte(i8),
+}
+
+impl Value {
+    /// Appends the value as a `.cpb` file has it: big-endian.
+    pub(crate) fn store(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Int(v) => out.extend_from_slice(&v.to_be_bytes()),
+            Self::Float(v) => out.extend_from_slice(&v.to_be_bytes()),
+            Self::Double(v) => out.extend_from_slice(&v.to_be_bytes()),
+            Self::Char(v) => out.extend_from_slice(&v.to_be_bytes()),
+            Self::Byte(v) => out.extend_from_slice(&v.to_be_bytes()),
+        }
+    }
+}
+
+/// How a column's values come about.
+#[derive(Clone, Debug)]
+pub(crate) enum Values {
+    /// Anything the format can hold: mostly of the size measurements have,
+    /// with nulls and the odd values among them.
+    Noise,
+    /// Time: row `n` is `start + n * step`, in milliseconds since the epoch.
+    Clock { start: i64, step: i64 },
+    /// A measurement with a yearly and a daily wave and some noise, of which
+    /// one in `gaps` is missing (0: none), to `decimals` decimals. Rows are
+    /// `step` milliseconds apart.
+    Wave {
+        mean: f64,
+        season: f64,
+        day: f64,
+        noise: f64,
+        decimals: i32,
+        gaps: u64,
+        step: i64,
+    },
+    /// Mostly the first, at times one of the others.
+    Flags(Arc<[u16]>),
+    /// A path over the globe: a slow wave between two values.
+    Track { from: f64, to: f64, rows: u64 },
+    /// Exactly these, over and over.
+    Listed(Arc<[Value]>),
+}
+
+const DAY: i64 = 86_400_000;
+
+impl Values {
+    /// The value of `row` in a column of `format`, where `salt` tells columns
+    /// (and objects) apart.
+    pub(crate) fn at(&self, format: Format, salt: u64, row: u64) -> Value {
+        let random = mix(salt ^ mix(row));
+        match self {
+            Self::Noise => noise(format, random),
+            Self::Clock { start, step } => {
+                clock(format, start + step * i64::try_from(row).unwrap_or(0))
+            }
+            Self::Wave {
+                mean,
+                season,
+                day,
+                noise,
+                decimals,
+                gaps,
+                step,
+            } => {
+                if *gaps > 0 && random % gaps == 0 {
+                    return format.null();
+                }
+                #[allow(clippy::cast_precision_loss, reason = "a phase")]
+                let days = row as f64 * *step as f64 / DAY as f64;
+                let exact = mean
+                    + season * (TAU * days / 365.25).cos()
+                    + day * (TAU * days).cos()
+                    + noise * unit(mix(random));
+                number(format, exact, *decimals)
+            }
+            Self::Flags(flags) => {
+                let odd = random % 16 == 0 && flags.len() > 1;
+                let at = if odd {
+                    1 + (random >> 8) % (flags.len() as u64 - 1)
+                } else {
+                    0
+                };
+                Value::Char(flags[usize::try_from(at).unwrap_or(0)])
+            }
+            Self::Track { from, to, rows } => {
+                #[allow(clippy::cast_precision_loss, reason = "a phase")]
+                let way = row as f64 / (*rows).max(1) as f64;
+                let exact = from + (to - from) * way + 0.05 * (TAU * 9.0 * way).sin();
+                number(format, exact, 5)
+            }
+            Self::Listed(values) => {
+                let count = values.len() as u64;
+                values[usize::try_from(row % count).unwrap_or(0)]
+            }
+        }
+    }
+}
+
+/// Scatters the bits of `x` (the finaliser of splitmix64).
+pub(crate) fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+/// From -1 to 1.
+#[allow(clippy::cast_precision_loss, reason = "53 bits are exact")]
+fn unit(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "formats round on purpose")]
+fn number(format: Format, exact: f64, decimals: i32) -> Value {
+    let scale = 10_f64.powi(decimals);
+    let rounded = (exact * scale).round() / scale;
+    match format {
+        Format::Float32 => Value::Float(rounded as f32),
+        Format::Float64 | Format::DateTime => Value::Double(rounded),
+        Format::BmpChar => Value::Char(48 + (rounded.abs() as u64 % 10) as u16),
+        Format::Boolean => Value::Byte(i8::from(rounded > 0.0)),
+        Format::Int32 | Format::Date | Format::Month | Format::TimeOfDay | Format::Text => {
+            Value::Int(rounded as i32)
+        }
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "dates that people live in"
+)]
+fn clock(format: Format, millis: i64) -> Value {
+    match format {
+        Format::DateTime | Format::Float64 => Value::Double(millis as f64),
+        Format::Float32 => Value::Float((millis / 1000) as f32),
+        Format::Date => Value::Int(millis.div_euclid(DAY) as i32),
+        Format::TimeOfDay => Value::Int((millis.rem_euclid(DAY) / 1000) as i32),
+        Format::Month => {
+            let (year, month, _) = super::cells::civil(millis.div_euclid(DAY));
+            Value::Int((year * 12 + month - 1) as i32)
+        }
+        Format::Int32 | Format::Text => Value::Int((millis / DAY) as i32),
+        Format::BmpChar => Value::Char(u16::from(b'0') + (millis / DAY).rem_euclid(10) as u16),
+        Format::Boolean => Value::Byte((millis / DAY).rem_euclid(2) as i8),
+    }
+}
+
+/// Floats that number writers stumble over.
+const ODD: [f64; 16] = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    100.0,
+    1.0e-3,
+    9.999_999e-4,
+    1.0e7,
+    9_999_999.0,
+    -12_345_678.0,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    2.0e-45,
+    1.0e23,
+    2.2e-16,
+    0.1,
+];
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "random bits, cut to the format's range"
+)]
+fn noise(format: Format, random: u64) -> Value {
+    let kind = random % 64;
+    let random = mix(random);
+    if kind < 4 {
+        return format.null();
+    }
+    let odd = ODD[(random % 16) as usize];
+    match format {
+        Format::Float32 => Value::Float(match kind {
+            4 | 5 => odd as f32,
+            6..=9 => finite32(f32::from_bits(random as u32)),
+            10..=20 => (unit(random) * 400.0) as f32,
+            _ => ((unit(random) * 40_000.0).round() / 100.0) as f32,
+        }),
+        Format::Float64 => Value::Double(match kind {
+            4 => odd,
+            5 => f64::from_bits(random >> 12),
+            6..=9 => finite64(f64::from_bits(random)),
+            10..=20 => unit(random) * 400.0,
+            _ => (unit(random) * 40_000.0).round() / 100.0,
+        }),
+        Format::Int32 => Value::Int(match kind {
+            4 => i32::MAX,
+            5 => i32::MIN + 1,
+            6..=9 => random as i32,
+            _ => (random % 2000) as i32 - 1000,
+        }),
+        Format::BmpChar => Value::Char(match kind {
+            4 => 0xE5,
+            5 => 0x4E2D,
+            _ => (b'A' + (random % 26) as u8).into(),
+        }),
+        Format::Boolean => Value::Byte((random % 2) as i8),
+        Format::Text => Value::Int((random % 3) as i32),
+        // From the year 1 to 9999; mostly from 1990 to 2029.
+        Format::Date => Value::Int(match kind {
+            4 => -719_162,
+            5 => 2_932_896,
+            _ => 7305 + (random % 14_610) as i32,
+        }),
+        Format::Month => Value::Int(match kind {
+            4 => 12,
+            5 => 9999 * 12 + 11,
+            _ => 1990 * 12 + (random % 480) as i32,
+        }),
+        // The day may end at 24:00.
+        Format::TimeOfDay => Value::Int(match kind {
+            4 => 86_400,
+            5..=30 => (random % 86_400) as i32,
+            _ => (random % 48) as i32 * 1800,
+        }),
+        Format::DateTime => Value::Double(match kind {
+            4 => -62_135_596_800_000.0,
+            5 => 253_402_300_799_999.0,
+            6..=9 => 631_152_000_000.0 + (random % 1_262_304_000_000) as f64,
+            _ => 631_152_000_000.0 + (random % 701_280) as f64 * 1_800_000.0,
+        }),
+    }
+}
+
+fn finite32(x: f32) -> f32 {
+    if x.is_finite() { x } else { 1.5 }
+}
+
+fn finite64(x: f64) -> f64 {
+    if x.is_finite() { x } else { 1.5 }
+}
