@@ -43,7 +43,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::header::DATE;
 use axum::http::{Request, StatusCode};
+use jiff::SignedDuration;
 use tokio::runtime::Runtime;
 
 use self::http::{Ask, Reply};
@@ -51,8 +53,9 @@ pub use self::record::{RecordedRequest, Service};
 use self::record::{Recorder, Watcher};
 pub use self::repository::Repository;
 use self::server::{Line, Port};
-use self::state::{Account, Shared};
+use self::state::{Account, Shared, TOKEN_LIFE};
 use self::token::Mint;
+use crate::portal::{self, Services};
 
 /// Why there is no demo portal.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +147,8 @@ impl DemoPortal {
             password,
             licence_accepted,
             mint: Mint::random(),
+            token_life: TOKEN_LIFE,
+            ahead: SignedDuration::ZERO,
         };
         let shared = Arc::new(Shared::new(repository, Recorder::new(watcher), account));
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -195,6 +200,19 @@ impl DemoPortal {
         self.ports[Service::Data as usize].url()
     }
 
+    /// Where its services are, for a client.
+    #[must_use]
+    pub fn services(&self) -> Services {
+        let at = |services: Services, service, url: String| {
+            let services = services.with(service, &url);
+            services.expect("a port on loopback makes a URL")
+        };
+        let services = Services::of(self.repository().envri());
+        let services = at(services, portal::Service::Auth, self.auth_url());
+        let services = at(services, portal::Service::Meta, self.meta_url());
+        at(services, portal::Service::Data, self.data_url())
+    }
+
     /// The demo user's name.
     #[must_use]
     pub fn user(&self) -> String {
@@ -216,13 +234,13 @@ impl DemoPortal {
     /// A valid login of the demo user as a cookie, `cpauthToken=...`.
     #[must_use]
     pub fn token(&self) -> String {
-        self.mint_token(jiff::SignedDuration::from_secs(100_000))
+        self.mint_token(TOKEN_LIFE)
     }
 
     /// A login that lives this long from now; with a negative life it has
     /// ended already.
     #[must_use]
-    pub fn mint_token(&self, lifetime: jiff::SignedDuration) -> String {
+    pub fn mint_token(&self, lifetime: SignedDuration) -> String {
         format!("{}={}", self.cookie_name(), self.shared.mint(lifetime))
     }
 
@@ -253,6 +271,16 @@ impl DemoPortal {
     pub fn revoke_tokens(&self) {
         let mut account = self.shared.account();
         account.mint = account.mint.successor();
+    }
+
+    /// Sets how long the tokens of logins live from now on.
+    pub fn set_token_life(&self, life: SignedDuration) {
+        self.shared.account().token_life = life;
+    }
+
+    /// Sets how far the portal's clock is ahead of this machine's.
+    pub fn set_clock_ahead(&self, ahead: SignedDuration) {
+        self.shared.account().ahead = ahead;
     }
 
     /// Changes the demo user's password.
@@ -319,11 +347,12 @@ async fn answer(shared: &Arc<Shared>, service: Service, request: Request<Body>) 
     };
     let cookie = ask.cookie(shared.cookie_name()).is_some();
     let ticket = shared.recorder.begin(service, &ask, cookie);
-    let reply = match service {
+    let mut reply = match service {
         Service::Auth => auth::answer(shared, &ask).await,
         Service::Meta => meta::answer(shared, &ask).await,
         Service::Data => data::answer(shared, &ask),
     };
+    http::put(&mut reply, DATE, &shared.date());
     ticket.follow(reply)
 }
 

@@ -3,8 +3,12 @@
 
 mod support;
 
+mod credentials;
+mod direct;
+mod hygiene;
 mod login;
 mod mounting;
+mod providers;
 mod python;
 mod reading;
 #[cfg(feature = "shared-tests")]

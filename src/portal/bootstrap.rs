@@ -64,19 +64,15 @@ impl Bootstrap {
     /// ```
     /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
     /// # use icosfs::portal::auth::{Credentials, CredentialsFile};
-    /// # use icosfs::portal::{Bootstrap, Envri, Service, Services};
+    /// # use icosfs::portal::{Bootstrap, Envri};
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # let services = Services::of(Envri::Icos)
-    /// #     .with(Service::Auth, &portal.auth_url())?
-    /// #     .with(Service::Meta, &portal.meta_url())?
-    /// #     .with(Service::Data, &portal.data_url())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let folder = tempfile::tempdir()?;
     /// # let path = folder.path().join("cpauthToken_auth_conf.json");
     /// let file = CredentialsFile::at(path.clone(), Envri::Icos);
     /// file.save(&Credentials::new(portal.user(), portal.password().into())).await?;
     ///
-    /// let clients = Bootstrap::with_services(services)?.from_password_file(Some(path))?;
+    /// let clients = Bootstrap::with_services(portal.services())?.from_password_file(Some(path))?;
     /// let token = clients.auth.token().await?;
     /// assert_eq!(token.user(), portal.user());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -106,18 +102,15 @@ impl Bootstrap {
     ///
     /// ```
     /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icosfs::portal::{Bootstrap, Envri, Service, Services};
+    /// # use icosfs::portal::{Bootstrap, ObjectId};
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # let services = Services::of(Envri::Icos)
-    /// #     .with(Service::Auth, &portal.auth_url())?
-    /// #     .with(Service::Meta, &portal.meta_url())?
-    /// #     .with(Service::Data, &portal.data_url())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// let clients = Bootstrap::with_services(services)?.from_cookie_token(&portal.token())?;
-    /// let id = portal.repository().objects()[0];
-    /// if let Ok(original) = clients.data.original(id, 0, None, None).await {
-    ///     assert_eq!(original.body.expected(), Some(original.total));
-    /// }
+    /// let clients = Bootstrap::with_services(portal.services())?.from_cookie_token(&portal.token())?;
+    /// # let file = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
+    /// # let id = portal.repository().find(file).ok_or("no such object")?;
+    /// let original = clients.data.original(id, 0, None, None).await?;
+    /// let bytes = original.body.bytes(1 << 30).await?;
+    /// assert_eq!(ObjectId::of_content(&bytes), id);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -132,14 +125,10 @@ impl Bootstrap {
     ///
     /// ```
     /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icosfs::portal::{Bootstrap, Envri, Service, Services};
+    /// # use icosfs::portal::Bootstrap;
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # let services = Services::of(Envri::Icos)
-    /// #     .with(Service::Auth, &portal.auth_url())?
-    /// #     .with(Service::Meta, &portal.meta_url())?
-    /// #     .with(Service::Data, &portal.data_url())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// let clients = Bootstrap::with_services(services)?
+    /// let clients = Bootstrap::with_services(portal.services())?
     ///     .from_credentials(portal.user(), portal.password().into());
     /// assert_eq!(clients.auth.token().await?.login_method(), "Password");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -162,21 +151,17 @@ impl Bootstrap {
     /// # use std::sync::Arc;
     /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
     /// # use icosfs::portal::auth::{TokenAuth, TokenFile};
-    /// # use icosfs::portal::{Bootstrap, Envri, Service, Services};
+    /// # use icosfs::portal::{Bootstrap, Envri};
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # let services = Services::of(Envri::Icos)
-    /// #     .with(Service::Auth, &portal.auth_url())?
-    /// #     .with(Service::Meta, &portal.meta_url())?
-    /// #     .with(Service::Data, &portal.data_url())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let folder = tempfile::tempdir()?;
     /// # let path = folder.path().join("token");
     /// // A token that something else keeps fresh in a file.
     /// std::fs::write(&path, portal.token())?;
     /// let file = TokenFile::at(path, Envri::Icos);
-    /// let auth = Arc::new(TokenAuth::from_file(file, &services));
+    /// let auth = Arc::new(TokenAuth::from_file(file, &portal.services()));
     ///
-    /// let clients = Bootstrap::with_services(services)?.from_auth_provider(auth);
+    /// let clients = Bootstrap::with_services(portal.services())?.from_auth_provider(auth);
     /// assert_eq!(clients.auth.token().await?.user(), portal.user());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;

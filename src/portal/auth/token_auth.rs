@@ -132,6 +132,15 @@ impl TokenAuth {
         }
     }
 
+    async fn other_than(&self, refused: &Token) -> Result<Arc<Token>, AuthError> {
+        let token = self.at_hand(Duration::ZERO).await?;
+        if token.same_as(refused) {
+            Err(self.refusal(refused))
+        } else {
+            Ok(token)
+        }
+    }
+
     fn was_refused(&self, token: &Token) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |(refused, at): &(Arc<Token>, Instant)| {
@@ -166,7 +175,8 @@ impl TokenProvider for TokenAuth {
         async {
             let token = self.at_hand(BELIEVED).await?;
             if self.was_refused(&token) {
-                return Err(self.refusal(&token));
+                // Perhaps it was replaced a moment ago.
+                return self.other_than(&token).await;
             }
             Ok(token)
         }
@@ -175,14 +185,12 @@ impl TokenProvider for TokenAuth {
 
     fn replace(&self, refused: Arc<Token>) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
         async move {
-            let token = self.at_hand(Duration::ZERO).await?;
-            if !token.same_as(&refused) {
-                return Ok(token);
+            let other = self.other_than(&refused).await;
+            if other.is_err() {
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((refused, Instant::now()));
             }
-            let error = self.refusal(&refused);
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((refused, Instant::now()));
-            Err(error)
+            other
         }
         .boxed()
     }

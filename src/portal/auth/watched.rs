@@ -64,12 +64,15 @@ impl<S: Source> Watched<S> {
         &self.source
     }
 
-    /// What it says, as of no longer than `believed` ago.
+    /// What it says, as of no longer than `believed` ago. That there is
+    /// nothing, or nothing good, is not believed at all.
     pub(super) async fn get(&self, believed: Duration) -> Said<S::Value> {
         {
             let last = lock(&self.last);
-            if last.looked.is_some_and(|at| at.elapsed() < believed) {
-                return last.said.clone();
+            if let Ok(Some(value)) = &last.said
+                && last.looked.is_some_and(|at| at.elapsed() < believed)
+            {
+                return Ok(Some(value.clone()));
             }
         }
         let (source, last) = (self.source.clone(), Arc::clone(&self.last));
@@ -106,16 +109,18 @@ fn look<S: Source>(source: &S, last: &Mutex<Last<S::Value>>) -> Said<S::Value> {
     let stamp = source.stamp();
     {
         let mut last = lock(last);
-        if last.looked.is_some()
-            && matches!((&stamp, &last.said), (Ok(now), Ok(_)) if *now == last.stamp)
-        {
+        if last.looked.is_some() && matches!(&stamp, Ok(now) if *now == last.stamp) {
             last.looked = looked;
             return last.said.clone();
         }
     }
-    let (said, stamp) = match stamp.and_then(|_| source.load()) {
-        Ok(Some((value, stamp))) => (Ok(Some(value)), Some(stamp)),
-        Ok(None) => (Ok(None), None),
+    let (said, stamp) = match stamp {
+        Ok(before) => match source.load() {
+            Ok(Some((value, stamp))) => (Ok(Some(value)), Some(stamp)),
+            Ok(None) => (Ok(None), None),
+            // As long as it stays as it was, there is nothing new to say.
+            Err(error) => (Err(error), before),
+        },
         Err(error) => (Err(error), None),
     };
     let mut last = lock(last);
