@@ -10,7 +10,9 @@ use icosfs::demo::DemoPortal;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::support::{Home, TestMount, co2, eventually, portal, said};
+use crate::support::{
+    Home, SilentPortal, TestMount, co2, eventually, portal, said, write_credentials,
+};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -100,7 +102,7 @@ fn a_damaged_file_is_named_with_its_line_and_left_as_it_is() {
 #[test]
 fn what_others_could_read_is_tightened_with_a_warning() {
     let (portal, home) = (portal(), Home::new());
-    home.write_credentials(&portal, &home.credentials(), None);
+    write_credentials(&portal, &home.credentials(), None);
     fs::set_permissions(home.credentials(), fs::Permissions::from_mode(0o644)).unwrap();
     let output = home.run(&portal, &["auth", "status"], "");
     assert!(output.status.success(), "{output:?}");
@@ -124,7 +126,7 @@ fn a_token_is_tried_saved_apart_and_preferred_while_it_lives() {
     );
     assert!(!home.saved_token().exists());
 
-    home.write_credentials(&portal, &home.credentials(), None);
+    write_credentials(&portal, &home.credentials(), None);
     let token = portal.token();
     let value = token.split_once('=').unwrap().1;
     let output = save(&format!("{value};\n"));
@@ -133,7 +135,8 @@ fn a_token_is_tried_saved_apart_and_preferred_while_it_lives() {
     assert_eq!(mode(&home.saved_token()), 0o600);
     let source = |home: &Home| {
         let output = home.run(&portal, &["auth", "status", "--json"], "");
-        let status: Value = serde_json::from_slice(&output.stdout).expect(&said(&output));
+        let status: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
         status["login"]["source"]
             .as_str()
             .unwrap_or_default()
@@ -159,7 +162,7 @@ fn a_token_is_tried_saved_apart_and_preferred_while_it_lives() {
 #[test]
 fn logging_out_removes_what_was_saved() {
     let (portal, home) = (portal(), Home::new());
-    home.write_credentials(&portal, &home.credentials(), None);
+    write_credentials(&portal, &home.credentials(), None);
     assert!(
         home.run(&portal, &["login", "--token-stdin"], &portal.token())
             .status
@@ -185,7 +188,7 @@ fn the_status_tells_who_whence_how_long_and_the_licence_but_no_secret() {
     assert!(said(&output).contains("icosfs login"), "{output:?}");
 
     let token = portal.token();
-    home.write_credentials(&portal, &home.credentials(), Some(&token));
+    write_credentials(&portal, &home.credentials(), Some(&token));
     let output = home.run(&portal, &["auth", "status"], "");
     assert!(output.status.success(), "{output:?}");
     let text = said(&output);
@@ -217,7 +220,7 @@ fn the_status_tells_who_whence_how_long_and_the_licence_but_no_secret() {
 #[test]
 fn a_token_for_scripts_is_the_one_that_mounts_use() {
     let (portal, home) = (portal(), Home::new());
-    home.write_credentials(&portal, &home.credentials(), None);
+    write_credentials(&portal, &home.credentials(), None);
     let token = || {
         let output = home.run(&portal, &["auth", "token"], "");
         assert!(output.status.success(), "{output:?}");
@@ -280,7 +283,7 @@ fn a_token_file_is_read_again_when_it_was_replaced() {
 #[test]
 fn a_corrected_password_is_picked_up_and_a_wrong_one_not_tried_again() {
     let (portal, home) = (portal(), Home::new());
-    home.write_credentials(&portal, &home.credentials(), None);
+    write_credentials(&portal, &home.credentials(), None);
     portal.set_password("new password");
     let mount = TestMount::at(home, &portal, &[], &[], "");
     for _ in 0..5 {
@@ -288,9 +291,7 @@ fn a_corrected_password_is_picked_up_and_a_wrong_one_not_tried_again() {
     }
     assert_eq!(logins(&portal), 1, "an account is not locked by reading");
 
-    mount
-        .home()
-        .write_credentials(&portal, &mount.home().credentials(), None);
+    write_credentials(&portal, &mount.home().credentials(), None);
     assert_eq!(reads(&mount, &portal), Ok(()));
     assert_eq!(logins(&portal), 2);
 }
@@ -298,28 +299,70 @@ fn a_corrected_password_is_picked_up_and_a_wrong_one_not_tried_again() {
 #[test]
 fn fifty_first_readers_cause_one_login() {
     let (portal, home) = (portal(), Home::new());
-    home.write_credentials(&portal, &home.credentials(), None);
+    write_credentials(&portal, &home.credentials(), None);
     let mount = TestMount::at(home, &portal, &[], &[], "");
-    let tables = mount.tables();
-    std::thread::scope(|scope| {
-        for reader in 0..50 {
-            let (mount, table) = (&mount, &tables[reader % tables.len()]);
-            scope.spawn(move || mount.try_read(&format!("objects/{table}.csv")));
-        }
-    });
+    let names = mount.list("objects");
+    let (tables, rest): (Vec<_>, Vec<_>) = names
+        .iter()
+        .filter(|name| !name.ends_with(".json"))
+        .partition(|name| name.ends_with(".csv") && !name.contains(".original."));
+    let all_read = |files: &[&String]| {
+        std::thread::scope(|scope| {
+            for reader in 0..50 {
+                let (mount, file) = (&mount, files[reader % files.len()]);
+                scope.spawn(move || mount.try_read(&format!("objects/{file}")));
+            }
+        });
+    };
+    all_read(&tables);
     assert_eq!(reads(&mount, &portal), Ok(()));
     assert_eq!(logins(&portal), 1);
 
     // And so it is when the portal refuses what all believed good.
     portal.revoke_tokens();
     portal.clear_requests();
-    std::thread::scope(|scope| {
-        for reader in 0..50 {
-            let (mount, table) = (&mount, &tables[reader % tables.len()]);
-            scope.spawn(move || mount.try_read(&format!("objects/{table}.original.zip")));
-        }
-    });
+    all_read(&rest);
     assert_eq!(logins(&portal), 1);
+}
+
+#[test]
+fn a_living_token_does_not_wait_for_a_service_that_is_silent() {
+    let (portal, home, silent) = (portal(), Home::new(), SilentPortal::new());
+    let nearly_expired = portal.mint_token(SignedDuration::from_mins(30));
+    write_credentials(&portal, &home.credentials(), Some(&nearly_expired));
+    let auth = format!("--auth-url={}", silent.url());
+    let mount = TestMount::at(home, &portal, &[&auth], &[], "");
+    mount.list("objects");
+    let start = Instant::now();
+    assert_eq!(reads(&mount, &portal), Ok(()));
+    mount.read(&format!("objects/{}.original.zip", co2(&portal)));
+    assert!(
+        start.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn each_repository_has_a_file_of_its_own() {
+    let home = Home::new();
+    fs::create_dir(home.path().join(".icoscp")).unwrap();
+    for (repository, name) in [
+        ("icos", "cpauthToken_auth_conf.json"),
+        ("sites", "fieldsitesToken_auth_conf.json"),
+        // It has the login of ICOS.
+        ("cities", "cpauthToken_auth_conf.json"),
+    ] {
+        let file = home.path().join(".icoscp").join(name);
+        fs::write(&file, "{").unwrap();
+        let status = ["--portal", repository, "auth", "status"];
+        let output = home.icosfs().args(status).output().unwrap();
+        assert!(
+            said(&output).contains(&file.display().to_string()),
+            "{output:?}"
+        );
+        fs::remove_file(file).unwrap();
+    }
 }
 
 #[test]
@@ -327,7 +370,7 @@ fn several_mounts_share_one_login_and_renew_it_once() {
     let (portal, first) = (portal(), Home::new());
     let file = first.path().join("shared.json");
     let expired = portal.mint_token(SignedDuration::from_secs(-1));
-    first.write_credentials(&portal, &file, Some(&expired));
+    write_credentials(&portal, &file, Some(&expired));
     let option = ["--credentials", &*file.display().to_string()];
     let mounts: Vec<TestMount> = [Home::new(), Home::new(), Home::new()]
         .into_iter()
@@ -344,7 +387,7 @@ fn a_clock_that_is_wrong_by_days_costs_no_logins() {
     for hours in [48, -48] {
         let (portal, home) = (portal(), Home::new());
         portal.set_clock_ahead(SignedDuration::from_hours(hours));
-        home.write_credentials(&portal, &home.credentials(), None);
+        write_credentials(&portal, &home.credentials(), None);
         let mount = TestMount::at(home, &portal, &[], &[], "");
         for table in mount.tables() {
             let _ = mount.try_read(&format!("objects/{table}.csv"));
@@ -364,7 +407,7 @@ fn twenty_processes_write_one_file_and_it_parses_at_every_moment() {
     const PROCESSES: usize = 20;
     let (portal, home) = (portal(), Home::new());
     let file = home.path().join("shared.json");
-    home.write_credentials(&portal, &file, None);
+    write_credentials(&portal, &file, None);
     let mut with_more = json(&file);
     with_more["theirs"] = Value::from("kept");
     fs::write(&file, with_more.to_string()).unwrap();

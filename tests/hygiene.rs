@@ -9,7 +9,7 @@ use icosfs::demo::{DemoPortal, RecordedRequest, Service};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, co2, eventually, portal, services_of};
+use crate::support::{Home, co2, eventually, portal, services_of, write_credentials};
 
 /// Long enough not to occur by chance, with letters that forms escape.
 const PASSWORD: &str = "correct horse & battery staple";
@@ -22,12 +22,12 @@ fn a_session_leaves_its_secrets_in_the_credentials_file_alone() {
     let portal = portal();
     portal.set_password(PASSWORD);
     let home = Home::new();
-    let tokens = vec![portal.token(), portal.token()];
+    let tokens = [portal.token(), portal.token()];
     let user = portal.user();
     let log = home.path().join("log");
     let mountpoint = home.path().join("mnt");
     fs::create_dir(&mountpoint).unwrap();
-    home.write_credentials(&portal, &home.credentials(), Some(&tokens[0]));
+    write_credentials(&portal, &home.credentials(), Some(&tokens[0]));
     let mut cmdlines = Vec::new();
     for env in [
         vec![],
@@ -60,12 +60,9 @@ fn a_session_leaves_its_secrets_in_the_credentials_file_alone() {
         ]
         .map(str::to_owned),
     );
-    secrets.push(
-        PASSWORD
-            .bytes()
-            .map(|byte| format!("{:02x}", !byte))
-            .collect(),
-    );
+    let file: serde_json::Value =
+        serde_json::from_slice(&fs::read(home.credentials()).unwrap()).unwrap();
+    secrets.push(file["password"].as_str().unwrap().to_owned());
     assert!(secrets.len() >= 9, "tokens of several logins: {secrets:?}");
 
     let log = fs::read(&log).unwrap();

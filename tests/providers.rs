@@ -5,7 +5,7 @@ use std::time::Duration;
 use icosfs::demo::{DemoPortal, Service};
 use jiff::SignedDuration;
 
-use crate::support::{Home, TestMount, co2, eventually, portal};
+use crate::support::{Home, TestMount, co2, eventually, portal, write_credentials};
 
 /// Where the login comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -105,11 +105,10 @@ fn outcome(way: Way, state: State) -> Option<Outcome> {
         },
 
         // Passwords given at the start have no token yet.
-        (_, Fresh | NearlyExpired) => reads(1),
+        // Once renewed, not tried again for a minute.
+        (_, Fresh | NearlyExpired | NearlyExpiredAndDown) => reads(1),
         (_, Expired | Revoked) => reads(2),
         (_, LicenceNotAccepted) => denied(1, NOT_ACCEPTED),
-        // Renewed a moment ago, so not tried again yet.
-        (_, NearlyExpiredAndDown) => reads(1),
 
         (_, WrongPassword) => denied(1, "the portal refused user name or password of demo@"),
         (_, AuthServiceDown) => fails(
@@ -233,7 +232,7 @@ fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
             } else {
                 file.clone()
             };
-            home.write_credentials(portal, &path, cached);
+            write_credentials(portal, &path, cached);
         }
         TokenVariable | Variables | StandardInput | Anonymous => {}
     }

@@ -45,6 +45,11 @@ pub(super) struct LogoutArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
+    for name in ["ICOSFS_TOKEN", "ICOSFS_USER"] {
+        if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
+            eprintln!("icosfs: {name} is set, and goes before what is saved now");
+        }
+    }
     let LoginArgs {
         credentials,
         user,

@@ -37,7 +37,9 @@ pub(super) struct MountArgs {
     foreground: bool,
     /// Mount a demo portal that runs within the mount's own process
     #[cfg(feature = "demo")]
-    #[arg(long, conflicts_with_all = ["auth_url", "meta_url", "data_url"])]
+    #[arg(long, conflicts_with_all = [
+        "auth_url", "meta_url", "data_url", "token_file", "user", "credentials",
+    ])]
     demo: bool,
     /// How long lists and landing pages are believed, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]

@@ -158,13 +158,13 @@ impl Account {
     pub async fn mind(self) {
         let mut warned = None;
         loop {
-            if self.licence() != Some(Licence::Accepted) && self.standing().await.is_some() {
+            let standing = self.standing().await;
+            // A login that fails is for readers to try again, not for us.
+            let works = standing.as_ref().is_some_and(|s| s.problem.is_none());
+            if works && self.licence() != Some(Licence::Accepted) {
                 self.mind_licence().await;
             }
-            let warning = match self.standing().await {
-                Some(standing) => standing.warning(Timestamp::now(), &self.page()),
-                None => None,
-            };
+            let warning = standing.and_then(|s| s.warning(Timestamp::now(), &self.page()));
             if let Some(warning) = warning.as_ref().filter(|w| Some(*w) != warned.as_ref()) {
                 tracing::warn!("{warning}");
             }

@@ -51,20 +51,20 @@ impl Home {
         command.args(services_of(portal, &[])).args(arguments);
         feed(command, input)
     }
+}
 
-    /// Writes the user's name and password, with `token` if there is one, to
-    /// `path`, as this program does.
-    pub(crate) fn write_credentials(&self, portal: &DemoPortal, path: &Path, token: Option<&str>) {
-        let password = SecretString::from(portal.password());
-        let mut credentials = Credentials::new(portal.user(), password);
-        if let Some(token) = token {
-            let token = Token::parse(Envri::Icos, token).expect("a token");
-            credentials = credentials.with_token(token.into());
-        }
-        let file = CredentialsFile::at(path.to_owned(), Envri::Icos);
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(file.save(&credentials)).expect("saved");
+/// Writes the user's name and password, with `token` if there is one, to
+/// `path`, as this program does.
+pub(crate) fn write_credentials(portal: &DemoPortal, path: &Path, token: Option<&str>) {
+    let password = SecretString::from(portal.password());
+    let mut credentials = Credentials::new(portal.user(), password);
+    if let Some(token) = token {
+        let token = Token::parse(Envri::Icos, token).expect("a token");
+        credentials = credentials.with_token(token.into());
     }
+    let file = CredentialsFile::at(path.to_owned(), Envri::Icos);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(file.save(&credentials)).expect("saved");
 }
 
 /// Runs `command` with `input` to read.

@@ -19,7 +19,7 @@ use crate::flight::Flights;
 use crate::portal::Services;
 use crate::portal::http::Http;
 
-/// How long whoever has a living token waits for its renewal.
+/// How long those who have a living token wait for its renewal.
 const HURRY: Duration = Duration::from_secs(5);
 /// How long after a login that got no answer whoever has no token waits before
 /// the next.
@@ -57,6 +57,8 @@ struct State {
     refused: Option<Arc<Token>>,
     /// The last login with `credentials`.
     tried: Option<Attempt>,
+    /// When the renewal under way began.
+    renewing: Option<Instant>,
     /// How far the portal's clock is ahead of ours.
     ahead: SignedDuration,
 }
@@ -101,13 +103,22 @@ impl PasswordAuth {
 
     async fn renewed(&self) -> Result<Arc<Token>, AuthError> {
         let shared = Arc::clone(&self.shared);
-        let renewal = self
-            .renewals
-            .join((), || async move { shared.renew().await });
-        let Some(living) = self.shared.state().living() else {
+        let renewal = self.renewals.join((), || async move {
+            shared.state().renewing = Some(Instant::now());
+            let result = shared.renew().await;
+            shared.state().renewing = None;
+            result
+        });
+        let (living, since) = {
+            let state = self.shared.state();
+            (state.living(), state.renewing.unwrap_or_else(Instant::now))
+        };
+        let Some(living) = living else {
             return renewal.await;
         };
-        match tokio::time::timeout(HURRY, renewal).await {
+        // Whoever comes later waits for what is left of it.
+        let deadline = tokio::time::Instant::from_std(since + HURRY);
+        match tokio::time::timeout_at(deadline, renewal).await {
             Ok(result) => result,
             Err(_late) => Ok(living),
         }
@@ -289,6 +300,7 @@ impl State {
         if !self.credentials.as_ref().is_some_and(same) {
             *self = Self {
                 ahead: self.ahead,
+                renewing: self.renewing,
                 ..Self::default()
             };
         }
