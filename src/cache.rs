@@ -14,15 +14,23 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 mod blocks;
 mod entry;
 mod growing;
 mod journal;
+mod paths;
+mod place;
+mod space;
 
 pub use entry::{Entry, Found};
 pub use growing::Growing;
+pub use place::Place;
+pub use space::default_limit;
+
+use place::{PARTIAL, SUMS};
+use space::Space;
 
 /// Why the cache did not keep or give bytes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -52,128 +60,102 @@ impl CacheError {
     }
 }
 
-/// Where a file lies once it is complete: `<folder>/<name>`, each one safe
-/// path component.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Place {
-    folder: String,
-    name: String,
+/// How much to keep, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes on the disk.
+    pub disk: u64,
+    /// Bytes in memory, for what the disk does not take.
+    pub memory: u64,
 }
 
-impl Place {
-    /// The folder for documents.
-    pub const DOCUMENTS: &'static str = "documents";
-    /// The folder for CSV that the portal itself wrote. All other folders are
-    /// named after a file format.
-    pub const CSV: &'static str = "csv";
+/// The cache of one repository. Cheap to clone: clones are the same cache.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Shared>);
 
-    /// A place for `name` in `folder`.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::UnsafeName`] if either could lead elsewhere: both may
-    /// come from strangers.
-    pub fn new(folder: &str, name: &str) -> Result<Self, CacheError> {
-        for part in [folder, name] {
-            let safe = part.len() <= 200
-                && !part.starts_with('.')
-                && !part.is_empty()
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-            if !safe {
-                return Err(CacheError::UnsafeName(part.chars().take(80).collect()));
-            }
-        }
-        Ok(Self {
-            folder: folder.to_owned(),
-            name: name.to_owned(),
-        })
-    }
-
-    /// `<folder>/<name>`.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        Path::new(&self.folder).join(&self.name)
-    }
-
-    fn complete_in(&self, root: &Path) -> PathBuf {
-        if [Self::DOCUMENTS, Self::CSV].contains(&&*self.folder) {
-            root.join(&self.folder).join(&self.name)
-        } else {
-            root.join("dataAppStorage")
-                .join(&self.folder)
-                .join(&self.name)
-        }
-    }
-
-    /// The same place among files of another kind (`partial`, `sums`).
-    fn beside_in(&self, root: &Path, kind: &str, ending: &str) -> PathBuf {
-        root.join(kind)
-            .join(format!("{}~{}{ending}", self.folder, self.name))
-    }
-}
-
-/// The cache of one repository.
 #[derive(Debug)]
-pub struct Store {
+struct Shared {
     root: PathBuf,
+    space: Space,
+    memory: u64,
     /// Entries in use: each file has one, however many read it.
     open: Mutex<HashMap<Place, Weak<Entry>>>,
 }
 
 impl Store {
-    /// Opens, or creates, the cache in `root`, for its owner alone.
-    pub fn open(root: PathBuf) -> Result<Self, CacheError> {
-        for dir in [root.clone(), root.join("partial"), root.join("sums")] {
-            create_private_dir(&dir)?;
+    /// Opens, or creates, the cache in `root`, for its owner alone. Where the
+    /// disk does not let it, nothing is kept but in memory.
+    #[must_use]
+    pub fn open(root: PathBuf, bounds: Bounds) -> Self {
+        let space = Space::new(root.clone(), bounds.disk);
+        for dir in [root.clone(), root.join(PARTIAL), root.join(SUMS)] {
+            if let Err(error) = create_private_dir(&dir) {
+                space.warn_once(&error.to_string());
+            }
         }
-        Ok(Self {
+        Self(Arc::new(Shared {
             root,
+            space,
+            memory: bounds.memory,
             open: Mutex::default(),
-        })
+        }))
     }
 
     /// Where the cache lies.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.0.root
     }
 
     /// The entry at `place` of a file that is `len` bytes long. What an
     /// earlier run left of a file with another length is dropped.
-    pub fn entry(&self, place: &Place, len: u64) -> Result<Arc<Entry>, CacheError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+    #[must_use]
+    pub fn entry(&self, place: &Place, len: u64) -> Arc<Entry> {
+        let mut open = self.0.open();
         if let Some(entry) = open.get(place).and_then(Weak::upgrade)
             && entry.len() == len
         {
-            return Ok(entry);
+            return entry;
         }
         open.retain(|_, entry| entry.strong_count() > 0);
-        let entry = Arc::new(Entry::open(&self.root, place, len)?);
+        let entry = Arc::new(Entry::open(Arc::clone(&self.0), place, len));
         open.insert(place.clone(), Arc::downgrade(&entry));
-        Ok(entry)
+        entry
     }
-}
 
-impl Store {
     /// The entry at `place`, if it is complete: for files whose length nothing
     /// else tells.
-    pub fn sealed(&self, place: &Place) -> Result<Option<Arc<Entry>>, CacheError> {
-        let path = place.complete_in(&self.root);
-        let len = match fs::metadata(&path) {
-            Ok(found) => found.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(CacheError::io(&path, &error)),
-        };
-        let entry = self.entry(place, len)?;
-        Ok(entry.is_sealed().then_some(entry))
+    #[must_use]
+    pub fn sealed(&self, place: &Place) -> Option<Arc<Entry>> {
+        let len = fs::metadata(place.complete_in(&self.0.root)).ok()?.len();
+        let entry = self.entry(place, len);
+        entry.is_sealed().then_some(entry)
     }
 
     /// Makes the next [`Store::entry`] at `place` open the file anew.
     fn forget(&self, place: &Place) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(place);
+        self.0.open().remove(place);
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, HashMap<Place, Weak<Entry>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes `bytes` of the disk; false if there is no room to be made.
+    fn claim(&self, bytes: u64) -> bool {
+        self.space.claim(bytes, |place| {
+            let open = self.open();
+            open.get(place).is_some_and(|e| e.strong_count() > 0)
+        })
+    }
+
+    /// How much each open file may hold in memory.
+    fn memory_share(&self) -> u64 {
+        let open = self.open();
+        let users = open.values().filter(|e| e.strong_count() > 0).count();
+        (self.memory / (users.max(1) as u64)).max(1 << 20)
     }
 }
 
@@ -189,19 +171,5 @@ fn remove_if_there(path: &Path) -> Result<(), CacheError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io(path, &error)),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_plain_names() {
-        assert!(Place::new("asciiAtcProductTimeSer", "UNhY4JhezH9gQYqvDMWrWH9C.cpb").is_ok());
-        for bad in ["", ".", "..", "a/b", "a\0", "~x", ".hidden"] {
-            assert!(Place::new(bad, "x").is_err(), "{bad:?}");
-            assert!(Place::new("x", bad).is_err(), "{bad:?}");
-        }
     }
 }

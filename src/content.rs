@@ -92,10 +92,10 @@ pub struct Contents {
     sidecars: Sidecars,
     tables: Tables,
     data: DataClient,
-    store: Arc<Store>,
+    store: Store,
     drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
-    folder: Option<DataFolder>,
+    data_folder: Option<DataFolder>,
 }
 
 /// The state of one file: what was drawn, counted or is under way.
@@ -140,15 +140,15 @@ impl Contents {
     /// The bytes that `meta` and `data` deliver, kept in `store`. Landing
     /// pages are believed for `ttl`.
     #[must_use]
-    pub fn new(meta: MetadataClient, data: DataClient, store: Arc<Store>, ttl: Duration) -> Self {
+    pub fn new(meta: MetadataClient, data: DataClient, store: Store, ttl: Duration) -> Self {
         Self {
             sidecars: Sidecars::new(meta, ttl),
-            tables: Tables::new(data.clone(), Arc::clone(&store)),
+            tables: Tables::new(data.clone(), store.clone()),
             data,
             store,
             drawn: Arc::default(),
             files: Mutex::new(LruCache::new(REMEMBERED)),
-            folder: None,
+            data_folder: None,
         }
     }
 
@@ -157,7 +157,7 @@ impl Contents {
     pub fn with_data_folder(self, folder: DataFolder) -> Self {
         Self {
             tables: self.tables.with_data_folder(folder.clone()),
-            folder: Some(folder),
+            data_folder: Some(folder),
             ..self
         }
     }
@@ -221,7 +221,7 @@ impl Contents {
 
     /// The original as the portal itself has it on its disk.
     async fn direct(&self, object: &Object) -> Option<Arc<DirectFile>> {
-        let folder = self.folder.as_ref()?;
+        let folder = self.data_folder.as_ref()?;
         let id = FileId {
             object: object.id(),
             representation: Representation::Original,
@@ -245,7 +245,7 @@ impl Contents {
         if let Some(Content::Original(file)) = self.files().get(&id) {
             return Ok(Arc::clone(file));
         }
-        let entry = self.store.entry(&place(object)?, object.size())?;
+        let entry = self.store.entry(&place(object)?, object.size());
         let mut files = self.files();
         // Another reader may have been first.
         if let Some(Content::Original(file)) = files.get(&id) {
@@ -275,7 +275,7 @@ impl Contents {
             Ok(columns) => Csv::Drawn(Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)))),
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
                 tracing::info!(id = %object.id(), %error, "taking the portal's own CSV");
-                let (store, data) = (Arc::clone(&self.store), self.data.clone());
+                let (store, data) = (self.store.clone(), self.data.clone());
                 Csv::Portal(Arc::new(PortalCsv::new(object.id(), store, data)?))
             }
             Err(error) => return Err(error),

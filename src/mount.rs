@@ -24,6 +24,7 @@ mod inodes;
 pub mod mountinfo;
 mod outside;
 pub mod report;
+mod shared;
 mod unmount;
 
 pub use outside::{OutsideError, open_outside};

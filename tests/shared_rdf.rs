@@ -19,33 +19,35 @@ fn real_metadata() -> DemoPortal {
 fn fifty_tables_of_many_data_types_are_the_portals_csv() {
     let portal = real_metadata();
     let mount = TestMount::of(&portal);
-    // Of each data type the smallest tables, since the demo writes its CSV
-    // slowly; the landing pages tell the type.
-    let mut by_type: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
-    for id in mount.tables() {
+    let mut smallest_first: Vec<(u64, String)> = mount
+        .tables()
+        .into_iter()
+        .map(|id| {
+            let path = mount.path(&format!("objects/{id}.csv"));
+            (path.metadata().unwrap().len(), id)
+        })
+        .collect();
+    smallest_first.sort();
+    // The demo writes its CSV slowly: small tables, few of each data type.
+    let mut by_type: BTreeMap<String, usize> = BTreeMap::new();
+    let mut compared = 0;
+    for (_, id) in smallest_first {
         let json: Value =
             serde_json::from_slice(&mount.read(&format!("objects/{id}.json"))).unwrap();
         let spec = json["specification"]["self"]["uri"].as_str().unwrap();
-        let bound = mount
-            .path(&format!("objects/{id}.csv"))
-            .metadata()
-            .unwrap()
-            .len();
-        by_type
-            .entry(spec.to_owned())
-            .or_default()
-            .push((bound, id));
-    }
-    let (mut compared, mut types) = (0, 0);
-    for tables in by_type.values_mut() {
-        tables.sort();
-        for (_, id) in tables.iter().take(50_usize.div_ceil(5)) {
-            let csv = mount.read(&format!("objects/{id}.csv"));
-            assert!(csv == get(&portal, &format!("/csv/{id}")), "{id} differs");
-            compared += 1;
+        let of_this_type = by_type.entry(spec.to_owned()).or_default();
+        *of_this_type += 1;
+        if *of_this_type > 8 {
+            continue;
         }
-        types += 1;
+        let csv = mount.read(&format!("objects/{id}.csv"));
+        assert!(csv == get(&portal, &format!("/csv/{id}")), "{id} differs");
+        compared += 1;
+        if compared >= 60 && by_type.len() >= 8 {
+            break;
+        }
     }
+    let types = by_type.len();
     assert!(
         compared >= 50 && types >= 5,
         "{compared} tables of {types} types"

@@ -28,6 +28,11 @@ impl Block {
         }
     }
 
+    /// Where it ends, if that can be at all.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.offset.checked_add(u64::from(self.len))
+    }
+
     pub(super) fn range(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.len)
     }

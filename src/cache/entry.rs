@@ -1,39 +1,51 @@
 //! One file of the cache: what is there of it, checked on every read.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::blocks::{Block, Blocks, LONGEST};
-use super::journal::Journal;
-use super::{CacheError, Place, create_private_dir, remove_if_there};
+use super::journal::{Journal, Told};
+use super::paths::{Paths, State, mark_of};
+use super::{CacheError, Place, Shared, create_private_dir};
+
+/// However little room there is, the last bytes written stay: someone is about
+/// to read them.
+const LEAST: u64 = 4 << 20;
 
 /// A file of the cache, whole or in part.
 ///
 /// Calls block on the disk, briefly: a read or write is at most a few blocks,
-/// and mostly served by the page cache.
+/// and mostly served by the page cache. Where the disk does not take bytes,
+/// the latest are held in memory.
 #[derive(Debug)]
 pub struct Entry {
     len: u64,
-    complete_path: PathBuf,
-    partial_path: PathBuf,
-    journal_path: PathBuf,
-    sums_path: PathBuf,
-    file: File,
-    /// Taken for moments only, and before `journal` where both are.
-    blocks: RwLock<Blocks>,
-    journal: Mutex<State>,
+    place: Place,
+    cache: Arc<Shared>,
+    paths: Paths,
+    /// None if the disk does not let us.
+    file: Option<File>,
+    /// Taken for moments only.
+    held: Mutex<Held>,
 }
 
+/// What is there.
 #[derive(Debug)]
-enum State {
-    /// Grows; the journal says by what.
-    Partial(Journal),
-    /// Complete, checked, and under its own name.
-    Sealed,
+struct Held {
+    blocks: Blocks,
+    /// The bytes of those blocks that the disk did not take.
+    in_memory: HashMap<u64, Bytes>,
+    memory_used: u64,
+    /// The order in which this process wrote blocks: the oldest go first.
+    written: VecDeque<u64>,
+    state: State,
 }
 
 /// What a read found.
@@ -46,64 +58,33 @@ pub enum Found {
 }
 
 impl Entry {
-    pub(super) fn open(root: &Path, place: &Place, len: u64) -> Result<Self, CacheError> {
-        let complete_path = place.complete_in(root);
-        let partial_path = place.beside_in(root, "partial", "");
-        let journal_path = place.beside_in(root, "partial", ".map");
-        let sums_path = place.beside_in(root, "sums", ".map");
-        // Writable, for a block that turns out damaged is written again.
-        let sealed = match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&complete_path)
-        {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(CacheError::io(&complete_path, &error)),
-        };
-        if let Some(file) = sealed {
-            let is_whole = file.metadata().is_ok_and(|found| found.len() == len);
-            if is_whole && sums_path.exists() {
-                let (_, blocks) = Journal::open(&sums_path, len)
-                    .map_err(|error| CacheError::io(&sums_path, &error))?;
-                if blocks.present() == len {
-                    return Ok(Self {
-                        len,
-                        complete_path,
-                        partial_path,
-                        journal_path,
-                        sums_path,
-                        file,
-                        blocks: RwLock::new(blocks),
-                        journal: Mutex::new(State::Sealed),
-                    });
-                }
+    pub(super) fn open(cache: Arc<Shared>, place: &Place, len: u64) -> Self {
+        let paths = Paths::of(place, &cache.root);
+        let opened = paths
+            .open_sealed(len)
+            .transpose()
+            .unwrap_or_else(|| paths.open_partial(len));
+        let (file, told, state) = match opened {
+            Ok((file, told, state)) => (Some(file), told, state),
+            Err(error) => {
+                cache.space.warn_once(&error.to_string());
+                (None, Told::default(), State::Diskless)
             }
-            // Not what was sealed: nobody may take it for whole.
-            remove_if_there(&complete_path)?;
-            remove_if_there(&sums_path)?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&partial_path)
-            .and_then(|file| file.set_len(len).map(|()| file))
-            .map_err(|error| CacheError::io(&partial_path, &error))?;
-        let (journal, blocks) = Journal::open(&journal_path, len)
-            .map_err(|error| CacheError::io(&journal_path, &error))?;
-        Ok(Self {
+        };
+        Self {
             len,
-            complete_path,
-            partial_path,
-            journal_path,
-            sums_path,
+            place: place.clone(),
+            cache,
+            paths,
             file,
-            blocks: RwLock::new(blocks),
-            journal: Mutex::new(State::Partial(journal)),
-        })
+            held: Mutex::new(Held {
+                blocks: told.blocks,
+                in_memory: HashMap::new(),
+                memory_used: 0,
+                written: VecDeque::new(),
+                state,
+            }),
+        }
     }
 
     /// Length of the whole file in bytes.
@@ -116,22 +97,42 @@ impl Entry {
     /// Whether every byte is there.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.blocks().present() == self.len
+        self.held().blocks.present() == self.len
     }
 
     /// Whether the file is complete, checked and under its own name.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        matches!(*self.state(), State::Sealed)
+        matches!(self.held().state, State::Sealed(_))
+    }
+
+    /// How many bytes can be counted on to stay until they are read, if they
+    /// are written together.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        let share = self.cache.memory_share();
+        let space = &self.cache.space;
+        if self.file.is_none() {
+            return share;
+        }
+        // What other open files hold cannot be removed.
+        (space.limit() / 2)
+            .max(space.limit().saturating_sub(space.held()))
+            .max(share)
     }
 
     /// The parts of `range` that are not there, in order.
     #[must_use]
     pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
-        self.blocks().gaps(range).collect()
+        self.held().blocks.gaps(range).collect()
     }
 
     /// Keeps `bytes`, which lie at `offset`; what is there already is left.
+    ///
+    /// # Errors
+    ///
+    /// None for want of room or a disk: then the latest bytes are there, and
+    /// older ones missing again.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
         let range = offset..offset + bytes.len() as u64;
         assert!(range.end <= self.len, "writes end within the file");
@@ -140,57 +141,139 @@ impl Entry {
             let to = usize::try_from(gap.end - offset).expect("within bytes");
             let mut at = gap.start;
             for piece in bytes[from..to].chunks(LONGEST) {
-                self.write_block(Block::of(at, piece), piece)?;
+                self.keep(Block::of(at, piece), piece);
                 at += piece.len() as u64;
             }
         }
         Ok(())
     }
 
-    fn write_block(&self, block: Block, bytes: &[u8]) -> Result<(), CacheError> {
-        self.file
-            .write_all_at(bytes, block.offset)
-            .map_err(|error| CacheError::io(&self.partial_path, &error))?;
-        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.state();
-        if let State::Partial(journal) = &mut *state
+    fn keep(&self, block: Block, bytes: &[u8]) {
+        match self.write_to_disk(block, bytes) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                self.cache.space.release(block.len.into());
+                self.cache.space.warn_once(&error.to_string());
+            }
+        }
+        let share = self.cache.memory_share();
+        let mut held = self.held();
+        if held.blocks.insert(block) {
+            held.in_memory
+                .insert(block.offset, Bytes::copy_from_slice(bytes));
+            held.memory_used += u64::from(block.len);
+            held.written.push_back(block.offset);
+        }
+        while held.memory_used > share.max(LEAST)
+            && let Some(oldest) = held.written.pop_front()
+        {
+            if held.in_memory.contains_key(&oldest) {
+                self.drop_block(&mut held, oldest);
+            }
+        }
+    }
+
+    /// Whether the disk took the block.
+    fn write_to_disk(&self, block: Block, bytes: &[u8]) -> io::Result<bool> {
+        let Some(file) = &self.file else {
+            return Ok(false);
+        };
+        let wanted = u64::from(block.len);
+        let room = self.cache.claim(wanted) || (self.shed(wanted) && self.cache.claim(wanted));
+        if !room {
+            return Ok(false);
+        }
+        file.write_all_at(bytes, block.offset)?;
+        let mut held = self.held();
+        let Held {
+            blocks,
+            state,
+            written,
+            ..
+        } = &mut *held;
+        if let State::Partial(journal) = state
             && blocks.insert(block)
         {
-            journal
-                .add(block)
-                .map_err(|error| CacheError::io(&self.journal_path, &error))?;
+            written.push_back(block.offset);
+            // A journal that cannot be written only means that the bytes are
+            // fetched again another time.
+            if let Err(error) = journal.add(block) {
+                self.cache.space.warn_once(&error.to_string());
+            }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Gives up the oldest blocks of this file for `wanted` new bytes, but for
+    /// the last few; false if there are no more.
+    fn shed(&self, wanted: u64) -> bool {
+        let mut held = self.held();
+        let mut freed = 0;
+        while freed < wanted.max(1 << 20) && held.blocks.present() > LEAST {
+            let Some(oldest) = held.written.pop_front() else {
+                break;
+            };
+            freed += self.drop_block(&mut held, oldest);
+        }
+        freed >= wanted
+    }
+
+    /// Makes the block at `offset` missing, and frees what it takes.
+    fn drop_block(&self, held: &mut Held, offset: u64) -> u64 {
+        let Some(block) = held.blocks.remove(offset) else {
+            return 0;
+        };
+        let len = u64::from(block.len);
+        if held.in_memory.remove(&offset).is_some() {
+            held.memory_used -= len;
+            return len;
+        }
+        if let Err(error) = self
+            .unsealed(&mut held.state)
+            .and_then(|journal| journal.map_or(Ok(()), |journal| journal.take_back(offset)))
+        {
+            self.cache.space.warn_once(&error.to_string());
+        }
+        if let Some(file) = &self.file {
+            let (at, size) = (i64::try_from(offset), i64::try_from(len));
+            if let (Ok(at), Ok(size)) = (at, size) {
+                // Where holes cannot be made, the bytes stay until the file goes.
+                let hole =
+                    FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+                let _ = fallocate(file, hole, at, size);
+            }
+        }
+        self.cache.space.release(len);
+        len
     }
 
     /// The bytes of `range`, every block they touch checked. A block that
     /// does not match its checksum is dropped, and missing from then on.
     pub fn read(&self, range: Range<u64>) -> Result<Found, CacheError> {
         let range = range.start.min(self.len)..range.end.min(self.len);
-        let touching: Vec<Block> = {
-            let blocks = self.blocks();
-            if let Some(gap) = blocks.gaps(range.clone()).next() {
+        let touching: Vec<(Block, Option<Bytes>)> = {
+            let held = self.held();
+            if let Some(gap) = held.blocks.gaps(range.clone()).next() {
                 return Ok(Found::Missing(gap));
             }
-            blocks.touching(range.clone()).collect()
+            let in_memory = |block: Block| (block, held.in_memory.get(&block.offset).cloned());
+            held.blocks.touching(range.clone()).map(in_memory).collect()
         };
         let wanted = usize::try_from(range.end.saturating_sub(range.start))
             .expect("a read fits into memory");
-        let mut out = Vec::with_capacity(wanted);
-        for block in touching {
+        let mut out = Vec::with_capacity(wanted + LONGEST);
+        for (block, in_memory) in touching {
             let before = out.len();
-            out.resize(before + block.len as usize, 0);
-            let read = self.file.read_exact_at(&mut out[before..], block.offset);
-            let intact = match read {
-                Ok(()) => block.matches(&out[before..]),
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => false,
-                Err(error) => return Err(CacheError::io(&self.partial_path, &error)),
-            };
-            if !intact {
-                tracing::warn!(path = %self.complete_path.display(), offset = block.offset,
-                    "a cached block is damaged and will be fetched again");
-                self.drop_block(block)?;
-                return Ok(Found::Missing(block.range()));
+            match in_memory {
+                Some(bytes) => out.extend_from_slice(&bytes),
+                None if self.read_block(block, &mut out)? => {}
+                None => {
+                    tracing::warn!(path = %self.paths.complete.display(), offset = block.offset,
+                        "a cached block is damaged and will be fetched again");
+                    self.drop_block(&mut self.held(), block.offset);
+                    return Ok(Found::Missing(block.range()));
+                }
             }
             // Of the first and the last block only a part may be wanted.
             let end = block.range().end;
@@ -206,85 +289,151 @@ impl Entry {
         Ok(Found::Bytes(out))
     }
 
-    fn drop_block(&self, block: Block) -> Result<(), CacheError> {
-        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.state();
-        blocks.remove(block.offset);
-        self.unsealed(&mut state)?
-            .take_back(block.offset)
-            .map_err(|error| CacheError::io(&self.journal_path, &error))
+    /// Adds the block's bytes to `out`; false if they are not what they were.
+    fn read_block(&self, block: Block, out: &mut Vec<u8>) -> Result<bool, CacheError> {
+        let before = out.len();
+        out.resize(before + block.len as usize, 0);
+        let read = match &self.file {
+            Some(file) => file.read_exact_at(&mut out[before..], block.offset),
+            None => return Ok(false),
+        };
+        match read {
+            Ok(()) => Ok(block.matches(&out[before..])),
+            // Cut short, or a bad sector: it can be had again.
+            Err(error)
+                if error.kind() == ErrorKind::UnexpectedEof
+                    || error.raw_os_error() == Some(libc::EIO) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(CacheError::io(&self.paths.partial, &error)),
+        }
     }
 
     /// Forgets all bytes: they turned out to be wrong as a whole.
-    pub fn discard(&self) -> Result<(), CacheError> {
-        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        let mut state = self.state();
-        let journal = self.unsealed(&mut state)?;
-        *blocks = Blocks::default();
-        remove_if_there(&self.journal_path)?;
-        (*journal, _) = Journal::open(&self.journal_path, self.len)
-            .map_err(|error| CacheError::io(&self.journal_path, &error))?;
-        Ok(())
+    pub fn discard(&self) {
+        let mut held = self.held();
+        let offsets: Vec<u64> = held
+            .blocks
+            .touching(0..self.len)
+            .map(|b| b.offset)
+            .collect();
+        for offset in offsets {
+            self.drop_block(&mut held, offset);
+        }
+        held.written.clear();
     }
 
-    /// The journal; a sealed file loses its own name, which promised a whole
-    /// file, and is partial again.
-    fn unsealed<'a>(&self, state: &'a mut State) -> Result<&'a mut Journal, CacheError> {
-        if matches!(state, State::Sealed) {
-            let reopened = fs::rename(&self.complete_path, &self.partial_path)
-                .and_then(|()| fs::rename(&self.sums_path, &self.journal_path))
-                .and_then(|()| Journal::open(&self.journal_path, self.len))
-                .map_err(|error| CacheError::io(&self.complete_path, &error));
-            *state = State::Partial(reopened?.0);
+    /// The journal to note changes in, if there is one; a sealed file loses its
+    /// own name, which promised a whole file, and is partial again.
+    fn unsealed<'a>(&self, state: &'a mut State) -> io::Result<Option<&'a mut Journal>> {
+        if matches!(state, State::Sealed(_)) {
+            fs::rename(&self.paths.complete, &self.paths.partial)?;
+            fs::rename(&self.paths.sums, &self.paths.journal)?;
+            if let State::Sealed(journal) = std::mem::replace(state, State::Diskless) {
+                *state = State::Partial(journal);
+            }
         }
-        match state {
-            State::Partial(journal) => Ok(journal),
-            State::Sealed => unreachable!("replaced above"),
-        }
+        Ok(match state {
+            State::Partial(journal) => Some(journal),
+            State::Sealed(_) | State::Diskless => None,
+        })
     }
 
     /// Gives a complete file its own name, once its bytes are on the disk.
     /// Whoever calls this has checked what can be checked.
     pub fn seal(&self) -> Result<(), CacheError> {
-        let failed = |error: io::Error| CacheError::io(&self.complete_path, &error);
-        if self.is_sealed() {
+        let failed = |error: io::Error| CacheError::io(&self.paths.complete, &error);
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        if self.is_sealed() || !self.held().in_memory.is_empty() {
             return Ok(());
         }
-        self.file.sync_data().map_err(failed)?;
-        if let Some(folder) = self.complete_path.parent() {
+        file.sync_data().map_err(failed)?;
+        if let Some(folder) = self.paths.complete.parent() {
             create_private_dir(folder)?;
         }
-        let mut state = self.state();
-        if matches!(*state, State::Sealed) {
+        let mut held = self.held();
+        // Another reader may have sealed it, or found a damaged block.
+        if held.blocks.present() != self.len {
             return Ok(());
         }
+        let State::Partial(journal) = &mut held.state else {
+            return Ok(());
+        };
         // The checksums first: a file under its own name without them is
         // taken for a stranger and dropped.
-        let renamed = fs::rename(&self.journal_path, &self.sums_path)
-            .and_then(|()| fs::rename(&self.partial_path, &self.complete_path));
+        let renamed = fs::rename(&self.paths.journal, &self.paths.sums)
+            .and_then(|()| fs::rename(&self.paths.partial, &self.paths.complete));
         // Another process that shares the cache may have been first.
-        let done_already = || fs::metadata(&self.complete_path).is_ok_and(|f| f.len() == self.len);
-        renamed.or_else(|error| match error.kind() {
-            ErrorKind::NotFound if done_already() => Ok(()),
-            _ => Err(failed(error)),
-        })?;
-        *state = State::Sealed;
+        let done_already = || fs::metadata(&self.paths.complete).is_ok_and(|f| f.len() == self.len);
+        renamed
+            .or_else(|error| match error.kind() {
+                ErrorKind::NotFound if done_already() => Ok(()),
+                _ => Err(error),
+            })
+            .and_then(|()| mark_of(file))
+            .and_then(|mark| journal.mark(mark))
+            .map_err(failed)?;
+        if let State::Partial(journal) = std::mem::replace(&mut held.state, State::Diskless) {
+            held.state = State::Sealed(journal);
+        }
         Ok(())
     }
 
-    fn blocks(&self) -> RwLockReadGuard<'_, Blocks> {
-        self.blocks.read().unwrap_or_else(PoisonError::into_inner)
+    /// The file itself, for the kernel to read directly: only if it is sealed
+    /// and nobody has touched it since.
+    #[must_use]
+    pub fn sealed_file(&self) -> Option<File> {
+        let file = self.file.as_ref().filter(|_| self.is_sealed())?;
+        let named = fs::metadata(&self.paths.complete).ok()?;
+        let own = file.metadata().ok()?;
+        (named.ino() == own.ino() && named.dev() == own.dev())
+            .then(|| file.try_clone().ok())
+            .flatten()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entry {
+    /// A file of which nothing came need not lie around.
+    fn drop(&mut self) {
+        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let State::Partial(journal) = &held.state else {
+            return;
+        };
+        if held.blocks.present() > 0 || self.len == 0 {
+            return;
+        }
+        // Nobody may be opening it anew: not here, and in no other process.
+        let Ok(open) = self.cache.open.try_lock() else {
+            return;
+        };
+        let reopened = open.get(&self.place).is_some_and(|e| e.strong_count() > 0);
+        if !reopened && journal.is_ours_alone() {
+            let _ = fs::remove_file(&self.paths.partial);
+            let _ = fs::remove_file(&self.paths.journal);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Store;
+    use super::super::{Bounds, Store};
     use super::*;
+
+    fn store(dir: &tempfile::TempDir) -> Store {
+        bounded(dir, 1 << 40)
+    }
+
+    fn bounded(dir: &tempfile::TempDir, disk: u64) -> Store {
+        let memory = 64 << 20;
+        Store::open(dir.path().to_owned(), Bounds { disk, memory })
+    }
 
     fn place() -> Place {
         Place::new("netcdf", "x").unwrap()
@@ -295,13 +444,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
         {
-            let store = Store::open(dir.path().join("c")).unwrap();
-            let entry = store.entry(&place(), 300_000).unwrap();
+            let store = store(&dir);
+            let entry = store.entry(&place(), 300_000);
             entry.write(1000, &bytes[1000..200_000]).unwrap();
             assert_eq!(entry.read(0..10).unwrap(), Found::Missing(0..10));
         }
-        let store = Store::open(dir.path().join("c")).unwrap();
-        let entry = store.entry(&place(), 300_000).unwrap();
+        let store = store(&dir);
+        let entry = store.entry(&place(), 300_000);
         assert_eq!(entry.missing(0..300_000), [0..1000, 200_000..300_000]);
         for (from, to) in [
             (1000, 1001),
@@ -322,8 +471,8 @@ mod tests {
     #[test]
     fn a_damaged_block_is_missing_and_can_be_written_again() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path().to_owned()).unwrap();
-        let entry = store.entry(&place(), 10).unwrap();
+        let store = store(&dir);
+        let entry = store.entry(&place(), 10);
         entry.write(0, b"0123456789").unwrap();
         entry.seal().unwrap();
         let complete = dir.path().join("dataAppStorage/netcdf/x");
@@ -341,10 +490,10 @@ mod tests {
     #[test]
     fn a_discarded_file_starts_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path().to_owned()).unwrap();
-        let entry = store.entry(&place(), 4).unwrap();
+        let store = store(&dir);
+        let entry = store.entry(&place(), 4);
         entry.write(0, b"evil").unwrap();
-        entry.discard().unwrap();
+        entry.discard();
         assert_eq!(entry.missing(0..4), vec![0..4]);
         entry.write(0, b"good").unwrap();
         assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));
@@ -353,20 +502,94 @@ mod tests {
     #[test]
     fn a_sealed_file_is_found_sealed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path().to_owned()).unwrap();
+        let store = store(&dir);
         {
-            let entry = store.entry(&place(), 4).unwrap();
+            let entry = store.entry(&place(), 4);
             entry.write(0, b"good").unwrap();
             assert!(entry.is_complete() && !entry.is_sealed());
             entry.seal().unwrap();
         }
-        let entry = store.entry(&place(), 4).unwrap();
+        let entry = store.entry(&place(), 4);
         assert!(entry.is_sealed());
         assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));
         drop(entry);
-        assert!(
-            !store.entry(&place(), 5).unwrap().is_sealed(),
-            "another length"
+        assert!(!store.entry(&place(), 5).is_sealed(), "another length");
+    }
+
+    #[test]
+    fn a_sealed_file_that_was_touched_must_prove_itself_again() {
+        let dir = tempfile::tempdir().unwrap();
+        {
+            let entry = store(&dir).entry(&place(), 4);
+            entry.write(0, b"good").unwrap();
+            entry.seal().unwrap();
+            assert!(entry.sealed_file().is_some());
+        }
+        let complete = dir.path().join("dataAppStorage/netcdf/x");
+        fs::write(&complete, b"evil").unwrap();
+        let entry = store(&dir).entry(&place(), 4);
+        assert!(!entry.is_sealed() && entry.sealed_file().is_none());
+        assert_eq!(entry.read(0..4).unwrap(), Found::Missing(0..4));
+    }
+
+    #[test]
+    fn unused_files_make_room_and_used_ones_give_up_their_oldest_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = bounded(&dir, 20 << 20);
+        let bytes = vec![7; 1 << 20];
+        let fill = |entry: &Entry, count: u64| {
+            (0..count).for_each(|n| entry.write(n << 20, &bytes).unwrap());
+        };
+        let old = Place::new("netcdf", "old").unwrap();
+        fill(&store.entry(&old, 12 << 20), 12);
+        let used = Place::new("netcdf", "used").unwrap();
+        let entry = store.entry(&used, 64 << 20);
+        fill(&entry, 64);
+        assert_eq!(
+            store.entry(&old, 12 << 20).missing(0..12 << 20),
+            vec![0..12 << 20]
         );
+        let held: u64 = (64 << 20)
+            - entry
+                .missing(0..64 << 20)
+                .iter()
+                .map(|g| g.end - g.start)
+                .sum::<u64>();
+        assert!(((4 << 20)..=(21 << 20)).contains(&held), "{held}");
+        let last = (64 << 20) - 100..64 << 20;
+        assert_eq!(entry.read(last).unwrap(), Found::Bytes(vec![7; 100]));
+        let on_disk: u64 = fs::read_dir(dir.path().join("partial"))
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().blocks() * 512)
+            .sum();
+        assert!(on_disk <= 21 << 20, "{on_disk}");
+    }
+
+    #[test]
+    fn without_a_disk_the_latest_bytes_are_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("not a folder");
+        fs::write(&file, "").unwrap();
+        let memory = 8 << 20;
+        let store = Store::open(
+            file,
+            Bounds {
+                disk: 1 << 40,
+                memory,
+            },
+        );
+        let entry = store.entry(&place(), 64 << 20);
+        let bytes = vec![7; 1 << 20];
+        (0..64).for_each(|n| entry.write(n << 20, &bytes).unwrap());
+        let last = (64 << 20) - 100..64 << 20;
+        assert_eq!(entry.read(last).unwrap(), Found::Bytes(vec![7; 100]));
+        assert_eq!(entry.missing(0..64 << 20), vec![0..56 << 20]);
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_came_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(store(&dir).entry(&place(), 100));
+        assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
     }
 }

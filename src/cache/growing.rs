@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use super::blocks::{Block, LONGEST};
 use super::journal::Journal;
+use super::place::Kind;
 use super::{CacheError, Entry, Place, Store, remove_if_there};
 
 /// A file that grows at its end; nobody reads it before it is whole.
 #[derive(Debug)]
 pub struct Growing {
-    store: Arc<Store>,
+    store: Store,
     place: Place,
     /// A name that is this process's own.
     path: PathBuf,
@@ -25,9 +26,11 @@ pub struct Growing {
 
 impl Growing {
     /// Begins the file that will lie at `place`.
-    pub fn new(store: Arc<Store>, place: Place) -> Result<Self, CacheError> {
-        let ending = format!(".{}.new", std::process::id());
-        let path = place.beside_in(&store.root, "partial", &ending);
+    pub fn new(store: Store, place: Place) -> Result<Self, CacheError> {
+        let ending = format!("{}.new", std::process::id());
+        let path = place
+            .beside_in(store.root(), Kind::Partial)
+            .with_extension(ending);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -75,8 +78,8 @@ impl Growing {
     /// Ends the file, which is whole now, and gives it its name.
     pub fn finish(mut self) -> Result<Arc<Entry>, CacheError> {
         self.flush()?;
-        let partial = self.place.beside_in(&self.store.root, "partial", "");
-        let map = self.place.beside_in(&self.store.root, "partial", ".map");
+        let partial = self.place.beside_in(self.store.root(), Kind::Partial);
+        let map = self.place.beside_in(self.store.root(), Kind::Journal);
         remove_if_there(&map)?;
         let journal = |path: &PathBuf| {
             let (mut journal, _) = Journal::open(path, self.len)?;
@@ -88,7 +91,7 @@ impl Growing {
         journal(&map).map_err(|error| CacheError::io(&map, &error))?;
         // An entry of an earlier file of this name has had its day.
         self.store.forget(&self.place);
-        let entry = self.store.entry(&self.place, self.len)?;
+        let entry = self.store.entry(&self.place, self.len);
         entry.seal()?;
         Ok(entry)
     }
@@ -104,7 +107,15 @@ impl Drop for Growing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Found;
+    use crate::cache::{Bounds, Found};
+
+    fn store(dir: &tempfile::TempDir) -> Store {
+        let bounds = Bounds {
+            disk: 1 << 40,
+            memory: 1 << 20,
+        };
+        Store::open(dir.path().to_owned(), bounds)
+    }
 
     #[test]
     fn a_file_that_grew_is_found_by_its_name_alone() {
@@ -112,15 +123,15 @@ mod tests {
         let place = Place::new("csv", "x.csv").unwrap();
         let text: Vec<u8> = (0..=255).cycle().take(300_001).collect();
         {
-            let store = Arc::new(Store::open(dir.path().to_owned()).unwrap());
-            let mut growing = Growing::new(Arc::clone(&store), place.clone()).unwrap();
-            assert!(store.sealed(&place).unwrap().is_none());
+            let store = store(&dir);
+            let mut growing = Growing::new(store.clone(), place.clone()).unwrap();
+            assert!(store.sealed(&place).is_none());
             text.chunks(7777)
                 .for_each(|chunk| growing.append(chunk).unwrap());
             growing.finish().unwrap();
         }
-        let store = Store::open(dir.path().to_owned()).unwrap();
-        let entry = store.sealed(&place).unwrap().unwrap();
+        let store = store(&dir);
+        let entry = store.sealed(&place).unwrap();
         assert_eq!(entry.read(0..entry.len()).unwrap(), Found::Bytes(text));
         assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
     }
@@ -128,9 +139,8 @@ mod tests {
     #[test]
     fn a_file_that_was_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(dir.path().to_owned()).unwrap());
         let place = Place::new("csv", "x.csv").unwrap();
-        let mut growing = Growing::new(store, place).unwrap();
+        let mut growing = Growing::new(store(&dir), place).unwrap();
         growing.append(b"half").unwrap();
         drop(growing);
         assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);

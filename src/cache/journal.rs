@@ -1,17 +1,21 @@
-//! The journal of a partial file: which blocks are there, in a file that only
-//! grows.
+//! The journal of a file: which blocks are there, in a file that only grows.
 //!
 //! Layout: a head (8 bytes magic, 8 bytes length of the file it speaks of),
 //! then records of 28 bytes: offset (8), length (4), checksum of the block (8),
 //! checksum of the record so far (8); integers little-endian. A record with
-//! length 0 takes the block at its offset back. A torn or damaged record ends
-//! the journal: what follows counts as absent. No order of writes matters, for
-//! a block counts only if its bytes match the checksum.
+//! length 0 takes the block at its offset back; one at offset 2^64-1 notes the
+//! mark of the complete file. A torn or damaged record ends the journal: what
+//! follows counts as absent. No order of writes matters, for a block counts
+//! only if its bytes match the checksum.
+//!
+//! Whoever has a journal open holds a shared lock on it, so that no other
+//! process takes the file for unused.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -20,32 +24,38 @@ use super::blocks::{Block, Blocks};
 const MAGIC: [u8; 8] = *b"icosfs\x01\n";
 const HEAD: usize = 16;
 const RECORD: usize = 28;
+/// The offset of a record that notes a mark.
+const MARK: u64 = u64::MAX;
+/// How long another process may hold a journal for itself: it only removes
+/// files meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An open journal, to be appended to.
 #[derive(Debug)]
 pub(super) struct Journal(File);
 
+/// What a journal told when it was opened.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) blocks: Blocks,
+    /// The mark of the complete file, if it was ever complete.
+    pub(super) mark: Option<u64>,
+}
+
 impl Journal {
     /// Opens the journal at `path` of a file of `len` bytes and reads it; a
     /// journal of another file, or none, begins anew.
-    pub(super) fn open(path: &Path, len: u64) -> io::Result<(Self, Blocks)> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            // Several processes may share a cache: each record lands whole at
-            // the end, whoever writes it.
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
+    pub(super) fn open(path: &Path, len: u64) -> io::Result<(Self, Told)> {
+        let mut file = open_locked(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut head = [0; HEAD];
         head[..8].copy_from_slice(&MAGIC);
         head[8..].copy_from_slice(&len.to_le_bytes());
-        let mut blocks = Blocks::default();
+        let mut told = Told::default();
         let mut good = HEAD;
         if bytes.starts_with(&head) {
-            good += read_records(&bytes[HEAD..], len, &mut blocks);
+            good += read_records(&bytes[HEAD..], len, &mut told);
         } else {
             file.set_len(0)?;
             file.write_all(&head)?;
@@ -54,7 +64,9 @@ impl Journal {
         if good < bytes.len() {
             file.set_len(good as u64)?;
         }
-        Ok((Self(file), blocks))
+        // Its time of change is the file's time of use.
+        file.set_modified(SystemTime::now())?;
+        Ok((Self(file), told))
     }
 
     pub(super) fn add(&mut self, block: Block) -> io::Result<()> {
@@ -69,6 +81,21 @@ impl Journal {
         })
     }
 
+    /// Notes the mark of the complete file.
+    pub(super) fn mark(&mut self, mark: u64) -> io::Result<()> {
+        self.append(Block {
+            offset: MARK,
+            len: 0,
+            sum: mark,
+        })
+    }
+
+    /// Whether no other process has it open. Only for whoever is about to
+    /// remove it: the lock is no longer shared.
+    pub(super) fn is_ours_alone(&self) -> bool {
+        self.0.try_lock().is_ok()
+    }
+
     fn append(&mut self, block: Block) -> io::Result<()> {
         let mut record = [0; RECORD];
         record[..8].copy_from_slice(&block.offset.to_le_bytes());
@@ -80,8 +107,30 @@ impl Journal {
     }
 }
 
+/// The file at `path`, created if need be, with a shared lock on it.
+fn open_locked(path: &Path) -> io::Result<File> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            // Several processes may share a cache: each record lands whole at
+            // the end, whoever writes it.
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
+        match file.try_lock_shared() {
+            // Gone meanwhile if another process made room.
+            Ok(()) if file.metadata()?.nlink() > 0 => return Ok(file),
+            Ok(()) => {}
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(_held) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
 /// Applies the good records at the front of `bytes`; returns their length.
-fn read_records(bytes: &[u8], len: u64, blocks: &mut Blocks) -> usize {
+fn read_records(bytes: &[u8], len: u64, told: &mut Told) -> usize {
     let mut good = 0;
     for record in bytes.chunks_exact(RECORD) {
         let word = |at: usize| {
@@ -92,17 +141,18 @@ fn read_records(bytes: &[u8], len: u64, blocks: &mut Blocks) -> usize {
             len: u32::from_le_bytes(record[8..12].try_into().expect("4 bytes of a record")),
             sum: word(12),
         };
-        let fits = block
-            .offset
-            .checked_add(u64::from(block.len))
-            .is_some_and(|end| end <= len);
-        if word(20) != xxh3_64(&record[..20]) || !fits {
+        if word(20) != xxh3_64(&record[..20]) {
             break;
         }
-        if block.len == 0 {
-            blocks.remove(block.offset);
-        } else {
-            blocks.insert(block);
+        match block {
+            Block { offset: MARK, .. } => told.mark = Some(block.sum),
+            Block { len: 0, .. } => {
+                told.blocks.remove(block.offset);
+            }
+            _ if block.end().is_some_and(|end| end <= len) => {
+                told.blocks.insert(block);
+            }
+            _ => break,
         }
         good += RECORD;
     }
@@ -123,20 +173,19 @@ mod tests {
                 journal.add(Block::of(offset, b"0123456789")).unwrap();
             }
             journal.take_back(10).unwrap();
+            journal.mark(7).unwrap();
         }
         let reopened = |len| {
-            let (_, blocks) = Journal::open(&path, len).unwrap();
-            blocks
-                .touching(0..len)
-                .map(|b| b.offset)
-                .collect::<Vec<_>>()
+            let (_, told) = Journal::open(&path, len).unwrap();
+            let offsets: Vec<u64> = told.blocks.touching(0..len).map(|b| b.offset).collect();
+            (offsets, told.mark)
         };
-        assert_eq!(reopened(100), [0, 20, 30]);
+        assert_eq!(reopened(100), (vec![0, 20, 30], Some(7)));
 
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[HEAD + RECORD + 3] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(reopened(100), [0]);
-        assert_eq!(reopened(101), [] as [u64; 0], "a file of another length");
+        assert_eq!(reopened(100), (vec![0], None));
+        assert_eq!(reopened(101), (vec![], None), "a file of another length");
     }
 }

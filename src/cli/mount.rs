@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use super::background;
 use super::data_path;
 use super::provider::LoginArgs;
-use super::settings::{Clients, GlobalArgs};
-use crate::cache::Store;
+use super::settings::{Clients, GlobalArgs, size};
+use crate::cache::{Bounds, Store, default_limit};
 use crate::catalog::Catalog;
 use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
@@ -47,6 +47,13 @@ pub(super) struct MountArgs {
     /// When fstat on an open table answers: with its exact size, or at once
     #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen)]
     exact_size: WhenExact,
+    /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
+    /// (at least 1G) without
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
+    cache_size: Option<u64>,
+    /// The most memory for buffers
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
+    memory: u64,
     /// A folder of the portal's own data files, read before all else
     #[arg(
         long,
@@ -77,6 +84,8 @@ struct Plan {
     cache_dir: PathBuf,
     metadata_ttl: Duration,
     exact_size: ExactSize,
+    cache_size: Option<u64>,
+    memory: u64,
     /// The portal's own files.
     data_folder: Option<OwnedFd>,
     report_usage: bool,
@@ -90,6 +99,8 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         demo,
         metadata_ttl,
         exact_size,
+        cache_size,
+        memory,
         data_path,
         no_usage_report,
         login,
@@ -111,6 +122,8 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
         },
+        cache_size,
+        memory,
     };
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
     #[cfg(feature = "demo")]
@@ -166,7 +179,11 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         usage,
     } = clients;
     let root = plan.cache_dir.join(services.cache_name());
-    let store = Arc::new(Store::open(root.clone())?);
+    let bounds = Bounds {
+        disk: plan.cache_size.unwrap_or_else(|| default_limit(&root)),
+        memory: plan.memory,
+    };
+    let store = Store::open(root.clone(), bounds);
     let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
     let mut contents = Contents::new(meta, data, store, plan.metadata_ttl);
     if let Some(folder) = plan.data_folder {

@@ -40,8 +40,8 @@ const HEADER_LIMIT: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Tables {
     data: DataClient,
-    store: Arc<Store>,
-    folder: Option<DataFolder>,
+    store: Store,
+    data_folder: Option<DataFolder>,
     /// By the dataset's IRI.
     datasets: Mutex<HashMap<String, Arc<Dataset>>>,
     /// By the dataset's IRI: the header of its tables whose columns' order is
@@ -51,11 +51,11 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(data: DataClient, store: Arc<Store>) -> Self {
+    pub(super) fn new(data: DataClient, store: Store) -> Self {
         Self {
             data,
             store,
-            folder: None,
+            data_folder: None,
             datasets: Mutex::default(),
             headers: Arc::default(),
             header_flights: Flights::default(),
@@ -64,7 +64,7 @@ impl Tables {
 
     pub(super) fn with_data_folder(self, folder: DataFolder) -> Self {
         Self {
-            folder: Some(folder),
+            data_folder: Some(folder),
             ..self
         }
     }
@@ -89,12 +89,11 @@ impl Tables {
         }
         let layout = Layout::new(&schema);
         let place = Place::new(spec.format(), &format!("{}.cpb", object.id()))?;
-        let direct = match &self.folder {
+        let direct = match &self.data_folder {
             Some(folder) => folder.find(object.id(), &place, layout.file_len()).await,
             None => None,
         };
-        let store = Arc::clone(&self.store);
-        let file = TableFile::new(direct, store, place, layout.file_len());
+        let file = TableFile::new(direct, self.store.clone(), place, layout.file_len());
         Ok(Arc::new(Columns {
             id: object.id(),
             folder: spec.format().to_owned(),
@@ -192,13 +191,13 @@ impl Columns {
 
     /// Fetches what is missing of `rows`, and perhaps more.
     pub(super) async fn ensure(self: &Arc<Self>, rows: Range<u64>) -> Result<(), ContentError> {
-        while let Some(missing) = self.first_missing(rows.clone())? {
+        while let Some(missing) = self.first_missing(rows.clone()) {
             let columns = Arc::clone(self);
             self.flights
                 .join((), || async move {
                     // What another flight brought meanwhile need not come again.
                     let rest = missing.start..columns.schema.rows();
-                    match columns.first_missing(rest)? {
+                    match columns.first_missing(rest) {
                         Some(still) => columns.fetch(still).await,
                         None => Ok(()),
                     }
@@ -219,24 +218,23 @@ impl Columns {
     pub(super) async fn available(self: &Arc<Self>, row: u64) -> Result<u64, ContentError> {
         let rows = self.schema.rows();
         self.ensure(row..rows.min(row + 1)).await?;
-        let missing = self.first_missing(row..rows)?;
-        Ok(missing.map_or(rows, |missing| missing.start))
+        Ok(self
+            .first_missing(row..rows)
+            .map_or(rows, |missing| missing.start))
     }
 
     /// The first stretch of `rows` of which some column is missing.
-    fn first_missing(&self, rows: Range<u64>) -> Result<Option<Range<u64>>, ContentError> {
-        let mut gaps = Vec::new();
-        for column in 0..self.layout.columns() {
-            let bytes = self.layout.column_range(column, rows.clone())?;
-            let width = self.layout.width(column)?;
-            if let Some(gap) = self.file.first_missing(bytes.clone())? {
+    fn first_missing(&self, rows: Range<u64>) -> Option<Range<u64>> {
+        (0..self.layout.columns())
+            .filter_map(|column| {
+                let bytes = self.layout.column_range(column, rows.clone()).ok()?;
+                let width = self.layout.width(column).ok()?;
+                let gap = self.file.first_missing(bytes.clone())?;
                 let first = rows.start + (gap.start - bytes.start) / width;
-                gaps.push(first..rows.start + (gap.end - bytes.start).div_ceil(width));
-            }
-        }
-        Ok(gaps
-            .into_iter()
-            .min_by_key(|gap| (gap.start, std::cmp::Reverse(gap.end))))
+                let end = rows.start + (gap.end - bytes.start).div_ceil(width);
+                Some(first..end)
+            })
+            .min_by_key(|gap| (gap.start, std::cmp::Reverse(gap.end)))
     }
 
     async fn fetch(&self, missing: Range<u64>) -> Result<(), ContentError> {
@@ -249,6 +247,9 @@ impl Columns {
                 .max(1)
                 .min(missing.end - missing.start)
         };
+        // A table larger than the cache goes through it piece by piece.
+        let fits = (self.file.entry().capacity() / 2 / self.schema.row_width()).max(1);
+        let length = length.min(fits);
         let rows = missing.start..missing.start + length;
         let whole = rows == (0..self.schema.rows());
         let request = ColumnsRequest {
@@ -295,7 +296,7 @@ impl Columns {
     /// Adds the trailer once all columns are there, and gives the file its
     /// name.
     async fn complete(&self) -> Result<(), ContentError> {
-        let (entry, len) = (self.file.entry()?, self.layout.file_len());
+        let (entry, len) = (self.file.entry(), self.layout.file_len());
         for part in entry
             .missing(0..len)
             .into_iter()
@@ -349,12 +350,12 @@ enum Rest {
 }
 
 impl<'a> Target<'a> {
-    fn new(columns: &'a Columns, rows: Range<u64>) -> Result<Self, ContentError> {
+    fn new(columns: &'a Columns, rows: Range<u64>) -> Result<Self, TableError> {
         let ranges: Result<Vec<_>, _> = (0..columns.layout.columns())
             .map(|column| columns.layout.column_range(column, rows.clone()))
             .collect();
         Ok(Self {
-            entry: columns.file.entry()?,
+            entry: columns.file.entry(),
             ranges: ranges?.into_iter(),
             current: 0..0,
             piece: Vec::with_capacity(PIECE),

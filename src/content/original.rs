@@ -280,7 +280,7 @@ fn check(entry: &Entry, id: ObjectId) -> Result<(), ContentError> {
         entry.seal()?;
         return Ok(());
     }
-    entry.discard()?;
+    entry.discard();
     Err(ContentError::WrongHash { id })
 }
 

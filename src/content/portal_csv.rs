@@ -15,20 +15,16 @@ use crate::portal::{DataClient, ObjectId};
 pub(super) struct PortalCsv {
     id: ObjectId,
     place: Place,
-    store: Arc<Store>,
+    store: Store,
     data: DataClient,
     fetched: Mutex<Option<Arc<Entry>>>,
     flights: Flights<(), Result<Arc<Entry>, ContentError>>,
 }
 
 impl PortalCsv {
-    pub(super) fn new(
-        id: ObjectId,
-        store: Arc<Store>,
-        data: DataClient,
-    ) -> Result<Self, ContentError> {
+    pub(super) fn new(id: ObjectId, store: Store, data: DataClient) -> Result<Self, ContentError> {
         let place = Place::new(Place::CSV, &format!("{id}.csv"))?;
-        let fetched = Mutex::new(store.sealed(&place)?);
+        let fetched = Mutex::new(store.sealed(&place));
         Ok(Self {
             id,
             place,
@@ -67,7 +63,7 @@ impl PortalCsv {
             return Ok(entry);
         }
         let (id, data) = (self.id, self.data.clone());
-        let (store, place) = (Arc::clone(&self.store), self.place.clone());
+        let (store, place) = (self.store.clone(), self.place.clone());
         let entry = self
             .flights
             .join((), || async move {

@@ -11,7 +11,7 @@ use crate::cache::{CacheError, Entry, Found, Place, Store};
 #[derive(Debug)]
 pub(super) struct TableFile {
     direct: Option<Arc<DirectFile>>,
-    store: Arc<Store>,
+    store: Store,
     place: Place,
     len: u64,
     entry: OnceLock<Arc<Entry>>,
@@ -20,7 +20,7 @@ pub(super) struct TableFile {
 impl TableFile {
     pub(super) fn new(
         direct: Option<Arc<DirectFile>>,
-        store: Arc<Store>,
+        store: Store,
         place: Place,
         len: u64,
     ) -> Self {
@@ -34,13 +34,10 @@ impl TableFile {
     }
 
     /// The first part of `range` that is not there.
-    pub(super) fn first_missing(
-        &self,
-        range: Range<u64>,
-    ) -> Result<Option<Range<u64>>, CacheError> {
+    pub(super) fn first_missing(&self, range: Range<u64>) -> Option<Range<u64>> {
         match &self.direct {
-            Some(direct) if direct.is_readable() => Ok(None),
-            _ => Ok(self.entry()?.missing(range).into_iter().next()),
+            Some(direct) if direct.is_readable() => None,
+            _ => self.entry().missing(range).into_iter().next(),
         }
     }
 
@@ -49,16 +46,13 @@ impl TableFile {
         let direct = self.direct.as_ref();
         match direct.and_then(|file| file.read_blocking(range.clone())) {
             Some(bytes) => Ok(Found::Bytes(bytes)),
-            None => self.entry()?.read(range),
+            None => self.entry().read(range),
         }
     }
 
     /// The file in the cache.
-    pub(super) fn entry(&self) -> Result<&Arc<Entry>, CacheError> {
-        if let Some(entry) = self.entry.get() {
-            return Ok(entry);
-        }
-        let entry = self.store.entry(&self.place, self.len)?;
-        Ok(self.entry.get_or_init(|| entry))
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        self.entry
+            .get_or_init(|| self.store.entry(&self.place, self.len))
     }
 }

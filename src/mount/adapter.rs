@@ -1,10 +1,4 @@
 //! The file system as fuser wants it: thin, since it only translates.
-//!
-//! Lengths follow idea 4 of the design: what is not known is an estimate that
-//! the kernel may keep; opening such a file makes the kernel ask again, and
-//! that question waits for the truth. Until the kernel was told the exact
-//! length, a file is opened for direct I/O: with a page cache that believes in
-//! a length too large, a READ past the true end would leave zeros in it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,40 +12,21 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 
-use super::attributes::{FOREVER, Owner, file_type};
+use super::attributes::file_type;
 use super::caller::{Interrupted, unless_interrupted};
-use super::errno;
-use super::handles::{Handle, Handles};
-use super::inodes::Inodes;
-use super::{ExactSize, Options, Report};
-use crate::catalog::Representation;
-use crate::content::{ContentError, Contents, Size};
-use crate::tree::{ControlFile, Inode, Listing, Lookup, Node, Tree, TreeError};
+use super::handles::Handle;
+use super::shared::{README, Shared};
+use super::{ExactSize, Options, Report, errno};
+use crate::content::{Contents, Size};
+use crate::tree::{Inode, Lookup, Node, Tree};
 
 /// Requests that the kernel may have pending for readahead and the like; its
 /// own default of 16 starves many readers.
 const MAX_BACKGROUND: u16 = 512;
 
-/// What `/README.md` says.
-const README: &str = include_str!("readme.md");
-
 /// Translates the kernel's requests. Cheap to clone: tasks take a clone along.
 #[derive(Clone, Debug)]
 pub(super) struct Adapter(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    tree: Tree,
-    contents: Arc<Contents>,
-    report: Arc<Report>,
-    runtime: tokio::runtime::Handle,
-    notifier: Arc<OnceLock<Notifier>>,
-    inodes: Inodes,
-    handles: Handles,
-    owner: Owner,
-    metadata_ttl: Duration,
-    exact_size: ExactSize,
-}
 
 impl Adapter {
     pub(super) fn new(
@@ -62,18 +37,9 @@ impl Adapter {
         options: &Options,
         notifier: Arc<OnceLock<Notifier>>,
     ) -> Self {
-        Self(Arc::new(Shared {
-            tree,
-            contents,
-            report,
-            runtime,
-            notifier,
-            inodes: Inodes::new(),
-            handles: Handles::default(),
-            owner: Owner::of_this_process(),
-            metadata_ttl: options.metadata_ttl,
-            exact_size: options.exact_size,
-        }))
+        Self(Arc::new(Shared::new(
+            tree, contents, report, runtime, options, notifier,
+        )))
     }
 
     /// Runs what may have to wait, then `reply`, unless the caller is
@@ -92,132 +58,6 @@ impl Adapter {
             let result = unless_interrupted(caller, work).await;
             reply(result.unwrap_or_else(|Interrupted| Err(Errno::EINTR)));
         });
-    }
-}
-
-impl Shared {
-    fn size(&self, node: &Node) -> Size {
-        match node {
-            Node::File(object, representation) => self.contents.size(object, *representation),
-            Node::Readme => Size::Exact(README.len() as u64),
-            // Made anew at each opening, and read to their ends: direct I/O.
-            Node::ControlFile(_) | Node::Root | Node::Objects | Node::Control => Size::Exact(0),
-        }
-    }
-
-    fn attributes(&self, node: &Node, size: Size) -> fuser::FileAttr {
-        self.owner.attributes(node, size)
-    }
-
-    /// How long the kernel may believe in a node's attributes.
-    fn attribute_ttl(&self, node: &Node) -> Duration {
-        match node {
-            Node::File(_, Representation::Original | Representation::Csv) | Node::Readme => FOREVER,
-            Node::File(_, Representation::Json) | Node::Root | Node::Objects | Node::Control => {
-                self.metadata_ttl
-            }
-            Node::ControlFile(_) => Duration::ZERO,
-        }
-    }
-
-    /// Replies with `node` and remembers that the kernel was told of it.
-    fn reply_entry(&self, node: &Node, reply: ReplyEntry) {
-        self.inodes.remember(node);
-        let size = self.size(node);
-        // Names of objects are for ever: so is what is behind them.
-        reply.entry_with_ttls(
-            &self.attribute_ttl(node),
-            &FOREVER,
-            &self.attributes(node, size),
-            Generation(0),
-        );
-        self.told(node, size);
-    }
-
-    fn reply_attributes(&self, node: &Node, size: Size, reply: ReplyAttr) {
-        reply.attr(&self.attribute_ttl(node), &self.attributes(node, size));
-        self.told(node, size);
-    }
-
-    /// Notes what the kernel now knows; never before it was told.
-    fn told(&self, node: &Node, size: Size) {
-        if matches!(size, Size::Exact(_)) {
-            self.inodes.tell_exact(node.inode().0);
-        }
-    }
-
-    /// Notes why `operation` on `node` fails and says with which errno.
-    fn fail(&self, operation: &str, node: &Node, errno: Errno, reason: &dyn ToString) -> Errno {
-        let file = match node {
-            Node::File(object, representation) => {
-                format!("{}{}", object.id(), object.ending(*representation))
-            }
-            Node::Root => "/".to_owned(),
-            Node::Objects => "objects".to_owned(),
-            Node::Readme => "README.md".to_owned(),
-            Node::Control | Node::ControlFile(_) => ".icosfs".to_owned(),
-        };
-        self.report
-            .failed(operation, file, errno.code(), reason.to_string());
-        errno
-    }
-
-    fn fail_content(&self, operation: &str, node: &Node, error: &ContentError) -> Errno {
-        self.fail(operation, node, errno::of_content(error), error)
-    }
-
-    fn fail_tree(&self, operation: &str, node: &Node, error: &TreeError) -> Errno {
-        match error {
-            // Not failures, but answers.
-            TreeError::NoSuchName | TreeError::NotADirectory => errno::of_tree(error),
-            TreeError::Portal(_) => self.fail(operation, node, errno::of_tree(error), error),
-        }
-    }
-
-    /// Makes the kernel ask for the attributes of `number` again.
-    fn forget_attributes(&self, number: u64) {
-        if let Some(notifier) = self.notifier.get()
-            && let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0)
-            // The kernel has forgotten the inode altogether.
-            && error.raw_os_error() != Some(libc::ENOENT)
-        {
-            tracing::debug!(number, %error, "attributes could not be invalidated");
-        }
-    }
-
-    /// Opens a file of an object.
-    fn open_file(&self, node: &Node, representation: Representation, reply: ReplyOpen) {
-        let number = node.inode().0;
-        self.inodes.opened(number);
-        let exact = matches!(self.size(node), Size::Exact(_));
-        let flags = if exact && self.inodes.usage(number).told_exact {
-            match representation {
-                Representation::Original | Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
-                // May have changed since.
-                Representation::Json => FopenFlags::empty(),
-            }
-        } else {
-            self.forget_attributes(number);
-            FopenFlags::FOPEN_DIRECT_IO
-        };
-        reply.opened(FileHandle(0), flags);
-    }
-
-    /// Opens a control file: its content is made now, and read to its end.
-    async fn open_control_file(&self, file: ControlFile, reply: ReplyOpen) {
-        let made = match file {
-            ControlFile::Status => self.report.status_json().await,
-            ControlFile::Errors => self.report.errors_text(),
-        };
-        let handle = FileHandle(self.handles.add(Handle::Made(made.into())));
-        reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
-    }
-
-    fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
-        match self.handles.get(handle.0)? {
-            Handle::Directory(listing) => Some(listing),
-            Handle::Made(_) => None,
-        }
     }
 }
 

@@ -1,0 +1,196 @@
+//! What the adapter's answers are made of: nodes' attributes, how a file is
+//! opened, and what is noted when something fails.
+//!
+//! Lengths follow idea 4 of the design: what is not known is an estimate that
+//! the kernel may keep; opening such a file makes the kernel ask again, and
+//! that question waits for the truth. Until the kernel was told the exact
+//! length, a file is opened for direct I/O: with a page cache that believes in
+//! a length too large, a READ past the true end would leave zeros in it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use fuser::{
+    Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr, ReplyEntry,
+    ReplyOpen,
+};
+
+use super::attributes::{FOREVER, Owner};
+use super::handles::{Handle, Handles};
+use super::inodes::Inodes;
+use super::{ExactSize, Options, Report, errno};
+use crate::catalog::Representation;
+use crate::content::{ContentError, Contents, Size};
+use crate::tree::{ControlFile, Listing, Node, Tree, TreeError};
+
+/// What `/README.md` says.
+pub(super) const README: &str = include_str!("readme.md");
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) tree: Tree,
+    pub(super) contents: Arc<Contents>,
+    pub(super) report: Arc<Report>,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) notifier: Arc<OnceLock<Notifier>>,
+    pub(super) inodes: Inodes,
+    pub(super) handles: Handles,
+    pub(super) owner: Owner,
+    pub(super) metadata_ttl: Duration,
+    pub(super) exact_size: ExactSize,
+}
+
+impl Shared {
+    pub(super) fn new(
+        tree: Tree,
+        contents: Arc<Contents>,
+        report: Arc<Report>,
+        runtime: tokio::runtime::Handle,
+        options: &Options,
+        notifier: Arc<OnceLock<Notifier>>,
+    ) -> Self {
+        Self {
+            tree,
+            contents,
+            report,
+            runtime,
+            notifier,
+            inodes: Inodes::new(),
+            handles: Handles::default(),
+            owner: Owner::of_this_process(),
+            metadata_ttl: options.metadata_ttl,
+            exact_size: options.exact_size,
+        }
+    }
+
+    pub(super) fn size(&self, node: &Node) -> Size {
+        match node {
+            Node::File(object, representation) => self.contents.size(object, *representation),
+            Node::Readme => Size::Exact(README.len() as u64),
+            // Made anew at each opening, and read to their ends: direct I/O.
+            Node::ControlFile(_) | Node::Root | Node::Objects | Node::Control => Size::Exact(0),
+        }
+    }
+
+    pub(super) fn attributes(&self, node: &Node, size: Size) -> FileAttr {
+        self.owner.attributes(node, size)
+    }
+
+    /// How long the kernel may believe in a node's attributes.
+    pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
+        match node {
+            Node::File(_, Representation::Original | Representation::Csv) | Node::Readme => FOREVER,
+            Node::File(_, Representation::Json) | Node::Root | Node::Objects | Node::Control => {
+                self.metadata_ttl
+            }
+            Node::ControlFile(_) => Duration::ZERO,
+        }
+    }
+
+    /// Replies with `node` and remembers that the kernel was told of it.
+    pub(super) fn reply_entry(&self, node: &Node, reply: ReplyEntry) {
+        self.inodes.remember(node);
+        let size = self.size(node);
+        // Names of objects are for ever: so is what is behind them.
+        reply.entry_with_ttls(
+            &self.attribute_ttl(node),
+            &FOREVER,
+            &self.attributes(node, size),
+            Generation(0),
+        );
+        self.told(node, size);
+    }
+
+    pub(super) fn reply_attributes(&self, node: &Node, size: Size, reply: ReplyAttr) {
+        reply.attr(&self.attribute_ttl(node), &self.attributes(node, size));
+        self.told(node, size);
+    }
+
+    /// Notes what the kernel now knows; never before it was told.
+    pub(super) fn told(&self, node: &Node, size: Size) {
+        if matches!(size, Size::Exact(_)) {
+            self.inodes.tell_exact(node.inode().0);
+        }
+    }
+
+    /// Notes why `operation` on `node` fails and says with which errno.
+    pub(super) fn fail(
+        &self,
+        operation: &str,
+        node: &Node,
+        errno: Errno,
+        reason: &dyn ToString,
+    ) -> Errno {
+        let file = match node {
+            Node::File(object, representation) => {
+                format!("{}{}", object.id(), object.ending(*representation))
+            }
+            Node::Root => "/".to_owned(),
+            Node::Objects => "objects".to_owned(),
+            Node::Readme => "README.md".to_owned(),
+            Node::Control | Node::ControlFile(_) => ".icosfs".to_owned(),
+        };
+        self.report
+            .failed(operation, file, errno.code(), reason.to_string());
+        errno
+    }
+
+    pub(super) fn fail_content(&self, operation: &str, node: &Node, error: &ContentError) -> Errno {
+        self.fail(operation, node, errno::of_content(error), error)
+    }
+
+    pub(super) fn fail_tree(&self, operation: &str, node: &Node, error: &TreeError) -> Errno {
+        match error {
+            // Not failures, but answers.
+            TreeError::NoSuchName | TreeError::NotADirectory => errno::of_tree(error),
+            TreeError::Portal(_) => self.fail(operation, node, errno::of_tree(error), error),
+        }
+    }
+
+    /// Makes the kernel ask for the attributes of `number` again.
+    pub(super) fn forget_attributes(&self, number: u64) {
+        if let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0)
+            // The kernel has forgotten the inode altogether.
+            && error.raw_os_error() != Some(libc::ENOENT)
+        {
+            tracing::debug!(number, %error, "attributes could not be invalidated");
+        }
+    }
+
+    /// Opens a file of an object.
+    pub(super) fn open_file(&self, node: &Node, representation: Representation, reply: ReplyOpen) {
+        let number = node.inode().0;
+        self.inodes.opened(number);
+        let exact = matches!(self.size(node), Size::Exact(_));
+        let flags = if exact && self.inodes.usage(number).told_exact {
+            match representation {
+                Representation::Original | Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
+                // May have changed since.
+                Representation::Json => FopenFlags::empty(),
+            }
+        } else {
+            self.forget_attributes(number);
+            FopenFlags::FOPEN_DIRECT_IO
+        };
+        reply.opened(FileHandle(0), flags);
+    }
+
+    /// Opens a control file: its content is made now, and read to its end.
+    pub(super) async fn open_control_file(&self, file: ControlFile, reply: ReplyOpen) {
+        let made = match file {
+            ControlFile::Status => self.report.status_json().await,
+            ControlFile::Errors => self.report.errors_text(),
+        };
+        let handle = FileHandle(self.handles.add(Handle::Made(made.into())));
+        reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
+    }
+
+    pub(super) fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
+        match self.handles.get(handle.0)? {
+            Handle::Directory(listing) => Some(listing),
+            Handle::Made(_) => None,
+        }
+    }
+}
