@@ -160,7 +160,7 @@ fn no_login_is_what_the_table_says() {
 }
 
 fn check(way: Way) {
-    for state in [
+    let states = [
         Fresh,
         NearlyExpired,
         Expired,
@@ -169,11 +169,14 @@ fn check(way: Way) {
         LicenceNotAccepted,
         AuthServiceDown,
         NearlyExpiredAndDown,
-    ] {
-        if let Some(outcome) = outcome(way, state) {
-            check_one(way, state, &outcome);
+    ];
+    std::thread::scope(|scope| {
+        for state in states {
+            if let Some(outcome) = outcome(way, state) {
+                scope.spawn(move || check_one(way, state, &outcome));
+            }
         }
-    }
+    });
 }
 
 fn check_one(way: Way, state: State, outcome: &Outcome) {

@@ -1,7 +1,7 @@
 //! A mount by the real program, in a folder of its own, taken away at the end.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -153,7 +153,9 @@ impl TestMount {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        Path::new(&format!("/proc/{}", self.pid)).exists()
+        // One that has ended waits for its parent, which may be slow to ask.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
     }
 
     pub(crate) fn is_mounted(&self) -> bool {
