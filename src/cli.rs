@@ -5,10 +5,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod auth;
 mod background;
+mod data_path;
 #[cfg(feature = "demo")]
 mod demo;
+mod login;
 mod mount;
+mod provider;
 mod settings;
 mod status;
 mod unmount;
@@ -32,6 +36,14 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Show what a mount is doing: login, last errors and their reasons.
     Status(status::StatusArgs),
+    /// Log in to the portal, and keep the login for mounts and for the portal's
+    /// Python library.
+    Login(login::LoginArgs),
+    /// Remove what `login` keeps.
+    Logout(login::LogoutArgs),
+    /// Show the login, or use it in a script.
+    #[command(subcommand)]
+    Auth(auth::AuthCommand),
     /// Run a demo portal on this machine, without a mount.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -46,6 +58,9 @@ pub fn main() -> ExitCode {
         Command::Mount(args) => mount::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Login(args) => login::run(&global, args),
+        Command::Logout(args) => login::log_out(&global, args),
+        Command::Auth(command) => auth::run(&global, command),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
     };

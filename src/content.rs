@@ -20,13 +20,18 @@ use crate::table::TableError;
 
 mod columns;
 mod csv;
+mod direct;
 mod drawn;
 mod original;
 mod portal_csv;
 mod sidecar;
+mod table_file;
+
+pub use direct::DataFolder;
 
 use columns::Tables;
 use csv::CsvFile;
+use direct::DirectFile;
 use drawn::Drawn;
 use original::OriginalFile;
 use portal_csv::PortalCsv;
@@ -91,12 +96,14 @@ pub struct Contents {
     store: Store,
     drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
+    data_folder: Option<DataFolder>,
 }
 
 /// The state of one file: what was drawn, counted or is under way.
 #[derive(Clone, Debug)]
 enum Content {
     Original(Arc<OriginalFile>),
+    Direct(Arc<DirectFile>),
     Csv(Csv),
 }
 
@@ -142,6 +149,17 @@ impl Contents {
             store,
             drawn: Arc::default(),
             files: Mutex::new(LruCache::new(REMEMBERED)),
+            data_folder: None,
+        }
+    }
+
+    /// The same, with the portal's own files in `folder` before all others.
+    #[must_use]
+    pub fn with_data_folder(self, folder: DataFolder) -> Self {
+        Self {
+            tables: self.tables.with_data_folder(folder.clone()),
+            data_folder: Some(folder),
+            ..self
         }
     }
 
@@ -184,7 +202,15 @@ impl Contents {
         len: usize,
     ) -> Result<Bytes, ContentError> {
         match representation {
-            Representation::Original => self.original(object)?.read(offset, len).await,
+            Representation::Original => {
+                if let Some(direct) = self.direct(object).await {
+                    let range = offset..offset.saturating_add(len as u64);
+                    if let Some(bytes) = direct.read(range).await {
+                        return Ok(bytes);
+                    }
+                }
+                self.original(object)?.read(offset, len).await
+            }
             Representation::Json => {
                 let json = self.sidecars.get(object.id()).await?;
                 let from = usize::try_from(offset).map_or(json.len(), |at| at.min(json.len()));
@@ -208,6 +234,24 @@ impl Contents {
         }
     }
 
+    /// The original as the portal itself has it on its disk.
+    async fn direct(&self, object: &Object) -> Option<Arc<DirectFile>> {
+        let folder = self.data_folder.as_ref()?;
+        let id = FileId {
+            object: object.id(),
+            representation: Representation::Original,
+        };
+        match self.files().get(&id) {
+            Some(Content::Direct(file)) => return Some(Arc::clone(file)),
+            Some(_) => return None,
+            None => {}
+        }
+        let place = place(object).ok()?;
+        let file = folder.find(object.id(), &place, object.size()).await?;
+        self.files().put(id, Content::Direct(Arc::clone(&file)));
+        Some(file)
+    }
+
     fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
         let id = FileId {
             object: object.id(),
@@ -216,9 +260,7 @@ impl Contents {
         if let Some(Content::Original(file)) = self.files().get(&id) {
             return Ok(Arc::clone(file));
         }
-        let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
-        let place = Place::new(folder, &object.id().to_string())?;
-        let entry = self.store.entry(&place, object.size());
+        let entry = self.store.entry(&place(object)?, object.size());
         let mut files = self.files();
         // Another reader may have been first.
         if let Some(Content::Original(file)) = files.get(&id) {
@@ -269,4 +311,10 @@ impl Contents {
     fn files(&self) -> MutexGuard<'_, LruCache<FileId, Content>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where the portal, and the cache, keep an original.
+fn place(object: &Object) -> Result<Place, CacheError> {
+    let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
+    Place::new(folder, &object.id().to_string())
 }

@@ -47,7 +47,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::header::DATE;
 use axum::http::{Request, StatusCode};
+use jiff::SignedDuration;
 use tokio::runtime::Runtime;
 
 pub use self::faults::{Fault, FaultPlan, FaultRule};
@@ -57,8 +59,9 @@ use self::record::{Recorder, Watcher};
 pub use self::repository::Repository;
 use self::server::{Line, Port};
 pub use self::sparql::SparqlLimits;
-use self::state::{Account, Shared};
+use self::state::{Account, Shared, TOKEN_LIFE};
 use self::token::Mint;
+use crate::portal::{self, Services};
 
 /// Why there is no demo portal.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +162,8 @@ impl DemoPortal {
             password,
             licence_accepted,
             mint: Mint::random(),
+            token_life: TOKEN_LIFE,
+            ahead: SignedDuration::ZERO,
         };
         let recorder = Recorder::new(watcher);
         let shared = Arc::new(Shared::new(repository, recorder, account, limits));
@@ -217,6 +222,19 @@ impl DemoPortal {
         self.control.url()
     }
 
+    /// Where its services are, for a client.
+    #[must_use]
+    pub fn services(&self) -> Services {
+        let at = |services: Services, service, url: String| {
+            let services = services.with(service, &url);
+            services.expect("a port on loopback makes a URL")
+        };
+        let services = Services::of(self.repository().envri());
+        let services = at(services, portal::Service::Auth, self.auth_url());
+        let services = at(services, portal::Service::Meta, self.meta_url());
+        at(services, portal::Service::Data, self.data_url())
+    }
+
     /// The demo user's name.
     #[must_use]
     pub fn user(&self) -> String {
@@ -238,13 +256,13 @@ impl DemoPortal {
     /// A valid login of the demo user as a cookie, `cpauthToken=...`.
     #[must_use]
     pub fn token(&self) -> String {
-        self.mint_token(jiff::SignedDuration::from_secs(100_000))
+        self.mint_token(TOKEN_LIFE)
     }
 
     /// A login that lives this long from now; with a negative life it has
     /// ended already.
     #[must_use]
-    pub fn mint_token(&self, lifetime: jiff::SignedDuration) -> String {
+    pub fn mint_token(&self, lifetime: SignedDuration) -> String {
         format!("{}={}", self.cookie_name(), self.shared.mint(lifetime))
     }
 
@@ -274,6 +292,16 @@ impl DemoPortal {
     /// Makes every token minted so far invalid.
     pub fn revoke_tokens(&self) {
         self.shared.account().revoke_tokens();
+    }
+
+    /// Sets how long the tokens of logins live from now on.
+    pub fn set_token_life(&self, life: SignedDuration) {
+        self.shared.account().token_life = life;
+    }
+
+    /// Sets how far the portal's clock is ahead of this machine's.
+    pub fn set_clock_ahead(&self, ahead: SignedDuration) {
+        self.shared.account().ahead = ahead;
     }
 
     /// Changes the demo user's password.
@@ -363,7 +391,7 @@ async fn answer(
     let ticket = shared.recorder.begin(service, &ask, cookie);
     let faults = shared.faults.strike(service, &ask, &ticket);
     ask.slowness = faults.query;
-    let reply = match faults.before(line).await {
+    let mut reply = match faults.before(line).await {
         Some(reply) => reply,
         None => match service {
             Service::Auth => auth::answer(shared, &ask).await,
@@ -371,6 +399,7 @@ async fn answer(
             Service::Data => data::answer(shared, &ask),
         },
     };
+    http::put(&mut reply, DATE, &shared.date());
     ticket.follow(faults.spoil(reply, line))
 }
 

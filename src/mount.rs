@@ -22,10 +22,12 @@ pub mod errno;
 mod handles;
 mod inodes;
 pub mod mountinfo;
+mod outside;
 pub mod report;
 mod shared;
 mod unmount;
 
+pub use outside::{OutsideError, open_outside};
 pub use report::{About, Report};
 pub use unmount::{UnmountError, detach, unmount};
 

@@ -8,7 +8,9 @@
 //! Credentials go to the authentication service alone, the cookie to it and to
 //! the data service; metadata requests never carry either.
 
+pub mod account;
 pub mod auth;
+pub mod bootstrap;
 pub mod data;
 pub mod envri;
 pub mod error;
@@ -19,10 +21,14 @@ pub mod lists;
 pub mod meta;
 pub mod services;
 pub mod sparql;
+pub mod usage;
 
+pub use account::Account;
+pub use bootstrap::Bootstrap;
 pub use data::DataClient;
 pub use envri::Envri;
 pub use error::PortalError;
 pub use id::ObjectId;
 pub use meta::MetadataClient;
 pub use services::{Service, Services};
+pub use usage::Usage;

@@ -31,19 +31,31 @@ fn metadata_requests_carry_no_cookie() {
 fn without_a_login_metadata_is_free_and_a_table_is_not() {
     let portal = portal();
     let mount = TestMount::anonymous(&portal);
-    let names = mount.list("objects");
-    for name in names.iter().filter(|n| n.ends_with(".json")) {
+    let names = mount.run("ls", &["-R"]);
+    let names = String::from_utf8(names.stdout).unwrap();
+    let sidecars: Vec<_> = names.lines().filter(|n| n.ends_with(".json")).collect();
+    assert!(sidecars.len() > 10, "{names}");
+    for name in sidecars {
         mount.read(&format!("objects/{name}"));
     }
-    let table = co2(&portal);
-    let start = Instant::now();
-    let error = mount.try_read(&format!("objects/{table}.csv")).unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::EACCES));
-    assert!(start.elapsed() < Duration::from_secs(2));
+    // The fastest of some, for the machine has more to do.
+    let fastest = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            let path = format!("objects/{}.csv", co2(&portal));
+            let error = mount.try_read(&path).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+            start.elapsed()
+        })
+        .min()
+        .unwrap();
+    assert!(fastest < Duration::from_millis(100), "{fastest:?}");
+    eprintln!("a table is refused in {fastest:?}");
+    let output = mount.icosfs().arg("status").output().unwrap();
+    let status = String::from_utf8(output.stdout).unwrap();
     assert!(
-        mount.last_reason().contains("icosfs login"),
-        "{}",
-        mount.last_reason()
+        status.contains("icosfs login") && status.contains("needs a login"),
+        "{status}"
     );
 }
 

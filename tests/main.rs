@@ -4,8 +4,12 @@
 mod support;
 
 mod caching;
+mod credentials;
+mod direct;
+mod hygiene;
 mod login;
 mod mounting;
+mod providers;
 mod python;
 mod reading;
 #[cfg(feature = "shared-tests")]

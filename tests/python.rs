@@ -1,15 +1,38 @@
 //! What Python's libraries make of the files.
 
+use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::{TestMount, portal};
+use icosfs::demo::DemoPortal;
+use jiff::SignedDuration;
+use serde_json::Value;
 
-/// Runs `script` with the Python that `scripts/test` has prepared.
-fn python(script: &str, arguments: &[&str]) -> String {
+use crate::support::{Home, TestMount, co2, portal, write_credentials};
+
+/// The Python that `scripts/test` has prepared, with the portal's libraries
+/// pointed at `portal` and `home` as its user's.
+fn python(portal: &DemoPortal, home: &Home) -> Command {
     let python = std::env::var_os("ICOSFS_TEST_PYTHON").expect(
         "ICOSFS_TEST_PYTHON names a Python with tests/python/requirements.txt; run scripts/test",
     );
-    let output = Command::new(python)
+    let mut command = Command::new(python);
+    command
+        .env(
+            "PYTHONPATH",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python"),
+        )
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("HOME", home.path())
+        .env("ICOS_AUTH", portal.auth_url())
+        .env("ICOS_META", portal.meta_url())
+        .env("ICOS_DATA", portal.data_url());
+    command
+}
+
+/// What `script` prints.
+fn printed(mut python: Command, script: &str, arguments: &[&str]) -> String {
+    let output = python
         .arg("-c")
         .arg(script)
         .args(arguments)
@@ -21,6 +44,12 @@ fn python(script: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn logins(portal: &DemoPortal) -> usize {
+    let requests = portal.requests();
+    let logins = requests.iter().filter(|r| r.path == "/password/login");
+    logins.count()
 }
 
 #[test]
@@ -35,7 +64,8 @@ fn pandas_reads_a_mounted_table() {
         let id = portal.repository().find(file).unwrap();
         let path = mount.path(&format!("objects/{id}.csv"));
         let text = std::fs::read_to_string(&path).unwrap();
-        let shape = python(
+        let shape = printed(
+            python(&portal, mount.home()),
             "import pandas, sys; frame = pandas.read_csv(sys.argv[1]); print(*frame.shape)",
             &[path.to_str().unwrap()],
         );
@@ -43,4 +73,172 @@ fn pandas_reads_a_mounted_table() {
         let expected = format!("{} {}", text.lines().count() - 1, header.split(',').count());
         assert_eq!(shape.trim(), expected, "{file}");
     }
+}
+
+#[test]
+fn icoscp_core_finds_a_fresh_token_in_our_file() {
+    let (portal, home) = (portal(), Home::new());
+    let login = ["login", "--user", &portal.user(), "--password-stdin"];
+    let output = home.run(&portal, &login, &portal.password());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(logins(&portal), 1);
+    let found = printed(
+        python(&portal, &home),
+        "import sys, elsewhere\n\
+         from icoscp_core.auth import PasswordAuth\n\
+         from icoscp_core.envri import ICOS_CONFIG\n\
+         from icoscp_core.icos import auth\n\
+         file = PasswordAuth.load_from_file(sys.argv[1], ICOS_CONFIG)\n\
+         print(file.has_fresh_token, file._user_id, file._password, auth.get_token().user_id, sep='|')",
+        &[&home.credentials().display().to_string()],
+    );
+    let (user, password) = (portal.user(), portal.password());
+    assert_eq!(found.trim(), format!("True|{user}|{password}|{user}"));
+    assert_eq!(logins(&portal), 1, "Python needed no login of its own");
+}
+
+#[test]
+fn what_icoscp_core_wrote_is_used_as_it_is() {
+    let (portal, home) = (portal(), Home::new());
+    portal.set_password("p\u{e5}ss w\u{f6}rd \u{1f40c}");
+    fs::create_dir(home.path().join(".icoscp")).unwrap();
+    printed(
+        python(&portal, &home),
+        "import sys, elsewhere\n\
+         from icoscp_core.auth import PasswordAuth\n\
+         from icoscp_core.envri import ICOS_CONFIG\n\
+         from icoscp_core.icos import auth\n\
+         PasswordAuth(sys.argv[2], sys.argv[3], ICOS_CONFIG).save_to_file(sys.argv[1])\n\
+         auth.get_token()",
+        &[
+            &home.credentials().display().to_string(),
+            &portal.user(),
+            &portal.password(),
+        ],
+    );
+    let file: Value = serde_json::from_slice(&fs::read(home.credentials()).unwrap()).unwrap();
+    let cookie = file["cookie_value"].as_str().unwrap();
+    assert!(cookie.ends_with(';'), "as the library keeps it");
+    assert_eq!(logins(&portal), 1);
+
+    let output = home.run(&portal, &["auth", "token"], "");
+    let token = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(token.trim(), cookie.trim_end_matches(';'));
+    let mount = TestMount::at(home, &portal, &[], &[], "");
+    mount.read(&format!("objects/{}.csv", co2(&portal)));
+    assert_eq!(logins(&portal), 1, "we needed no login of our own");
+
+    // And its password is understood, too.
+    portal.revoke_tokens();
+    mount.read(&format!("objects/{}.original.zip", co2(&portal)));
+    assert_eq!(logins(&portal), 2);
+}
+
+#[test]
+fn both_renew_one_file_at_once_and_neither_is_confused() {
+    let (portal, home) = (portal(), Home::new());
+    write_credentials(&portal, &home.credentials(), None);
+    // Never fresh: every use renews and writes.
+    portal.set_token_life(SignedDuration::from_mins(10));
+    let deadline = Instant::now() + Duration::from_secs(4);
+    let (ours, theirs) = std::thread::scope(|scope| {
+        let ours = scope.spawn(|| {
+            let mut tokens = 0;
+            while Instant::now() < deadline {
+                let output = home.run(&portal, &["auth", "token"], "");
+                assert!(output.status.success(), "{output:?}");
+                tokens += 1;
+            }
+            tokens
+        });
+        // It reads its file while we replace it, and writes in place.
+        let theirs = printed(
+            python(&portal, &home),
+            "import sys, time, elsewhere\n\
+             from icoscp_core.auth import ConfigFileAuth\n\
+             from icoscp_core.envri import ICOS_CONFIG\n\
+             end, tokens = time.monotonic() + float(sys.argv[1]), 0\n\
+             while time.monotonic() < end:\n\
+             \x20   ConfigFileAuth(ICOS_CONFIG).get_token()\n\
+             \x20   tokens += 1\n\
+             print(tokens)",
+            &[&deadline
+                .duration_since(Instant::now())
+                .as_secs_f32()
+                .to_string()],
+        );
+        (ours.join().unwrap(), theirs.trim().parse::<u32>().unwrap())
+    });
+    assert!(ours > 5 && theirs > 5, "{ours} and {theirs}");
+    let output = home.run(&portal, &["auth", "status"], "");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn the_older_library_works_with_the_shared_file() {
+    let (portal, home) = (portal(), Home::new());
+    let login = ["login", "--user", &portal.user(), "--password-stdin"];
+    assert!(
+        home.run(&portal, &login, &portal.password())
+            .status
+            .success()
+    );
+    let id = co2(&portal);
+    let told = printed(
+        python(&portal, &home),
+        "import sys, elsewhere\n\
+         from icoscp import cpauth\n\
+         from icoscp.dobj import Dobj\n\
+         table = Dobj('https://meta.icos-cp.eu/objects/' + sys.argv[1]).data\n\
+         print(cpauth.get_token().user_id, *table.shape)",
+        &[&id.to_string()],
+    );
+    let csv = portal.repository().csv(&id).unwrap();
+    let columns = csv.lines().next().unwrap().split(',').count();
+    let rows = csv.lines().count() - 1;
+    assert_eq!(told.trim(), format!("{} {rows} {columns}", portal.user()));
+    assert_eq!(logins(&portal), 1, "ours");
+}
+
+#[test]
+fn a_password_typed_at_a_terminal_is_not_shown() {
+    let (portal, home) = (portal(), Home::new());
+    let terminal = r"
+import os, pty, sys
+program, user, password = sys.argv[1], sys.argv[2], sys.argv[3]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(program, [program, *sys.argv[4:]])
+shown = b''
+def until(prompt):
+    global shown
+    while prompt not in shown:
+        shown += os.read(terminal, 1000)
+until(b'User name')
+os.write(terminal, user.encode() + b'\n')
+until(b'Password: ')
+os.write(terminal, password.encode() + b'\n')
+try:
+    while piece := os.read(terminal, 1000):
+        shown += piece
+except OSError:
+    pass
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), shown.decode())
+";
+    let mut arguments = vec![
+        env!("CARGO_BIN_EXE_icosfs").to_owned(),
+        portal.user(),
+        portal.password(),
+    ];
+    arguments.extend(crate::support::services_of(&portal, &[]));
+    arguments.push("login".to_owned());
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let shown = printed(python(&portal, &home), terminal, &arguments);
+    assert!(shown.starts_with("0 "), "{shown}");
+    assert!(
+        shown.contains("logged in as") && !shown.contains(&portal.password()),
+        "{shown}"
+    );
+    assert!(home.credentials().exists());
 }

@@ -46,6 +46,12 @@ impl Place {
         })
     }
 
+    /// `<folder>/<name>`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        Path::new(&self.folder).join(&self.name)
+    }
+
     /// The place whose journal or partial file is called `name`.
     pub(super) fn of_beside(name: &str) -> Option<Self> {
         let (folder, name) = name.split_once(SEPARATOR)?;

@@ -21,13 +21,18 @@ pub(super) fn is_daemon() -> bool {
 }
 
 /// Starts this program anew with the same arguments as a daemon, and waits
-/// until it is ready, or has said on standard error why not.
-pub(super) fn start() -> anyhow::Result<()> {
+/// until it is ready, or has said on standard error why not. It reads standard
+/// input only if it `reads_stdin`.
+pub(super) fn start(reads_stdin: bool) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))
         .env(MARK, "1")
-        .stdin(Stdio::null())
+        .stdin(if reads_stdin {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start the background process")?;

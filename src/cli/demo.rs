@@ -13,7 +13,6 @@ use crate::demo::{
 };
 use crate::portal::auth::{Token, TokenAuth};
 use crate::portal::http::Http;
-use crate::portal::{Envri, Service, Services};
 
 /// The built-in repository is the same every time.
 const SEED: u64 = 2026;
@@ -190,10 +189,7 @@ pub(super) fn builtin() -> anyhow::Result<Embedded> {
 impl Embedded {
     /// Clients of it, logged in as its user.
     pub(super) fn clients(&self, http: Http) -> anyhow::Result<Clients> {
-        let services = Services::of(Envri::Icos)
-            .with(Service::Auth, &self.0.auth_url())?
-            .with(Service::Meta, &self.0.meta_url())?
-            .with(Service::Data, &self.0.data_url())?;
+        let services = self.0.services();
         let token = Token::parse(services.envri(), &self.0.token())?;
         let auth = TokenAuth::new(token, "the demo's own user".to_owned(), &services);
         Ok(Clients::new(http, services, Some(Arc::new(auth))))

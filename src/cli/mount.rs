@@ -1,5 +1,6 @@
 //! `icosfs mount`: in the background unless asked otherwise.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::background;
-use super::settings::{Clients, GlobalArgs, login_from_environment, size};
+use super::data_path;
+use super::provider::LoginArgs;
+use super::settings::{Clients, GlobalArgs, size};
 use crate::cache::{Bounds, Store, default_limit};
 use crate::catalog::Catalog;
-use crate::content::Contents;
+use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
 use crate::portal::Service;
 use crate::portal::http::{Http, Patience};
@@ -34,7 +37,9 @@ pub(super) struct MountArgs {
     foreground: bool,
     /// Mount a demo portal that runs within the mount's own process
     #[cfg(feature = "demo")]
-    #[arg(long, conflicts_with_all = ["auth_url", "meta_url", "data_url"])]
+    #[arg(long, conflicts_with_all = [
+        "auth_url", "meta_url", "data_url", "token_file", "user", "credentials",
+    ])]
     demo: bool,
     /// How long lists and landing pages are believed, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -49,6 +54,19 @@ pub(super) struct MountArgs {
     /// The most memory for buffers
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
     memory: u64,
+    /// A folder of the portal's own data files, read before all else
+    #[arg(
+        long,
+        value_name = "DIR",
+        long_help = "A folder of the portal's own data files, read before all else \
+            [env: PORTAL_DATA_PATH_ICOS, _SITES, _ICOSCITIES]"
+    )]
+    data_path: Option<PathBuf>,
+    /// Do not report to the portal which of those files are read
+    #[arg(long)]
+    no_usage_report: bool,
+    #[command(flatten)]
+    login: LoginArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -68,6 +86,9 @@ struct Plan {
     exact_size: ExactSize,
     cache_size: Option<u64>,
     memory: u64,
+    /// The portal's own files.
+    data_folder: Option<OwnedFd>,
+    report_usage: bool,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
@@ -80,9 +101,21 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         exact_size,
         cache_size,
         memory,
+        data_path,
+        no_usage_report,
+        login,
     } = args;
+    let mountpoint = free_folder(&mountpoint)?;
+    if background::is_daemon() {
+        background::leave_terminal();
+    } else if !foreground {
+        return background::start(login.read_stdin());
+    }
+    let services = global.services()?;
     let plan = Plan {
-        mountpoint: free_folder(&mountpoint)?,
+        data_folder: data_path::open(data_path, services.envri(), &mountpoint)?,
+        report_usage: !no_usage_report,
+        mountpoint,
         cache_dir: global.cache_dir()?,
         metadata_ttl: Duration::from_secs(metadata_ttl),
         exact_size: match exact_size {
@@ -92,25 +125,19 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         cache_size,
         memory,
     };
-    if background::is_daemon() {
-        background::leave_terminal();
-    } else if !foreground {
-        return background::start();
-    }
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
     #[cfg(feature = "demo")]
     if demo {
         let portal = super::demo::builtin()?;
         let clients = portal.clients(http)?;
         let store = plan.cache_dir.join(clients.services.cache_name());
-        let result = serve(clients, &plan);
+        let result = serve(clients, plan);
         // Its ports, and so its cache, are never met again.
         let _ = std::fs::remove_dir_all(store);
         return result;
     }
-    let services = global.services()?;
-    let auth = login_from_environment(&http, &services)?;
-    serve(Clients::new(http, services, auth), &plan)
+    let auth = login.provider(&http, &services)?;
+    serve(Clients::new(http, services, auth), plan)
 }
 
 /// The absolute path of `mountpoint`, if it is a folder without a mount.
@@ -139,16 +166,17 @@ fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Mounts and serves until the mount is taken away or a signal arrives.
-fn serve(clients: Clients, plan: &Plan) -> anyhow::Result<()> {
+fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start threads")?;
     let Clients {
         services,
-        auth,
+        account,
         meta,
         data,
+        usage,
     } = clients;
     let root = plan.cache_dir.join(services.cache_name());
     let bounds = Bounds {
@@ -157,9 +185,13 @@ fn serve(clients: Clients, plan: &Plan) -> anyhow::Result<()> {
     };
     let store = Store::open(root.clone(), bounds);
     let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
-    let contents = Arc::new(Contents::new(meta, data, store, plan.metadata_ttl));
+    let mut contents = Contents::new(meta, data, store, plan.metadata_ttl);
+    if let Some(folder) = plan.data_folder {
+        let usage = plan.report_usage.then_some(usage);
+        contents = contents.with_data_folder(DataFolder::new(folder, usage));
+    }
     let url = |service| services.base(service).to_string();
-    let report = Arc::new(Report::new(About {
+    let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         portal: services.envri().name().to_owned(),
@@ -170,9 +202,9 @@ fn serve(clients: Clients, plan: &Plan) -> anyhow::Result<()> {
         },
         mountpoint: plan.mountpoint.clone(),
         cache: root,
-        login: auth.as_ref().map(|provider| provider.source()),
         since: Timestamp::now(),
-    }));
+    };
+    let report = Arc::new(Report::new(about, account.clone()));
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),
@@ -191,12 +223,15 @@ fn serve(clients: Clients, plan: &Plan) -> anyhow::Result<()> {
     };
     let mounted = Mounted::new(
         Tree::new(catalog),
-        contents,
+        Arc::new(contents),
         report,
         runtime.handle().clone(),
         &options,
     )
     .with_context(|| format!("cannot mount at {}", plan.mountpoint.display()))?;
+    if let Some(account) = account {
+        runtime.spawn(account.mind());
+    }
     let (ended, end) = oneshot::channel();
     std::thread::spawn(move || ended.send(mounted.wait()));
     if background::is_daemon() {

@@ -78,11 +78,17 @@ fn print(status: &Status) {
     let about = &status.about;
     println!("{}", about.mountpoint.display());
     println!("  portal  {} ({})", about.portal, about.services.data);
-    let login = about
-        .login
-        .as_deref()
-        .unwrap_or("none: metadata and free objects only");
-    println!("  login   {login}");
+    match &status.login {
+        Some(login) => {
+            println!("  login   {login}");
+            if let Some(advice) = &login.advice {
+                println!("          {advice}");
+            }
+        }
+        None => println!(
+            "  login   none: metadata and free objects only; `icosfs login` is noticed at once"
+        ),
+    }
     println!("  cache   {}", about.cache.display());
     println!("  since   {} (process {})", about.since, about.pid);
     let served = status.served;

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 
 use super::status::read_status;
 use crate::mount::{absolute, detach, unmount};
@@ -33,11 +30,19 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     }
     unmount(&mountpoint)?;
     let deadline = Instant::now() + PATIENCE;
-    while let Some(pid) = daemon.and_then(|pid| i32::try_from(pid).ok())
-        && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
-        && Instant::now() < deadline
-    {
+    while daemon.is_some_and(is_running) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// Whether the process does something still. One that has ended stays in the
+/// table until its parent asks, which a container's first process may be slow
+/// to do.
+fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }

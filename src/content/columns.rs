@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::ContentError;
+use super::direct::DataFolder;
+use super::table_file::TableFile;
 use crate::cache::{CacheError, Entry, Found, Place, Store};
 use crate::catalog::{Object, Spec};
 use crate::flight::Flights;
@@ -41,6 +43,7 @@ const HEADER_LIMIT: usize = 4 << 20;
 pub(super) struct Tables {
     data: DataClient,
     store: Store,
+    data_folder: Option<DataFolder>,
     /// By the dataset's IRI.
     datasets: Mutex<HashMap<String, Arc<Dataset>>>,
     /// By the dataset's IRI: the header of its tables whose columns' order is
@@ -54,9 +57,17 @@ impl Tables {
         Self {
             data,
             store,
+            data_folder: None,
             datasets: Mutex::default(),
             headers: Arc::default(),
             header_flights: Flights::default(),
+        }
+    }
+
+    pub(super) fn with_data_folder(self, folder: DataFolder) -> Self {
+        Self {
+            data_folder: Some(folder),
+            ..self
         }
     }
 
@@ -80,13 +91,17 @@ impl Tables {
         }
         let layout = Layout::new(&schema);
         let place = Place::new(spec.format(), &format!("{}.cpb", object.id()))?;
-        let entry = self.store.entry(&place, layout.file_len());
+        let direct = match &self.data_folder {
+            Some(folder) => folder.find(object.id(), &place, layout.file_len()).await,
+            None => None,
+        };
+        let file = TableFile::new(direct, self.store.clone(), place, layout.file_len());
         Ok(Arc::new(Columns {
             id: object.id(),
             folder: spec.format().to_owned(),
             schema,
             layout,
-            entry,
+            file,
             data: self.data.clone(),
             slices: AtomicU32::new(0),
             flights: Flights::default(),
@@ -160,7 +175,7 @@ pub(super) struct Columns {
     folder: String,
     schema: Schema,
     layout: Layout,
-    entry: Arc<Entry>,
+    file: TableFile,
     data: DataClient,
     /// Slices fetched so far.
     slices: AtomicU32,
@@ -178,16 +193,16 @@ impl Columns {
 
     /// Fetches what is missing of `rows`, and perhaps more.
     pub(super) async fn ensure(self: &Arc<Self>, rows: Range<u64>) -> Result<(), ContentError> {
-        let mut before = None;
+        let mut furthest = None;
         let mut in_vain = 0;
         while let Some(missing) = self.first_missing(rows.clone()) {
-            in_vain = if before == Some(missing.start) {
-                in_vain + 1
+            // Rows that came before may be gone again for want of room.
+            if furthest.is_none_or(|row| row < missing.start) {
+                furthest = Some(missing.start);
+                in_vain = 0;
+            } else if in_vain < IN_VAIN {
+                in_vain += 1;
             } else {
-                0
-            };
-            before = Some(missing.start);
-            if in_vain > IN_VAIN {
                 return Err(CacheError::TooSmall.into());
             }
             let columns = Arc::clone(self);
@@ -209,8 +224,11 @@ impl Columns {
     /// in one request, if the cache can hold it.
     pub(super) async fn expect_all(self: &Arc<Self>, row: u64) -> Result<(), ContentError> {
         self.slices.store(SLICES, Ordering::Relaxed);
-        if self.schema.stored_len() <= self.entry.capacity() / 2 {
-            self.ensure(row..self.schema.rows()).await?;
+        let rest = row..self.schema.rows();
+        if self.first_missing(rest.clone()).is_some()
+            && self.schema.stored_len() <= self.file.entry().capacity() / 2
+        {
+            self.ensure(rest).await?;
         }
         Ok(())
     }
@@ -231,7 +249,7 @@ impl Columns {
             .filter_map(|column| {
                 let bytes = self.layout.column_range(column, rows.clone()).ok()?;
                 let width = self.layout.width(column).ok()?;
-                let gap = self.entry.missing(bytes.clone()).into_iter().next()?;
+                let gap = self.file.first_missing(bytes.clone())?;
                 let first = rows.start + (gap.start - bytes.start) / width;
                 let end = rows.start + (gap.end - bytes.start).div_ceil(width);
                 Some(first..end)
@@ -250,7 +268,7 @@ impl Columns {
                 .min(missing.end - missing.start)
         };
         // A table larger than the cache goes through it piece by piece.
-        let fits = (self.entry.capacity() / 2 / self.schema.row_width()).max(1);
+        let fits = (self.file.entry().capacity() / 2 / self.schema.row_width()).max(1);
         let length = length.min(fits);
         let rows = missing.start..missing.start + length;
         let whole = rows == (0..self.schema.rows());
@@ -298,22 +316,20 @@ impl Columns {
     /// Adds the trailer once all columns are there, and gives the file its
     /// name.
     async fn complete(&self) -> Result<(), ContentError> {
-        let len = self.layout.file_len();
-        for part in self
-            .entry
+        let (entry, len) = (self.file.entry(), self.layout.file_len());
+        for part in entry
             .missing(0..len)
             .into_iter()
             .flat_map(|gap| self.layout.cover(gap).collect::<Vec<_>>())
         {
             match part {
                 Part::Trailer { bytes } => {
-                    self.entry
-                        .write(bytes.start, self.layout.trailer(bytes.clone()))?;
+                    entry.write(bytes.start, self.layout.trailer(bytes.clone()))?;
                 }
                 Part::Cells(_) => return Ok(()),
             }
         }
-        let entry = Arc::clone(&self.entry);
+        let entry = Arc::clone(entry);
         let sealed = tokio::task::spawn_blocking(move || entry.seal()).await;
         // A seal that failed is tried again by the next; the bytes are there.
         if let Ok(Err(error)) = sealed {
@@ -329,7 +345,7 @@ impl Columns {
         for csv in 0..self.schema.columns().len() {
             let stored = self.schema.stored_index(csv).unwrap_or(csv);
             let range = self.layout.column_range(stored, rows.clone())?;
-            match self.entry.read(range)? {
+            match self.file.read(range)? {
                 Found::Bytes(bytes) => window.push(bytes),
                 Found::Missing(_) => return Ok(None),
             }
@@ -359,7 +375,7 @@ impl<'a> Target<'a> {
             .map(|column| columns.layout.column_range(column, rows.clone()))
             .collect();
         Ok(Self {
-            entry: &columns.entry,
+            entry: columns.file.entry(),
             ranges: ranges?.into_iter(),
             current: 0..0,
             piece: Vec::with_capacity(PIECE),

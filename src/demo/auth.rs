@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::http::{Ask, Reply, put, reply, text};
-use super::state::{Shared, TOKEN_LIFETIME};
+use super::state::Shared;
 use crate::portal::Envri;
 
 /// How long a failed login or a bad token takes, to slow guessing down.
@@ -45,7 +45,7 @@ async fn login(shared: &Shared, ask: &Ask) -> Reply {
         tokio::time::sleep(SLOWED).await;
         return text(StatusCode::FORBIDDEN, "Incorrect user name or password");
     }
-    let life = jiff::SignedDuration::try_from(TOKEN_LIFETIME).unwrap_or_default();
+    let life = shared.account().token_life;
     let cookie = format!(
         "{}={}; Domain={}; Path=/; Secure; HttpOnly",
         shared.cookie_name(),

@@ -65,6 +65,14 @@ impl Ask {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// All headers, a line each.
+    pub(crate) fn header_lines(&self) -> String {
+        let line = |(name, value): (&HeaderName, &HeaderValue)| {
+            format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))
+        };
+        self.headers.iter().map(line).collect()
+    }
+
     /// The first value of a query parameter.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(key, _)| key == name);

@@ -55,6 +55,8 @@ pub struct RecordedRequest {
     pub path: String,
     /// The body, if it is text.
     pub body: String,
+    /// All headers, a line each.
+    pub headers: String,
     /// Whether it carried the login cookie.
     pub cookie: bool,
     /// The `User-Agent` header.
@@ -124,6 +126,7 @@ impl Recorder {
             route: ask.path.first().cloned().unwrap_or_default(),
             path: ask.target.clone(),
             body: String::from_utf8_lossy(&ask.body).into_owned(),
+            headers: ask.header_lines(),
             cookie,
             user_agent: header(USER_AGENT),
             range: header(RANGE),

@@ -1,7 +1,8 @@
 //! What the three services share: the repository, the one user, the record.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use super::faults::Faults;
 use super::http::Ask;
@@ -28,6 +29,10 @@ pub(crate) struct Account {
     pub(crate) password: String,
     pub(crate) licence_accepted: bool,
     pub(crate) mint: Mint,
+    /// How long the token of a login lives.
+    pub(crate) token_life: SignedDuration,
+    /// How far the portal's clock is ahead of this machine's.
+    pub(crate) ahead: SignedDuration,
 }
 
 impl Account {
@@ -61,10 +66,16 @@ impl Shared {
 
     /// A token for the demo user that lives this long; a negative life has
     /// ended.
-    pub(crate) fn mint(&self, lifetime: jiff::SignedDuration) -> String {
+    pub(crate) fn mint(&self, lifetime: SignedDuration) -> String {
         let account = self.account();
-        let expiry = now() + i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX / 2);
+        let expiry = account.now() + i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX / 2);
         account.mint.mint(&account.mail, "Password", expiry)
+    }
+
+    /// The time by the portal's clock, as HTTP writes it.
+    pub(crate) fn date(&self) -> String {
+        let now = jiff::Timestamp::from_millisecond(self.account().now()).unwrap_or_default();
+        now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
 
     /// The name of the login cookie.
@@ -75,7 +86,8 @@ impl Shared {
     /// Who is asking; nothing without a cookie.
     pub(crate) fn claims(&self, ask: &Ask) -> Option<Result<String, String>> {
         let cookie = ask.cookie(self.cookie_name())?;
-        let claims = self.account().mint.check(cookie, now());
+        let account = self.account();
+        let claims = account.mint.check(cookie, account.now());
         Some(claims.map(|claims| claims.mail))
     }
 
@@ -91,10 +103,13 @@ impl Shared {
     }
 }
 
-/// How long a token of a fresh login lives (protocol page, section 1).
-pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(100_000);
-
-/// Milliseconds since the epoch.
-pub(crate) fn now() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
+impl Account {
+    /// Milliseconds since the epoch, by the portal's clock.
+    fn now(&self) -> i64 {
+        let ahead = i64::try_from(self.ahead.as_millis()).unwrap_or(0);
+        jiff::Timestamp::now().as_millisecond() + ahead
+    }
 }
+
+/// How long a token of a fresh login lives (protocol page, section 1).
+pub(crate) const TOKEN_LIFE: SignedDuration = SignedDuration::from_secs(100_000);

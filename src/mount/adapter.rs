@@ -165,9 +165,10 @@ impl Filesystem for Adapter {
                 });
             }
             Node::ControlFile(file) => {
-                let made = Handle::Made(self.0.control_file(file).into());
-                let handle = FileHandle(self.0.handles.add(made));
-                reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
+                let shared = Arc::clone(&self.0);
+                self.0.runtime.spawn(async move {
+                    shared.open_control_file(file, reply).await;
+                });
             }
             Node::Readme => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
             Node::Root | Node::Objects | Node::Control => reply.error(Errno::EISDIR),

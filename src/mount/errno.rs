@@ -52,11 +52,14 @@ pub fn of_portal(error: &PortalError) -> Errno {
 
 fn of_auth(error: &AuthError) -> Errno {
     match error {
-        AuthError::Expired { .. }
+        AuthError::NotLoggedIn
+        | AuthError::Expired { .. }
         | AuthError::Refused { .. }
+        | AuthError::RefusedAnew { .. }
         | AuthError::WrongPassword { .. }
         | AuthError::BadToken(_)
-        | AuthError::Service(_) => Errno::EACCES,
+        | AuthError::File(_) => Errno::EACCES,
+        AuthError::Service(error) => of_portal(error),
     }
 }
 

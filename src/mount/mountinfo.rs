@@ -11,6 +11,8 @@ use super::SUBTYPE;
 /// A mount of icosfs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mount {
+    /// Its number among all mounts.
+    pub id: u64,
     /// Where.
     pub mountpoint: PathBuf,
     /// What it shows as its device.
@@ -38,11 +40,13 @@ fn parse(table: &[u8]) -> Vec<Mount> {
         .split(|&byte| byte == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|&byte| byte == b' ');
-            let device = fields.nth(2)?;
+            let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+            let device = fields.nth(1)?;
             let mountpoint = fields.nth(1)?;
             let mut rest = fields.skip_while(|field| field != b"-").skip(1);
             let (kind, source) = (rest.next()?, rest.next()?);
             (kind == wanted.as_bytes()).then(|| Mount {
+                id,
                 mountpoint: OsString::from_vec(unescape(mountpoint)).into(),
                 source: String::from_utf8_lossy(&unescape(source)).into_owned(),
                 device: String::from_utf8_lossy(device).into_owned(),
@@ -85,6 +89,7 @@ mod tests {
         assert_eq!(
             parse(table),
             [Mount {
+                id: 40,
                 mountpoint: "/home/a b".into(),
                 source: "data.icos-cp.eu".to_owned(),
                 device: "0:52".to_owned(),

@@ -5,12 +5,18 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::portal::Account;
+use crate::portal::account::LoginStatus;
+
 /// Failures remembered.
 const REMEMBERED: usize = 100;
+/// How long a look at the login may take: a status must come soon.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is settled when the mount begins.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,8 +33,6 @@ pub struct About {
     pub mountpoint: PathBuf,
     /// Where bytes are kept.
     pub cache: PathBuf,
-    /// Where the login comes from; none for anonymous access.
-    pub login: Option<String>,
     /// When the mount began.
     pub since: Timestamp,
 }
@@ -80,6 +84,8 @@ pub struct Status {
     pub about: About,
     /// What was done.
     pub served: Served,
+    /// The login; none for anonymous access.
+    pub login: Option<LoginStatus>,
     /// The last failures, newest first.
     pub errors: Vec<Failure>,
 }
@@ -88,6 +94,7 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Report {
     about: About,
+    account: Option<Account>,
     failures: Mutex<VecDeque<Failure>>,
     reads: AtomicU64,
     bytes: AtomicU64,
@@ -95,11 +102,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Begins a report.
+    /// Begins a report, with what `account` knows of the login.
     #[must_use]
-    pub fn new(about: About) -> Self {
+    pub fn new(about: About, account: Option<Account>) -> Self {
         Self {
             about,
+            account,
             failures: Mutex::default(),
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -144,25 +152,37 @@ impl Report {
         failures.truncate(REMEMBERED);
     }
 
-    /// All of it, as it is now.
+    /// The last failures, newest first.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn failures(&self) -> Vec<Failure> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().cloned().collect()
+    }
+
+    /// All of it, as it is now.
+    pub async fn status(&self) -> Status {
+        let login = match &self.account {
+            // A login is in a file, whose disk may not answer.
+            Some(account) => tokio::time::timeout(PATIENCE, account.status())
+                .await
+                .unwrap_or_default(),
+            None => None,
+        };
         Status {
             about: self.about.clone(),
+            login,
             served: Served {
                 reads: self.reads.load(Ordering::Relaxed),
                 bytes: self.bytes.load(Ordering::Relaxed),
                 passed_through: self.passed_through.load(Ordering::Relaxed),
             },
-            errors: failures.iter().cloned().collect(),
+            errors: self.failures(),
         }
     }
 
     /// `.icosfs/status.json`.
-    #[must_use]
-    pub fn status_json(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec_pretty(&self.status()).unwrap_or_default();
+    pub async fn status_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(&self.status().await).unwrap_or_default();
         json.push(b'\n');
         json
     }
@@ -173,7 +193,7 @@ impl Report {
         use std::fmt::Write as _;
 
         let mut text = String::new();
-        for failure in self.status().errors {
+        for failure in self.failures() {
             let Failure {
                 at,
                 times,
@@ -197,7 +217,7 @@ mod tests {
 
     #[test]
     fn repeated_failures_are_counted_and_old_ones_forgotten() {
-        let report = Report::new(About {
+        let about = About {
             version: String::new(),
             pid: 1,
             portal: "ICOS".to_owned(),
@@ -208,18 +228,18 @@ mod tests {
             },
             mountpoint: PathBuf::new(),
             cache: PathBuf::new(),
-            login: None,
             since: Timestamp::UNIX_EPOCH,
-        });
+        };
+        let report = Report::new(about, None);
         let fail =
             |file: &str| report.failed("read", file.to_owned(), libc::EACCES, "no".to_owned());
         fail("a");
         fail("a");
         fail("b");
-        let errors = report.status().errors;
+        let errors = report.failures();
         assert_eq!(errors.len(), 2);
         assert_eq!((errors[1].times, errors[1].errno.as_str()), (2, "EACCES"));
         (0..200).for_each(|n| fail(&n.to_string()));
-        assert_eq!(report.status().errors.len(), REMEMBERED);
+        assert_eq!(report.failures().len(), REMEMBERED);
     }
 }

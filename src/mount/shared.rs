@@ -216,11 +216,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn control_file(&self, file: ControlFile) -> Vec<u8> {
-        match file {
-            ControlFile::Status => self.report.status_json(),
+    /// Opens a control file: its content is made now, and read to its end.
+    pub(super) async fn open_control_file(&self, file: ControlFile, reply: ReplyOpen) {
+        let made = match file {
+            ControlFile::Status => self.report.status_json().await,
             ControlFile::Errors => self.report.errors_text(),
-        }
+        };
+        let handle = FileHandle(self.handles.add(Handle::Made(made.into())));
+        reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
     }
 
     pub(super) fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {

@@ -207,7 +207,7 @@ impl DataClient {
         let mut replaced = false;
         loop {
             let with_cookie = match &token {
-                Ok(token) => request().header(COOKIE, token.cookie()),
+                Ok(token) => request().header(COOKIE, token.header()),
                 Err(_) => request(),
             };
             let answer = self.http.send(Service::Data, with_cookie).await?;
@@ -217,7 +217,7 @@ impl DataClient {
             };
             match (&refusal, &token, &self.auth) {
                 (PortalError::Unauthorized { .. }, Ok(refused), Some(provider)) if !replaced => {
-                    tracing::info!(source = provider.source(), "the portal refused the token");
+                    tracing::info!(user = refused.user(), "the portal refused the token");
                     token = Ok(provider.replace(Arc::clone(refused)).await?);
                     replaced = true;
                 }
@@ -256,11 +256,13 @@ impl DataClient {
         }
         let token = match token {
             Ok(token) => token,
+            Err(None | Some(AuthError::NotLoggedIn)) => {
+                return Err(PortalError::LoginRequired { what: what_owned() });
+            }
             Err(Some(error)) => return Err(error.clone().into()),
-            Err(None) => return Err(PortalError::LoginRequired { what: what_owned() }),
         };
         let licence = || PortalError::LicenceNotAccepted {
-            page: self.services.base(Service::Auth).to_string(),
+            page: self.services.account_page(),
         };
         if redirected {
             // To the licence page, also if the token was not accepted: only
@@ -292,7 +294,7 @@ impl DataClient {
         let request = self
             .http
             .request(Method::GET, url)
-            .header(COOKIE, token.cookie());
+            .header(COOKIE, token.header());
         let answer = self.http.send(Service::Data, request).await?;
         let body = expect_ok(answer, "whoami").await?.bytes(64 * 1024).await?;
         serde_json::from_slice::<Whoami>(&body)

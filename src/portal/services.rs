@@ -105,6 +105,13 @@ impl Services {
         url
     }
 
+    /// Where a person finds their account: the token under "My Account", and
+    /// the data licence to accept in the profile.
+    #[must_use]
+    pub fn account_page(&self) -> String {
+        self.auth.to_string()
+    }
+
     /// Host and port of the data service as one safe path component, e.g.
     /// `data.icos-cp.eu` or `127.0.0.1_4713`: repositories and demo portals
     /// cache apart.

@@ -1,8 +1,10 @@
 //! What keeps the plumbing out of the tests.
 
+mod home;
 mod mount;
 mod portal;
 
+pub(crate) use home::{Home, feed, said, write_credentials};
 pub(crate) use mount::TestMount;
 pub(crate) use portal::{SilentPortal, co2, get, portal, serves_csv, serves_original, services_of};
 

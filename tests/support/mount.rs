@@ -1,7 +1,7 @@
 //! A mount by the real program, in a folder of its own, taken away at the end.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -11,13 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::home::{Home, feed};
 use super::{eventually, services_of};
 
-/// The program under test.
-pub(crate) const ICOSFS: &str = env!("CARGO_BIN_EXE_icosfs");
-
 pub(crate) struct TestMount {
-    folder: tempfile::TempDir,
+    home: Home,
     pid: i32,
 }
 
@@ -33,19 +31,28 @@ impl TestMount {
     }
 
     pub(crate) fn with(portal: &DemoPortal, options: &[&str], env: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::create_dir(folder.path().join("mnt")).expect("a mount point");
-        let mut mount = Self { folder, pid: 0 };
-        let output = mount
-            .icosfs()
+        Self::at(Home::new(), portal, options, env, "")
+    }
+
+    /// Mounts in `home`, with `input` to read.
+    pub(crate) fn at(
+        home: Home,
+        portal: &DemoPortal,
+        options: &[&str],
+        env: &[(&str, &str)],
+        input: &str,
+    ) -> Self {
+        std::fs::create_dir(home.path().join("mnt")).expect("a mount point");
+        let mut mount = Self { home, pid: 0 };
+        let mut command = mount.icosfs();
+        command
             .arg("mount")
             .args(services_of(portal, options))
             .args(options)
             .arg(mount.path(""))
             .env("ICOSFS_CACHE_DIR", mount.cache())
-            .envs(env.iter().copied())
-            .output()
-            .expect("the program runs");
+            .envs(env.iter().copied());
+        let output = feed(command, input);
         assert!(
             output.status.success(),
             "cannot mount: {}",
@@ -56,18 +63,17 @@ impl TestMount {
         mount
     }
 
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The program, with an environment of its own.
     pub(crate) fn icosfs(&self) -> Command {
-        let mut command = Command::new(ICOSFS);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.folder.path());
-        command
+        self.home.icosfs()
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        let mountpoint = self.folder.path().join("mnt");
+        let mountpoint = self.home.path().join("mnt");
         if path.is_empty() {
             mountpoint
         } else {
@@ -76,7 +82,7 @@ impl TestMount {
     }
 
     pub(crate) fn cache(&self) -> PathBuf {
-        self.folder.path().join("cache")
+        self.home.path().join("cache")
     }
 
     pub(crate) fn read(&self, path: &str) -> Vec<u8> {
@@ -147,7 +153,9 @@ impl TestMount {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        Path::new(&format!("/proc/{}", self.pid)).exists()
+        // One that has ended waits for its parent, which may be slow to ask.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
     }
 
     pub(crate) fn is_mounted(&self) -> bool {

@@ -3,18 +3,15 @@
 //! Its form, from the portal's `cpauth` service: padded standard base64 of
 //! `[expiryMillis,"mail","Source"]`, the byte 0x1E and a signature.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
+use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{AuthError, TokenProvider};
-use crate::portal::{Envri, Service, Services};
+use crate::portal::Envri;
 
 /// A token that lives longer than this is fresh: no need to renew it.
 const FRESH: Duration = Duration::from_hours(1);
@@ -105,9 +102,19 @@ impl Token {
         self.expires.duration_since(now) < signed(EXPIRED)
     }
 
-    /// The value of the Cookie header, name and all: for the wire only.
-    pub(crate) fn cookie(&self) -> &str {
+    /// The secret itself, as the cookie `name=value`: for the wire, and for
+    /// whoever asks for it by `icosfs auth token`.
+    #[must_use]
+    pub fn cookie(&self) -> &str {
         self.cookie.expose_secret()
+    }
+
+    /// The same as a header's value, which no log shows.
+    pub(crate) fn header(&self) -> HeaderValue {
+        let mut header = HeaderValue::from_str(self.cookie())
+            .expect("a cookie's name and base64 are plain ASCII");
+        header.set_sensitive(true);
+        header
     }
 
     /// Whether both are the same token.
@@ -121,61 +128,20 @@ fn signed(span: Duration) -> jiff::SignedDuration {
     jiff::SignedDuration::try_from(span).unwrap_or(jiff::SignedDuration::MAX)
 }
 
-/// A token given once; nothing renews it.
-#[derive(Debug)]
-pub struct TokenAuth {
-    token: Arc<Token>,
-    source: String,
-    page: String,
-}
-
-impl TokenAuth {
-    /// Provides `token`, which came from `source` (words for a person).
-    #[must_use]
-    pub fn new(token: Token, source: String, services: &Services) -> Self {
-        Self {
-            token: Arc::new(token),
-            source,
-            page: services.base(Service::Auth).to_string(),
-        }
-    }
-}
-
-impl TokenProvider for TokenAuth {
-    fn token(&self) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
-        ready(if self.token.is_expired(Timestamp::now()) {
-            Err(AuthError::Expired {
-                source_name: self.source.clone(),
-                expired: self.token.expires(),
-                page: self.page.clone(),
-            })
-        } else {
-            Ok(Arc::clone(&self.token))
-        })
-        .boxed()
-    }
-
-    fn replace(&self, _refused: Arc<Token>) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
-        ready(Err(AuthError::Refused {
-            source_name: self.source.clone(),
-            page: self.page.clone(),
-        }))
-        .boxed()
-    }
-
-    fn source(&self) -> String {
-        self.source.clone()
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn encoded(claims: &str) -> String {
         let mut bytes = claims.as_bytes().to_vec();
         bytes.extend([0x1e, 1, 2, 3]);
         STANDARD.encode(bytes)
+    }
+
+    /// A token that expires then.
+    pub(crate) fn token(millis: i64) -> Token {
+        let claims = format!(r#"[{millis},"a@b.se","Saml"]"#);
+        Token::parse(Envri::Icos, &encoded(&claims)).unwrap()
     }
 
     #[test]

@@ -1,0 +1,87 @@
+//! `icosfs auth`: who the user is to the portal, and the token for scripts.
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+
+use super::provider::LoginArgs;
+use super::settings::{GlobalArgs, block_on};
+use crate::portal::account::Licence;
+use crate::portal::http::{Http, Patience};
+use crate::portal::{Account, Services};
+
+/// What `icosfs auth` can do.
+#[derive(Debug, Subcommand)]
+pub(super) enum AuthCommand {
+    /// Show who is logged in, how, for how long, and whether the data licence
+    /// is accepted; fails if data cannot be read
+    Status {
+        /// As JSON, for scripts
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        login: LoginArgs,
+    },
+    /// Print a token that lives, as a Cookie header has it, logging in if
+    /// there is none
+    Token {
+        #[command(flatten)]
+        login: LoginArgs,
+    },
+}
+
+pub(super) fn run(global: &GlobalArgs, command: AuthCommand) -> anyhow::Result<()> {
+    let services = global.services()?;
+    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    match command {
+        AuthCommand::Status { json, login } => {
+            let auth = login.provider(&http, &services)?;
+            let account = auth.map(|auth| Account::new(http, services.clone(), auth));
+            block_on(status(account, &services, json))
+        }
+        AuthCommand::Token { login } => {
+            let auth = login.provider(&http, &services)?;
+            let auth = auth.context("not logged in; run `icosfs login`")?;
+            let token = block_on(async { Ok(auth.token().await?) })?;
+            println!("{}", token.cookie());
+            Ok(())
+        }
+    }
+}
+
+async fn status(account: Option<Account>, services: &Services, json: bool) -> anyhow::Result<()> {
+    let mut login = None;
+    let mut readable = false;
+    if let Some(account) = &account
+        && account.standing().await.is_some()
+    {
+        // Proves the login, which may take one.
+        let checked = account.check_licence().await;
+        readable = matches!(checked, Ok(Licence::Accepted));
+        login = account.status().await;
+        if let (Some(login), Err(error)) = (&mut login, checked) {
+            login.advice.get_or_insert(error.to_string());
+        }
+    }
+    if json {
+        let status = serde_json::json!({
+            "portal": services.envri().name(),
+            "login": login,
+        });
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else if let Some(login) = &login {
+        println!("{}: {login}", services.envri());
+    }
+    let advice = match login {
+        Some(login) => login.advice,
+        None => Some(format!(
+            "not logged in to {}: metadata and free objects only; run `icosfs login`",
+            services.envri()
+        )),
+    };
+    match advice {
+        Some(advice) if readable => eprintln!("icosfs: {advice}"),
+        Some(advice) => bail!(advice),
+        None => {}
+    }
+    Ok(())
+}

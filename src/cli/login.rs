@@ -1,0 +1,197 @@
+//! `icosfs login` and `icosfs logout`.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use secrecy::ExposeSecret as _;
+
+use super::provider::{ask_secret, saved_token, secret_from_stdin};
+use super::settings::{GlobalArgs, block_on};
+use crate::portal::account::Licence;
+use crate::portal::auth::{
+    AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
+};
+use crate::portal::http::{Http, Patience};
+use crate::portal::{Account, Services};
+
+/// What `icosfs login` takes.
+#[derive(Args, Debug)]
+pub(super) struct LoginArgs {
+    /// Keep user name and password in this file, not in the one that the
+    /// portal's Python library uses
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+    /// The user name, which is otherwise asked for
+    #[arg(long, value_name = "MAIL")]
+    user: Option<String>,
+    /// Read the password from standard input, rather than ask for it
+    #[arg(long, requires = "user")]
+    password_stdin: bool,
+    /// Keep the token of the portal's My Account page, read from standard
+    /// input: for those who log in by university, ORCID and the like
+    #[arg(long, conflicts_with_all = ["credentials", "user"])]
+    token_stdin: bool,
+}
+
+/// What `icosfs logout` takes.
+#[derive(Args, Debug)]
+pub(super) struct LogoutArgs {
+    /// Remove this file alone
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
+    for name in ["ICOSFS_TOKEN", "ICOSFS_USER"] {
+        if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
+            eprintln!("icosfs: {name} is set, and goes before what is saved now");
+        }
+    }
+    let LoginArgs {
+        credentials,
+        user,
+        password_stdin,
+        token_stdin,
+    } = args;
+    let services = global.services()?;
+    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    if token_stdin {
+        return block_on(with_token(http, services));
+    }
+    let file = credentials_file(credentials.clone(), &services)?;
+    let user = match user {
+        Some(user) => user,
+        None => ask_user()?,
+    };
+    let password = if password_stdin {
+        secret_from_stdin("password")?
+    } else {
+        ask_secret("password")?
+    };
+    let given = Credentials::new(user, password);
+    block_on(async {
+        with_password(http, &services, given, &file).await?;
+        if credentials.is_none()
+            && let Some(saved) = saved_token(services.envri())
+            && saved.remove().await?
+        {
+            println!("the token saved earlier is removed: this login takes its place");
+        }
+        Ok(())
+    })
+}
+
+async fn with_password(
+    http: Http,
+    services: &Services,
+    given: Credentials,
+    file: &CredentialsFile,
+) -> anyhow::Result<()> {
+    let auth = PasswordAuth::new(
+        http.clone(),
+        services.clone(),
+        given.clone(),
+        "your input".to_owned(),
+    );
+    let token = match auth.token().await {
+        Err(AuthError::WrongPassword { user, .. }) => {
+            bail!("the portal refused user name or password of {user}; nothing was saved")
+        }
+        result => result?,
+    };
+    file.save(&given.with_token(Arc::clone(&token))).await?;
+    println!("logged in as {}", token.user());
+    println!("saved in {}", file.path().display());
+    println!(
+        "  the password in it is obfuscated, not encrypted: keep it only on machines you trust"
+    );
+    tell_licence(&Account::new(http, services.clone(), Arc::new(auth))).await;
+    Ok(())
+}
+
+async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
+    let page = services.account_page();
+    if std::io::stdin().is_terminal() {
+        eprintln!("Your token is under \"My Account\" at {page}");
+    }
+    let text = secret_from_stdin("token")?;
+    let token = Token::parse(services.envri(), text.expose_secret())?;
+    let auth = TokenAuth::new(token.clone(), "your input".to_owned(), &services);
+    let account = Account::new(http, services.clone(), Arc::new(auth));
+    let user = account
+        .whoami()
+        .await
+        .context("the token was tried in vain; nothing was saved")?;
+    let file = saved_token(services.envri()).context("no home folder to keep the token in")?;
+    file.save(&token).await?;
+    println!("logged in as {user}");
+    println!("saved in {}", file.path().display());
+    println!(
+        "  until {:.0}; nothing renews it: get the next one at {page}",
+        token.expires()
+    );
+    tell_licence(&account).await;
+    Ok(())
+}
+
+async fn tell_licence(account: &Account) {
+    match account.check_licence().await {
+        Ok(Licence::Accepted) => println!("the data licence is accepted"),
+        Ok(Licence::NotAccepted) => println!(
+            "the data licence is not accepted yet; accept it in your profile at {}, or reading data fails",
+            account.page()
+        ),
+        Err(error) => println!("whether the data licence is accepted is not known: {error}"),
+    }
+}
+
+fn ask_user() -> anyhow::Result<String> {
+    eprint!("User name (mail address): ");
+    std::io::stderr().flush()?;
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .context("cannot read the user name")?;
+    let user = line.trim();
+    ensure!(!user.is_empty(), "expected a user name, found nothing");
+    Ok(user.to_owned())
+}
+
+fn credentials_file(path: Option<PathBuf>, services: &Services) -> anyhow::Result<CredentialsFile> {
+    match path {
+        Some(path) => Ok(CredentialsFile::at(path, services.envri())),
+        None => CredentialsFile::of_python(services.envri())
+            .context("no home folder to keep a login in; name a file with --credentials"),
+    }
+}
+
+pub(super) fn log_out(global: &GlobalArgs, args: LogoutArgs) -> anyhow::Result<()> {
+    let LogoutArgs { credentials } = args;
+    let services = global.services()?;
+    let saved = match credentials {
+        Some(_) => None,
+        None => saved_token(services.envri()),
+    };
+    let file = credentials_file(credentials, &services)?;
+    block_on(async {
+        let mut removed = Vec::new();
+        if let Some(saved) = saved
+            && saved.remove().await?
+        {
+            removed.push(saved.path().to_owned());
+        }
+        if file.remove().await? {
+            removed.push(file.path().to_owned());
+        }
+        if removed.is_empty() {
+            println!("there was no login of {}", services.envri());
+        }
+        for path in removed {
+            println!("removed {}", path.display());
+        }
+        Ok(())
+    })
+}

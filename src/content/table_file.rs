@@ -1,0 +1,58 @@
+//! A table's `.cpb` file: the portal's own, where there is one, or else the
+//! one in the cache, which is made when it is first needed.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use super::direct::DirectFile;
+use crate::cache::{CacheError, Entry, Found, Place, Store};
+
+/// Where a table's bytes are read, and written as they come.
+#[derive(Debug)]
+pub(super) struct TableFile {
+    direct: Option<Arc<DirectFile>>,
+    store: Store,
+    place: Place,
+    len: u64,
+    entry: OnceLock<Arc<Entry>>,
+}
+
+impl TableFile {
+    pub(super) fn new(
+        direct: Option<Arc<DirectFile>>,
+        store: Store,
+        place: Place,
+        len: u64,
+    ) -> Self {
+        Self {
+            direct,
+            store,
+            place,
+            len,
+            entry: OnceLock::new(),
+        }
+    }
+
+    /// The first part of `range` that is not there.
+    pub(super) fn first_missing(&self, range: Range<u64>) -> Option<Range<u64>> {
+        match &self.direct {
+            Some(direct) if direct.is_readable() => None,
+            _ => self.entry().missing(range).into_iter().next(),
+        }
+    }
+
+    /// The bytes of `range`. Blocks on the disk.
+    pub(super) fn read(&self, range: Range<u64>) -> Result<Found, CacheError> {
+        let direct = self.direct.as_ref();
+        match direct.and_then(|file| file.read_blocking(range.clone())) {
+            Some(bytes) => Ok(Found::Bytes(bytes)),
+            None => self.entry().read(range),
+        }
+    }
+
+    /// The file in the cache.
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        self.entry
+            .get_or_init(|| self.store.entry(&self.place, self.len))
+    }
+}

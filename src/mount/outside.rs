@@ -1,0 +1,165 @@
+//! Opening a folder that must not lie in a mount of icosfs.
+//!
+//! A mount that reads its own files, or two that read each other's, would wait
+//! for themselves for ever. Looking at such a path with `stat` may be the
+//! first step into that trap, so the path is walked step by step with handles
+//! that open nothing (`O_PATH`), and the kernel is asked which mount each lies
+//! on before the next step.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+
+use super::mountinfo;
+
+/// As many symbolic links as the kernel itself follows.
+const LINKS: usize = 40;
+const HANDLE: OFlag = OFlag::O_PATH
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+/// Why a folder was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OutsideError {
+    /// It lies in a mount of icosfs.
+    #[error("{path} lies in a mount of icosfs, at {mountpoint}")]
+    Inside {
+        /// The folder.
+        path: PathBuf,
+        /// Where that mount is, or is to be.
+        mountpoint: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{path} cannot be opened: {error}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// Its words.
+        error: io::Error,
+    },
+}
+
+/// Opens the folder at `path`, unless it lies in a mount of icosfs, or in
+/// `planned`, where one is to be.
+pub fn open_outside(path: &Path, planned: &Path) -> Result<OwnedFd, OutsideError> {
+    let failed = |error: io::Error| OutsideError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    let inside = |mountpoint: PathBuf| OutsideError::Inside {
+        path: path.to_owned(),
+        mountpoint,
+    };
+    let own = std::fs::metadata(planned).map_err(failed)?;
+    let mut steps = steps(&std::path::absolute(path).map_err(failed)?);
+    let root = || open("/", HANDLE | OFlag::O_DIRECTORY, Mode::empty()).map_err(io::Error::from);
+    let mut here = root().map_err(failed)?;
+    let mut links = 0;
+    while let Some(step) = steps.pop_front() {
+        let next = openat(here.as_fd(), &*step, HANDLE, Mode::empty())
+            .map_err(|errno| failed(errno.into()))?;
+        if let Some(mount) = mount_under(&next).map_err(failed)? {
+            return Err(inside(mount));
+        }
+        let stat = fstat(next.as_fd()).map_err(|errno| failed(errno.into()))?;
+        if (stat.st_dev, stat.st_ino) == (own.dev(), own.ino()) {
+            return Err(inside(planned.to_owned()));
+        }
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFLNK {
+            here = next;
+            continue;
+        }
+        links += 1;
+        if links > LINKS {
+            return Err(failed(Errno::ELOOP.into()));
+        }
+        let target = readlinkat(next.as_fd(), "").map_err(|errno| failed(errno.into()))?;
+        if Path::new(&target).is_absolute() {
+            here = root().map_err(failed)?;
+        }
+        for step in self::steps(Path::new(&target)).into_iter().rev() {
+            steps.push_front(step);
+        }
+    }
+    let stat = fstat(here.as_fd()).map_err(|errno| failed(errno.into()))?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
+        Ok(here)
+    } else {
+        Err(failed(Errno::ENOTDIR.into()))
+    }
+}
+
+fn steps(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsStr::new("..").to_owned()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+/// The mount point of the icosfs that `handle` lies on, if it does. Asks the
+/// kernel's tables, never the mount.
+fn mount_under(handle: &OwnedFd) -> io::Result<Option<PathBuf>> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()))?;
+    let id = info
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
+        .ok_or_else(|| io::Error::other("expected mnt_id in /proc/self/fdinfo"))?;
+    let found = mountinfo::mounts()?.into_iter().find(|m| m.id == id);
+    Ok(found.map(|mount| mount.mountpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_found_through_links_and_parents_and_files_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a", "a/b", "mnt"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::write(at("a/b/file"), "").unwrap();
+        std::os::unix::fs::symlink("a/../a/b", at("relative")).unwrap();
+        std::os::unix::fs::symlink(at("a"), at("absolute")).unwrap();
+        std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+        let inode = fs::metadata(at("a/b")).unwrap().ino();
+        for path in ["a/b", "relative", "absolute/b", "a/../mnt/../a/b"] {
+            // The last goes through the planned mount point's own folder.
+            let opened = open_outside(&at(path), &at("mnt"));
+            if path.contains("mnt") {
+                assert!(matches!(opened, Err(OutsideError::Inside { .. })));
+                continue;
+            }
+            assert_eq!(fstat(opened.unwrap().as_fd()).unwrap().st_ino, inode);
+        }
+        for path in ["a/b/file", "loop", "nowhere"] {
+            let opened = open_outside(&at(path), &at("mnt"));
+            assert!(matches!(opened, Err(OutsideError::Io { .. })), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_will_lie_under_the_mount_is_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let mountpoint = dir.path().join("mnt");
+        fs::create_dir(&mountpoint).unwrap();
+        std::os::unix::fs::symlink(&mountpoint, dir.path().join("link")).unwrap();
+        for path in ["mnt", "mnt/dataAppStorage", "link/dataAppStorage"] {
+            let error = open_outside(&dir.path().join(path), &mountpoint).unwrap_err();
+            assert!(matches!(error, OutsideError::Inside { .. }), "{error}");
+        }
+    }
+}

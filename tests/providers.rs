@@ -1,0 +1,298 @@
+//! Every way to log in, in every state it may be in.
+
+use std::time::Duration;
+
+use icosfs::demo::{DemoPortal, Service};
+use jiff::SignedDuration;
+
+use crate::support::{Home, TestMount, co2, eventually, portal, write_credentials};
+
+/// Where the login comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    TokenFile,
+    TokenVariable,
+    SavedToken,
+    Variables,
+    StandardInput,
+    CredentialsFile,
+    DefaultFile,
+    Anonymous,
+}
+
+use Way::*;
+
+const BY_TOKEN: [Way; 3] = [TokenFile, TokenVariable, SavedToken];
+const BY_PASSWORD: [Way; 2] = [Variables, StandardInput];
+const BY_FILE: [Way; 2] = [CredentialsFile, DefaultFile];
+
+/// What the login is like when it is used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Fresh,
+    NearlyExpired,
+    Expired,
+    Revoked,
+    WrongPassword,
+    LicenceNotAccepted,
+    AuthServiceDown,
+    /// The service is down, but the token lives.
+    NearlyExpiredAndDown,
+}
+
+use State::*;
+
+/// What comes of it.
+struct Outcome {
+    errno: Option<i32>,
+    logins: usize,
+    /// In the reason of the failure.
+    reason: &'static str,
+    /// In the login's own advice.
+    advice: &'static str,
+}
+
+const fn reads(logins: usize) -> Outcome {
+    Outcome {
+        errno: None,
+        logins,
+        reason: "",
+        advice: "",
+    }
+}
+
+const fn fails(errno: i32, logins: usize, reason: &'static str) -> Outcome {
+    Outcome {
+        errno: Some(errno),
+        logins,
+        reason,
+        advice: reason,
+    }
+}
+
+const NOT_ACCEPTED: &str = "the data licence is not accepted; accept it in your profile at http";
+
+/// The table.
+fn outcome(way: Way, state: State) -> Option<Outcome> {
+    let denied = |logins, reason| fails(libc::EACCES, logins, reason);
+    Some(match (way, state) {
+        (way, Fresh) if BY_TOKEN.contains(&way) => reads(0),
+        (way, NearlyExpired | NearlyExpiredAndDown) if BY_TOKEN.contains(&way) => Outcome {
+            advice: " expires at ",
+            ..reads(0)
+        },
+        (way, Expired) if BY_TOKEN.contains(&way) => denied(0, " expired at "),
+        (way, Revoked) if BY_TOKEN.contains(&way) => {
+            denied(0, "the portal refused the login token")
+        }
+        (way, LicenceNotAccepted) if BY_TOKEN.contains(&way) => denied(0, NOT_ACCEPTED),
+        // It is not needed.
+        (way, AuthServiceDown) if BY_TOKEN.contains(&way) => reads(0),
+        (way, WrongPassword) if BY_TOKEN.contains(&way) => return None,
+
+        (Anonymous, Fresh) => Outcome {
+            advice: "",
+            ..denied(0, "needs a login; run `icosfs login`, or set ICOSFS_TOKEN")
+        },
+        (Anonymous, _) => return None,
+
+        (way, Fresh) if BY_FILE.contains(&way) => reads(0),
+        (way, NearlyExpired | Expired | Revoked) if BY_FILE.contains(&way) => reads(1),
+        (way, LicenceNotAccepted) if BY_FILE.contains(&way) => denied(0, NOT_ACCEPTED),
+        (way, NearlyExpiredAndDown) if BY_FILE.contains(&way) => Outcome {
+            advice: "logging in failed",
+            ..reads(0)
+        },
+
+        // Passwords given at the start have no token yet.
+        // Once renewed, not tried again for a minute.
+        (_, Fresh | NearlyExpired | NearlyExpiredAndDown) => reads(1),
+        (_, Expired | Revoked) => reads(2),
+        (_, LicenceNotAccepted) => denied(1, NOT_ACCEPTED),
+
+        (_, WrongPassword) => denied(1, "the portal refused user name or password of demo@"),
+        (_, AuthServiceDown) => fails(
+            libc::EHOSTUNREACH,
+            0,
+            "logging in failed: the authentication service cannot be reached",
+        ),
+    })
+}
+
+#[test]
+fn a_login_by_a_token_file_is_what_the_table_says() {
+    check(TokenFile);
+}
+
+#[test]
+fn a_login_by_a_token_in_the_environment_is_what_the_table_says() {
+    check(TokenVariable);
+}
+
+#[test]
+fn a_login_by_a_saved_token_is_what_the_table_says() {
+    check(SavedToken);
+}
+
+#[test]
+fn a_login_by_a_password_in_the_environment_is_what_the_table_says() {
+    check(Variables);
+}
+
+#[test]
+fn a_login_by_a_password_on_standard_input_is_what_the_table_says() {
+    check(StandardInput);
+}
+
+#[test]
+fn a_login_by_a_credentials_file_is_what_the_table_says() {
+    check(CredentialsFile);
+}
+
+#[test]
+fn a_login_by_the_python_librarys_own_file_is_what_the_table_says() {
+    check(DefaultFile);
+}
+
+#[test]
+fn no_login_is_what_the_table_says() {
+    check(Anonymous);
+}
+
+fn check(way: Way) {
+    let states = [
+        Fresh,
+        NearlyExpired,
+        Expired,
+        Revoked,
+        WrongPassword,
+        LicenceNotAccepted,
+        AuthServiceDown,
+        NearlyExpiredAndDown,
+    ];
+    std::thread::scope(|scope| {
+        for state in states {
+            if let Some(outcome) = outcome(way, state) {
+                scope.spawn(move || check_one(way, state, &outcome));
+            }
+        }
+    });
+}
+
+fn check_one(way: Way, state: State, outcome: &Outcome) {
+    let case = format!("{way:?}, {state:?}");
+    let portal = portal();
+    let mount = mount(&portal, way, state);
+    let table = co2(&portal);
+    for file in [format!("{table}.csv"), format!("{table}.original.zip")] {
+        let errno = mount
+            .try_read(&format!("objects/{file}"))
+            .err()
+            .map(|error| error.raw_os_error().unwrap_or(0));
+        assert_eq!(errno, outcome.errno, "{case}, {file}\n{:#}", mount.status());
+        if outcome.errno.is_some() {
+            let reason = mount.last_reason();
+            assert!(reason.contains(outcome.reason), "{case}, {file}: {reason}");
+        }
+    }
+    let login = mount.status()["login"].clone();
+    let advice = login["advice"].as_str().unwrap_or_default();
+    assert!(advice.contains(outcome.advice), "{case}: {login:#}");
+    assert_eq!(
+        advice.is_empty(),
+        outcome.advice.is_empty(),
+        "{case}: {login:#}"
+    );
+    assert_eq!(logins(&portal), outcome.logins, "{case}");
+}
+
+/// A mount with a login by `way` that is in `state` when it is used.
+fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
+    let home = Home::new();
+    let half_an_hour = SignedDuration::from_mins(30);
+    let token = match state {
+        NearlyExpired | NearlyExpiredAndDown => portal.mint_token(half_an_hour),
+        Expired => portal.mint_token(SignedDuration::from_secs(-60)),
+        _ => portal.token(),
+    };
+    let password = portal.password();
+    let by_password = BY_PASSWORD.contains(&way);
+    let cached = match state {
+        WrongPassword | AuthServiceDown => None,
+        _ => Some(&*token),
+    };
+    // What a file, or the environment, has.
+    let file = home.path().join("login");
+    match way {
+        TokenFile => std::fs::write(&file, &token).unwrap(),
+        SavedToken => {
+            std::fs::create_dir_all(home.saved_token().parent().unwrap()).unwrap();
+            std::fs::write(home.saved_token(), format!("{token};\n")).unwrap();
+        }
+        CredentialsFile | DefaultFile => {
+            let path = if way == DefaultFile {
+                home.credentials()
+            } else {
+                file.clone()
+            };
+            write_credentials(portal, &path, cached);
+        }
+        TokenVariable | Variables | StandardInput | Anonymous => {}
+    }
+    // What the portal makes of it.
+    let ready = |mount: &TestMount| {
+        let known = || !mount.status()["login"]["licence"].is_null();
+        assert!(eventually(Duration::from_secs(5), known));
+    };
+    match state {
+        Fresh | Expired | NearlyExpired if !by_password => {}
+        Revoked if !by_password => portal.revoke_tokens(),
+        NearlyExpired | NearlyExpiredAndDown if by_password => portal.set_token_life(half_an_hour),
+        WrongPassword => portal.set_password("another"),
+        LicenceNotAccepted => portal.accept_licence(false),
+        AuthServiceDown | NearlyExpiredAndDown => portal.go_offline(Service::Auth),
+        _ => {}
+    }
+    let file = file.display().to_string();
+    let user = portal.user();
+    let with = |options: &[&str], env: &[(&str, &str)], input: &str| {
+        TestMount::at(home, portal, options, env, input)
+    };
+    let mount = match way {
+        TokenFile => with(&["--token-file", &file], &[], ""),
+        TokenVariable => with(&[], &[("ICOSFS_TOKEN", &token)], ""),
+        Variables => {
+            let env = [("ICOSFS_USER", &*user), ("ICOSFS_PASSWORD", &*password)];
+            with(&[], &env, "")
+        }
+        StandardInput => with(&["--user", &user, "--password-stdin"], &[], &password),
+        CredentialsFile => with(&["--credentials", &file], &[], ""),
+        SavedToken | DefaultFile | Anonymous => with(&[], &[], ""),
+    };
+    // What becomes of it while it is mounted.
+    if by_password {
+        match state {
+            Revoked => {
+                ready(&mount);
+                portal.revoke_tokens();
+            }
+            Expired => {
+                ready(&mount);
+                // By the portal's clock, which counts.
+                portal.set_clock_ahead(SignedDuration::from_hours(48));
+            }
+            NearlyExpiredAndDown => {
+                ready(&mount);
+                portal.go_offline(Service::Auth);
+            }
+            _ => {}
+        }
+    }
+    mount
+}
+
+fn logins(portal: &DemoPortal) -> usize {
+    let requests = portal.requests();
+    let logins = requests.iter().filter(|r| r.path == "/password/login");
+    logins.count()
+}
