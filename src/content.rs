@@ -33,12 +33,15 @@ use columns::Tables;
 use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
-use original::OriginalFile;
+use original::{OriginalFile, Spoiled};
 use portal_csv::PortalCsv;
 use sidecar::Sidecars;
 
-/// How many files' state is remembered after their last reader has gone.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// How many files' state is kept, the least recently read go first: each holds
+/// two descriptors, and what it has in the cache cannot be removed.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// How many lengths are remembered.
+const LENGTHS: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
 
 /// Why bytes could not be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -96,6 +99,9 @@ pub struct Contents {
     store: Store,
     drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
+    /// Lengths found out, of more tables than can be held open.
+    lengths: Mutex<LruCache<ObjectId, u64>>,
+    spoiled: Arc<Spoiled>,
     data_folder: Option<DataFolder>,
 }
 
@@ -149,6 +155,8 @@ impl Contents {
             store,
             drawn: Arc::default(),
             files: Mutex::new(LruCache::new(REMEMBERED)),
+            lengths: Mutex::new(LruCache::new(LENGTHS)),
+            spoiled: Arc::default(),
             data_folder: None,
         }
     }
@@ -173,7 +181,7 @@ impl Contents {
                 Some(json) => Size::Exact(json.len() as u64),
                 None => Size::Estimate(SIDECAR_GUESS),
             },
-            Representation::Csv => match self.csv_at_hand(object.id()).and_then(|f| f.size()) {
+            Representation::Csv => match self.csv_length(object.id()) {
                 Some(exact) => Size::Exact(exact),
                 None => Size::Estimate(self.tables.csv_bound(object)),
             },
@@ -220,6 +228,20 @@ impl Contents {
         }
     }
 
+    /// How often the original of `object` turned out wrong so far: bytes read
+    /// under different numbers are not of one content.
+    #[must_use]
+    pub fn generation(&self, object: ObjectId) -> u64 {
+        self.spoiled.generation(object)
+    }
+
+    /// Whether the original of `object` is whole, and is what its id says.
+    #[must_use]
+    pub fn is_proved(&self, object: &Arc<Object>) -> bool {
+        self.cached_original(object)
+            .is_some_and(|file| file.is_proved())
+    }
+
     /// The file of the cache that holds just these bytes, all of them checked,
     /// if there is one: the kernel may read it by itself.
     #[must_use]
@@ -229,7 +251,7 @@ impl Contents {
         representation: Representation,
     ) -> Option<File> {
         match representation {
-            Representation::Original => self.original(object).ok()?.sealed_file(),
+            Representation::Original => self.cached_original(object)?.sealed_file(),
             Representation::Csv | Representation::Json => None,
         }
     }
@@ -252,6 +274,14 @@ impl Contents {
         Some(file)
     }
 
+    /// The original in the cache, unless the portal's own disk comes first.
+    fn cached_original(&self, object: &Arc<Object>) -> Option<Arc<OriginalFile>> {
+        if self.data_folder.is_some() {
+            return None;
+        }
+        self.original(object).ok()
+    }
+
     fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
         let id = FileId {
             object: object.id(),
@@ -266,9 +296,24 @@ impl Contents {
         if let Some(Content::Original(file)) = files.get(&id) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(OriginalFile::new(object.id(), entry, self.data.clone()));
+        let file = Arc::new(OriginalFile::new(
+            object.id(),
+            entry,
+            self.data.clone(),
+            Arc::clone(&self.spoiled),
+        ));
         files.put(id, Content::Original(Arc::clone(&file)));
         Ok(file)
+    }
+
+    fn csv_length(&self, object: ObjectId) -> Option<u64> {
+        let lengths = || self.lengths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&length) = lengths().get(&object) {
+            return Some(length);
+        }
+        let length = self.csv_at_hand(object)?.size()?;
+        lengths().put(object, length);
+        Some(length)
     }
 
     fn csv_at_hand(&self, object: ObjectId) -> Option<Csv> {

@@ -4,7 +4,6 @@
 //! No callback waits for the network: what is not in memory is handed, with
 //! its owned reply, to a tokio task. Only here do errors become errnos.
 
-use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,7 +102,13 @@ impl Mounted {
 
     /// Waits until the mount is gone, whoever takes it away.
     pub fn wait(self) -> io::Result<()> {
-        self.session.join()
+        let mut session = self.session;
+        let guard = std::mem::replace(&mut session.guard, std::thread::spawn(|| Ok(())));
+        let served = guard.join();
+        // fuser would unmount by path when it drops this, whatever is mounted
+        // there by now.
+        std::mem::forget(session);
+        served.unwrap_or_else(|_panic| Err(io::Error::other("a thread of the mount panicked")))
     }
 }
 
@@ -125,14 +130,24 @@ fn config(options: &Options) -> Config {
     config
 }
 
-/// `path` with its directory resolved and its last component left alone: a
-/// dead mount can be named, but not looked at.
+/// `path` without links, and without looking at what it names: a dead mount
+/// can be named, but not looked at.
 pub fn absolute(path: &Path) -> io::Result<PathBuf> {
-    let path = std::path::absolute(path)?;
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if name != OsStr::new("..") => {
-            Ok(parent.canonicalize()?.join(name))
+    let mut path = std::path::absolute(path)?;
+    for _ in 0..LINKS {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return path.canonicalize();
+        };
+        let folder = parent.canonicalize()?;
+        path = folder.join(name);
+        // Asks the parent's file system only.
+        match path.read_link() {
+            Ok(target) => path = folder.join(target),
+            Err(_not_a_link) => return Ok(path),
         }
-        _ => path.canonicalize(),
     }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
+
+/// As many links as the kernel follows.
+const LINKS: usize = 40;

@@ -145,9 +145,9 @@ impl TableError {
             | TableError::LineBreakInTitle(_)
             | TableError::HeaderMismatch { .. }
             | TableError::AmbiguousHeader(_)
-            | TableError::UnknownFormat(_)
-            | TableError::StringColumn(_) => true,
-            TableError::TooManyRows(_)
+            | TableError::UnknownFormat(_) => true,
+            TableError::StringColumn(_)
+            | TableError::TooManyRows(_)
             | TableError::TooLarge { .. }
             | TableError::NoColumns
             | TableError::NoSuchColumn(_)

@@ -107,8 +107,12 @@ fn a_password_logs_in_once_for_many_readers() {
 
 #[test]
 fn a_bad_token_is_refused_before_the_mount_without_showing_it() {
+    let folder = tempfile::tempdir().unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_icosfs"))
-        .args(["mount", "/tmp"])
+        .arg("mount")
+        .arg(folder.path())
+        .env_clear()
+        .env("HOME", folder.path())
         .env("ICOSFS_TOKEN", "cpauthToken=hunter2hunter2")
         .output()
         .unwrap();

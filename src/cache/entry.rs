@@ -192,9 +192,11 @@ impl Entry {
             written,
             ..
         } = &mut *held;
-        if let State::Partial(journal) = state
-            && blocks.insert(block)
-        {
+        let State::Partial(journal) = state else {
+            self.cache.space.release(wanted);
+            return Ok(false);
+        };
+        if blocks.insert(block) {
             written.push_back(block.offset);
             // A journal that cannot be written only means that the bytes are
             // fetched again another time.
@@ -327,12 +329,14 @@ impl Entry {
     /// The journal to note changes in, if there is one; a sealed file loses its
     /// own name, which promised a whole file, and is partial again.
     fn unsealed<'a>(&self, state: &'a mut State) -> io::Result<Option<&'a mut Journal>> {
-        if matches!(state, State::Sealed(_)) {
+        if let State::Sealed(_) = state
+            // Whatever goes wrong: it is not whole any more, and if another
+            // took its names away, new bytes are best kept in memory.
+            && let State::Sealed(journal) = std::mem::replace(state, State::Diskless)
+        {
             fs::rename(&self.paths.complete, &self.paths.partial)?;
             fs::rename(&self.paths.sums, &self.paths.journal)?;
-            if let State::Sealed(journal) = std::mem::replace(state, State::Diskless) {
-                *state = State::Partial(journal);
-            }
+            *state = State::Partial(journal);
         }
         Ok(match state {
             State::Partial(journal) => Some(journal),

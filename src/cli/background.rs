@@ -2,13 +2,13 @@
 //! exists, and waiting until it says that it is ready. Nothing forks.
 
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
+use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 
 /// Set for the process that is to become the daemon. Its standard output is
 /// then a pipe to the one that started it.
@@ -51,10 +51,23 @@ pub(super) fn start(reads_stdin: bool) -> anyhow::Result<()> {
     bail!("the mount was not made ({status}); the reason is above")
 }
 
-/// Leaves the terminal behind, so that closing it does not end the daemon.
+/// Leaves the terminal behind, so that closing it does not end the daemon, and
+/// all else that was inherited: the folder, whose disk would stay busy, and
+/// open files, which may be locks. Before anything else is opened.
 pub(super) fn leave_terminal() {
     // Fails only for a group's leader, which a child just started is not.
     let _ = setsid();
+    let _ = std::env::set_current_dir("/");
+    let inherited: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&fd| fd > 2)
+        .collect();
+    for fd in inherited {
+        // One of them was the listing's own, and is gone.
+        let _ = close(fd);
+    }
 }
 
 /// Tells the one who waits that the mount answers, and lets go of the

@@ -2,12 +2,14 @@
 //! id once it is whole.
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lru::LruCache;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
@@ -32,6 +34,29 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Bytes are written to the cache in pieces of this size.
 const PIECE: usize = 128 << 10;
 
+/// How often originals turned out wrong.
+#[derive(Debug)]
+pub(super) struct Spoiled(Mutex<LruCache<ObjectId, u64>>);
+
+impl Default for Spoiled {
+    fn default() -> Self {
+        let bound = NonZeroUsize::new(10_000).expect("not zero");
+        Self(Mutex::new(LruCache::new(bound)))
+    }
+}
+
+impl Spoiled {
+    pub(super) fn generation(&self, id: ObjectId) -> u64 {
+        let mut spoiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spoiled.get(&id).copied().unwrap_or(0)
+    }
+
+    fn note(&self, id: ObjectId) {
+        let mut spoiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *spoiled.get_or_insert_mut(id, || 0) += 1;
+    }
+}
+
 /// One original, its streams and its place in the cache.
 #[derive(Debug)]
 pub(super) struct OriginalFile {
@@ -43,13 +68,13 @@ pub(super) struct OriginalFile {
     /// Whether the bytes that are there proved right together. (Where the disk
     /// cannot be written to, nothing is ever sealed.)
     proved: Arc<AtomicBool>,
+    spoiled: Arc<Spoiled>,
 }
 
 #[derive(Debug, Default)]
 struct Fetching {
     streams: Vec<Arc<Stream>>,
     requests: u32,
-    etag: Option<String>,
     /// Where the last read ended: the next one that begins there is part of a
     /// sequence.
     last_end: u64,
@@ -74,7 +99,12 @@ struct Progress {
 }
 
 impl OriginalFile {
-    pub(super) fn new(id: ObjectId, entry: Arc<Entry>, data: DataClient) -> Self {
+    pub(super) fn new(
+        id: ObjectId,
+        entry: Arc<Entry>,
+        data: DataClient,
+        spoiled: Arc<Spoiled>,
+    ) -> Self {
         Self {
             id,
             entry,
@@ -82,6 +112,7 @@ impl OriginalFile {
             fetching: Mutex::default(),
             seals: Flights::default(),
             proved: Arc::default(),
+            spoiled,
         }
     }
 
@@ -117,6 +148,11 @@ impl OriginalFile {
         }
     }
 
+    /// Whether all bytes are there and known to be the right ones.
+    pub(super) fn is_proved(&self) -> bool {
+        self.entry.is_complete() && !self.must_prove_itself()
+    }
+
     /// Whether all bytes are there, and not yet known to be the right ones.
     fn must_prove_itself(&self) -> bool {
         self.entry.is_complete() && !self.entry.is_sealed() && !self.proved.load(Ordering::Relaxed)
@@ -136,7 +172,13 @@ impl OriginalFile {
             .retain(|stream| stream.progress.borrow().ended.is_none());
         for stream in &fetching.streams {
             let position = stream.progress.borrow().position;
-            let ahead = position <= gap.start && gap.start < position.saturating_add(SKIP);
+            // Once all of it is on its way, everyone waits for that.
+            let skip = if fetching.requests > PATIENCE {
+                u64::MAX
+            } else {
+                SKIP
+            };
+            let ahead = position <= gap.start && gap.start < position.saturating_add(skip);
             if ahead && gap.start < stream.range.end {
                 stream.want(end.saturating_add(AHEAD));
                 return Arc::clone(stream);
@@ -208,22 +250,15 @@ impl OriginalFile {
 
     /// Fetches `stream`'s range into the cache.
     async fn run(&self, stream: &Stream) -> Result<(), ContentError> {
-        let etag = self.fetching().etag.clone();
         let len = self.entry.len();
         let to = (stream.range.end < len).then_some(stream.range.end);
-        let mut original = self
-            .data
-            .original(self.id, stream.range.start, to, etag.as_deref())
-            .await?;
+        let mut original = self.data.original(self.id, stream.range.start, to).await?;
         if original.total != len {
             return Err(ContentError::WrongLength {
                 id: self.id,
                 expected: len,
                 found: original.total,
             });
-        }
-        if let Some(etag) = original.etag.take() {
-            self.fetching().etag = Some(etag);
         }
         let mut at = stream.range.start;
         let mut piece = Vec::with_capacity(PIECE);
@@ -267,12 +302,16 @@ impl OriginalFile {
     /// is dropped.
     async fn seal(&self) -> Result<(), ContentError> {
         let (entry, id) = (Arc::clone(&self.entry), self.id);
-        let proved = Arc::clone(&self.proved);
+        let (proved, spoiled) = (Arc::clone(&self.proved), Arc::clone(&self.spoiled));
         self.seals
             .join((), || async move {
                 let checked = tokio::task::spawn_blocking(move || check(&entry, id)).await;
                 // A panic in there is a bug, and no reason to trust the file.
-                let right = checked.unwrap_or(Err(ContentError::WrongHash { id }))?;
+                let right = checked.unwrap_or(Err(ContentError::WrongHash { id }));
+                if right.is_err() {
+                    spoiled.note(id);
+                }
+                let right = right?;
                 proved.store(right, Ordering::Relaxed);
                 Ok(())
             })

@@ -18,7 +18,8 @@ use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
 use super::shared::{README, Shared};
 use super::{ExactSize, Options, Report, errno};
-use crate::content::{Contents, Size};
+use crate::catalog::Representation;
+use crate::content::{ContentError, Contents, Size};
 use crate::tree::{Inode, Lookup, Node, Tree};
 
 /// Requests that the kernel may have pending for readahead and the like; its
@@ -186,8 +187,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if let Some(Handle::Made(bytes)) = self.0.handles.get(fh.0) {
-            return reply.data(&piece(&bytes, offset, size));
+        let handle = self.0.handles.get(fh.0);
+        if let Some(Handle::Made(bytes)) = &handle {
+            return reply.data(&piece(bytes, offset, size));
         }
         match self.0.inodes.get(ino.0) {
             Some(Node::Readme) => {
@@ -195,14 +197,29 @@ impl Filesystem for Adapter {
             }
             Some(Node::File(object, representation)) => self.answer(
                 req,
-                |shared| async move {
+                move |shared| async move {
+                    let opened = match handle {
+                        Some(Handle::Generation(generation)) => generation,
+                        _ => 0,
+                    };
                     let bytes = shared
                         .contents
                         .read(&object, representation, offset, size as usize)
                         .await;
+                    // What this reader got so far was of another content.
+                    let bytes = match shared.contents.generation(object.id()) {
+                        now if representation == Representation::Original && now != opened => {
+                            Err(ContentError::WrongHash { id: object.id() })
+                        }
+                        _ => bytes,
+                    };
                     let node = Node::File(object, representation);
                     if let Ok(bytes) = &bytes {
                         shared.report.read(bytes.len());
+                    }
+                    if let Err(ContentError::WrongHash { .. }) = &bytes {
+                        let (forgetting, number) = (Arc::clone(&shared), node.inode().0);
+                        std::thread::spawn(move || forgetting.forget_pages(number));
                     }
                     bytes.map_err(|error| shared.fail_content("read", &node, &error))
                 },
@@ -229,9 +246,11 @@ impl Filesystem for Adapter {
     ) {
         if fh.0 != 0 {
             self.0.handles.remove(fh.0);
-            return reply.ok();
         }
-        self.0.inodes.released(ino.0);
+        let node = self.0.inodes.get(ino.0);
+        if matches!(node, Some(Node::File(..))) {
+            self.0.inodes.released(ino.0);
+        }
         reply.ok();
         // The kernel may still hold an estimate of what is known by now.
         let learned = self
@@ -336,16 +355,25 @@ impl Filesystem for Adapter {
         for entry in listing.entries(offset) {
             let node = &entry.node;
             let size = self.0.size(node);
+            let mut attributes = self.0.attributes(node, size);
+            let unsettled = self.0.is_unsettled(node, size);
+            if unsettled {
+                // Means to the kernel: a name without attributes.
+                attributes.ino = INodeNo(0);
+            }
             let full = reply.add(
                 INodeNo(node.inode().0),
                 entry.next,
                 &entry.name,
                 &self.0.attribute_ttl(node),
-                &self.0.attributes(node, size),
+                &attributes,
                 Generation(0),
             );
             if full {
                 break;
+            }
+            if unsettled {
+                continue;
             }
             // Each entry that goes out counts as a lookup.
             self.0.inodes.remember(node);

@@ -43,6 +43,16 @@ fn is_interrupted(thread: u32) -> bool {
 /// (a child ended, a timer) does not expect a read from a disk to fail for it.
 const ENDING: u64 = bit(libc::SIGINT) | bit(libc::SIGTERM) | bit(libc::SIGHUP) | bit(libc::SIGQUIT);
 
+/// Signals that stop a program, let it go on, or mean nothing to most.
+const PASSING: u64 = bit(libc::SIGSTOP)
+    | bit(libc::SIGTSTP)
+    | bit(libc::SIGTTIN)
+    | bit(libc::SIGTTOU)
+    | bit(libc::SIGCONT)
+    | bit(libc::SIGCHLD)
+    | bit(libc::SIGURG)
+    | bit(libc::SIGWINCH);
+
 const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
@@ -56,7 +66,7 @@ fn has_urgent_signal(status: &str) -> bool {
             .unwrap_or(0)
     };
     let pending = mask("SigPnd") | mask("ShdPnd");
-    let urgent = pending & !mask("SigBlk") & !mask("SigIgn");
+    let urgent = pending & !PASSING & !mask("SigBlk") & !mask("SigIgn");
     urgent & (!mask("SigCgt") | ENDING) != 0
 }
 
@@ -79,6 +89,11 @@ mod tests {
             ("killed", status(kill, 0, 0, 0), true),
             ("ctrl-C", status(int, 0, 0, 0), true),
             ("ctrl-C in Python", status(int, 0, 0, int), true),
+            (
+                "stopped by a debugger",
+                status(bit(libc::SIGSTOP), 0, 0, 0),
+                false,
+            ),
             ("blocked", status(int, int, 0, 0), false),
             ("ignored", status(int, 0, int, 0), false),
             (

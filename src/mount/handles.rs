@@ -15,6 +15,8 @@ pub(super) enum Handle {
     Directory(Arc<Listing>),
     /// A file whose bytes were made at the moment it was opened.
     Made(Bytes),
+    /// An original, as the content is counted that its first bytes are of.
+    Generation(u64),
 }
 
 /// Handles by number. Number 0 stands for all that need none.

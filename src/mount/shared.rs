@@ -96,19 +96,25 @@ impl Shared {
     pub(super) fn reply_entry(&self, node: &Node, reply: ReplyEntry) {
         self.inodes.remember(node);
         let size = self.size(node);
+        let ttl = if self.is_unsettled(node, size) {
+            Duration::ZERO
+        } else {
+            self.attribute_ttl(node)
+        };
         // Names of objects are for ever: so is what is behind them.
-        reply.entry_with_ttls(
-            &self.attribute_ttl(node),
-            &FOREVER,
-            &self.attributes(node, size),
-            Generation(0),
-        );
+        reply.entry_with_ttls(&ttl, &FOREVER, &self.attributes(node, size), Generation(0));
         self.told(node, size);
     }
 
     pub(super) fn reply_attributes(&self, node: &Node, size: Size, reply: ReplyAttr) {
         reply.attr(&self.attribute_ttl(node), &self.attributes(node, size));
         self.told(node, size);
+    }
+
+    /// Whether someone has the file open whose length is an estimate: whoever
+    /// asks then waits for the truth, and no listing may say otherwise.
+    pub(super) fn is_unsettled(&self, node: &Node, size: Size) -> bool {
+        matches!(size, Size::Estimate(_)) && self.inodes.usage(node.inode().0).is_open
     }
 
     /// Notes what the kernel now knows; never before it was told.
@@ -183,15 +189,36 @@ impl Shared {
         let exact = matches!(self.size(&node), Size::Exact(_));
         let flags = if exact && self.inodes.usage(number).told_exact {
             match representation {
-                Representation::Original | Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
-                // May have changed since.
-                Representation::Json => FopenFlags::empty(),
+                Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
+                // Pages of what has not proved itself must not outlive its
+                // mending.
+                Representation::Original if self.contents.is_proved(object) => {
+                    FopenFlags::FOPEN_KEEP_CACHE
+                }
+                // JSON may have changed since.
+                Representation::Original | Representation::Json => FopenFlags::empty(),
             }
         } else {
             self.forget_attributes(number);
             FopenFlags::FOPEN_DIRECT_IO
         };
-        reply.opened(FileHandle(0), flags);
+        let handle = match representation {
+            Representation::Original => {
+                let generation = self.contents.generation(object.id());
+                self.handles.add(Handle::Generation(generation))
+            }
+            Representation::Csv | Representation::Json => 0,
+        };
+        reply.opened(FileHandle(handle), flags);
+    }
+
+    /// Makes the kernel drop the pages of a file that turned out wrong. Waits
+    /// for pages that are being read: not for a thread that serves them.
+    pub(super) fn forget_pages(&self, number: u64) {
+        if let Some(notifier) = self.notifier.get() {
+            // The kernel may have forgotten the inode altogether.
+            let _ = notifier.inval_inode(INodeNo(number), 0, 0);
+        }
     }
 
     /// Lets the kernel read a complete file of the cache by itself, where it
@@ -229,7 +256,7 @@ impl Shared {
     pub(super) fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
         match self.handles.get(handle.0)? {
             Handle::Directory(listing) => Some(listing),
-            Handle::Made(_) => None,
+            Handle::Made(_) | Handle::Generation(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, HeaderName, IF_RANGE, RANGE};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, COOKIE, HeaderName, RANGE};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use url::Url;
@@ -72,8 +72,6 @@ pub struct Original {
     pub offset: u64,
     /// Length of the whole original in bytes.
     pub total: u64,
-    /// The service's mark of this very content.
-    pub etag: Option<String>,
     /// The body.
     pub body: Answer,
 }
@@ -97,7 +95,7 @@ impl DataClient {
     }
 
     /// The original from byte `from` on, until byte `to` (exclusive) or its
-    /// end. With `etag`, only if it is still the same content.
+    /// end. Objects never change, and their ids prove it: no need of `If-Range`.
     ///
     /// # Errors
     ///
@@ -107,7 +105,6 @@ impl DataClient {
         id: ObjectId,
         from: u64,
         to: Option<u64>,
-        etag: Option<&str>,
     ) -> Result<Original, PortalError> {
         let url = self
             .services
@@ -123,9 +120,6 @@ impl DataClient {
                 let mut request = self.http.request(Method::GET, url.clone());
                 if let Some(range) = &range {
                     request = request.header(RANGE, range);
-                    if let Some(etag) = etag {
-                        request = request.header(IF_RANGE, etag);
-                    }
                 }
                 request
             })
@@ -156,7 +150,6 @@ impl DataClient {
         Ok(Original {
             offset,
             total,
-            etag: header(&ETAG).map(str::to_owned),
             body,
         })
     }

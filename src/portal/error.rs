@@ -53,7 +53,7 @@ pub enum PortalError {
     Auth(#[from] AuthError),
     /// No connection.
     #[error(
-        "the {service} service cannot be reached ({reason}); check the network, or `icosfs doctor`"
+        "the {service} service cannot be reached ({reason}); check the network, and whether the service is up"
     )]
     Unreachable {
         /// Which one.

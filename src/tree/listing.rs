@@ -64,24 +64,24 @@ impl Listing {
                     next: at + 1 + DOTS,
                 })
         });
-        let objects =
-            objects.into_iter().flat_map(move |snapshot| {
-                let first = usize::try_from(from / SLOTS).unwrap_or(usize::MAX);
-                snapshot.objects().iter().zip(0_u64..).skip(first).flat_map(
-                    move |(object, number)| {
-                        object
-                            .representations()
-                            .iter()
-                            .zip(number * SLOTS..)
-                            .filter(move |(_, at)| *at >= from)
-                            .map(move |(&representation, at)| Entry {
-                                name: format!("{}{}", object.id(), object.ending(representation)),
-                                node: Node::File(Arc::clone(object), representation),
-                                next: at + 1 + DOTS,
-                            })
-                    },
-                )
-            });
+        let objects = objects.into_iter().flat_map(move |snapshot| {
+            let first = usize::try_from(from / SLOTS).unwrap_or(usize::MAX);
+            let rest = snapshot.objects().get(first..).unwrap_or_default();
+            rest.iter()
+                .zip(first as u64..)
+                .flat_map(move |(object, number)| {
+                    object
+                        .representations()
+                        .iter()
+                        .zip(number * SLOTS..)
+                        .filter(move |(_, at)| *at >= from)
+                        .map(move |(&representation, at)| Entry {
+                            name: format!("{}{}", object.id(), object.ending(representation)),
+                            node: Node::File(Arc::clone(object), representation),
+                            next: at + 1 + DOTS,
+                        })
+                })
+        });
         few.chain(objects)
     }
 }
