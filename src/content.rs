@@ -201,11 +201,13 @@ impl Contents {
         }
     }
 
-    /// The bytes from `offset` on, at most `len`; fewer only at the end.
+    /// The bytes from `offset` on, at most `len`; fewer only at the end. An
+    /// original is read to the end under one [`Contents::generation`], or not.
     pub async fn read(
         &self,
         object: &Arc<Object>,
         representation: Representation,
+        generation: u64,
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
@@ -217,7 +219,7 @@ impl Contents {
                         return Ok(bytes);
                     }
                 }
-                self.original(object)?.read(offset, len).await
+                self.original(object)?.read(generation, offset, len).await
             }
             Representation::Json => {
                 let json = self.sidecars.get(object.id()).await?;

@@ -6,6 +6,7 @@ mod support;
 mod caching;
 mod credentials;
 mod direct;
+mod faults;
 mod hygiene;
 mod login;
 mod mounting;

@@ -119,12 +119,18 @@ impl OriginalFile {
     /// The bytes from `offset` on, at most `len`; fewer only at the end.
     pub(super) async fn read(
         self: Arc<Self>,
+        generation: u64,
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
         let end = self.entry.len().min(offset.saturating_add(len as u64));
         let range = offset.min(end)..end;
         loop {
+            // What this reader got before was of another content, which turned
+            // out wrong; and one that waits must not fetch the next in vain.
+            if self.spoiled.generation(self.id) != generation {
+                return Err(ContentError::WrongHash { id: self.id });
+            }
             // A whole file must have proved itself before its last bytes go
             // out, so that nobody reads a wrong one to the end.
             if self.must_prove_itself() {

@@ -18,7 +18,6 @@ use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
 use super::shared::{README, Shared};
 use super::{ExactSize, Options, Report, errno};
-use crate::catalog::Representation;
 use crate::content::{ContentError, Contents, Size};
 use crate::tree::{Inode, Lookup, Node, Tree};
 
@@ -204,15 +203,8 @@ impl Filesystem for Adapter {
                     };
                     let bytes = shared
                         .contents
-                        .read(&object, representation, offset, size as usize)
+                        .read(&object, representation, opened, offset, size as usize)
                         .await;
-                    // What this reader got so far was of another content.
-                    let bytes = match shared.contents.generation(object.id()) {
-                        now if representation == Representation::Original && now != opened => {
-                            Err(ContentError::WrongHash { id: object.id() })
-                        }
-                        _ => bytes,
-                    };
                     let node = Node::File(object, representation);
                     if let Ok(bytes) = &bytes {
                         shared.report.read(bytes.len());

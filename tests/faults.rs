@@ -1,0 +1,108 @@
+//! What goes wrong out there, and what a reader sees of it.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use icosfs::demo::FaultRule;
+use icosfs::portal::ObjectId;
+use serde_json::json;
+
+use crate::support::{TestMount, co2, eventually, portal};
+
+fn rule(json: serde_json::Value) -> FaultRule {
+    serde_json::from_value(json).expect("a rule as `icosfs demo --faults` takes it")
+}
+
+/// A wrong byte near the start, found out only at the end: the kernel tries a
+/// failed read again, page by page, and must not be given the end of a better
+/// copy to go with the start of the bad one.
+#[test]
+fn a_corrupted_original_is_never_read_to_its_end() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let path = format!("objects/{id}.nc");
+    portal.add_fault(rule(
+        json!({"object": id.to_string(), "fault": {"corrupt": {"at": 1000}}}),
+    ));
+    let error = mount.try_read(&path).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    assert!(
+        mount.last_reason().contains("another content"),
+        "{}",
+        mount.last_reason()
+    );
+
+    portal.clear_faults();
+    assert_eq!(
+        ObjectId::of_content(&mount.read(&path)),
+        id,
+        "right once the fault is gone"
+    );
+}
+
+/// A listing gives attributes, too: those of a file that is open and not yet
+/// measured would put the estimate back.
+#[test]
+fn a_listing_does_not_bring_an_estimate_back_over_an_open_file() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let path = mount.path(&format!("objects/{}.csv", co2(&portal)));
+    let file = std::fs::File::open(&path).unwrap();
+    for entry in std::fs::read_dir(mount.path("objects")).unwrap() {
+        entry.unwrap().metadata().unwrap();
+    }
+    let exact = portal.repository().csv(&co2(&portal)).unwrap().len() as u64;
+    assert_eq!(file.metadata().unwrap().len(), exact);
+    drop(file);
+    assert_eq!(path.metadata().unwrap().len(), exact);
+}
+
+#[test]
+fn a_reader_stuck_on_a_silent_portal_can_be_killed() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    mount.list("objects");
+    portal.add_fault(FaultRule {
+        route: Some("cpb".to_owned()),
+        ..rule(json!({"fault": {"stall": {"after": 0}}}))
+    });
+    let path = mount.path(&format!("objects/{}.csv", co2(&portal)));
+    let mut cat = std::process::Command::new("cat").arg(path).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(cat.try_wait().unwrap().is_none(), "it waits");
+    let start = Instant::now();
+    cat.kill().unwrap();
+    assert!(eventually(Duration::from_secs(3), || cat
+        .try_wait()
+        .unwrap()
+        .is_some()));
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+/// `head` needs the first rows only: the rest is not fetched.
+#[test]
+fn the_first_rows_come_without_the_rest() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let table = portal
+        .repository()
+        .find("ICOSETC_SE-Htm_FLUXES_L2.csv")
+        .unwrap();
+    let mut start = [0; 2000];
+    let mut file = std::fs::File::open(mount.path(&format!("objects/{table}.csv"))).unwrap();
+    file.read_exact(&mut start).unwrap();
+    drop(file);
+    let requests = portal.requests();
+    let slices: Vec<_> = requests.iter().filter(|r| r.path == "/cpb").collect();
+    assert_eq!(slices.len(), 1);
+    assert!(slices[0].bytes <= 256 << 10, "{} bytes", slices[0].bytes);
+    assert!(
+        portal
+            .repository()
+            .csv(&table)
+            .unwrap()
+            .as_bytes()
+            .starts_with(&start)
+    );
+}
