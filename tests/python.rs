@@ -10,13 +10,17 @@ use serde_json::Value;
 
 use crate::support::{Home, TestMount, co2, portal, write_credentials};
 
-/// The Python that `scripts/test` has prepared, with the portal's libraries
+/// The Python that `scripts/test` has prepared.
+fn interpreter() -> Command {
+    Command::new(std::env::var_os("ICOSFS_TEST_PYTHON").expect(
+        "ICOSFS_TEST_PYTHON names a Python with tests/python/requirements.txt; run scripts/test",
+    ))
+}
+
+/// The same, with the portal's libraries
 /// pointed at `portal` and `home` as its user's.
 fn python(portal: &DemoPortal, home: &Home) -> Command {
-    let python = std::env::var_os("ICOSFS_TEST_PYTHON").expect(
-        "ICOSFS_TEST_PYTHON names a Python with tests/python/requirements.txt; run scripts/test",
-    );
-    let mut command = Command::new(python);
+    let mut command = interpreter();
     command
         .env(
             "PYTHONPATH",
@@ -241,4 +245,44 @@ print(os.waitstatus_to_exitcode(status), shown.decode())
         "{shown}"
     );
     assert!(home.credentials().exists());
+}
+
+/// Runs the tests of the portal's own Python client whose names match.
+fn icoscp_core(names: &str) {
+    let tests = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/python/test_icoscp_core.py"
+    );
+    let output = interpreter()
+        .args([
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            names,
+            tests,
+        ])
+        .env("ICOSFS_BIN", env!("CARGO_BIN_EXE_icosfs"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn the_portals_own_client_takes_the_demo_for_the_portal() {
+    icoscp_core("not real_metadata");
+}
+
+#[test]
+#[cfg(feature = "shared-tests")]
+fn the_portals_own_client_understands_real_metadata() {
+    icoscp_core("real_metadata");
 }

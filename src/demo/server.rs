@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use futures_util::task::AtomicWaker;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -23,6 +24,8 @@ pub(crate) struct Port {
     router: Router,
     runtime: Handle,
     open: Mutex<Option<Open>>,
+    /// Holds the port while it is closed, so that no other portal gets it.
+    held: Mutex<Option<Socket>>,
 }
 
 /// A port that listens.
@@ -40,6 +43,7 @@ impl Port {
             router,
             runtime: runtime.clone(),
             open: Mutex::new(None),
+            held: Mutex::new(None),
         };
         let open = port.serve(listener)?;
         port.open = Mutex::new(Some(open));
@@ -66,6 +70,7 @@ impl Port {
             while !open.accepting.is_finished() {
                 std::thread::yield_now();
             }
+            *lock(&self.held) = hold(self.address).ok();
         }
     }
 
@@ -73,7 +78,17 @@ impl Port {
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let mut open = lock(&self.open);
         if open.is_none() {
-            *open = Some(self.serve(bind(self.address)?)?);
+            let held = lock(&self.held).take();
+            let listener = match held {
+                Some(socket) => {
+                    socket.set_reuse_address(true)?;
+                    socket.listen(BACKLOG)?;
+                    socket.set_nonblocking(true)?;
+                    socket.into()
+                }
+                None => bind(self.address)?,
+            };
+            *open = Some(self.serve(listener)?);
         }
         Ok(())
     }
@@ -95,6 +110,20 @@ impl Port {
         });
         Ok(Open { accepting, lines })
     }
+}
+
+/// Connections that may wait to be accepted; std's own number.
+const BACKLOG: i32 = 128;
+
+/// Takes a port without listening at it: connections are refused.
+fn hold(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Connections that ended just now still have it, too;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    // nobody else shall.
+    socket.set_reuse_address(false)?;
+    Ok(socket)
 }
 
 fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {

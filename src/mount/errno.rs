@@ -59,7 +59,11 @@ fn of_auth(error: &AuthError) -> Errno {
         | AuthError::WrongPassword { .. }
         | AuthError::BadToken(_)
         | AuthError::File(_) => Errno::EACCES,
-        AuthError::Service(error) => of_portal(error),
+        AuthError::Service(error) => match of_portal(error) {
+            // It is not the file that does not exist.
+            errno if errno == Errno::ENOENT => Errno::EIO,
+            errno => errno,
+        },
     }
 }
 
