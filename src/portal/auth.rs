@@ -7,7 +7,7 @@
 //! than our clock; and a token that still lives is used while its renewal
 //! fails.
 //!
-//! What was refused is not tried again for a minute ([`PATIENCE`]), unless it
+//! What was refused is not tried again for a minute (`PATIENCE`), unless it
 //! was replaced meanwhile: nobody's account gets locked by a file manager.
 
 use std::fmt;
