@@ -17,6 +17,8 @@
 
 pub mod csv;
 pub mod dataset;
+mod decimal;
+mod digits;
 pub mod format;
 pub mod index;
 mod java_regex;

@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 
+use super::digits;
 use super::number::Slot;
 
 /// Longest text of a date: `+5881580-07-11`.
@@ -21,7 +22,11 @@ const DAY_SECONDS: i32 = 86_400;
 const DAY_MILLIS: i64 = 86_400_000;
 
 /// Writes a date, given in days since 1970; returns the length.
-pub(super) fn date(slot: &mut Slot, days: i64) -> usize {
+pub(super) fn date(slot: &mut Slot, days: i32) -> usize {
+    long_date(slot, i64::from(days))
+}
+
+fn long_date(slot: &mut Slot, days: i64) -> usize {
     let (year, month, day) = civil(days);
     let mut at = if (0..=9999).contains(&year) {
         four_digits(slot, year)
@@ -99,29 +104,34 @@ impl Instants {
         let day = millis.div_euclid(DAY_MILLIS);
         if day != self.day {
             self.day = day;
-            self.len = date(&mut self.text, day);
+            self.len = long_date(&mut self.text, day);
         }
-        let of_day = i32::try_from(millis.rem_euclid(DAY_MILLIS)).unwrap_or(0);
+        let of_day = millis.rem_euclid(DAY_MILLIS).unsigned_abs();
         let (seconds, millis) = (of_day / 1000, of_day % 1000);
+        // `12034056` has the digits of 12:34:56 where they belong.
+        let clock = seconds / 3600 * 1_000_000 + seconds / 60 % 60 * 1000 + seconds % 60;
+        let colons = u64::from_be_bytes(*b"00:00:00");
+        let clock = digits::eight(small(clock)) | colons;
 
         let at = self.len;
         *slot = self.text;
         slot[at] = b'T';
-        two_digits(slot, at + 1, seconds / 3600);
-        slot[at + 3] = b':';
-        two_digits(slot, at + 4, seconds / 60 % 60);
-        slot[at + 6] = b':';
-        two_digits(slot, at + 7, seconds % 60);
+        slot[at + 1..at + 9].copy_from_slice(&clock.to_be_bytes());
         let mut end = at + 9;
         if millis != 0 {
+            let millis = digits::eight(small(millis)) | digits::ASCII;
+            slot[end..end + 4].copy_from_slice(&millis.to_be_bytes()[4..]);
             slot[end] = b'.';
-            slot[end + 1] = b'0' + low_byte(millis / 100);
-            two_digits(slot, end + 2, millis % 100);
             end += 4;
         }
         slot[end] = b'Z';
         end + 1
     }
+}
+
+/// A number that is known to be small.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
 }
 
 /// Year, month and day of a day counted from 1970: by 400-year eras that begin
@@ -195,8 +205,8 @@ mod tests {
             (-719_529, "-0001-12-31"),
             (2_932_896, "9999-12-31"),
             (2_932_897, "+10000-01-01"),
-            (i64::from(i32::MAX), "+5881580-07-11"),
-            (i64::from(i32::MIN) + 1, "-5877641-06-24"),
+            (i32::MAX, "+5881580-07-11"),
+            (i32::MIN + 1, "-5877641-06-24"),
         ] {
             assert_eq!(text(|slot| date(slot, days), DATE_MAX), expected);
         }
