@@ -13,7 +13,7 @@
 mod cells;
 
 use super::number::Slot;
-use super::{Column, RowIndex, TableError, ValueFormat};
+use super::{Column, RowIndex, TableError, ValueFormat, check_window};
 
 /// Rows of a block, if columns are few.
 const BLOCK_ROWS: usize = 64;
@@ -89,7 +89,7 @@ impl CsvWriter {
         columns: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), TableError> {
-        self.check(rows, columns)?;
+        check_window(&self.formats, rows, columns)?;
         self.draw_rows(columns, rows, |text| out.extend_from_slice(text));
         Ok(())
     }
@@ -108,7 +108,7 @@ impl CsvWriter {
         out: &mut Vec<u8>,
         index: &mut RowIndex,
     ) -> Result<(), TableError> {
-        self.check(rows, columns)?;
+        check_window(&self.formats, rows, columns)?;
         let mut drawn = 0;
         while drawn < rows {
             let step = usize::try_from(index.rows_to_next_mark())
@@ -134,31 +134,10 @@ impl CsvWriter {
     ///
     /// As [`CsvWriter::draw`].
     pub fn measure(&self, rows: usize, columns: &[&[u8]]) -> Result<u64, TableError> {
-        self.check(rows, columns)?;
+        check_window(&self.formats, rows, columns)?;
         let mut len = 0;
         self.draw_rows(columns, rows, |text| len += text.len() as u64);
         Ok(len)
-    }
-
-    /// Makes sure that a window is of these columns and so many rows.
-    fn check(&self, rows: usize, columns: &[&[u8]]) -> Result<(), TableError> {
-        if columns.len() != self.formats.len() {
-            return Err(TableError::WindowShape {
-                expected: self.formats.len(),
-                found: columns.len(),
-            });
-        }
-        for (column, (format, bytes)) in self.formats.iter().zip(columns).enumerate() {
-            let expected = rows.saturating_mul(format.width());
-            if bytes.len() != expected {
-                return Err(TableError::WindowLength {
-                    column,
-                    expected,
-                    found: bytes.len(),
-                });
-            }
-        }
-        Ok(())
     }
 
     fn draw_rows(&self, columns: &[&[u8]], rows: usize, mut emit: impl FnMut(&[u8])) {

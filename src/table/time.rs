@@ -18,7 +18,8 @@ pub(super) const TIME_MAX: usize = 8;
 /// Longest text of an instant: `-292275055-05-16T16:47:04.192Z`.
 pub(super) const INSTANT_MAX: usize = 30;
 
-const DAY_SECONDS: i32 = 86_400;
+/// Seconds of a day.
+pub(super) const DAY_SECONDS: i32 = 86_400;
 const DAY_MILLIS: i64 = 86_400_000;
 
 /// Writes a date, given in days since 1970; returns the length.
@@ -152,8 +153,20 @@ fn civil(days: i64) -> (i64, i32, i32) {
         from_march - 9
     };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let small = |n: i64| i32::try_from(n).unwrap_or(0);
-    (year, small(month), small(day))
+    let part = |n: i64| i32::try_from(n).unwrap_or(0);
+    (year, part(month), part(day))
+}
+
+/// The first day of a month, given as `year * 12 + month - 1`, in days since
+/// 1970, if these fit.
+pub(super) fn days_to_month(months: i32) -> Option<i32> {
+    // The inverse of `civil`, for day 1.
+    let from_march = i64::from(months) - 2;
+    let year = from_march.div_euclid(12);
+    let month = from_march.rem_euclid(12);
+    let of_year = (153 * month + 2) / 5;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    i32::try_from(365 * year + leap_days + of_year - 719_468).ok()
 }
 
 fn long_year(slot: &mut Slot, year: i64, plus: &str) -> usize {
@@ -225,6 +238,17 @@ mod tests {
         ] {
             assert_eq!(text(|slot| month(slot, months), MONTH_MAX), expected);
         }
+    }
+
+    #[test]
+    fn months_begin_on_their_first_day() {
+        for months in (-30_000_i32..150_000).chain([5_000_000, -5_000_000]) {
+            let (year, month) = (months.div_euclid(12), months.rem_euclid(12) + 1);
+            let days = days_to_month(months).unwrap();
+            assert_eq!(civil(days.into()), (year.into(), month, 1));
+        }
+        assert_eq!(days_to_month(i32::MAX), None);
+        assert_eq!(days_to_month(i32::MIN + 1), None);
     }
 
     #[test]
