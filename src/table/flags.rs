@@ -93,7 +93,7 @@ impl GoodFlags {
     }
 
     fn is_good_character(&self, flag: &[u8]) -> bool {
-        let unit = flag.try_into().map(u16::from_be_bytes).unwrap_or(0);
+        let unit = flag.try_into().map_or(0, u16::from_be_bytes);
         unit != 0 && self.texts.iter().any(|text| text.encode_utf16().eq([unit]))
     }
 }

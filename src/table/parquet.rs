@@ -81,7 +81,9 @@ impl<W: Write + Send> ParquetWriter<W> {
             .filter(|&at| names.insert(columns[at].label.as_str()))
             .collect();
         let fields: Vec<Field> = written.iter().map(|&at| field(at, columns)).collect();
-        let schema = Arc::new(Schema::new(fields));
+        // Twice, since Arrow's readers look there, and the others in the file.
+        let schema = Schema::new_with_metadata(fields, about.iter().cloned().collect());
+        let schema = Arc::new(schema);
         let inner = ArrowWriter::try_new(
             out,
             Arc::clone(&schema),

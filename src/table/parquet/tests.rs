@@ -174,6 +174,10 @@ fn what_is_known_is_in_the_file() {
     let about = file.key_value_metadata().unwrap();
     let pid = about.iter().find(|pair| pair.key == "pid").unwrap();
     assert_eq!(pid.value.as_deref(), Some("11676/abc"));
+    assert_eq!(
+        schema.metadata().get("pid").map(String::as_str),
+        Some("11676/abc")
+    );
 }
 
 #[test]
