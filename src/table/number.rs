@@ -7,8 +7,9 @@
 //! is written plain if 1e-3 <= abs < 1e7, else with one digit before the point
 //! and an exponent; always with a digit after the point.
 //!
-//! The digits are zmij's. It differs in the second sentence, which matters
-//! only for the smallest subnormals, and in the writing.
+//! The digits of everyday floats are found by [`decimal`], all others by zmij.
+//! That differs in the second sentence, which matters only for the smallest
+//! subnormals, and in the writing.
 
 use super::decimal::{self, Decimal};
 use super::digits;
@@ -25,11 +26,11 @@ pub(super) const FLOAT_MAX: usize = 15;
 /// Longest text of an `f64`: `-2.2250738585072014E-308`.
 pub(super) const DOUBLE_MAX: usize = 24;
 
-/// From here on the closest decimal of two digits is that of one digit, if one
-/// suffices. Below 100 units in the last place it need not be: half a unit is
-/// then more than half a step between decimals of two digits, 1/200 of the
-/// number. This is 700 units of the smallest `f32`, and far more of the
-/// smallest `f64`, for which one limit serves as well.
+/// From here on, if one digit suffices, no decimal of two digits is closer. Of
+/// less than 100 units in the last place one may be: half a unit is then more
+/// than half a step between decimals of two digits, 1/200 of the number. This
+/// is 700 units of the smallest `f32`, and far more of the smallest `f64`, to
+/// which it does no harm.
 const COARSE: f64 = 1e-42;
 
 /// Writes a number; returns the length.
@@ -70,8 +71,8 @@ pub(super) fn low_byte(number: usize) -> u8 {
     number.to_le_bytes()[0]
 }
 
-/// Writes a decimal from 1e-3 to below 1e7 after `at` bytes, at most one;
-/// returns the length.
+/// Writes a decimal below 2^20 after `at` bytes, of which there is at most
+/// one; returns the length.
 ///
 /// Zeros are counted from below in both directions, as counting from above is
 /// slow before x86-64-v3. A bit set beforehand stops the count at the point.
