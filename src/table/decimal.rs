@@ -25,7 +25,7 @@ const LOW: u32 = 0x3a83_126f;
 const HIGH: u32 = 0x4980_0000;
 
 /// One unit of the last place, in what the search counts in.
-const ONE: u64 = 1 << 35;
+const ONE: u64 = 1 << 34;
 
 /// What the floats of one binary exponent share.
 #[derive(Clone, Copy)]
@@ -68,26 +68,23 @@ pub(super) fn shortest(bits: u32) -> Option<Decimal> {
     let m = u64::from((bits & 0x007f_ffff) | 0x0080_0000);
     let Scale { unit, places } = SCALES[s as usize & 63];
 
-    // What reads back as it are m +- 1/2, with the ends if m is even; but
-    // below a power of two floats lie twice as close. That spans at least 1
-    // and less than 10 times 10^-places around it: the nearest decimal of so
-    // many places, and at most one of fewer. All in quarters of 2^-33 of
-    // 10^-places, up to 2^63.
-    let odd = m & 1;
-    let highest = unit * (4 * m + 2) - odd;
-    let mut span = 4 * unit;
-    if m == 0x0080_0000 {
-        span -= unit;
-    }
+    // What reads back as it is between m - 1/2 and m + 1/2; the ends, odd
+    // multiples of 2^-(s+1), are no decimals of so few places. That spans at
+    // least 1 and less than 10 times 10^-places: the nearest decimal of so
+    // many places, and at most one of fewer. (Below a power of two it spans
+    // less. The 29 powers in question are tested one by one.) All in halves of
+    // 2^-33 of 10^-places, below 2^62.
+    let highest = unit * (2 * m + 1);
+    let span = 2 * unit;
 
-    // The highest of fewer places, and what is above it.
+    // The highest of fewer places, and how far the end is above it.
     let tens = highest / ONE / 10;
     let above = highest - tens * (10 * ONE);
-    // All ones if that is more than the span, without its ends if m is odd.
-    let too_low = (span.wrapping_sub(above + 2 * odd).cast_signed() >> 63).cast_unsigned();
+    // All ones if that is more than the span.
+    let too_low = (span.wrapping_sub(above).cast_signed() >> 63).cast_unsigned();
     // If so, the nearest is less than 10 higher. Halfway between two it is the
     // even one.
-    let exact = (above + odd).wrapping_sub(2 * unit);
+    let exact = above.wrapping_sub(unit);
     let rounded = exact.wrapping_add(ONE / 2 - 1 + ((exact / ONE) & 1)) / ONE;
     let last = rounded & too_low;
     #[expect(clippy::cast_possible_truncation, reason = "below 10 * 2^24")]
