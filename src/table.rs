@@ -17,19 +17,25 @@
 
 pub mod csv;
 pub mod dataset;
+mod decimal;
+mod digits;
+pub mod flags;
 pub mod format;
 pub mod index;
 mod java_regex;
 pub mod layout;
 mod number;
+pub mod parquet;
 pub mod schema;
 mod time;
 
 pub use csv::CsvWriter;
 pub use dataset::{Dataset, DatasetColumn};
+pub use flags::GoodFlags;
 pub use format::{StoredType, ValueFormat};
 pub use index::RowIndex;
 pub use layout::{Layout, Part};
+pub use parquet::ParquetWriter;
 pub use schema::{Column, Schema};
 
 /// Why something is no table that can be read here.
@@ -158,4 +164,25 @@ impl TableError {
             | TableError::BrokenIndex(_) => false,
         }
     }
+}
+
+/// Makes sure that a window is of columns of these formats and so many rows.
+fn check_window(formats: &[ValueFormat], rows: usize, columns: &[&[u8]]) -> Result<(), TableError> {
+    if columns.len() != formats.len() {
+        return Err(TableError::WindowShape {
+            expected: formats.len(),
+            found: columns.len(),
+        });
+    }
+    for (column, (format, bytes)) in formats.iter().zip(columns).enumerate() {
+        let expected = rows.saturating_mul(format.width());
+        if bytes.len() != expected {
+            return Err(TableError::WindowLength {
+                column,
+                expected,
+                found: bytes.len(),
+            });
+        }
+    }
+    Ok(())
 }

@@ -5,16 +5,20 @@
 //! (`BinTableCsvReader.scala`, `numCsvSerializer`). A null is an empty cell.
 //!
 //! Works on windows: for each column the big-endian bytes of the same few
-//! rows. Text is put together in a block that stays in the processor's cache,
-//! each cell at a place where the longest would fit, so that no cell checks
-//! for room.
+//! rows. A block of rows that stays in the processor's cache is drawn column by
+//! column, each cell into a slot of its own, where the longest would fit, then
+//! put together row by row. So the cells of a column are independent of each
+//! other, which the processor uses to work on several at once.
 
-use super::number::{self, Slot};
-use super::time::{self, Instants};
-use super::{Column, RowIndex, TableError, ValueFormat};
+mod cells;
 
-/// Size of the block in which rows are put together.
-const BLOCK: usize = 32 * 1024;
+use super::number::Slot;
+use super::{Column, RowIndex, TableError, ValueFormat, check_window};
+
+/// Rows of a block, if columns are few.
+const BLOCK_ROWS: usize = 64;
+/// Cells of a block, or a row if that has more.
+const BLOCK_CELLS: usize = 4096;
 
 /// Draws rows of certain columns as CSV.
 #[derive(Clone, Debug)]
@@ -36,7 +40,7 @@ impl CsvWriter {
                 header.push(b',');
             }
             header.extend_from_slice(column.label.as_bytes());
-            max_row_len += max_len(column.format) + 1;
+            max_row_len += cells::max_len(column.format) + 1;
             formats.push(column.format);
         }
         header.push(b'\n');
@@ -85,8 +89,8 @@ impl CsvWriter {
         columns: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), TableError> {
-        let columns = self.cells(rows, columns)?;
-        self.draw_rows(&columns, rows, |text| out.extend_from_slice(text));
+        check_window(&self.formats, rows, columns)?;
+        self.draw_rows(columns, rows, |text| out.extend_from_slice(text));
         Ok(())
     }
 
@@ -104,7 +108,7 @@ impl CsvWriter {
         out: &mut Vec<u8>,
         index: &mut RowIndex,
     ) -> Result<(), TableError> {
-        self.cells(rows, columns)?;
+        check_window(&self.formats, rows, columns)?;
         let mut drawn = 0;
         while drawn < rows {
             let step = usize::try_from(index.rows_to_next_mark())
@@ -130,146 +134,47 @@ impl CsvWriter {
     ///
     /// As [`CsvWriter::draw`].
     pub fn measure(&self, rows: usize, columns: &[&[u8]]) -> Result<u64, TableError> {
-        let columns = self.cells(rows, columns)?;
+        check_window(&self.formats, rows, columns)?;
         let mut len = 0;
-        self.draw_rows(&columns, rows, |text| len += text.len() as u64);
+        self.draw_rows(columns, rows, |text| len += text.len() as u64);
         Ok(len)
     }
 
-    fn cells<'a>(&self, rows: usize, columns: &[&'a [u8]]) -> Result<Vec<Cells<'a>>, TableError> {
-        if columns.len() != self.formats.len() {
-            return Err(TableError::WindowShape {
-                expected: self.formats.len(),
-                found: columns.len(),
-            });
-        }
-        let mut cells = Vec::with_capacity(columns.len());
-        for (column, (&format, &bytes)) in self.formats.iter().zip(columns).enumerate() {
-            let expected = rows.saturating_mul(format.width());
-            if bytes.len() != expected {
-                return Err(TableError::WindowLength {
-                    column,
-                    expected,
-                    found: bytes.len(),
-                });
+    fn draw_rows(&self, columns: &[&[u8]], rows: usize, mut emit: impl FnMut(&[u8])) {
+        let most = (BLOCK_CELLS / columns.len().max(1)).clamp(1, BLOCK_ROWS);
+        let height = most.min(rows);
+        let mut slots = vec![Slot::default(); columns.len() * height];
+        let mut lens = vec![0; columns.len() * height];
+        // Each cell is copied with all of its slot, which may reach past the
+        // last row's end.
+        let mut text = vec![0; height * self.max_row_len + size_of::<Slot>()];
+        let mut from = 0;
+        while from < rows {
+            let to = rows.min(from + height);
+            for (column, (&format, bytes)) in self.formats.iter().zip(columns).enumerate() {
+                let bytes = &bytes[from * format.width()..to * format.width()];
+                let own = column * height..column * height + to - from;
+                cells::draw(format, bytes, &mut slots[own.clone()], &mut lens[own]);
             }
-            cells.push(Cells::new(format, bytes));
-        }
-        Ok(cells)
-    }
-
-    fn draw_rows(&self, columns: &[Cells], rows: usize, mut emit: impl FnMut(&[u8])) {
-        // A cell may use its whole slot, which reaches past the row's end.
-        let room = self.max_row_len + size_of::<Slot>();
-        let mut block = vec![0; room.max(BLOCK.min(room.saturating_mul(rows)))];
-        let mut instants = Instants::new();
-        let mut at = 0;
-        for row in 0..rows {
-            if at + room > block.len() {
-                emit(&block[..at]);
-                at = 0;
+            let mut at = 0;
+            for row in 0..to - from {
+                for cell in (row..slots.len()).step_by(height) {
+                    let place: &mut Slot = text[at..]
+                        .first_chunk_mut()
+                        .expect("each row has its longest length, and a slot is left");
+                    *place = slots[cell];
+                    at += usize::from(lens[cell]);
+                    text[at] = b',';
+                    at += 1;
+                }
+                // The last comma becomes the line's end. Without columns lines
+                // are empty, as the portal's are.
+                at += usize::from(columns.is_empty());
+                text[at - 1] = b'\n';
             }
-            for cells in columns {
-                let slot = block[at..]
-                    .first_chunk_mut()
-                    .expect("the room of a row has a slot for each cell");
-                let len = cells.write(row, slot, &mut instants);
-                block[at + len] = b',';
-                at += len + 1;
-            }
-            // The last comma becomes the line's end. Without columns lines are
-            // empty, as the portal's are.
-            at += usize::from(columns.is_empty());
-            block[at - 1] = b'\n';
+            emit(&text[..at]);
+            from = to;
         }
-        emit(&block[..at]);
-    }
-}
-
-/// One column's bytes, as values.
-enum Cells<'a> {
-    Int(&'a [[u8; 4]]),
-    Float(&'a [[u8; 4]]),
-    Double(&'a [[u8; 8]]),
-    Char(&'a [[u8; 2]]),
-    Boolean(&'a [[u8; 1]]),
-    Date(&'a [[u8; 4]]),
-    Month(&'a [[u8; 4]]),
-    Time(&'a [[u8; 4]]),
-    Instant(&'a [[u8; 8]]),
-    /// Strings are not served; see [`Schema`](super::Schema).
-    Unserved,
-}
-
-impl<'a> Cells<'a> {
-    fn new(format: ValueFormat, bytes: &'a [u8]) -> Self {
-        match format {
-            ValueFormat::Int32 => Cells::Int(bytes.as_chunks().0),
-            ValueFormat::Float32 => Cells::Float(bytes.as_chunks().0),
-            ValueFormat::Float64 => Cells::Double(bytes.as_chunks().0),
-            ValueFormat::BmpChar => Cells::Char(bytes.as_chunks().0),
-            ValueFormat::Boolean => Cells::Boolean(bytes.as_chunks().0),
-            ValueFormat::Iso8601Date | ValueFormat::EtcDate => Cells::Date(bytes.as_chunks().0),
-            ValueFormat::Iso8601Month => Cells::Month(bytes.as_chunks().0),
-            ValueFormat::Iso8601TimeOfDay => Cells::Time(bytes.as_chunks().0),
-            ValueFormat::Iso8601DateTime
-            | ValueFormat::IsoLikeLocalDateTime
-            | ValueFormat::EtcLocalDateTime => Cells::Instant(bytes.as_chunks().0),
-            ValueFormat::String => Cells::Unserved,
-        }
-    }
-
-    /// Writes the cell of a row; returns its length, 0 for a null.
-    fn write(&self, row: usize, slot: &mut Slot, instants: &mut Instants) -> usize {
-        let int = |cells: &[[u8; 4]]| match i32::from_be_bytes(cells[row]) {
-            i32::MIN => None,
-            value => Some(value),
-        };
-        match self {
-            Cells::Int(cells) => int(cells).map_or(0, |value| number::int(slot, value)),
-            Cells::Float(cells) => number::float(slot, f32::from_be_bytes(cells[row])),
-            Cells::Double(cells) => number::double(slot, f64::from_be_bytes(cells[row])),
-            Cells::Char(cells) => character(slot, u16::from_be_bytes(cells[row])),
-            Cells::Boolean(cells) => match i8::from_be_bytes(cells[row]) {
-                i8::MIN => 0,
-                value => number::int(slot, i32::from(value)),
-            },
-            Cells::Date(cells) => int(cells).map_or(0, |days| time::date(slot, i64::from(days))),
-            Cells::Month(cells) => int(cells).map_or(0, |months| time::month(slot, months)),
-            Cells::Time(cells) => int(cells).map_or(0, |s| time::time_of_day(slot, s)),
-            Cells::Instant(cells) => instants.write(slot, f64::from_be_bytes(cells[row])),
-            Cells::Unserved => 0,
-        }
-    }
-}
-
-/// Writes a UTF-16 code unit in UTF-8, half of a surrogate pair as Java's `?`.
-fn character(slot: &mut Slot, unit: u16) -> usize {
-    match unit {
-        0 => 0,
-        unit => char::from_u32(u32::from(unit))
-            .unwrap_or('?')
-            .encode_utf8(slot)
-            .len(),
-    }
-}
-
-/// The longest cell of a format, in bytes.
-fn max_len(format: ValueFormat) -> usize {
-    match format {
-        ValueFormat::Int32 => number::INT_MAX,
-        ValueFormat::Float32 => number::FLOAT_MAX,
-        ValueFormat::Float64 => number::DOUBLE_MAX,
-        // A code unit's UTF-8; a byte's `-127`.
-        ValueFormat::BmpChar => 3,
-        ValueFormat::Boolean => 4,
-        ValueFormat::String => 0,
-        ValueFormat::Iso8601Date | ValueFormat::EtcDate => time::DATE_MAX,
-        ValueFormat::Iso8601Month => time::MONTH_MAX,
-        ValueFormat::Iso8601TimeOfDay => time::TIME_MAX,
-        ValueFormat::Iso8601DateTime
-        | ValueFormat::IsoLikeLocalDateTime
-        | ValueFormat::EtcLocalDateTime => time::INSTANT_MAX,
     }
 }
 

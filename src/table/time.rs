@@ -6,6 +6,7 @@
 
 use std::io::Write as _;
 
+use super::digits;
 use super::number::Slot;
 
 /// Longest text of a date: `+5881580-07-11`.
@@ -17,11 +18,16 @@ pub(super) const TIME_MAX: usize = 8;
 /// Longest text of an instant: `-292275055-05-16T16:47:04.192Z`.
 pub(super) const INSTANT_MAX: usize = 30;
 
-const DAY_SECONDS: i32 = 86_400;
+/// Seconds of a day.
+pub(super) const DAY_SECONDS: i32 = 86_400;
 const DAY_MILLIS: i64 = 86_400_000;
 
 /// Writes a date, given in days since 1970; returns the length.
-pub(super) fn date(slot: &mut Slot, days: i64) -> usize {
+pub(super) fn date(slot: &mut Slot, days: i32) -> usize {
+    long_date(slot, i64::from(days))
+}
+
+fn long_date(slot: &mut Slot, days: i64) -> usize {
     let (year, month, day) = civil(days);
     let mut at = if (0..=9999).contains(&year) {
         four_digits(slot, year)
@@ -99,29 +105,34 @@ impl Instants {
         let day = millis.div_euclid(DAY_MILLIS);
         if day != self.day {
             self.day = day;
-            self.len = date(&mut self.text, day);
+            self.len = long_date(&mut self.text, day);
         }
-        let of_day = i32::try_from(millis.rem_euclid(DAY_MILLIS)).unwrap_or(0);
+        let of_day = millis.rem_euclid(DAY_MILLIS).unsigned_abs();
         let (seconds, millis) = (of_day / 1000, of_day % 1000);
+        // `12034056` has the digits of 12:34:56 where they belong.
+        let clock = seconds / 3600 * 1_000_000 + seconds / 60 % 60 * 1000 + seconds % 60;
+        let colons = u64::from_be_bytes(*b"00:00:00");
+        let clock = digits::eight(small(clock)) | colons;
 
         let at = self.len;
         *slot = self.text;
         slot[at] = b'T';
-        two_digits(slot, at + 1, seconds / 3600);
-        slot[at + 3] = b':';
-        two_digits(slot, at + 4, seconds / 60 % 60);
-        slot[at + 6] = b':';
-        two_digits(slot, at + 7, seconds % 60);
+        slot[at + 1..at + 9].copy_from_slice(&clock.to_be_bytes());
         let mut end = at + 9;
         if millis != 0 {
+            let millis = digits::eight(small(millis)) | digits::ASCII;
+            slot[end..end + 4].copy_from_slice(&millis.to_be_bytes()[4..]);
             slot[end] = b'.';
-            slot[end + 1] = b'0' + low_byte(millis / 100);
-            two_digits(slot, end + 2, millis % 100);
             end += 4;
         }
         slot[end] = b'Z';
         end + 1
     }
+}
+
+/// A number that is known to be small.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
 }
 
 /// Year, month and day of a day counted from 1970: by 400-year eras that begin
@@ -142,8 +153,20 @@ fn civil(days: i64) -> (i64, i32, i32) {
         from_march - 9
     };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let small = |n: i64| i32::try_from(n).unwrap_or(0);
-    (year, small(month), small(day))
+    let part = |n: i64| i32::try_from(n).unwrap_or(0);
+    (year, part(month), part(day))
+}
+
+/// The first day of a month, given as `year * 12 + month - 1`, in days since
+/// 1970, if these fit.
+pub(super) fn days_to_month(months: i32) -> Option<i32> {
+    // The inverse of `civil`, for day 1.
+    let from_march = i64::from(months) - 2;
+    let year = from_march.div_euclid(12);
+    let month = from_march.rem_euclid(12);
+    let of_year = (153 * month + 2) / 5;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    i32::try_from(365 * year + leap_days + of_year - 719_468).ok()
 }
 
 fn long_year(slot: &mut Slot, year: i64, plus: &str) -> usize {
@@ -195,8 +218,8 @@ mod tests {
             (-719_529, "-0001-12-31"),
             (2_932_896, "9999-12-31"),
             (2_932_897, "+10000-01-01"),
-            (i64::from(i32::MAX), "+5881580-07-11"),
-            (i64::from(i32::MIN) + 1, "-5877641-06-24"),
+            (i32::MAX, "+5881580-07-11"),
+            (i32::MIN + 1, "-5877641-06-24"),
         ] {
             assert_eq!(text(|slot| date(slot, days), DATE_MAX), expected);
         }
@@ -215,6 +238,17 @@ mod tests {
         ] {
             assert_eq!(text(|slot| month(slot, months), MONTH_MAX), expected);
         }
+    }
+
+    #[test]
+    fn months_begin_on_their_first_day() {
+        for months in (-30_000_i32..150_000).chain([5_000_000, -5_000_000]) {
+            let (year, month) = (months.div_euclid(12), months.rem_euclid(12) + 1);
+            let days = days_to_month(months).unwrap();
+            assert_eq!(civil(days.into()), (year.into(), month, 1));
+        }
+        assert_eq!(days_to_month(i32::MAX), None);
+        assert_eq!(days_to_month(i32::MIN + 1), None);
     }
 
     #[test]

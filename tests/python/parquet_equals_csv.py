@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Checks that a Parquet file has the columns, values and types of a CSV.
+
+Usage: parquet_equals_csv.py TABLE.csv TABLE.parquet
+
+Reads the Parquet with pyarrow, polars, DuckDB and pandas, each of which must
+find, cell by cell, what the CSV's text means by the column's value format (told
+by the Parquet's own field metadata). Ends with 1 at the first reader that does
+not.
+"""
+
+import csv
+import datetime as dt
+import struct
+import sys
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
+
+
+def single(text):
+    """The float32 that a text means."""
+    return struct.unpack("f", struct.pack("f", float(text)))[0]
+
+
+def stamp(text):
+    return dt.datetime.fromisoformat(text)
+
+
+MEANINGS = {
+    "int32": int,
+    "float32": single,
+    "float64": float,
+    "boolean": lambda text: text == "1",
+    "bmpChar": str,
+    "iso8601date": dt.date.fromisoformat,
+    "etcDate": dt.date.fromisoformat,
+    "iso8601month": lambda text: dt.date.fromisoformat(text + "-01"),
+    "iso8601timeOfDay": dt.time.fromisoformat,
+    "iso8601dateTime": stamp,
+    "isoLikeLocalDateTime": lambda text: stamp(text).replace(tzinfo=None),
+    "etcLocalDateTime": lambda text: stamp(text).replace(tzinfo=None),
+}
+
+
+def with_pyarrow(path):
+    table = pq.read_table(path)
+    return {name: table[name].to_pylist() for name in table.column_names}
+
+
+def with_polars(path):
+    return pl.read_parquet(path).to_dict(as_series=False)
+
+
+def with_duckdb(path):
+    connection = duckdb.connect()
+    connection.execute("set timezone = 'UTC'")
+    found = connection.execute("select * from read_parquet(?)", [path])
+    names = [column[0] for column in found.description]
+    rows = found.fetchall()
+    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
+
+
+def with_pandas(path):
+    frame = pd.read_parquet(path)
+    return {
+        name: [None if pd.isna(value) else value for value in frame[name]]
+        for name in frame.columns
+    }
+
+
+def plain(value):
+    """A reader's value as Python has it."""
+    if isinstance(value, pd.Timestamp):
+        value = value.to_pydatetime()
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        value = value.astimezone(dt.timezone.utc)
+    return value
+
+
+def main():
+    csv_path, parquet_path = sys.argv[1:]
+    with open(csv_path, newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file, quoting=csv.QUOTE_NONE)
+    schema = pq.read_schema(parquet_path)
+    formats = [schema.field(name).metadata[b"value_format"].decode() for name in header]
+
+    for read in (with_pyarrow, with_polars, with_duckdb, with_pandas):
+        columns = read(parquet_path)
+        if list(columns) != header:
+            sys.exit(f"{read.__name__}: expected columns {header}, found {list(columns)}")
+        for at, (name, values) in enumerate(columns.items()):
+            if len(values) != len(rows):
+                sys.exit(f"{read.__name__}: expected {len(rows)} rows, found {len(values)}")
+            for number, (row, value) in enumerate(zip(rows, values)):
+                meant = MEANINGS[formats[at]](row[at]) if row[at] else None
+                if plain(value) != meant:
+                    sys.exit(
+                        f"{read.__name__}: {name}, row {number}: "
+                        f"expected {meant!r}, found {value!r}"
+                    )
+    print(f"{len(rows)} rows of {len(header)} columns are the same to all readers")
+
+
+if __name__ == "__main__":
+    main()
