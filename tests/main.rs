@@ -13,5 +13,6 @@ mod mounting;
 mod providers;
 mod python;
 mod reading;
+mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
