@@ -15,3 +15,4 @@ mod python;
 mod reading;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
+mod tables;
