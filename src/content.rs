@@ -329,15 +329,17 @@ impl Contents {
         let entry = self.store.entry(&place(object)?, object.size());
         let (data, spoiled) = (self.data.clone(), Arc::clone(&self.spoiled));
         let file = Arc::new(OriginalFile::new(id, entry, data, spoiled));
-        match self.keep(id, representation, Content::Original(Arc::clone(&file))) {
-            Content::Original(first) => Ok(first),
-            // The portal's own, which could not be read.
-            _ => {
-                let file_id = FileId { object: id, representation };
-                self.files().put(file_id, Content::Original(Arc::clone(&file)));
-                Ok(file)
-            }
+        let kept = self.keep(id, representation, Content::Original(Arc::clone(&file)));
+        if let Content::Original(first) = kept {
+            return Ok(first);
         }
+        // In place of the portal's own, which could not be read.
+        let id = FileId {
+            object: id,
+            representation,
+        };
+        self.files().put(id, Content::Original(Arc::clone(&file)));
+        Ok(file)
     }
 
     fn csv_length(&self, object: ObjectId) -> Option<u64> {

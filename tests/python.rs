@@ -8,7 +8,7 @@ use icosfs::demo::DemoPortal;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::support::{Home, TestMount, interpreter, co2, portal, write_credentials};
+use crate::support::{Home, TestMount, co2, interpreter, portal, write_credentials};
 
 /// Python, with the portal's libraries
 /// pointed at `portal` and `home` as its user's.

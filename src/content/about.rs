@@ -7,8 +7,8 @@ use super::ContentError;
 use super::sidecar::Sidecars;
 use crate::portal::ObjectId;
 use crate::portal::landing::{ColumnInfo, Landing, Resource};
-use crate::table::schema::About;
 use crate::table::Column;
+use crate::table::schema::About;
 
 /// Where it is found. Cheap to clone.
 #[derive(Clone, Debug)]

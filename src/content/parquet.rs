@@ -16,8 +16,8 @@ use crate::cache::{CacheError, Entry, Found, Growing, Place, Store};
 use crate::catalog::Object;
 use crate::flight::Flights;
 use crate::portal::ObjectId;
-use crate::table::parquet::ParquetError;
 use crate::table::ParquetWriter;
+use crate::table::parquet::ParquetError;
 
 /// About how many bytes of columns are handed to the writer at once.
 const WINDOW: u64 = 4 << 20;

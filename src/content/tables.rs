@@ -182,4 +182,3 @@ fn definition(row: &ColumnRow) -> Result<DatasetColumn, TableError> {
         },
     })
 }
-

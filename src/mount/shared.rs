@@ -84,10 +84,7 @@ impl Shared {
     /// How long the kernel may believe in a node's attributes.
     pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
-            Node::File(
-                _,
-                Representation::Original | Representation::Csv | Representation::Cpb,
-            )
+            Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
             | Node::Readme => FOREVER,
             // Parquet holds metadata, and is made anew if it was removed.
             Node::File(_, Representation::Json | Representation::Parquet)

@@ -32,7 +32,7 @@ impl TestContents {
 
     /// The same, in a cache of so many bytes.
     pub(crate) fn bounded(portal: &DemoPortal, folder: &tempfile::TempDir, disk: u64) -> Self {
-        let ttl = Duration::from_secs(600);
+        let ttl = Duration::from_mins(10);
         let http = Http::new(Patience::default()).expect("HTTP");
         let services = portal.services();
         let token = Token::parse(services.envri(), &portal.token()).expect("a token");
