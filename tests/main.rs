@@ -17,3 +17,4 @@ mod reading;
 mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
+mod tables;
