@@ -7,7 +7,7 @@
 //! the Python library's own credentials file.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
@@ -67,7 +67,7 @@ impl LoginArgs {
         } = self;
         let envri = services.envri();
         if let Some(path) = token_file {
-            let file = TokenFile::at(lasting(path)?, envri);
+            let file = TokenFile::at(lasting(&path)?, envri);
             must_exist(file.load()?, file.path())?;
             return Ok(Some(Arc::new(TokenAuth::from_file(file, services))));
         }
@@ -89,7 +89,7 @@ impl LoginArgs {
             return Ok(Some(Arc::new(auth)));
         }
         if let Some(path) = credentials {
-            let file = CredentialsFile::at(lasting(path)?, envri);
+            let file = CredentialsFile::at(lasting(&path)?, envri);
             must_exist(file.load()?, file.path())?;
             let auth = PasswordAuth::from_file(http, services, file);
             return Ok(Some(Arc::new(auth)));
@@ -156,15 +156,15 @@ fn from_environment() -> anyhow::Result<Option<Credentials>> {
 
 /// The same path from any folder: a daemon leaves the one it was started in,
 /// and reads the file again from elsewhere.
-fn lasting(path: PathBuf) -> anyhow::Result<PathBuf> {
-    std::path::absolute(&path).with_context(|| format!("bad path {}", path.display()))
+fn lasting(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("bad path {}", path.display()))
 }
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
-fn must_exist<T>(found: Option<T>, path: &std::path::Path) -> Result<T, FileError> {
+fn must_exist<T>(found: Option<T>, path: &Path) -> Result<T, FileError> {
     found.ok_or_else(|| FileError::Missing {
         path: path.to_owned(),
     })
