@@ -33,7 +33,9 @@ impl Growing {
     pub fn new(store: Store, place: Place) -> Result<Self, CacheError> {
         // Names that differ by their endings must not meet here.
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut path = place.beside_in(store.root(), Kind::Partial).into_os_string();
+        let mut path = place
+            .beside_in(store.root(), Kind::Partial)
+            .into_os_string();
         path.push(format!(".{}-{number}.new", std::process::id()));
         let path = PathBuf::from(path);
         let file = OpenOptions::new()
