@@ -349,14 +349,12 @@ impl Contents {
 
     /// The length of a CSV that was drawn, or fetched, at any time.
     fn csv_length(&self, object: &Object) -> Option<u64> {
-        match self.at_hand(object.id(), Representation::Csv) {
-            Some(Content::Csv(csv)) => csv.size(),
-            _ => {
-                let notes = self.store.notes();
-                let drawn = self.tables.text_key(object).and_then(|key| notes.get(key));
-                drawn.or_else(|| notes.get(kept::portal_key(object.id())))
-            }
+        if let Some(Content::Csv(csv)) = self.at_hand(object.id(), Representation::Csv) {
+            return csv.size();
         }
+        let notes = self.store.notes();
+        let drawn = self.tables.text_key(object).and_then(|key| notes.get(key));
+        drawn.or_else(|| notes.get(kept::portal_key(object.id())))
     }
 
     async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {

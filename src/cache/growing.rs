@@ -153,7 +153,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let place = |name| Place::new(Place::VIEWS, name).unwrap();
-        let mut grow = |name| Growing::new(store.clone(), place(name)).unwrap();
+        let grow = |name| Growing::new(store.clone(), place(name)).unwrap();
         let (mut one, mut other) = (grow("x.parquet"), grow("x.rows"));
         one.append(b"one").unwrap();
         other.append(b"other").unwrap();

@@ -214,7 +214,7 @@ mod tests {
         let path = dir.path().join("lengths");
         Notes::open(&path).put(1, 10);
         let mut torn = fs::read(&path).unwrap();
-        torn.extend_from_slice(&torn[..7].to_vec());
+        torn.extend_from_within(..7);
         fs::write(&path, torn).unwrap();
         Notes::open(&path).put(2, 20);
         let notes = Notes::open(&path);

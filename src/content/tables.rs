@@ -77,21 +77,7 @@ impl Tables {
             return Ok(columns);
         }
         let (_, spec) = object.as_table().ok_or(TableError::NoColumns)?;
-        let unordered = self.unordered(object)?;
-        let schema = match object.column_names() {
-            Some(_) => unordered,
-            None => {
-                let header = self.headers.of(object.id(), spec).await?;
-                match unordered.ordered_by_header(&header) {
-                    // It may be of the dataset as it was long ago.
-                    Err(TableError::HeaderMismatch { .. }) => {
-                        let header = self.headers.anew(object.id(), spec).await?;
-                        unordered.ordered_by_header(&header)?
-                    }
-                    ordered => ordered?,
-                }
-            }
-        };
+        let schema = self.ordered(object, spec).await?;
         let len = Layout::new(&schema).file_len();
         let place = cpb_place(object)?;
         let direct = match &self.data_folder {
@@ -113,6 +99,23 @@ impl Tables {
         ));
         opened.insert(object.id(), Arc::downgrade(&columns));
         Ok(columns)
+    }
+
+    /// The table of `object`, its columns in the order of the CSV.
+    async fn ordered(&self, object: &Object, spec: &Spec) -> Result<Schema, ContentError> {
+        let schema = self.unordered(object)?;
+        if object.column_names().is_some() {
+            return Ok(schema);
+        }
+        let header = self.headers.of(object.id(), spec).await?;
+        match schema.ordered_by_header(&header) {
+            // It may be of the dataset as it was long ago.
+            Err(TableError::HeaderMismatch { .. }) => {
+                let header = self.headers.anew(object.id(), spec).await?;
+                Ok(schema.ordered_by_header(&header)?)
+            }
+            ordered => Ok(ordered?),
+        }
     }
 
     /// The table of `object`, its columns in an order that may not be the
