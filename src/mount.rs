@@ -25,6 +25,7 @@ mod outside;
 pub mod report;
 mod shared;
 mod unmount;
+mod xattr;
 
 pub use outside::{OutsideError, open_outside};
 pub use report::{About, Report};
