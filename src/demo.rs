@@ -10,9 +10,6 @@
 //! repositories). Whatever the product computes, e.g. a CSV's numbers, is
 //! computed here another way.
 
-// The faults to come need what they leave unused so far.
-#![allow(dead_code, clippy::all, clippy::pedantic)]
-
 mod auth;
 mod bench;
 mod builtin;
