@@ -13,6 +13,7 @@ mod demo;
 mod login;
 mod mount;
 mod provider;
+mod selection;
 mod settings;
 mod status;
 mod unmount;

@@ -15,6 +15,7 @@ use lru::LruCache;
 
 use crate::cache::{CacheError, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
+use crate::portal::meta::Subject;
 use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use crate::table::TableError;
 
@@ -23,6 +24,7 @@ mod csv;
 mod direct;
 mod drawn;
 mod original;
+mod page;
 mod portal_csv;
 mod sidecar;
 mod table_file;
@@ -177,7 +179,7 @@ impl Contents {
     pub fn size(&self, object: &Arc<Object>, representation: Representation) -> Size {
         match representation {
             Representation::Original => Size::Exact(object.size()),
-            Representation::Json => match self.sidecars.at_hand(object.id()) {
+            Representation::Json => match self.sidecars.at_hand(&Subject::Object(object.id())) {
                 Some(json) => Size::Exact(json.len() as u64),
                 None => Size::Estimate(SIDECAR_GUESS),
             },
@@ -196,7 +198,7 @@ impl Contents {
     ) -> Result<u64, ContentError> {
         match representation {
             Representation::Original => Ok(object.size()),
-            Representation::Json => Ok(self.sidecars.get(object.id()).await?.len() as u64),
+            Representation::Json => Ok(self.sidecars.get(&Subject::Object(object.id())).await?.len() as u64),
             Representation::Csv => self.csv(object).await?.exact_size().await,
         }
     }
@@ -222,7 +224,7 @@ impl Contents {
                 self.original(object)?.read(generation, offset, len).await
             }
             Representation::Json => {
-                let json = self.sidecars.get(object.id()).await?;
+                let json = self.sidecars.get(&Subject::Object(object.id())).await?;
                 let from = usize::try_from(offset).map_or(json.len(), |at| at.min(json.len()));
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }

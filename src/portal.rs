@@ -11,6 +11,7 @@
 pub mod account;
 pub mod auth;
 pub mod bootstrap;
+mod circuit;
 pub mod data;
 pub mod envri;
 pub mod error;

@@ -15,3 +15,5 @@ mod python;
 mod reading;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
+#[cfg(feature = "shared-tests")]
+mod tree;

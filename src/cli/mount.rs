@@ -14,9 +14,10 @@ use tokio::sync::oneshot;
 use super::background;
 use super::data_path;
 use super::provider::LoginArgs;
+use super::selection::SelectionArgs;
 use super::settings::{Clients, GlobalArgs, size};
 use crate::cache::{Bounds, Store, default_limit};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Selection};
 use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
 use crate::portal::Service;
@@ -41,9 +42,9 @@ pub(super) struct MountArgs {
         "auth_url", "meta_url", "data_url", "token_file", "user", "credentials",
     ])]
     demo: bool,
-    /// How long lists and landing pages are believed, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    metadata_ttl: u64,
+    /// How long lists and landing pages are believed: seconds, or indefinite
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = ttl)]
+    metadata_ttl: Duration,
     /// When fstat on an open table answers: with its exact size, or at once
     #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen)]
     exact_size: WhenExact,
@@ -65,6 +66,17 @@ pub(super) struct MountArgs {
     /// Do not report to the portal which of those files are read
     #[arg(long)]
     no_usage_report: bool,
+    /// Who owns the files; whoever mounts, without
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
+    /// Their group
+    #[arg(long, value_name = "GID")]
+    gid: Option<u32>,
+    /// No extended attributes: `ls -l` asks for two of every file
+    #[arg(long)]
+    no_xattr: bool,
+    #[command(flatten)]
+    selection: SelectionArgs,
     #[command(flatten)]
     login: LoginArgs,
 }
@@ -89,6 +101,10 @@ struct Plan {
     /// The portal's own files.
     data_folder: Option<OwnedFd>,
     report_usage: bool,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    xattr: bool,
+    selection: Selection,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
@@ -103,6 +119,10 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         memory,
         data_path,
         no_usage_report,
+        uid,
+        gid,
+        no_xattr,
+        selection,
         login,
     } = args;
     let mountpoint = free_folder(&mountpoint)?;
@@ -117,27 +137,44 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         report_usage: !no_usage_report,
         mountpoint,
         cache_dir: global.cache_dir()?,
-        metadata_ttl: Duration::from_secs(metadata_ttl),
+        metadata_ttl,
         exact_size: match exact_size {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
         },
         cache_size,
         memory,
+        uid,
+        gid,
+        xattr: !no_xattr,
+        selection: selection.selection(),
     };
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
     #[cfg(feature = "demo")]
     if demo {
         let portal = super::demo::builtin()?;
         let clients = portal.clients(http)?;
-        let store = plan.cache_dir.join(clients.services.cache_name());
+        let kept = [Service::Data, Service::Meta]
+            .map(|service| plan.cache_dir.join(clients.services.host_name(service)));
         let result = serve(clients, plan);
         // Its ports, and so its cache, are never met again.
-        let _ = std::fs::remove_dir_all(store);
+        for folder in kept {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         return result;
     }
     let auth = login.provider(&http, &services)?;
     serve(Clients::new(http, services, auth), plan)
+}
+
+/// Reads how long metadata are believed.
+fn ttl(text: &str) -> Result<Duration, String> {
+    if text == "indefinite" {
+        return Ok(Duration::MAX);
+    }
+    text.parse()
+        .map(Duration::from_secs)
+        .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
 }
 
 /// The absolute path of `mountpoint`, if it is a folder without a mount.
@@ -184,7 +221,13 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         memory: plan.memory,
     };
     let store = Store::open(root.clone(), bounds);
-    let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
+    let catalog = Catalog::open(
+        meta.clone(),
+        &plan.cache_dir.join(services.host_name(Service::Meta)),
+        plan.metadata_ttl,
+        plan.selection,
+    )
+    .context("the catalog cannot be opened")?;
     let mut contents = Contents::new(meta, data, store, plan.metadata_ttl);
     if let Some(folder) = plan.data_folder {
         let usage = plan.report_usage.then_some(usage);
@@ -210,6 +253,10 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         source: services.cache_name(),
         metadata_ttl: plan.metadata_ttl,
         exact_size: plan.exact_size,
+        uid: plan.uid,
+        gid: plan.gid,
+        xattr: plan.xattr,
+        envri: services.envri(),
     };
     // Before the mount: a signal that arrives from now on takes it away again.
     let signals = {
