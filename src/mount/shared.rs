@@ -25,7 +25,7 @@ use super::{ExactSize, Options, Report, errno};
 use crate::catalog::{Object, Representation, Spec};
 use crate::content::{ContentError, Contents, Size};
 use crate::portal::meta::Subject;
-use crate::portal::{Envri, ObjectId, PortalError, Service};
+use crate::portal::{self, Envri, ObjectId, PortalError};
 use crate::tree::{ControlFile, Inode, Listing, Node, Page, Place, Tree, TreeError};
 
 /// What `/README.md` says.
@@ -286,7 +286,7 @@ impl Shared {
         let json = self.contents.page(&Subject::Object(id)).await?;
         serde_json::from_slice(&json).map_err(|error| {
             PortalError::BadAnswer {
-                service: Service::Meta,
+                service: portal::Service::Meta,
                 reason: format!("expected a landing page's JSON, found {error}"),
             }
             .into()
