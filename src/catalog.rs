@@ -1,7 +1,7 @@
 //! What exists: the repository's lists, asked for when they are first needed,
 //! refreshed when they are old, and kept when the portal is away.
 //!
-//! They lie in a SQLite file that mounts share, and are read from there a row
+//! They lie in one file of `SQLite`'s that mounts share, and are read from there a row
 //! at a time: a million objects cost no memory. What they do not list (older
 //! versions, raw data) is asked for by id and kept there, too.
 
@@ -58,7 +58,7 @@ pub enum CatalogError {
     /// The file that the lists are in failed.
     #[error("the catalog cannot be used: {reason}; is the disk with the cache folder in order?")]
     Database {
-        /// SQLite's words.
+        /// `SQLite`'s words.
         reason: String,
     },
 }

@@ -198,7 +198,11 @@ impl Contents {
     ) -> Result<u64, ContentError> {
         match representation {
             Representation::Original => Ok(object.size()),
-            Representation::Json => Ok(self.sidecars.get(&Subject::Object(object.id())).await?.len() as u64),
+            Representation::Json => Ok(self
+                .sidecars
+                .get(&Subject::Object(object.id()))
+                .await?
+                .len() as u64),
             Representation::Csv => self.csv(object).await?.exact_size().await,
         }
     }

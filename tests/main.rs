@@ -13,6 +13,7 @@ mod mounting;
 mod providers;
 mod python;
 mod reading;
+mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
 #[cfg(feature = "shared-tests")]

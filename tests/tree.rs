@@ -70,7 +70,10 @@ fn the_real_repository_is_listed_in_full() {
     let in_types: BTreeSet<u64> = by_type.values().copied().collect();
     assert!(objects.keys().all(|inode| in_types.contains(inode)));
 
-    let output = mount.run("find", &["objects", "datatypes", "-links", "1", "-printf", "%s\n"]);
+    let output = mount.run(
+        "find",
+        &["objects", "datatypes", "-links", "1", "-printf", "%s\n"],
+    );
     assert!(output.stdout.len() > 5000);
 }
 
@@ -131,7 +134,9 @@ fn a_station_is_asked_for_by_itself() {
     assert!(htm.contains(&"station.json".to_owned()), "{htm:?}");
     let requests = portal.requests();
     let objects = requests.iter().filter(|r| r.body.contains("hasObjectSpec"));
-    let narrow: Vec<_> = objects.map(|r| r.body.contains("VALUES ?station")).collect();
+    let narrow: Vec<_> = objects
+        .map(|r| r.body.contains("VALUES ?station"))
+        .collect();
     assert_eq!(narrow, [true], "one narrow query");
 }
 
@@ -146,7 +151,11 @@ fn without_a_login_stations_are_listed_and_every_sidecar_is_read() {
         "sh",
         &["-c", "find stations -name '*.json' -exec cat {} + | wc -c"],
     );
-    let bytes: u64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let bytes: u64 = String::from_utf8(output.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     assert!(bytes > 1_000_000, "{bytes} bytes");
     assert!(portal.requests().iter().all(|r| r.service != Service::Auth));
 }
@@ -159,7 +168,10 @@ fn a_damaged_catalog_is_begun_anew() {
     let mount = || TestMount::with(&portal, &[&*cache_dir], &[]);
     let before = mount().list("objects");
     let files = walkdir(cache.path());
-    let catalog = files.iter().find(|path| path.ends_with("catalog.sqlite")).unwrap();
+    let catalog = files
+        .iter()
+        .find(|path| path.ends_with("catalog.sqlite"))
+        .unwrap();
     let len = std::fs::metadata(catalog).unwrap().len();
     std::fs::write(catalog, vec![0xa5; usize::try_from(len).unwrap()]).unwrap();
 
@@ -191,8 +203,20 @@ fn extended_attributes_tell_how_to_cite() {
     let path = format!("objects/{id}.csv");
     let output = mount.run("getfattr", &["-d", &path]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for name in ["citation", "landing_page", "level", "licence", "pid", "sha256", "station", "units"] {
-        assert!(text.contains(&format!("user.icos.{name}=")), "{name} in {text}");
+    for name in [
+        "citation",
+        "landing_page",
+        "level",
+        "licence",
+        "pid",
+        "sha256",
+        "station",
+        "units",
+    ] {
+        assert!(
+            text.contains(&format!("user.icos.{name}=")),
+            "{name} in {text}"
+        );
     }
     assert!(text.contains(&format!("11676/{id}")), "{text}");
 
@@ -204,7 +228,10 @@ fn extended_attributes_tell_how_to_cite() {
         .unwrap();
     assert!(crate::support::said(&output).contains("Operation not supported"));
     let found = std::fs::metadata(without.path(&path)).unwrap();
-    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (12, 34, 0o444));
+    assert_eq!(
+        (found.uid(), found.gid(), found.mode() & 0o7777),
+        (12, 34, 0o444)
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The file that the lists are kept in: opened, shared and, if it is damaged,
 //! set aside.
 //!
-//! Readers have connections of their own and, by SQLite's write-ahead log,
+//! Readers have connections of their own and, by `SQLite`'s write-ahead log,
 //! never wait for the writer, whether it is in this process or another.
 
 use std::fs;
@@ -108,10 +108,7 @@ impl Database {
     }
 
     /// Does `work`, once more if the file turns out to be damaged.
-    fn healing<T>(
-        &self,
-        work: impl Fn() -> Result<T, rusqlite::Error>,
-    ) -> Result<T, CatalogError> {
+    fn healing<T>(&self, work: impl Fn() -> Result<T, rusqlite::Error>) -> Result<T, CatalogError> {
         match work() {
             Err(error) if is_damage(&error) => {
                 self.heal(&error)?;
@@ -133,12 +130,11 @@ impl Database {
                 connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             Ok((said == "ok").then_some(connection))
         });
-        *writer = match sound {
-            Ok(Some(connection)) => connection,
-            _ => {
-                set_aside(path, error);
-                connect(path)?
-            }
+        *writer = if let Ok(Some(connection)) = sound {
+            connection
+        } else {
+            set_aside(path, error);
+            connect(path)?
         };
         Ok(())
     }
@@ -193,11 +189,17 @@ fn prepare(connection: &mut Connection) -> Result<(), rusqlite::Error> {
         return Ok(());
     }
     let tables: Vec<String> = transaction
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")?
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        )?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     if !tables.is_empty() {
-        tracing::info!(found, VERSION, "the catalog is of another version and is begun anew");
+        tracing::info!(
+            found,
+            VERSION,
+            "the catalog is of another version and is begun anew"
+        );
     }
     for table in tables {
         transaction.execute_batch(&format!("DROP TABLE \"{}\"", table.replace('"', "\"\"")))?;
@@ -259,7 +261,10 @@ mod tests {
     fn what_one_mount_writes_another_reads() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/catalog.sqlite");
-        let (one, other) = (Database::open(&path).unwrap(), Database::open(&path).unwrap());
+        let (one, other) = (
+            Database::open(&path).unwrap(),
+            Database::open(&path).unwrap(),
+        );
         assert_eq!(count(&other), 0);
         note(&one, "a");
         note(&other, "b");
@@ -270,11 +275,18 @@ mod tests {
     fn a_damaged_file_is_set_aside_when_it_is_opened_and_when_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.sqlite");
-        fs::write(&path, "this is no database, but long enough to be taken for one").unwrap();
+        fs::write(
+            &path,
+            "this is no database, but long enough to be taken for one",
+        )
+        .unwrap();
         let database = Database::open(&path).unwrap();
         assert!(dir.path().join("catalog.damaged").exists());
         for n in 0..2000 {
-            note(&database, &format!("a long key to fill some pages with: {n}"));
+            note(
+                &database,
+                &format!("a long key to fill some pages with: {n}"),
+            );
         }
         drop(database);
         let mut bytes = fs::read(&path).unwrap();

@@ -17,9 +17,8 @@ const LONGEST: usize = 190;
 /// The extension of `file_name` with its dot, or of a compressed file both;
 /// empty if it has none that is safe to use.
 pub(super) fn extension(file_name: &str) -> &str {
-    let plain = |ext: &str| {
-        (1..=10).contains(&ext.len()) && ext.bytes().all(|b| b.is_ascii_alphanumeric())
-    };
+    let plain =
+        |ext: &str| (1..=10).contains(&ext.len()) && ext.bytes().all(|b| b.is_ascii_alphanumeric());
     let Some((stem, last)) = file_name.rsplit_once('.').filter(|(_, ext)| plain(ext)) else {
         return "";
     };
@@ -88,7 +87,9 @@ pub(super) fn marked_id(stem: &str) -> Option<ObjectId> {
 /// from one of its last three dots on.
 pub(super) fn stems(name: &str) -> impl Iterator<Item = &str> {
     let dots = name.rmatch_indices('.').map(|(at, _)| at).take(3);
-    std::iter::once(name.len()).chain(dots).map(|at| &name[..at])
+    std::iter::once(name.len())
+        .chain(dots)
+        .map(|at| &name[..at])
 }
 
 /// Neither ends nor disturbs a name, nor makes it look like another.

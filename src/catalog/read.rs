@@ -128,7 +128,15 @@ impl Inner {
         vocabulary: &Vocabulary,
         row: &Row<'_>,
     ) -> Result<Object, rusqlite::Error> {
-        let blob = |at| Ok::<_, rusqlite::Error>(row.get_ref(at)?.as_blob_or_null().ok().flatten().and_then(id_of));
+        let blob = |at| {
+            Ok::<_, rusqlite::Error>(
+                row.get_ref(at)?
+                    .as_blob_or_null()
+                    .ok()
+                    .flatten()
+                    .and_then(id_of),
+            )
+        };
         let spec: Option<i64> = row.get(2)?;
         let station: Option<i64> = row.get(3)?;
         let labels: Option<i64> = row.get(9)?;
@@ -148,7 +156,9 @@ impl Inner {
             column_names: labels.map(|key| self.labels(db, key)).transpose()?,
             doi: text(10)?,
             next: blob(11)?,
-            span: starts.zip(ends).map(|(start, end)| (time(start), time(end))),
+            span: starts
+                .zip(ends)
+                .map(|(start, end)| (time(start), time(end))),
             height: row.get(14)?,
             superseded: row.get::<_, i64>(1)? == 2 || row.get_ref(11)?.as_blob_or_null()?.is_some(),
         })
@@ -213,7 +223,7 @@ impl Inner {
             let shared = folder.is_named() && row.get::<_, bool>(16)?;
             let twin = shared && {
                 let stem: i64 = row.get(15)?;
-                self.first_of_stem(db, view, folder, stem)? != Some(object.id)
+                first_of_stem(db, view, folder, stem)? != Some(object.id)
             };
             let listed = Listed {
                 object: Arc::new(object),
@@ -227,28 +237,6 @@ impl Inner {
         Ok(())
     }
 
-    /// The object that a shared name is of in `folder`: of those that are
-    /// shown there, the one that was submitted first. So a new object never
-    /// takes another's name.
-    fn first_of_stem(
-        &self,
-        db: &Connection,
-        view: &View,
-        folder: &Folder,
-        stem: i64,
-    ) -> Result<Option<ObjectId>, rusqlite::Error> {
-        let query = format!("SELECT {COLUMNS} FROM object WHERE stem = ?1 ORDER BY submitted, id");
-        let mut statement = db.prepare_cached(&query)?;
-        let mut rows = statement.query([stem])?;
-        while let Some(row) = rows.next()? {
-            let id = row.get_ref(5)?.as_blob()?;
-            if folder.holds(&facts(row)?, view) && is_member(db, folder, id)? {
-                return Ok(id_of(id));
-            }
-        }
-        Ok(None)
-    }
-
     /// The object whose names in `folder` have the stem `stem`.
     pub(super) fn by_stem(
         &self,
@@ -259,7 +247,7 @@ impl Inner {
     ) -> Result<Option<Object>, rusqlite::Error> {
         let id = match marked_id(stem) {
             Some(id) => Some(id),
-            None => self.first_of_stem(db, view, folder, key(stem))?,
+            None => first_of_stem(db, view, folder, key(stem))?,
         };
         let Some(id) = id else { return Ok(None) };
         let query = format!("SELECT {COLUMNS} FROM object WHERE id = ?1");
@@ -276,6 +264,27 @@ impl Inner {
         let twin = marked_id(stem).is_some();
         Ok(Some(object).filter(|object| object.stem(twin) == stem))
     }
+}
+
+/// The object that a shared name is of in `folder`: of those that are shown
+/// there, the one that was submitted first. So a new object never takes
+/// another's name.
+fn first_of_stem(
+    db: &Connection,
+    view: &View,
+    folder: &Folder,
+    stem: i64,
+) -> Result<Option<ObjectId>, rusqlite::Error> {
+    let query = format!("SELECT {COLUMNS} FROM object WHERE stem = ?1 ORDER BY submitted, id");
+    let mut statement = db.prepare_cached(&query)?;
+    let mut rows = statement.query([stem])?;
+    while let Some(row) = rows.next()? {
+        let id = row.get_ref(5)?.as_blob()?;
+        if folder.holds(&facts(row)?, view) && is_member(db, folder, id)? {
+            return Ok(id_of(id));
+        }
+    }
+    Ok(None)
 }
 
 fn is_member(db: &Connection, folder: &Folder, id: &[u8]) -> Result<bool, rusqlite::Error> {

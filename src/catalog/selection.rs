@@ -49,10 +49,9 @@ pub(super) struct View {
 impl View {
     pub(super) fn new(selection: &Selection, vocabulary: Vocabulary) -> Self {
         let wanted = |spec: &Spec| {
-            let names = [spec.name(), spec.label(), spec.iri()];
-            let named = |wanted: &String| {
-                names.iter().any(|name| name.eq_ignore_ascii_case(wanted))
-            };
+            let called = [spec.name(), spec.label(), spec.iri()];
+            let named =
+                |wanted: &String| called.iter().any(|name| name.eq_ignore_ascii_case(wanted));
             selection.levels.contains(&spec.level())
                 && (selection.datatypes.is_empty() || selection.datatypes.iter().any(named))
         };
@@ -67,7 +66,10 @@ impl View {
             (vocabulary.stations())
                 .filter(|s| {
                     let row = s.row();
-                    selection.stations.iter().any(|w| wanted(w, &row.code, &row.iri))
+                    selection
+                        .stations
+                        .iter()
+                        .any(|w| wanted(w, &row.code, &row.iri))
                 })
                 .map(|station| station.key)
                 .collect()

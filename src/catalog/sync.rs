@@ -97,14 +97,11 @@ impl Catalog {
     ///
     /// If it was never known and cannot be asked for.
     pub async fn ensure(&self, need: Need) -> Result<(), CatalogError> {
-        let age = match need {
-            Need::Vocabulary => self.0.age(need)?,
-            _ => {
-                // All others refer to it.
-                Box::pin(self.ensure(Need::Vocabulary)).await?;
-                self.0.age(need)?
-            }
-        };
+        if need != Need::Vocabulary {
+            // All others refer to it.
+            Box::pin(self.ensure(Need::Vocabulary)).await?;
+        }
+        let age = self.0.age(need)?;
         let Some(age) = age else {
             return match self.take(need).await {
                 Err(error) if self.0.knows_some(need)? => {
@@ -149,18 +146,14 @@ impl Catalog {
 
     /// Takes what was never taken.
     async fn take(&self, need: Need) -> Result<(), CatalogError> {
-        let need = match need {
-            Need::Station(_) | Need::Members(_) if !self.0.known().narrow.admit() => {
-                return match need {
-                    Need::Station(_) => self.refresh(Need::Objects).await,
-                    _ => {
-                        self.refresh(Need::Collections).await?;
-                        self.all_members().await
-                    }
-                };
+        let narrow = matches!(need, Need::Station(_) | Need::Members(_));
+        if narrow && !self.0.known().narrow.admit() {
+            if matches!(need, Need::Station(_)) {
+                return self.refresh(Need::Objects).await;
             }
-            need => need,
-        };
+            self.refresh(Need::Collections).await?;
+            return self.all_members().await;
+        }
         if need != Need::Objects {
             return self.refresh(need).await;
         }
@@ -258,11 +251,18 @@ impl Catalog {
             .unwrap_or(Timestamp::UNIX_EPOCH)
             .saturating_sub(OVERLAP)
             .unwrap_or(Timestamp::UNIX_EPOCH);
-        let before = Timestamp::now().saturating_add(AHEAD).unwrap_or(Timestamp::MAX);
+        let before = Timestamp::now()
+            .saturating_add(AHEAD)
+            .unwrap_or(Timestamp::MAX);
         // Every version: what came and went meanwhile is superseded, not
         // unknown.
-        self.objects_of(specs, Cursor::since(Some(since)), Versions::All, Some(before))
-            .await?;
+        self.objects_of(
+            specs,
+            Cursor::since(Some(since)),
+            Versions::All,
+            Some(before),
+        )
+        .await?;
         let successions = self.0.meta.successions(since, before).await?;
         self.write(move |db| write::successions(db, &successions))
             .await?;
@@ -466,7 +466,8 @@ impl Inner {
             Need::Members(_) => return Ok(false),
         };
         let query = format!("SELECT EXISTS (SELECT 1 FROM {table})");
-        self.db.read(|db| db.query_row(&query, [], |row| row.get(0)))
+        self.db
+            .read(|db| db.query_row(&query, [], |row| row.get(0)))
     }
 
     fn knows_spec(&self, iri: &str) -> Result<bool, CatalogError> {

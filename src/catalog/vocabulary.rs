@@ -250,7 +250,9 @@ impl Vocabulary {
             } else {
                 component(&code)
             };
-            let text = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(at)?.unwrap_or_default());
+            let text = |at| {
+                Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(at)?.unwrap_or_default())
+            };
             let (lat, lon): (Option<f64>, Option<f64>) = (row.get(6)?, row.get(7)?);
             let station = Station {
                 key,

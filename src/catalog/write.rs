@@ -60,7 +60,9 @@ pub(super) fn vocabulary(
             value,
             unit,
         } = row;
-        insert.execute(params![dataset, title, format, optional, regex, value, unit])?;
+        insert.execute(params![
+            dataset, title, format, optional, regex, value, unit
+        ])?;
     }
     db.execute("UPDATE station SET code = NULL", [])?;
     let mut insert = db.prepare_cached(
@@ -81,7 +83,9 @@ pub(super) fn vocabulary(
             elevation,
         } = row;
         let (lat, lon) = position.unzip();
-        insert.execute(params![iri, code, name, country, class, lat, lon, elevation])?;
+        insert.execute(params![
+            iri, code, name, country, class, lat, lon, elevation
+        ])?;
     }
     Ok(())
 }
@@ -104,7 +108,9 @@ pub(super) fn spec(db: &Transaction<'_>, row: &SpecRow, offered: bool) -> Done {
              format = excluded.format, dataset = excluded.dataset, theme = excluded.theme,
              project = excluded.project, offered = excluded.offered",
     )?
-    .execute(params![iri, label, level, format, dataset, theme, project, offered])?;
+    .execute(params![
+        iri, label, level, format, dataset, theme, project, offered
+    ])?;
     Ok(())
 }
 
@@ -138,7 +144,16 @@ pub(super) fn objects(db: &Transaction<'_>, rows: &[ObjectRow]) -> Done {
                      doi = ?5, next = ?6, shown = ?7, spec = coalesce(?8, spec)
                  WHERE row = ?1",
             )?
-            .execute(params![known, station, size(row.rows), labels, row.doi, next, shown, spec])?;
+            .execute(params![
+                known,
+                station,
+                size(row.rows),
+                labels,
+                row.doi,
+                next,
+                shown,
+                spec
+            ])?;
             continue;
         }
         let stem = Stem::of(&row.file_name).key();
@@ -214,7 +229,12 @@ pub(super) fn collections(db: &Transaction<'_>, rows: &[CollectionRow]) -> Done 
              current = excluded.current",
     )?;
     for row in rows {
-        insert.execute(params![&row.id.as_bytes()[..], row.title, row.doi, row.next.is_none()])?;
+        insert.execute(params![
+            &row.id.as_bytes()[..],
+            row.title,
+            row.doi,
+            row.next.is_none()
+        ])?;
     }
     Ok(())
 }
@@ -258,7 +278,11 @@ struct Keys {
 }
 
 impl Keys {
-    fn spec(&mut self, db: &Transaction<'_>, iri: Option<&str>) -> Result<Option<i64>, rusqlite::Error> {
+    fn spec(
+        &mut self,
+        db: &Transaction<'_>,
+        iri: Option<&str>,
+    ) -> Result<Option<i64>, rusqlite::Error> {
         let Some(iri) = iri else { return Ok(None) };
         if let Some(key) = self.specs.get(iri) {
             return Ok(*key);
@@ -271,7 +295,11 @@ impl Keys {
         Ok(key)
     }
 
-    fn station(&mut self, db: &Transaction<'_>, iri: Option<&str>) -> Result<Option<i64>, rusqlite::Error> {
+    fn station(
+        &mut self,
+        db: &Transaction<'_>,
+        iri: Option<&str>,
+    ) -> Result<Option<i64>, rusqlite::Error> {
         let Some(iri) = iri else { return Ok(None) };
         if let Some(key) = self.stations.get(iri) {
             return Ok(Some(*key));
@@ -290,7 +318,9 @@ impl Keys {
         db: &Transaction<'_>,
         labels: Option<&[String]>,
     ) -> Result<Option<i64>, rusqlite::Error> {
-        let Some(labels) = labels else { return Ok(None) };
+        let Some(labels) = labels else {
+            return Ok(None);
+        };
         let json = serde_json::to_string(labels).unwrap_or_default();
         if let Some(key) = self.labels.get(&json) {
             return Ok(Some(*key));

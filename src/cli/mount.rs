@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 use super::background;
 use super::data_path;
 use super::provider::LoginArgs;
-use super::selection::SelectionArgs;
+use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs, size};
 use crate::cache::{Bounds, Store, default_limit};
 use crate::catalog::{Catalog, Selection};
 use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
-use crate::portal::Service;
 use crate::portal::http::{Http, Patience};
+use crate::portal::{Service, Services};
 use crate::tree::Tree;
 
 /// How long readers have to finish once the daemon was told to end. Then their
@@ -43,38 +43,38 @@ pub(super) struct MountArgs {
     ])]
     demo: bool,
     /// How long lists and landing pages are believed: seconds, or indefinite
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = ttl)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "600",
+        value_parser = ttl,
+        env = "ICOSFS_METADATA_TTL"
+    )]
     metadata_ttl: Duration,
     /// When fstat on an open table answers: with its exact size, or at once
-    #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen)]
+    #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
     exact_size: WhenExact,
     /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
     /// (at least 1G) without
     #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
     cache_size: Option<u64>,
     /// The most memory for buffers
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
     memory: u64,
     /// A folder of the portal's own data files, read before all else
     #[arg(
         long,
         value_name = "DIR",
-        long_help = "A folder of the portal's own data files, read before all else \
-            [env: PORTAL_DATA_PATH_ICOS, _SITES, _ICOSCITIES]"
+        env = "ICOSFS_DATA_PATH",
+        long_help = "A folder of the portal's own data files, read before all else; \
+            without, the one that PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES names"
     )]
     data_path: Option<PathBuf>,
     /// Do not report to the portal which of those files are read
-    #[arg(long)]
+    #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
     no_usage_report: bool,
-    /// Who owns the files; whoever mounts, without
-    #[arg(long, value_name = "UID")]
-    uid: Option<u32>,
-    /// Their group
-    #[arg(long, value_name = "GID")]
-    gid: Option<u32>,
-    /// No extended attributes: `ls -l` asks for two of every file
-    #[arg(long)]
-    no_xattr: bool,
+    #[command(flatten)]
+    files: FilesArgs,
     #[command(flatten)]
     selection: SelectionArgs,
     #[command(flatten)]
@@ -101,9 +101,7 @@ struct Plan {
     /// The portal's own files.
     data_folder: Option<OwnedFd>,
     report_usage: bool,
-    uid: Option<u32>,
-    gid: Option<u32>,
-    xattr: bool,
+    files: FilesArgs,
     selection: Selection,
 }
 
@@ -119,9 +117,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         memory,
         data_path,
         no_usage_report,
-        uid,
-        gid,
-        no_xattr,
+        files,
         selection,
         login,
     } = args;
@@ -144,9 +140,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         },
         cache_size,
         memory,
-        uid,
-        gid,
-        xattr: !no_xattr,
+        files,
         selection: selection.selection(),
     };
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
@@ -202,6 +196,24 @@ fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
+/// What is settled about a mount when it begins.
+fn about(services: &Services, mountpoint: PathBuf, cache: PathBuf) -> About {
+    let url = |service| services.base(service).to_string();
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        portal: services.envri().name().to_owned(),
+        services: mount::report::ServiceUrls {
+            auth: url(Service::Auth),
+            meta: url(Service::Meta),
+            data: url(Service::Data),
+        },
+        mountpoint,
+        cache,
+        since: Timestamp::now(),
+    }
+}
+
 /// Mounts and serves until the mount is taken away or a signal arrives.
 fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -233,29 +245,16 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         let usage = plan.report_usage.then_some(usage);
         contents = contents.with_data_folder(DataFolder::new(folder, usage));
     }
-    let url = |service| services.base(service).to_string();
-    let about = About {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        portal: services.envri().name().to_owned(),
-        services: mount::report::ServiceUrls {
-            auth: url(Service::Auth),
-            meta: url(Service::Meta),
-            data: url(Service::Data),
-        },
-        mountpoint: plan.mountpoint.clone(),
-        cache: root,
-        since: Timestamp::now(),
-    };
+    let about = about(&services, plan.mountpoint.clone(), root);
     let report = Arc::new(Report::new(about, account.clone()));
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),
         metadata_ttl: plan.metadata_ttl,
         exact_size: plan.exact_size,
-        uid: plan.uid,
-        gid: plan.gid,
-        xattr: plan.xattr,
+        uid: plan.files.uid,
+        gid: plan.files.gid,
+        xattr: !plan.files.no_xattr,
         envri: services.envri(),
     };
     // Before the mount: a signal that arrives from now on takes it away again.

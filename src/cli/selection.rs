@@ -1,4 +1,4 @@
-//! Which objects a mount shows.
+//! Which objects a mount shows, and how.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -18,21 +18,46 @@ pub(super) struct SelectionArgs {
         value_name = "LEVEL",
         value_delimiter = ',',
         default_value = "1,2,3",
-        value_parser = clap::value_parser!(u8).range(0..=3)
+        value_parser = clap::value_parser!(u8).range(0..=3),
+        env = "ICOSFS_LEVEL"
     )]
     level: Vec<u8>,
     /// Of these data types only: their folders' names, labels or IRIs
-    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        value_delimiter = ',',
+        env = "ICOSFS_DATATYPE"
+    )]
     datatype: Vec<String>,
     /// Of these stations only, e.g. HTM
-    #[arg(long, value_name = "STATION", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "STATION",
+        value_delimiter = ',',
+        env = "ICOSFS_STATION"
+    )]
     station: Vec<String>,
     /// Submitted at this time or later, e.g. 2024-01-31
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, env = "ICOSFS_SINCE")]
     since: Option<Timestamp>,
     /// Superseded versions, too
-    #[arg(long)]
+    #[arg(long, env = "ICOSFS_INCLUDE_DEPRECATED")]
     include_deprecated: bool,
+}
+
+/// What files look like.
+#[derive(Args, Clone, Debug)]
+pub(super) struct FilesArgs {
+    /// Who owns the files; whoever mounts, without
+    #[arg(long, value_name = "UID", env = "ICOSFS_UID")]
+    pub(super) uid: Option<u32>,
+    /// Their group
+    #[arg(long, value_name = "GID", env = "ICOSFS_GID")]
+    pub(super) gid: Option<u32>,
+    /// No extended attributes: `ls -l` asks for two of every file
+    #[arg(long, env = "ICOSFS_NO_XATTR")]
+    pub(super) no_xattr: bool,
 }
 
 impl SelectionArgs {

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fuser::{
-    AccessFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    AccessFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
+    LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 
 use super::caller::{Interrupted, unless_interrupted};
@@ -78,7 +78,9 @@ impl Adapter {
                 },
             ),
             Err(error) => {
-                let errno = self.0.fail_tree("list", &Node::Directory(Place::Root), &error);
+                let errno = self
+                    .0
+                    .fail_tree("list", &Node::Directory(Place::Root), &error);
                 page.send(Err(errno));
             }
         }

@@ -78,7 +78,10 @@ impl Inodes {
 
     /// The node, unless it is an object's file.
     pub(super) fn get(&self, number: u64) -> Option<Node> {
-        self.table().named.get(&number).map(|named| named.node.clone())
+        self.table()
+            .named
+            .get(&number)
+            .map(|named| named.node.clone())
     }
 
     /// Notes that the kernel is being told of `node` once more.

@@ -60,7 +60,10 @@ impl Trail {
     #[must_use]
     pub fn id(&self) -> ObjectId {
         // Never empty.
-        self.0.last().copied().unwrap_or_else(|| ObjectId::from_bytes([0; 18]))
+        self.0
+            .last()
+            .copied()
+            .unwrap_or_else(|| ObjectId::from_bytes([0; 18]))
     }
 }
 

@@ -67,12 +67,7 @@ pub(in crate::portal) fn documents(
     paged(query, before, cursor, limit)
 }
 
-fn paged(
-    mut query: String,
-    before: Option<Timestamp>,
-    cursor: Cursor,
-    limit: usize,
-) -> String {
+fn paged(mut query: String, before: Option<Timestamp>, cursor: Cursor, limit: usize) -> String {
     if let Some(since) = cursor.since {
         let _ = writeln!(query, "\tFILTER(?submTime >= \"{since}\"^^xsd:dateTime)");
     }
@@ -211,7 +206,10 @@ pub(in crate::portal) fn members(
     limit: usize,
 ) -> String {
     let which = of.map_or_else(String::new, |id| {
-        format!("\tVALUES ?coll {{ <{}/collections/{id}> }}\n", envri.meta_url())
+        format!(
+            "\tVALUES ?coll {{ <{}/collections/{id}> }}\n",
+            envri.meta_url()
+        )
     });
     format!(
         "{PREFIXES}select ?coll ?item where {{
