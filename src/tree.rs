@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! /README.md
-//! /objects/<id>.csv .json .<ext>     any id resolves, even if not listed
+//! /objects/<id>.csv .parquet .json .<ext>   any id resolves, even if not listed
 //! /stations/<station>/station.json   and <data type>/<file name>
 //! /datatypes/<data type>/datatype.json   and its objects by file name
 //! /collections/<id>/collection.json  its objects by file name, and others in it
-//! /dataAppStorage/<format>/<id>      as the portal has them on its disk
+//! /dataAppStorage/<format>/<id> .cpb as the portal has them on its disk
 //! /documents/<id>                    likewise
 //! /.icosfs/status.json errors        not listed, always there
 //! ```

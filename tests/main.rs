@@ -16,5 +16,6 @@ mod reading;
 mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
+mod tables;
 #[cfg(feature = "shared-tests")]
 mod tree;

@@ -240,11 +240,9 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         plan.selection,
     )
     .context("the catalog cannot be opened")?;
-    let mut contents = Contents::new(meta, data, store, plan.metadata_ttl);
-    if let Some(folder) = plan.data_folder {
-        let usage = plan.report_usage.then_some(usage);
-        contents = contents.with_data_folder(DataFolder::new(folder, usage));
-    }
+    let usage = plan.report_usage.then_some(usage);
+    let folder = (plan.data_folder).map(|folder| DataFolder::new(folder, usage));
+    let contents = Contents::new(meta, data, store, plan.metadata_ttl, folder);
     let about = about(&services, plan.mountpoint.clone(), root);
     let report = Arc::new(Report::new(about, account.clone()));
     let options = Options {

@@ -19,6 +19,7 @@ use super::pages::{Files, Filled, Names, Page};
 use super::shared::{README, Shared};
 use super::xattrs::{self, Attribute};
 use super::{ExactSize, Options, Report};
+use crate::catalog::Representation;
 use crate::content::{ContentError, Contents, Size};
 use crate::tree::{Listing, Node, Place, Tree};
 
@@ -188,7 +189,10 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ESTALE);
         };
         let size = self.0.size(&node);
-        let waits = self.0.exact_size == ExactSize::WhenOpen && self.0.inodes.usage(ino.0).is_open;
+        // Of what has no exact length yet, only a table's text has a bound.
+        let may_wait = self.0.exact_size == ExactSize::WhenOpen
+            || !matches!(node, Node::File(_, Representation::Csv));
+        let waits = may_wait && self.0.inodes.usage(ino.0).is_open;
         if !waits || matches!(size, Size::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }

@@ -97,10 +97,12 @@ impl Shared {
     /// How long the kernel may believe in a node's attributes.
     pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
-            Node::File(_, Representation::Original | Representation::Csv) | Node::Readme => FOREVER,
-            Node::File(_, Representation::Json) | Node::Directory(_) | Node::Page(_) => {
-                self.metadata_ttl
-            }
+            Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
+            | Node::Readme => FOREVER,
+            // Parquet holds metadata, and is made anew if it was removed.
+            Node::File(_, Representation::Json | Representation::Parquet)
+            | Node::Directory(_)
+            | Node::Page(_) => self.metadata_ttl,
             Node::ControlFile(_) => Duration::ZERO,
         }
     }
@@ -243,14 +245,16 @@ impl Shared {
         let exact = matches!(self.size(&node), Size::Exact(_));
         let flags = if exact && self.knows_length(&node) {
             match representation {
-                Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
+                Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
                 // Pages of what has not proved itself must not outlive its
                 // mending.
                 Representation::Original if self.contents.is_proved(object) => {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
-                // JSON may have changed since.
-                Representation::Original | Representation::Json => FopenFlags::empty(),
+                // What holds metadata may have changed since.
+                Representation::Original | Representation::Json | Representation::Parquet => {
+                    FopenFlags::empty()
+                }
             }
         } else {
             self.forget_attributes(number);
@@ -261,7 +265,10 @@ impl Shared {
                 let generation = self.contents.generation(object.id());
                 self.handles.add(Handle::Generation(generation))
             }
-            Representation::Csv | Representation::Json => 0,
+            Representation::Csv
+            | Representation::Parquet
+            | Representation::Cpb
+            | Representation::Json => 0,
         };
         reply.opened(FileHandle(handle), flags);
     }

@@ -58,6 +58,8 @@ fn kind(representation: Representation) -> u64 {
         Representation::Original => 0,
         Representation::Csv => 1,
         Representation::Json => 2,
+        Representation::Parquet => 3,
+        Representation::Cpb => 4,
     }
 }
 

@@ -146,6 +146,9 @@ fn show(
     let object = &listed.object;
     let files = match naming {
         Naming::Id | Naming::FileName => object.representations(),
+        Naming::Stored if object.as_table().is_some() => {
+            &[Representation::Cpb, Representation::Original]
+        }
         Naming::Stored => &[Representation::Original],
     };
     let stem = match naming {

@@ -198,10 +198,12 @@ impl Tree {
 
 /// The file of `object` that the portal has under its id and `ending`.
 fn stored(object: &Arc<Object>, ending: &str) -> Option<Node> {
-    match ending {
-        "" => Some(Node::File(Arc::clone(object), Representation::Original)),
-        _ => None,
-    }
+    let representation = match ending {
+        "" => Representation::Original,
+        ".cpb" if object.as_table().is_some() => Representation::Cpb,
+        _ => return None,
+    };
+    Some(Node::File(Arc::clone(object), representation))
 }
 
 fn place_id(place: &Place) -> ObjectId {
