@@ -18,18 +18,22 @@ use tokio::sync::watch;
 use crate::flight::Flights;
 use crate::portal::{MetadataClient, ObjectId, PortalError};
 
+mod archive;
 mod collections;
 mod database;
 mod name;
 mod object;
 mod read;
+mod search;
 mod selection;
 mod sync;
 mod vocabulary;
 mod write;
 
+pub use archive::{Archive, Inside};
 pub use object::{FileId, Object, Representation};
 pub use read::{Folder, Listed};
+pub use search::{Order, Search};
 pub use selection::Selection;
 pub use sync::Need;
 pub use vocabulary::{Spec, Station, Vocabulary};
@@ -46,6 +50,8 @@ const OBJECTS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 const LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// How many ids that the portal does not know.
 const UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// How many archives' lists.
+const ARCHIVES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 /// How long such an id stays unknown.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
@@ -97,6 +103,7 @@ struct Known {
     objects: LruCache<u64, Arc<Object>>,
     labels: LruCache<i64, Arc<[String]>>,
     unknown: LruCache<ObjectId, Instant>,
+    archives: LruCache<ObjectId, Arc<Archive>>,
     narrow: Narrow,
 }
 
@@ -143,6 +150,7 @@ impl Catalog {
                 objects: LruCache::new(OBJECTS),
                 labels: LruCache::new(LABELS),
                 unknown: LruCache::new(UNKNOWN),
+                archives: LruCache::new(ARCHIVES),
                 narrow: Narrow::default(),
             }),
             growth: watch::Sender::default(),

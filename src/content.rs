@@ -20,6 +20,7 @@ use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use crate::table::TableError;
 
 mod about;
+mod archive;
 mod columns;
 mod csv;
 mod direct;
@@ -35,6 +36,7 @@ mod tables;
 pub use direct::DataFolder;
 
 use about::Abouts;
+use archive::Entries;
 use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
@@ -114,6 +116,7 @@ pub struct Contents {
     /// Lengths found out, of more tables than can be held open.
     lengths: Mutex<LruCache<ObjectId, u64>>,
     spoiled: Arc<Spoiled>,
+    entries: Entries,
     data_folder: Option<DataFolder>,
 }
 
@@ -186,6 +189,7 @@ impl Contents {
             files: Mutex::new(LruCache::new(REMEMBERED)),
             lengths: Mutex::new(LruCache::new(LENGTHS)),
             spoiled: Arc::default(),
+            entries: Entries::default(),
             data_folder,
         }
     }

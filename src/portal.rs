@@ -9,6 +9,7 @@
 //! the data service; metadata requests never carry either.
 
 pub mod account;
+pub mod archive;
 pub mod auth;
 pub mod bootstrap;
 mod circuit;

@@ -4,6 +4,7 @@
 //! ```text
 //! /README.md
 //! /objects/<id>.csv .parquet .json .<ext>   any id resolves, even if not listed
+//! /objects/<id>.contents/            what is in an archive
 //! /stations/<station>/station.json   and <data type>/<file name>
 //! /datatypes/<data type>/datatype.json   and its objects by file name
 //! /collections/<id>/collection.json  its objects by file name, and others in it
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use crate::catalog::{Catalog, CatalogError, FileId, Object, Representation, Spec, Station};
 use crate::portal::ObjectId;
+use crate::portal::archive::ArchiveEntry;
 
 mod inode;
 mod listing;
@@ -39,6 +41,8 @@ pub enum Node {
     File(Arc<Object>, Representation),
     /// What is known of something else.
     Page(Page),
+    /// A file in an archive, by its safe path.
+    Entry(Arc<Object>, Arc<str>, Arc<ArchiveEntry>),
 }
 
 /// What the mount says about itself.
@@ -78,7 +82,11 @@ impl Node {
     pub fn is_directory(&self) -> bool {
         match self {
             Node::Directory(_) => true,
-            Node::Readme | Node::ControlFile(_) | Node::File(..) | Node::Page(_) => false,
+            Node::Readme
+            | Node::ControlFile(_)
+            | Node::File(..)
+            | Node::Page(_)
+            | Node::Entry(..) => false,
         }
     }
 
@@ -98,6 +106,9 @@ impl Node {
             Node::Page(Page::Station(station)) => Inode::of_path(station.iri()),
             Node::Page(Page::Collection(id)) => Inode::of_path(&format!("//{id}")),
             Node::Page(Page::DataType(spec)) => Inode::of_path(spec.iri()),
+            Node::Entry(object, path, _) => {
+                Inode::of_path(&format!("objects/{}.contents/{path}", object.id()))
+            }
         }
     }
 }
@@ -147,6 +158,9 @@ impl Tree {
         };
         if let Some(need) = place.need() {
             self.catalog.ensure(need).await?;
+        }
+        if let Place::Archive(object, _) = place {
+            self.catalog.archive(object).await?;
         }
         let (catalog, place) = (self.catalog.clone(), place.clone());
         let listing = tokio::task::spawn_blocking(move || Listing::of(catalog, &place)).await;

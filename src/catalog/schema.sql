@@ -89,3 +89,6 @@ CREATE TABLE member (
     PRIMARY KEY (collection, position),
     UNIQUE (collection, item)
 ) WITHOUT ROWID;
+
+-- What is in archives: JSON, as the portal lists it.
+CREATE TABLE archive (id BLOB PRIMARY KEY, entries TEXT NOT NULL) WITHOUT ROWID;

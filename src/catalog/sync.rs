@@ -405,7 +405,7 @@ impl Catalog {
     }
 
     /// Writes without holding up a thread that others wait for.
-    async fn write(
+    pub(super) async fn write(
         &self,
         change: impl Fn(&rusqlite::Transaction<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
     ) -> Result<(), CatalogError> {

@@ -236,7 +236,9 @@ impl Filesystem for Adapter {
                     .runtime
                     .spawn(async move { shared.open_page(&page, reply) });
             }
-            Node::Readme => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+            Node::Readme | Node::Entry(..) => {
+                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+            }
             Node::Directory(_) => reply.error(Errno::EISDIR),
         }
     }
@@ -294,6 +296,22 @@ impl Filesystem for Adapter {
                 },
                 move |bytes| match bytes {
                     Ok(bytes) => reply.data(&piece(&bytes, offset, size)),
+                    Err(errno) => reply.error(errno),
+                },
+            ),
+            Some(Node::Entry(object, path, entry)) => self.answer(
+                req,
+                move |shared| async move {
+                    let bytes = (shared.contents)
+                        .read_entry(object.id(), &entry, offset, size as usize)
+                        .await;
+                    bytes.map_err(|error| {
+                        let node = Node::Entry(object, path, entry);
+                        shared.fail_content("read", &node, &error)
+                    })
+                },
+                move |bytes| match bytes {
+                    Ok(bytes) => reply.data(&bytes),
                     Err(errno) => reply.error(errno),
                 },
             ),

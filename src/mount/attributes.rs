@@ -33,7 +33,7 @@ impl Owner {
     pub(super) fn attributes(&self, node: &Node, size: Size) -> FileAttr {
         let (Size::Exact(size) | Size::Estimate(size)) = size;
         let time = match node {
-            Node::File(object, _) => SystemTime::from(object.submitted()),
+            Node::File(object, _) | Node::Entry(object, ..) => SystemTime::from(object.submitted()),
             Node::Directory(_) | Node::Readme | Node::ControlFile(_) | Node::Page(_) => self.since,
         };
         let directory = node.is_directory();

@@ -81,6 +81,7 @@ impl Shared {
         match node {
             Node::File(object, representation) => self.contents.size(object, *representation),
             Node::Readme => Size::Exact(README.len() as u64),
+            Node::Entry(_, _, entry) => Size::Exact(entry.size),
             Node::Page(page) => match subject(page) {
                 Ok(subject) => self.contents.page_size(&subject),
                 Err(spec) => Size::Exact(spec.json().len() as u64),
@@ -98,7 +99,8 @@ impl Shared {
     pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
             Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
-            | Node::Readme => FOREVER,
+            | Node::Readme
+            | Node::Entry(..) => FOREVER,
             // Parquet holds metadata, and is made anew if it was removed.
             Node::File(_, Representation::Json | Representation::Parquet)
             | Node::Directory(_)
@@ -112,7 +114,12 @@ impl Shared {
         match parent {
             // Names made of ids are for ever: so is what is behind them.
             Node::Directory(
-                Place::Root | Place::Control | Place::Objects | Place::Format(_) | Place::Documents,
+                Place::Root
+                | Place::Control
+                | Place::Objects
+                | Place::Format(_)
+                | Place::Documents
+                | Place::Archive(..),
             ) => FOREVER,
             _ => self.metadata_ttl,
         }
@@ -189,6 +196,7 @@ impl Shared {
             Node::Directory(place) => place.to_string(),
             Node::Readme => "README.md".to_owned(),
             Node::ControlFile(_) => ".icosfs".to_owned(),
+            Node::Entry(object, path, _) => format!("objects/{}.contents/{path}", object.id()),
             Node::Page(Page::Station(station)) => {
                 format!("stations/{}/station.json", station.name())
             }
@@ -307,9 +315,11 @@ impl Shared {
                 self.contents.exact_size(object, *representation).await
             }
             Node::Page(page) => Ok(self.page(page).await?.len() as u64),
-            Node::Readme | Node::ControlFile(_) | Node::Directory(_) => match self.size(node) {
-                Size::Exact(size) | Size::Estimate(size) => Ok(size),
-            },
+            Node::Readme | Node::ControlFile(_) | Node::Directory(_) | Node::Entry(..) => {
+                match self.size(node) {
+                    Size::Exact(size) | Size::Estimate(size) => Ok(size),
+                }
+            }
         }
     }
 

@@ -13,12 +13,12 @@ mod parse;
 mod query;
 
 pub(super) use parse::{
-    parse_collections, parse_columns, parse_members, parse_objects, parse_specs, parse_stations,
-    parse_successions,
+    parse_collections, parse_columns, parse_ids, parse_members, parse_objects, parse_specs,
+    parse_stations, parse_successions,
 };
 pub(super) use query::{
     collections, columns, documents, members, objects, objects_by_id, spec, specs, stations,
-    successions,
+    successions, within,
 };
 
 /// A data object or document as the lists know it.

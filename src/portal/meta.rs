@@ -68,6 +68,10 @@ impl MetadataClient {
         &self.services
     }
 
+    pub(super) fn http(&self) -> &Http {
+        &self.http
+    }
+
     /// The landing JSON of an object or document, byte for byte.
     ///
     /// # Errors
@@ -250,5 +254,16 @@ impl MetadataClient {
     ) -> Result<Page<MemberRow>, PortalError> {
         let query = lists::members(self.services.envri(), of, offset, Self::PAGE);
         Ok(lists::parse_members(&self.sparql(query).await?))
+    }
+
+    /// Up to [`MetadataClient::PAGE`] ids of objects, from the `offset`th on,
+    /// whose data were taken within west, south, east and north, in degrees.
+    pub async fn within(
+        &self,
+        bbox: [f64; 4],
+        offset: usize,
+    ) -> Result<Page<ObjectId>, PortalError> {
+        let query = lists::within(bbox, offset, Self::PAGE);
+        Ok(lists::parse_ids(&self.sparql(query).await?))
     }
 }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::lookup::fixed_entries;
+use super::lookup::{CONTENTS, fixed_entries, within};
 use super::place::Naming;
 use super::{Node, Place, TreeError};
 use crate::catalog::{Catalog, Folder, Listed, Representation, Walk};
@@ -86,6 +86,14 @@ impl Listing {
                     if let Some(on) = trail.on_to(collection.id) {
                         let name = collection.id.to_string();
                         fixed.push(directory(&name, Place::Collection(on)));
+                    }
+                }
+            }
+            Place::Archive(object, prefix) => {
+                if let Some(archive) = catalog.archive_at_hand(object.id())? {
+                    for (name, inside) in archive.children(prefix) {
+                        let path = format!("{prefix}{name}");
+                        fixed.push((name, within(object, path, inside)));
                     }
                 }
             }
@@ -168,6 +176,16 @@ fn show(
             name,
             node: Node::File(Arc::clone(object), representation),
             next: OBJECTS + listed.place * SLOTS + at + 1,
+        })?;
+    }
+    // Tables' originals are archives by the ten thousand; whoever walks through
+    // everything should not ask the portal for the contents of each.
+    let last = files.len() as u64;
+    if naming == Naming::Id && slot <= last && object.is_archive() && object.as_table().is_none() {
+        visit(Entry {
+            name: format!("{stem}{CONTENTS}"),
+            node: Node::Directory(Place::Archive(Arc::clone(object), "".into())),
+            next: OBJECTS + listed.place * SLOTS + last + 1,
         })?;
     }
     ControlFlow::Continue(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::place::Naming;
 use super::{ControlFile, Node, Page, Place, Trail, Tree, TreeError};
-use crate::catalog::{Folder, Object, Representation, stems};
+use crate::catalog::{Folder, Inside, Object, Representation, stems};
 use crate::portal::ObjectId;
 
 /// What can be said of a name at once.
@@ -78,6 +78,9 @@ impl Tree {
         let (Node::Directory(place), Some(name)) = (parent, name.to_str()) else {
             return Err(TreeError::NoSuchName);
         };
+        if let Place::Archive(object, _) = place {
+            self.catalog.archive(object).await?;
+        }
         match place.objects() {
             Some((Folder::All | Folder::Format(_) | Folder::Documents, _)) => {
                 if let Some(name) = ObjectName::parse(name) {
@@ -152,7 +155,16 @@ impl Tree {
                 }
                 self.find_object(place, name)?
             }
-            Place::Archive(..) => Found::Nothing,
+            Place::Archive(object, prefix) => match self.catalog.archive_at_hand(object.id())? {
+                Some(archive) => {
+                    let path = format!("{prefix}{name}");
+                    let inside = archive.find(&path);
+                    inside.map_or(Found::Nothing, |inside| {
+                        Found::Node(within(object, path, inside))
+                    })
+                }
+                None => Found::Unknown,
+            },
             Place::Objects
             | Place::StationType(..)
             | Place::DataType(_)
@@ -190,9 +202,26 @@ impl Tree {
                 (Folder::Documents, None, ending) => stored(&object, ending),
                 _ => None,
             },
+            Naming::Id | Naming::FileName if name.ending == CONTENTS && object.is_archive() => {
+                Some(Node::Directory(Place::Archive(object, "".into())))
+            }
             Naming::Id | Naming::FileName => file(&object, name.ending),
         };
         Ok(node.map_or(Found::Nothing, Found::Node))
+    }
+}
+
+/// What stands behind the id in the name of an archive's folder.
+pub(super) const CONTENTS: &str = ".contents";
+
+/// The node of what is at `path` in the archive `object`.
+pub(super) fn within(object: &Arc<Object>, path: String, inside: Inside) -> Node {
+    match inside {
+        Inside::Folder => Node::Directory(Place::Archive(
+            Arc::clone(object),
+            format!("{path}/").into(),
+        )),
+        Inside::File(entry) => Node::Entry(Arc::clone(object), path.into(), entry),
     }
 }
 

@@ -111,3 +111,7 @@ pub(in crate::portal) fn parse_successions(rows: &Rows) -> Page<SuccessionRow> {
         })
     })
 }
+
+pub(in crate::portal) fn parse_ids(rows: &Rows) -> Page<ObjectId> {
+    Page::of(rows, |row| row.parsed("dobj", id))
+}

@@ -219,6 +219,19 @@ order by ?coll ?item offset {offset} limit {limit}"
     )
 }
 
+/// The objects within west, south, east and north, in degrees.
+pub(in crate::portal) fn within(bbox: [f64; 4], offset: usize, limit: usize) -> String {
+    let [west, south, east, north] = bbox;
+    format!(
+        "{PREFIXES}prefix geo: <http://www.opengis.net/ont/geosparql#>
+select ?dobj where {{
+	?dobj cpmeta:hasObjectSpec ?spec .
+	?dobj geo:sfIntersects/geo:asWKT \"POLYGON(({west} {south}, {east} {south}, {east} {north}, {west} {north}, {west} {south}))\"^^geo:wktLiteral .
+}}
+order by ?dobj offset {offset} limit {limit}"
+    )
+}
+
 fn values(query: &mut String, variable: &str, iris: &[&str]) {
     if iris.is_empty() {
         return;
