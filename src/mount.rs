@@ -30,7 +30,7 @@ mod unmount;
 mod xattrs;
 
 pub use outside::{OutsideError, open_outside};
-pub use report::{About, Report};
+pub use report::{About, Operation, Report};
 pub use unmount::{UnmountError, detach, unmount};
 
 use adapter::Adapter;

@@ -10,7 +10,7 @@
 //! /collections/<id>/collection.json  its objects by file name, and others in it
 //! /dataAppStorage/<format>/<id> .cpb as the portal has them on its disk
 //! /documents/<id>                    likewise
-//! /.icosfs/status.json errors        not listed, always there
+//! /.icosfs/status.json errors metrics   not listed, always there
 //! ```
 
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub enum ControlFile {
     Status,
     /// `errors`: the last failures with their reasons.
     Errors,
+    /// `metrics`: counters, for programs that watch.
+    Metrics,
 }
 
 /// What is known of something that is no object, as JSON.
@@ -66,12 +68,17 @@ pub enum Page {
 }
 
 impl ControlFile {
-    const ALL: [ControlFile; 2] = [ControlFile::Status, ControlFile::Errors];
+    const ALL: [ControlFile; 3] = [
+        ControlFile::Status,
+        ControlFile::Errors,
+        ControlFile::Metrics,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             ControlFile::Status => "status.json",
             ControlFile::Errors => "errors",
+            ControlFile::Metrics => "metrics",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod browsing;
 mod caching;
 mod credentials;
 mod demo;

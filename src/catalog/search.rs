@@ -195,8 +195,7 @@ impl Search {
             Some(names) => {
                 names.iter().any(|name| like(name))
                     || columns.iter().any(|column| {
-                        column.value.as_deref().is_some_and(like)
-                            && names.iter().any(|name| *name == column.title)
+                        column.value.as_deref().is_some_and(like) && names.contains(&column.title)
                     })
             }
             None => columns.iter().any(|column| {

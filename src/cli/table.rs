@@ -1,5 +1,6 @@
 //! Tables for people and lines for programs.
 
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// Columns are this far apart.
@@ -72,7 +73,7 @@ impl Table {
             }
             let line: String = line.trim_end().chars().take(width).collect();
             if number == 0 && colours {
-                text.push_str(&format!("\x1b[1m{line}\x1b[0m\n"));
+                let _ = writeln!(text, "\x1b[1m{line}\x1b[0m");
             } else {
                 text.push_str(&line);
                 text.push('\n');

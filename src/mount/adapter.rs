@@ -18,7 +18,7 @@ use super::handles::Handle;
 use super::pages::{Files, Filled, Names, Page};
 use super::shared::{README, Shared};
 use super::xattrs::{self, Attribute};
-use super::{ExactSize, Options, Report};
+use super::{ExactSize, Operation, Options, Report};
 use crate::catalog::Representation;
 use crate::content::{ContentError, Contents, Size};
 use crate::tree::{Listing, Node, Place, Tree};
@@ -156,6 +156,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.0.report.asked(Operation::Lookup);
         let Some(parent) = self.0.node(parent.0) else {
             return reply.error(Errno::ESTALE);
         };
@@ -185,6 +186,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.0.report.asked(Operation::GetAttr);
         let Some(node) = self.0.node(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
@@ -213,6 +215,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.0.report.asked(Operation::Open);
         let Some(node) = self.0.node(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
@@ -254,6 +257,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.0.report.asked(Operation::Read);
         let handle = self.0.handles.get(fh.0);
         if let Some(Handle::Made(bytes)) = &handle {
             return reply.data(&piece(bytes, offset, size));
@@ -363,6 +367,7 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.0.report.asked(Operation::OpenDir);
         let Some(node) = self.0.node(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
@@ -388,6 +393,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectory,
     ) {
+        self.0.report.asked(Operation::ReadDir);
         let Some(listing) = self.0.listing(fh) else {
             return reply.error(Errno::EBADF);
         };
@@ -406,6 +412,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        self.0.report.asked(Operation::ReadDirPlus);
         let (Some(listing), Some(node)) = (self.0.listing(fh), self.0.node(ino.0)) else {
             return reply.error(Errno::EBADF);
         };
@@ -437,6 +444,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.0.report.asked(Operation::Xattr);
         if !self.0.xattr {
             // So said once, the kernel asks no more.
             return reply.error(Errno::ENOSYS);
@@ -467,6 +475,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.0.report.asked(Operation::Xattr);
         if !self.0.xattr {
             return reply.error(Errno::ENOSYS);
         }
