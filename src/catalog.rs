@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,9 @@ struct Inner {
     /// How long a list counts as new.
     ttl: Duration,
     selection: Selection,
+    /// Held while one asks for lists: mounts that share the file do not ask
+    /// for the same at once.
+    turn: PathBuf,
     db: Database,
     view: RwLock<Arc<View>>,
     known: Mutex<Known>,
@@ -144,6 +147,7 @@ impl Catalog {
             meta,
             ttl,
             selection,
+            turn: folder.join("asking.lock"),
             db,
             view: RwLock::new(Arc::new(view)),
             known: Mutex::new(Known {
@@ -158,6 +162,37 @@ impl Catalog {
             all_members: Flights::default(),
             lookups: Flights::default(),
         })))
+    }
+
+    /// Puts rows in as if the portal had sent them.
+    #[cfg(test)]
+    pub(crate) fn pretend(
+        &self,
+        specs: &[crate::portal::lists::SpecRow],
+        objects: &[crate::portal::lists::ObjectRow],
+        successions: &[crate::portal::lists::SuccessionRow],
+    ) -> Result<(), CatalogError> {
+        self.0.db.write(|db| {
+            if !specs.is_empty() {
+                write::vocabulary(db, specs, &[], &[])?;
+            }
+            write::objects(db, objects)?;
+            write::successions(db, successions)
+        })?;
+        self.0.known().objects.clear();
+        self.0.reload()
+    }
+
+    /// How many objects are known, and how many bytes their originals have.
+    /// Blocks on the disk, for all of them.
+    pub fn totals(&self) -> Result<(u64, u64), CatalogError> {
+        let query = "SELECT count(*), coalesce(sum(CAST(size AS REAL)), 0.0) FROM object";
+        let (count, bytes): (i64, f64) =
+            (self.0.db).read(|db| db.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))))?;
+        // Sizes are not negative, and their sum need not be exact.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bytes = bytes as u64;
+        Ok((count.unsigned_abs(), bytes))
     }
 
     /// The data types and stations that are known.

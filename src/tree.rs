@@ -23,6 +23,8 @@ mod inode;
 mod listing;
 mod lookup;
 mod place;
+#[cfg(test)]
+mod tests;
 
 pub use inode::Inode;
 pub use listing::{Entry, Listing};
@@ -155,6 +157,12 @@ impl Tree {
         };
         let object = self.catalog.known_by_bits(first, mask)?;
         Ok(object.map(|object| Node::File(object, representation)))
+    }
+
+    /// How many objects are known, and how many bytes their originals have.
+    /// Blocks on the disk, for all of them.
+    pub fn totals(&self) -> Result<(u64, u64), TreeError> {
+        Ok(self.catalog.totals()?)
     }
 
     /// The entries of `directory`. What comes while they are read is among

@@ -57,6 +57,9 @@ impl Stem {
         let marked = text.chars().all(|c| c == '.')
             || text.ends_with(".original")
             || text.ends_with(".contents")
+            // Other entries may have these names.
+            || matches!(&*text, "datatype" | "collection")
+            || text.parse::<ObjectId>().is_ok()
             || marked_id(&text).is_some();
         Self { text, marked }
     }

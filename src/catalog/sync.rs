@@ -6,6 +6,7 @@
 //! until so many come that the whole costs less.
 
 use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -24,6 +25,8 @@ const AHEAD: Duration = Duration::from_hours(24);
 /// So many narrow questions within [`NARROW_SPAN`] cost more than the whole.
 const NARROW: usize = 3;
 const NARROW_SPAN: Duration = Duration::from_mins(10);
+/// Other mounts' questions are waited for so long.
+const LONGEST_TURN: Duration = Duration::from_mins(1);
 /// Objects asked for by name at once: the query stays below 64 KiB.
 const NAMES: usize = 500;
 
@@ -174,6 +177,13 @@ impl Catalog {
             .syncs
             .join(need, || async move {
                 let started = Instant::now();
+                let before = catalog.0.taken(need)?;
+                let narrow = matches!(need, Need::Station(_) | Need::Members(_));
+                let _turn = if narrow { None } else { catalog.turn().await };
+                if catalog.0.taken(need)? != before {
+                    // Another mount has asked meanwhile.
+                    return catalog.0.reload();
+                }
                 let result = match need {
                     Need::Vocabulary => catalog.ask_vocabulary().await,
                     Need::Objects => catalog.all_objects().await,
@@ -186,6 +196,20 @@ impl Catalog {
                 result
             })
             .await
+    }
+
+    /// Waits while another process asks the same portal, but not for ever.
+    async fn turn(&self) -> Option<File> {
+        let file = File::create(&self.0.turn).ok()?;
+        let deadline = Instant::now() + LONGEST_TURN;
+        while let Err(TryLockError::WouldBlock) = file.try_lock() {
+            if Instant::now() > deadline {
+                tracing::warn!("another mount asks the portal for very long");
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Some(file)
     }
 
     async fn ask_vocabulary(&self) -> Result<(), CatalogError> {
@@ -427,6 +451,13 @@ fn is_last(page: &Page<ObjectRow>, cursor: &mut Cursor) -> bool {
 impl Inner {
     /// How long ago `need` was last taken; never, if `None`.
     fn age(&self, need: Need) -> Result<Option<Duration>, CatalogError> {
+        let taken = self.taken(need)?;
+        // A clock that was set back makes nothing young.
+        Ok(taken.map(|taken| Duration::from_millis(now().abs_diff(taken))))
+    }
+
+    /// When `need` was last taken, in milliseconds since 1970.
+    fn taken(&self, need: Need) -> Result<Option<i64>, CatalogError> {
         let objects = |db: &rusqlite::Connection| {
             let view = self.view();
             let wanted = write::synced(self.selection.versions);
@@ -436,7 +467,7 @@ impl Inner {
                 Ok(None)
             }
         };
-        let taken = self.db.read(|db| match need {
+        self.db.read(|db| match need {
             Need::Objects => objects(db),
             Need::Station(_) => match objects(db)? {
                 Some(taken) => Ok(Some(taken)),
@@ -452,9 +483,7 @@ impl Inner {
                 }
             }
             _ => write::state(db, &need.key()),
-        })?;
-        // A clock that was set back makes nothing young.
-        Ok(taken.map(|taken| Duration::from_millis(now().abs_diff(taken))))
+        })
     }
 
     /// Whether something can be shown though it was never taken whole.

@@ -67,10 +67,11 @@ fn by_name(text: &str) -> Option<ObjectId> {
     if let Ok(id) = text.parse() {
         return Some(id);
     }
+    let text = text.strip_prefix("hdl:").unwrap_or(text);
     let path = match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url.path().to_owned(),
         Ok(_) => return None,
-        Err(_) => text.strip_prefix("hdl:").unwrap_or(text).to_owned(),
+        Err(_) => text.to_owned(),
     };
     let mut segments = path.trim_matches('/').rsplit('/');
     let id = segments.next()?.parse().ok()?;

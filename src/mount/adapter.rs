@@ -27,6 +27,9 @@ use crate::tree::{Listing, Node, Place, Tree};
 /// own default of 16 starves many readers.
 const MAX_BACKGROUND: u16 = 512;
 
+/// What `df` counts in, in bytes.
+const BLOCK: u32 = 4096;
+
 /// The kernel's own limit.
 const STACK_DEPTH: u32 = 2;
 
@@ -438,9 +441,17 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        // Full, as any read-only medium is.
-        reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096);
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.answer(
+            req,
+            |shared| async move { Ok(shared.totals().await) },
+            move |totals| {
+                let (files, bytes) = totals.unwrap_or_default();
+                // Full, as any read-only medium is.
+                let blocks = bytes.div_ceil(u64::from(BLOCK));
+                reply.statfs(blocks, 0, 0, files, 0, BLOCK, 255, BLOCK);
+            },
+        );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

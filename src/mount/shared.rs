@@ -8,8 +8,8 @@
 //! a length too large, a READ past the true end would leave zeros in it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fuser::{
@@ -31,6 +31,9 @@ use crate::tree::{ControlFile, Inode, Listing, Node, Page, Place, Tree, TreeErro
 /// What `/README.md` says.
 pub(super) const README: &str = include_str!("readme.md");
 
+/// How long a count of all objects is good enough.
+const RECOUNT: Duration = Duration::from_mins(1);
+
 /// What all requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -46,6 +49,8 @@ pub(super) struct Shared {
     pub(super) exact_size: ExactSize,
     pub(super) xattr: bool,
     pub(super) envri: Envri,
+    /// Number and bytes of objects, counted of late.
+    pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
     /// Whether the kernel can, and we may, have it read files by itself.
     pub(super) passthrough: AtomicBool,
 }
@@ -73,6 +78,7 @@ impl Shared {
             xattr: options.xattr,
             envri: options.envri,
             exact_size: options.exact_size,
+            totals: Mutex::default(),
             passthrough: AtomicBool::new(false),
         }
     }
@@ -294,6 +300,25 @@ impl Shared {
         };
         self.inodes.opened(node.inode().0, || Service::Requests);
         reply.opened(FileHandle(0), flags);
+    }
+
+    /// Number and bytes of the objects that are known; to count them takes a
+    /// while.
+    pub(super) async fn totals(self: Arc<Self>) -> (u64, u64) {
+        let known = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, totals)) = known
+            && at.elapsed() < RECOUNT
+        {
+            return totals;
+        }
+        let tree = self.tree.clone();
+        let counted = tokio::task::spawn_blocking(move || tree.totals()).await;
+        let Ok(Ok(totals)) = counted else {
+            return (0, 0);
+        };
+        let mut known = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((Instant::now(), totals));
+        totals
     }
 
     /// An object's landing page.

@@ -38,7 +38,7 @@ impl Inode {
         Self(FILE | id << KINDS | kind(file.representation))
     }
 
-    /// What [`Inode::of_file`] was made of: the first bits of the object's id,
+    /// What an object's file's number was made of: the first bits of the object's id,
     /// which of them count, and the representation.
     #[must_use]
     pub fn file(self) -> Option<(u64, u64, Representation)> {
