@@ -117,7 +117,7 @@ fn piece(bytes: &Bytes, offset: u64, size: u32) -> Bytes {
 fn reply_xattr(value: Option<&str>, size: u32, reply: ReplyXattr) {
     match value {
         Some(value) => reply_bytes(value.as_bytes(), size, reply),
-        None => reply.error(Errno::ENODATA),
+        None => reply.error(Errno::NO_XATTR),
     }
 }
 
@@ -460,11 +460,16 @@ impl Filesystem for Adapter {
             // So said once, the kernel asks no more.
             return reply.error(Errno::ENOSYS);
         }
-        let Some(attribute) = Attribute::named(name.as_bytes()) else {
-            return reply.error(Errno::ENODATA);
+        let Some(node @ Node::File(..)) = self.0.node(ino.0) else {
+            return reply.error(Errno::NO_XATTR);
         };
-        let Some(Node::File(object, representation)) = self.0.node(ino.0) else {
-            return reply.error(Errno::ENODATA);
+        if name == xattrs::SIZE {
+            return reply_xattr(Some(xattrs::size(self.0.size(&node))), size, reply);
+        }
+        let (Some(attribute), Node::File(object, representation)) =
+            (Attribute::named(name.as_bytes()), node)
+        else {
+            return reply.error(Errno::NO_XATTR);
         };
         match attribute.look_up(&object, self.0.envri) {
             xattrs::Lookup::Known(value) => reply_xattr(value.as_deref(), size, reply),

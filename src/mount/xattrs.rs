@@ -8,10 +8,23 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::catalog::Object;
+use crate::content::Size;
 use crate::portal::Envri;
 
 /// What the names begin with.
 const PREFIX: &str = "user.icos.";
+
+/// Whether the length that `stat` tells is `exact`, or an `estimate` that is
+/// replaced by the exact one once the file has been read or measured.
+pub(super) const SIZE: &str = "user.icosfs.size";
+
+/// What [`SIZE`] says.
+pub(super) fn size(size: Size) -> &'static str {
+    match size {
+        Size::Exact(_) => "exact",
+        Size::Estimate(_) => "estimate",
+    }
+}
 
 /// An extended attribute of an object's files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -122,7 +135,8 @@ impl Attribute {
 
 /// The names of all that `object` has, each with a NUL behind it.
 pub(super) fn names(object: &Arc<Object>, envri: Envri) -> Vec<u8> {
-    let mut names = Vec::new();
+    let mut names = SIZE.as_bytes().to_vec();
+    names.push(0);
     for attribute in ALL {
         if attribute.look_up(object, envri) != Lookup::Known(None) {
             names.extend_from_slice(PREFIX.as_bytes());
