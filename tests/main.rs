@@ -3,6 +3,7 @@
 
 mod support;
 
+mod browsing;
 mod caching;
 mod credentials;
 mod demo;
@@ -18,3 +19,5 @@ mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
 mod tables;
+#[cfg(feature = "shared-tests")]
+mod tree;
