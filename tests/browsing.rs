@@ -153,6 +153,46 @@ fn the_portals_client_reads_columns_from_the_mount_as_it_does_by_http() {
     assert_eq!(by_file, by_http);
 }
 
+/// It has its folder built in, so it is given one of its own there.
+#[test]
+fn the_older_library_reads_columns_from_the_mount_as_it_does_by_http() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    write_credentials(&portal, &mount.home().credentials(), None);
+    let program = interpreter().get_program().to_owned();
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python");
+    let read = |prelude: &str, data_url: &str| {
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c"])
+            .arg(format!(
+                "{prelude} exec \"$2\" \"$3/old_columns.py\" \"$4\""
+            ))
+            .arg("sh")
+            .arg(mount.path("dataAppStorage"))
+            .arg(&program)
+            .args([scripts, &co2(&portal).to_string()])
+            .env("PYTHONPATH", scripts)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("PYTHONWARNINGS", "ignore")
+            .env("HOME", mount.home().path())
+            .env("ICOS_AUTH", portal.auth_url())
+            .env("ICOS_META", portal.meta_url())
+            .env("ICOS_DATA", data_url)
+            .output()
+            .unwrap();
+        let text = said(&output);
+        assert!(output.status.success(), "this test needs root: {text}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let folder = "mkdir -p /data && mount -t tmpfs none /data \
+        && ln -s \"$1\" /data/dataAppStorage &&";
+    let by_file = read(folder, "http://127.0.0.1:9");
+    let by_http = read("", &portal.data_url());
+    // The last word says where it was read.
+    let rest = by_http.strip_suffix(" False").expect(&by_http);
+    assert_eq!(by_file, format!("{rest} True"));
+}
+
 #[test]
 fn a_repeated_stat_or_open_costs_the_daemon_no_more_than_the_kernel_must_send() {
     let portal = portal();

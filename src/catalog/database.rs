@@ -169,9 +169,9 @@ fn connect_to_read(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 fn tune(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // A mapping counts as page cache, not as our memory.
-    connection.pragma_update(None, "mmap_size", 1_i64 << 30)?;
-    connection.pragma_update(None, "cache_size", -2000)
+    // In KiB, for each connection. What else is read of the file stays in the
+    // kernel's page cache; mapped, it would count as our memory.
+    connection.pragma_update(None, "cache_size", -4000)
 }
 
 /// Sees to it that the tables are there.

@@ -5,7 +5,6 @@
 //! add to. So whoever goes on from a position misses none and sees none twice,
 //! whatever came meanwhile.
 
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -169,7 +168,7 @@ fn show(
         match (naming, representation) {
             (Naming::Stored, Representation::Original) => {}
             _ => {
-                let _ = write!(name, "{}", object.ending(representation));
+                name.push_str(&object.ending(representation));
             }
         }
         visit(Entry {

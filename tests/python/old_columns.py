@@ -13,6 +13,10 @@ _request = requests.Session.request
 def request(self, method, url, **rest):
     for real, other in elsewhere._SERVICES.items():
         url = url.replace(real, other)
+    # The same page by another address, which the demo does not have.
+    if url.endswith("/meta.json"):
+        url = url.removesuffix("/meta.json")
+        rest["headers"] = {"Accept": "application/json"}
     return _request(self, method, url, **rest)
 
 
