@@ -23,6 +23,7 @@ mod columns;
 mod csv;
 mod direct;
 mod drawn;
+mod export;
 mod headers;
 mod kept;
 mod original;
@@ -33,6 +34,7 @@ mod table_file;
 mod tables;
 
 pub use direct::DataFolder;
+pub use export::{ExportError, Format, Progress, Selection, Stage};
 
 use about::Abouts;
 use columns::Columns;

@@ -7,6 +7,7 @@ mod caching;
 mod credentials;
 mod direct;
 mod faults;
+mod get;
 mod hygiene;
 mod login;
 mod mounting;

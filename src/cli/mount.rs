@@ -1,6 +1,5 @@
 //! `icosfs mount`: in the background unless asked otherwise.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::background;
-use super::data_path;
 use super::provider::LoginArgs;
-use super::settings::{Clients, GlobalArgs, size};
-use crate::cache::{Bounds, Store, default_limit};
+use super::settings::{Clients, GlobalArgs};
+use super::storage::{Storage, StorageArgs};
 use crate::catalog::Catalog;
-use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
 use crate::portal::Service;
 use crate::portal::http::{Http, Patience};
@@ -61,25 +58,8 @@ pub(super) struct MountArgs {
     /// (polars, R) look past the end, wc -c and progress bars count too much.
     #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
     exact_size: WhenExact,
-    /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
-    /// (at least 1G) without
-    #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
-    cache_size: Option<u64>,
-    /// The most memory for buffers
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
-    memory: u64,
-    /// A folder of the portal's own data files, read before all else
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ICOSFS_DATA_PATH",
-        long_help = "A folder of the portal's own data files, read before all else; \
-            without, the one that PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES names"
-    )]
-    data_path: Option<PathBuf>,
-    /// Do not report to the portal which of those files are read
-    #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
-    no_usage_report: bool,
+    #[command(flatten)]
+    storage: StorageArgs,
     #[command(flatten)]
     login: LoginArgs,
 }
@@ -96,14 +76,9 @@ enum WhenExact {
 #[derive(Debug)]
 struct Plan {
     mountpoint: PathBuf,
-    cache_dir: PathBuf,
+    storage: Storage,
     metadata_ttl: Duration,
     exact_size: ExactSize,
-    cache_size: Option<u64>,
-    memory: u64,
-    /// The portal's own files.
-    data_folder: Option<OwnedFd>,
-    report_usage: bool,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
@@ -114,10 +89,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         demo,
         metadata_ttl,
         exact_size,
-        cache_size,
-        memory,
-        data_path,
-        no_usage_report,
+        storage,
         login,
     } = args;
     let mountpoint = free_folder(&mountpoint)?;
@@ -128,24 +100,20 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
     }
     let services = global.services()?;
     let plan = Plan {
-        data_folder: data_path::open(data_path, services.envri(), &mountpoint)?,
-        report_usage: !no_usage_report,
+        storage: storage.check(global.cache_dir()?, services.envri(), Some(&mountpoint))?,
         mountpoint,
-        cache_dir: global.cache_dir()?,
         metadata_ttl: Duration::from_secs(metadata_ttl),
         exact_size: match exact_size {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
         },
-        cache_size,
-        memory,
     };
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
     #[cfg(feature = "demo")]
     if demo {
         let portal = super::demo::builtin()?;
         let clients = portal.clients(http)?;
-        let store = plan.cache_dir.join(clients.services.cache_name());
+        let store = clients.cache_in(plan.storage.cache_dir());
         let result = serve(clients, plan);
         // Its ports, and so its cache, are never met again.
         let _ = std::fs::remove_dir_all(store);
@@ -186,23 +154,12 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    let root = clients.cache_in(plan.storage.cache_dir());
+    let contents = plan.storage.contents(&clients, plan.metadata_ttl);
+    let catalog = Catalog::new(clients.meta.clone(), plan.metadata_ttl);
     let Clients {
-        services,
-        account,
-        meta,
-        data,
-        usage,
+        services, account, ..
     } = clients;
-    let root = plan.cache_dir.join(services.cache_name());
-    let bounds = Bounds {
-        disk: plan.cache_size.unwrap_or_else(|| default_limit(&root)),
-        memory: plan.memory,
-    };
-    let store = Store::open(root.clone(), bounds);
-    let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
-    let usage = plan.report_usage.then_some(usage);
-    let folder = (plan.data_folder).map(|folder| DataFolder::new(folder, usage));
-    let contents = Contents::new(meta, data, store, plan.metadata_ttl, folder);
     let url = |service| services.base(service).to_string();
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -62,6 +62,8 @@ pub(super) struct Columns {
     wanted: watch::Sender<u64>,
     /// Where the last read of the `.cpb` file ended.
     last_end: AtomicU64,
+    /// Bytes that have come from the portal.
+    received: AtomicU64,
 }
 
 impl Columns {
@@ -84,6 +86,7 @@ impl Columns {
             arrived: watch::Sender::new(()),
             wanted: watch::Sender::new(0),
             last_end: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -122,13 +125,73 @@ impl Columns {
         Ok(())
     }
 
+    /// Fetches what is missing of `rows` of some stored columns, in one request
+    /// if the cache can hold it.
+    pub(super) async fn ensure_cells(
+        self: &Arc<Self>,
+        stored: &[usize],
+        rows: Range<u64>,
+    ) -> Result<(), ContentError> {
+        let mut patience = Patience::default();
+        while let Some(row) = self.first_lacking(stored, &rows) {
+            patience.try_again(row)?;
+            self.want(u64::MAX);
+            let (columns, stored, rows) = (Arc::clone(self), stored.to_vec(), rows.clone());
+            self.flights
+                .join((), || async move {
+                    match columns.first_lacking(&stored, &rows) {
+                        Some(row) => columns.fetch(stored, row..rows.end).await,
+                        None => Ok(()),
+                    }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The first of `rows` that one of the stored columns lacks.
+    fn first_lacking(&self, stored: &[usize], rows: &Range<u64>) -> Option<u64> {
+        let lacking = stored.iter();
+        lacking
+            .filter_map(|&column| Some(self.missing_of(column, rows)?.start))
+            .min()
+    }
+
+    /// How many bytes are missing of `rows` of some stored columns.
+    pub(super) fn missing_bytes(&self, stored: &[usize], rows: &Range<u64>) -> u64 {
+        let ranges = stored
+            .iter()
+            .filter_map(|&column| self.layout.column_range(column, rows.clone()).ok());
+        ranges.map(|range| self.file.missing_bytes(range)).sum()
+    }
+
+    /// How many bytes have come from the portal so far, and word of more.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn arrivals(&self) -> watch::Receiver<()> {
+        self.arrived.subscribe()
+    }
+
+    /// How many bytes of columns can be counted on to stay until they are
+    /// read.
+    pub(super) fn capacity(&self) -> u64 {
+        self.file.entry().capacity() / 2
+    }
+
+    /// Bytes of a row of some stored columns.
+    pub(super) fn width_of(&self, stored: &[usize]) -> u64 {
+        let widths = stored.iter().filter_map(|&at| self.layout.width(at).ok());
+        widths.sum()
+    }
+
     /// Prepares for all rows from `row` on to be drawn: what is missing comes
     /// in one request, if the cache can hold it.
     pub(super) async fn expect_all(self: &Arc<Self>, row: u64) -> Result<(), ContentError> {
         self.slices.store(SLICES, Ordering::Relaxed);
         let rest = row..self.schema.rows();
-        if self.first_missing(rest.clone()).is_some()
-            && self.schema.stored_len() <= self.file.entry().capacity() / 2
+        if self.first_missing(rest.clone()).is_some() && self.schema.stored_len() <= self.capacity()
         {
             self.ensure(rest).await?;
         }
@@ -233,7 +296,8 @@ impl Columns {
         } else {
             (window / self.schema.row_width()).max(1).min(left)
         };
-        self.fetch(0, missing.start..missing.start + length).await
+        let rows = missing.start..missing.start + length;
+        self.fetch(0..self.layout.columns(), rows).await
     }
 
     /// Fetches what the byte `at` of the `.cpb` file belongs to: of a short
@@ -259,13 +323,19 @@ impl Columns {
         let first = (from..self.layout.columns())
             .filter_map(|column| Some(self.missing_of(column, &rows)?.start))
             .min();
-        self.fetch(from, first.unwrap_or(0)..rows.end).await
+        self.fetch(from..self.layout.columns(), first.unwrap_or(0)..rows.end)
+            .await
     }
 
-    /// Fetches `rows` of all columns from number `from` on that lack some of
-    /// them, as far as the cache can hold them together.
-    async fn fetch(&self, from: usize, rows: Range<u64>) -> Result<(), ContentError> {
-        let columns: Vec<usize> = (from..self.layout.columns())
+    /// Fetches `rows` of those of the `stored` columns that lack some of them,
+    /// as far as the cache can hold them together.
+    async fn fetch(
+        &self,
+        stored: impl IntoIterator<Item = usize>,
+        rows: Range<u64>,
+    ) -> Result<(), ContentError> {
+        let columns: Vec<usize> = stored
+            .into_iter()
             .filter(|&column| self.missing_of(column, &rows).is_some())
             .collect();
         if columns.is_empty() {
@@ -275,12 +345,9 @@ impl Columns {
     }
 
     async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
-        let width: u64 = columns
-            .iter()
-            .filter_map(|&column| self.layout.width(column).ok())
-            .sum();
+        let width = self.width_of(columns);
         // A table larger than the cache goes through it piece by piece.
-        let fits = (self.file.entry().capacity() / 2 / width.max(1)).max(1);
+        let fits = (self.capacity() / width.max(1)).max(1);
         let length = (rows.end - rows.start).min(fits);
         let rows = rows.start..rows.start + length;
         self.slices.fetch_add(1, Ordering::Relaxed);
@@ -322,6 +389,8 @@ impl Columns {
                 Rest::TooMuch => wrong_length(expected + 1),
                 Rest::Failed(error) => error,
             })?;
+            self.received
+                .fetch_add(chunk.len() as u64, Ordering::Relaxed);
             self.arrived.send_replace(());
             if expected > SMALL && !self.is_wanted(target.position()).await {
                 target.finish()?;
@@ -367,13 +436,26 @@ impl Columns {
         let mut window = Vec::with_capacity(self.schema.columns().len());
         for csv in 0..self.schema.columns().len() {
             let stored = self.schema.stored_index(csv).unwrap_or(csv);
-            let range = self.layout.column_range(stored, rows.clone())?;
-            match self.file.read(range)? {
-                Found::Bytes(bytes) => window.push(bytes),
-                Found::Missing(_) => return Ok(None),
+            match self.cells(stored, rows)? {
+                Some(bytes) => window.push(bytes),
+                None => return Ok(None),
             }
         }
         Ok(Some(window))
+    }
+
+    /// The bytes of `rows` of a stored column; `None` as for
+    /// [`Columns::window`]. Blocks on the disk.
+    pub(super) fn cells(
+        &self,
+        stored: usize,
+        rows: &Range<u64>,
+    ) -> Result<Option<Vec<u8>>, ContentError> {
+        let range = self.layout.column_range(stored, rows.clone())?;
+        Ok(match self.file.read(range)? {
+            Found::Bytes(bytes) => Some(bytes),
+            Found::Missing(_) => None,
+        })
     }
 }
 
