@@ -5,6 +5,7 @@ mod support;
 
 mod caching;
 mod credentials;
+mod demo;
 mod direct;
 mod faults;
 mod get;

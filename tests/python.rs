@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use crate::support::{Home, TestMount, co2, interpreter, portal, said, write_credentials};
 
-/// Python, with the portal's libraries pointed at `portal` and `home` as its user's.
+/// Python, with the portal's libraries pointed at `portal` and `home` as its
+/// user's.
 fn python(portal: &DemoPortal, home: &Home) -> Command {
     let mut command = interpreter();
     command
