@@ -12,7 +12,7 @@ use super::{ContentError, Contents};
 use crate::catalog::{Object, Representation};
 use crate::table::flags::flag_of;
 use crate::table::parquet::ParquetError;
-use crate::table::{Column, CsvWriter, GoodFlags, ParquetWriter, TableError};
+use crate::table::{Column, CsvWriter, GoodFlags, ParquetWriter, Schema, TableError};
 
 /// About how many bytes of columns are drawn at once.
 const WINDOW: u64 = 4 << 20;
@@ -115,11 +115,11 @@ impl From<ParquetError> for ExportError {
 
 fn shown(names: &[String]) -> String {
     let more = names.len().saturating_sub(NAMED);
-    let mut shown = names[..names.len() - more].join(", ");
-    if more > 0 {
-        shown.push_str(&format!(" and {more} more"));
+    let shown = names[..names.len() - more].join(", ");
+    match more {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    shown
 }
 
 /// Cells to export.
@@ -224,23 +224,7 @@ impl Contents {
         format: Format,
     ) -> Result<Job, ExportError> {
         let schema = columns.schema();
-        let mut selected = Vec::new();
-        match &selection.columns {
-            None => selected.extend(0..schema.columns().len()),
-            Some(names) => {
-                for name in names {
-                    match schema.find(name) {
-                        Some(at) => selected.push(at),
-                        None => {
-                            let some: Vec<&str> = name.split(',').collect();
-                            let found = schema.select(&some);
-                            selected
-                                .extend(found.map_err(|error| unknown(error, schema.columns()))?);
-                        }
-                    }
-                }
-            }
-        }
+        let selected = selected(selection.columns.as_deref(), schema)?;
         let end = schema.rows();
         let rows = selection.rows.clone().unwrap_or(0..end);
         let rows = rows.start.min(end)..rows.end.min(end);
@@ -276,14 +260,29 @@ impl Contents {
     }
 }
 
-fn unknown(error: TableError, columns: &[Column]) -> ExportError {
-    match error {
-        TableError::NoSuchColumn(found) => ExportError::NoSuchColumn {
-            found,
-            has: columns.iter().map(|column| column.label.clone()).collect(),
-        },
-        error => error.into(),
+/// Positions of the columns that are wanted.
+fn selected(names: Option<&[String]>, schema: &Schema) -> Result<Vec<usize>, ExportError> {
+    let Some(names) = names else {
+        return Ok((0..schema.columns().len()).collect());
+    };
+    let mut selected = Vec::new();
+    for name in names {
+        if let Some(at) = schema.find(name) {
+            selected.push(at);
+            continue;
+        }
+        let several: Vec<&str> = name.split(',').collect();
+        match schema.select(&several) {
+            Ok(found) => selected.extend(found),
+            Err(TableError::NoSuchColumn(found)) => {
+                let has = schema.columns().iter().map(|column| column.label.clone());
+                let has = has.collect();
+                return Err(ExportError::NoSuchColumn { found, has });
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    Ok(selected)
 }
 
 impl Job {
