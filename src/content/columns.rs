@@ -41,6 +41,9 @@ const SMALL: u64 = 4 << 20;
 /// How far a longer one runs ahead of who reads the `.cpb` file, and how far
 /// from where the last read ended the next may begin to be part of a sequence.
 const AHEAD: u64 = 4 << 20;
+/// A first read this close to the start is of someone who reads from there: the
+/// kernel's readahead comes out of order.
+const START: u64 = 512 << 10;
 /// How long it waits for a reader to come back.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -60,6 +63,10 @@ pub(super) struct Columns {
     arrived: watch::Sender<()>,
     /// How far into the `.cpb` file readers want a slice to run.
     wanted: watch::Sender<u64>,
+    /// Where in the file the slice under way is.
+    position: AtomicU64,
+    /// Told whenever someone waits for what that slice will not bring.
+    others: watch::Sender<()>,
     /// Where the last read of the `.cpb` file ended.
     last_end: AtomicU64,
     /// Bytes that have come from the portal.
@@ -85,6 +92,8 @@ impl Columns {
             flights: Flights::default(),
             arrived: watch::Sender::new(()),
             wanted: watch::Sender::new(0),
+            position: AtomicU64::new(0),
+            others: watch::Sender::new(()),
             last_end: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }
@@ -236,6 +245,9 @@ impl Columns {
     async fn bring(self: &Arc<Self>, bytes: Range<u64>) -> Result<(), ContentError> {
         let mut arrived = self.arrived.subscribe();
         self.want(bytes.end.saturating_add(AHEAD));
+        if bytes.start < self.position.load(Ordering::Relaxed) {
+            self.others.send_replace(());
+        }
         let (columns, range) = (Arc::clone(self), bytes.clone());
         let flight = self.flights.join((), || async move {
             match columns.file.first_missing(range) {
@@ -310,9 +322,10 @@ impl Columns {
         };
         let patient = self.slices.load(Ordering::Relaxed) + 1 < SLICES;
         let last_end = self.last_end.load(Ordering::Relaxed);
-        let from = if !patient || self.schema.stored_len() <= SMALL {
+        let from_start = last_end == 0 && at <= START;
+        let from = if !patient || from_start || self.schema.stored_len() <= SMALL {
             0
-        } else if at >= last_end && at - last_end <= AHEAD {
+        } else if last_end > 0 && (last_end..=last_end.saturating_add(AHEAD)).contains(&at) {
             cells.column
         } else {
             let gap = self.missing_of(cells.column, &(cells.rows.start..rows.end));
@@ -379,11 +392,15 @@ impl Columns {
             expected,
             found,
         };
+        let ranges = ranges?;
+        let first = ranges.first().map_or(0, |range| range.start);
+        self.position.store(first, Ordering::Relaxed);
+        let mut others = self.others.subscribe();
         let mut body = self.data.columns(&request).await?;
         if let Some(found) = body.expected().filter(|&found| found != expected) {
             return Err(wrong_length(found));
         }
-        let mut target = Target::new(self.file.entry(), ranges?);
+        let mut target = Target::new(self.file.entry(), ranges);
         while let Some(chunk) = body.chunk().await? {
             target.write(&chunk).map_err(|rest| match rest {
                 Rest::TooMuch => wrong_length(expected + 1),
@@ -392,7 +409,9 @@ impl Columns {
             self.received
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
             self.arrived.send_replace(());
-            if expected > SMALL && !self.is_wanted(target.position()).await {
+            let position = target.position();
+            self.position.store(position, Ordering::Relaxed);
+            if expected > SMALL && !self.is_wanted(position, &mut others).await {
                 target.finish()?;
                 return Ok(());
             }
@@ -405,11 +424,16 @@ impl Columns {
     }
 
     /// Waits while a slice that has come to byte `at` is far enough ahead of
-    /// its readers; false if they do not come back.
-    async fn is_wanted(&self, at: u64) -> bool {
+    /// its readers; false if they do not come back, or if others wait for
+    /// something else.
+    async fn is_wanted(&self, at: u64, others: &mut watch::Receiver<()>) -> bool {
         let mut wanted = self.wanted.subscribe();
-        let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
-        further.is_ok()
+        tokio::select! {
+            biased;
+            _ = wanted.wait_for(|wanted| at < *wanted) => true,
+            _ = others.changed() => false,
+            () = tokio::time::sleep(IDLE) => false,
+        }
     }
 
     /// Adds the trailer, and gives the file its name once all columns are

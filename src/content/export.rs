@@ -323,7 +323,10 @@ impl Job {
         mut out: W,
         progress: &impl Fn(Progress),
     ) -> Result<W, ExportError> {
-        self.fetch(self.rows.clone(), progress).await?;
+        if self.width().saturating_mul(self.rows.end - self.rows.start) <= self.columns.capacity() {
+            // All of them in one request.
+            self.fetch(self.rows.clone(), progress).await?;
+        }
         for at in 0..self.sources.len() {
             let one = Job {
                 columns: Arc::clone(&self.columns),
