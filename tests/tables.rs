@@ -435,7 +435,9 @@ fn the_head_of_a_wide_table_costs_little_and_the_rest_one_more_request() {
 
 #[test]
 fn a_table_that_is_streamed_costs_at_most_five_requests() {
-    let (portal, id) = with_a_long_table();
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_table("streamed.csv", 7, 40_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let mount = TestMount::of(&portal);
     let path = mount.path(&format!("objects/{id}.csv"));
     // Python asks nothing when it is given a descriptor.
