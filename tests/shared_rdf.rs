@@ -42,7 +42,9 @@ fn two_hundred_tables_of_many_data_types_are_the_portals_csv() {
         let spec = object.spec().unwrap().iri().to_owned();
         by_type.entry(spec).or_default().push((bound, id));
     }
-    by_type.values_mut().for_each(|tables| tables.sort());
+    for tables in by_type.values_mut() {
+        tables.sort();
+    }
     let mut sample = Vec::new();
     for nth in 0.. {
         let before = sample.len();
