@@ -14,6 +14,7 @@ mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
 mod find;
+mod get;
 mod info;
 mod login;
 mod mount;
@@ -22,6 +23,7 @@ mod selection;
 mod settings;
 mod stations;
 mod status;
+mod storage;
 mod table;
 mod target;
 mod unmount;
@@ -41,6 +43,9 @@ struct Cli {
 enum Command {
     /// Mount the repository at a folder, in the background.
     Mount(mount::MountArgs),
+    /// Write an object, or some of a table, to standard output or a file; no
+    /// mount is needed.
+    Get(get::GetArgs),
     /// Take a mount away.
     Unmount(unmount::UnmountArgs),
     /// Show what a mount is doing: login, last errors and their reasons.
@@ -93,7 +98,8 @@ pub fn main() -> ExitCode {
         Ok(file) => (file, None),
         Err(error) => (config::ConfigFile::default(), Some(error)),
     };
-    let matches = file.apply(command()).get_matches();
+    let arguments = target::with_ids_apart(std::env::args_os());
+    let matches = file.apply(command()).get_matches_from(arguments);
     let Cli { global, command } = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -107,6 +113,7 @@ pub fn main() -> ExitCode {
     global.start_log();
     let result = match command {
         Command::Mount(args) => mount::run(&global, args),
+        Command::Get(args) => get::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Find(args) => find::run(&global, args),
@@ -122,6 +129,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if get::is_reader_gone(&error) => ExitCode::from(get::READER_GONE),
         Err(error) => {
             eprintln!("icosfs: {error:#}");
             ExitCode::FAILURE

@@ -25,6 +25,7 @@ mod columns;
 mod csv;
 mod direct;
 mod drawn;
+mod export;
 mod headers;
 mod kept;
 mod original;
@@ -36,6 +37,7 @@ mod table_file;
 mod tables;
 
 pub use direct::DataFolder;
+pub use export::{ExportError, Format, Progress, Selection, Stage};
 
 use about::Abouts;
 use archive::Entries;

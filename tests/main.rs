@@ -9,6 +9,7 @@ mod credentials;
 mod demo;
 mod direct;
 mod faults;
+mod get;
 mod hygiene;
 mod login;
 mod mounting;

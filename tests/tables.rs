@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use icosfs::catalog::Representation::{Cpb, Csv, Parquet};
@@ -10,7 +11,7 @@ use icosfs::demo::{DemoOptions, DemoPortal, Repository};
 use icosfs::portal::ObjectId;
 
 use crate::support::{
-    TestContents, TestMount, co2, eventually, interpreter, portal, python_script, slices,
+    TestContents, TestMount, co2, eventually, get, interpreter, portal, python_script, slices,
 };
 
 /// The built-in repository with a table of 24 MB, too long to be fetched in
@@ -68,21 +69,26 @@ fn a_column_file_read_from_its_start_is_one_download_and_stays() {
 }
 
 #[test]
-fn one_column_of_a_long_table_costs_one_column() {
+fn a_column_of_a_long_table_costs_that_column() {
     let (portal, id) = with_a_long_table();
     let folder = tempfile::tempdir().unwrap();
     let contents = TestContents::of(&portal, &folder);
-    let (start, len) = (7 * 4 * 192_000, 4 * 192_000_usize);
-    let mut column = Vec::new();
-    while column.len() < len {
-        let at = start + column.len() as u64;
-        column.extend(contents.read_at(id, Cpb, at, (128 << 10).min(len - column.len())));
+    let file = portal.repository().cpb(&id).unwrap();
+    // The first is of times, eight bytes each.
+    let len = 4 * 192_000;
+    for start in [2 * len, 9 * len] {
+        let mut column = Vec::new();
+        while column.len() < len {
+            let (at, left) = ((start + column.len()) as u64, len - column.len());
+            column.extend(contents.read_at(id, Cpb, at, left.min(128 << 10)));
+        }
+        assert!(column == file[start..start + len]);
     }
     let requests = portal.requests();
     let fetched: Vec<u64> = (requests.iter().filter(|r| r.path == "/cpb"))
         .map(|r| r.bytes)
         .collect();
-    assert_eq!(fetched, [len as u64]);
+    assert_eq!(fetched, [len as u64; 2]);
 }
 
 #[test]
@@ -336,4 +342,149 @@ fn an_index_of_rows_that_is_damaged_or_gone_is_made_again() {
         let at = text.len() - 1000;
         assert!(contents.read_at(id, Csv, at as u64, 500) == text.as_bytes()[at..at + 500]);
     }
+}
+
+/// The built-in repository with so many tables of half a megabyte of text.
+fn with_tables(count: u64) -> (DemoPortal, Vec<ObjectId>) {
+    let mut repository = Repository::builtin(1);
+    let ids = (0..count)
+        .map(|n| repository.add_table(&format!("table_{n}.csv"), 7, 5000 + n))
+        .collect();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    (portal, ids)
+}
+
+/// What `script` prints of the file, its `$1`.
+fn printed(script: &str, file: &Path, folder: &Path) -> Vec<u8> {
+    let output = Command::new("bash")
+        .args(["-ec", script, "bash"])
+        .arg(file)
+        .current_dir(folder)
+        .env("PYTHON", interpreter().get_program())
+        .output()
+        .expect("bash runs");
+    assert!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+#[test]
+fn every_program_reads_the_portals_csv_from_fresh_half_read_and_warm_files() {
+    let mapped = "import hashlib, mmap, sys\n\
+        with open(sys.argv[1], 'rb') as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:\n\
+        \x20   print(len(m), hashlib.sha256(m[len(m) // 2:]).hexdigest(), hashlib.sha256(m).hexdigest())";
+    let mapped = format!("\"$PYTHON\" -c \"{mapped}\" \"$1\"");
+    let programs = [
+        "cp \"$1\" copy; cat copy",
+        "rsync \"$1\" copy; cat copy",
+        "cp \"$1\" table; tar cf - table > a.tar; tar xOf a.tar",
+        "tar cf a.tar --transform 's,.*,x,' -P \"$1\"; tar xOf a.tar",
+        "wc -lc < \"$1\"",
+        "tail -n 3 \"$1\"; tail -c 5000 \"$1\"",
+        "grep -n 7.5 \"$1\"",
+        "sha256sum < \"$1\"",
+        &mapped,
+    ];
+    let states = ["true", "head -c 70000 \"$1\" > part", "cat \"$1\" > whole"];
+    let (portal, ids) = with_tables((programs.len() * states.len()) as u64);
+    let mount = TestMount::of(&portal);
+    let folder = tempfile::tempdir().unwrap();
+    let mut tables = ids.into_iter();
+    for program in programs {
+        for state in states {
+            let id = tables.next().unwrap();
+            let path = mount.path(&format!("objects/{id}.csv"));
+            let exact = folder.path().join("exact");
+            fs::write(&exact, portal.repository().csv(&id).unwrap()).unwrap();
+            printed(state, &path, folder.path());
+            let found = printed(program, &path, folder.path());
+            let expected = printed(program, &exact, folder.path());
+            assert!(found == expected, "{program} after {state}");
+        }
+    }
+}
+
+#[test]
+fn the_head_of_a_wide_table_costs_little_and_the_rest_one_more_request() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_table("wide.csv", 260, 6000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let mount = TestMount::of(&portal);
+    mount.list("objects");
+    portal.clear_requests();
+    let text = portal.repository().csv(&id).unwrap();
+
+    let head = mount.run("head", &["-n", "5", &format!("objects/{id}.csv")]);
+    assert!(text.as_bytes().starts_with(&head.stdout) && head.stdout.ends_with(b"\n"));
+    assert_eq!(head.stdout.split(|&b| b == b'\n').count(), 6);
+    let asked = portal.requests();
+    let bytes: u64 = asked.iter().map(|r| r.bytes).sum();
+    assert!(
+        asked.len() <= 2 && bytes <= 1 << 20,
+        "{} requests, {bytes} bytes",
+        asked.len()
+    );
+
+    let count = mount.run("wc", &["-c", &format!("objects/{id}.csv")]);
+    assert!(count.stdout.starts_with(text.len().to_string().as_bytes()));
+    assert!(slices(&portal) <= asked.len() + 1);
+}
+
+#[test]
+fn a_table_that_is_streamed_costs_at_most_five_requests() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_table("streamed.csv", 7, 40_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let mount = TestMount::of(&portal);
+    let path = mount.path(&format!("objects/{id}.csv"));
+    // Python asks nothing when it is given a descriptor.
+    let stream = "import hashlib, os, sys\n\
+        file, seen = os.open(sys.argv[1], os.O_RDONLY), hashlib.sha256()\n\
+        while piece := os.read(file, 1 << 17): seen.update(piece)\n\
+        print(seen.hexdigest())";
+    let output = interpreter()
+        .args(["-c", stream])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let asked = slices(&portal);
+    assert!((2..=5).contains(&asked), "{asked} requests");
+    let exact = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&exact, get(&portal, &format!("/csv/{id}"))).unwrap();
+    let expected = printed(
+        "sha256sum < \"$1\" | cut -d ' ' -f 1",
+        exact.path(),
+        Path::new("/"),
+    );
+    assert_eq!(output.stdout, expected);
+}
+
+#[test]
+fn parquet_tells_units_and_where_it_comes_from() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = co2(&portal);
+    let script = "import sys, pyarrow.parquet as pq\n\
+        schema = pq.read_schema(sys.argv[1])\n\
+        column = schema.field('co2').metadata\n\
+        print(column[b'unit'].decode(), column[b'description'].decode(), sep='|')\n\
+        print(schema.field('Flag').metadata[b'flag_for'].decode())\n\
+        print(schema.metadata[b'pid'].decode(), b'citation' in schema.metadata)";
+    let output = interpreter()
+        .args(["-c", script])
+        .arg(mount.path(&format!("objects/{id}.parquet")))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected =
+        format!("\u{b5}mol mol-1|mixing ratio (dry mole fraction)\nco2\n11676/{id} True\n");
+    assert_eq!(
+        said,
+        expected,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -82,7 +82,7 @@ def run(stage):
         def ours():
             nonlocal size
             formats = ["iso8601dateTime"] + ["float32"] * COLUMNS
-            command = [BINARY, path, str(ROWS), "3", *formats]
+            command = [BINARY, path, str(ROWS), "1", *formats]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             seconds, size = map(float, done.stdout.split())
             return seconds

@@ -10,11 +10,11 @@ use crate::portal::Envri;
 
 /// Opens the folder that `--data-path` names, or else the variable that the
 /// Python library knows as well. None if there is none, or if it lies in a
-/// mount of icosfs, such as the one that is to be at `mountpoint`.
+/// mount of icosfs, such as the one that is to be at `planned`.
 pub(super) fn open(
     flag: Option<PathBuf>,
     envri: Envri,
-    mountpoint: &Path,
+    planned: Option<&Path>,
 ) -> anyhow::Result<Option<OwnedFd>> {
     let variable = envri.data_path_variable();
     let (path, source) = match flag {
@@ -24,7 +24,7 @@ pub(super) fn open(
             None => return Ok(None),
         },
     };
-    match open_outside(&path, mountpoint) {
+    match open_outside(&path, planned) {
         Ok(folder) => Ok(Some(folder)),
         Err(error @ OutsideError::Inside { .. }) => {
             eprintln!("icosfs: {source} is left out: {error}");

@@ -1,6 +1,5 @@
 //! `icosfs mount`: in the background unless asked otherwise.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::background;
-use super::data_path;
 use super::provider::LoginArgs;
 use super::selection::{FilesArgs, SelectionArgs};
-use super::settings::{Clients, GlobalArgs, size};
-use crate::cache::{Bounds, Store, default_limit};
+use super::settings::{Clients, GlobalArgs};
+use super::storage::{Storage, StorageArgs};
 use crate::catalog::{Catalog, Selection};
-use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
 use crate::portal::http::{Http, Patience};
 use crate::portal::{Service, Services};
@@ -63,25 +60,8 @@ pub(super) struct MountArgs {
     /// (polars, R) look past the end, wc -c and progress bars count too much.
     #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
     exact_size: WhenExact,
-    /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
-    /// (at least 1G) without
-    #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
-    cache_size: Option<u64>,
-    /// The most memory for buffers
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
-    memory: u64,
-    /// A folder of the portal's own data files, read before all else
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ICOSFS_DATA_PATH",
-        long_help = "A folder of the portal's own data files, read before all else; \
-            without, the one that PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES names"
-    )]
-    data_path: Option<PathBuf>,
-    /// Do not report to the portal which of those files are read
-    #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
-    no_usage_report: bool,
+    #[command(flatten)]
+    storage: StorageArgs,
     #[command(flatten)]
     files: FilesArgs,
     #[command(flatten)]
@@ -102,14 +82,9 @@ enum WhenExact {
 #[derive(Debug)]
 struct Plan {
     mountpoint: PathBuf,
-    cache_dir: PathBuf,
+    storage: Storage,
     metadata_ttl: Duration,
     exact_size: ExactSize,
-    cache_size: Option<u64>,
-    memory: u64,
-    /// The portal's own files.
-    data_folder: Option<OwnedFd>,
-    report_usage: bool,
     files: FilesArgs,
     selection: Selection,
 }
@@ -122,10 +97,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         demo,
         metadata_ttl,
         exact_size,
-        cache_size,
-        memory,
-        data_path,
-        no_usage_report,
+        storage,
         files,
         selection,
         login,
@@ -138,17 +110,13 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
     }
     let services = global.services()?;
     let plan = Plan {
-        data_folder: data_path::open(data_path, services.envri(), &mountpoint)?,
-        report_usage: !no_usage_report,
+        storage: storage.check(global.cache_dir()?, services.envri(), Some(&mountpoint))?,
         mountpoint,
-        cache_dir: global.cache_dir()?,
         metadata_ttl,
         exact_size: match exact_size {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
         },
-        cache_size,
-        memory,
         files,
         selection: selection.selection(),
     };
@@ -157,8 +125,11 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
     if demo {
         let portal = super::demo::builtin()?;
         let clients = portal.clients(http)?;
-        let kept = [Service::Data, Service::Meta]
-            .map(|service| plan.cache_dir.join(clients.services.host_name(service)));
+        let kept = [Service::Data, Service::Meta].map(|service| {
+            plan.storage
+                .cache_dir()
+                .join(clients.services.host_name(service))
+        });
         let result = serve(clients, plan);
         // Its ports, and so its cache, are never met again.
         for folder in kept {
@@ -229,29 +200,18 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let Clients {
-        services,
-        account,
-        meta,
-        data,
-        usage,
-    } = clients;
-    let root = plan.cache_dir.join(services.cache_name());
-    let bounds = Bounds {
-        disk: plan.cache_size.unwrap_or_else(|| default_limit(&root)),
-        memory: plan.memory,
-    };
-    let store = Store::open(root.clone(), bounds);
+    let root = clients.cache_in(plan.storage.cache_dir());
     let catalog = Catalog::open(
-        meta.clone(),
-        &plan.cache_dir.join(services.host_name(Service::Meta)),
+        clients.meta.clone(),
+        &(plan.storage.cache_dir()).join(clients.services.host_name(Service::Meta)),
         plan.metadata_ttl,
         plan.selection,
     )
     .context("the catalog cannot be opened")?;
-    let usage = plan.report_usage.then_some(usage);
-    let folder = (plan.data_folder).map(|folder| DataFolder::new(folder, usage));
-    let contents = Contents::new(meta, data, store, plan.metadata_ttl, folder);
+    let contents = plan.storage.contents(&clients, plan.metadata_ttl);
+    let Clients {
+        services, account, ..
+    } = clients;
     let about = about(&services, plan.mountpoint.clone(), root);
     let report = Arc::new(Report::new(about, account.clone()));
     let options = Options {

@@ -2,7 +2,7 @@
 //! bytes are kept, how much to say.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -111,6 +111,13 @@ impl Clients {
             usage: Usage::new(http, services.clone(), auth),
             services,
         }
+    }
+}
+
+impl Clients {
+    /// Where this repository's bytes are kept, below the folder for all.
+    pub(super) fn cache_in(&self, folder: &Path) -> PathBuf {
+        folder.join(self.services.cache_name())
     }
 }
 

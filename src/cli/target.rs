@@ -1,5 +1,6 @@
 //! What a command is about: an object, however it is named.
 
+use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -10,6 +11,9 @@ use crate::catalog::Catalog;
 use crate::mount::{absolute, mountinfo};
 use crate::portal::ObjectId;
 use crate::tree::Inode;
+
+/// Where a mount has it, and what sets an id apart from an option.
+const FOLDER: &str = "objects/";
 
 /// An object that someone named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,6 +85,22 @@ fn by_name(text: &str) -> Option<ObjectId> {
     (matches!(before, "objects" | "csv") || handle).then_some(id)
 }
 
+/// Arguments as they were given, but for ids that begin with a hyphen (one of
+/// 64 does): nobody means options by them.
+pub(super) fn with_ids_apart(
+    arguments: impl Iterator<Item = OsString>,
+) -> impl Iterator<Item = OsString> {
+    arguments.map(|argument| {
+        let id = argument
+            .to_str()
+            .filter(|text| text.starts_with('-') && text.parse::<ObjectId>().is_ok());
+        match id {
+            Some(id) => format!("{FOLDER}{id}").into(),
+            None => argument,
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +130,21 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_id_is_no_option_and_an_option_no_id() {
+        let id = "-cABCDEFGHIJKLMNOPQRSTUV";
+        let given = ["get", id, "--rows", "-vv", "-c", "--cache-dir"].map(OsString::from);
+        let taken: Vec<_> = with_ids_apart(given.into_iter()).collect();
+        assert_eq!(taken[0], "get");
+        assert_eq!(
+            parse(taken[1].to_str().unwrap()).unwrap(),
+            Target::Id(id.parse().unwrap())
+        );
+        assert_eq!(
+            taken[2..],
+            ["--rows", "-vv", "-c", "--cache-dir"].map(OsString::from)
+        );
     }
 }

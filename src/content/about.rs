@@ -8,8 +8,8 @@ use super::sidecar::Sidecars;
 use crate::portal::ObjectId;
 use crate::portal::landing::{ColumnInfo, Landing, Resource};
 use crate::portal::meta::Subject;
-use crate::table::Column;
 use crate::table::schema::About;
+use crate::table::{Column, GoodFlags};
 
 /// Where it is found. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -74,6 +74,11 @@ impl AboutTable {
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect()
+    }
+
+    /// The quality flags that mean good.
+    pub(super) fn good_flags(&self) -> GoodFlags {
+        GoodFlags::new(self.0.as_ref().map_or(&[][..], Landing::good_flags))
     }
 }
 

@@ -9,7 +9,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -18,31 +17,20 @@ use super::ContentError;
 use super::table_file::TableFile;
 use crate::cache::{CacheError, Found};
 use crate::flight::Flights;
-use crate::portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use crate::portal::{DataClient, ObjectId};
-use crate::table::{Layout, Part, Schema, StoredType};
+use crate::table::{Layout, Schema};
 
+mod fetch;
 mod slice;
 
-use slice::{Rest, Target};
-
-/// Bytes of columns in the first slice of a table that is read from its start;
-/// enough for a `head`.
-const FIRST_WINDOW: u64 = 256 << 10;
-/// Each further slice is this many times larger.
-const GROWTH: u64 = 8;
 /// The last slice takes what is left: every request counts as a download.
 const SLICES: u32 = 5;
 /// How often someone waits for bytes that are gone again, or were never meant,
 /// before they can be read.
 const IN_VAIN: u32 = 2 * SLICES;
-/// A slice up to this size is fetched to its end, whatever is read of it.
-const SMALL: u64 = 4 << 20;
-/// How far a longer one runs ahead of who reads the `.cpb` file, and how far
+/// How far a slice runs ahead of who reads the `.cpb` file, and how far
 /// from where the last read ended the next may begin to be part of a sequence.
 const AHEAD: u64 = 4 << 20;
-/// How long it waits for a reader to come back.
-const IDLE: Duration = Duration::from_secs(20);
 
 /// The columns of one table.
 #[derive(Debug)]
@@ -60,8 +48,14 @@ pub(super) struct Columns {
     arrived: watch::Sender<()>,
     /// How far into the `.cpb` file readers want a slice to run.
     wanted: watch::Sender<u64>,
+    /// Where in the file the slice under way is.
+    position: AtomicU64,
+    /// Told whenever someone waits for what that slice will not bring.
+    others: watch::Sender<()>,
     /// Where the last read of the `.cpb` file ended.
     last_end: AtomicU64,
+    /// Bytes that have come from the portal.
+    received: AtomicU64,
 }
 
 impl Columns {
@@ -83,7 +77,10 @@ impl Columns {
             flights: Flights::default(),
             arrived: watch::Sender::new(()),
             wanted: watch::Sender::new(0),
+            position: AtomicU64::new(0),
+            others: watch::Sender::new(()),
             last_end: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         }
     }
 
@@ -122,13 +119,73 @@ impl Columns {
         Ok(())
     }
 
+    /// Fetches what is missing of `rows` of some stored columns, in one request
+    /// if the cache can hold it.
+    pub(super) async fn ensure_cells(
+        self: &Arc<Self>,
+        stored: &[usize],
+        rows: Range<u64>,
+    ) -> Result<(), ContentError> {
+        let mut patience = Patience::default();
+        while let Some(row) = self.first_lacking(stored, &rows) {
+            patience.try_again(row)?;
+            self.want(u64::MAX);
+            let (columns, stored, rows) = (Arc::clone(self), stored.to_vec(), rows.clone());
+            self.flights
+                .join((), || async move {
+                    match columns.first_lacking(&stored, &rows) {
+                        Some(row) => columns.fetch(stored, row..rows.end).await,
+                        None => Ok(()),
+                    }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The first of `rows` that one of the stored columns lacks.
+    fn first_lacking(&self, stored: &[usize], rows: &Range<u64>) -> Option<u64> {
+        let lacking = stored.iter();
+        lacking
+            .filter_map(|&column| Some(self.missing_of(column, rows)?.start))
+            .min()
+    }
+
+    /// How many bytes are missing of `rows` of some stored columns.
+    pub(super) fn missing_bytes(&self, stored: &[usize], rows: &Range<u64>) -> u64 {
+        let ranges = stored
+            .iter()
+            .filter_map(|&column| self.layout.column_range(column, rows.clone()).ok());
+        ranges.map(|range| self.file.missing_bytes(range)).sum()
+    }
+
+    /// How many bytes have come from the portal so far, and word of more.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn arrivals(&self) -> watch::Receiver<()> {
+        self.arrived.subscribe()
+    }
+
+    /// How many bytes of columns can be counted on to stay until they are
+    /// read.
+    pub(super) fn capacity(&self) -> u64 {
+        self.file.entry().capacity() / 2
+    }
+
+    /// Bytes of a row of some stored columns.
+    pub(super) fn width_of(&self, stored: &[usize]) -> u64 {
+        let widths = stored.iter().filter_map(|&at| self.layout.width(at).ok());
+        widths.sum()
+    }
+
     /// Prepares for all rows from `row` on to be drawn: what is missing comes
     /// in one request, if the cache can hold it.
     pub(super) async fn expect_all(self: &Arc<Self>, row: u64) -> Result<(), ContentError> {
         self.slices.store(SLICES, Ordering::Relaxed);
         let rest = row..self.schema.rows();
-        if self.first_missing(rest.clone()).is_some()
-            && self.schema.stored_len() <= self.file.entry().capacity() / 2
+        if self.first_missing(rest.clone()).is_some() && self.schema.stored_len() <= self.capacity()
         {
             self.ensure(rest).await?;
         }
@@ -173,6 +230,12 @@ impl Columns {
     async fn bring(self: &Arc<Self>, bytes: Range<u64>) -> Result<(), ContentError> {
         let mut arrived = self.arrived.subscribe();
         self.want(bytes.end.saturating_add(AHEAD));
+        // All that the slice brings before its position is there by then.
+        let position = self.position.load(Ordering::Acquire);
+        let gap = self.file.first_missing(bytes.clone());
+        if gap.is_some_and(|gap| gap.start < position) {
+            self.others.send_replace(());
+        }
         let (columns, range) = (Arc::clone(self), bytes.clone());
         let flight = self.flights.join((), || async move {
             match columns.file.first_missing(range) {
@@ -222,158 +285,32 @@ impl Columns {
         Some(first..end)
     }
 
-    /// Fetches all columns of the rows from `missing.start` on, more with each
-    /// request.
-    async fn fetch_rows(&self, missing: Range<u64>) -> Result<(), ContentError> {
-        let slices = self.slices.load(Ordering::Relaxed);
-        let window = FIRST_WINDOW.saturating_mul(GROWTH.saturating_pow(slices));
-        let left = missing.end - missing.start;
-        let length = if slices + 1 >= SLICES {
-            left
-        } else {
-            (window / self.schema.row_width()).max(1).min(left)
-        };
-        self.fetch(0, missing.start..missing.start + length).await
-    }
-
-    /// Fetches what the byte `at` of the `.cpb` file belongs to: of a short
-    /// file, or for who reads it in sequence, all that follows as well; else
-    /// just the rest of its column.
-    async fn fetch_bytes(&self, at: u64) -> Result<(), ContentError> {
-        let rows = 0..self.schema.rows();
-        let Some(Part::Cells(cells)) = self.layout.cover(at..at + 1).next() else {
-            return self.complete().await;
-        };
-        let patient = self.slices.load(Ordering::Relaxed) + 1 < SLICES;
-        let last_end = self.last_end.load(Ordering::Relaxed);
-        let from = if !patient || self.schema.stored_len() <= SMALL {
-            0
-        } else if at >= last_end && at - last_end <= AHEAD {
-            cells.column
-        } else {
-            let gap = self.missing_of(cells.column, &(cells.rows.start..rows.end));
-            return self
-                .fetch_columns(&[cells.column], gap.unwrap_or(cells.rows))
-                .await;
-        };
-        let first = (from..self.layout.columns())
-            .filter_map(|column| Some(self.missing_of(column, &rows)?.start))
-            .min();
-        self.fetch(from, first.unwrap_or(0)..rows.end).await
-    }
-
-    /// Fetches `rows` of all columns from number `from` on that lack some of
-    /// them, as far as the cache can hold them together.
-    async fn fetch(&self, from: usize, rows: Range<u64>) -> Result<(), ContentError> {
-        let columns: Vec<usize> = (from..self.layout.columns())
-            .filter(|&column| self.missing_of(column, &rows).is_some())
-            .collect();
-        if columns.is_empty() {
-            return Ok(());
-        }
-        self.fetch_columns(&columns, rows).await
-    }
-
-    async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
-        let width: u64 = columns
-            .iter()
-            .filter_map(|&column| self.layout.width(column).ok())
-            .sum();
-        // A table larger than the cache goes through it piece by piece.
-        let fits = (self.file.entry().capacity() / 2 / width.max(1)).max(1);
-        let length = (rows.end - rows.start).min(fits);
-        let rows = rows.start..rows.start + length;
-        self.slices.fetch_add(1, Ordering::Relaxed);
-        let whole = rows == (0..self.schema.rows());
-        let request = ColumnsRequest {
-            table_id: self.id,
-            sub_folder: self.folder.clone(),
-            schema: StoredTable {
-                columns: self
-                    .schema
-                    .stored_types()
-                    .map(StoredType::wire_name)
-                    .collect(),
-                size: self.schema.rows(),
-            },
-            column_numbers: columns.to_vec(),
-            slice: (!whole).then_some(RowSlice {
-                offset: rows.start,
-                length,
-            }),
-        };
-        let ranges: Result<Vec<_>, _> = columns
-            .iter()
-            .map(|&column| self.layout.column_range(column, rows.clone()))
-            .collect();
-        let expected = width * length;
-        let wrong_length = |found: u64| ContentError::WrongLength {
-            id: self.id,
-            expected,
-            found,
-        };
-        let mut body = self.data.columns(&request).await?;
-        if let Some(found) = body.expected().filter(|&found| found != expected) {
-            return Err(wrong_length(found));
-        }
-        let mut target = Target::new(self.file.entry(), ranges?);
-        while let Some(chunk) = body.chunk().await? {
-            target.write(&chunk).map_err(|rest| match rest {
-                Rest::TooMuch => wrong_length(expected + 1),
-                Rest::Failed(error) => error,
-            })?;
-            self.arrived.send_replace(());
-            if expected > SMALL && !self.is_wanted(target.position()).await {
-                target.finish()?;
-                return Ok(());
-            }
-        }
-        let received = target.finish()?;
-        if received != expected {
-            return Err(wrong_length(received));
-        }
-        self.complete().await
-    }
-
-    /// Waits while a slice that has come to byte `at` is far enough ahead of
-    /// its readers; false if they do not come back.
-    async fn is_wanted(&self, at: u64) -> bool {
-        let mut wanted = self.wanted.subscribe();
-        let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
-        further.is_ok()
-    }
-
-    /// Adds the trailer, and gives the file its name once all columns are
-    /// there.
-    async fn complete(&self) -> Result<(), ContentError> {
-        let (entry, len) = (self.file.entry(), self.layout.file_len());
-        let trailer = self.schema.stored_len()..len;
-        entry.write(trailer.start, self.layout.trailer(trailer))?;
-        if !entry.is_complete() {
-            return Ok(());
-        }
-        let entry = Arc::clone(entry);
-        let sealed = tokio::task::spawn_blocking(move || entry.seal()).await;
-        // A seal that failed is tried again by the next; the bytes are there.
-        if let Ok(Err(error)) = sealed {
-            tracing::warn!(%error, "a complete table could not be given its name");
-        }
-        Ok(())
-    }
-
     /// The bytes of `rows` of the CSV's columns; `None` if a piece turned out
     /// damaged and must be fetched again. Blocks on the disk.
     pub(super) fn window(&self, rows: &Range<u64>) -> Result<Option<Vec<Vec<u8>>>, ContentError> {
         let mut window = Vec::with_capacity(self.schema.columns().len());
         for csv in 0..self.schema.columns().len() {
             let stored = self.schema.stored_index(csv).unwrap_or(csv);
-            let range = self.layout.column_range(stored, rows.clone())?;
-            match self.file.read(range)? {
-                Found::Bytes(bytes) => window.push(bytes),
-                Found::Missing(_) => return Ok(None),
+            match self.cells(stored, rows)? {
+                Some(bytes) => window.push(bytes),
+                None => return Ok(None),
             }
         }
         Ok(Some(window))
+    }
+
+    /// The bytes of `rows` of a stored column; `None` as for
+    /// [`Columns::window`]. Blocks on the disk.
+    pub(super) fn cells(
+        &self,
+        stored: usize,
+        rows: &Range<u64>,
+    ) -> Result<Option<Vec<u8>>, ContentError> {
+        let range = self.layout.column_range(stored, rows.clone())?;
+        Ok(match self.file.read(range)? {
+            Found::Bytes(bytes) => Some(bytes),
+            Found::Missing(_) => None,
+        })
     }
 }
 

@@ -167,7 +167,9 @@ fn write(
 }
 
 /// Runs what takes the disk or the processor for a while.
-async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn off_the_loop<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let done = tokio::task::spawn_blocking(work).await;
     // A panic in there is a bug; who waits may meet it as well.
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
@@ -189,19 +191,14 @@ impl io::Write for Sink {
 
 impl From<ParquetError> for ContentError {
     fn from(error: ParquetError) -> Self {
-        use parquet::errors::ParquetError as Library;
-        match error {
-            ParquetError::Window(error) => error.into(),
+        match error.into_io() {
             // The cache's own words, where it was the cache.
-            ParquetError::Write(Library::External(cause)) => {
-                match cause.downcast::<io::Error>().map(|e| e.downcast()) {
-                    Ok(Ok(cache)) => ContentError::Cache(cache),
-                    Ok(Err(error)) => ContentError::NotWritten(error.to_string()),
-                    Err(cause) => ContentError::NotWritten(cause.to_string()),
-                }
-            }
-            ParquetError::Write(error) => ContentError::NotWritten(error.to_string()),
-            ParquetError::Batch(error) => ContentError::NotWritten(error.to_string()),
+            Ok(error) => match error.downcast() {
+                Ok(error) => ContentError::Cache(error),
+                Err(error) => ContentError::NotWritten(error.to_string()),
+            },
+            Err(ParquetError::Window(error)) => error.into(),
+            Err(error) => ContentError::NotWritten(error.to_string()),
         }
     }
 }

@@ -41,6 +41,17 @@ impl TableFile {
         }
     }
 
+    /// How many bytes of `range` are not there.
+    pub(super) fn missing_bytes(&self, range: Range<u64>) -> u64 {
+        match &self.direct {
+            Some(direct) if direct.is_readable() => 0,
+            _ => {
+                let gaps = self.entry().missing(range);
+                gaps.into_iter().map(|gap| gap.end - gap.start).sum()
+            }
+        }
+    }
+
     /// The bytes of `range`. Blocks on the disk.
     pub(super) fn read(&self, range: Range<u64>) -> Result<Found, CacheError> {
         let direct = self.direct.as_ref();

@@ -48,7 +48,7 @@ pub enum OutsideError {
 
 /// Opens the folder at `path`, unless it lies in a mount of icosfs, or in
 /// `planned`, where one is to be.
-pub fn open_outside(path: &Path, planned: &Path) -> Result<OwnedFd, OutsideError> {
+pub fn open_outside(path: &Path, planned: Option<&Path>) -> Result<OwnedFd, OutsideError> {
     let failed = |error: io::Error| OutsideError::Io {
         path: path.to_owned(),
         error,
@@ -57,7 +57,9 @@ pub fn open_outside(path: &Path, planned: &Path) -> Result<OwnedFd, OutsideError
         path: path.to_owned(),
         mountpoint,
     };
-    let own = std::fs::metadata(planned).map_err(failed)?;
+    let own = planned.map(std::fs::metadata);
+    let own = own.transpose().map_err(failed)?;
+    let own = own.map(|own| (own.dev(), own.ino()));
     let mut steps = steps(&std::path::absolute(path).map_err(failed)?);
     let root = || open("/", HANDLE | OFlag::O_DIRECTORY, Mode::empty()).map_err(io::Error::from);
     let mut here = root().map_err(failed)?;
@@ -69,7 +71,9 @@ pub fn open_outside(path: &Path, planned: &Path) -> Result<OwnedFd, OutsideError
             return Err(inside(mount));
         }
         let stat = fstat(next.as_fd()).map_err(|errno| failed(errno.into()))?;
-        if (stat.st_dev, stat.st_ino) == (own.dev(), own.ino()) {
+        if let Some(planned) = planned
+            && own == Some((stat.st_dev, stat.st_ino))
+        {
             return Err(inside(planned.to_owned()));
         }
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFLNK {
@@ -138,7 +142,7 @@ mod tests {
         let inode = fs::metadata(at("a/b")).unwrap().ino();
         for path in ["a/b", "relative", "absolute/b", "a/../mnt/../a/b"] {
             // The last goes through the planned mount point's own folder.
-            let opened = open_outside(&at(path), &at("mnt"));
+            let opened = open_outside(&at(path), Some(&at("mnt")));
             if path.contains("mnt") {
                 assert!(matches!(opened, Err(OutsideError::Inside { .. })));
                 continue;
@@ -146,7 +150,7 @@ mod tests {
             assert_eq!(fstat(opened.unwrap().as_fd()).unwrap().st_ino, inode);
         }
         for path in ["a/b/file", "loop", "nowhere"] {
-            let opened = open_outside(&at(path), &at("mnt"));
+            let opened = open_outside(&at(path), Some(&at("mnt")));
             assert!(matches!(opened, Err(OutsideError::Io { .. })), "{path}");
         }
     }
@@ -158,7 +162,7 @@ mod tests {
         fs::create_dir(&mountpoint).unwrap();
         std::os::unix::fs::symlink(&mountpoint, dir.path().join("link")).unwrap();
         for path in ["mnt", "mnt/dataAppStorage", "link/dataAppStorage"] {
-            let error = open_outside(&dir.path().join(path), &mountpoint).unwrap_err();
+            let error = open_outside(&dir.path().join(path), Some(&mountpoint)).unwrap_err();
             assert!(matches!(error, OutsideError::Inside { .. }), "{error}");
         }
     }

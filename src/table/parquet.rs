@@ -20,7 +20,7 @@
 //! Fed window by window; holds one row group at most.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -53,6 +53,24 @@ pub enum ParquetError {
     /// Columns that do not fit each other.
     #[error("cannot put columns together: {0}")]
     Batch(#[from] ArrowError),
+}
+
+impl ParquetError {
+    /// What the writer beneath said, if it was that which failed.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, if it was not.
+    pub fn into_io(self) -> Result<io::Error, Self> {
+        use parquet::errors::ParquetError as Library;
+        match self {
+            ParquetError::Write(Library::External(cause)) => cause
+                .downcast()
+                .map(|error| *error)
+                .map_err(|cause| ParquetError::Write(Library::External(cause))),
+            error => Err(error),
+        }
+    }
 }
 
 /// Writes a table as Parquet to `W`.

@@ -1,0 +1,93 @@
+"""Compares every table in a mount with the portal's /csv: see compare-tables.
+
+Usage: compare_tables.py ICOSFS FOLDER-OF-RDF-DUMPS
+"""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+
+TABLES = """
+prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
+select distinct ?dobj where { ?dobj cpmeta:hasNumberOfRows ?rows }
+"""
+PIECE = 1 << 20
+
+
+def tables(portal):
+    """The ids of all objects that have rows."""
+    request = urllib.request.Request(
+        f"{portal['meta']}/sparql", TABLES.encode(), {"Accept": "application/json"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        rows = json.load(answer)["results"]["bindings"]
+    return sorted(row["dobj"]["value"].rsplit("/", 1)[-1] for row in rows)
+
+
+def compared(portal, mount, name):
+    """What came of one table, and its length."""
+    request = urllib.request.Request(f"{portal['data']}/csv/{name}", headers={"Cookie": portal["token"]})
+    path = mount / f"objects/{name}.csv"
+    try:
+        answer = urllib.request.urlopen(request)
+    except urllib.error.HTTPError as error:
+        try:
+            path.read_bytes()
+        except OSError:
+            return "served by neither", 0
+        return f"DIFFERS: the portal says {error.code}, the mount has it", 0
+    length = 0
+    with answer, path.open("rb") as file:
+        said = os.fstat(file.fileno()).st_size
+        while True:
+            theirs = answer.read(PIECE)
+            ours = file.read(len(theirs) or 1)
+            if theirs != ours:
+                return f"DIFFERS within {PIECE} bytes from {length}", length
+            if not theirs:
+                break
+            length += len(theirs)
+    return ("the same", length) if said == length else (f"DIFFERS: {said} bytes by fstat, {length} read", length)
+
+
+def main():
+    icosfs, rdf = sys.argv[1:]
+    server = subprocess.Popen([icosfs, "demo", "--rdf", rdf], stdout=subprocess.PIPE, text=True)
+    home = pathlib.Path(tempfile.mkdtemp())
+    mount = home / "mnt"
+    mount.mkdir()
+    try:
+        portal = json.loads(server.stdout.readline())
+        where = ["--auth-url", portal["auth"], "--meta-url", portal["meta"], "--data-url", portal["data"]]
+        subprocess.run(
+            [icosfs, "mount", *where, "--cache-dir", home / "cache", mount],
+            check=True, stdin=subprocess.DEVNULL, env={**os.environ, "ICOSFS_TOKEN": portal["token"]},
+        )
+        names, results, size = tables(portal), {}, 0
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            found = pool.map(lambda name: (name, *compared(portal, mount, name)), names)
+            for number, (name, result, length) in enumerate(found, 1):
+                size += length
+                kind = result.split(":")[0].split(" within")[0]
+                results[kind] = results.get(kind, 0) + 1
+                if result.startswith("DIFFERS"):
+                    print(f"{name}: {result}", flush=True)
+                if number % 100 == 0:
+                    print(f"{number} of {len(names)}, {size / 1e9:.2f} GB", file=sys.stderr, flush=True)
+        print(f"{len(names)} tables, {size / 1e9:.2f} GB of CSV: {results}")
+        sys.exit("DIFFERS" in results or not names)
+    finally:
+        subprocess.run([icosfs, "unmount", "--lazy", mount], check=False)
+        server.terminate()
+        server.wait()
+        subprocess.run(["rm", "-rf", home], check=False)
+
+
+main()

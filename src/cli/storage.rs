@@ -1,0 +1,99 @@
+//! Options of commands that read data: how much is kept, and what is on this
+//! machine already.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::data_path;
+use super::settings::{Clients, size};
+use crate::cache::{Bounds, Store, default_limit};
+use crate::content::{Contents, DataFolder};
+use crate::portal::Envri;
+
+/// Where bytes are had before the portal is asked.
+#[derive(Args, Debug)]
+pub(super) struct StorageArgs {
+    /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
+    /// (at least 1G) without
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
+    cache_size: Option<u64>,
+    /// The most memory for buffers
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
+    memory: u64,
+    /// A folder of the portal's own data files, read before all else
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ICOSFS_DATA_PATH",
+        long_help = "A folder of the portal's own data files, read before all else; \
+            without, the one that PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES names"
+    )]
+    data_path: Option<PathBuf>,
+    /// Do not report to the portal which of those files are read
+    #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
+    no_usage_report: bool,
+}
+
+/// The same, checked.
+#[derive(Debug)]
+pub(super) struct Storage {
+    cache_dir: PathBuf,
+    cache_size: Option<u64>,
+    memory: u64,
+    /// The portal's own files.
+    data_folder: Option<std::os::fd::OwnedFd>,
+    report_usage: bool,
+}
+
+impl StorageArgs {
+    /// Checks them. No folder may lie in a mount of icosfs, or in `planned`,
+    /// where one is to be.
+    pub(super) fn check(
+        self,
+        cache_dir: PathBuf,
+        envri: Envri,
+        planned: Option<&Path>,
+    ) -> anyhow::Result<Storage> {
+        let Self {
+            cache_size,
+            memory,
+            data_path,
+            no_usage_report,
+        } = self;
+        Ok(Storage {
+            data_folder: data_path::open(data_path, envri, planned)?,
+            cache_dir,
+            cache_size,
+            memory,
+            report_usage: !no_usage_report,
+        })
+    }
+}
+
+impl Storage {
+    /// The folder of all repositories' caches.
+    pub(super) fn cache_dir(&self) -> &Path {
+        &self.cache_dir
+    }
+
+    /// What `clients` deliver, kept here. Landing pages are believed for
+    /// `ttl`.
+    pub(super) fn contents(self, clients: &Clients, ttl: Duration) -> Contents {
+        let root = clients.cache_in(&self.cache_dir);
+        let bounds = Bounds {
+            disk: self.cache_size.unwrap_or_else(|| default_limit(&root)),
+            memory: self.memory,
+        };
+        let usage = self.report_usage.then(|| clients.usage.clone());
+        let folder = (self.data_folder).map(|folder| DataFolder::new(folder, usage));
+        Contents::new(
+            clients.meta.clone(),
+            clients.data.clone(),
+            Store::open(root, bounds),
+            ttl,
+            folder,
+        )
+    }
+}

@@ -1,0 +1,186 @@
+//! What is fetched of a table for whoever needs some of it, and how it comes.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::slice::{Rest, Target};
+use super::{AHEAD, Columns, SLICES};
+use crate::content::ContentError;
+use crate::portal::data::{ColumnsRequest, RowSlice, StoredTable};
+use crate::table::{Part, StoredType};
+
+/// Bytes of columns in the first slice of a table that is read from its start;
+/// enough for a `head`.
+const FIRST_WINDOW: u64 = 256 << 10;
+/// Each further slice is this many times larger.
+const GROWTH: u64 = 8;
+/// A slice up to this size is fetched to its end, whatever is read of it.
+const SMALL: u64 = 4 << 20;
+/// A first read this close to the start is of someone who reads from there: the
+/// kernel's readahead comes out of order.
+const START: u64 = 512 << 10;
+/// How long a slice waits for a reader to come back.
+const IDLE: Duration = Duration::from_secs(20);
+
+impl Columns {
+    /// Fetches all columns of the rows from `missing.start` on, more with each
+    /// request.
+    pub(super) async fn fetch_rows(&self, missing: Range<u64>) -> Result<(), ContentError> {
+        let slices = self.slices.load(Ordering::Relaxed);
+        let window = FIRST_WINDOW.saturating_mul(GROWTH.saturating_pow(slices));
+        let left = missing.end - missing.start;
+        let length = if slices + 1 >= SLICES {
+            left
+        } else {
+            (window / self.schema.row_width()).max(1).min(left)
+        };
+        let rows = missing.start..missing.start + length;
+        self.fetch(0..self.layout.columns(), rows).await
+    }
+
+    /// Fetches what the byte `at` of the `.cpb` file belongs to: of a short
+    /// file, or for who reads it in sequence, all that follows as well; else
+    /// just the rest of its column.
+    pub(super) async fn fetch_bytes(&self, at: u64) -> Result<(), ContentError> {
+        let rows = 0..self.schema.rows();
+        let Some(Part::Cells(cells)) = self.layout.cover(at..at + 1).next() else {
+            return self.complete().await;
+        };
+        let patient = self.slices.load(Ordering::Relaxed) + 1 < SLICES;
+        let last_end = self.last_end.load(Ordering::Relaxed);
+        let from_start = last_end == 0 && at <= START;
+        let from = if !patient || from_start || self.schema.stored_len() <= SMALL {
+            0
+        } else if last_end > 0 && (last_end..=last_end.saturating_add(AHEAD)).contains(&at) {
+            cells.column
+        } else {
+            let gap = self.missing_of(cells.column, &(cells.rows.start..rows.end));
+            return self
+                .fetch_columns(&[cells.column], gap.unwrap_or(cells.rows))
+                .await;
+        };
+        let first = (from..self.layout.columns())
+            .filter_map(|column| Some(self.missing_of(column, &rows)?.start))
+            .min();
+        self.fetch(from..self.layout.columns(), first.unwrap_or(0)..rows.end)
+            .await
+    }
+
+    /// Fetches `rows` of those of the `stored` columns that lack some of them,
+    /// as far as the cache can hold them together.
+    pub(super) async fn fetch(
+        &self,
+        stored: impl IntoIterator<Item = usize>,
+        rows: Range<u64>,
+    ) -> Result<(), ContentError> {
+        let columns: Vec<usize> = stored
+            .into_iter()
+            .filter(|&column| self.missing_of(column, &rows).is_some())
+            .collect();
+        if columns.is_empty() {
+            return Ok(());
+        }
+        self.fetch_columns(&columns, rows).await
+    }
+
+    async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
+        let width = self.width_of(columns);
+        // A table larger than the cache goes through it piece by piece.
+        let fits = (self.capacity() / width.max(1)).max(1);
+        let length = (rows.end - rows.start).min(fits);
+        let rows = rows.start..rows.start + length;
+        self.slices.fetch_add(1, Ordering::Relaxed);
+        let whole = rows == (0..self.schema.rows());
+        let request = ColumnsRequest {
+            table_id: self.id,
+            sub_folder: self.folder.clone(),
+            schema: StoredTable {
+                columns: self
+                    .schema
+                    .stored_types()
+                    .map(StoredType::wire_name)
+                    .collect(),
+                size: self.schema.rows(),
+            },
+            column_numbers: columns.to_vec(),
+            slice: (!whole).then_some(RowSlice {
+                offset: rows.start,
+                length,
+            }),
+        };
+        let ranges: Result<Vec<_>, _> = columns
+            .iter()
+            .map(|&column| self.layout.column_range(column, rows.clone()))
+            .collect();
+        let expected = width * length;
+        let wrong_length = |found: u64| ContentError::WrongLength {
+            id: self.id,
+            expected,
+            found,
+        };
+        let ranges = ranges?;
+        let first = ranges.first().map_or(0, |range| range.start);
+        self.position.store(first, Ordering::Release);
+        let mut others = self.others.subscribe();
+        let mut body = self.data.columns(&request).await?;
+        if let Some(found) = body.expected().filter(|&found| found != expected) {
+            return Err(wrong_length(found));
+        }
+        let mut target = Target::new(self.file.entry(), ranges);
+        while let Some(chunk) = body.chunk().await? {
+            target.write(&chunk).map_err(|rest| match rest {
+                Rest::TooMuch => wrong_length(expected + 1),
+                Rest::Failed(error) => error,
+            })?;
+            self.received
+                .fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            self.arrived.send_replace(());
+            let position = target.position();
+            self.position.store(position, Ordering::Release);
+            if expected > SMALL && !self.is_wanted(position, &mut others).await {
+                target.finish()?;
+                return Ok(());
+            }
+        }
+        let received = target.finish()?;
+        if received != expected {
+            return Err(wrong_length(received));
+        }
+        self.complete().await
+    }
+
+    /// Waits while a slice that has come to byte `at` is far enough ahead of
+    /// its readers; false if they do not come back, or if others wait for
+    /// something else.
+    async fn is_wanted(&self, at: u64, others: &mut watch::Receiver<()>) -> bool {
+        let mut wanted = self.wanted.subscribe();
+        tokio::select! {
+            biased;
+            _ = wanted.wait_for(|wanted| at < *wanted) => true,
+            _ = others.changed() => false,
+            () = tokio::time::sleep(IDLE) => false,
+        }
+    }
+
+    /// Adds the trailer, and gives the file its name once all columns are
+    /// there.
+    async fn complete(&self) -> Result<(), ContentError> {
+        let (entry, len) = (self.file.entry(), self.layout.file_len());
+        let trailer = self.schema.stored_len()..len;
+        entry.write(trailer.start, self.layout.trailer(trailer))?;
+        if !entry.is_complete() {
+            return Ok(());
+        }
+        let entry = Arc::clone(entry);
+        let sealed = tokio::task::spawn_blocking(move || entry.seal()).await;
+        // A seal that failed is tried again by the next; the bytes are there.
+        if let Ok(Err(error)) = sealed {
+            tracing::warn!(%error, "a complete table could not be given its name");
+        }
+        Ok(())
+    }
+}

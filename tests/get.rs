@@ -1,0 +1,241 @@
+//! `icosfs get`: objects, and parts of tables, without a mount.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use icosfs::demo::DemoPortal;
+use icosfs::portal::ObjectId;
+
+use crate::support::{Home, co2, get, portal, python_script, said, services_of, slices};
+
+/// `icosfs get` as the portal's user, with what it keeps in `home`.
+fn command(portal: &DemoPortal, home: &Home, arguments: &[&str]) -> Command {
+    let mut command = home.icosfs();
+    command
+        .env("ICOSFS_TOKEN", portal.token())
+        .arg("get")
+        .args(services_of(portal, &[]))
+        .args(arguments);
+    command
+}
+
+fn run(portal: &DemoPortal, home: &Home, arguments: &[&str]) -> Output {
+    command(portal, home, arguments).output().expect("it runs")
+}
+
+/// What it writes to standard output; it has nothing to say beside.
+fn written(portal: &DemoPortal, home: &Home, arguments: &[&str]) -> Vec<u8> {
+    let output = run(portal, home, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    output.stdout
+}
+
+fn named(portal: &DemoPortal, file: &str) -> ObjectId {
+    portal.repository().find(file).expect("it is built in")
+}
+
+#[test]
+fn a_table_is_the_portals_csv() {
+    let (portal, home) = (portal(), Home::new());
+    for file in [
+        "every_format.csv",
+        "every_format_no_row.csv",
+        "11SS20230410_SOOP_OTC.csv",
+    ] {
+        let id = named(&portal, file).to_string();
+        assert!(written(&portal, &home, &[&id]) == get(&portal, &format!("/csv/{id}")));
+    }
+}
+
+#[test]
+fn columns_and_rows_are_what_the_portal_selects_and_all_that_is_fetched() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal).to_string();
+    let selected = written(
+        &portal,
+        &home,
+        &[&id, "--columns", "Flag,co2,Flag", "--rows", "1000..1100"],
+    );
+    let wire = portal.requests();
+    let fetched: Vec<u64> = (wire.iter().filter(|r| r.path == "/cpb"))
+        .map(|r| r.bytes)
+        .collect();
+    assert_eq!(fetched, [100 * (2 + 4)], "one request for these cells");
+    let query = format!("/csv/{id}?col=Flag&col=co2&col=Flag&offset=1000&limit=100");
+    assert!(selected == get(&portal, &query));
+
+    let last = written(&portal, &home, &[&id, "-r", "8759..99999", "-c", "co2"]);
+    assert!(last == get(&portal, &format!("/csv/{id}?col=co2&offset=8759&limit=9")));
+    let none = written(&portal, &home, &[&id, "-r", "9000..", "-c", "co2"]);
+    assert_eq!(none, b"co2\n");
+}
+
+#[test]
+fn good_only_empties_what_is_flagged_otherwise() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal).to_string();
+    let good = written(&portal, &home, &[&id, "--good-only"]);
+    let all = String::from_utf8(get(&portal, &format!("/csv/{id}"))).unwrap();
+    let mut lost = 0;
+    let expected: String = (all.lines().enumerate())
+        .map(|(number, line)| {
+            let mut cells: Vec<&str> = line.split(',').collect();
+            // TIMESTAMP, co2, Stdev, NbPoints, Flag; the flag is co2's.
+            if number > 0 && !["U", "R", "O"].contains(&cells[4]) {
+                lost += usize::from(!cells[1].is_empty());
+                cells[1] = "";
+            }
+            cells.join(",") + "\n"
+        })
+        .collect();
+    assert!(lost > 100, "{lost}");
+    assert!(good == expected.as_bytes());
+    // The flags are looked at though nobody wants to see them.
+    let column = written(&portal, &home, &[&id, "-g", "-c", "co2"]);
+    let cells = expected.lines().map(|line| line.split(',').nth(1).unwrap());
+    let expected: String = cells.flat_map(|cell| [cell, "\n"]).collect();
+    assert!(column == expected.as_bytes());
+}
+
+#[test]
+fn every_format_is_written() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal);
+    let name = id.to_string();
+    let repository = portal.repository();
+    let as_a = |format| written(&portal, &home, &[&name, "--format", format]);
+    assert!(as_a("cpb") == repository.cpb(&id).unwrap());
+    assert!(as_a("csv") == repository.csv(&id).unwrap().as_bytes());
+    assert_eq!(slices(&portal), 1, "the second had the first's columns");
+    assert!(as_a("original") == repository.original(&id).unwrap());
+    let json: serde_json::Value = serde_json::from_slice(&as_a("json")).unwrap();
+    assert!(json["hash"].as_str().unwrap().starts_with(&name));
+
+    let file = |name: &str| home.path().join(name);
+    let (csv, parquet) = (file("some.csv"), file("some.parquet"));
+    for (path, format) in [(&csv, "csv"), (&parquet, "parquet")] {
+        let path = path.to_str().unwrap();
+        let some = ["-c", "Flag,TIMESTAMP", "-c", "co2", "-r", "..500"];
+        let whole = [&[&*name, "-f", format, "-o", path], &some[..]].concat();
+        assert_eq!(written(&portal, &home, &whole), b"");
+    }
+    python_script("parquet_equals_csv.py", &[csv, parquet]);
+
+    let cells = written(
+        &portal,
+        &home,
+        &[&name, "-f", "cpb", "-c", "co2", "-r", "5..7"],
+    );
+    let whole = repository.cpb(&id).unwrap();
+    // Stored by name: Flag and NbPoints (of 2 and 4 bytes) come before Stdev,
+    // TIMESTAMP and co2.
+    let before = 8760 * (2 + 4 + 4 + 8);
+    assert_eq!(cells, whole[before + 5 * 4..before + 7 * 4]);
+}
+
+#[test]
+fn what_is_no_table_comes_as_it_was_submitted() {
+    let (portal, home) = (portal(), Home::new());
+    let id = (portal.repository().objects().into_iter())
+        .find(|id| {
+            portal.repository().cpb(id).is_none() && crate::support::serves_original(&portal, *id)
+        })
+        .unwrap();
+    let name = id.to_string();
+    assert_eq!(ObjectId::of_content(&written(&portal, &home, &[&name])), id);
+    let output = run(&portal, &home, &[&name, "--format", "csv"]);
+    assert!(!output.status.success() && said(&output).contains("--format original"));
+    let output = run(&portal, &home, &[&name, "--rows", "1..2"]);
+    assert!(!output.status.success() && said(&output).contains("of a table"));
+}
+
+#[test]
+fn a_file_is_there_whole_or_not_at_all() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal).to_string();
+    let path = home.path().join("table.csv");
+    let target = path.to_str().unwrap();
+    fs::write(&path, "before").unwrap();
+    portal.accept_licence(false);
+    let output = run(&portal, &home, &[&id, "-o", target]);
+    assert!(
+        !output.status.success() && said(&output).contains("licence"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"before");
+    portal.accept_licence(true);
+    written(&portal, &home, &[&id, "-o", target]);
+    assert!(fs::read(&path).unwrap() == get(&portal, &format!("/csv/{id}")));
+    let left: Vec<_> = (fs::read_dir(home.path()).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains(".part"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+    // A device is written to, not replaced.
+    written(&portal, &home, &[&id, "-o", "/dev/null"]);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_ends_it_without_a_word() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal).to_string();
+    let get = command(&portal, &home, &[&id]);
+    let arguments: Vec<_> = get
+        .get_args()
+        .map(|a| a.to_str().unwrap().to_owned())
+        .collect();
+    let output = Command::new("bash")
+        .args(["-c", "set -o pipefail; \"$@\" | head -n 1", "bash"])
+        .arg(get.get_program())
+        .args(arguments)
+        .envs(
+            get.get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .output()
+        .unwrap();
+    assert_eq!(said(&output), "TIMESTAMP,co2,Stdev,NbPoints,Flag\n");
+    assert_eq!(output.status.code(), Some(141), "as of any program");
+}
+
+#[test]
+fn an_id_that_begins_with_a_hyphen_is_no_option() {
+    let (portal, home) = (portal(), Home::new());
+    // The first three letters could be -c, -r and -o.
+    for id in [
+        "-cABCDEFGHIJKLMNOPQRSTUV",
+        "-r__DEFGHIJKLMNOPQRSTUVW",
+        "-oCDEFGHIJKLMNOPQRSTUVWX",
+    ] {
+        let output = run(&portal, &home, &[id, "--rows", "1..2"]);
+        assert!(
+            said(&output).contains(&format!("has no object {id}")),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_with_what_is() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal).to_string();
+    let unknown = ObjectId::of_content(b"unknown to the portal").to_string();
+    for (arguments, words) in [
+        (&[&*id, "-c", "co3"][..], "it has TIMESTAMP, co2, Stdev"),
+        (&[&*unknown], "has no object"),
+        (&["x"], "expected the id of an object"),
+        (&[&*id, "-r", "7..5"], "expected rows such as"),
+        (
+            &[&*id, "-o", "/nowhere/at/all"],
+            "cannot write to /nowhere/at/all",
+        ),
+    ] {
+        let output = run(&portal, &home, arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+}
