@@ -1,9 +1,11 @@
 //! The command line: one file per command, raw flags turned into one checked
 //! configuration. Nothing below sees clap.
 
+use std::ffi::OsString;
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod auth;
 mod background;
@@ -11,6 +13,7 @@ mod config;
 mod data_path;
 #[cfg(feature = "demo")]
 mod demo;
+mod helper;
 mod login;
 mod mount;
 mod provider;
@@ -53,8 +56,13 @@ enum Command {
     Demo(demo::DemoArgs),
 }
 
+/// It was tried, and failed.
+const FAILED: u8 = 1;
 /// The command line is wrong, or the configuration.
 const USAGE: u8 = 2;
+/// What mount(8) expects of a helper that could not mount. (Wrong usage is 1
+/// there.)
+const MOUNT_FAILED: u8 = 32;
 
 impl Command {
     /// Whether it works, though `config.toml` is broken: what must help in
@@ -72,39 +80,73 @@ fn command() -> clap::Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let loaded = config::ConfigFile::load(&command());
-    let (file, broken) = match loaded {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let (arguments, failure, usage) = match helper::rewritten(&arguments) {
+        Some(Ok(rewritten)) => (rewritten, MOUNT_FAILED, FAILED),
+        Some(Err(reason)) => return wrong(&reason, FAILED),
+        None => (arguments, FAILED, USAGE),
+    };
+    let (file, broken) = match config::ConfigFile::load(&command()) {
         Ok(file) => (file, None),
         Err(error) => (config::ConfigFile::default(), Some(error)),
     };
-    let matches = file.apply(command()).get_matches();
-    let Cli { global, command } = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
+    let (matches, cli) = match parse(&file, &arguments) {
+        Ok(parsed) => parsed,
+        Err(reason) => return wrong(&reason, usage),
     };
     if let Some(error) = broken
-        && !command.is_for_need()
+        && !cli.command.is_for_need()
     {
-        eprintln!("icosfs: {error}");
-        return ExitCode::from(USAGE);
+        return wrong(&error, usage);
     }
+    match run(cli, &arguments, &matches, &file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => wrong(&format_args!("{error:#}"), failure),
+    }
+}
+
+fn wrong(reason: &dyn Display, code: u8) -> ExitCode {
+    eprintln!("icosfs: {reason}");
+    ExitCode::from(code)
+}
+
+/// Parses `arguments`, and once more with what -o stands for. Prints help and
+/// usage errors by itself, and ends.
+fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatches, Cli), String> {
+    let parser = || file.apply(command());
+    let read = |arguments: &[OsString]| {
+        let matches = parser().get_matches_from(arguments);
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        (matches, cli)
+    };
+    let (matches, cli) = read(arguments);
+    match &cli.command {
+        Command::Mount(args) if !args.options.is_empty() => {
+            let flags = helper::flags(&args.options, &command())?;
+            Ok(read(&helper::with_flags(arguments.to_vec(), flags)))
+        }
+        _ => Ok((matches, cli)),
+    }
+}
+
+fn run(
+    cli: Cli,
+    arguments: &[OsString],
+    matches: &ArgMatches,
+    file: &config::ConfigFile,
+) -> anyhow::Result<()> {
+    let Cli { global, command } = cli;
     global.start_log();
-    let result = match command {
-        Command::Mount(args) => mount::run(&global, args),
+    match command {
+        // The daemon reads them anew.
+        Command::Mount(args) => mount::run(&global, args, arguments.get(1..).unwrap_or_default()),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),
-        Command::Config(command) => config::run(&command, &matches, &file),
+        Command::Config(command) => config::run(&command, matches, file),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("icosfs: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

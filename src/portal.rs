@@ -19,6 +19,7 @@ pub mod id;
 pub mod landing;
 pub mod lists;
 pub mod meta;
+mod probe;
 pub mod services;
 pub mod sparql;
 pub mod usage;

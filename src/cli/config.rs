@@ -263,7 +263,7 @@ fn reason(error: &clap::Error) -> String {
 }
 
 /// The name that `typed` was most likely meant to be.
-fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.replace('_', "-").to_ascii_lowercase();
     names
         .map(|name| (strsim::jaro_winkler(&typed, name), name))

@@ -1,16 +1,16 @@
 //! `icosfs mount`: in the background unless asked otherwise.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
+use self::service::Signals;
 use super::background;
 use super::data_path;
 use super::provider::LoginArgs;
@@ -18,15 +18,17 @@ use super::settings::{Clients, GlobalArgs, size};
 use crate::cache::{Bounds, Store, default_limit};
 use crate::catalog::Catalog;
 use crate::content::{Contents, DataFolder};
-use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
+use crate::mount::{self, About, Access, ExactSize, Mounted, Options, Report};
 use crate::portal::Service;
 use crate::portal::http::{Http, Patience};
 use crate::tree::Tree;
 
-/// How long readers have to finish once the daemon was told to end. Then their
-/// reads fail.
-const FAREWELL: Duration = Duration::from_secs(1);
+mod access;
+pub(super) mod folder;
+mod service;
 
+/// How long the portal has to answer before the mount goes without.
+const GREETING: Duration = Duration::from_secs(2);
 /// What `icosfs mount` takes.
 #[derive(Args, Debug)]
 pub(super) struct MountArgs {
@@ -35,6 +37,12 @@ pub(super) struct MountArgs {
     /// Stay in the foreground until ctrl-C
     #[arg(short, long)]
     foreground: bool,
+    /// Options as mount(8) and fstab write them, each a flag without its
+    /// dashes: `-o cache_size=5G,allow_other`
+    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
+    pub(super) options: Vec<String>,
+    #[command(flatten)]
+    access: access::AccessArgs,
     /// Mount a demo portal that runs within the mount's own process
     #[cfg(feature = "demo")]
     #[arg(long, conflicts_with_all = [
@@ -95,12 +103,20 @@ struct Plan {
     /// The portal's own files.
     data_folder: Option<OwnedFd>,
     report_usage: bool,
+    access: Access,
 }
 
-pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
+/// Mounts; `arguments` are those that this process was given.
+pub(super) fn run(
+    global: &GlobalArgs,
+    args: MountArgs,
+    arguments: &[OsString],
+) -> anyhow::Result<()> {
     let MountArgs {
         mountpoint,
         foreground,
+        options: _, // They are among the others by now.
+        access,
         #[cfg(feature = "demo")]
         demo,
         metadata_ttl,
@@ -111,11 +127,15 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         no_usage_report,
         login,
     } = args;
-    let mountpoint = free_folder(&mountpoint)?;
+    let mountpoint = folder::free(&mountpoint)?;
+    let access = access.checked(&mountpoint)?;
     if background::is_daemon() {
         background::leave_terminal();
-    } else if !foreground {
-        return background::start(login.read_stdin());
+    } else {
+        access::warn(access);
+        if !foreground {
+            return background::start(arguments, login.read_stdin());
+        }
     }
     let services = global.services()?;
     let plan = Plan {
@@ -130,6 +150,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         },
         cache_size,
         memory,
+        access,
     };
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
     #[cfg(feature = "demo")]
@@ -146,33 +167,9 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
     serve(Clients::new(http, services, auth), plan)
 }
 
-/// The absolute path of `mountpoint`, if it is a folder without a mount.
-fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
-    let path = mount::absolute(mountpoint)
-        .with_context(|| format!("cannot find {}", mountpoint.display()))?;
-    if let Some(found) = mountinfo::mount_at(&path)? {
-        bail!(
-            "{} is mounted already ({}); unmount it with `icosfs unmount {0}`",
-            path.display(),
-            found.source
-        );
-    }
-    let kind = std::fs::metadata(&path).with_context(|| {
-        format!(
-            "cannot mount at {}; make it with `mkdir -p`",
-            path.display()
-        )
-    })?;
-    ensure!(
-        kind.is_dir(),
-        "cannot mount at {}: not a folder",
-        path.display()
-    );
-    Ok(path)
-}
-
 /// Mounts and serves until the mount is taken away or a signal arrives.
 fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
+    service::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -183,7 +180,12 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         meta,
         data,
         usage,
+        http,
     } = clients;
+    let greeting = {
+        let services = services.clone();
+        runtime.spawn(async move { http.probe(&services, Service::Meta, GREETING).await })
+    };
     let root = plan.cache_dir.join(services.cache_name());
     let bounds = Bounds {
         disk: plan.cache_size.unwrap_or_else(|| default_limit(&root)),
@@ -216,17 +218,10 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         source: services.cache_name(),
         metadata_ttl: plan.metadata_ttl,
         exact_size: plan.exact_size,
+        access: plan.access,
     };
     // Before the mount: a signal that arrives from now on takes it away again.
-    let signals = {
-        let _guard = runtime.enter();
-        [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-        ]
-        .map(signal)
-    };
+    let signals = Signals::watch(&runtime)?;
     let mounted = Mounted::new(
         Tree::new(catalog),
         Arc::new(contents),
@@ -238,35 +233,10 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     if let Some(account) = account {
         runtime.spawn(account.mind());
     }
-    let (ended, end) = oneshot::channel();
-    std::thread::spawn(move || ended.send(mounted.wait()));
-    if background::is_daemon() {
-        background::ready()?;
+    if let Ok(Err(error)) = runtime.block_on(greeting) {
+        eprintln!(
+            "icosfs: {error}; mounted all the same: what the cache holds can be read, and the rest once the portal answers"
+        );
     }
-    let [interrupt, terminate, hangup] = signals;
-    let (mut interrupt, mut terminate, mut hangup) = (interrupt?, terminate?, hangup?);
-    let result = runtime.block_on(async {
-        let mut end = end;
-        tokio::select! {
-            result = &mut end => return result,
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        tracing::info!("told to end");
-        if let Err(error) = mount::detach(&plan.mountpoint) {
-            tracing::warn!(%error, "the mount stays behind");
-        }
-        // Who still reads loses the connection when this process ends.
-        match tokio::time::timeout(FAREWELL, end).await {
-            Ok(result) => result,
-            Err(_late) => Ok(Ok(())),
-        }
-    });
-    runtime.shutdown_background();
-    match result {
-        Ok(served) => served.context("the mount broke down"),
-        // The thread that served it panicked.
-        Err(_gone) => bail!("the mount broke down"),
-    }
+    service::serve(runtime, mounted, signals)
 }

@@ -93,6 +93,7 @@ pub(super) struct Clients {
     pub(super) meta: MetadataClient,
     pub(super) data: DataClient,
     pub(super) usage: Usage,
+    pub(super) http: Http,
 }
 
 impl Clients {
@@ -108,7 +109,8 @@ impl Clients {
             account,
             meta: MetadataClient::new(http.clone(), services.clone()),
             data: DataClient::new(http.clone(), services.clone(), auth.clone()),
-            usage: Usage::new(http, services.clone(), auth),
+            usage: Usage::new(http.clone(), services.clone(), auth),
+            http,
             services,
         }
     }

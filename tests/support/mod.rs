@@ -1,6 +1,6 @@
 //! What keeps the plumbing out of the tests.
 
-mod home;
+pub(crate) mod home;
 mod mount;
 mod portal;
 

@@ -1,0 +1,43 @@
+//! Whether a service answers at all.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+
+use super::http::Http;
+use super::{PortalError, Service, Services};
+
+impl Http {
+    /// How long `service` takes to answer. What it answers is of no account,
+    /// unless it is an error of its own; no login is shown, and nothing that
+    /// the portal counts as a download is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`PortalError::TimedOut`] without an answer within `patience`; else as
+    /// any request.
+    pub async fn probe(
+        &self,
+        services: &Services,
+        service: Service,
+        patience: Duration,
+    ) -> Result<Duration, PortalError> {
+        let url = match service {
+            // Both answer anyone, briefly.
+            Service::Auth | Service::Data => services.url(service, &["whoami"]),
+            Service::Meta => services.base(service).clone(),
+        };
+        let start = Instant::now();
+        let request = self.request(Method::GET, url);
+        let answer = tokio::time::timeout(patience, self.send(service, request))
+            .await
+            .unwrap_or(Err(PortalError::TimedOut {
+                service,
+                waited: patience,
+            }))?;
+        if answer.status().is_server_error() {
+            return Err(answer.into_error("answer").await);
+        }
+        Ok(start.elapsed())
+    }
+}
