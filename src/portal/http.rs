@@ -8,6 +8,7 @@ use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use url::Url;
 
+use super::error::harmless;
 use super::{PortalError, Service};
 
 /// The longest text of an error answer that is worth showing to a person.
@@ -214,15 +215,17 @@ impl Answer {
         }
     }
 
-    /// The first line of the body, cut to a readable length.
+    /// The first line of the body, cut to a readable length, for a terminal.
     pub(crate) async fn reason(self) -> String {
         // An error page that does not arrive is not worth an error of its own.
         let body = self.bytes(64 * 1024).await.unwrap_or_default();
         let text = String::from_utf8_lossy(&body);
         let line = text.lines().map(str::trim).find(|l| !l.is_empty());
-        line.unwrap_or("(no reason given)")
+        let words: String = line
+            .unwrap_or("(no reason given)")
             .chars()
             .take(REASON_LIMIT)
-            .collect()
+            .collect();
+        harmless(&words)
     }
 }
