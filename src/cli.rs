@@ -13,24 +13,47 @@ mod config;
 mod data_path;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod helper;
+mod log;
 mod login;
+mod manual;
 mod mount;
 mod provider;
 mod settings;
 mod status;
+mod terminal;
 mod unmount;
 
 /// Mounts a Carbon Portal repository (ICOS, SITES or ICOS Cities) as plain
 /// files.
 #[derive(Debug, Parser)]
-#[command(name = "icosfs", version, arg_required_else_help = true)]
+#[command(
+    name = "icosfs",
+    version,
+    arg_required_else_help = true,
+    after_help = AFTER_HELP,
+)]
 struct Cli {
     #[command(flatten)]
     global: settings::GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  icosfs mount --demo ~/icos        try it: no login, no network
+  icosfs login                      for data; metadata need none
+  icosfs mount ~/icos               the ICOS repository; --portal sites, cities
+  icosfs status                     what mounts do, what failed, and why
+  icosfs unmount ~/icos
+
+Options are settings, too: the environment and ~/.config/icosfs/config.toml can
+give them (`icosfs config show`).
+
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line
+or config.toml is wrong. Called by mount(8): 32 if the mount failed.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -40,6 +63,10 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Show what a mount is doing: login, last errors and their reasons.
     Status(status::StatusArgs),
+    /// Look at all that a mount needs, and name what mends what is wrong.
+    Doctor(doctor::DoctorArgs),
+    /// Make a running mount say more, or less.
+    LogLevel(log::control::LogLevelArgs),
     /// Log in to the portal, and keep the login for mounts and for the portal's
     /// Python library.
     Login(login::LoginArgs),
@@ -51,6 +78,10 @@ enum Command {
     /// Show the settings, and where each comes from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print completions for a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages.
+    Man(manual::ManArgs),
     /// Run a demo portal on this machine, without a mount.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -68,7 +99,15 @@ impl Command {
     /// Whether it works, though `config.toml` is broken: what must help in
     /// need, and what has nothing to do with settings.
     fn is_for_need(&self) -> bool {
-        matches!(self, Command::Unmount(_) | Command::Status(_))
+        matches!(
+            self,
+            Command::Unmount(_)
+                | Command::Status(_)
+                | Command::Doctor(_)
+                | Command::LogLevel(_)
+                | Command::Completions(_)
+                | Command::Man(_)
+        )
     }
 }
 
@@ -94,19 +133,19 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(reason) => return wrong(&reason, usage),
     };
-    if let Some(error) = broken
+    if let Some(error) = &broken
         && !cli.command.is_for_need()
     {
-        return wrong(&error, usage);
+        return wrong(error, usage);
     }
-    match run(cli, &arguments, &matches, &file) {
+    match run(cli, &arguments, &matches, &file, broken) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => wrong(&format_args!("{error:#}"), failure),
     }
 }
 
 fn wrong(reason: &dyn Display, code: u8) -> ExitCode {
-    eprintln!("icosfs: {reason}");
+    eprintln!("icosfs: {}", terminal::plain(&reason.to_string()));
     ExitCode::from(code)
 }
 
@@ -134,14 +173,22 @@ fn run(
     arguments: &[OsString],
     matches: &ArgMatches,
     file: &config::ConfigFile,
+    broken: Option<config::ConfigError>,
 ) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    global.start_log();
+    global.start_log()?;
     match command {
         // The daemon reads them anew.
         Command::Mount(args) => mount::run(&global, args, arguments.get(1..).unwrap_or_default()),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&global, args, broken.map(|error| error.to_string())),
+        Command::LogLevel(args) => log::control::run(&args),
+        Command::Completions(args) => {
+            manual::completions(&args);
+            Ok(())
+        }
+        Command::Man(args) => manual::pages(&args),
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),

@@ -19,9 +19,10 @@ pub mod id;
 pub mod landing;
 pub mod lists;
 pub mod meta;
-mod probe;
+pub mod probe;
 pub mod services;
 pub mod sparql;
+pub mod traffic;
 pub mod usage;
 
 pub use account::Account;

@@ -43,15 +43,22 @@ pub enum ControlFile {
     Status,
     /// `errors`: the last failures with their reasons.
     Errors,
+    /// `metrics`: counters for Prometheus.
+    Metrics,
 }
 
 impl ControlFile {
-    const ALL: [ControlFile; 2] = [ControlFile::Status, ControlFile::Errors];
+    const ALL: [ControlFile; 3] = [
+        ControlFile::Status,
+        ControlFile::Errors,
+        ControlFile::Metrics,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             ControlFile::Status => "status.json",
             ControlFile::Errors => "errors",
+            ControlFile::Metrics => "metrics",
         }
     }
 }
@@ -76,6 +83,7 @@ impl Node {
             Node::Control => Inode::fixed(4),
             Node::ControlFile(ControlFile::Status) => Inode::fixed(5),
             Node::ControlFile(ControlFile::Errors) => Inode::fixed(6),
+            Node::ControlFile(ControlFile::Metrics) => Inode::fixed(7),
             Node::File(object, representation) => Inode::of_file(FileId {
                 object: object.id(),
                 representation: *representation,

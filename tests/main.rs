@@ -9,6 +9,7 @@ mod direct;
 mod faults;
 mod hygiene;
 mod login;
+mod looking;
 mod machine;
 mod mounting;
 mod providers;

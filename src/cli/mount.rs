@@ -13,8 +13,10 @@ use jiff::Timestamp;
 use self::service::Signals;
 use super::background;
 use super::data_path;
+use super::log::control::Control;
 use super::provider::LoginArgs;
 use super::settings::{Clients, GlobalArgs, size};
+use super::terminal::plain;
 use crate::cache::{Bounds, Store, default_limit};
 use crate::catalog::Catalog;
 use crate::content::{Contents, DataFolder};
@@ -183,7 +185,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         http,
     } = clients;
     let greeting = {
-        let services = services.clone();
+        let (http, services) = (http.clone(), services.clone());
         runtime.spawn(async move { http.probe(&services, Service::Meta, GREETING).await })
     };
     let root = plan.cache_dir.join(services.cache_name());
@@ -198,6 +200,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         let usage = plan.report_usage.then_some(usage);
         contents = contents.with_data_folder(DataFolder::new(folder, usage));
     }
+    let control = Control::listen(&plan.cache_dir);
     let url = |service| services.base(service).to_string();
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,9 +213,10 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         },
         mountpoint: plan.mountpoint.clone(),
         cache: root,
+        control: control.as_ref().map(|control| control.path().to_owned()),
         since: Timestamp::now(),
     };
-    let report = Arc::new(Report::new(about, account.clone()));
+    let report = Arc::new(Report::new(about, account.clone(), http.clone()));
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),
@@ -235,7 +239,8 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     }
     if let Ok(Err(error)) = runtime.block_on(greeting) {
         eprintln!(
-            "icosfs: {error}; mounted all the same: what the cache holds can be read, and the rest once the portal answers"
+            "icosfs: {}; mounted all the same: what the cache holds can be read, and the rest once the portal answers",
+            plain(&error.to_string())
         );
     }
     service::serve(runtime, mounted, signals)

@@ -2,13 +2,25 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use reqwest::Method;
+use reqwest::header::DATE;
 
 use super::http::Http;
 use super::{PortalError, Service, Services};
 
+/// How a service answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// After how long.
+    pub took: Duration,
+    /// What time it is there, if it says so.
+    pub date: Option<Timestamp>,
+}
+
 impl Http {
-    /// How long `service` takes to answer. What it answers is of no account,
+    /// Sees whether and how `service` answers. What it answers is of no account,
     /// unless it is an error of its own; no login is shown, and nothing that
     /// the portal counts as a download is asked.
     ///
@@ -21,7 +33,7 @@ impl Http {
         services: &Services,
         service: Service,
         patience: Duration,
-    ) -> Result<Duration, PortalError> {
+    ) -> Result<Probe, PortalError> {
         let url = match service {
             // Both answer anyone, briefly.
             Service::Auth | Service::Data => services.url(service, &["whoami"]),
@@ -38,6 +50,12 @@ impl Http {
         if answer.status().is_server_error() {
             return Err(answer.into_error("answer").await);
         }
-        Ok(start.elapsed())
+        let date = answer.header(&DATE);
+        Ok(Probe {
+            took: start.elapsed(),
+            date: date
+                .and_then(|date| rfc2822::parse(date).ok())
+                .map(|date| date.timestamp()),
+        })
     }
 }
