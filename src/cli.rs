@@ -9,6 +9,8 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 mod auth;
 mod background;
+#[cfg(test)]
+mod book;
 mod config;
 mod data_path;
 #[cfg(feature = "demo")]

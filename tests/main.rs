@@ -3,6 +3,7 @@
 
 mod support;
 
+mod book;
 mod caching;
 mod credentials;
 mod direct;
@@ -18,3 +19,4 @@ mod reading;
 mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
+mod tables;

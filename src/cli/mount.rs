@@ -45,11 +45,10 @@ pub(super) struct MountArgs {
     pub(super) options: Vec<String>,
     #[command(flatten)]
     access: access::AccessArgs,
-    /// Mount a demo portal that runs within the mount's own process
+    /// Mount a demo portal that runs within the mount's own process,
+    /// whatever other portal and login are set
     #[cfg(feature = "demo")]
-    #[arg(long, conflicts_with_all = [
-        "auth_url", "meta_url", "data_url", "token_file", "user", "credentials",
-    ])]
+    #[arg(long, conflicts_with_all = ["token_file", "user"])]
     demo: bool,
     /// How long lists and landing pages are believed, in seconds
     #[arg(
@@ -195,11 +194,9 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     };
     let store = Store::open(root.clone(), bounds);
     let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
-    let mut contents = Contents::new(meta, data, store, plan.metadata_ttl);
-    if let Some(folder) = plan.data_folder {
-        let usage = plan.report_usage.then_some(usage);
-        contents = contents.with_data_folder(DataFolder::new(folder, usage));
-    }
+    let usage = plan.report_usage.then_some(usage);
+    let folder = (plan.data_folder).map(|folder| DataFolder::new(folder, usage));
+    let contents = Contents::new(meta, data, store, plan.metadata_ttl, folder);
     let control = Control::listen(&plan.cache_dir);
     let url = |service| services.base(service).to_string();
     let about = About {

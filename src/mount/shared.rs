@@ -84,10 +84,13 @@ impl Shared {
     /// How long the kernel may believe in a node's attributes.
     pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
-            Node::File(_, Representation::Original | Representation::Csv) | Node::Readme => FOREVER,
-            Node::File(_, Representation::Json) | Node::Root | Node::Objects | Node::Control => {
-                self.metadata_ttl
-            }
+            Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
+            | Node::Readme => FOREVER,
+            // Parquet holds metadata, and is made anew if it was removed.
+            Node::File(_, Representation::Json | Representation::Parquet)
+            | Node::Root
+            | Node::Objects
+            | Node::Control => self.metadata_ttl,
             Node::ControlFile(_) => Duration::ZERO,
         }
     }
@@ -189,14 +192,16 @@ impl Shared {
         let exact = matches!(self.size(&node), Size::Exact(_));
         let flags = if exact && self.inodes.usage(number).told_exact {
             match representation {
-                Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
+                Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
                 // Pages of what has not proved itself must not outlive its
                 // mending.
                 Representation::Original if self.contents.is_proved(object) => {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
-                // JSON may have changed since.
-                Representation::Original | Representation::Json => FopenFlags::empty(),
+                // What holds metadata may have changed since.
+                Representation::Original | Representation::Json | Representation::Parquet => {
+                    FopenFlags::empty()
+                }
             }
         } else {
             self.forget_attributes(number);
@@ -207,7 +212,10 @@ impl Shared {
                 let generation = self.contents.generation(object.id());
                 self.handles.add(Handle::Generation(generation))
             }
-            Representation::Csv | Representation::Json => 0,
+            Representation::Csv
+            | Representation::Parquet
+            | Representation::Cpb
+            | Representation::Json => 0,
         };
         reply.opened(FileHandle(handle), flags);
     }
