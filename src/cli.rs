@@ -115,7 +115,7 @@ impl Command {
 
 /// The parser, without what `config.toml` says.
 fn command() -> clap::Command {
-    Cli::command()
+    config::with_settings_to_show(Cli::command())
 }
 
 /// Runs the command that the process was started with.

@@ -122,20 +122,8 @@ impl ConfigFile {
         })
     }
 
-    /// `command` with what the file says as its defaults, and with every
-    /// setting as an option of `config show`.
+    /// `command` with what the file says as its defaults.
     pub(super) fn apply(&self, command: Command) -> Command {
-        let all: Vec<Arg> = settings(&command)
-            .into_values()
-            .filter(|arg| !arg.is_global_set())
-            .collect();
-        let command = command.mut_subcommand("config", |config| {
-            config.mut_subcommand("show", |show| show.args(all))
-        });
-        self.set_defaults(command)
-    }
-
-    fn set_defaults(&self, command: Command) -> Command {
         command
             .mut_args(|arg| {
                 let Some(name) = setting_name(&arg) else {
@@ -147,8 +135,19 @@ impl ConfigFile {
                     None => arg,
                 }
             })
-            .mut_subcommands(|sub| self.set_defaults(sub))
+            .mut_subcommands(|sub| self.apply(sub))
     }
+}
+
+/// `command` with every setting as an option of `config show`.
+pub(super) fn with_settings_to_show(command: Command) -> Command {
+    let all: Vec<Arg> = settings(&command)
+        .into_values()
+        .filter(|arg| !arg.is_global_set())
+        .collect();
+    command.mut_subcommand("config", |config| {
+        config.mut_subcommand("show", |show| show.args(all))
+    })
 }
 
 /// Without its variable, if that is empty: which is no value, but a habit of

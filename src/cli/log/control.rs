@@ -69,6 +69,8 @@ impl Control {
             .and_then(|dirs| dirs.runtime_dir().map(Path::to_owned))
             .unwrap_or_else(|| cache.join("run"));
         Self::listen_in(&folder)
+            // One that ended just now may have taken the folder along.
+            .or_else(|_| Self::listen_in(&folder))
             .inspect_err(|error| {
                 tracing::warn!(folder = %folder.display(), "no control socket: {error:#}");
             })
@@ -109,6 +111,8 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+        // Others' sockets keep it.
+        let _ = self.0.parent().map(fs::remove_dir);
     }
 }
 
