@@ -6,6 +6,7 @@ mod support;
 mod book;
 mod caching;
 mod credentials;
+mod demo;
 mod direct;
 mod faults;
 mod hygiene;
