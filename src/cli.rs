@@ -25,6 +25,7 @@ mod provider;
 mod settings;
 mod status;
 mod terminal;
+mod topics;
 mod unmount;
 
 /// Mounts a Carbon Portal repository (ICOS, SITES or ICOS Cities) as plain
@@ -115,12 +116,16 @@ impl Command {
 
 /// The parser, without what `config.toml` says.
 fn command() -> clap::Command {
-    config::with_settings_to_show(Cli::command())
+    topics::grouped(config::with_settings_to_show(Cli::command()))
 }
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Before it has files of its own, such as its log.
+    if background::is_daemon() {
+        background::leave_terminal();
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let (arguments, failure, usage) = match helper::rewritten(&arguments) {
         Some(Ok(rewritten)) => (rewritten, MOUNT_FAILED, FAILED),
@@ -156,7 +161,15 @@ fn wrong(reason: &dyn Display, code: u8) -> ExitCode {
 fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatches, Cli), String> {
     let parser = || file.apply(command());
     let read = |arguments: &[OsString]| {
-        let matches = parser().get_matches_from(arguments);
+        let matches = parser()
+            .try_get_matches_from(arguments)
+            .unwrap_or_else(|error| {
+                let _ = error.print();
+                if let Some(hint) = config::blame_environment(&error, arguments) {
+                    eprintln!("\n{hint}");
+                }
+                std::process::exit(error.exit_code())
+            });
         let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         (matches, cli)
     };

@@ -30,9 +30,8 @@ fn status_tells_what_was_asked_and_how_the_services_answer() {
         "authentication answers in",
         "metadata answers in",
         "data answers in",
-        "data: 1 requests, 0 of them failed",
+        "data: 1 request asked, 0 failed",
         "came from the cache",
-        " ms POST /cpb",
         "errors   none",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
@@ -40,6 +39,8 @@ fn status_tells_what_was_asked_and_how_the_services_answer() {
     let json: Value = serde_json::from_slice(&status(&mount, &["--json"]).stdout).unwrap();
     assert_eq!(json[0]["reachable"]["data"]["answers"], true);
     assert_eq!(json[0]["traffic"]["services"]["data"]["requests"], 1);
+    let slowest = json[0]["traffic"]["slowest"].to_string();
+    assert!(slowest.contains("POST /"), "{slowest}");
 }
 
 #[test]
@@ -216,6 +217,36 @@ fn a_running_mount_can_be_made_to_say_more_in_its_file() {
 }
 
 #[test]
+fn the_log_tells_of_each_read_and_where_its_bytes_came_from() {
+    let portal = portal();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let options = [
+        format!("--log-file={}", log.display()),
+        "--log-level=debug".to_owned(),
+    ];
+    let options = options.each_ref().map(String::as_str);
+    let mount = TestMount::with(&portal, &options, &[("ICOSFS_TOKEN", &portal.token())]);
+    mount.read(&format!("objects/{}.csv", co2(&portal)));
+    let text = fs::read_to_string(&log).unwrap();
+    let reads: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("read{ino="))
+        .collect();
+    for part in [
+        "offset=0",
+        "not in the cache: the portal is asked",
+        "answered bytes=",
+    ] {
+        assert!(
+            reads.iter().any(|line| line.contains(part)),
+            "{part} in {text}"
+        );
+    }
+    assert!(!text.contains(&portal.token()), "a login is in the log");
+}
+
+#[test]
 fn metrics_are_prometheus_text() {
     let portal = portal();
     let mount = TestMount::of(&portal);
@@ -305,4 +336,60 @@ fn completions_and_manual_pages_know_every_command() {
     }
     let page = fs::read_to_string(folder.join("icosfs.1")).unwrap();
     assert!(page.contains("Exit codes"), "{page}");
+}
+
+#[test]
+fn help_groups_commands_and_forgets_none() {
+    let home = Home::new();
+    let output = home.icosfs().arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for heading in [
+        "Mounts:",
+        "Login:",
+        "This program:",
+        "Examples:",
+        "Exit codes:",
+    ] {
+        assert!(
+            help.lines().any(|line| line.starts_with(heading)),
+            "{heading} in {help}"
+        );
+    }
+    let completions = home
+        .icosfs()
+        .args(["completions", "fish"])
+        .output()
+        .unwrap();
+    let completions = String::from_utf8(completions.stdout).unwrap();
+    let commands = completions.lines().filter_map(|line| {
+        let rest = line
+            .split("__fish_icosfs_needs_command\" -f -a \"")
+            .nth(1)?;
+        rest.split('"').next()
+    });
+    let mut known = 0;
+    for command in commands {
+        let listed = help
+            .lines()
+            .any(|line| line.starts_with(&format!("  {command} ")));
+        assert!(listed, "{command} in {help}");
+        known += 1;
+    }
+    assert!(known > 10, "{known} in {completions}");
+}
+
+#[test]
+fn a_bad_value_from_the_environment_is_named_as_such() {
+    let home = Home::new();
+    let mut command = home.icosfs();
+    command
+        .args(["mount", "/nowhere"])
+        .env("ICOSFS_CACHE_SIZE", "lots");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = said(&output);
+    assert!(
+        message.contains("the variable ICOSFS_CACHE_SIZE has that value"),
+        "{message}"
+    );
 }

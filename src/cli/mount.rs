@@ -33,6 +33,14 @@ mod service;
 const GREETING: Duration = Duration::from_secs(2);
 /// What `icosfs mount` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mkdir -p ~/icos; icosfs mount ~/icos      go to the background once it answers
+  icosfs mount --demo ~/icos                no login, no network
+  icosfs mount --portal sites --cache-size 50G ~/sites
+  icosfs mount --foreground --log-level debug ~/icos
+
+fstab: icos /mnt/icos fuse.icosfs noauto,_netdev,x-systemd.automount 0 0")]
 pub(super) struct MountArgs {
     /// An empty folder to mount at
     mountpoint: PathBuf,
@@ -130,9 +138,7 @@ pub(super) fn run(
     } = args;
     let mountpoint = folder::free(&mountpoint)?;
     let access = access.checked(&mountpoint)?;
-    if background::is_daemon() {
-        background::leave_terminal();
-    } else {
+    if !background::is_daemon() {
         access::warn(access);
         if !foreground {
             return background::start(arguments, login.read_stdin());

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a service may take after that.
 const REACH: Duration = Duration::from_millis(400);
 
+/// What is worth showing, in milliseconds.
+const SLOW: u64 = 500;
+
 /// What `icosfs status` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -217,18 +220,18 @@ fn as_text(answer: &Answer) -> String {
     line(
         "served",
         &format!(
-            "{} in {} reads; {} files read by the kernel itself",
+            "{} in {}; {} opened for the kernel to read by itself",
             size(served.bytes),
-            served.reads,
-            served.passed_through
+            counted(served.reads, "read"),
+            counted(served.passed_through, "file")
         ),
     );
     for (service, traffic) in &status.traffic.services {
         line(
             "",
             &format!(
-                "{service}: {} requests, {} of them failed, {} received",
-                traffic.requests,
+                "{service}: {} asked, {} failed, {} received",
+                counted(traffic.requests, "request"),
                 traffic.failures,
                 size(traffic.bytes)
             ),
@@ -240,7 +243,8 @@ fn as_text(answer: &Answer) -> String {
             &format!("{share:.0} % of what was read came from the cache"),
         );
     }
-    for slow in status.traffic.slowest.iter().take(3) {
+    let slow = status.traffic.slowest.iter().filter(|slow| slow.ms >= SLOW);
+    for slow in slow.take(3) {
         line("slow", &format!("{} ms {}", slow.ms, slow.request));
     }
     if status.errors.is_empty() {
@@ -262,6 +266,11 @@ fn as_text(answer: &Answer) -> String {
         line("", &failure.reason);
     }
     text
+}
+
+fn counted(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
 }
 
 /// How much of what was read the portal did not have to send, in percent.
