@@ -20,16 +20,18 @@ mod blocks;
 mod entry;
 mod growing;
 mod journal;
+mod notes;
 mod paths;
 mod place;
 mod space;
 
 pub use entry::{Entry, Found};
 pub use growing::Growing;
+pub use notes::Notes;
 pub use place::Place;
 pub use space::default_limit;
 
-use place::{PARTIAL, SUMS};
+use place::{LENGTHS, PARTIAL, SUMS};
 use space::Space;
 
 /// Why the cache did not keep or give bytes.
@@ -81,6 +83,7 @@ struct Shared {
     root: PathBuf,
     space: Space,
     memory: u64,
+    notes: Notes,
     /// Entries in use: each file has one, however many read it.
     open: Mutex<HashMap<Place, Weak<Entry>>>,
 }
@@ -97,6 +100,7 @@ impl Store {
             }
         }
         Self(Arc::new(Shared {
+            notes: Notes::open(&root.join(LENGTHS)),
             root,
             space,
             memory: bounds.memory,
@@ -108,6 +112,13 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    /// Lengths of files that took all of their bytes to find out, by keys that
+    /// say what they are of.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.0.notes
     }
 
     /// The entry at `place` of a file that is `len` bytes long. What an

@@ -23,6 +23,8 @@ mod columns;
 mod csv;
 mod direct;
 mod drawn;
+mod headers;
+mod kept;
 mod original;
 mod parquet;
 mod portal_csv;
@@ -46,8 +48,6 @@ use tables::{Tables, cpb_place};
 /// How many files' state is kept, the least recently read go first: each holds
 /// two descriptors, and what it has in the cache cannot be removed.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
-/// How many lengths are remembered.
-const LENGTHS: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
 
 /// Why bytes could not be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -64,6 +64,14 @@ pub enum ContentError {
     /// A table could not be written as Parquet.
     #[error("the table cannot be written as Parquet: {0}")]
     NotWritten(String),
+    /// What was remembered of a table's text is not so.
+    #[error(
+        "what was remembered of the CSV of table {id} is wrong and was forgotten; open it again"
+    )]
+    WrongMemory {
+        /// The table.
+        id: ObjectId,
+    },
     /// The bytes are not those that the object's id promises.
     #[error(
         "object {id} arrived with another content than its id promises; it was dropped, read again to fetch it anew"
@@ -109,8 +117,6 @@ pub struct Contents {
     store: Store,
     drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
-    /// Lengths found out, of more tables than can be held open.
-    lengths: Mutex<LruCache<ObjectId, u64>>,
     spoiled: Arc<Spoiled>,
     data_folder: Option<DataFolder>,
 }
@@ -182,7 +188,6 @@ impl Contents {
             store,
             drawn: Arc::default(),
             files: Mutex::new(LruCache::new(REMEMBERED)),
-            lengths: Mutex::new(LruCache::new(LENGTHS)),
             spoiled: Arc::default(),
             data_folder,
         }
@@ -198,7 +203,7 @@ impl Contents {
             Representation::Json => (self.sidecars)
                 .at_hand(object.id())
                 .map(|json| json.len() as u64),
-            Representation::Csv => self.csv_length(object.id()),
+            Representation::Csv => self.csv_length(object),
             Representation::Parquet => match self.at_hand(object.id(), representation) {
                 Some(Content::Parquet(file)) => file.size(),
                 _ => None,
@@ -342,17 +347,14 @@ impl Contents {
         Ok(file)
     }
 
-    fn csv_length(&self, object: ObjectId) -> Option<u64> {
-        let lengths = || self.lengths.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&length) = lengths().get(&object) {
-            return Some(length);
+    /// The length of a CSV that was drawn, or fetched, at any time.
+    fn csv_length(&self, object: &Object) -> Option<u64> {
+        if let Some(Content::Csv(csv)) = self.at_hand(object.id(), Representation::Csv) {
+            return csv.size();
         }
-        let Some(Content::Csv(csv)) = self.at_hand(object, Representation::Csv) else {
-            return None;
-        };
-        let length = csv.size()?;
-        lengths().put(object, length);
-        Some(length)
+        let notes = self.store.notes();
+        let drawn = self.tables.text_key(object).and_then(|key| notes.get(key));
+        drawn.or_else(|| notes.get(kept::portal_key(object.id())))
     }
 
     async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
@@ -361,7 +363,10 @@ impl Contents {
             return Ok(csv);
         }
         let csv = match self.tables.open(object).await {
-            Ok(columns) => Csv::Drawn(Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)))),
+            Ok(columns) => {
+                let (drawn, store) = (Arc::clone(&self.drawn), self.store.clone());
+                Csv::Drawn(Arc::new(CsvFile::open(columns, drawn, store).await?))
+            }
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
                 tracing::info!(%id, %error, "taking the portal's own CSV");
                 let (store, data) = (self.store.clone(), self.data.clone());

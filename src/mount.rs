@@ -26,6 +26,7 @@ mod outside;
 pub mod report;
 mod shared;
 mod unmount;
+mod xattr;
 
 pub use machine::{Lack, lack};
 pub use outside::{OutsideError, open_outside};

@@ -66,7 +66,16 @@ pub(super) struct MountArgs {
         env = "ICOSFS_METADATA_TTL"
     )]
     metadata_ttl: u64,
-    /// When fstat on an open table answers: with its exact size, or at once
+    /// When fstat on an open CSV of unknown size answers: with its exact size,
+    /// or at once
+    ///
+    /// `when-open` is right for every program: who asks for the size of a CSV
+    /// it has opened waits until all of it has been fetched and measured, once
+    /// and for ever. `never` tells an upper bound instead. Programs that only
+    /// read to the end (cat, grep, a CSV parser that streams) then never wait,
+    /// but whoever trusts the size is misled until it is known: cp and rsync
+    /// make a file with zeros at its end or complain, tail and memory maps
+    /// (polars, R) look past the end, wc -c and progress bars count too much.
     #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
     exact_size: WhenExact,
     /// The most that is kept on the disk, e.g. 20G; a tenth of the file system

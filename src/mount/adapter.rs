@@ -18,7 +18,7 @@ use super::attributes::file_type;
 use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
 use super::shared::{README, Shared};
-use super::{ExactSize, Options, Report, errno};
+use super::{ExactSize, Options, Report, errno, xattr};
 use crate::catalog::Representation;
 use crate::content::{ContentError, Contents, Size};
 use crate::tree::{Inode, Lookup, Node, Tree};
@@ -405,12 +405,18 @@ impl Filesystem for Adapter {
         reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096);
     }
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        match self.0.inodes.get(ino.0) {
+            Some(node) => xattr::get(&self.0, &node, name.to_str(), size, reply),
+            None => reply.error(Errno::ESTALE),
+        }
     }
 
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.0.inodes.get(ino.0) {
+            Some(node) => xattr::list(&node, size, reply),
+            None => reply.error(Errno::ESTALE),
+        }
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

@@ -17,6 +17,7 @@ pub fn of_content(error: &ContentError) -> Errno {
         ContentError::Cache(error) => of_cache(error),
         ContentError::Table(_)
         | ContentError::NotWritten(_)
+        | ContentError::WrongMemory { .. }
         | ContentError::WrongHash { .. }
         | ContentError::WrongLength { .. } => Errno::EIO,
     }
