@@ -227,7 +227,12 @@ fn the_log_tells_of_each_read_and_where_its_bytes_came_from() {
     ];
     let options = options.each_ref().map(String::as_str);
     let mount = TestMount::with(&portal, &options, &[("ICOSFS_TOKEN", &portal.token())]);
-    mount.read(&format!("objects/{}.csv", co2(&portal)));
+    // Who asks for the size first has the whole fetched for that.
+    let table = mount.path(&format!("objects/{}.csv", co2(&portal)));
+    fs::File::open(table)
+        .unwrap()
+        .read_exact(&mut [0; 100])
+        .unwrap();
     let text = fs::read_to_string(&log).unwrap();
     let reads: Vec<&str> = text
         .lines()
@@ -368,7 +373,7 @@ fn help_groups_commands_and_forgets_none() {
         rest.split('"').next()
     });
     let mut known = 0;
-    for command in commands {
+    for command in commands.filter(|&command| command != "help") {
         let listed = help
             .lines()
             .any(|line| line.starts_with(&format!("  {command} ")));

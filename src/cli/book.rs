@@ -20,6 +20,8 @@ fn commands(text: &str) -> Vec<String> {
     found
         .into_iter()
         .filter_map(|command| {
+            // What it does stands beside it.
+            let command = command.trim().split("  ").next()?;
             let command = command.split(['<', '>', '#']).next()?.trim();
             command.starts_with("icosfs ").then(|| command.to_owned())
         })
