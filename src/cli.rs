@@ -11,19 +11,27 @@ mod auth;
 mod background;
 #[cfg(test)]
 mod book;
+mod browse;
 mod config;
 mod data_path;
+mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod find;
 mod helper;
+mod info;
 mod log;
 mod login;
 mod manual;
 mod mount;
 mod provider;
+mod selection;
 mod settings;
+mod stations;
 mod status;
+mod table;
+mod target;
 mod terminal;
 mod topics;
 mod unmount;
@@ -70,6 +78,14 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Make a running mount say more, or less.
     LogLevel(log::control::LogLevelArgs),
+    /// Find objects by what they are, where and when.
+    Find(find::FindArgs),
+    /// Show a page about an object.
+    Info(info::InfoArgs),
+    /// List the repository's stations.
+    Stations(stations::StationsArgs),
+    /// List the kinds of objects there are.
+    Datatypes(datatypes::DatatypesArgs),
     /// Log in to the portal, and keep the login for mounts and for the portal's
     /// Python library.
     Login(login::LoginArgs),
@@ -204,6 +220,10 @@ fn run(
             Ok(())
         }
         Command::Man(args) => manual::pages(&args),
+        Command::Find(args) => find::run(&global, args),
+        Command::Info(args) => info::run(&global, &args),
+        Command::Stations(args) => stations::run(&global, &args),
+        Command::Datatypes(args) => datatypes::run(&global, &args),
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),

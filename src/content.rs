@@ -15,10 +15,12 @@ use lru::LruCache;
 
 use crate::cache::{CacheError, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
+use crate::portal::meta::Subject;
 use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use crate::table::TableError;
 
 mod about;
+mod archive;
 mod columns;
 mod csv;
 mod direct;
@@ -26,6 +28,7 @@ mod drawn;
 mod headers;
 mod kept;
 mod original;
+mod page;
 mod parquet;
 mod portal_csv;
 mod sidecar;
@@ -35,6 +38,7 @@ mod tables;
 pub use direct::DataFolder;
 
 use about::Abouts;
+use archive::Entries;
 use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
@@ -118,6 +122,7 @@ pub struct Contents {
     drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
     spoiled: Arc<Spoiled>,
+    entries: Entries,
     data_folder: Option<DataFolder>,
 }
 
@@ -189,6 +194,7 @@ impl Contents {
             drawn: Arc::default(),
             files: Mutex::new(LruCache::new(REMEMBERED)),
             spoiled: Arc::default(),
+            entries: Entries::default(),
             data_folder,
         }
     }
@@ -201,7 +207,7 @@ impl Contents {
         let known = match representation {
             Representation::Original => Some(object.size()),
             Representation::Json => (self.sidecars)
-                .at_hand(object.id())
+                .at_hand(&Subject::Object(object.id()))
                 .map(|json| json.len() as u64),
             Representation::Csv => self.csv_length(object),
             Representation::Parquet => match self.at_hand(object.id(), representation) {
@@ -228,7 +234,11 @@ impl Contents {
     ) -> Result<u64, ContentError> {
         match representation {
             Representation::Original => Ok(object.size()),
-            Representation::Json => Ok(self.sidecars.get(object.id()).await?.len() as u64),
+            Representation::Json => Ok(self
+                .sidecars
+                .get(&Subject::Object(object.id()))
+                .await?
+                .len() as u64),
             Representation::Csv => self.csv(object).await?.exact_size().await,
             Representation::Parquet => self.parquet(object)?.exact_size().await,
             Representation::Cpb => Ok(self.cpb(object).await?.file_len()),
@@ -256,7 +266,7 @@ impl Contents {
                 self.original(object)?.read(generation, offset, len).await
             }
             Representation::Json => {
-                let json = self.sidecars.get(object.id()).await?;
+                let json = self.sidecars.get(&Subject::Object(object.id())).await?;
                 let from = usize::try_from(offset).map_or(json.len(), |at| at.min(json.len()));
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
 use crate::content::Contents;
+use crate::portal::Envri;
 use crate::tree::Tree;
 
 mod adapter;
@@ -23,14 +24,15 @@ mod inodes;
 mod machine;
 pub mod mountinfo;
 mod outside;
+mod pages;
 pub mod report;
 mod shared;
 mod unmount;
-mod xattr;
+mod xattrs;
 
 pub use machine::{Lack, lack};
 pub use outside::{OutsideError, open_outside};
-pub use report::{About, Report};
+pub use report::{About, Operation, Report};
 pub use unmount::{UnmountError, detach, detach_mount, unmount};
 
 use adapter::Adapter;
@@ -80,6 +82,14 @@ pub struct Options {
     pub exact_size: ExactSize,
     /// Who may look into it.
     pub access: Access,
+    /// Who owns the files, if not whoever mounts.
+    pub uid: Option<u32>,
+    /// Their group, if not that of whoever mounts.
+    pub gid: Option<u32>,
+    /// Whether files have extended attributes.
+    pub xattr: bool,
+    /// Whose objects they are.
+    pub envri: Envri,
 }
 
 /// A mount that serves requests until it is unmounted.

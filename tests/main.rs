@@ -4,6 +4,7 @@
 mod support;
 
 mod book;
+mod browsing;
 mod caching;
 mod credentials;
 mod demo;
@@ -21,3 +22,5 @@ mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
 mod tables;
+#[cfg(feature = "shared-tests")]
+mod tree;

@@ -15,14 +15,15 @@ use super::background;
 use super::data_path;
 use super::log::control::Control;
 use super::provider::LoginArgs;
+use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs, size};
 use super::terminal::plain;
 use crate::cache::{Bounds, Store, default_limit};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Selection};
 use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, Access, ExactSize, Mounted, Options, Report};
-use crate::portal::Service;
 use crate::portal::http::{Http, Patience};
+use crate::portal::{Service, Services};
 use crate::tree::Tree;
 
 mod access;
@@ -58,14 +59,15 @@ pub(super) struct MountArgs {
     #[cfg(feature = "demo")]
     #[arg(long, conflicts_with_all = ["token_file", "user"])]
     demo: bool,
-    /// How long lists and landing pages are believed, in seconds
+    /// How long lists and landing pages are believed: seconds, or indefinite
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = 600,
+        default_value = "600",
+        value_parser = ttl,
         env = "ICOSFS_METADATA_TTL"
     )]
-    metadata_ttl: u64,
+    metadata_ttl: Duration,
     /// When fstat on an open CSV of unknown size answers: with its exact size,
     /// or at once
     ///
@@ -98,6 +100,10 @@ pub(super) struct MountArgs {
     #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
     no_usage_report: bool,
     #[command(flatten)]
+    files: FilesArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
     login: LoginArgs,
 }
 
@@ -122,6 +128,8 @@ struct Plan {
     data_folder: Option<OwnedFd>,
     report_usage: bool,
     access: Access,
+    files: FilesArgs,
+    selection: Selection,
 }
 
 /// Mounts; `arguments` are those that this process was given.
@@ -143,6 +151,8 @@ pub(super) fn run(
         memory,
         data_path,
         no_usage_report,
+        files,
+        selection,
         login,
     } = args;
     let mountpoint = folder::free(&mountpoint)?;
@@ -159,7 +169,7 @@ pub(super) fn run(
         report_usage: !no_usage_report,
         mountpoint,
         cache_dir: global.cache_dir()?,
-        metadata_ttl: Duration::from_secs(metadata_ttl),
+        metadata_ttl,
         exact_size: match exact_size {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
@@ -167,20 +177,59 @@ pub(super) fn run(
         cache_size,
         memory,
         access,
+        files,
+        selection: selection.selection(),
     };
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
     #[cfg(feature = "demo")]
     if demo {
         let portal = super::demo::builtin()?;
         let clients = portal.clients(http)?;
-        let store = plan.cache_dir.join(clients.services.cache_name());
+        let kept = [Service::Data, Service::Meta]
+            .map(|service| plan.cache_dir.join(clients.services.host_name(service)));
         let result = serve(clients, plan);
         // Its ports, and so its cache, are never met again.
-        let _ = std::fs::remove_dir_all(store);
+        for folder in kept {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         return result;
     }
     let auth = login.provider(&http, &services)?;
     serve(Clients::new(http, services, auth), plan)
+}
+
+/// Reads how long metadata are believed.
+fn ttl(text: &str) -> Result<Duration, String> {
+    if text == "indefinite" {
+        return Ok(Duration::MAX);
+    }
+    text.parse()
+        .map(Duration::from_secs)
+        .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
+}
+
+/// What is settled about a mount when it begins.
+fn about(
+    services: &Services,
+    mountpoint: PathBuf,
+    cache: PathBuf,
+    control: Option<&Control>,
+) -> About {
+    let url = |service| services.base(service).to_string();
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        portal: services.envri().name().to_owned(),
+        services: mount::report::ServiceUrls {
+            auth: url(Service::Auth),
+            meta: url(Service::Meta),
+            data: url(Service::Data),
+        },
+        mountpoint,
+        cache,
+        control: control.map(|control| control.path().to_owned()),
+        since: Timestamp::now(),
+    }
 }
 
 /// Mounts and serves until the mount is taken away or a signal arrives.
@@ -208,26 +257,18 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         memory: plan.memory,
     };
     let store = Store::open(root.clone(), bounds);
-    let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
+    let catalog = Catalog::open(
+        meta.clone(),
+        &plan.cache_dir.join(services.host_name(Service::Meta)),
+        plan.metadata_ttl,
+        plan.selection,
+    )
+    .context("the catalog cannot be opened")?;
     let usage = plan.report_usage.then_some(usage);
     let folder = (plan.data_folder).map(|folder| DataFolder::new(folder, usage));
     let contents = Contents::new(meta, data, store, plan.metadata_ttl, folder);
     let control = Control::listen(&plan.cache_dir);
-    let url = |service| services.base(service).to_string();
-    let about = About {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        portal: services.envri().name().to_owned(),
-        services: mount::report::ServiceUrls {
-            auth: url(Service::Auth),
-            meta: url(Service::Meta),
-            data: url(Service::Data),
-        },
-        mountpoint: plan.mountpoint.clone(),
-        cache: root,
-        control: control.as_ref().map(|control| control.path().to_owned()),
-        since: Timestamp::now(),
-    };
+    let about = about(&services, plan.mountpoint.clone(), root, control.as_ref());
     let report = Arc::new(Report::new(about, account.clone(), http.clone()));
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
@@ -235,6 +276,10 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         metadata_ttl: plan.metadata_ttl,
         exact_size: plan.exact_size,
         access: plan.access,
+        uid: plan.files.uid,
+        gid: plan.files.gid,
+        xattr: !plan.files.no_xattr,
+        envri: services.envri(),
     };
     // Before the mount: a signal that arrives from now on takes it away again.
     let signals = Signals::watch(&runtime)?;

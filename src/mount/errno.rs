@@ -4,6 +4,7 @@
 use fuser::Errno;
 
 use crate::cache::CacheError;
+use crate::catalog::CatalogError;
 use crate::content::ContentError;
 use crate::portal::PortalError;
 use crate::portal::auth::AuthError;
@@ -29,7 +30,8 @@ pub fn of_tree(error: &TreeError) -> Errno {
     match error {
         TreeError::NoSuchName => Errno::ENOENT,
         TreeError::NotADirectory => Errno::ENOTDIR,
-        TreeError::Portal(error) => of_portal(error),
+        TreeError::Catalog(CatalogError::Portal(error)) => of_portal(error),
+        TreeError::Catalog(CatalogError::Database { .. }) => Errno::EIO,
     }
 }
 

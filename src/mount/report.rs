@@ -1,7 +1,7 @@
 //! What the mount says about itself: who is logged in, what failed and why.
-//! Readable as `.icosfs/status.json` and `.icosfs/errors`.
+//! Readable as `status.json`, `errors` and `metrics` in `.icosfs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -83,6 +83,53 @@ pub struct Served {
     pub passed_through: u64,
 }
 
+/// A request of the kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// LOOKUP: what a name is.
+    Lookup,
+    /// GETATTR: a file's attributes.
+    GetAttr,
+    /// OPEN of a file.
+    Open,
+    /// READ.
+    Read,
+    /// OPENDIR.
+    OpenDir,
+    /// READDIR: names.
+    ReadDir,
+    /// READDIRPLUS: names with attributes.
+    ReadDirPlus,
+    /// GETXATTR or LISTXATTR.
+    Xattr,
+}
+
+impl Operation {
+    const ALL: [Operation; 8] = [
+        Operation::Lookup,
+        Operation::GetAttr,
+        Operation::Open,
+        Operation::Read,
+        Operation::OpenDir,
+        Operation::ReadDir,
+        Operation::ReadDirPlus,
+        Operation::Xattr,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Lookup => "lookup",
+            Operation::GetAttr => "getattr",
+            Operation::Open => "open",
+            Operation::Read => "read",
+            Operation::OpenDir => "opendir",
+            Operation::ReadDir => "readdir",
+            Operation::ReadDirPlus => "readdirplus",
+            Operation::Xattr => "xattr",
+        }
+    }
+}
+
 /// The whole of `.icosfs/status.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
@@ -94,6 +141,9 @@ pub struct Status {
     /// What was asked of the portal.
     #[serde(default)]
     pub traffic: Traffic,
+    /// The kernel's requests since the mount began, by name.
+    #[serde(default)]
+    pub requests: BTreeMap<String, u64>,
     /// The login; none for anonymous access.
     pub login: Option<LoginStatus>,
     /// The last failures, newest first.
@@ -110,6 +160,7 @@ pub struct Report {
     reads: AtomicU64,
     bytes: AtomicU64,
     passed_through: AtomicU64,
+    requests: [AtomicU64; Operation::ALL.len()],
 }
 
 impl Report {
@@ -125,6 +176,27 @@ impl Report {
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             passed_through: AtomicU64::new(0),
+            requests: Default::default(),
+        }
+    }
+
+    /// Notes a request of the kernel.
+    pub fn asked(&self, operation: Operation) {
+        self.requests[operation as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        (Operation::ALL.into_iter()).map(|operation| {
+            let count = self.requests[operation as usize].load(Ordering::Relaxed);
+            (operation.name(), count)
+        })
+    }
+
+    fn served(&self) -> Served {
+        Served {
+            reads: self.reads.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            passed_through: self.passed_through.load(Ordering::Relaxed),
         }
     }
 
@@ -186,6 +258,9 @@ impl Report {
             login,
             traffic: self.http.traffic(),
             served: self.served(),
+            requests: (self.requests())
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
             errors: self.failures(),
         }
     }
@@ -200,21 +275,23 @@ impl Report {
     /// `.icosfs/metrics`, as Prometheus reads it.
     #[must_use]
     pub fn metrics_text(&self) -> Vec<u8> {
-        metrics::text(
+        use std::fmt::Write as _;
+
+        let mut text = metrics::text(
             self.about.since,
             self.served(),
             self.failures().iter().map(|failure| failure.times).sum(),
             &self.http.traffic(),
-        )
-        .into_bytes()
-    }
-
-    fn served(&self) -> Served {
-        Served {
-            reads: self.reads.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            passed_through: self.passed_through.load(Ordering::Relaxed),
+        );
+        text.push_str("# HELP icosfs_requests_total The kernel's requests.\n");
+        text.push_str("# TYPE icosfs_requests_total counter\n");
+        for (name, count) in self.requests() {
+            let _ = writeln!(
+                text,
+                "icosfs_requests_total{{operation=\"{name}\"}} {count}"
+            );
         }
+        text.into_bytes()
     }
 
     /// `.icosfs/errors`: a line a failure, newest first.
