@@ -1,22 +1,30 @@
 //! The command line: one file per command, raw flags turned into one checked
 //! configuration. Nothing below sees clap.
 
+use std::ffi::OsString;
+use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod auth;
 mod background;
+#[cfg(test)]
+mod book;
 mod browse;
 mod config;
 mod data_path;
 mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod find;
 mod get;
+mod helper;
 mod info;
+mod log;
 mod login;
+mod manual;
 mod mount;
 mod provider;
 mod selection;
@@ -26,18 +34,39 @@ mod status;
 mod storage;
 mod table;
 mod target;
+mod terminal;
+mod topics;
 mod unmount;
 
 /// Mounts a Carbon Portal repository (ICOS, SITES or ICOS Cities) as plain
 /// files.
 #[derive(Debug, Parser)]
-#[command(name = "icosfs", version, arg_required_else_help = true)]
+#[command(
+    name = "icosfs",
+    version,
+    arg_required_else_help = true,
+    after_help = AFTER_HELP,
+)]
 struct Cli {
     #[command(flatten)]
     global: settings::GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  icosfs mount --demo ~/icos        try it: no login, no network
+  icosfs login                      for data; metadata need none
+  icosfs mount ~/icos               the ICOS repository; --portal sites, cities
+  icosfs status                     what mounts do, what failed, and why
+  icosfs unmount ~/icos
+
+Options are settings, too: the environment and ~/.config/icosfs/config.toml can
+give them (`icosfs config show`).
+
+Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line
+or config.toml is wrong. Called by mount(8): 32 if the mount failed.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -50,6 +79,10 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Show what a mount is doing: login, last errors and their reasons.
     Status(status::StatusArgs),
+    /// Look at all that a mount needs, and name what mends what is wrong.
+    Doctor(doctor::DoctorArgs),
+    /// Make a running mount say more, or less.
+    LogLevel(log::control::LogLevelArgs),
     /// Find objects by what they are, where and when.
     Find(find::FindArgs),
     /// Show a page about an object.
@@ -69,53 +102,131 @@ enum Command {
     /// Show the settings, and where each comes from.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Print completions for a shell.
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages.
+    Man(manual::ManArgs),
     /// Run a demo portal on this machine, without a mount.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
 }
 
+/// It was tried, and failed.
+const FAILED: u8 = 1;
 /// The command line is wrong, or the configuration.
 const USAGE: u8 = 2;
+/// What mount(8) expects of a helper that could not mount. (Wrong usage is 1
+/// there.)
+const MOUNT_FAILED: u8 = 32;
 
 impl Command {
     /// Whether it works, though `config.toml` is broken: what must help in
     /// need, and what has nothing to do with settings.
     fn is_for_need(&self) -> bool {
-        matches!(self, Command::Unmount(_) | Command::Status(_))
+        matches!(
+            self,
+            Command::Unmount(_)
+                | Command::Status(_)
+                | Command::Doctor(_)
+                | Command::LogLevel(_)
+                | Command::Completions(_)
+                | Command::Man(_)
+        )
     }
 }
 
 /// The parser, without what `config.toml` says.
 fn command() -> clap::Command {
-    Cli::command()
+    topics::grouped(config::with_settings_to_show(Cli::command()))
 }
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let loaded = config::ConfigFile::load(&command());
-    let (file, broken) = match loaded {
+    // Before it has files of its own, such as its log.
+    if background::is_daemon() {
+        background::leave_terminal();
+    }
+    let arguments: Vec<OsString> = target::with_ids_apart(std::env::args_os()).collect();
+    let (arguments, failure, usage) = match helper::rewritten(&arguments) {
+        Some(Ok(rewritten)) => (rewritten, MOUNT_FAILED, FAILED),
+        Some(Err(reason)) => return wrong(&reason, FAILED),
+        None => (arguments, FAILED, USAGE),
+    };
+    let (file, broken) = match config::ConfigFile::load(&command()) {
         Ok(file) => (file, None),
         Err(error) => (config::ConfigFile::default(), Some(error)),
     };
-    let arguments = target::with_ids_apart(std::env::args_os());
-    let matches = file.apply(command()).get_matches_from(arguments);
-    let Cli { global, command } = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
+    let (matches, cli) = match parse(&file, &arguments) {
+        Ok(parsed) => parsed,
+        Err(reason) => return wrong(&reason, usage),
     };
-    if let Some(error) = broken
-        && !command.is_for_need()
+    if let Some(error) = &broken
+        && !cli.command.is_for_need()
     {
-        eprintln!("icosfs: {error}");
-        return ExitCode::from(USAGE);
+        return wrong(error, usage);
     }
-    global.start_log();
-    let result = match command {
-        Command::Mount(args) => mount::run(&global, args),
+    match run(cli, &arguments, &matches, &file, broken) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if get::is_reader_gone(&error) => ExitCode::from(get::READER_GONE),
+        Err(error) => wrong(&format_args!("{error:#}"), failure),
+    }
+}
+
+fn wrong(reason: &dyn Display, code: u8) -> ExitCode {
+    eprintln!("icosfs: {}", terminal::plain(&reason.to_string()));
+    ExitCode::from(code)
+}
+
+/// Parses `arguments`, and once more with what -o stands for. Prints help and
+/// usage errors by itself, and ends.
+fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatches, Cli), String> {
+    let parser = || file.apply(command());
+    let read = |arguments: &[OsString]| {
+        let matches = parser()
+            .try_get_matches_from(arguments)
+            .unwrap_or_else(|error| {
+                let _ = error.print();
+                if let Some(hint) = config::blame_environment(&error, arguments) {
+                    eprintln!("\n{hint}");
+                }
+                std::process::exit(error.exit_code())
+            });
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        (matches, cli)
+    };
+    let (matches, cli) = read(arguments);
+    match &cli.command {
+        Command::Mount(args) if !args.options.is_empty() => {
+            let flags = helper::flags(&args.options, &command())?;
+            Ok(read(&helper::with_flags(arguments.to_vec(), flags)))
+        }
+        _ => Ok((matches, cli)),
+    }
+}
+
+fn run(
+    cli: Cli,
+    arguments: &[OsString],
+    matches: &ArgMatches,
+    file: &config::ConfigFile,
+    broken: Option<config::ConfigError>,
+) -> anyhow::Result<()> {
+    let Cli { global, command } = cli;
+    global.start_log()?;
+    match command {
+        // The daemon reads them anew.
+        Command::Mount(args) => mount::run(&global, args, arguments.get(1..).unwrap_or_default()),
         Command::Get(args) => get::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&global, args, broken.map(|error| error.to_string())),
+        Command::LogLevel(args) => log::control::run(&args),
+        Command::Completions(args) => {
+            manual::completions(&args);
+            Ok(())
+        }
+        Command::Man(args) => manual::pages(&args),
         Command::Find(args) => find::run(&global, args),
         Command::Info(args) => info::run(&global, &args),
         Command::Stations(args) => stations::run(&global, &args),
@@ -123,16 +234,8 @@ pub fn main() -> ExitCode {
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),
-        Command::Config(command) => config::run(&command, &matches, &file),
+        Command::Config(command) => config::run(&command, matches, file),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if get::is_reader_gone(&error) => ExitCode::from(get::READER_GONE),
-        Err(error) => {
-            eprintln!("icosfs: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }

@@ -21,6 +21,7 @@ mod caller;
 pub mod errno;
 mod handles;
 mod inodes;
+mod machine;
 pub mod mountinfo;
 mod outside;
 mod pages;
@@ -29,11 +30,13 @@ mod shared;
 mod unmount;
 mod xattrs;
 
+pub use machine::{Lack, lack};
 pub use outside::{OutsideError, open_outside};
 pub use report::{About, Operation, Report};
-pub use unmount::{UnmountError, detach, unmount};
+pub use unmount::{UnmountError, detach, detach_mount, unmount};
 
 use adapter::Adapter;
+use mountinfo::Mount;
 
 /// The file system type that `findmnt -t fuse.icosfs` looks for, without
 /// `fuse.`.
@@ -54,6 +57,18 @@ pub enum ExactSize {
     Never,
 }
 
+/// Who may look into a mount.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Access {
+    /// Who mounted it.
+    #[default]
+    Owner,
+    /// Root, too.
+    OwnerAndRoot,
+    /// All users of the machine.
+    Everyone,
+}
+
 /// How to mount.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -65,6 +80,8 @@ pub struct Options {
     pub metadata_ttl: Duration,
     /// When `fstat` on an open file of unknown length answers.
     pub exact_size: ExactSize,
+    /// Who may look into it.
+    pub access: Access,
     /// Who owns the files, if not whoever mounts.
     pub uid: Option<u32>,
     /// Their group, if not that of whoever mounts.
@@ -79,6 +96,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Mounted {
     session: BackgroundSession,
+    place: Option<Mount>,
 }
 
 impl Mounted {
@@ -103,12 +121,28 @@ impl Mounted {
             options,
             Arc::clone(&notifier),
         );
-        let session = Session::new(adapter, &options.mountpoint, &config(options))?;
+        let config = config(options);
+        let session = match machine::by_system_call(options)? {
+            Some(device) => {
+                let session = Session::from_fd(adapter, device, config.acl, config);
+                session.inspect_err(|_| {
+                    let _ = detach(&options.mountpoint);
+                })?
+            }
+            None => Session::new(adapter, &options.mountpoint, &config)?,
+        };
         // Requests are answered only once the loops run, below.
         let _ = notifier.set(session.notifier());
         Ok(Self {
+            place: mountinfo::mount_at(&options.mountpoint)?,
             session: session.spawn()?,
         })
+    }
+
+    /// Its line in the table of mounts.
+    #[must_use]
+    pub fn place(&self) -> Option<Mount> {
+        self.place.clone()
     }
 
     /// Waits until the mount is gone, whoever takes it away.
@@ -135,7 +169,11 @@ fn config(options: &Options) -> Config {
         // As root, fuser drops its own `Subtype`.
         MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
     ];
-    config.acl = SessionACL::Owner;
+    config.acl = match options.access {
+        Access::Owner => SessionACL::Owner,
+        Access::OwnerAndRoot => SessionACL::RootAndOwner,
+        Access::Everyone => SessionACL::All,
+    };
     config.n_threads = Some(EVENT_LOOPS);
     config.clone_fd = true;
     config

@@ -21,8 +21,10 @@ pub mod id;
 pub mod landing;
 pub mod lists;
 pub mod meta;
+pub mod probe;
 pub mod services;
 pub mod sparql;
+pub mod traffic;
 pub mod usage;
 
 pub use account::Account;

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod book;
 mod browsing;
 mod caching;
 mod credentials;
@@ -12,6 +13,8 @@ mod faults;
 mod get;
 mod hygiene;
 mod login;
+mod looking;
+mod machine;
 mod mounting;
 mod providers;
 mod python;

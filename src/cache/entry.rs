@@ -257,6 +257,7 @@ impl Entry {
         let touching: Vec<(Block, Option<Bytes>)> = {
             let held = self.held();
             if let Some(gap) = held.blocks.gaps(range.clone()).next() {
+                tracing::debug!(?gap, "not in the cache: the portal is asked");
                 return Ok(Found::Missing(gap));
             }
             let in_memory = |block: Block| (block, held.in_memory.get(&block.offset).cloned());

@@ -1,8 +1,12 @@
 //! Into the background: by starting this program anew before any thread
 //! exists, and waiting until it says that it is ready. Nothing forks.
 
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -20,13 +24,13 @@ pub(super) fn is_daemon() -> bool {
     std::env::var_os(MARK).is_some()
 }
 
-/// Starts this program anew with the same arguments as a daemon, and waits
+/// Starts this program anew with `arguments` as a daemon, and waits
 /// until it is ready, or has said on standard error why not. It reads standard
 /// input only if it `reads_stdin`.
-pub(super) fn start(reads_stdin: bool) -> anyhow::Result<()> {
+pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut child = Command::new(program)
-        .args(std::env::args_os().skip(1))
+        .args(arguments)
         .env(MARK, "1")
         .stdin(if reads_stdin {
             Stdio::inherit()
@@ -66,6 +70,23 @@ pub(super) fn leave_terminal() {
     for fd in inherited {
         // One of them was the listing's own, and is gone.
         let _ = close(fd);
+    }
+}
+
+/// Tells systemd, if it started this process and wants to know (`Type=notify`),
+/// what has become of it: see `sd_notify(3)`.
+pub(super) fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let sent = address
+        .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(error) = sent {
+        tracing::warn!(%error, "systemd was not told");
     }
 }
 

@@ -7,10 +7,12 @@
 //! file, built-in defaults.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, Subcommand};
 use directories::{BaseDirs, ProjectDirs};
@@ -122,20 +124,8 @@ impl ConfigFile {
         })
     }
 
-    /// `command` with what the file says as its defaults, and with every
-    /// setting as an option of `config show`.
+    /// `command` with what the file says as its defaults.
     pub(super) fn apply(&self, command: Command) -> Command {
-        let all: Vec<Arg> = settings(&command)
-            .into_values()
-            .filter(|arg| !arg.is_global_set())
-            .collect();
-        let command = command.mut_subcommand("config", |config| {
-            config.mut_subcommand("show", |show| show.args(all))
-        });
-        self.set_defaults(command)
-    }
-
-    fn set_defaults(&self, command: Command) -> Command {
         command
             .mut_args(|arg| {
                 let Some(name) = setting_name(&arg) else {
@@ -147,8 +137,40 @@ impl ConfigFile {
                     None => arg,
                 }
             })
-            .mut_subcommands(|sub| self.set_defaults(sub))
+            .mut_subcommands(|sub| self.apply(sub))
     }
+}
+
+/// `command` with every setting as an option of `config show`.
+pub(super) fn with_settings_to_show(command: Command) -> Command {
+    let all: Vec<Arg> = settings(&command)
+        .into_values()
+        .filter(|arg| !arg.is_global_set())
+        .collect();
+    quiet(command.mut_subcommand("config", |config| {
+        config.mut_subcommand("show", |show| show.args(all))
+    }))
+}
+
+/// `config show` tells what variables hold, not every help.
+fn quiet(command: Command) -> Command {
+    command
+        .mut_args(|arg| arg.hide_env_values(true))
+        .mut_subcommands(quiet)
+}
+
+/// Says so, if what the parser does not like comes from a variable, which it
+/// does not say itself.
+pub(super) fn blame_environment(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let ContextValue::String(shown) = error.get(ContextKind::InvalidArg)? else {
+        return None;
+    };
+    let flag = shown.split(' ').next()?;
+    let typed = (arguments.iter()).any(|argument| argument.to_string_lossy().starts_with(flag));
+    let settings = settings(&super::command());
+    let variable = settings.get(flag.strip_prefix("--")?)?.get_env()?;
+    let set = std::env::var_os(variable).is_some();
+    (set && !typed).then(|| format!("the variable {} has that value", variable.display()))
 }
 
 /// Without its variable, if that is empty: which is no value, but a habit of
@@ -263,11 +285,11 @@ fn reason(error: &clap::Error) -> String {
 }
 
 /// The name that `typed` was most likely meant to be.
-fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.replace('_', "-").to_ascii_lowercase();
     names
         .map(|name| (strsim::jaro_winkler(&typed, name), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
+        .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|(one, _), (other, _)| one.total_cmp(other))
         .map(|(_, name)| name)
 }

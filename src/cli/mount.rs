@@ -1,43 +1,60 @@
 //! `icosfs mount`: in the background unless asked otherwise.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
+use self::service::Signals;
 use super::background;
+use super::log::control::Control;
 use super::provider::LoginArgs;
 use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs};
 use super::storage::{Storage, StorageArgs};
+use super::terminal::plain;
 use crate::catalog::{Catalog, Selection};
-use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
+use crate::mount::{self, About, Access, ExactSize, Mounted, Options, Report};
 use crate::portal::http::{Http, Patience};
 use crate::portal::{Service, Services};
 use crate::tree::Tree;
 
-/// How long readers have to finish once the daemon was told to end. Then their
-/// reads fail.
-const FAREWELL: Duration = Duration::from_secs(1);
+mod access;
+pub(super) mod folder;
+mod service;
 
+/// How long the portal has to answer before the mount goes without.
+const GREETING: Duration = Duration::from_secs(2);
 /// What `icosfs mount` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mkdir -p ~/icos; icosfs mount ~/icos      go to the background once it answers
+  icosfs mount --demo ~/icos                no login, no network
+  icosfs mount --portal sites --cache-size 50G ~/sites
+  icosfs mount --foreground --log-level debug ~/icos
+
+fstab: icos /mnt/icos fuse.icosfs noauto,_netdev,x-systemd.automount 0 0")]
 pub(super) struct MountArgs {
     /// An empty folder to mount at
     mountpoint: PathBuf,
     /// Stay in the foreground until ctrl-C
     #[arg(short, long)]
     foreground: bool,
-    /// Mount a demo portal that runs within the mount's own process
+    /// Options as mount(8) and fstab write them, each a flag without its
+    /// dashes: `-o cache_size=5G,allow_other`
+    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
+    pub(super) options: Vec<String>,
+    #[command(flatten)]
+    access: access::AccessArgs,
+    /// Mount a demo portal that runs within the mount's own process,
+    /// whatever other portal and login are set
     #[cfg(feature = "demo")]
-    #[arg(long, conflicts_with_all = [
-        "auth_url", "meta_url", "data_url", "token_file", "user", "credentials",
-    ])]
+    #[arg(long, conflicts_with_all = ["token_file", "user"])]
     demo: bool,
     /// How long lists and landing pages are believed: seconds, or indefinite
     #[arg(
@@ -85,14 +102,22 @@ struct Plan {
     storage: Storage,
     metadata_ttl: Duration,
     exact_size: ExactSize,
+    access: Access,
     files: FilesArgs,
     selection: Selection,
 }
 
-pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
+/// Mounts; `arguments` are those that this process was given.
+pub(super) fn run(
+    global: &GlobalArgs,
+    args: MountArgs,
+    arguments: &[OsString],
+) -> anyhow::Result<()> {
     let MountArgs {
         mountpoint,
         foreground,
+        options: _, // They are among the others by now.
+        access,
         #[cfg(feature = "demo")]
         demo,
         metadata_ttl,
@@ -102,11 +127,13 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         selection,
         login,
     } = args;
-    let mountpoint = free_folder(&mountpoint)?;
-    if background::is_daemon() {
-        background::leave_terminal();
-    } else if !foreground {
-        return background::start(login.read_stdin());
+    let mountpoint = folder::free(&mountpoint)?;
+    let access = access.checked(&mountpoint)?;
+    if !background::is_daemon() {
+        access::warn(access);
+        if !foreground {
+            return background::start(arguments, login.read_stdin());
+        }
     }
     let services = global.services()?;
     let plan = Plan {
@@ -117,6 +144,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
         },
+        access,
         files,
         selection: selection.selection(),
     };
@@ -151,33 +179,13 @@ fn ttl(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
 }
 
-/// The absolute path of `mountpoint`, if it is a folder without a mount.
-fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
-    let path = mount::absolute(mountpoint)
-        .with_context(|| format!("cannot find {}", mountpoint.display()))?;
-    if let Some(found) = mountinfo::mount_at(&path)? {
-        bail!(
-            "{} is mounted already ({}); unmount it with `icosfs unmount {0}`",
-            path.display(),
-            found.source
-        );
-    }
-    let kind = std::fs::metadata(&path).with_context(|| {
-        format!(
-            "cannot mount at {}; make it with `mkdir -p`",
-            path.display()
-        )
-    })?;
-    ensure!(
-        kind.is_dir(),
-        "cannot mount at {}: not a folder",
-        path.display()
-    );
-    Ok(path)
-}
-
 /// What is settled about a mount when it begins.
-fn about(services: &Services, mountpoint: PathBuf, cache: PathBuf) -> About {
+fn about(
+    services: &Services,
+    mountpoint: PathBuf,
+    cache: PathBuf,
+    control: Option<&Control>,
+) -> About {
     let url = |service| services.base(service).to_string();
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -190,16 +198,22 @@ fn about(services: &Services, mountpoint: PathBuf, cache: PathBuf) -> About {
         },
         mountpoint,
         cache,
+        control: control.map(|control| control.path().to_owned()),
         since: Timestamp::now(),
     }
 }
 
 /// Mounts and serves until the mount is taken away or a signal arrives.
 fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
+    service::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    let greeting = {
+        let (http, services) = (clients.http.clone(), clients.services.clone());
+        runtime.spawn(async move { http.probe(&services, Service::Meta, GREETING).await })
+    };
     let root = clients.cache_in(plan.storage.cache_dir());
     let catalog = Catalog::open(
         clients.meta.clone(),
@@ -208,32 +222,29 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         plan.selection,
     )
     .context("the catalog cannot be opened")?;
+    let control = Control::listen(plan.storage.cache_dir());
     let contents = plan.storage.contents(&clients, plan.metadata_ttl);
     let Clients {
-        services, account, ..
+        services,
+        account,
+        http,
+        ..
     } = clients;
-    let about = about(&services, plan.mountpoint.clone(), root);
-    let report = Arc::new(Report::new(about, account.clone()));
+    let about = about(&services, plan.mountpoint.clone(), root, control.as_ref());
+    let report = Arc::new(Report::new(about, account.clone(), http.clone()));
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),
         metadata_ttl: plan.metadata_ttl,
         exact_size: plan.exact_size,
+        access: plan.access,
         uid: plan.files.uid,
         gid: plan.files.gid,
         xattr: !plan.files.no_xattr,
         envri: services.envri(),
     };
     // Before the mount: a signal that arrives from now on takes it away again.
-    let signals = {
-        let _guard = runtime.enter();
-        [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-        ]
-        .map(signal)
-    };
+    let signals = Signals::watch(&runtime)?;
     let mounted = Mounted::new(
         Tree::new(catalog),
         Arc::new(contents),
@@ -245,35 +256,11 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     if let Some(account) = account {
         runtime.spawn(account.mind());
     }
-    let (ended, end) = oneshot::channel();
-    std::thread::spawn(move || ended.send(mounted.wait()));
-    if background::is_daemon() {
-        background::ready()?;
+    if let Ok(Err(error)) = runtime.block_on(greeting) {
+        eprintln!(
+            "icosfs: {}; mounted all the same: what the cache holds can be read, and the rest once the portal answers",
+            plain(&error.to_string())
+        );
     }
-    let [interrupt, terminate, hangup] = signals;
-    let (mut interrupt, mut terminate, mut hangup) = (interrupt?, terminate?, hangup?);
-    let result = runtime.block_on(async {
-        let mut end = end;
-        tokio::select! {
-            result = &mut end => return result,
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        tracing::info!("told to end");
-        if let Err(error) = mount::detach(&plan.mountpoint) {
-            tracing::warn!(%error, "the mount stays behind");
-        }
-        // Who still reads loses the connection when this process ends.
-        match tokio::time::timeout(FAREWELL, end).await {
-            Ok(result) => result,
-            Err(_late) => Ok(Ok(())),
-        }
-    });
-    runtime.shutdown_background();
-    match result {
-        Ok(served) => served.context("the mount broke down"),
-        // The thread that served it panicked.
-        Err(_gone) => bail!("the mount broke down"),
-    }
+    service::serve(runtime, mounted, signals)
 }

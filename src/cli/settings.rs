@@ -1,21 +1,21 @@
 //! What all commands have in common: which portal, who the user is, where
 //! bytes are kept, how much to say.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::{ArgAction, Args};
+use clap::Args;
 use directories::ProjectDirs;
-use tracing_subscriber::EnvFilter;
 
+use super::log::LogArgs;
 use crate::portal::auth::TokenProvider;
 use crate::portal::http::Http;
 use crate::portal::{Account, DataClient, Envri, MetadataClient, Service, Services, Usage};
 
 /// Options that any command takes.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Portal and cache")]
 pub(super) struct GlobalArgs {
     /// The repository: icos, sites or cities
     #[arg(long, global = true, default_value = "icos", env = "ICOSFS_PORTAL")]
@@ -32,28 +32,14 @@ pub(super) struct GlobalArgs {
     /// Where downloaded bytes are kept
     #[arg(long, global = true, value_name = "DIR", env = "ICOSFS_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
-    /// Say more: -v what happens, -vv every request
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 impl GlobalArgs {
-    /// Logs to standard error, as loudly as asked; `RUST_LOG` decides in
-    /// detail.
-    pub(super) fn start_log(&self) {
-        let level = match self.verbose {
-            // What makes reading data fail, or soon will.
-            0 => "error,icosfs::portal=warn",
-            1 => "icosfs=info,warn",
-            2 => "icosfs=debug,info",
-            _ => "trace",
-        };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .init();
+    /// Begins to log.
+    pub(super) fn start_log(&self) -> anyhow::Result<()> {
+        self.log.start()
     }
 
     /// The portal's services, overridden where asked.
@@ -93,6 +79,7 @@ pub(super) struct Clients {
     pub(super) meta: MetadataClient,
     pub(super) data: DataClient,
     pub(super) usage: Usage,
+    pub(super) http: Http,
 }
 
 impl Clients {
@@ -108,7 +95,8 @@ impl Clients {
             account,
             meta: MetadataClient::new(http.clone(), services.clone()),
             data: DataClient::new(http.clone(), services.clone(), auth.clone()),
-            usage: Usage::new(http, services.clone(), auth),
+            usage: Usage::new(http.clone(), services.clone(), auth),
+            http,
             services,
         }
     }

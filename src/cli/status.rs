@@ -1,21 +1,37 @@
-//! `icosfs status`: what mounts say about themselves. Answers within a second
-//! even if a mount does not.
+//! `icosfs status`: what mounts say about themselves, and whether their portals
+//! answer. Takes no longer than a second, whatever hangs.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use serde_json::{Value, json};
 
+use super::settings::block_on;
+use super::terminal::{plain, size};
 use crate::mount::report::Status;
 use crate::mount::{absolute, mountinfo};
+use crate::portal::http::{Http, Patience};
+use crate::portal::{Envri, PortalError, Service, Services};
 
 /// How long a mount may take to answer.
-const PATIENCE: Duration = Duration::from_millis(800);
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a service may take after that.
+const REACH: Duration = Duration::from_millis(400);
+
+/// What is worth showing, in milliseconds.
+const SLOW: u64 = 500;
 
 /// What `icosfs status` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs status                      every mount
+  icosfs status ~/icos               one of them; fails if it does not answer
+  icosfs status --json | jq '.[].errors[].reason'")]
 pub(super) struct StatusArgs {
     /// Where it is mounted; all mounts without
     mountpoint: Option<PathBuf>,
@@ -24,11 +40,22 @@ pub(super) struct StatusArgs {
     json: bool,
 }
 
+/// What is known of one mount.
+struct Answer {
+    mountpoint: PathBuf,
+    status: anyhow::Result<(Status, Vec<Reached>)>,
+}
+
+struct Reached {
+    service: Service,
+    answer: Result<Duration, PortalError>,
+}
+
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let mountpoints: Vec<PathBuf> = match &args.mountpoint {
         Some(path) => {
             let path = absolute(path)?;
-            if mountinfo::mount_at(&path)?.is_none() {
+            if !mountinfo::mount_at(&path)?.is_some_and(|mount| mount.is_ours()) {
                 bail!(
                     "no icosfs is mounted at {}; `icosfs status` lists the mounts",
                     path.display()
@@ -45,21 +72,38 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         println!("nothing is mounted; `icosfs mount FOLDER` mounts the repository");
         return Ok(());
     }
-    let mut all = Vec::new();
-    for mountpoint in mountpoints {
-        let status = read_status(&mountpoint)
-            .with_context(|| format!("{} does not answer", mountpoint.display()));
-        match status {
-            Ok(status) if args.json => all.push(status),
-            Ok(status) => print(&status),
-            Err(error) if args.mountpoint.is_some() => return Err(error),
-            Err(error) => eprintln!("icosfs: {error:#}"),
-        }
-    }
+    // All at once: many that hang take no longer than one.
+    let asking: Vec<_> = mountpoints
+        .into_iter()
+        .map(|mountpoint| std::thread::spawn(move || ask(mountpoint)))
+        .collect();
+    let answers: Vec<Answer> = asking
+        .into_iter()
+        .filter_map(|thread| thread.join().ok())
+        .collect();
     if args.json {
+        let all: Vec<Value> = answers.iter().map(as_json).collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        let all: Vec<String> = answers.iter().map(as_text).collect();
+        print!("{}", plain(&all.join("\n")));
     }
-    Ok(())
+    match answers
+        .iter()
+        .filter(|answer| answer.status.is_err())
+        .count()
+    {
+        0 => Ok(()),
+        _ => bail!("not every mount answers; what to do is above"),
+    }
+}
+
+fn ask(mountpoint: PathBuf) -> Answer {
+    let status = read_status(&mountpoint).map(|status| {
+        let reached = reach(&status).unwrap_or_default();
+        (status, reached)
+    });
+    Answer { mountpoint, status }
 }
 
 /// What the mount at `mountpoint` says, asked in a thread that may be left
@@ -68,46 +112,171 @@ pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<Status> {
     let path = mountpoint.join(".icosfs/status.json");
     let (answer, answered) = mpsc::channel();
     std::thread::spawn(move || answer.send(std::fs::read(path)));
-    let json = answered
-        .recv_timeout(PATIENCE)
-        .context("no answer; is its daemon stopped?")??;
-    serde_json::from_slice(&json).context("its status is of another version of icosfs")
+    let shown = mountpoint.display();
+    let Ok(read) = answered.recv_timeout(PATIENCE) else {
+        bail!("no answer; is its process stopped? `icosfs unmount --lazy {shown}` takes it away");
+    };
+    let json = read.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTCONN | libc::ECONNABORTED) => anyhow::anyhow!(
+            "dead: its process has ended; `icosfs unmount {shown}` takes it away, and `icosfs mount` mounts anew"
+        ),
+        Some(libc::EACCES) => anyhow::anyhow!("another user's, who alone may look inside"),
+        _ => error.into(),
+    })?;
+    serde_json::from_slice(&json)
+        .context("its status is that of another version of icosfs; mount anew")
 }
 
-fn print(status: &Status) {
+/// Whether its services answer, each asked from here: the mount itself might
+/// be waiting for them.
+fn reach(status: &Status) -> anyhow::Result<Vec<Reached>> {
+    let urls = &status.about.services;
+    let services = Services::of(status.about.portal.parse::<Envri>()?)
+        .with(Service::Auth, &urls.auth)?
+        .with(Service::Meta, &urls.meta)?
+        .with(Service::Data, &urls.data)?;
+    let http = Http::new(Patience::default())?;
+    block_on(async {
+        let ask = |service| {
+            let (http, services) = (&http, &services);
+            async move {
+                let answer = http.probe(services, service, REACH).await;
+                let answer = answer.map(|probe| probe.took);
+                Reached { service, answer }
+            }
+        };
+        let (auth, meta, data) =
+            tokio::join!(ask(Service::Auth), ask(Service::Meta), ask(Service::Data));
+        Ok(vec![auth, meta, data])
+    })
+}
+
+fn as_json(answer: &Answer) -> Value {
+    match &answer.status {
+        Ok((status, reached)) => {
+            let mut value = serde_json::to_value(status).unwrap_or_default();
+            let reachable = reached.iter().map(|r| {
+                let found = match &r.answer {
+                    Ok(took) => json!({"answers": true, "ms": took.as_millis()}),
+                    Err(error) => json!({"answers": false, "reason": error.to_string()}),
+                };
+                (r.service.to_string(), found)
+            });
+            value["reachable"] = Value::Object(reachable.collect());
+            value
+        }
+        Err(error) => json!({
+            "mountpoint": answer.mountpoint.to_string_lossy(),
+            "problem": format!("{error:#}"),
+        }),
+    }
+}
+
+fn as_text(answer: &Answer) -> String {
+    let mut text = format!("{}\n", answer.mountpoint.display());
+    let (status, reached) = match &answer.status {
+        Ok(status) => status,
+        Err(error) => return format!("{text}  {error:#}\n"),
+    };
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "  {name:<8} {value}");
+    };
     let about = &status.about;
-    println!("{}", about.mountpoint.display());
-    println!("  portal  {} ({})", about.portal, about.services.data);
+    line(
+        "portal",
+        &format!("{} ({})", about.portal, about.services.data),
+    );
+    for Reached { service, answer } in reached {
+        match answer {
+            Ok(took) => line("", &format!("{service} answers in {} ms", took.as_millis())),
+            Err(PortalError::TimedOut { .. }) => {
+                line(
+                    "",
+                    &format!("{service} does not answer within {} ms", REACH.as_millis()),
+                );
+            }
+            Err(error) => line("", &error.to_string()),
+        }
+    }
     match &status.login {
         Some(login) => {
-            println!("  login   {login}");
+            line("login", &login.to_string());
             if let Some(advice) = &login.advice {
-                println!("          {advice}");
+                line("", advice);
             }
         }
-        None => println!(
-            "  login   none: metadata and free objects only; `icosfs login` is noticed at once"
+        None => line(
+            "login",
+            "none: metadata and free objects only; `icosfs login` is noticed at once",
         ),
     }
-    println!("  cache   {}", about.cache.display());
-    println!("  since   {} (process {})", about.since, about.pid);
-    let served = status.served;
-    println!(
-        "  served  {} bytes in {} reads; {} files read by the kernel itself",
-        served.bytes, served.reads, served.passed_through
+    line("cache", &about.cache.display().to_string());
+    let since = about.since.to_zoned(jiff::tz::TimeZone::system());
+    line(
+        "since",
+        &format!("{} (process {})", since.strftime("%F %T"), about.pid),
     );
-    if status.errors.is_empty() {
-        println!("  errors  none");
-    }
-    for failure in status.errors.iter().take(5) {
-        println!(
-            "  error   {} {} {}: {} ({}x)\n          {}",
-            failure.at,
-            failure.operation,
-            failure.file,
-            failure.errno,
-            failure.times,
-            failure.reason
+    let served = status.served;
+    line(
+        "served",
+        &format!(
+            "{} in {}; {} opened for the kernel to read by itself",
+            size(served.bytes),
+            counted(served.reads, "read"),
+            counted(served.passed_through, "file")
+        ),
+    );
+    for (service, traffic) in &status.traffic.services {
+        line(
+            "",
+            &format!(
+                "{service}: {} asked, {} failed, {} received",
+                counted(traffic.requests, "request"),
+                traffic.failures,
+                size(traffic.bytes)
+            ),
         );
     }
+    if let Some(share) = hit_rate(status) {
+        line(
+            "",
+            &format!("{share:.0} % of what was read came from the cache"),
+        );
+    }
+    let slow = status.traffic.slowest.iter().filter(|slow| slow.ms >= SLOW);
+    for slow in slow.take(3) {
+        line("slow", &format!("{} ms {}", slow.ms, slow.request));
+    }
+    if status.errors.is_empty() {
+        line("errors", "none");
+    }
+    for failure in status.errors.iter().take(5) {
+        let at = failure.at.to_zoned(jiff::tz::TimeZone::system());
+        line(
+            "error",
+            &format!(
+                "{} {} {}: {} ({}x)",
+                at.strftime("%F %T"),
+                failure.operation,
+                failure.file,
+                failure.errno,
+                failure.times,
+            ),
+        );
+        line("", &failure.reason);
+    }
+    text
+}
+
+fn counted(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
+}
+
+/// How much of what was read the portal did not have to send, in percent.
+fn hit_rate(status: &Status) -> Option<f64> {
+    let received = status.traffic.services.get("data")?.bytes;
+    let served = status.served.bytes;
+    #[allow(clippy::cast_precision_loss)] // A percentage.
+    (served > 0).then(|| 100.0 * served.saturating_sub(received) as f64 / served as f64)
 }

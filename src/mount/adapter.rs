@@ -12,6 +12,7 @@ use fuser::{
     LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
+use tracing::Instrument as _;
 
 use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
@@ -276,10 +277,16 @@ impl Filesystem for Adapter {
                         Some(Handle::Generation(generation)) => generation,
                         _ => 0,
                     };
+                    let span = tracing::debug_span!("read", ino = ino.0, offset, size);
                     let bytes = shared
                         .contents
                         .read(&object, representation, opened, offset, size as usize)
+                        .instrument(span.clone())
                         .await;
+                    span.in_scope(|| match &bytes {
+                        Ok(bytes) => tracing::debug!(bytes = bytes.len(), "answered"),
+                        Err(error) => tracing::debug!(%error, "failed"),
+                    });
                     let node = Node::File(object, representation);
                     if let Ok(bytes) = &bytes {
                         shared.report.read(bytes.len());

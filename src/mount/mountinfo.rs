@@ -1,4 +1,4 @@
-//! Which mounts of icosfs there are: from `/proc/self/mountinfo`, for a mount
+//! Which mounts there are: from `/proc/self/mountinfo`, for a mount
 //! must never be asked about itself.
 
 use std::ffi::OsString;
@@ -8,48 +8,78 @@ use std::path::{Path, PathBuf};
 
 use super::SUBTYPE;
 
-/// A mount of icosfs.
+/// A mount.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mount {
     /// Its number among all mounts.
     pub id: u64,
+    /// The number of the mount that it lies on.
+    pub parent: u64,
     /// Where.
     pub mountpoint: PathBuf,
+    /// Its type, e.g. `fuse.icosfs`.
+    pub kind: String,
     /// What it shows as its device.
     pub source: String,
     /// Major and minor number of its device, e.g. `0:52`.
     pub device: String,
 }
 
+impl Mount {
+    /// Whether it is one of icosfs.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.kind.strip_prefix("fuse.") == Some(SUBTYPE)
+    }
+}
+
 /// All mounts of icosfs that this process can see, oldest first.
 pub fn mounts() -> io::Result<Vec<Mount>> {
+    let mut all = all()?;
+    all.retain(Mount::is_ours);
+    Ok(all)
+}
+
+/// The mount at `mountpoint`, of whatever type; the topmost if there are
+/// several.
+pub fn mount_at(mountpoint: &Path) -> io::Result<Option<Mount>> {
+    Ok(topmost(all()?, mountpoint))
+}
+
+fn all() -> io::Result<Vec<Mount>> {
     std::fs::read("/proc/self/mountinfo").map(|table| parse(&table))
 }
 
-/// The mount at `mountpoint`, the topmost if there are several.
-pub fn mount_at(mountpoint: &Path) -> io::Result<Option<Mount>> {
-    let found = mounts()?.into_iter().rfind(|m| m.mountpoint == mountpoint);
-    Ok(found)
+/// The order of the table says little: mounts can be slid beneath others.
+fn topmost(mut all: Vec<Mount>, mountpoint: &Path) -> Option<Mount> {
+    all.retain(|mount| mount.mountpoint == mountpoint);
+    let top = all
+        .iter()
+        .rposition(|mount| all.iter().all(|other| other.parent != mount.id))?;
+    Some(all.swap_remove(top))
 }
 
 /// Fields as proc(5) has them: id, parent, device, root, mount point, options,
-/// optional fields, `-`, type, source, …
+/// optional fields, `-`, type, source, ...
 fn parse(table: &[u8]) -> Vec<Mount> {
-    let wanted = format!("fuse.{SUBTYPE}");
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
+    let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
     table
         .split(|&byte| byte == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|&byte| byte == b' ');
-            let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-            let device = fields.nth(1)?;
+            let id = number(fields.next()?)?;
+            let parent = number(fields.next()?)?;
+            let device = fields.next()?;
             let mountpoint = fields.nth(1)?;
             let mut rest = fields.skip_while(|field| field != b"-").skip(1);
-            let (kind, source) = (rest.next()?, rest.next()?);
-            (kind == wanted.as_bytes()).then(|| Mount {
+            Some(Mount {
                 id,
+                parent,
                 mountpoint: OsString::from_vec(unescape(mountpoint)).into(),
-                source: String::from_utf8_lossy(&unescape(source)).into_owned(),
-                device: String::from_utf8_lossy(device).into_owned(),
+                kind: text(rest.next()?),
+                source: text(rest.next()?),
+                device: text(device),
             })
         })
         .collect()
@@ -81,19 +111,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_mounts_of_icosfs_are_found_and_their_names_unescaped() {
+    fn lines_are_read_and_names_unescaped() {
         let table = b"22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
             40 22 0:52 / /home/a\\040b ro,nosuid shared:3 master:1 - fuse.icosfs data.icos-cp.eu ro\n\
             41 22 0:53 / /x ro - fuse.rclone remote ro\n\
             broken\n";
+        let found = parse(table);
+        assert_eq!(found.len(), 3);
         assert_eq!(
-            parse(table),
-            [Mount {
+            found[1],
+            Mount {
                 id: 40,
+                parent: 22,
                 mountpoint: "/home/a b".into(),
+                kind: "fuse.icosfs".to_owned(),
                 source: "data.icos-cp.eu".to_owned(),
                 device: "0:52".to_owned(),
-            }]
+            }
         );
+        assert!(found[1].is_ours() && !found[2].is_ours());
+    }
+
+    #[test]
+    fn the_topmost_mount_is_the_one_that_none_lies_on() {
+        let table = b"22 1 0:20 / / rw - ext4 /dev/vda rw\n\
+            41 40 0:53 / /m rw - tmpfs none rw\n\
+            40 22 0:52 / /m ro - fuse.icosfs icos ro\n";
+        let top = topmost(parse(table), Path::new("/m")).unwrap();
+        assert_eq!(top.kind, "tmpfs");
+        assert_eq!(topmost(parse(table), Path::new("/n")), None);
     }
 }

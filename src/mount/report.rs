@@ -12,11 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::portal::Account;
 use crate::portal::account::LoginStatus;
+use crate::portal::http::Http;
+use crate::portal::traffic::Traffic;
+
+mod metrics;
 
 /// Failures remembered.
 const REMEMBERED: usize = 100;
 /// How long a look at the login may take: a status must come soon.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What is settled when the mount begins.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -33,6 +37,9 @@ pub struct About {
     pub mountpoint: PathBuf,
     /// Where bytes are kept.
     pub cache: PathBuf,
+    /// Where its owner's commands reach it, if they can.
+    #[serde(default)]
+    pub control: Option<PathBuf>,
     /// When the mount began.
     pub since: Timestamp,
 }
@@ -131,6 +138,9 @@ pub struct Status {
     pub about: About,
     /// What was done.
     pub served: Served,
+    /// What was asked of the portal.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// The kernel's requests since the mount began, by name.
     #[serde(default)]
     pub requests: BTreeMap<String, u64>,
@@ -145,6 +155,7 @@ pub struct Status {
 pub struct Report {
     about: About,
     account: Option<Account>,
+    http: Http,
     failures: Mutex<VecDeque<Failure>>,
     reads: AtomicU64,
     bytes: AtomicU64,
@@ -153,12 +164,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Begins a report, with what `account` knows of the login.
+    /// Begins a report, with what `account` knows of the login, and what was
+    /// asked by `http`.
     #[must_use]
-    pub fn new(about: About, account: Option<Account>) -> Self {
+    pub fn new(about: About, account: Option<Account>, http: Http) -> Self {
         Self {
             about,
             account,
+            http,
             failures: Mutex::default(),
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -185,29 +198,6 @@ impl Report {
             bytes: self.bytes.load(Ordering::Relaxed),
             passed_through: self.passed_through.load(Ordering::Relaxed),
         }
-    }
-
-    /// `.icosfs/metrics`: counters as Prometheus reads them.
-    #[must_use]
-    pub fn metrics_text(&self) -> Vec<u8> {
-        use std::fmt::Write as _;
-
-        let mut text = String::from("# TYPE icosfs_requests_total counter\n");
-        for (name, count) in self.requests() {
-            let _ = writeln!(
-                text,
-                "icosfs_requests_total{{operation=\"{name}\"}} {count}"
-            );
-        }
-        let served = self.served();
-        for (name, count) in [
-            ("read_bytes", served.bytes),
-            ("files_passed_through", served.passed_through),
-        ] {
-            let _ = writeln!(text, "# TYPE icosfs_{name}_total counter");
-            let _ = writeln!(text, "icosfs_{name}_total {count}");
-        }
-        text.into_bytes()
     }
 
     /// Notes a READ that was answered with `bytes` bytes.
@@ -266,6 +256,7 @@ impl Report {
         Status {
             about: self.about.clone(),
             login,
+            traffic: self.http.traffic(),
             served: self.served(),
             requests: (self.requests())
                 .map(|(name, count)| (name.to_owned(), count))
@@ -279,6 +270,28 @@ impl Report {
         let mut json = serde_json::to_vec_pretty(&self.status().await).unwrap_or_default();
         json.push(b'\n');
         json
+    }
+
+    /// `.icosfs/metrics`, as Prometheus reads it.
+    #[must_use]
+    pub fn metrics_text(&self) -> Vec<u8> {
+        use std::fmt::Write as _;
+
+        let mut text = metrics::text(
+            self.about.since,
+            self.served(),
+            self.failures().iter().map(|failure| failure.times).sum(),
+            &self.http.traffic(),
+        );
+        text.push_str("# HELP icosfs_requests_total The kernel's requests.\n");
+        text.push_str("# TYPE icosfs_requests_total counter\n");
+        for (name, count) in self.requests() {
+            let _ = writeln!(
+                text,
+                "icosfs_requests_total{{operation=\"{name}\"}} {count}"
+            );
+        }
+        text.into_bytes()
     }
 
     /// `.icosfs/errors`: a line a failure, newest first.
@@ -308,6 +321,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::portal::http::Patience;
 
     #[test]
     fn repeated_failures_are_counted_and_old_ones_forgotten() {
@@ -322,9 +336,10 @@ mod tests {
             },
             mountpoint: PathBuf::new(),
             cache: PathBuf::new(),
+            control: None,
             since: Timestamp::UNIX_EPOCH,
         };
-        let report = Report::new(about, None);
+        let report = Report::new(about, None, Http::new(Patience::default()).unwrap());
         let fail =
             |file: &str| report.failed("read", file.to_owned(), libc::EACCES, "no".to_owned());
         fail("a");

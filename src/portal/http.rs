@@ -1,7 +1,8 @@
 //! HTTP as the portal needs it: every wait has a deadline, bodies arrive as
 //! they were sent, and redirects are answers, not something to follow.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, HeaderName};
@@ -9,6 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
 use url::Url;
 
 use super::error::harmless;
+use super::traffic::{Counter, Traffic};
 use super::{PortalError, Service};
 
 /// The longest text of an error answer that is worth showing to a person.
@@ -19,6 +21,7 @@ const REASON_LIMIT: usize = 300;
 pub struct Http {
     client: reqwest::Client,
     stall: Duration,
+    counter: Arc<Counter>,
 }
 
 /// How patient to be.
@@ -64,7 +67,14 @@ impl Http {
         Ok(Self {
             client,
             stall: patience.stall,
+            counter: Arc::default(),
         })
+    }
+
+    /// What was asked by it and its clones so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.counter.so_far()
     }
 
     pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
@@ -78,10 +88,18 @@ impl Http {
         service: Service,
         request: RequestBuilder,
     ) -> Result<Answer, PortalError> {
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.explain(service, 0, &error))?;
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| self.explain(service, 0, &error))?;
+        let (name, start) = (
+            format!("{} {}", request.method(), request.url().path()),
+            Instant::now(),
+        );
+        let response = client.execute(request).await;
+        let failed = response
+            .as_ref()
+            .map_or(true, |answer| answer.status().is_server_error());
+        (self.counter).answered(service, || name, start.elapsed(), failed);
+        let response = response.map_err(|error| self.explain(service, 0, &error))?;
         tracing::debug!(%service, url = %response.url(), status = response.status().as_u16(), "answered");
         Ok(Answer {
             expected: response.content_length(),
@@ -163,6 +181,7 @@ impl Answer {
         match self.response.chunk().await {
             Ok(Some(chunk)) => {
                 self.received += chunk.len() as u64;
+                self.http.counter.received(self.service, chunk.len());
                 Ok(Some(chunk))
             }
             Ok(None) if self.expected.is_some_and(|want| want != self.received) => {

@@ -1,7 +1,7 @@
 //! What keeps the plumbing out of the tests.
 
 mod contents;
-mod home;
+pub(crate) mod home;
 mod mount;
 mod portal;
 mod python;

@@ -1,0 +1,227 @@
+//! Mounting as mount(8), fstab and autofs do: `mount.icosfs SOURCE DIR -o ...`,
+//! `mount.fuse.icosfs` the same, and `icosfs SOURCE DIR -o ...` by way of
+//! mount.fuse(8). All become `icosfs mount`, and each option of `-o` the flag
+//! of that name, so that there are no other options than the parser's.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use clap::Command;
+
+use super::config::nearest;
+use crate::portal::Envri;
+
+/// mount(8)'s own words, which mean nothing here or what is done anyway.
+const GENERIC: [&str; 33] = [
+    "_netdev",
+    "async",
+    "atime",
+    "auto",
+    "comment",
+    "defaults",
+    "dev",
+    "diratime",
+    "exec",
+    "group",
+    "lazytime",
+    "loud",
+    "noatime",
+    "noauto",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "nofail",
+    "norelatime",
+    "nosuid",
+    "nouser",
+    "owner",
+    "relatime",
+    "ro",
+    "rw",
+    "silent",
+    "strictatime",
+    "suid",
+    "sync",
+    "uhelper",
+    "user",
+    "users",
+    "nonempty",
+];
+
+/// The arguments of this program, if it was called as mount(8) calls: those of
+/// `icosfs mount`. None if it was called by its own name and in its own way.
+pub(super) fn rewritten(arguments: &[OsString]) -> Option<Result<Vec<OsString>, String>> {
+    let name = Path::new(arguments.first()?).file_name()?.to_str()?;
+    let by_name = name.starts_with("mount.");
+    let by_source = || {
+        let source = arguments.get(1).and_then(|argument| argument.to_str());
+        let folder = arguments.get(2).map(Path::new);
+        source.is_some_and(is_source) && folder.is_some_and(Path::is_absolute)
+    };
+    (by_name || by_source()).then(|| rewrite(&arguments[1..]))
+}
+
+fn is_source(text: &str) -> bool {
+    text == "demo" || text.parse::<Envri>().is_ok()
+}
+
+fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
+    let mut plain = Vec::new();
+    let mut options = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            // Tolerance of strange options, no entry in mtab: neither matters.
+            Some("-s" | "-n") => {}
+            Some("-v") => options.push("-v".into()),
+            Some("-o") => {
+                let value = arguments.next().ok_or("expected options after -o")?;
+                options.extend(["-o".into(), value.clone()]);
+            }
+            Some("-t") => {
+                arguments.next();
+            }
+            Some("-h" | "--help" | "-V" | "--version") => options.push(argument.clone()),
+            Some(other) if other.starts_with('-') => {
+                return Err(format!(
+                    "expected SOURCE FOLDER [-o OPTIONS], found {other}"
+                ));
+            }
+            _ => plain.push(argument.clone()),
+        }
+    }
+    let mut command: Vec<OsString> = vec!["icosfs".into(), "mount".into()];
+    match &plain[..] {
+        [source, folder] => {
+            match source.to_str() {
+                Some("demo") => command.push("--demo".into()),
+                Some(source) if is_source(source) => {
+                    command.push(format!("--portal={source}").into());
+                }
+                _ => {
+                    return Err(format!(
+                        "expected icos, sites, cities or demo as what to mount, found {}",
+                        source.display()
+                    ));
+                }
+            }
+            command.extend(options);
+            command.extend(["--".into(), folder.clone()]);
+        }
+        [] if !options.is_empty() => command.extend(options),
+        _ => return Err("expected SOURCE FOLDER [-o OPTIONS]".to_owned()),
+    }
+    Ok(command)
+}
+
+/// The flags that `options` stand for; `command` knows which there are.
+pub(super) fn flags(options: &[String], command: &Command) -> Result<Vec<OsString>, String> {
+    let known = || {
+        let mount = command.find_subcommand("mount");
+        (mount.into_iter().chain([command])).flat_map(Command::get_arguments)
+    };
+    let mut flags = Vec::new();
+    for option in options.iter().map(|option| option.trim()) {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        let comment = name.starts_with("x-") || name.starts_with("X-");
+        if name.is_empty() || comment || GENERIC.contains(&name) {
+            continue;
+        }
+        let long = name.replace('_', "-");
+        let Some(flag) = known().find(|flag| flag.get_long() == Some(&long)) else {
+            let names = known().filter_map(|flag| flag.get_long());
+            let guess = match nearest(&long, names) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => "`icosfs mount --help` lists those that can be given".to_owned(),
+            };
+            return Err(format!("no option of -o is called `{name}`; {guess}"));
+        };
+        flags.push(match (flag.get_action().takes_values(), value) {
+            (true, Some(value)) => format!("--{long}={value}").into(),
+            (false, None) => format!("--{long}").into(),
+            (true, None) => return Err(format!("expected a value: -o {name}=...")),
+            (false, Some(_)) => return Err(format!("expected no value: -o {name}")),
+        });
+    }
+    Ok(flags)
+}
+
+/// `arguments` with `flags` among them, before what is no flag in any case.
+pub(super) fn with_flags(mut arguments: Vec<OsString>, flags: Vec<OsString>) -> Vec<OsString> {
+    let end = arguments
+        .iter()
+        .position(|argument| argument == OsStr::new("--"));
+    let at = end.unwrap_or(arguments.len());
+    arguments.splice(at..at, flags);
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(line: &str) -> Option<Result<String, String>> {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        rewritten(&arguments)
+            .map(|result| result.map(|all| all.join(OsStr::new(" ")).into_string().unwrap()))
+    }
+
+    #[test]
+    fn each_way_of_mount_is_understood() {
+        for (line, expected) in [
+            (
+                "/sbin/mount.icosfs icos /mnt/icos -o rw,noauto",
+                "icosfs mount --portal=icos -o rw,noauto -- /mnt/icos",
+            ),
+            (
+                "mount.fuse.icosfs demo /m -s -n -v -t fuse.icosfs",
+                "icosfs mount --demo -v -- /m",
+            ),
+            (
+                "icosfs sites /m -o ro",
+                "icosfs mount --portal=sites -o ro -- /m",
+            ),
+        ] {
+            assert_eq!(called(line), Some(Ok(expected.to_owned())), "{line}");
+        }
+        for own in [
+            "icosfs demo --port 0",
+            "icosfs mount /m",
+            "icosfs moutn /m",
+            "icosfs",
+        ] {
+            assert_eq!(called(own), None, "{own}");
+        }
+        for wrong in [
+            "mount.icosfs",
+            "mount.icosfs nas:/x /m",
+            "mount.icosfs icos /m -X",
+        ] {
+            assert!(matches!(called(wrong), Some(Err(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn options_are_the_flags_of_their_names() {
+        let command = super::super::command();
+        let flags = |text: &str| {
+            let options: Vec<String> = text.split(',').map(str::to_owned).collect();
+            flags(&options, &command)
+        };
+        assert_eq!(
+            flags("rw,_netdev,x-systemd.automount,cache_size=2G,no-usage-report").unwrap(),
+            ["--cache-size=2G", "--no-usage-report"]
+        );
+        for (wrong, expected) in [
+            ("cache_sise=2G", "did you mean `cache-size`?"),
+            ("cache_size", "expected a value"),
+            ("allow_other=1", "expected no value"),
+        ] {
+            let said = flags(wrong).unwrap_err();
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `icosfs completions` and `icosfs man`: drawn from the parser, so that they
+//! cannot contradict it.
+
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+/// What `icosfs completions` takes.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs completions bash > ~/.local/share/bash-completion/completions/icosfs
+  icosfs completions zsh > ~/.zfunc/_icosfs          # a folder of $fpath
+  icosfs completions fish > ~/.config/fish/completions/icosfs.fish")]
+pub(super) struct CompletionsArgs {
+    /// The shell that is to complete
+    shell: Shell,
+}
+
+/// What `icosfs man` takes.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs man ~/.local/share/man/man1     # then: man icosfs-mount")]
+pub(super) struct ManArgs {
+    /// A folder, made if need be
+    folder: PathBuf,
+}
+
+pub(super) fn completions(args: &CompletionsArgs) {
+    clap_complete::generate(
+        args.shell,
+        &mut super::command(),
+        "icosfs",
+        &mut io::stdout(),
+    );
+}
+
+/// One page for each command.
+pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
+    let folder = &args.folder;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut command = super::command().disable_help_subcommand(true);
+    // Gives the pages of subcommands their full names.
+    command.build();
+    let mut commands = vec![command];
+    while let Some(command) = commands.pop() {
+        let name = command.get_display_name().unwrap_or(command.get_name());
+        let path = folder.join(format!("{name}.1"));
+        let mut page = Vec::new();
+        let drawn = Man::new(command.clone().name(name.to_owned())).render(&mut page);
+        drawn
+            .and_then(|()| std::fs::write(&path, page))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        commands.extend(
+            command
+                .get_subcommands()
+                .filter(|c| !c.is_hide_set())
+                .cloned(),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! What reaches a person's terminal.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// `text` with control characters made visible. Names and reasons come from
+/// strangers, and a terminal obeys what it is sent.
+pub(super) fn plain(text: &str) -> Cow<'_, str> {
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if harmless(c) {
+            safe.push(c);
+        } else {
+            let _ = write!(safe, "{}", c.escape_unicode());
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// A number of bytes as a person likes it, in powers of 1024.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    for (unit, shift) in UNITS {
+        if bytes >= 1 << shift {
+            let tenths = (u128::from(bytes) * 10) >> shift;
+            return format!("{}.{} {unit}iB", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_commanded_by_strangers() {
+        assert_eq!(plain("a\u{1b}[2Jb\u{9b}\r"), "a\\u{1b}[2Jb\\u{9b}\\u{d}");
+        assert!(matches!(plain("two\nlines, \u{e9}"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn sizes_are_rounded_down() {
+        assert_eq!(size(1023), "1023 bytes");
+        assert_eq!(size(1 << 20), "1.0 MiB");
+        assert_eq!(size(u64::MAX), "16777215.9 TiB");
+    }
+}

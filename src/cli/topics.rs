@@ -1,0 +1,59 @@
+//! The help's list of commands, grouped by what they are about.
+
+use std::fmt::Write as _;
+
+use clap::Command;
+
+/// Headings, and the commands under them. What is in none comes last.
+const TOPICS: [(&str, &[&str]); 3] = [
+    (
+        "Mounts",
+        &["mount", "unmount", "status", "log-level", "doctor"],
+    ),
+    (
+        "Data without a mount",
+        &[
+            "find",
+            "info",
+            "stations",
+            "datatypes",
+            "get",
+            "prefetch",
+            "cache",
+        ],
+    ),
+    ("Login", &["login", "logout", "auth"]),
+];
+const REST: &str = "This program";
+
+/// `command` with such a list in its help.
+pub(super) fn grouped(command: Command) -> Command {
+    let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<(String, String)> {
+        let about = |sub: &Command| sub.get_about().map(ToString::to_string).unwrap_or_default();
+        command
+            .get_subcommands()
+            .filter(|sub| !sub.is_hide_set() && wanted(sub.get_name()))
+            .map(|sub| (sub.get_name().to_owned(), about(sub)))
+            .collect()
+    };
+    let mut text = String::new();
+    let mut list = |heading: &str, commands: &[(String, String)]| {
+        if commands.is_empty() {
+            return;
+        }
+        let _ = writeln!(text, "{heading}:");
+        for (name, about) in commands {
+            let _ = writeln!(text, "  {name:<12} {about}");
+        }
+        text.push('\n');
+    };
+    for (heading, names) in TOPICS {
+        list(heading, &of(&|name| names.contains(&name)));
+    }
+    let in_none = |name: &str| TOPICS.iter().all(|(_, names)| !names.contains(&name));
+    list(REST, &of(&in_none));
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n{{after-help}}"
+    );
+    command.help_template(template)
+}

@@ -1,0 +1,121 @@
+//! The book in docs/: its links lead somewhere, and its commands work.
+//!
+//! A block marked `console` is run, page by page, in a home of its own, against
+//! the demo portal. `console,real` needs what a test has not (the real portal,
+//! root, a user's systemd): of these, the parser reads each command of icosfs;
+//! see `src/cli/book.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use icosfs::mount::mountinfo;
+use nix::mount::{MntFlags, umount2};
+
+use crate::support::home::ICOSFS;
+use crate::support::{Home, interpreter, portal, services_of};
+
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> = fs::read_dir("docs")
+        .expect("tests run in the crate's folder")
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
+        .collect();
+    pages.sort();
+    pages
+}
+
+/// The commands of a page that are to be run, each after a line that prints it.
+fn script(page: &str) -> String {
+    let mut script = String::new();
+    let mut running = false;
+    for line in page.lines() {
+        if let Some(kind) = line.strip_prefix("```") {
+            running = kind == "console";
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| running) {
+            let shown = command.replace('\'', "'\\''");
+            script.extend(["echo '$ ", &shown, "'\n", command, "\n"]);
+        } else if let Some(more) = line.strip_prefix("> ").filter(|_| running) {
+            script.extend([more, "\n"]);
+        }
+    }
+    script
+}
+
+#[test]
+fn every_command_that_the_demo_can_answer_works() {
+    let portal = portal();
+    let python = interpreter();
+    let python = Path::new(python.get_program())
+        .parent()
+        .unwrap()
+        .display()
+        .to_string();
+    let program = Path::new(ICOSFS).parent().unwrap().display().to_string();
+    let path = std::env::var("PATH").unwrap();
+    let mut run = 0;
+    for page in pages() {
+        let script = script(&fs::read_to_string(&page).unwrap());
+        if script.is_empty() {
+            continue;
+        }
+        let home = Home::new();
+        fs::create_dir(home.path().join("icos")).unwrap();
+        let mut command = Command::new("timeout");
+        command
+            .args(["120", "bash", "-euc", &script])
+            .current_dir(home.path())
+            .env_clear()
+            .env("PATH", format!("{program}:{python}:{path}"))
+            .env("HOME", home.path())
+            .env("ICOSFS_TOKEN", portal.token());
+        for service in services_of(&portal, &[]) {
+            let (name, url) = service.trim_start_matches("--").split_once('=').unwrap();
+            let name = name.to_ascii_uppercase().replace('-', "_");
+            command.env(format!("ICOSFS_{name}"), url);
+        }
+        let output = command.output().unwrap();
+        let left = mountinfo::mount_at(&home.path().join("icos")).unwrap();
+        if left.is_some() {
+            let _ = umount2(&home.path().join("icos"), MntFlags::MNT_DETACH);
+        }
+        assert!(
+            output.status.success() && left.is_none(),
+            "{}: {}\n{}\n{}",
+            page.display(),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        run += 1;
+    }
+    assert!(run >= 5, "only {run} pages have commands");
+}
+
+/// Stands in for mdBook, which takes minutes to build and is in no package.
+#[test]
+fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
+    let summary = fs::read_to_string("docs/SUMMARY.md").unwrap();
+    for page in pages() {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        let listed = summary.contains(&format!("]({name})"));
+        assert!(
+            listed || name == "SUMMARY.md",
+            "{name} is not in SUMMARY.md"
+        );
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.starts_with("# "), "{name} has no title");
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let target = link.split('#').next().unwrap();
+            let elsewhere = target.starts_with("http") || target.is_empty();
+            assert!(
+                elsewhere || Path::new("docs").join(target).exists(),
+                "{name} links to {link}"
+            );
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! A mount as a machine's other parts meet it: mount(8), fstab, systemd, other
+//! users, and whatever is missing or in the way.
+//!
+//! Most of this needs root: mounts of other types, namespaces without
+//! /dev/fuse, and a user who is somebody else.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use icosfs::mount::mountinfo;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpgrp};
+
+use crate::support::home::ICOSFS;
+use crate::support::{Home, TestMount, eventually, portal, said};
+
+const NOBODY: u32 = 65534;
+
+/// A folder to mount at, in a home of its own.
+struct Place {
+    home: Home,
+}
+
+impl Place {
+    fn new() -> Self {
+        let home = Home::new();
+        fs::create_dir(home.path().join("mnt")).unwrap();
+        Self { home }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.home.path().join("mnt")
+    }
+
+    /// Runs a shell script, in which $I is the program and $M the folder, in a
+    /// mount namespace of its own.
+    fn apart(&self, script: &str) -> Output {
+        let mut command = Command::new("timeout");
+        command.args(["60", "unshare", "--mount", "sh", "-euc", script]);
+        self.run(command)
+    }
+
+    fn icosfs(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(ICOSFS);
+        command.args(arguments).arg(self.path());
+        self.run(command)
+    }
+
+    fn run(&self, mut command: Command) -> Output {
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .env("XDG_RUNTIME_DIR", self.home.path())
+            .env("I", ICOSFS)
+            .env("M", self.path())
+            .env("H", self.home.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("util-linux and coreutils are installed")
+    }
+
+    /// Makes the home, and a program in it, somebody else's.
+    fn give_away(&self) -> PathBuf {
+        let program = self.home.path().join("icosfs");
+        fs::copy(ICOSFS, &program).unwrap();
+        fs::set_permissions(self.home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for path in [self.home.path(), &self.path()] {
+            chown(path, Some(NOBODY), Some(NOBODY)).expect("these tests run as root");
+        }
+        program
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        while let Ok(Some(_)) = mountinfo::mount_at(&self.path()) {
+            let _ = umount2(&self.path(), MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// Containers may keep it for root.
+const OPEN_DEVICE: &str =
+    "mknod $H/fuse c 10 229; chmod 666 $H/fuse; mount --bind $H/fuse /dev/fuse";
+const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+
+#[track_caller]
+fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
+    let message = said(output);
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "{part:?} in {message}");
+    }
+}
+
+#[track_caller]
+fn assert_works(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        output.status,
+        said(output)
+    );
+    said(output)
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_refused() {
+    let place = Place::new();
+    fs::write(place.path().join("thesis.tex"), "").unwrap();
+    let output = place.icosfs(&["mount", "--demo"]);
+    assert_fails(&output, 1, &["is not empty", "choose an empty folder"]);
+    assert_eq!(mountinfo::mount_at(&place.path()).unwrap(), None);
+}
+
+#[test]
+fn another_file_system_is_not_mounted_over() {
+    let place = Place::new();
+    let output = place.apart("mount -t tmpfs none $M; exec $I mount --demo $M");
+    assert_fails(
+        &output,
+        1,
+        &["type tmpfs is mounted at", "choose another folder"],
+    );
+}
+
+#[test]
+fn a_dead_mount_is_healed_by_mounting_anew() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    mount.signal(Signal::SIGKILL);
+    assert!(eventually(Duration::from_secs(5), || !mount.is_running()));
+    let errno = fs::read_dir(mount.path("objects"))
+        .unwrap_err()
+        .raw_os_error();
+    assert!(
+        matches!(errno, Some(libc::ENOTCONN | libc::ECONNABORTED)),
+        "{errno:?}"
+    );
+
+    let again = mount
+        .icosfs()
+        .args(["mount", "--demo"])
+        .arg(mount.path(""))
+        .output()
+        .unwrap();
+    let message = assert_works(&again);
+    assert!(message.contains("was dead"), "{message}");
+    assert!(mount.try_read("README.md").is_ok());
+    let unmount = mount
+        .icosfs()
+        .arg("unmount")
+        .arg(mount.path(""))
+        .output()
+        .unwrap();
+    assert_works(&unmount);
+    assert!(!mount.is_mounted(), "the dead one is not beneath");
+}
+
+#[test]
+fn a_dead_mount_can_be_unmounted() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    mount.signal(Signal::SIGKILL);
+    assert!(eventually(Duration::from_secs(5), || !mount.is_running()));
+    let unmount = mount
+        .icosfs()
+        .arg("unmount")
+        .arg(mount.path(""))
+        .output()
+        .unwrap();
+    assert_works(&unmount);
+    assert!(!mount.is_mounted());
+}
+
+#[test]
+fn what_lies_over_a_mount_is_never_taken_away_in_its_place() {
+    let place = Place::new();
+    let output = place.apart(
+        "$I mount --demo $M; pid=$(jq .pid $M/.icosfs/status.json)
+         mount -t tmpfs none $M; echo kept >$M/file
+         code=0; $I unmount $M || code=$?
+         kill $pid; timeout 10 tail --pid=$pid -s .05 -f /dev/null
+         cat $M/file; exit $code",
+    );
+    assert_fails(
+        &output,
+        1,
+        &["type tmpfs is mounted over the icosfs", "kept"],
+    );
+}
+
+#[test]
+fn a_machine_without_dev_fuse_is_told_how_to_get_it() {
+    let place = Place::new();
+    let output = place
+        .apart("mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; exec $I mount --demo $M");
+    assert_fails(
+        &output,
+        1,
+        &["no /dev/fuse", "modprobe fuse", "--device /dev/fuse"],
+    );
+}
+
+#[test]
+fn a_user_without_fusermount3_is_told_which_package_has_it() {
+    let place = Place::new();
+    place.give_away();
+    let output = place.apart(&format!(
+        "for helper in $(command -v fusermount3 fusermount); do
+             : >$H/none; mount --bind $H/none $helper
+         done
+         exec {AS_NOBODY} $H/icosfs mount --demo $M"
+    ));
+    assert_fails(&output, 1, &["fusermount3", "apt-get install fuse3"]);
+}
+
+#[test]
+fn a_user_who_may_not_open_dev_fuse_is_told_who_can_mend_it() {
+    let place = Place::new();
+    place.give_away();
+    let output = place.apart(&format!(
+        "{OPEN_DEVICE}; chmod 600 /dev/fuse; exec {AS_NOBODY} $H/icosfs mount --demo $M"
+    ));
+    assert_fails(
+        &output,
+        1,
+        &["may not open /dev/fuse", "chmod 666 /dev/fuse"],
+    );
+}
+
+#[test]
+fn an_ordinary_user_mounts_reads_and_unmounts() {
+    let place = Place::new();
+    place.give_away();
+    let output = place.apart(&format!(
+        "{OPEN_DEVICE}
+         {AS_NOBODY} $H/icosfs mount --demo $M
+         {AS_NOBODY} findmnt -t fuse.icosfs $M
+         {AS_NOBODY} head -1 $M/README.md
+         {AS_NOBODY} $H/icosfs unmount $M
+         ! findmnt $M"
+    ));
+    let said = assert_works(&output);
+    assert!(said.contains("fuse.icosfs"), "{said}");
+}
+
+#[test]
+fn letting_others_in_needs_roots_permission_and_comes_with_a_warning() {
+    let place = Place::new();
+    place.give_away();
+    let forbidden = place.apart(&format!(
+        "{OPEN_DEVICE}
+         : >$H/fuse.conf; mount --bind $H/fuse.conf /etc/fuse.conf
+         exec {AS_NOBODY} $H/icosfs mount --demo --allow-root $M"
+    ));
+    assert_fails(
+        &forbidden,
+        1,
+        &["user_allow_other", "/etc/fuse.conf", "root can add it"],
+    );
+    let allowed = place.apart(&format!(
+        "$I mount --demo --allow-other $M
+         {AS_NOBODY} head -1 $M/README.md
+         $I unmount $M"
+    ));
+    let message = assert_works(&allowed);
+    assert!(
+        message.contains("licence that you accepted is personal"),
+        "{message}"
+    );
+    let alone = place.apart(&format!(
+        "$I mount --demo $M
+         {AS_NOBODY} head -1 $M/README.md || code=$?
+         $I unmount $M; exit $code"
+    ));
+    assert_fails(&alone, 1, &["Permission denied"]);
+}
+
+#[test]
+fn mount_and_fstab_understand_the_type() {
+    let place = Place::new();
+    let line = format!(
+        "demo {} fuse.icosfs noauto,_netdev,x-systemd.automount,cache_size=50M 0 0\n",
+        place.path().display()
+    );
+    fs::write(place.home.path().join("fstab"), line).unwrap();
+    let bin = |name: &str| {
+        let folder = place.home.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        folder
+    };
+    let (bin, sbin) = (bin("bin"), bin("sbin"));
+    symlink(ICOSFS, bin.join("icosfs")).unwrap();
+    for helper in ["mount.icosfs", "mount.fuse.icosfs"] {
+        symlink(ICOSFS, sbin.join(helper)).unwrap();
+    }
+    let installed = "mount -t overlay none /usr/local/bin -o lowerdir=$H/bin:/usr/local/bin\n";
+    let helpers = "mount -t overlay none /usr/sbin -o lowerdir=$H/sbin:/usr/sbin\n";
+    for (way, script) in [
+        ("the package's helpers", format!("{installed}{helpers}")),
+        ("mount.fuse and the PATH", installed.to_owned()),
+    ] {
+        let output = place.apart(&format!(
+            "{script}
+             mount -t fuse.icosfs demo $M -o allow_root; head -1 $M/README.md; umount $M
+             mount -T $H/fstab $M; findmnt -n -o FSTYPE $M; umount $M"
+        ));
+        assert!(
+            said(&output).contains("fuse.icosfs"),
+            "{way}: {}",
+            said(&output)
+        );
+        assert_works(&output);
+        let script = format!("{script} mount -t fuse.icosfs demo $M -o cache_sise=50M");
+        let output = place.apart(&script);
+        assert_fails(&output, 1, &["did you mean `cache-size`?"]);
+    }
+    let output = place.apart(&format!(
+        "{installed}{helpers} mount -t icosfs demo $M; umount $M"
+    ));
+    assert_works(&output);
+}
+
+#[test]
+fn the_helpers_of_mount_answer_with_its_codes() {
+    let place = Place::new();
+    for name in ["mount.icosfs", "mount.fuse.icosfs"] {
+        let helper = place.home.path().join(name);
+        symlink(ICOSFS, &helper).unwrap();
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(&helper);
+            command.args(arguments);
+            place.run(command)
+        };
+        let folder = place.path();
+        let folder = folder.to_str().unwrap();
+        assert_works(&run(&[
+            "demo",
+            folder,
+            "-n",
+            "-o",
+            "rw,nosuid,metadata_ttl=60",
+        ]));
+        assert_fails(
+            &run(&["demo", folder, "-o", "rw"]),
+            32,
+            &["mounted already"],
+        );
+        assert_works(&place.icosfs(&["unmount"]));
+        assert_fails(
+            &run(&["nas:/x", folder]),
+            1,
+            &["expected icos, sites, cities or demo"],
+        );
+    }
+}
+
+/// fuser opens the folder before it mounts, which wakes an automount, which
+/// then waits for that very mount.
+#[test]
+fn an_automount_can_wait_for_the_mount_that_it_asked_for() {
+    let place = Place::new();
+    let (_asked, asks) = std::io::pipe().unwrap();
+    let options = format!(
+        "fd={},pgrp={},minproto=5,maxproto=5,direct",
+        asks.as_raw_fd(),
+        getpgrp()
+    );
+    mount(
+        Some("systemd-1"),
+        &place.path(),
+        Some("autofs"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .expect("root can mount an automount");
+    let mut command = Command::new("timeout");
+    command
+        .args(["20", ICOSFS, "mount", "--demo"])
+        .arg(place.path());
+    // In a group of its own, unlike the test's, it is not spared the waiting.
+    command.process_group(0);
+    assert_works(&place.run(command));
+    assert!(place.path().join("README.md").exists());
+    assert_works(&place.icosfs(&["unmount"]));
+    let left = mountinfo::mount_at(&place.path()).unwrap().unwrap();
+    assert_eq!(left.kind, "autofs");
+}
+
+#[test]
+fn systemd_takes_the_unit_and_is_told_when_it_is_ready() {
+    let place = Place::new();
+    let unit = fs::read_to_string("packaging/icosfs@.service").unwrap();
+    assert!(unit.contains("/usr/bin/icosfs"));
+    let file = place.home.path().join("icosfs@icos.service");
+    fs::write(&file, unit.replace("/usr/bin/icosfs", ICOSFS)).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["--user", "--man=no", "verify"]).arg(&file);
+    let message = assert_works(&place.run(verify));
+    assert!(!message.contains("icosfs@icos"), "{message}");
+
+    let socket = UnixDatagram::bind(place.home.path().join("notify")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut daemon = Command::new(ICOSFS)
+        .args(["mount", "--demo", "--foreground"])
+        .arg(place.path())
+        .env("HOME", place.home.path())
+        .env("NOTIFY_SOCKET", place.home.path().join("notify"))
+        .spawn()
+        .unwrap();
+    let told = || {
+        let mut text = [0; 100];
+        let len = socket.recv(&mut text).expect("systemd is told");
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    assert!(place.path().join("README.md").exists());
+    // The terminal closes.
+    kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGHUP).unwrap();
+    assert_eq!(told(), "STOPPING=1");
+    assert!(daemon.wait().unwrap().success());
+    assert_eq!(mountinfo::mount_at(&place.path()).unwrap(), None);
+}
+
+#[test]
+fn a_daemon_outlives_the_terminal_and_may_open_many_files() {
+    let place = Place::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 256; exec $I mount --demo $M"]);
+    assert_works(&place.run(command));
+    let status = fs::read(place.path().join(".icosfs/status.json")).unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+    let pid = i32::try_from(status["pid"].as_i64().unwrap()).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
+    let numbers: Vec<&str> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers[0], numbers[1], "{files}");
+
+    kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    // It would be gone within the time of one answer.
+    for _ in 0..20 {
+        assert!(File::open(place.path().join(".icosfs/errors")).is_ok());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_works(&place.icosfs(&["unmount"]));
+}
+
+#[test]
+fn a_portal_that_fails_is_told_of_but_does_not_keep_the_mount_away() {
+    let place = Place::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://{closed}");
+    let services = ["--auth-url", "--meta-url", "--data-url"].map(|flag| format!("{flag}={url}"));
+    let mut arguments = vec!["mount"];
+    arguments.extend(services.iter().map(String::as_str));
+    let message = assert_works(&place.icosfs(&arguments));
+    for part in [
+        "metadata service cannot be reached",
+        "refused",
+        "mounted all the same",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(place.path().join("README.md").exists());
+    let error = fs::read_dir(place.path().join("objects")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EHOSTUNREACH));
+    let bad = place.icosfs(&["mount", "--data-url=icos"]);
+    assert_fails(&bad, 1, &["mounted already"]);
+    assert_works(&place.icosfs(&["unmount"]));
+    let bad = place.icosfs(&["mount", "--data-url=icos"]);
+    assert_fails(
+        &bad,
+        1,
+        &["expected an http or https URL", "the reason is above"],
+    );
+}
+
+#[test]
+fn several_mounts_of_one_portal_share_its_cache() {
+    let portal = portal();
+    let first = TestMount::of(&portal);
+    let second = Path::new(first.home().path()).join("second");
+    fs::create_dir(&second).unwrap();
+    let mut command = first.icosfs();
+    command
+        .arg("mount")
+        .args(crate::support::services_of(&portal, &[]))
+        .arg(&second)
+        .env("ICOSFS_CACHE_DIR", first.cache())
+        .env("ICOSFS_TOKEN", portal.token());
+    assert_works(&command.output().unwrap());
+    let table = format!("objects/{}.csv", crate::support::co2(&portal));
+    let (one, other) = (first.read(&table), fs::read(second.join(&table)).unwrap());
+    assert_eq!(one, other);
+    let unmount = first.icosfs().arg("unmount").arg(&second).output().unwrap();
+    assert_works(&unmount);
+    assert!(first.is_mounted());
+}
