@@ -15,6 +15,7 @@ use lru::LruCache;
 
 use crate::cache::{CacheError, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
+use crate::memory::NoMemory;
 use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use crate::table::TableError;
 
@@ -75,6 +76,12 @@ pub enum ContentError {
         /// What the data service says.
         found: u64,
     },
+}
+
+impl From<NoMemory> for ContentError {
+    fn from(error: NoMemory) -> Self {
+        Self::Cache(error.into())
+    }
 }
 
 /// What is known of a file's length without waiting.
@@ -152,8 +159,8 @@ impl Contents {
             sidecars: Sidecars::new(meta, ttl),
             tables: Tables::new(data.clone(), store.clone()),
             data,
+            drawn: Arc::new(Drawn::new(store.memory().for_text())),
             store,
-            drawn: Arc::default(),
             files: Mutex::new(LruCache::new(REMEMBERED)),
             lengths: Mutex::new(LruCache::new(LENGTHS)),
             spoiled: Arc::default(),
@@ -302,6 +309,7 @@ impl Contents {
             object.id(),
             entry,
             self.data.clone(),
+            self.store.memory().clone(),
             Arc::clone(&self.spoiled),
         ));
         files.put(id, Content::Original(Arc::clone(&file)));

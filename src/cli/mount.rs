@@ -18,7 +18,7 @@ use super::settings::{Clients, GlobalArgs, size};
 use crate::cache::{Bounds, Store, default_limit};
 use crate::catalog::Catalog;
 use crate::content::{Contents, DataFolder};
-use crate::mount::{self, About, ExactSize, Mounted, Options, Report, mountinfo};
+use crate::mount::{self, About, ExactSize, Mounted, Options, Report, errno, mountinfo};
 use crate::portal::Service;
 use crate::portal::http::{Http, Patience};
 use crate::tree::Tree;
@@ -185,7 +185,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     };
     let store = Store::open(root.clone(), bounds);
     let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
-    let mut contents = Contents::new(meta, data, store, plan.metadata_ttl);
+    let mut contents = Contents::new(meta, data, store.clone(), plan.metadata_ttl);
     if let Some(folder) = plan.data_folder {
         let usage = plan.report_usage.then_some(usage);
         contents = contents.with_data_folder(DataFolder::new(folder, usage));
@@ -205,6 +205,18 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         since: Timestamp::now(),
     };
     let report = Arc::new(Report::new(about, account.clone()));
+    let reporting = Arc::downgrade(&report);
+    store.watch(move |error| {
+        if let Some(report) = reporting.upgrade() {
+            let reason = format!("{error}; reads go on without it");
+            report.failed(
+                "keep",
+                "cache".to_owned(),
+                errno::of_cache(error).code(),
+                reason,
+            );
+        }
+    });
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),

@@ -14,6 +14,7 @@ use super::table_file::TableFile;
 use crate::cache::{CacheError, Entry, Found, Place, Store};
 use crate::catalog::{Object, Spec};
 use crate::flight::Flights;
+use crate::memory::Memory;
 use crate::portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use crate::portal::lists::ColumnRow;
 use crate::portal::{DataClient, ObjectId, PortalError};
@@ -103,6 +104,7 @@ impl Tables {
             layout,
             file,
             data: self.data.clone(),
+            memory: self.store.memory().clone(),
             slices: AtomicU32::new(0),
             flights: Flights::default(),
         }))
@@ -177,6 +179,7 @@ pub(super) struct Columns {
     layout: Layout,
     file: TableFile,
     data: DataClient,
+    memory: Memory,
     /// Slices fetched so far.
     slices: AtomicU32,
     flights: Flights<(), Result<(), ContentError>>,
@@ -189,6 +192,10 @@ impl Columns {
 
     pub(super) fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Fetches what is missing of `rows`, and perhaps more.
@@ -258,6 +265,7 @@ impl Columns {
     }
 
     async fn fetch(&self, missing: Range<u64>) -> Result<(), ContentError> {
+        let _buffers = self.memory.for_stream().await?;
         let slices = self.slices.fetch_add(1, Ordering::Relaxed);
         let window = FIRST_WINDOW.saturating_mul(GROWTH.saturating_pow(slices));
         let length = if slices + 1 >= SLICES {

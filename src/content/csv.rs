@@ -70,7 +70,7 @@ impl CsvFile {
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
-        let mut out = BytesMut::with_capacity(len);
+        let mut out = BytesMut::new();
         while out.len() < len {
             let at = offset.saturating_add(out.len() as u64);
             let wanted = len - out.len();
@@ -95,6 +95,9 @@ impl CsvFile {
                     let rest = text.get(from..).unwrap_or_default();
                     if rest.is_empty() {
                         break;
+                    }
+                    if rest.len() >= wanted && out.is_empty() {
+                        return Ok(text.slice(from..from + wanted));
                     }
                     out.extend_from_slice(&rest[..rest.len().min(wanted)]);
                 }
@@ -134,6 +137,10 @@ impl CsvFile {
         }
         loop {
             self.columns.ensure(rows.clone()).await?;
+            let row = self.columns.schema().row_width() + self.writer.max_row_len() as u64 / 2;
+            let bytes = row.saturating_mul(rows.end - rows.start);
+            let memory = self.columns.memory();
+            let _share = memory.for_answer(bytes).await?;
             let (file, drawing) = (Arc::clone(self), rows.clone());
             let drawn = tokio::task::spawn_blocking(move || file.draw(&drawing)).await;
             // A panic in there is a bug; the next reader may meet it as well.

@@ -67,6 +67,7 @@ impl PortalCsv {
         let entry = self
             .flights
             .join((), || async move {
+                let _buffers = store.memory().for_stream().await?;
                 let mut body = data.csv(id, None).await?;
                 let mut growing = Growing::new(store, place)?;
                 while let Some(chunk) = body.chunk().await? {
