@@ -10,6 +10,7 @@ mod faults;
 mod hygiene;
 mod login;
 mod mounting;
+mod outages;
 mod providers;
 mod python;
 mod reading;

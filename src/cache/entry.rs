@@ -635,7 +635,7 @@ mod tests {
             .map(|n| store.entry(&Place::new("netcdf", &n.to_string()).unwrap(), 1 << 20))
             .collect();
         for entry in &entries {
-            entry.write(0, &[7; 1 << 20]).unwrap();
+            entry.write(0, &vec![7; 1 << 20]).unwrap();
         }
         let complete = entries.iter().filter(|entry| entry.is_complete()).count();
         assert_eq!(complete, 16);

@@ -33,12 +33,11 @@ impl Troubles {
         if !state.known.insert(cause) {
             return;
         }
-        match &state.watcher {
-            Some(watcher) => watcher(&error),
-            None => {
-                tracing::warn!(%error, "reads go on without the cache");
-                state.untold.push(error);
-            }
+        if let Some(watcher) = &state.watcher {
+            watcher(&error);
+        } else {
+            tracing::warn!(%error, "reads go on without the cache");
+            state.untold.push(error);
         }
     }
 

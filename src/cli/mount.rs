@@ -20,7 +20,6 @@ use crate::catalog::Catalog;
 use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, errno, mountinfo};
 use crate::portal::Service;
-use crate::portal::http::{Http, Patience};
 use crate::tree::Tree;
 
 /// How long readers have to finish once the daemon was told to end. Then their
@@ -125,7 +124,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         cache_size,
         memory,
     };
-    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    let http = global.http()?;
     #[cfg(feature = "demo")]
     if demo {
         let portal = super::demo::builtin()?;
@@ -163,6 +162,18 @@ fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Puts what keeps the cache from keeping among the failures of the mount.
+fn report_troubles(store: &Store, report: &Arc<Report>) {
+    let report = Arc::downgrade(report);
+    store.watch(move |error| {
+        if let Some(report) = report.upgrade() {
+            let errno = errno::of_cache(error).code();
+            let reason = format!("{error}; reads go on without it");
+            report.failed("keep", "cache".to_owned(), errno, reason);
+        }
+    });
 }
 
 /// Mounts and serves until the mount is taken away or a signal arrives.
@@ -205,18 +216,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         since: Timestamp::now(),
     };
     let report = Arc::new(Report::new(about, account.clone()));
-    let reporting = Arc::downgrade(&report);
-    store.watch(move |error| {
-        if let Some(report) = reporting.upgrade() {
-            let reason = format!("{error}; reads go on without it");
-            report.failed(
-                "keep",
-                "cache".to_owned(),
-                errno::of_cache(error).code(),
-                reason,
-            );
-        }
-    });
+    report_troubles(&store, &report);
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),

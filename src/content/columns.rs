@@ -36,8 +36,6 @@ const SLICES: u32 = 5;
 const PIECE: usize = 16 << 10;
 /// How often rows are fetched that are gone again before they can be drawn.
 const IN_VAIN: u32 = 3;
-/// The longest header line worth reading.
-const HEADER_LIMIT: usize = 4 << 20;
 
 /// What is known of tables beyond the catalog.
 #[derive(Debug)]
@@ -143,7 +141,7 @@ impl Tables {
         let (data, headers, kept_as) = (self.data.clone(), Arc::clone(&self.headers), iri.clone());
         self.header_flights
             .join(iri, || async move {
-                let header = data.csv(id, Some(0)).await?.bytes(HEADER_LIMIT).await?;
+                let header = data.csv_header(id).await?;
                 headers
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)

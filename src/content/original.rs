@@ -293,7 +293,7 @@ impl OriginalFile {
         }
         let mut at = stream.range.start;
         let mut piece = Vec::with_capacity(PIECE);
-        while let Some(chunk) = original.body.chunk().await? {
+        while let Some(chunk) = original.chunk().await? {
             let mut chunk = &chunk[..];
             while !chunk.is_empty() {
                 let room = PIECE - piece.len();

@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::http::Http;
+use super::http::{Http, says_unknown};
 use super::lists::{self, ColumnRow, Cursor, ObjectRow, SpecRow};
 use super::sparql::Rows;
 use super::{ObjectId, PortalError, Service, Services};
@@ -66,14 +66,13 @@ impl MetadataClient {
             .http
             .request(Method::GET, url)
             .header(ACCEPT, "application/json");
-        let answer = self.http.send(Service::Meta, request).await?;
+        let answer = self.http.fetch(Service::Meta, request, JSON_LIMIT).await?;
         match answer.status().as_u16() {
             200 => answer.bytes(JSON_LIMIT).await,
             // Unknown items answer 500, with words that say so.
             500 => {
                 let reason = answer.reason().await;
-                let unknown = reason.contains("but got 0") || reason.contains("does not exist");
-                Err(if unknown {
+                Err(if says_unknown(&reason) {
                     PortalError::NotFound {
                         what: what.to_owned(),
                         reason,
@@ -92,19 +91,24 @@ impl MetadataClient {
 
     /// Runs a SPARQL SELECT.
     pub async fn sparql(&self, query: String) -> Result<Rows, PortalError> {
-        let _turn = self.queries.acquire().await.map_err(|_| {
-            // Never: nothing closes the semaphore.
-            PortalError::Busy {
+        // Others may be waiting for a service that says nothing.
+        let patience = self.http.timeout();
+        let _turn = tokio::time::timeout(patience, self.queries.acquire())
+            .await
+            .map_err(|_late| PortalError::TimedOut {
                 service: Service::Meta,
-            }
-        })?;
+                waited: patience,
+            })?;
         let request = self
             .http
             .request(Method::POST, self.services.url(Service::Meta, &["sparql"]))
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "text/plain")
             .body(query);
-        let answer = self.http.send(Service::Meta, request).await?;
+        let answer = self
+            .http
+            .fetch(Service::Meta, request, SPARQL_LIMIT)
+            .await?;
         if answer.status().as_u16() != 200 {
             return Err(answer.into_error("answer to a query").await);
         }
