@@ -179,7 +179,7 @@ fn with_a_third_of_all_answers_broken_files_are_read_right() {
                     Ok(_) => panic!("{path} was read wrong"),
                     Err(error) => bad.lock().unwrap().push(format!("{path}: {error}")),
                 }
-                assert!(start.elapsed() < Duration::from_secs(60), "{path} hung");
+                assert!(start.elapsed() < Duration::from_mins(1), "{path} hung");
             }
         };
         std::thread::scope(|scope| {
@@ -211,6 +211,8 @@ fn right_contents(portal: &DemoPortal) -> Vec<(String, Vec<u8>)> {
     contents
 }
 
+/// Interrupting those who wait freed all but one, now and then: to open the
+/// file, it waited for pages that others were reading.
 #[test]
 fn readers_stuck_on_a_silent_portal_do_not_hold_up_those_of_cached_files() {
     let portal = portal();

@@ -190,13 +190,18 @@ impl Shared {
         let flags = if exact && self.inodes.usage(number).told_exact {
             match representation {
                 Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
-                // Pages of what has not proved itself must not outlive its
-                // mending.
-                Representation::Original if self.contents.is_proved(object) => {
+                // Pages of what turned out wrong must not outlive its mending.
+                // Otherwise they stay, proved or not: to drop them, an opener
+                // would wait for those that others read, deaf to signals.
+                Representation::Original
+                    if self.contents.generation(object.id()) == 0
+                        || self.contents.is_proved(object) =>
+                {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
-                // JSON may have changed since.
-                Representation::Original | Representation::Json => FopenFlags::empty(),
+                Representation::Original => FopenFlags::empty(),
+                // It may have changed since, and has no pages to drop.
+                Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
             }
         } else {
             self.forget_attributes(number);

@@ -162,6 +162,8 @@ impl Http {
         request: &RequestBuilder,
     ) -> Result<Answer, PortalError> {
         loop {
+            // Whoever finds it dead need not find out for themselves.
+            self.breaker(service).check()?;
             let failed = match self.send_once(service, request, tries.stall()).await {
                 Ok(answer) => match answer.worth_another().await {
                     Ok(answer) => return Ok(answer),
@@ -188,8 +190,7 @@ impl Http {
         })?;
         let (client, request) = again.build_split();
         let request = request.map_err(|error| self.explain(service, 0, &error))?;
-        let breaker = self.breaker(service);
-        breaker.check(request.url())?;
+        self.breaker(service).asked(request.url());
         let begun = Instant::now();
         let sent = tokio::time::timeout(stall, client.execute(request)).await;
         let response = sent
@@ -198,7 +199,7 @@ impl Http {
                 waited: begun.elapsed(),
             })?
             .map_err(|error| self.explain(service, 0, &error))?;
-        breaker.answered();
+        self.breaker(service).answered();
         tracing::debug!(%service, url = %response.url(), status = response.status().as_u16(), "answered");
         Ok(Answer {
             expected: response.content_length(),

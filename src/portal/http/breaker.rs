@@ -29,7 +29,7 @@ struct State {
     dead: Option<PortalError>,
     /// When it last said anything.
     answered: Option<Instant>,
-    /// Where it was asked last.
+    /// Where it is.
     url: Option<Url>,
 }
 
@@ -37,15 +37,16 @@ impl Breaker {
     /// # Errors
     ///
     /// What the last who waited for it was told, while the service is dead.
-    pub(super) fn check(&self, url: &Url) -> Result<(), PortalError> {
+    pub(super) fn check(&self) -> Result<(), PortalError> {
+        self.state().dead.clone().map_or(Ok(()), Err)
+    }
+
+    /// Notes where the service is being asked.
+    pub(super) fn asked(&self, url: &Url) {
         let mut state = self.state();
-        if let Some(error) = &state.dead {
-            return Err(error.clone());
-        }
-        if state.url.as_ref() != Some(url) {
+        if state.url.is_none() {
             state.url = Some(url.clone());
         }
-        Ok(())
     }
 
     /// Notes that the service said something.
