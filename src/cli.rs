@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod auth;
 mod background;
+mod config;
 mod data_path;
 #[cfg(feature = "demo")]
 mod demo;
@@ -44,15 +45,49 @@ enum Command {
     /// Show the login, or use it in a script.
     #[command(subcommand)]
     Auth(auth::AuthCommand),
+    /// Show the settings, and where each comes from.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Run a demo portal on this machine, without a mount.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
 }
 
+/// The command line is wrong, or the configuration.
+const USAGE: u8 = 2;
+
+impl Command {
+    /// Whether it works, though `config.toml` is broken: what must help in
+    /// need, and what has nothing to do with settings.
+    fn is_for_need(&self) -> bool {
+        matches!(self, Command::Unmount(_) | Command::Status(_))
+    }
+}
+
+/// The parser, without what `config.toml` says.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let loaded = config::ConfigFile::load(&command());
+    let (file, broken) = match loaded {
+        Ok(file) => (file, None),
+        Err(error) => (config::ConfigFile::default(), Some(error)),
+    };
+    let matches = file.apply(command()).get_matches();
+    let Cli { global, command } = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    if let Some(error) = broken
+        && !command.is_for_need()
+    {
+        eprintln!("icosfs: {error}");
+        return ExitCode::from(USAGE);
+    }
     global.start_log();
     let result = match command {
         Command::Mount(args) => mount::run(&global, args),
@@ -61,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),
+        Command::Config(command) => config::run(&command, &matches, &file),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
     };

@@ -1,6 +1,9 @@
 //! Secrets stay where they belong.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +12,7 @@ use icosfs::demo::{DemoPortal, RecordedRequest, Service};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, co2, eventually, portal, services_of, write_credentials};
+use crate::support::{Home, co2, eventually, feed, portal, said, services_of, write_credentials};
 
 /// Long enough not to occur by chance, with letters that forms escape.
 const PASSWORD: &str = "correct horse & battery staple";
@@ -133,12 +136,22 @@ fn session(
     read(&format!("{fluxes}.original.csv"));
     let about = |path: String| (path.clone(), fs::read(path).unwrap());
     let pid = daemon.id();
-    let control = mountpoint.join(".icosfs").display().to_string();
-    let places = vec![
-        about(format!("/proc/{pid}/cmdline")),
-        about(format!("{control}/status.json")),
-        about(format!("{control}/errors")),
-    ];
+    let mut places = vec![about(format!("/proc/{pid}/cmdline"))];
+    // The environment is the user's own: for no one else to read, and with no
+    // secret that was not put there.
+    let environ = format!("/proc/{pid}/environ");
+    assert_eq!(fs::metadata(&environ).unwrap().mode() & 0o077, 0);
+    if env.is_empty() {
+        places.push(about(environ));
+    }
+    let control = mountpoint.join(".icosfs");
+    for file in fs::read_dir(&control).unwrap() {
+        places.push(about(file.unwrap().path().display().to_string()));
+    }
+    for file in ["status.json", "errors"] {
+        let path = control.join(file).display().to_string();
+        assert!(places.iter().any(|(place, _)| *place == path), "{path}");
+    }
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGTERM).unwrap();
     daemon.wait().unwrap();
     places
@@ -193,4 +206,39 @@ fn find(content: &[u8], text: &str) -> bool {
     content
         .windows(text.len())
         .any(|window| window == text.as_bytes())
+}
+
+/// A server that is broken, or not the portal, has nothing to say to the
+/// user's terminal but words.
+#[test]
+fn what_a_server_answers_is_shown_but_not_obeyed() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let body = "\u{1B}]0;mine\u{7}\u{1B}[2Jdown \u{9B}31mfor repair\u{202E}\r\n";
+            write!(
+                stream,
+                "HTTP/1.1 500 Oops\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+        }
+    });
+    let home = Home::new();
+    let mut login = home.icosfs();
+    login.arg(format!("--auth-url={url}")).args([
+        "-vvv",
+        "login",
+        "--user",
+        "a@b.se",
+        "--password-stdin",
+    ]);
+    let output = feed(login, "let me in");
+    let shown = said(&output);
+    assert!(!output.status.success() && shown.contains("for repair"));
+    let obeyed = |c: char| c != '\n' && (c.is_control() || c == '\u{202E}');
+    assert!(!shown.contains(obeyed), "{shown:?}");
 }

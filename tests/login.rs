@@ -64,21 +64,26 @@ fn a_licence_that_is_not_accepted_is_named_with_its_page_and_heals_without_a_rem
     let portal = portal();
     portal.accept_licence(false);
     let mount = TestMount::of(&portal);
-    let path = format!("objects/{}.original.zip", co2(&portal));
-    let error = mount.try_read(&path).unwrap_err();
-    assert_eq!(
-        error.raw_os_error(),
-        Some(libc::EACCES),
-        "a 302 to the licence page"
-    );
-    let reason = mount.last_reason();
-    assert!(
-        reason.contains("licence") && reason.contains(&portal.auth_url()),
-        "{reason}"
-    );
+    let table = co2(&portal);
+    // The data service says it in two ways: a 302 to the licence page, a 403.
+    let files = [
+        format!("objects/{table}.original.zip"),
+        format!("objects/{table}.csv"),
+    ];
+    for file in &files {
+        let error = mount.try_read(file).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{file}");
+        let reason = mount.last_reason();
+        assert!(
+            reason.contains("licence") && reason.contains(&portal.auth_url()),
+            "{file}: {reason}"
+        );
+    }
 
     portal.accept_licence(true);
-    mount.read(&path);
+    for file in &files {
+        mount.read(file);
+    }
 }
 
 #[test]

@@ -14,5 +14,6 @@ mod outages;
 mod providers;
 mod python;
 mod reading;
+mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use icosfs::demo::{DemoPortal, Service};
 use jiff::SignedDuration;
 
-use crate::support::{Home, TestMount, co2, eventually, portal, write_credentials};
+use crate::support::{Home, TestMount, co2, eventually, portal, said, write_credentials};
 
 /// Where the login comes from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,9 +73,9 @@ const fn fails(errno: i32, logins: usize, reason: &'static str) -> Outcome {
 const NOT_ACCEPTED: &str = "the data licence is not accepted; accept it in your profile at http";
 
 /// The table.
-fn outcome(way: Way, state: State) -> Option<Outcome> {
+fn outcome(way: Way, state: State) -> Outcome {
     let denied = |logins, reason| fails(libc::EACCES, logins, reason);
-    Some(match (way, state) {
+    match (way, state) {
         (way, Fresh) if BY_TOKEN.contains(&way) => reads(0),
         (way, NearlyExpired | NearlyExpiredAndDown) if BY_TOKEN.contains(&way) => Outcome {
             advice: " expires at ",
@@ -86,15 +86,14 @@ fn outcome(way: Way, state: State) -> Option<Outcome> {
             denied(0, "the portal refused the login token")
         }
         (way, LicenceNotAccepted) if BY_TOKEN.contains(&way) => denied(0, NOT_ACCEPTED),
-        // It is not needed.
-        (way, AuthServiceDown) if BY_TOKEN.contains(&way) => reads(0),
-        (way, WrongPassword) if BY_TOKEN.contains(&way) => return None,
+        // Neither is needed.
+        (way, AuthServiceDown | WrongPassword) if BY_TOKEN.contains(&way) => reads(0),
 
-        (Anonymous, Fresh) => Outcome {
+        // Whatever becomes of others.
+        (Anonymous, _) => Outcome {
             advice: "",
             ..denied(0, "needs a login; run `icosfs login`, or set ICOSFS_TOKEN")
         },
-        (Anonymous, _) => return None,
 
         (way, Fresh) if BY_FILE.contains(&way) => reads(0),
         (way, NearlyExpired | Expired | Revoked) if BY_FILE.contains(&way) => reads(1),
@@ -116,7 +115,7 @@ fn outcome(way: Way, state: State) -> Option<Outcome> {
             0,
             "logging in failed: the authentication service cannot be reached",
         ),
-    })
+    }
 }
 
 #[test]
@@ -172,9 +171,7 @@ fn check(way: Way) {
     ];
     std::thread::scope(|scope| {
         for state in states {
-            if let Some(outcome) = outcome(way, state) {
-                scope.spawn(move || check_one(way, state, &outcome));
-            }
+            scope.spawn(move || check_one(way, state, &outcome(way, state)));
         }
     });
 }
@@ -204,6 +201,11 @@ fn check_one(way: Way, state: State, outcome: &Outcome) {
         "{case}: {login:#}"
     );
     assert_eq!(logins(&portal), outcome.logins, "{case}");
+    let shown = mount.icosfs().arg("status").arg(mount.path("")).output();
+    let shown = said(&shown.expect("the program runs"));
+    for words in [outcome.reason, outcome.advice] {
+        assert!(shown.contains(words), "{case}: {words} in {shown}");
+    }
 }
 
 /// A mount with a login by `way` that is in `state` when it is used.

@@ -8,7 +8,7 @@ use icosfs::demo::DemoPortal;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::support::{Home, TestMount, co2, portal, write_credentials};
+use crate::support::{Home, TestMount, co2, portal, said, write_credentials};
 
 /// The Python that `scripts/test` has prepared.
 fn interpreter() -> Command {
@@ -17,8 +17,7 @@ fn interpreter() -> Command {
     ))
 }
 
-/// The same, with the portal's libraries
-/// pointed at `portal` and `home` as its user's.
+/// The same, with the portal's libraries pointed at `portal` and `home` as its user's.
 fn python(portal: &DemoPortal, home: &Home) -> Command {
     let mut command = interpreter();
     command
@@ -179,7 +178,7 @@ fn both_renew_one_file_at_once_and_neither_is_confused() {
 }
 
 #[test]
-fn the_older_library_works_with_the_shared_file() {
+fn the_older_library_reads_the_same_values_with_the_shared_file() {
     let (portal, home) = (portal(), Home::new());
     let login = ["login", "--user", &portal.user(), "--password-stdin"];
     assert!(
@@ -188,19 +187,21 @@ fn the_older_library_works_with_the_shared_file() {
             .success()
     );
     let id = co2(&portal);
-    let told = printed(
-        python(&portal, &home),
-        "import sys, elsewhere\n\
-         from icoscp import cpauth\n\
-         from icoscp.dobj import Dobj\n\
-         table = Dobj('https://meta.icos-cp.eu/objects/' + sys.argv[1]).data\n\
-         print(cpauth.get_token().user_id, *table.shape)",
-        &[&id.to_string()],
-    );
     let csv = portal.repository().csv(&id).unwrap();
-    let columns = csv.lines().next().unwrap().split(',').count();
-    let rows = csv.lines().count() - 1;
-    assert_eq!(told.trim(), format!("{} {rows} {columns}", portal.user()));
+    let cells = csv.lines().skip(1).flat_map(|row| row.split(',')).count();
+    let truth = home.path().join("truth.csv");
+    fs::write(&truth, csv).unwrap();
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/python/icoscp_equals_csv.py"
+    );
+    let output = python(&portal, &home)
+        .args([script, &id.to_string(), &truth.display().to_string()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(told.trim(), format!("{} {cells}", portal.user()));
     assert_eq!(logins(&portal), 1, "ours");
 }
 
@@ -208,7 +209,7 @@ fn the_older_library_works_with_the_shared_file() {
 fn a_password_typed_at_a_terminal_is_not_shown() {
     let (portal, home) = (portal(), Home::new());
     let terminal = r"
-import os, pty, sys
+import os, pty, sys, termios, time
 program, user, password = sys.argv[1], sys.argv[2], sys.argv[3]
 pid, terminal = pty.fork()
 if pid == 0:
@@ -221,6 +222,9 @@ def until(prompt):
 until(b'User name')
 os.write(terminal, user.encode() + b'\n')
 until(b'Password: ')
+# It asks first, and hides what is typed a moment later.
+while termios.tcgetattr(terminal)[3] & termios.ECHO:
+    time.sleep(0.001)
 os.write(terminal, password.encode() + b'\n')
 try:
     while piece := os.read(terminal, 1000):

@@ -52,12 +52,11 @@ pub(super) fn start(reads_stdin: bool) -> anyhow::Result<()> {
 }
 
 /// Leaves the terminal behind, so that closing it does not end the daemon, and
-/// all else that was inherited: the folder, whose disk would stay busy, and
-/// open files, which may be locks. Before anything else is opened.
+/// open files that were inherited, which may be locks. Before anything else is
+/// opened.
 pub(super) fn leave_terminal() {
     // Fails only for a group's leader, which a child just started is not.
     let _ = setsid();
-    let _ = std::env::set_current_dir("/");
     let inherited: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
         .into_iter()
         .flatten()
@@ -71,8 +70,10 @@ pub(super) fn leave_terminal() {
 }
 
 /// Tells the one who waits that the mount answers, and lets go of the
-/// terminal.
+/// terminal, and of the folder, whose disk would stay busy: only now, for
+/// options may name files relative to it.
 pub(super) fn ready() -> anyhow::Result<()> {
+    let _ = std::env::set_current_dir("/");
     let _ = write(std::io::stdout(), READY);
     let null: OwnedFd =
         open("/dev/null", OFlag::O_RDWR, Mode::empty()).context("cannot open /dev/null")?;

@@ -44,6 +44,9 @@ pub(super) struct DemoArgs {
     /// Add an original for benchmarks, e.g. 1G
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     file: Vec<u64>,
+    /// Add a file of yours as an object
+    #[arg(long, value_name = "FILE")]
+    original: Vec<PathBuf>,
 }
 
 const FAULTS_HELP: &str = "\
@@ -86,6 +89,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         faults,
         table,
         file,
+        original,
     } = args;
     let mut repository = match rdf {
         Some(folder) => Repository::from_rdf(folder)?,
@@ -96,6 +100,12 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     }
     for bytes in file {
         repository.add_original(&format!("file_{bytes}.bin"), *bytes);
+    }
+    for path in original {
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        repository.add_content(&name.to_string_lossy(), bytes);
     }
     let options = DemoOptions {
         port: *port,

@@ -22,7 +22,7 @@ use crate::portal::{Account, Services};
 pub(super) struct LoginArgs {
     /// Keep user name and password in this file, not in the one that the
     /// portal's Python library uses
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,
     /// The user name, which is otherwise asked for
     #[arg(long, value_name = "MAIL")]
@@ -40,7 +40,7 @@ pub(super) struct LoginArgs {
 #[derive(Args, Debug)]
 pub(super) struct LogoutArgs {
     /// Remove this file alone
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,
 }
 

@@ -41,28 +41,34 @@ pub(super) struct MountArgs {
     ])]
     demo: bool,
     /// How long lists and landing pages are believed, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 600,
+        env = "ICOSFS_METADATA_TTL"
+    )]
     metadata_ttl: u64,
     /// When fstat on an open table answers: with its exact size, or at once
-    #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen)]
+    #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
     exact_size: WhenExact,
     /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
     /// (at least 1G) without
     #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
     cache_size: Option<u64>,
     /// The most memory for buffers
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
     memory: u64,
     /// A folder of the portal's own data files, read before all else
     #[arg(
         long,
         value_name = "DIR",
-        long_help = "A folder of the portal's own data files, read before all else \
-            [env: PORTAL_DATA_PATH_ICOS, _SITES, _ICOSCITIES]"
+        env = "ICOSFS_DATA_PATH",
+        long_help = "A folder of the portal's own data files, read before all else; \
+            without, the one that PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES names"
     )]
     data_path: Option<PathBuf>,
     /// Do not report to the portal which of those files are read
-    #[arg(long)]
+    #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
     no_usage_report: bool,
     #[command(flatten)]
     login: LoginArgs,

@@ -46,7 +46,7 @@ pub(super) struct LoginArgs {
     password_stdin: bool,
     /// A file with user name and password, as `icosfs login` and the Python
     /// library write it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,
 }
 

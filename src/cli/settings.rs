@@ -22,13 +22,13 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, default_value = "icos", env = "ICOSFS_PORTAL")]
     portal: Envri,
     /// Another authentication service than the repository's own
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", env = "ICOSFS_AUTH_URL")]
     auth_url: Option<String>,
     /// Another metadata service
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", env = "ICOSFS_META_URL")]
     meta_url: Option<String>,
     /// Another data service
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL", env = "ICOSFS_DATA_URL")]
     data_url: Option<String>,
     /// Where downloaded bytes are kept
     #[arg(long, global = true, value_name = "DIR", env = "ICOSFS_CACHE_DIR")]

@@ -1,6 +1,7 @@
 //! Contents for benchmarks: large tables and originals, computed as they are
 //! read, at the speed of memory.
 
+use bytes::Bytes;
 use oxrdf::Triple;
 use oxrdfio::{RdfFormat, RdfParser};
 
@@ -16,6 +17,12 @@ const PERIOD: u64 = 4096;
 
 /// Length of a large table's original.
 const TABLE_ORIGINAL: u64 = 1 << 20;
+
+const FILE: Kind = Kind::Field {
+    spec: "benchmarkFile",
+    title: "A file for benchmarks",
+    time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
+};
 
 impl Repository {
     /// Adds a table of so many columns and rows, all of four bytes a value
@@ -51,13 +58,13 @@ impl Repository {
     /// Adds an original of so many bytes, which belongs to no table; returns
     /// its id, which it really hashes to (a GiB takes about a second).
     pub fn add_original(&mut self, name: &str, size: u64) -> ObjectId {
-        let kind = Kind::Field {
-            spec: "benchmarkFile",
-            title: "A file for benchmarks",
-            time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
-        };
-        let item = self.blocks(name, kind, size);
+        let item = self.blocks(name, FILE, size);
         self.add(item)
+    }
+
+    /// Adds an object of these very bytes, which is no table; returns its id.
+    pub fn add_content(&mut self, name: &str, bytes: impl Into<Bytes>) -> ObjectId {
+        self.add(Item::new(name, FILE, Original::Bytes(bytes.into())))
     }
 
     fn blocks(&self, name: &str, kind: Kind, size: u64) -> Item {
@@ -98,5 +105,13 @@ mod tests {
         assert_eq!(content.len(), 5_000_000);
         assert_eq!(ObjectId::of_content(&content), id);
         assert_eq!(repository.find("large.bin"), Some(id));
+    }
+
+    #[test]
+    fn a_file_of_ones_own_is_served_as_it_is() {
+        let mut repository = Repository::builtin(1);
+        let id = repository.add_content("own.nc", &b"netCDF"[..]);
+        assert_eq!(id, ObjectId::of_content(b"netCDF"));
+        assert_eq!(repository.original(&id).unwrap(), b"netCDF");
     }
 }

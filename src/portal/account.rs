@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::auth::{AuthError, Standing, TokenProvider};
+use super::error::harmless;
 use super::http::Http;
 use super::{PortalError, Service, Services};
 
@@ -100,7 +101,7 @@ impl Account {
         let url = self.services.url(Service::Auth, &["whoami"]);
         let json = self.ask("who is logged in", |_| url.clone()).await?;
         let whoami: Whoami = parsed(&json)?;
-        Ok(whoami.email)
+        Ok(harmless(&whoami.email))
     }
 
     /// Asks whether the licence is accepted.

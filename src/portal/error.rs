@@ -116,3 +116,34 @@ impl PortalError {
         }
     }
 }
+
+/// A stranger's words on one line that a terminal shows and does not obey: no
+/// control characters, and none that turn the direction of what follows.
+pub(crate) fn harmless(words: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' | '\n' | '\r' => ' ',
+        '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    words.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_a_terminal_would_obey_are_made_harmless() {
+        for (words, shown) in [
+            ("under moratorium until 2099", "under moratorium until 2099"),
+            ("K\u{F6}ln", "K\u{F6}ln"),
+            ("\u{1B}[2Jgone", "\u{FFFD}[2Jgone"),
+            ("\u{9B}2J\u{7F}\u{7}", "\u{FFFD}2J\u{FFFD}\u{FFFD}"),
+            ("good\rbad", "good bad"),
+            ("\u{202E}drowssap", "\u{FFFD}drowssap"),
+        ] {
+            assert_eq!(harmless(words), shown, "{words:?}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ use reqwest::{Method, NoProxy, Proxy, RequestBuilder, Response, StatusCode, redi
 use tokio::time::Instant;
 use url::Url;
 
+use super::error::harmless;
 use super::{PortalError, Service};
 
 mod breaker;
@@ -430,7 +431,7 @@ impl Answer {
         }
     }
 
-    /// The first line of the body, cut to a readable length.
+    /// The first line of the body, cut to a readable length, for a terminal.
     pub(crate) async fn reason(self) -> String {
         // An error page that does not arrive is not worth an error of its own.
         first_line(&self.bytes(ERROR_LIMIT).await.unwrap_or_default())
@@ -446,8 +447,10 @@ pub(crate) fn says_unknown(reason: &str) -> bool {
 fn first_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let line = text.lines().map(str::trim).find(|l| !l.is_empty());
-    line.unwrap_or("(no reason given)")
+    let words: String = line
+        .unwrap_or("(no reason given)")
         .chars()
         .take(REASON_LIMIT)
-        .collect()
+        .collect();
+    harmless(&words)
 }

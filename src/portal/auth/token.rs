@@ -12,6 +12,7 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::portal::Envri;
+use crate::portal::error::harmless;
 
 /// A token that lives longer than this is fresh: no need to renew it.
 const FRESH: Duration = Duration::from_hours(1);
@@ -63,6 +64,10 @@ impl Token {
             .ok_or_else(|| bad("base64 without a signature"))?;
         let (millis, user, source): (i64, String, String) = serde_json::from_slice(claims)
             .map_err(|_| bad("base64 without expiry time, user and source"))?;
+        // They are shown to people.
+        if [&user, &source].iter().any(|text| harmless(text) != **text) {
+            return Err(bad("a user's name with control characters"));
+        }
         Ok(Self {
             user,
             source,
@@ -170,6 +175,7 @@ pub(super) mod tests {
             STANDARD.encode("no separator"),
             encoded("[]"),
             encoded(r#"[9223372036854775807,"a","b"]"#),
+            encoded(r#"[1700000000000,"\u001b[2Ja@b.se","Saml"]"#),
             format!("fieldsitesToken={value}"),
         ] {
             let error = Token::parse(Envri::Icos, &text).unwrap_err().to_string();

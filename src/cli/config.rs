@@ -1,0 +1,416 @@
+//! `config.toml`, and `icosfs config show`.
+//!
+//! A setting is an option of any command that an `ICOSFS_*` variable can give
+//! as well; its key is the option's long name. So there is no second list of
+//! settings that could contradict the parser. What the file says is checked by
+//! the parser and becomes its defaults, hence the order: flags, environment,
+//! file, built-in defaults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::builder::Resettable;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, Subcommand};
+use directories::{BaseDirs, ProjectDirs};
+use serde_json::json;
+use toml::{Table, Value};
+
+/// Names another file; nothing, and none is read.
+const VARIABLE: &str = "ICOSFS_CONFIG";
+
+/// What `icosfs config` can do.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Show each setting, and where it comes from
+    #[command(after_help = "\
+A setting is given by its option, else by its environment variable, else by \
+config.toml, else it has a default. Any of the options can be added to see \
+what it does, as in `icosfs config show --portal sites`.")]
+    Show(ShowArgs),
+}
+
+/// What `icosfs config show` takes besides every setting.
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// As JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConfigError {
+    /// The file is there, but cannot be read.
+    #[error("cannot read {path}: {error}")]
+    Io {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    /// It is not TOML.
+    #[error("{path} is not TOML: {error}")]
+    Syntax {
+        path: PathBuf,
+        error: toml::de::Error,
+    },
+    /// No option has that name.
+    #[error(
+        "{path}: no setting is called `{key}`{}; `icosfs config show` lists them",
+        or(nearest.as_deref())
+    )]
+    Unknown {
+        path: PathBuf,
+        key: String,
+        nearest: Option<String>,
+    },
+    /// The parser does not take the value.
+    #[error("{path}: bad `{key}`: {reason}")]
+    Value {
+        path: PathBuf,
+        key: String,
+        reason: String,
+    },
+}
+
+fn or(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"))
+}
+
+/// The settings of `config.toml`, checked.
+#[derive(Debug, Default)]
+pub(super) struct ConfigFile {
+    path: Option<PathBuf>,
+    values: BTreeMap<String, Vec<String>>,
+}
+
+impl ConfigFile {
+    /// Reads the file, if there is one; `command` says what it may hold.
+    pub(super) fn load(command: &Command) -> Result<Self, ConfigError> {
+        let Some(path) = place() else {
+            return Ok(Self::default());
+        };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(ConfigError::Io { path, error }),
+        };
+        Self::parse(path, &text, command)
+    }
+
+    fn parse(path: PathBuf, text: &str, command: &Command) -> Result<Self, ConfigError> {
+        let table: Table = match text.parse() {
+            Ok(table) => table,
+            Err(error) => return Err(ConfigError::Syntax { path, error }),
+        };
+        let settings = settings(command);
+        let mut values = BTreeMap::new();
+        for (key, value) in table {
+            let Some(setting) = settings.get(&key) else {
+                let names = settings.keys().map(String::as_str);
+                let nearest = nearest(&key, names).map(str::to_owned);
+                return Err(ConfigError::Unknown { path, key, nearest });
+            };
+            match check(setting, &key, &value) {
+                Ok(checked) => values.insert(key, checked),
+                Err(reason) => return Err(ConfigError::Value { path, key, reason }),
+            };
+        }
+        Ok(Self {
+            path: Some(path),
+            values,
+        })
+    }
+
+    /// `command` with what the file says as its defaults, and with every
+    /// setting as an option of `config show`.
+    pub(super) fn apply(&self, command: Command) -> Command {
+        let all: Vec<Arg> = settings(&command)
+            .into_values()
+            .filter(|arg| !arg.is_global_set())
+            .collect();
+        let command = command.mut_subcommand("config", |config| {
+            config.mut_subcommand("show", |show| show.args(all))
+        });
+        self.set_defaults(command)
+    }
+
+    fn set_defaults(&self, command: Command) -> Command {
+        command
+            .mut_args(|arg| {
+                let Some(name) = setting_name(&arg) else {
+                    return arg;
+                };
+                let arg = unless_empty(arg);
+                match self.values.get(&name) {
+                    Some(values) => arg.default_values(values),
+                    None => arg,
+                }
+            })
+            .mut_subcommands(|sub| self.set_defaults(sub))
+    }
+}
+
+/// Without its variable, if that is empty: which is no value, but a habit of
+/// saying "none".
+fn unless_empty(arg: Arg) -> Arg {
+    let value = arg.get_env().and_then(std::env::var_os);
+    if value.is_some_and(|value| value.is_empty()) {
+        return arg.env(Resettable::Reset);
+    }
+    arg
+}
+
+/// Where the file is, whether or not it exists.
+fn place() -> Option<PathBuf> {
+    match std::env::var_os(VARIABLE) {
+        Some(path) if path.is_empty() => None,
+        Some(path) => Some(path.into()),
+        None => Some(
+            ProjectDirs::from("", "", "icosfs")?
+                .config_dir()
+                .join("config.toml"),
+        ),
+    }
+}
+
+/// All settings of `command` and its subcommands by their names, each free of
+/// its relations to other options.
+fn settings(command: &Command) -> BTreeMap<String, Arg> {
+    let mut found = BTreeMap::new();
+    let mut commands = vec![command];
+    while let Some(command) = commands.pop() {
+        for arg in command.get_arguments() {
+            if let Some(name) = setting_name(arg) {
+                found.entry(name).or_insert_with(|| bare(arg));
+            }
+        }
+        commands.extend(command.get_subcommands());
+    }
+    found
+}
+
+/// The name of the setting that `arg` is, if it is one.
+fn setting_name(arg: &Arg) -> Option<String> {
+    arg.get_env()?;
+    arg.get_long().map(str::to_owned)
+}
+
+fn bare(arg: &Arg) -> Arg {
+    let mut bare = Arg::new(arg.get_id().clone())
+        .long(arg.get_long().unwrap_or_default().to_owned())
+        .action(arg.get_action().clone())
+        .value_parser(arg.get_value_parser().clone())
+        .global(arg.is_global_set())
+        .default_values(arg.get_default_values())
+        .help_heading("Settings");
+    if let Some(name) = arg.get_env() {
+        bare = bare.env(name.to_owned());
+    }
+    if let Some(help) = arg.get_help() {
+        bare = bare.help(help.clone());
+    }
+    if let Some(names) = arg.get_value_names() {
+        bare = bare.value_names(names);
+    }
+    if let Some(delimiter) = arg.get_value_delimiter() {
+        bare = bare.value_delimiter(delimiter);
+    }
+    bare
+}
+
+/// What the parser would be given for `value`, if it takes it.
+fn check(setting: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String> {
+    if !setting.get_action().takes_values() {
+        let switch = value.as_bool().ok_or("expected true or false")?;
+        return Ok(vec![switch.to_string()]);
+    }
+    let values = match value {
+        Value::Array(values) => values.iter().map(text).collect::<Result<_, _>>()?,
+        value => vec![text(value)?],
+    };
+    let arguments = values.iter().map(|value| format!("--{key}={value}"));
+    Command::new("config")
+        .no_binary_name(true)
+        .arg(setting.clone().global(false).env(Resettable::Reset))
+        .try_get_matches_from(arguments)
+        .map_err(|error| reason(&error))?;
+    Ok(values)
+}
+
+fn text(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(match (text.strip_prefix("~/"), BaseDirs::new()) {
+            (Some(rest), Some(dirs)) => dirs.home_dir().join(rest).display().to_string(),
+            _ => text.clone(),
+        }),
+        Value::Integer(number) => Ok(number.to_string()),
+        Value::Float(number) => Ok(number.to_string()),
+        other => Err(format!(
+            "expected a text or a number, found {}",
+            other.type_str()
+        )),
+    }
+}
+
+/// What the parser says, without the usage of a command that nobody ran.
+fn reason(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    let said: Vec<&str> = lines.map(str::trim).collect();
+    let said = said.join(" ");
+    said.strip_prefix("error: ").unwrap_or(&said).to_owned()
+}
+
+/// The name that `typed` was most likely meant to be.
+fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.replace('_', "-").to_ascii_lowercase();
+    names
+        .map(|name| (strsim::jaro_winkler(&typed, name), name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, name)| name)
+}
+
+pub(super) fn run(
+    command: &ConfigCommand,
+    matches: &ArgMatches,
+    file: &ConfigFile,
+) -> anyhow::Result<()> {
+    let ConfigCommand::Show(ShowArgs { json }) = command;
+    let matches = matches
+        .subcommand_matches("config")
+        .and_then(|config| config.subcommand_matches("show"))
+        .context("`config show` was not asked for")?;
+    let shown = shown(matches, file);
+    if *json {
+        let all: serde_json::Map<_, _> = (shown.into_iter())
+            .map(|s| (s.name, json!({"value": s.value, "source": s.source})))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(());
+    }
+    match &file.path {
+        Some(path) if path.exists() => println!("# settings, with {}", path.display()),
+        Some(path) => println!("# settings; there is no {}", path.display()),
+        None => println!("# settings, without a file"),
+    }
+    let width = |text: fn(&Shown) -> usize| shown.iter().map(text).max().unwrap_or(0);
+    let (names, values) = (
+        width(|s| s.name.len()),
+        width(|s| s.value.as_ref().map_or(1, String::len)),
+    );
+    for Shown {
+        name,
+        value,
+        source,
+    } in &shown
+    {
+        let value = value.as_deref().unwrap_or("-");
+        println!("{name:names$}  {value:values$}  {source}");
+    }
+    Ok(())
+}
+
+struct Shown {
+    name: String,
+    value: Option<String>,
+    source: String,
+}
+
+fn shown(matches: &ArgMatches, file: &ConfigFile) -> Vec<Shown> {
+    let in_file = |name: &str| match &file.path {
+        Some(path) if file.values.contains_key(name) => path.display().to_string(),
+        _ => "default".to_owned(),
+    };
+    settings(&super::command())
+        .into_iter()
+        .map(|(name, setting)| {
+            let id = setting.get_id().as_str();
+            let raw = matches.try_get_raw(id).ok().flatten();
+            let value = raw.map(|values| {
+                let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+                values.join(",")
+            });
+            let source = match matches.value_source(id) {
+                Some(ValueSource::CommandLine) => format!("--{name}"),
+                Some(ValueSource::EnvVariable) => (setting.get_env())
+                    .map_or(String::new(), |variable| variable.to_string_lossy().into()),
+                _ => in_file(&name),
+            };
+            Shown {
+                name,
+                value,
+                source,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ConfigFile, ConfigError> {
+        ConfigFile::parse("config.toml".into(), text, &super::super::command())
+    }
+
+    #[test]
+    fn every_setting_has_one_name_in_all_its_places() {
+        let mut commands = vec![super::super::command()];
+        while let Some(command) = commands.pop() {
+            for arg in command.get_arguments() {
+                let Some(name) = setting_name(arg) else {
+                    continue;
+                };
+                let variable = format!("ICOSFS_{}", name.to_ascii_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().unwrap(), &*variable, "{}", command.get_name());
+                assert_eq!(arg.get_id().as_str(), name.replace('-', "_"));
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+        assert!(settings(&super::super::command()).len() > 5);
+    }
+
+    #[test]
+    fn values_are_checked_by_the_parser() {
+        let file =
+            parse("cache-size = \"20G\"\nmetadata-ttl = 60\nno-usage-report = true").unwrap();
+        assert_eq!(file.values["cache-size"], ["20G"]);
+        assert_eq!(file.values["metadata-ttl"], ["60"]);
+        for (text, expected) in [
+            ("portal = \"icso\"", "expected a repository"),
+            ("metadata-ttl = \"soon\"", "invalid digit"),
+            ("exact-size = \"always\"", "when-open, never"),
+            ("no-usage-report = \"yes\"", "expected true or false"),
+            (
+                "cache-size = true",
+                "expected a text or a number, found boolean",
+            ),
+        ] {
+            let said = parse(text).unwrap_err().to_string();
+            assert!(said.starts_with("config.toml: bad `"), "{said}");
+            assert!(said.contains(expected) && !said.contains("Usage"), "{said}");
+        }
+        let said = parse("portal =").unwrap_err().to_string();
+        assert!(said.starts_with("config.toml is not TOML"), "{said}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_the_nearest_name() {
+        for (key, nearest) in [
+            ("cache_size", Some("cache-size")),
+            ("metadata-tll", Some("metadata-ttl")),
+            ("potal", Some("portal")),
+            ("foreground", None),
+            ("zzz", None),
+        ] {
+            let said = parse(&format!("{key} = 1")).unwrap_err().to_string();
+            assert!(said.contains(&format!("`{key}`")), "{said}");
+            match nearest {
+                Some(name) => assert!(said.contains(&format!("did you mean `{name}`?")), "{said}"),
+                None => assert!(!said.contains("did you mean"), "{said}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Flags go before the environment, that before `config.toml`, that before the
+//! defaults.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::{Home, TestMount, portal, said};
+
+fn home(config: &str) -> Home {
+    let home = Home::new();
+    let folder = home.path().join(".config/icosfs");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.toml"), config).unwrap();
+    home
+}
+
+fn run(home: &Home, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = home.icosfs();
+    command.args(arguments).envs(env.iter().copied());
+    command.output().unwrap()
+}
+
+/// What `config show` says of `metadata-ttl`.
+fn shown(home: &Home, arguments: &[&str], env: &[(&str, &str)]) -> (String, String) {
+    let all = [&["config", "show", "--json"], arguments].concat();
+    let output = run(home, &all, env);
+    assert!(output.status.success(), "{}", said(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |key: &str| json["metadata-ttl"][key].as_str().unwrap().to_owned();
+    (text("value"), text("source"))
+}
+
+#[test]
+fn the_nearer_source_of_a_setting_wins_and_is_named() {
+    let set = home("metadata-ttl = 3");
+    let plain = home("");
+    let variable = [("ICOSFS_METADATA_TTL", "2")];
+    let flag = ["--metadata-ttl=1"];
+
+    let (value, source) = shown(&set, &flag, &variable);
+    assert_eq!((&*value, &*source), ("1", "--metadata-ttl"));
+    let (value, source) = shown(&set, &[], &variable);
+    assert_eq!((&*value, &*source), ("2", "ICOSFS_METADATA_TTL"));
+    let (value, source) = shown(&set, &[], &[]);
+    assert!(source.ends_with(".config/icosfs/config.toml"), "{source}");
+    assert_eq!(value, "3");
+    let (value, source) = shown(&plain, &[], &[]);
+    assert_eq!((&*value, &*source), ("600", "default"));
+    let empty = [("ICOSFS_METADATA_TTL", "")];
+    assert_eq!(shown(&set, &[], &empty).0, "3", "an empty variable is none");
+    let elsewhere = [("ICOSFS_CONFIG", "")];
+    assert_eq!(shown(&set, &[], &elsewhere).0, "600", "no file is wanted");
+}
+
+#[test]
+fn a_mount_obeys_config_toml() {
+    let portal = portal();
+    let home = home("cache-dir = \"~/elsewhere\"\nportal = \"icos\"\n");
+    let without = [("ICOSFS_CACHE_DIR", "")];
+    let mount = TestMount::at(home, &portal, &[], &without, "");
+    let cache = mount.status()["cache"].as_str().unwrap().to_owned();
+    let expected = mount.home().path().join("elsewhere");
+    assert!(cache.starts_with(expected.to_str().unwrap()), "{cache}");
+}
+
+/// The daemon used to leave the folder before it looked at its options.
+#[test]
+fn a_relative_cache_folder_is_relative_to_where_the_command_ran() {
+    let portal = portal();
+    let mount = TestMount::with(&portal, &["--cache-dir=target"], &[]);
+    let cache = mount.status()["cache"].as_str().unwrap().to_owned();
+    let expected = std::env::current_dir().unwrap().join("target");
+    assert!(cache.starts_with(expected.to_str().unwrap()), "{cache}");
+    std::fs::remove_dir_all(cache).unwrap();
+}
+
+#[test]
+fn a_broken_config_toml_stops_all_but_what_helps_in_need() {
+    let home = home("cache_size = \"20G\"");
+    let output = run(&home, &["config", "show"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = said(&output);
+    for part in ["config.toml", "`cache_size`", "did you mean `cache-size`?"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let output = run(&home, &["status"], &[]);
+    assert!(output.status.success(), "{}", said(&output));
+}
