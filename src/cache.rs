@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 mod blocks;
 mod entry;
+mod folder;
 mod growing;
 mod journal;
 mod paths;
@@ -27,6 +28,7 @@ mod spill;
 mod trouble;
 
 pub use entry::{Entry, Found};
+pub use folder::{Checked, Folder, Kept};
 pub use growing::Growing;
 pub use place::Place;
 pub use space::default_limit;

@@ -7,6 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod auth;
 mod background;
+mod cache;
 mod config;
 mod data_path;
 #[cfg(feature = "demo")]
@@ -37,6 +38,9 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Show what a mount is doing: login, last errors and their reasons.
     Status(status::StatusArgs),
+    /// Show, check or remove what is kept on this machine.
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Log in to the portal, and keep the login for mounts and for the portal's
     /// Python library.
     Login(login::LoginArgs),
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Mount(args) => mount::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Cache(command) => cache::run(&global, command),
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lru::LruCache;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::cache::{CacheError, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
@@ -38,9 +39,9 @@ use original::{OriginalFile, Spoiled};
 use portal_csv::PortalCsv;
 use sidecar::Sidecars;
 
-/// How many files' state is kept, the least recently read go first: each holds
-/// two descriptors, and what it has in the cache cannot be removed.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// How many files' state is kept at most, the least recently read go first:
+/// each holds two descriptors, and what it has in the cache cannot be removed.
+const REMEMBERED: usize = 256;
 /// How many lengths are remembered.
 const LENGTHS: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
 
@@ -161,7 +162,7 @@ impl Contents {
             data,
             drawn: Arc::new(Drawn::new(store.memory().for_text())),
             store,
-            files: Mutex::new(LruCache::new(REMEMBERED)),
+            files: Mutex::new(LruCache::new(remembered())),
             lengths: Mutex::new(LruCache::new(LENGTHS)),
             spoiled: Arc::default(),
             data_folder: None,
@@ -366,6 +367,13 @@ impl Contents {
     fn files(&self) -> MutexGuard<'_, LruCache<FileId, Content>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As many files as leave most descriptors to others.
+fn remembered() -> NonZeroUsize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 8);
+    let files = usize::try_from(descriptors).map_or(REMEMBERED, |files| files.min(REMEMBERED));
+    NonZeroUsize::new(files.max(4)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Where the portal, and the cache, keep an original.

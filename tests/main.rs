@@ -8,6 +8,7 @@ mod credentials;
 mod direct;
 mod faults;
 mod hygiene;
+mod keeping;
 mod login;
 mod mounting;
 mod outages;
@@ -17,3 +18,4 @@ mod reading;
 mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
+mod surviving;

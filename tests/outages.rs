@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use icosfs::demo::{DemoPortal, Fault, FaultPlan, FaultRule, Service};
 use icosfs::portal::ObjectId;
 
-use crate::support::{
-    SilentPortal, TestMount, co2, eventually, get, portal, serves_csv, serves_original,
-};
+use crate::support::{SilentPortal, TestMount, co2, contents, eventually, get, portal};
 
 const FILE: &str = "demo_inversion_2023.nc";
 
@@ -143,7 +141,7 @@ fn columns_go_on_with_the_one_that_broke() {
 #[test]
 fn with_a_third_of_all_answers_broken_files_are_read_right() {
     let portal = portal();
-    let right = right_contents(&portal);
+    let right = contents(&portal);
     let broken = [
         Fault::Status {
             code: 503,
@@ -191,24 +189,6 @@ fn with_a_third_of_all_answers_broken_files_are_read_right() {
     let bad = bad.into_inner().unwrap();
     assert!(reads >= 100, "only {reads} reads");
     assert!(good * 100 >= reads * 99, "{good} of {reads}: {bad:#?}");
-}
-
-/// Every file of the repository that can be read, with its bytes.
-fn right_contents(portal: &DemoPortal) -> Vec<(String, Vec<u8>)> {
-    let mount = TestMount::of(portal);
-    let mut contents = Vec::new();
-    for name in mount.list("objects") {
-        let (id, ending) = name.split_once('.').unwrap_or((&name, ""));
-        let id: ObjectId = id.parse().unwrap();
-        let url = match ending {
-            "csv" if serves_csv(portal, id) => format!("/csv/{id}"),
-            "csv" | "json" => continue,
-            _ if serves_original(portal, id) => format!("/objects/{id}"),
-            _ => continue,
-        };
-        contents.push((format!("objects/{name}"), get(portal, &url)));
-    }
-    contents
 }
 
 /// Interrupting those who wait freed all but one, now and then: to open the

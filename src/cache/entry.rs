@@ -67,15 +67,18 @@ impl Entry {
             let sealed = paths.open_sealed(len).transpose();
             sealed.unwrap_or_else(|| paths.open_partial(len))
         };
-        let opened = open().or_else(|error| match error.kind() {
-            // Someone took the whole folder away.
-            ErrorKind::NotFound => cache.create_folders().map_or(Err(error), |()| open()),
-            _ => Err(error),
-        });
+        let failed = |error: io::Error| CacheError::io(&paths.partial, &error);
+        let opened = match open() {
+            // Someone took the whole folder away, or it never was.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                cache.create_folders().and_then(|()| open().map_err(failed))
+            }
+            opened => opened.map_err(failed),
+        };
         let (file, told, state) = match opened {
             Ok((file, told, state)) => (Some(file), told, state),
             Err(error) => {
-                cache.troubles.note(CacheError::io(&paths.partial, &error));
+                cache.troubles.note(error);
                 (None, Told::default(), State::Diskless)
             }
         };

@@ -51,12 +51,12 @@ pub(super) enum Claim {
 const NO_ROOM_FOR: Duration = Duration::from_secs(5);
 
 /// A file that could be removed.
-struct Candidate {
-    place: Place,
+pub(super) struct Candidate {
+    pub(super) place: Place,
     /// Its journal, by whose time of change it was used last.
-    map: PathBuf,
-    used: SystemTime,
-    bytes: u64,
+    pub(super) map: PathBuf,
+    pub(super) used: SystemTime,
+    pub(super) bytes: u64,
 }
 
 impl Space {
@@ -185,7 +185,7 @@ impl Space {
     }
 
     /// Every file of the cache that has a journal.
-    fn files(&self) -> Vec<Candidate> {
+    pub(super) fn files(&self) -> Vec<Candidate> {
         let mut files = Vec::new();
         for dir in [PARTIAL, SUMS] {
             let Ok(entries) = fs::read_dir(self.root.join(dir)) else {

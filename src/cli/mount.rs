@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -116,6 +117,7 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
     } else if !foreground {
         return background::start(login.read_stdin());
     }
+    raise_descriptors();
     let services = global.services()?;
     let plan = Plan {
         data_folder: data_path::open(data_path, services.envri(), &mountpoint)?,
@@ -168,6 +170,16 @@ fn free_folder(mountpoint: &Path) -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Takes as many descriptors as the system gives: shells leave programs few,
+/// for the sake of those that use `select`.
+fn raise_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::info!(%error, "no more descriptors");
+    }
 }
 
 /// Puts what keeps the cache from keeping among the failures of the mount.

@@ -73,7 +73,11 @@ pub fn of_cache(error: &CacheError) -> Errno {
     match error {
         CacheError::Io {
             errno: Some(errno), ..
-        } if matches!(*errno, libc::ENOSPC | libc::EDQUOT | libc::EMFILE) => {
+        } if matches!(
+            *errno,
+            libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::EROFS
+        ) =>
+        {
             Errno::from_i32(*errno)
         }
         CacheError::TooSmall | CacheError::DiskFull { .. } => Errno::ENOSPC,

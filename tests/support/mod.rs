@@ -5,7 +5,7 @@ mod mount;
 mod portal;
 
 pub(crate) use home::{Home, feed, said, write_credentials};
-pub(crate) use mount::TestMount;
+pub(crate) use mount::{TestMount, contents};
 pub(crate) use portal::{SilentPortal, co2, get, portal, serves_csv, serves_original, services_of};
 
 use std::time::{Duration, Instant};
