@@ -1,5 +1,5 @@
-//! The bytes of one file at any offset: originals, tables as CSV, landing
-//! pages.
+//! The bytes of one file at any offset: originals, tables as columns, CSV and
+//! Parquet, landing pages.
 //!
 //! Here portal, cache and tables come together. A read finds its bytes in the
 //! cache, or has them fetched into it and finds them then; however many read,
@@ -20,24 +20,30 @@ use crate::memory::NoMemory;
 use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use crate::table::TableError;
 
+mod about;
 mod columns;
 mod csv;
 mod direct;
 mod drawn;
 mod original;
+mod parquet;
 mod portal_csv;
 mod sidecar;
 mod table_file;
+mod tables;
 
 pub use direct::DataFolder;
 
-use columns::Tables;
+use about::Abouts;
+use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
 use original::{OriginalFile, Spoiled};
+use parquet::{ParquetFile, Workshop};
 use portal_csv::PortalCsv;
 use sidecar::Sidecars;
+use tables::{Tables, cpb_place};
 
 /// How many files' state is kept at most, the least recently read go first:
 /// each holds two descriptors, and what it has in the cache cannot be removed.
@@ -57,6 +63,9 @@ pub enum ContentError {
     /// The object is not a table that can be drawn.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// A table could not be written as Parquet.
+    #[error("the table cannot be written as Parquet: {0}")]
+    NotWritten(String),
     /// The bytes are not those that the object's id promises.
     #[error(
         "object {id} arrived with another content than its id promises; it was dropped, read again to fetch it anew"
@@ -101,8 +110,9 @@ const SIDECAR_GUESS: u64 = 64 << 10;
 /// All files' bytes.
 #[derive(Debug)]
 pub struct Contents {
-    sidecars: Sidecars,
-    tables: Tables,
+    sidecars: Arc<Sidecars>,
+    tables: Arc<Tables>,
+    workshop: Workshop,
     data: DataClient,
     store: Store,
     drawn: Arc<Drawn>,
@@ -119,6 +129,8 @@ enum Content {
     Original(Arc<OriginalFile>),
     Direct(Arc<DirectFile>),
     Csv(Csv),
+    Parquet(Arc<ParquetFile>),
+    Cpb(Arc<Columns>),
 }
 
 /// A table's text: drawn here, or by the portal.
@@ -153,47 +165,62 @@ impl Csv {
 
 impl Contents {
     /// The bytes that `meta` and `data` deliver, kept in `store`. Landing
-    /// pages are believed for `ttl`.
+    /// pages are believed for `ttl`. The portal's own files, if there are any
+    /// in a `data_folder`, come before all others.
     #[must_use]
-    pub fn new(meta: MetadataClient, data: DataClient, store: Store, ttl: Duration) -> Self {
+    pub fn new(
+        meta: MetadataClient,
+        data: DataClient,
+        store: Store,
+        ttl: Duration,
+        data_folder: Option<DataFolder>,
+    ) -> Self {
+        let sidecars = Arc::new(Sidecars::new(meta, ttl));
+        let tables = Tables::new(data.clone(), store.clone(), data_folder.clone());
+        let tables = Arc::new(tables);
         Self {
-            sidecars: Sidecars::new(meta, ttl),
-            tables: Tables::new(data.clone(), store.clone()),
+            workshop: Workshop::new(
+                Arc::clone(&tables),
+                Abouts::new(Arc::clone(&sidecars)),
+                store.clone(),
+            ),
+            sidecars,
+            tables,
             data,
             drawn: Arc::new(Drawn::new(store.memory().for_text())),
             store,
             files: Mutex::new(LruCache::new(remembered())),
             lengths: Mutex::new(LruCache::new(LENGTHS)),
             spoiled: Arc::default(),
-            data_folder: None,
-        }
-    }
-
-    /// The same, with the portal's own files in `folder` before all others.
-    #[must_use]
-    pub fn with_data_folder(self, folder: DataFolder) -> Self {
-        Self {
-            tables: self.tables.with_data_folder(folder.clone()),
-            data_folder: Some(folder),
-            ..self
+            data_folder,
         }
     }
 
     /// What can be said at once about the length of `object` as
-    /// `representation`.
+    /// `representation`. Of a table that cannot be drawn it is an estimate of
+    /// 0; a read will explain why.
     #[must_use]
     pub fn size(&self, object: &Arc<Object>, representation: Representation) -> Size {
-        match representation {
-            Representation::Original => Size::Exact(object.size()),
-            Representation::Json => match self.sidecars.at_hand(object.id()) {
-                Some(json) => Size::Exact(json.len() as u64),
-                None => Size::Estimate(SIDECAR_GUESS),
+        let known = match representation {
+            Representation::Original => Some(object.size()),
+            Representation::Json => (self.sidecars)
+                .at_hand(object.id())
+                .map(|json| json.len() as u64),
+            Representation::Csv => self.csv_length(object.id()),
+            Representation::Parquet => match self.at_hand(object.id(), representation) {
+                Some(Content::Parquet(file)) => file.size(),
+                _ => None,
             },
-            Representation::Csv => match self.csv_length(object.id()) {
-                Some(exact) => Size::Exact(exact),
-                None => Size::Estimate(self.tables.csv_bound(object)),
-            },
-        }
+            Representation::Cpb => self.tables.cpb_len(object),
+        };
+        let guess = || match representation {
+            Representation::Json => SIDECAR_GUESS,
+            Representation::Csv => self.tables.csv_bound(object),
+            // Rarely more than its columns, which it holds compressed.
+            Representation::Parquet => self.tables.cpb_len(object).unwrap_or(0),
+            Representation::Original | Representation::Cpb => 0,
+        };
+        known.map_or_else(|| Size::Estimate(guess()), Size::Exact)
     }
 
     /// The exact length, once it is known: may fetch or draw the whole file.
@@ -206,6 +233,8 @@ impl Contents {
             Representation::Original => Ok(object.size()),
             Representation::Json => Ok(self.sidecars.get(object.id()).await?.len() as u64),
             Representation::Csv => self.csv(object).await?.exact_size().await,
+            Representation::Parquet => self.parquet(object)?.exact_size().await,
+            Representation::Cpb => Ok(self.cpb(object).await?.file_len()),
         }
     }
 
@@ -219,13 +248,13 @@ impl Contents {
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
+        let range = offset..offset.saturating_add(len as u64);
         match representation {
             Representation::Original => {
-                if let Some(direct) = self.direct(object).await {
-                    let range = offset..offset.saturating_add(len as u64);
-                    if let Some(bytes) = direct.read(range).await {
-                        return Ok(bytes);
-                    }
+                if let Some(direct) = self.direct(object).await
+                    && let Some(bytes) = direct.read(range).await
+                {
+                    return Ok(bytes);
                 }
                 self.original(object)?.read(generation, offset, len).await
             }
@@ -235,6 +264,8 @@ impl Contents {
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }
             Representation::Csv => self.csv(object).await?.read(offset, len).await,
+            Representation::Parquet => self.parquet(object)?.read(offset, len).await,
+            Representation::Cpb => self.cpb(object).await?.read(range).await,
         }
     }
 
@@ -262,26 +293,32 @@ impl Contents {
     ) -> Option<File> {
         match representation {
             Representation::Original => self.cached_original(object)?.sealed_file(),
-            Representation::Csv | Representation::Json => None,
+            Representation::Parquet => self.parquet(object).ok()?.sealed_file(),
+            Representation::Cpb if self.data_folder.is_none() => {
+                let entry = self.store.sealed(&cpb_place(object).ok()?)?;
+                (Some(entry.len()) == self.tables.cpb_len(object))
+                    .then(|| entry.sealed_file())
+                    .flatten()
+            }
+            Representation::Cpb | Representation::Csv | Representation::Json => None,
         }
     }
 
     /// The original as the portal itself has it on its disk.
     async fn direct(&self, object: &Object) -> Option<Arc<DirectFile>> {
         let folder = self.data_folder.as_ref()?;
-        let id = FileId {
-            object: object.id(),
-            representation: Representation::Original,
-        };
-        match self.files().get(&id) {
-            Some(Content::Direct(file)) => return Some(Arc::clone(file)),
+        match self.at_hand(object.id(), Representation::Original) {
+            Some(Content::Direct(file)) => return Some(file),
             Some(_) => return None,
             None => {}
         }
         let place = place(object).ok()?;
         let file = folder.find(object.id(), &place, object.size()).await?;
-        self.files().put(id, Content::Direct(Arc::clone(&file)));
-        Some(file)
+        let content = Content::Direct(file);
+        match self.keep(object.id(), Representation::Original, content) {
+            Content::Direct(file) => Some(file),
+            _ => None,
+        }
     }
 
     /// The original in the cache, unless the portal's own disk comes first.
@@ -293,27 +330,24 @@ impl Contents {
     }
 
     fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
-        let id = FileId {
-            object: object.id(),
-            representation: Representation::Original,
-        };
-        if let Some(Content::Original(file)) = self.files().get(&id) {
-            return Ok(Arc::clone(file));
+        let (id, representation) = (object.id(), Representation::Original);
+        if let Some(Content::Original(file)) = self.at_hand(id, representation) {
+            return Ok(file);
         }
         let entry = self.store.entry(&place(object)?, object.size());
-        let mut files = self.files();
-        // Another reader may have been first.
-        if let Some(Content::Original(file)) = files.get(&id) {
-            return Ok(Arc::clone(file));
+        let (data, spoiled) = (self.data.clone(), Arc::clone(&self.spoiled));
+        let memory = self.store.memory().clone();
+        let file = Arc::new(OriginalFile::new(id, entry, data, memory, spoiled));
+        let kept = self.keep(id, representation, Content::Original(Arc::clone(&file)));
+        if let Content::Original(first) = kept {
+            return Ok(first);
         }
-        let file = Arc::new(OriginalFile::new(
-            object.id(),
-            entry,
-            self.data.clone(),
-            self.store.memory().clone(),
-            Arc::clone(&self.spoiled),
-        ));
-        files.put(id, Content::Original(Arc::clone(&file)));
+        // In place of the portal's own, which could not be read.
+        let id = FileId {
+            object: id,
+            representation,
+        };
+        self.files().put(id, Content::Original(Arc::clone(&file)));
         Ok(file)
     }
 
@@ -322,46 +356,80 @@ impl Contents {
         if let Some(&length) = lengths().get(&object) {
             return Some(length);
         }
-        let length = self.csv_at_hand(object)?.size()?;
+        let Some(Content::Csv(csv)) = self.at_hand(object, Representation::Csv) else {
+            return None;
+        };
+        let length = csv.size()?;
         lengths().put(object, length);
         Some(length)
     }
 
-    fn csv_at_hand(&self, object: ObjectId) -> Option<Csv> {
-        let id = FileId {
-            object,
-            representation: Representation::Csv,
-        };
-        match self.files().get(&id) {
-            Some(Content::Csv(csv)) => Some(csv.clone()),
-            _ => None,
-        }
-    }
-
     async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
-        if let Some(csv) = self.csv_at_hand(object.id()) {
+        let (id, representation) = (object.id(), Representation::Csv);
+        if let Some(Content::Csv(csv)) = self.at_hand(id, representation) {
             return Ok(csv);
         }
         let csv = match self.tables.open(object).await {
             Ok(columns) => Csv::Drawn(Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)))),
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
-                tracing::info!(id = %object.id(), %error, "taking the portal's own CSV");
+                tracing::info!(%id, %error, "taking the portal's own CSV");
                 let (store, data) = (self.store.clone(), self.data.clone());
-                Csv::Portal(Arc::new(PortalCsv::new(object.id(), store, data)?))
+                Csv::Portal(Arc::new(PortalCsv::new(id, store, data)?))
             }
             Err(error) => return Err(error),
         };
+        match self.keep(id, representation, Content::Csv(csv.clone())) {
+            Content::Csv(first) => Ok(first),
+            _ => Ok(csv),
+        }
+    }
+
+    fn parquet(&self, object: &Arc<Object>) -> Result<Arc<ParquetFile>, ContentError> {
+        let (id, representation) = (object.id(), Representation::Parquet);
+        if let Some(Content::Parquet(file)) = self.at_hand(id, representation) {
+            return Ok(file);
+        }
+        let file = ParquetFile::new(Arc::clone(object), self.workshop.clone())?;
+        let file = Arc::new(file);
+        match self.keep(id, representation, Content::Parquet(Arc::clone(&file))) {
+            Content::Parquet(first) => Ok(first),
+            _ => Ok(file),
+        }
+    }
+
+    async fn cpb(&self, object: &Arc<Object>) -> Result<Arc<Columns>, ContentError> {
+        let (id, representation) = (object.id(), Representation::Cpb);
+        if let Some(Content::Cpb(columns)) = self.at_hand(id, representation) {
+            return Ok(columns);
+        }
+        let columns = self.tables.open(object).await?;
+        match self.keep(id, representation, Content::Cpb(Arc::clone(&columns))) {
+            Content::Cpb(first) => Ok(first),
+            _ => Ok(columns),
+        }
+    }
+
+    fn at_hand(&self, object: ObjectId, representation: Representation) -> Option<Content> {
         let id = FileId {
-            object: object.id(),
-            representation: Representation::Csv,
+            object,
+            representation,
+        };
+        self.files().get(&id).cloned()
+    }
+
+    /// Keeps `content`, unless another reader was first: then theirs is the
+    /// one.
+    fn keep(&self, object: ObjectId, representation: Representation, content: Content) -> Content {
+        let id = FileId {
+            object,
+            representation,
         };
         let mut files = self.files();
-        // Another reader may have been first.
-        if let Some(Content::Csv(first)) = files.get(&id) {
-            return Ok(first.clone());
+        if let Some(first) = files.get(&id) {
+            return first.clone();
         }
-        files.put(id, Content::Csv(csv.clone()));
-        Ok(csv)
+        files.put(id, content.clone());
+        content
     }
 
     fn files(&self) -> MutexGuard<'_, LruCache<FileId, Content>> {

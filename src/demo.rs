@@ -158,6 +158,7 @@ impl DemoPortal {
             mail: user,
             password,
             licence_accepted,
+            withdrawn_until: None,
             mint: Mint::random(),
             token_life: TOKEN_LIFE,
             ahead: SignedDuration::ZERO,
@@ -185,6 +186,7 @@ impl DemoPortal {
         };
         let of = |service: Service| open(service as u16, service.name(), router(&shared, service));
         let ports = Arc::new([of(Service::Auth)?, of(Service::Meta)?, of(Service::Data)?]);
+        shared.listens_at(&ports);
         let control = open(3, "control", control::router(&shared, &ports))?;
         Ok(Self {
             shared,
@@ -270,7 +272,7 @@ impl DemoPortal {
     }
 
     /// The requests since the last [`DemoPortal::clear_requests`], in the
-    /// order they came.
+    /// order they came; of very many, the last 50 000.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.recorder.requests()
@@ -283,7 +285,7 @@ impl DemoPortal {
 
     /// Sets whether the demo user has accepted the data licence.
     pub fn accept_licence(&self, accepted: bool) {
-        self.shared.account().licence_accepted = accepted;
+        self.shared.account().accept_licence(accepted);
     }
 
     /// Makes every token minted so far invalid.
@@ -380,20 +382,18 @@ async fn answer(
     request: Request<Body>,
     line: &Line,
 ) -> Reply {
-    let mut ask = match Ask::read(request).await {
-        Ok(ask) => ask,
-        Err(e) => return http::text(StatusCode::BAD_REQUEST, e.to_string()),
-    };
+    let mut ask = Ask::read(request).await;
     let cookie = ask.cookie(shared.cookie_name()).is_some();
     let ticket = shared.recorder.begin(service, &ask, cookie);
     let faults = shared.faults.strike(service, &ask, &ticket);
     ask.slowness = faults.query;
-    let mut reply = match faults.before(line).await {
+    let mut reply = match faults.before(shared, service, line).await {
         Some(reply) => reply,
-        None => match service {
-            Service::Auth => auth::answer(shared, &ask).await,
-            Service::Meta => meta::answer(shared, &ask).await,
-            Service::Data => data::answer(shared, &ask),
+        None => match (&ask.broken, service) {
+            (Some(why), _) => http::text(StatusCode::BAD_REQUEST, why),
+            (None, Service::Auth) => auth::answer(shared, &ask).await,
+            (None, Service::Meta) => meta::answer(shared, &ask).await,
+            (None, Service::Data) => data::answer(shared, &ask),
         },
     };
     http::put(&mut reply, DATE, &shared.date());

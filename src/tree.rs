@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! /README.md
-//! /objects/<id>.csv .json .<ext>     any id resolves, even if not listed
+//! /objects/<id>.csv .parquet .json .<ext>     any id resolves, even if not listed
 //! /.icosfs/status.json errors        not listed, always there
 //! ```
 

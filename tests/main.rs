@@ -5,6 +5,7 @@ mod support;
 
 mod caching;
 mod credentials;
+mod demo;
 mod direct;
 mod faults;
 mod hygiene;
@@ -19,3 +20,4 @@ mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
 mod surviving;
+mod tables;

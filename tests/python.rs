@@ -8,16 +8,10 @@ use icosfs::demo::DemoPortal;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::support::{Home, TestMount, co2, portal, said, write_credentials};
+use crate::support::{Home, TestMount, co2, interpreter, portal, said, write_credentials};
 
-/// The Python that `scripts/test` has prepared.
-fn interpreter() -> Command {
-    Command::new(std::env::var_os("ICOSFS_TEST_PYTHON").expect(
-        "ICOSFS_TEST_PYTHON names a Python with tests/python/requirements.txt; run scripts/test",
-    ))
-}
-
-/// The same, with the portal's libraries pointed at `portal` and `home` as its user's.
+/// Python, with the portal's libraries pointed at `portal` and `home` as its
+/// user's.
 pub(crate) fn python(portal: &DemoPortal, home: &Home) -> Command {
     let mut command = interpreter();
     command

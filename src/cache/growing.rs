@@ -66,6 +66,9 @@ impl Growing {
         if self.piece.is_empty() {
             return Ok(());
         }
+        if !self.store.0.claim(self.piece.len() as u64) {
+            return Err(CacheError::TooSmall);
+        }
         self.file
             .write_all(&self.piece)
             .map_err(|error| CacheError::io(&self.path, &error))?;

@@ -18,9 +18,11 @@ const SEPARATOR: char = '~';
 impl Place {
     /// The folder for documents.
     pub const DOCUMENTS: &'static str = "documents";
-    /// The folder for CSV that the portal itself wrote. All other folders are
-    /// named after a file format.
+    /// The folder for CSV that the portal itself wrote.
     pub const CSV: &'static str = "csv";
+    /// The folder for files that were made here from the portal's. All other
+    /// folders are named after a file format.
+    pub const VIEWS: &'static str = "views";
 
     /// A place for `name` in `folder`.
     ///
@@ -66,7 +68,7 @@ impl Place {
 
     /// Where the file lies under its own name.
     pub(super) fn complete_in(&self, root: &Path) -> PathBuf {
-        let folder = if [Self::DOCUMENTS, Self::CSV].contains(&&*self.folder) {
+        let folder = if [Self::DOCUMENTS, Self::CSV, Self::VIEWS].contains(&&*self.folder) {
             root.join(&self.folder)
         } else {
             root.join("dataAppStorage").join(&self.folder)

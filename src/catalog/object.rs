@@ -130,12 +130,13 @@ impl Object {
         Cow::Owned(format!(".{last}"))
     }
 
-    /// What the object can be seen as, in the order it is listed.
+    /// What the object can be seen as beside its id, in the order it is
+    /// listed. (A table's columns are named elsewhere.)
     #[must_use]
     pub fn representations(&self) -> &'static [Representation] {
-        use Representation::{Csv, Json, Original};
+        use Representation::{Csv, Json, Original, Parquet};
         if self.as_table().is_some() {
-            &[Csv, Json, Original]
+            &[Csv, Parquet, Json, Original]
         } else {
             &[Original, Json]
         }
@@ -146,6 +147,8 @@ impl Object {
     pub fn ending(&self, representation: Representation) -> String {
         match representation {
             Representation::Csv => ".csv".to_owned(),
+            Representation::Parquet => ".parquet".to_owned(),
+            Representation::Cpb => ".cpb".to_owned(),
             Representation::Json => ".json".to_owned(),
             Representation::Original => {
                 let extension = self.extension();
@@ -169,6 +172,10 @@ pub enum Representation {
     Csv,
     /// The landing page's JSON.
     Json,
+    /// A table as Parquet.
+    Parquet,
+    /// A table's columns, as the portal itself stores them.
+    Cpb,
 }
 
 /// A file: one representation of one object.

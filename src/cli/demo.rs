@@ -74,6 +74,11 @@ with a probability and a number of times; all of these may be left out:
   {\"stall\": {\"after\": 1000, \"ms\": 5000}}     the body stops coming
   {\"corrupt\": {\"at\": 1000}}                  a byte is inverted
   {\"slowQuery\": {\"ms\": 5000}}                a SPARQL query takes longer
+  \"revokeTokens\"                             all tokens so far become invalid
+  {\"withdrawLicence\": {\"ms\": 5000}}          the user has not accepted it
+  {\"down\": {\"ms\": 5000}}                     the service refuses connections
+
+What lasts for so many milliseconds lasts for ever without them.
 
 The control service can change all this, withdraw the licence, revoke tokens,
 and take services down while the portal runs; GET / there says how.";
@@ -225,7 +230,7 @@ mod tests {
         let read: Vec<Fault> = shown
             .map(|fault| serde_json::from_str(fault).unwrap())
             .collect();
-        assert_eq!(read.len(), 11);
+        assert_eq!(read.len(), 14);
     }
 
     #[test]

@@ -214,11 +214,9 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     };
     let store = Store::open(root.clone(), bounds);
     let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
-    let mut contents = Contents::new(meta, data, store.clone(), plan.metadata_ttl);
-    if let Some(folder) = plan.data_folder {
-        let usage = plan.report_usage.then_some(usage);
-        contents = contents.with_data_folder(DataFolder::new(folder, usage));
-    }
+    let usage = plan.report_usage.then_some(usage);
+    let folder = (plan.data_folder).map(|folder| DataFolder::new(folder, usage));
+    let contents = Contents::new(meta, data, store.clone(), plan.metadata_ttl, folder);
     let url = |service| services.base(service).to_string();
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,28 +1,31 @@
-//! A table's columns: which it has, and their bytes, fetched by the slice into
-//! its `.cpb` file in the cache.
+//! A table's columns: their bytes, fetched by the slice into the table's
+//! `.cpb` file in the cache, whatever the table is seen as.
+//!
+//! Every request counts as a download. Whoever needs rows needs them of all
+//! columns; whoever reads the `.cpb` file needs bytes of one. Both are served
+//! by one request at a time, and after a few of them all that is missing comes
+//! in one.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::ContentError;
-use super::direct::DataFolder;
 use super::table_file::TableFile;
-use crate::cache::{CacheError, Entry, Found, Place, Store};
-use crate::catalog::{Object, Spec};
+use crate::cache::{CacheError, Found};
 use crate::flight::Flights;
 use crate::memory::Memory;
 use crate::portal::data::{ColumnsRequest, RowSlice, StoredTable};
-use crate::portal::lists::ColumnRow;
-use crate::portal::{DataClient, ObjectId, PortalError};
-use crate::table::dataset::{Presence, Title};
-use crate::table::{
-    Column, CsvWriter, Dataset, DatasetColumn, Layout, Part, Schema, StoredType, TableError,
-    ValueFormat,
-};
+use crate::portal::{DataClient, ObjectId};
+use crate::table::{Layout, Part, Schema, StoredType};
+
+mod slice;
+
+use slice::{Rest, Target};
 
 /// Bytes of columns in the first slice of a table that is read from its start;
 /// enough for a `head`.
@@ -31,142 +34,16 @@ const FIRST_WINDOW: u64 = 256 << 10;
 const GROWTH: u64 = 8;
 /// The last slice takes what is left: every request counts as a download.
 const SLICES: u32 = 5;
-/// Columns are cached in pieces of this size: a window of rows touches one
-/// piece of each column, and a read checks whole pieces.
-const PIECE: usize = 16 << 10;
-/// How often rows are fetched that are gone again before they can be drawn.
-const IN_VAIN: u32 = 3;
-
-/// What is known of tables beyond the catalog.
-#[derive(Debug)]
-pub(super) struct Tables {
-    data: DataClient,
-    store: Store,
-    data_folder: Option<DataFolder>,
-    /// By the dataset's IRI.
-    datasets: Mutex<HashMap<String, Arc<Dataset>>>,
-    /// By the dataset's IRI: the header of its tables whose columns' order is
-    /// not in the metadata.
-    headers: Arc<Mutex<HashMap<String, Bytes>>>,
-    header_flights: Flights<String, Result<Bytes, PortalError>>,
-}
-
-impl Tables {
-    pub(super) fn new(data: DataClient, store: Store) -> Self {
-        Self {
-            data,
-            store,
-            data_folder: None,
-            datasets: Mutex::default(),
-            headers: Arc::default(),
-            header_flights: Flights::default(),
-        }
-    }
-
-    pub(super) fn with_data_folder(self, folder: DataFolder) -> Self {
-        Self {
-            data_folder: Some(folder),
-            ..self
-        }
-    }
-
-    /// A length that the CSV of `object` does not exceed; 0 if it is no table
-    /// that can be drawn, which a read will explain.
-    pub(super) fn csv_bound(&self, object: &Object) -> u64 {
-        let Some((rows, spec)) = object.as_table() else {
-            return 0;
-        };
-        self.ingested(object, spec)
-            .map_or(0, |columns| CsvWriter::new(&columns).size_bound(rows))
-    }
-
-    /// The columns that `object` has as a table.
-    pub(super) async fn open(&self, object: &Object) -> Result<Arc<Columns>, ContentError> {
-        let (rows, spec) = object.as_table().ok_or(TableError::NoColumns)?;
-        let mut schema = Schema::new(rows, self.ingested(object, spec)?)?;
-        if object.column_names().is_none() {
-            let header = self.header(object.id(), spec).await?;
-            schema = schema.ordered_by_header(&header)?;
-        }
-        let layout = Layout::new(&schema);
-        let place = Place::new(spec.format(), &format!("{}.cpb", object.id()))?;
-        let direct = match &self.data_folder {
-            Some(folder) => folder.find(object.id(), &place, layout.file_len()).await,
-            None => None,
-        };
-        let file = TableFile::new(direct, self.store.clone(), place, layout.file_len());
-        Ok(Arc::new(Columns {
-            id: object.id(),
-            folder: spec.format().to_owned(),
-            schema,
-            layout,
-            file,
-            data: self.data.clone(),
-            memory: self.store.memory().clone(),
-            slices: AtomicU32::new(0),
-            flights: Flights::default(),
-        }))
-    }
-
-    fn ingested(&self, object: &Object, spec: &Spec) -> Result<Vec<Column>, TableError> {
-        let dataset = self.dataset(spec)?;
-        match object.column_names() {
-            Some(names) => dataset.ingested(names),
-            None => dataset.mandatory(),
-        }
-    }
-
-    fn dataset(&self, spec: &Spec) -> Result<Arc<Dataset>, TableError> {
-        let iri = spec.dataset().unwrap_or_default();
-        let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dataset) = datasets.get(iri) {
-            return Ok(Arc::clone(dataset));
-        }
-        let columns: Result<_, TableError> = spec.columns().iter().map(definition).collect();
-        let dataset = Arc::new(Dataset::new(columns?));
-        datasets.insert(iri.to_owned(), Arc::clone(&dataset));
-        Ok(dataset)
-    }
-
-    /// The header line of `id`'s CSV, asked of the portal once per dataset.
-    async fn header(&self, id: ObjectId, spec: &Spec) -> Result<Bytes, PortalError> {
-        let iri = spec.dataset().unwrap_or_default().to_owned();
-        let known = {
-            let headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
-            headers.get(&iri).cloned()
-        };
-        if let Some(header) = known {
-            return Ok(header);
-        }
-        let (data, headers, kept_as) = (self.data.clone(), Arc::clone(&self.headers), iri.clone());
-        self.header_flights
-            .join(iri, || async move {
-                let header = data.csv_header(id).await?;
-                headers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(kept_as, header.clone());
-                Ok(header)
-            })
-            .await
-    }
-}
-
-fn definition(row: &ColumnRow) -> Result<DatasetColumn, TableError> {
-    Ok(DatasetColumn {
-        column: Column::new(&*row.title, ValueFormat::from_iri(&row.format)?),
-        title: if row.regex {
-            Title::Pattern
-        } else {
-            Title::Verbatim
-        },
-        presence: if row.optional {
-            Presence::Optional
-        } else {
-            Presence::Mandatory
-        },
-    })
-}
+/// How often someone waits for bytes that are gone again, or were never meant,
+/// before they can be read.
+const IN_VAIN: u32 = 2 * SLICES;
+/// A slice up to this size is fetched to its end, whatever is read of it.
+const SMALL: u64 = 4 << 20;
+/// How far a longer one runs ahead of who reads the `.cpb` file, and how far
+/// from where the last read ended the next may begin to be part of a sequence.
+const AHEAD: u64 = 4 << 20;
+/// How long it waits for a reader to come back.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// The columns of one table.
 #[derive(Debug)]
@@ -177,13 +54,40 @@ pub(super) struct Columns {
     layout: Layout,
     file: TableFile,
     data: DataClient,
-    memory: Memory,
     /// Slices fetched so far.
     slices: AtomicU32,
     flights: Flights<(), Result<(), ContentError>>,
+    /// Told whenever bytes have come.
+    arrived: watch::Sender<()>,
+    /// How far into the `.cpb` file readers want a slice to run.
+    wanted: watch::Sender<u64>,
+    /// Where the last read of the `.cpb` file ended.
+    last_end: AtomicU64,
 }
 
 impl Columns {
+    pub(super) fn new(
+        id: ObjectId,
+        folder: String,
+        schema: Schema,
+        file: TableFile,
+        data: DataClient,
+    ) -> Self {
+        Self {
+            id,
+            folder,
+            layout: Layout::new(&schema),
+            schema,
+            file,
+            data,
+            slices: AtomicU32::new(0),
+            flights: Flights::default(),
+            arrived: watch::Sender::new(()),
+            wanted: watch::Sender::new(0),
+            last_end: AtomicU64::new(0),
+        }
+    }
+
     pub(super) fn id(&self) -> ObjectId {
         self.id
     }
@@ -192,31 +96,30 @@ impl Columns {
         &self.schema
     }
 
+    /// The memory for its buffers.
     pub(super) fn memory(&self) -> &Memory {
-        &self.memory
+        self.file.memory()
+    }
+
+    /// Length of the `.cpb` file in bytes.
+    pub(super) fn file_len(&self) -> u64 {
+        self.layout.file_len()
     }
 
     /// Fetches what is missing of `rows`, and perhaps more.
     pub(super) async fn ensure(self: &Arc<Self>, rows: Range<u64>) -> Result<(), ContentError> {
-        let mut furthest = None;
-        let mut in_vain = 0;
+        let mut patience = Patience::default();
         while let Some(missing) = self.first_missing(rows.clone()) {
-            // Rows that came before may be gone again for want of room.
-            if furthest.is_none_or(|row| row < missing.start) {
-                furthest = Some(missing.start);
-                in_vain = 0;
-            } else if in_vain < IN_VAIN {
-                in_vain += 1;
-            } else {
-                return Err(CacheError::TooSmall.into());
-            }
+            patience.try_again(missing.start)?;
+            // All columns are needed: a slice under way must run to its end.
+            self.want(u64::MAX);
             let columns = Arc::clone(self);
             self.flights
                 .join((), || async move {
                     // What another flight brought meanwhile need not come again.
                     let rest = missing.start..columns.schema.rows();
                     match columns.first_missing(rest) {
-                        Some(still) => columns.fetch(still).await,
+                        Some(still) => columns.fetch_rows(still).await,
                         None => Ok(()),
                     }
                 })
@@ -248,35 +151,145 @@ impl Columns {
             .map_or(rows, |missing| missing.start))
     }
 
+    /// Reads `bytes` of the `.cpb` file: who reads it from the start gets it
+    /// from one request, as it comes.
+    pub(super) async fn read(self: &Arc<Self>, bytes: Range<u64>) -> Result<Bytes, ContentError> {
+        let end = bytes.end.min(self.layout.file_len());
+        let bytes = bytes.start.min(end)..end;
+        let mut patience = Patience::default();
+        loop {
+            let (columns, range) = (Arc::clone(self), bytes.clone());
+            let reading = tokio::task::spawn_blocking(move || columns.file.read(range)).await;
+            let read =
+                reading.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+            let gap = match read {
+                Found::Bytes(found) => {
+                    self.last_end.store(end, Ordering::Relaxed);
+                    return Ok(found.into());
+                }
+                Found::Missing(gap) => gap,
+            };
+            patience.try_again(gap.start)?;
+            self.bring(bytes.clone()).await?;
+        }
+    }
+
+    /// Waits until `bytes` of the `.cpb` file are there, or a request has
+    /// ended.
+    async fn bring(self: &Arc<Self>, bytes: Range<u64>) -> Result<(), ContentError> {
+        let mut arrived = self.arrived.subscribe();
+        self.want(bytes.end.saturating_add(AHEAD));
+        let (columns, range) = (Arc::clone(self), bytes.clone());
+        let flight = self.flights.join((), || async move {
+            match columns.file.first_missing(range) {
+                Some(still) => columns.fetch_bytes(still.start).await,
+                None => Ok(()),
+            }
+        });
+        let there = async {
+            while self.file.first_missing(bytes.clone()).is_some() {
+                // Never fails: `self` holds the sender.
+                let _ = arrived.changed().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = there => Ok(()),
+            landed = flight => match landed {
+                // Bytes that came before a failure are as good as any.
+                Err(error) if self.file.first_missing(bytes.clone()).is_some() => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn want(&self, end: u64) {
+        self.wanted.send_if_modified(|wanted| {
+            let further = *wanted < end;
+            *wanted = (*wanted).max(end);
+            further
+        });
+    }
+
     /// The first stretch of `rows` of which some column is missing.
     fn first_missing(&self, rows: Range<u64>) -> Option<Range<u64>> {
         (0..self.layout.columns())
-            .filter_map(|column| {
-                let bytes = self.layout.column_range(column, rows.clone()).ok()?;
-                let width = self.layout.width(column).ok()?;
-                let gap = self.file.first_missing(bytes.clone())?;
-                let first = rows.start + (gap.start - bytes.start) / width;
-                let end = rows.start + (gap.end - bytes.start).div_ceil(width);
-                Some(first..end)
-            })
+            .filter_map(|column| self.missing_of(column, &rows))
             .min_by_key(|gap| (gap.start, std::cmp::Reverse(gap.end)))
     }
 
-    async fn fetch(&self, missing: Range<u64>) -> Result<(), ContentError> {
-        let _buffers = self.memory.for_stream().await?;
-        let slices = self.slices.fetch_add(1, Ordering::Relaxed);
+    /// The first stretch of `rows` that is missing of a stored column.
+    fn missing_of(&self, column: usize, rows: &Range<u64>) -> Option<Range<u64>> {
+        let bytes = self.layout.column_range(column, rows.clone()).ok()?;
+        let width = self.layout.width(column).ok()?;
+        let gap = self.file.first_missing(bytes.clone())?;
+        let first = rows.start + (gap.start - bytes.start) / width;
+        let end = rows.start + (gap.end - bytes.start).div_ceil(width);
+        Some(first..end)
+    }
+
+    /// Fetches all columns of the rows from `missing.start` on, more with each
+    /// request.
+    async fn fetch_rows(&self, missing: Range<u64>) -> Result<(), ContentError> {
+        let slices = self.slices.load(Ordering::Relaxed);
         let window = FIRST_WINDOW.saturating_mul(GROWTH.saturating_pow(slices));
+        let left = missing.end - missing.start;
         let length = if slices + 1 >= SLICES {
-            missing.end - missing.start
+            left
         } else {
-            (window / self.schema.row_width())
-                .max(1)
-                .min(missing.end - missing.start)
+            (window / self.schema.row_width()).max(1).min(left)
         };
+        self.fetch(0, missing.start..missing.start + length).await
+    }
+
+    /// Fetches what the byte `at` of the `.cpb` file belongs to: of a short
+    /// file, or for who reads it in sequence, all that follows as well; else
+    /// just the rest of its column.
+    async fn fetch_bytes(&self, at: u64) -> Result<(), ContentError> {
+        let rows = 0..self.schema.rows();
+        let Some(Part::Cells(cells)) = self.layout.cover(at..at + 1).next() else {
+            return self.complete().await;
+        };
+        let patient = self.slices.load(Ordering::Relaxed) + 1 < SLICES;
+        let last_end = self.last_end.load(Ordering::Relaxed);
+        let from = if !patient || self.schema.stored_len() <= SMALL {
+            0
+        } else if at >= last_end && at - last_end <= AHEAD {
+            cells.column
+        } else {
+            let gap = self.missing_of(cells.column, &(cells.rows.start..rows.end));
+            return self
+                .fetch_columns(&[cells.column], gap.unwrap_or(cells.rows))
+                .await;
+        };
+        let first = (from..self.layout.columns())
+            .filter_map(|column| Some(self.missing_of(column, &rows)?.start))
+            .min();
+        self.fetch(from, first.unwrap_or(0)..rows.end).await
+    }
+
+    /// Fetches `rows` of all columns from number `from` on that lack some of
+    /// them, as far as the cache can hold them together.
+    async fn fetch(&self, from: usize, rows: Range<u64>) -> Result<(), ContentError> {
+        let columns: Vec<usize> = (from..self.layout.columns())
+            .filter(|&column| self.missing_of(column, &rows).is_some())
+            .collect();
+        if columns.is_empty() {
+            return Ok(());
+        }
+        self.fetch_columns(&columns, rows).await
+    }
+
+    async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
+        let width: u64 = columns
+            .iter()
+            .filter_map(|&column| self.layout.width(column).ok())
+            .sum();
         // A table larger than the cache goes through it piece by piece.
-        let fits = (self.file.entry().capacity() / 2 / self.schema.row_width()).max(1);
-        let length = length.min(fits);
-        let rows = missing.start..missing.start + length;
+        let fits = (self.file.entry().capacity() / 2 / width.max(1)).max(1);
+        let length = (rows.end - rows.start).min(fits);
+        let rows = rows.start..rows.start + length;
+        self.slices.fetch_add(1, Ordering::Relaxed);
         let whole = rows == (0..self.schema.rows());
         let request = ColumnsRequest {
             table_id: self.id,
@@ -289,28 +302,38 @@ impl Columns {
                     .collect(),
                 size: self.schema.rows(),
             },
-            column_numbers: (0..self.layout.columns()).collect(),
+            column_numbers: columns.to_vec(),
             slice: (!whole).then_some(RowSlice {
                 offset: rows.start,
                 length,
             }),
         };
-        let mut body = self.data.columns(&request).await?;
-        let expected = self.schema.row_width() * length;
+        let ranges: Result<Vec<_>, _> = columns
+            .iter()
+            .map(|&column| self.layout.column_range(column, rows.clone()))
+            .collect();
+        let expected = width * length;
         let wrong_length = |found: u64| ContentError::WrongLength {
             id: self.id,
             expected,
             found,
         };
+        let _buffers = self.memory().for_stream().await?;
+        let mut body = self.data.columns(&request).await?;
         if let Some(found) = body.expected().filter(|&found| found != expected) {
             return Err(wrong_length(found));
         }
-        let mut target = Target::new(self, rows)?;
+        let mut target = Target::new(self.file.entry(), ranges?);
         while let Some(chunk) = body.chunk().await? {
             target.write(&chunk).map_err(|rest| match rest {
                 Rest::TooMuch => wrong_length(expected + 1),
                 Rest::Failed(error) => error,
             })?;
+            self.arrived.send_replace(());
+            if expected > SMALL && !self.is_wanted(target.position()).await {
+                target.finish()?;
+                return Ok(());
+            }
         }
         let received = target.finish()?;
         if received != expected {
@@ -319,21 +342,22 @@ impl Columns {
         self.complete().await
     }
 
-    /// Adds the trailer once all columns are there, and gives the file its
-    /// name.
+    /// Waits while a slice that has come to byte `at` is far enough ahead of
+    /// its readers; false if they do not come back.
+    async fn is_wanted(&self, at: u64) -> bool {
+        let mut wanted = self.wanted.subscribe();
+        let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
+        further.is_ok()
+    }
+
+    /// Adds the trailer, and gives the file its name once all columns are
+    /// there.
     async fn complete(&self) -> Result<(), ContentError> {
         let (entry, len) = (self.file.entry(), self.layout.file_len());
-        for part in entry
-            .missing(0..len)
-            .into_iter()
-            .flat_map(|gap| self.layout.cover(gap).collect::<Vec<_>>())
-        {
-            match part {
-                Part::Trailer { bytes } => {
-                    entry.write(bytes.start, self.layout.trailer(bytes.clone()))?;
-                }
-                Part::Cells(_) => return Ok(()),
-            }
+        let trailer = self.schema.stored_len()..len;
+        entry.write(trailer.start, self.layout.trailer(trailer))?;
+        if !entry.is_complete() {
+            return Ok(());
         }
         let entry = Arc::clone(entry);
         let sealed = tokio::task::spawn_blocking(move || entry.seal()).await;
@@ -360,64 +384,25 @@ impl Columns {
     }
 }
 
-/// Where the bytes of a slice go: column after column.
-struct Target<'a> {
-    entry: &'a Entry,
-    /// What is still to come, first column first.
-    ranges: std::vec::IntoIter<Range<u64>>,
-    current: Range<u64>,
-    piece: Vec<u8>,
-    received: u64,
+/// How long to go on asking for what does not stay.
+#[derive(Debug, Default)]
+struct Patience {
+    furthest: Option<u64>,
+    in_vain: u32,
 }
 
-enum Rest {
-    TooMuch,
-    Failed(ContentError),
-}
-
-impl<'a> Target<'a> {
-    fn new(columns: &'a Columns, rows: Range<u64>) -> Result<Self, TableError> {
-        let ranges: Result<Vec<_>, _> = (0..columns.layout.columns())
-            .map(|column| columns.layout.column_range(column, rows.clone()))
-            .collect();
-        Ok(Self {
-            entry: columns.file.entry(),
-            ranges: ranges?.into_iter(),
-            current: 0..0,
-            piece: Vec::with_capacity(PIECE),
-            received: 0,
-        })
-    }
-
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Rest> {
-        self.received += bytes.len() as u64;
-        while !bytes.is_empty() {
-            if self.current.is_empty() {
-                self.current = self.ranges.next().ok_or(Rest::TooMuch)?;
-                continue;
-            }
-            let room = (self.current.end - self.current.start) - self.piece.len() as u64;
-            let room = usize::try_from(room).unwrap_or(usize::MAX);
-            let taken = bytes.len().min(room).min(PIECE - self.piece.len());
-            self.piece.extend_from_slice(&bytes[..taken]);
-            bytes = &bytes[taken..];
-            if taken == room || self.piece.len() == PIECE {
-                self.flush().map_err(Rest::Failed)?;
-            }
+impl Patience {
+    /// Counts one more try to get what is missing from `position` on.
+    fn try_again(&mut self, position: u64) -> Result<(), ContentError> {
+        // What came before may be gone again for want of room.
+        if self.furthest.is_none_or(|furthest| furthest < position) {
+            self.furthest = Some(position);
+            self.in_vain = 0;
+        } else if self.in_vain < IN_VAIN {
+            self.in_vain += 1;
+        } else {
+            return Err(CacheError::TooSmall.into());
         }
         Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), ContentError> {
-        self.entry.write(self.current.start, &self.piece)?;
-        self.current.start += self.piece.len() as u64;
-        self.piece.clear();
-        Ok(())
-    }
-
-    /// Keeps the rest; returns how many bytes came.
-    fn finish(mut self) -> Result<u64, ContentError> {
-        self.flush()?;
-        Ok(self.received)
     }
 }

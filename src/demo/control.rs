@@ -33,9 +33,10 @@ pub(crate) fn router(shared: &Arc<Shared>, ports: &Arc<[Port; 3]>) -> Router {
     Router::new().fallback(move |request: Request<Body>| {
         let (shared, ports) = (Arc::clone(&shared), Arc::clone(&ports));
         async move {
-            match Ask::read(request).await {
-                Ok(ask) => answer(&shared, &ports, &ask).await,
-                Err(e) => text(StatusCode::BAD_REQUEST, e.to_string()),
+            let ask = Ask::read(request).await;
+            match &ask.broken {
+                None => answer(&shared, &ports, &ask).await,
+                Some(why) => text(StatusCode::BAD_REQUEST, why),
             }
         }
     })
@@ -58,7 +59,7 @@ async fn answer(shared: &Shared, ports: &Arc<[Port; 3]>, ask: &Ask) -> Reply {
             Ok(())
         }
         ("PUT", ["licence"]) => field(ask, "accepted").map(|accepted| {
-            shared.account().licence_accepted = accepted;
+            shared.account().accept_licence(accepted);
         }),
         ("PUT", ["password"]) => field(ask, "password").map(|password| {
             shared.account().password = password;

@@ -27,15 +27,20 @@ pub(crate) struct Ask {
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Why the body did not arrive whole.
+    pub(crate) broken: Option<String>,
     /// How much longer a query is to take, on purpose.
     pub(crate) slowness: Duration,
 }
 
 impl Ask {
     /// Reads a whole request.
-    pub(crate) async fn read(request: Request<Body>) -> Result<Self, axum::Error> {
+    pub(crate) async fn read(request: Request<Body>) -> Self {
         let (head, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, LONGEST_BODY).await?;
+        let (body, broken) = match axum::body::to_bytes(body, LONGEST_BODY).await {
+            Ok(body) => (body, None),
+            Err(error) => (Bytes::new(), Some(error.to_string())),
+        };
         let path = (head.uri.path())
             .split('/')
             .skip(1)
@@ -44,15 +49,16 @@ impl Ask {
         let query = head.uri.query().unwrap_or_default().as_bytes();
         let target = head.uri.path_and_query();
         let target = target.map_or_else(String::new, ToString::to_string);
-        Ok(Self {
+        Self {
             method: head.method,
             path,
             target,
             query: url::form_urlencoded::parse(query).into_owned().collect(),
             headers: head.headers,
             body,
+            broken,
             slowness: Duration::ZERO,
-        })
+        }
     }
 
     /// The segments as they are matched.
@@ -158,7 +164,7 @@ mod tests {
             .header("cookie", cookie)
             .body(Body::empty())
             .unwrap();
-        Ask::read(request).await.unwrap()
+        Ask::read(request).await
     }
 
     #[tokio::test]

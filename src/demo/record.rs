@@ -1,5 +1,6 @@
 //! Every request is remembered, so that tests can say what a client did.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +54,7 @@ pub struct RecordedRequest {
     pub route: String,
     /// Path and query, as they were sent.
     pub path: String,
-    /// The body, if it is text.
+    /// The body, or its first 64 KiB, as text.
     pub body: String,
     /// All headers, a line each.
     pub headers: String,
@@ -83,10 +84,15 @@ pub struct RecordedRequest {
 /// Called with each request when it has ended.
 pub(crate) type Watcher = Box<dyn Fn(&RecordedRequest) + Send + Sync>;
 
+/// Requests that are remembered; older ones are forgotten.
+const REMEMBERED: usize = 50_000;
+/// How much of a body is remembered.
+const LONGEST_BODY: usize = 64 << 10;
+
 /// The requests so far.
 pub(crate) struct Recorder {
     start: Instant,
-    requests: Mutex<Vec<Entry>>,
+    requests: Mutex<VecDeque<Entry>>,
     busy: [AtomicUsize; 3],
     watcher: Option<Watcher>,
 }
@@ -103,7 +109,7 @@ impl Recorder {
         }
     }
 
-    /// The requests since the last [`Recorder::clear`], in the order they came.
+    /// The last requests since [`Recorder::clear`], in the order they came.
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         lock(&self.requests)
             .iter()
@@ -125,7 +131,10 @@ impl Recorder {
             method: ask.method.to_string(),
             route: ask.path.first().cloned().unwrap_or_default(),
             path: ask.target.clone(),
-            body: String::from_utf8_lossy(&ask.body).into_owned(),
+            body: {
+                let start = &ask.body[..ask.body.len().min(LONGEST_BODY)];
+                String::from_utf8_lossy(start).into_owned()
+            },
             headers: ask.header_lines(),
             cookie,
             user_agent: header(USER_AGENT),
@@ -138,7 +147,12 @@ impl Recorder {
             ended: None,
             concurrency: busy.fetch_add(1, Ordering::SeqCst) + 1,
         }));
-        lock(&self.requests).push(Arc::clone(&entry));
+        let mut requests = lock(&self.requests);
+        if requests.len() >= REMEMBERED {
+            requests.pop_front();
+        }
+        requests.push_back(Arc::clone(&entry));
+        drop(requests);
         Ticket {
             entry,
             recorder: Arc::clone(self),
@@ -177,7 +191,9 @@ impl Ticket {
                 .entry(CONTENT_LENGTH)
                 .or_insert_with(|| length.into());
         }
+        let announced = head.headers.get(CONTENT_LENGTH);
         let body = Counted {
+            announced: announced.and_then(|length| length.to_str().ok()?.parse().ok()),
             body: body.into_data_stream(),
             ticket: self,
         };
@@ -198,6 +214,8 @@ impl Drop for Ticket {
 
 /// A body that counts itself.
 struct Counted {
+    /// Its length, beyond which nobody asks for more of it.
+    announced: Option<u64>,
     body: BodyDataStream,
     ticket: Ticket,
 }
@@ -207,11 +225,15 @@ impl Stream for Counted {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = ready!(Pin::new(&mut self.body).poll_next(cx));
+        let announced = self.announced;
         let mut entry = lock(&self.ticket.entry);
         match &item {
-            Some(Ok(bytes)) => entry.bytes += bytes.len() as u64,
+            Some(Ok(bytes)) => {
+                entry.bytes += bytes.len() as u64;
+                entry.complete = announced == Some(entry.bytes);
+            }
             Some(Err(_)) => {}
-            None => entry.complete = true,
+            None => entry.complete = announced.is_none_or(|length| length == entry.bytes),
         }
         drop(entry);
         Poll::Ready(item)

@@ -63,14 +63,15 @@ impl Port {
         let open = lock(&self.open).take();
         if let Some(open) = open {
             open.accepting.abort();
-            for line in lock(&open.lines).iter().filter_map(Weak::upgrade) {
-                line.cut(Cut::End);
-            }
-            // An aborted task keeps its listener until it is dropped.
+            // An aborted task keeps its listener, and may accept, until it is
+            // dropped.
             while !open.accepting.is_finished() {
                 std::thread::yield_now();
             }
             *lock(&self.held) = hold(self.address).ok();
+            for line in lock(&open.lines).iter().filter_map(Weak::upgrade) {
+                line.cut(Cut::End);
+            }
         }
     }
 

@@ -1,13 +1,15 @@
 //! What the three services share: the repository, the one user, the record.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 
 use super::faults::Faults;
 use super::http::Ask;
-use super::record::Recorder;
+use super::record::{Recorder, Service};
 use super::repository::Repository;
+use super::server::Port;
 use super::sparql::{Cache, Quota, SparqlLimits};
 use super::token::Mint;
 
@@ -20,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) quota: Quota,
     pub(crate) cache: Cache,
     account: Mutex<Account>,
+    /// Where it listens, once it does.
+    ports: OnceLock<Weak<[Port; 3]>>,
 }
 
 /// The demo user.
@@ -28,6 +32,8 @@ pub(crate) struct Account {
     pub(crate) mail: String,
     pub(crate) password: String,
     pub(crate) licence_accepted: bool,
+    /// Until when the acceptance does not count.
+    pub(crate) withdrawn_until: Option<Instant>,
     pub(crate) mint: Mint,
     /// How long the token of a login lives.
     pub(crate) token_life: SignedDuration,
@@ -39,6 +45,28 @@ impl Account {
     /// Makes every token minted so far invalid.
     pub(crate) fn revoke_tokens(&mut self) {
         self.mint = self.mint.successor();
+    }
+
+    /// Accepts the licence, or not, from now on.
+    pub(crate) fn accept_licence(&mut self, accepted: bool) {
+        self.licence_accepted = accepted;
+        self.withdrawn_until = None;
+    }
+
+    /// Takes the acceptance back, for as long as `pause` or until the next.
+    pub(crate) fn withdraw_licence(&mut self, pause: Option<Duration>) {
+        match pause {
+            None => self.accept_licence(false),
+            Some(pause) => {
+                let until = Instant::now().checked_add(pause);
+                self.withdrawn_until = self.withdrawn_until.max(until);
+            }
+        }
+    }
+
+    fn has_accepted_licence(&self) -> bool {
+        let withdrawn = self.withdrawn_until.is_some_and(|end| Instant::now() < end);
+        self.licence_accepted && !withdrawn
     }
 }
 
@@ -57,7 +85,14 @@ impl Shared {
             cache: Cache::new(limits.cache_life, limits.cache_entry),
             limits,
             account: Mutex::new(account),
+            ports: OnceLock::new(),
         }
+    }
+
+    /// Says where the services listen.
+    pub(crate) fn listens_at(&self, ports: &Arc<[Port; 3]>) {
+        // It starts once.
+        let _ = self.ports.set(Arc::downgrade(ports));
     }
 
     pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
@@ -96,10 +131,38 @@ impl Shared {
         self.claims(ask)?.ok()
     }
 
+    /// Takes a service down, for as long as `pause`. Returns at once.
+    pub(crate) fn take_down(&self, service: Service, pause: Option<Duration>) {
+        let Some(ports) = self.ports.get().cloned() else {
+            return;
+        };
+        let on_port = move |work: fn(&Port)| {
+            let ports = ports.clone();
+            // Closing waits for the accepting task to end.
+            tokio::task::spawn_blocking(move || {
+                if let Some(ports) = ports.upgrade() {
+                    work(&ports[service as usize]);
+                }
+            })
+        };
+        tokio::spawn(async move {
+            let _ = on_port(Port::close).await;
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+                let _ = on_port(|port| {
+                    if let Err(error) = port.reopen() {
+                        tracing::error!(%error, port = port.number(), "it stays down");
+                    }
+                })
+                .await;
+            }
+        });
+    }
+
     /// Whether the user has accepted the data licence in the profile.
     pub(crate) fn has_accepted_licence(&self, mail: &str) -> bool {
         let account = self.account();
-        account.licence_accepted && account.mail == mail
+        account.has_accepted_licence() && account.mail == mail
     }
 }
 

@@ -6,6 +6,9 @@ mod data;
 mod download;
 mod faults;
 mod meta;
+mod pairs;
+mod quota;
 #[cfg(feature = "shared-tests")]
 mod rdf;
+mod record;
 mod support;

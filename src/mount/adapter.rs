@@ -18,6 +18,7 @@ use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
 use super::shared::{README, Shared};
 use super::{ExactSize, Options, Report, errno};
+use crate::catalog::Representation;
 use crate::content::{ContentError, Contents, Size};
 use crate::tree::{Inode, Lookup, Node, Tree};
 
@@ -128,10 +129,13 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ESTALE);
         };
         let size = self.0.size(&node);
-        let waits = self.0.exact_size == ExactSize::WhenOpen && self.0.inodes.usage(ino.0).is_open;
         let Node::File(object, representation) = &node else {
             return self.0.reply_attributes(&node, size, reply);
         };
+        // Of what else has no exact length yet, an estimate is no bound.
+        let may_wait =
+            self.0.exact_size == ExactSize::WhenOpen || *representation != Representation::Csv;
+        let waits = may_wait && self.0.inodes.usage(ino.0).is_open;
         if !waits || matches!(size, Size::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }

@@ -16,6 +16,7 @@ pub fn of_content(error: &ContentError) -> Errno {
         ContentError::Portal(error) => of_portal(error),
         ContentError::Cache(error) => of_cache(error),
         ContentError::Table(_)
+        | ContentError::NotWritten(_)
         | ContentError::WrongHash { .. }
         | ContentError::WrongLength { .. } => Errno::EIO,
     }

@@ -84,10 +84,13 @@ impl Shared {
     /// How long the kernel may believe in a node's attributes.
     pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
-            Node::File(_, Representation::Original | Representation::Csv) | Node::Readme => FOREVER,
-            Node::File(_, Representation::Json) | Node::Root | Node::Objects | Node::Control => {
-                self.metadata_ttl
-            }
+            Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
+            | Node::Readme => FOREVER,
+            // Parquet holds metadata, and is made anew if it was removed.
+            Node::File(_, Representation::Json | Representation::Parquet)
+            | Node::Root
+            | Node::Objects
+            | Node::Control => self.metadata_ttl,
             Node::ControlFile(_) => Duration::ZERO,
         }
     }
@@ -189,7 +192,7 @@ impl Shared {
         let exact = matches!(self.size(&node), Size::Exact(_));
         let flags = if exact && self.inodes.usage(number).told_exact {
             match representation {
-                Representation::Csv => FopenFlags::FOPEN_KEEP_CACHE,
+                Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
                 // Pages of what turned out wrong must not outlive its mending.
                 // Otherwise they stay, proved or not: to drop them, an opener
                 // would wait for those that others read, deaf to signals.
@@ -199,7 +202,8 @@ impl Shared {
                 {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
-                Representation::Original => FopenFlags::empty(),
+                // What holds metadata may have been made anew.
+                Representation::Original | Representation::Parquet => FopenFlags::empty(),
                 // It may have changed since, and has no pages to drop.
                 Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
             }
@@ -212,7 +216,10 @@ impl Shared {
                 let generation = self.contents.generation(object.id());
                 self.handles.add(Handle::Generation(generation))
             }
-            Representation::Csv | Representation::Json => 0,
+            Representation::Csv
+            | Representation::Parquet
+            | Representation::Cpb
+            | Representation::Json => 0,
         };
         reply.opened(FileHandle(handle), flags);
     }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, COOKIE, HeaderName, RANGE};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
@@ -84,6 +84,25 @@ pub struct Original {
 }
 
 impl Original {
+    /// All of it, as far as it has not been handed out yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Original::chunk`]; [`PortalError::BadAnswer`] past `limit` bytes.
+    pub async fn bytes(mut self, limit: usize) -> Result<Bytes, PortalError> {
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if bytes.len() + chunk.len() > limit {
+                return Err(PortalError::bad_answer(
+                    Service::Data,
+                    format_args!("expected at most {limit} bytes, found more"),
+                ));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
     /// The next piece; `None` once all that was asked for has arrived.
     ///
     /// # Errors

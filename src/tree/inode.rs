@@ -30,6 +30,8 @@ impl Inode {
             Representation::Original => 0,
             Representation::Csv => 1,
             Representation::Json => 2,
+            Representation::Parquet => 3,
+            Representation::Cpb => 4,
         };
         // Some programs keep inode numbers in signed integers.
         Self((xxh3_64(&bytes) >> 1).max(FIXED))

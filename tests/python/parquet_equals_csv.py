@@ -9,8 +9,8 @@ by the Parquet's own field metadata). Ends with 1 at the first reader that does
 not.
 """
 
-import csv
 import datetime as dt
+import math
 import struct
 import sys
 
@@ -80,12 +80,31 @@ def plain(value):
     return value
 
 
+def cells(line, formats):
+    """A line's cells. Nothing is quoted: a character may be a comma itself."""
+    found = line.split(",")
+    for at, value_format in enumerate(formats):
+        if len(found) > len(formats) and value_format == "bmpChar":
+            if found[at : at + 2] == ["", ""]:
+                found[at : at + 2] = [","]
+    return found
+
+
+def same(value, meant):
+    """Equal, and of two zeros the same."""
+    if isinstance(meant, float) and value is not None:
+        return value == meant and math.copysign(1, value) == math.copysign(1, meant)
+    return value == meant
+
+
 def main():
     csv_path, parquet_path = sys.argv[1:]
-    with open(csv_path, newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file, quoting=csv.QUOTE_NONE)
+    with open(csv_path, newline="\n", encoding="utf-8") as file:
+        header, *lines = (line.removesuffix("\n") for line in file)
+    header = header.split(",")
     schema = pq.read_schema(parquet_path)
     formats = [schema.field(name).metadata[b"value_format"].decode() for name in header]
+    rows = [cells(line, formats) for line in lines]
 
     for read in (with_pyarrow, with_polars, with_duckdb, with_pandas):
         columns = read(parquet_path)
@@ -96,7 +115,7 @@ def main():
                 sys.exit(f"{read.__name__}: expected {len(rows)} rows, found {len(values)}")
             for number, (row, value) in enumerate(zip(rows, values)):
                 meant = MEANINGS[formats[at]](row[at]) if row[at] else None
-                if plain(value) != meant:
+                if not same(plain(value), meant):
                     sys.exit(
                         f"{read.__name__}: {name}, row {number}: "
                         f"expected {meant!r}, found {value!r}"

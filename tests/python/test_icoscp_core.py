@@ -230,7 +230,14 @@ def test_stations_are_listed(portal):
     )
     assert json.loads(stations["11SS"].geo_json)["type"] == "Polygon"
     assert [s.id for s in portal.meta.list_stations(CPMETA + "AS")] == ["HTM", "SVB"]
-    assert len(portal.meta.list_stations(False)) == 6
+    everyone = portal.meta.list_stations(False)
+    assert sorted(s.id for s in everyone) == sorted(stations)
+    for station in stations.values():
+        page = portal.meta_url.replace("http", "HTTP", 1)
+        page = portal.meta.get_station_meta(page + urllib.parse.urlsplit(station.uri).path)
+        assert (page.id, page.org.name, page.countryCode) == (
+            station.id, station.name, station.country_code,
+        )
 
 
 def test_objects_are_listed_by_type_and_station(portal):
@@ -241,6 +248,11 @@ def test_objects_are_listed_by_type_and_station(portal):
         datatype=CPRES + "atcCo2L2DataObject", include_deprecated=True
     )
     assert len(everything) == 4
+    # The deprecated are those that have a next version.
+    current = {o.uri for o in co2}
+    for dobj in everything:
+        replaced = portal.dobj_meta(dobj).nextVersion is not None
+        assert replaced == (dobj.uri not in current), dobj
     stations = portal.meta.list_stations(CPMETA + "ES")
     of_stations = portal.all_objects(station=stations)
     assert {o.station_uri for o in of_stations} == {s.uri for s in stations}
@@ -366,14 +378,24 @@ def hash_of(portal, dobj):
 
 def test_originals_are_saved_under_their_names(portal, tmp_path):
     dobj = portal.object(HTM_CO2)
-    assert portal.data.save_to_folder(dobj, str(tmp_path)) == HTM_CO2
-    assert (tmp_path / HTM_CO2).stat().st_size == dobj.size_bytes
     # By IRI alone, the name comes with the answer.
-    assert portal.data.save_to_folder(dobj.uri, str(tmp_path)) == HTM_CO2
+    for reference in [dobj, dobj.uri]:
+        assert portal.data.save_to_folder(reference, str(tmp_path)) == HTM_CO2
+        content = (tmp_path / HTM_CO2).read_bytes()
+        assert len(content) == dobj.size_bytes
+        assert hashlib.sha256(content).hexdigest() == hash_of(portal, dobj)
+        (tmp_path / HTM_CO2).unlink()
 
 
 def test_csv_streams_whole(portal):
     dobj = portal.object(HTM_CO2)
+    arrays = portal.data.get_columns_as_arrays(portal.dobj_meta(dobj), keep_bad_data=True)
+    with portal.data.get_csv_byte_stream(dobj) as stream:
+        header, *rows = stream.read().decode().splitlines()
+    assert len(rows) == 8760
+    for index, name in enumerate(header.split(",")):
+        for row, value in zip(rows, arrays[name]):
+            assert cell_matches(row.split(",")[index], value), (name, row, value)
     with portal.data.get_csv_byte_stream(dobj) as stream:
         text = stream.read().decode()
     assert text == portal.csv(dobj.uri.split("/")[-1])
@@ -473,10 +495,14 @@ def test_local_files_are_read_and_reported(portal, tmp_path, monkeypatch):
 def test_real_metadata_lists_are_as_long_as_they_are_known_to_be(real_portal):
     meta = real_portal.meta
     assert len(meta.list_datatypes()) == 74
-    assert len(meta.list_stations()) == 141
-    assert len(meta.list_stations(False)) == 212
-    assert len(real_portal.all_objects()) == 677
-    assert len(real_portal.all_objects(include_deprecated=True)) == 1387
+    stations = {s.uri for s in meta.list_stations()}
+    assert len(stations) == 141
+    everywhere = {s.uri for s in meta.list_stations(False)}
+    assert len(everywhere) == 212 and stations < everywhere
+    current = {o.uri for o in real_portal.all_objects()}
+    assert len(current) == 677
+    everything = {o.uri for o in real_portal.all_objects(include_deprecated=True)}
+    assert len(everything) == 1387 and current < everything
 
 
 def test_real_metadata_objects_and_columns_are_understood(real_portal):

@@ -1,12 +1,18 @@
 //! What keeps the plumbing out of the tests.
 
+mod contents;
 mod home;
 mod mount;
 mod portal;
+mod python;
 
+pub(crate) use contents::TestContents;
 pub(crate) use home::{Home, feed, said, write_credentials};
 pub(crate) use mount::{TestMount, contents};
-pub(crate) use portal::{SilentPortal, co2, get, portal, serves_csv, serves_original, services_of};
+pub(crate) use portal::{
+    SilentPortal, co2, get, portal, serves_csv, serves_original, services_of, slices,
+};
+pub(crate) use python::{interpreter, python_script};
 
 use std::time::{Duration, Instant};
 

@@ -45,6 +45,12 @@ pub(crate) fn co2(portal: &DemoPortal) -> ObjectId {
         .expect("the built-in repository has it")
 }
 
+/// How many slices of tables were asked for.
+pub(crate) fn slices(portal: &DemoPortal) -> usize {
+    let requests = portal.requests();
+    requests.iter().filter(|r| r.path == "/cpb").count()
+}
+
 /// Whether the portal itself gives `id` as CSV.
 pub(crate) fn serves_csv(portal: &DemoPortal, id: ObjectId) -> bool {
     portal.repository().csv(&id).is_some()

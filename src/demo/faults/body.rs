@@ -11,7 +11,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::{BodyEnd, BodyFault};
+use super::strike::{BodyEnd, BodyFault};
 use crate::demo::http::Reply;
 use crate::demo::server::{Cut, Line};
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::support::{Question, Visit};
-use crate::demo::{DemoOptions, Fault, FaultPlan, FaultRule, Repository, Service, SparqlLimits};
+use crate::demo::{Fault, FaultPlan, FaultRule, Service};
 
+const HTM_CO2: &str = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
 const NETCDF: &str = "demo_inversion_2023.nc";
 
 impl Visit {
@@ -243,9 +244,20 @@ async fn a_portal_stops_when_dropped_even_within_a_runtime() {
     );
 }
 
-/// Everything goes wrong in a fifth of all cases.
-fn all_faults() -> FaultPlan {
-    let faults = [
+/// A fifth of all requests meets each of these.
+fn a_fifth(faults: impl IntoIterator<Item = Fault>) -> FaultPlan {
+    let rules = faults.into_iter();
+    FaultPlan {
+        seed: 42,
+        rules: rules
+            .map(|fault| FaultRule::always(fault).with_probability(0.2))
+            .collect(),
+    }
+}
+
+/// What befalls a request by itself, and no other.
+fn single_faults() -> Vec<Fault> {
+    vec![
         Fault::Latency {
             ms: 1,
             jitter_ms: 5,
@@ -268,12 +280,16 @@ fn all_faults() -> FaultPlan {
         },
         Fault::Corrupt { at: 3 },
         Fault::SlowQuery { ms: 1 },
-    ];
-    let rules = faults.map(|fault| FaultRule::always(fault).with_probability(0.2));
-    FaultPlan {
-        seed: 42,
-        rules: rules.to_vec(),
-    }
+    ]
+}
+
+/// What befalls the portal as a whole.
+fn portal_faults() -> [Fault; 3] {
+    [
+        Fault::RevokeTokens,
+        Fault::WithdrawLicence { ms: Some(5) },
+        Fault::Down { ms: Some(5) },
+    ]
 }
 
 /// What a run of many requests at once meets, by request.
@@ -306,18 +322,106 @@ async fn run_with(plan: FaultPlan) -> Vec<(String, Option<String>, Vec<String>)>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_runs_with_one_seed_meet_the_same_faults() {
-    let first = run_with(all_faults()).await;
+async fn two_crowded_runs_with_one_seed_meet_the_same_faults() {
+    let plan = || a_fifth(single_faults());
+    let first = run_with(plan()).await;
     assert!(first.len() > 60, "{}", first.len());
     let met: usize = first.iter().map(|(_, _, faults)| faults.len()).sum();
-    let expected = first.len() * all_faults().rules.len() / 5;
+    let expected = first.len() * plan().rules.len() / 5;
     assert!(met > expected / 2 && met < expected * 2, "{met} faults");
-    assert_eq!(run_with(all_faults()).await, first);
-    let other = FaultPlan {
-        seed: 43,
-        ..all_faults()
-    };
+    assert_eq!(run_with(plan()).await, first);
+    let other = FaultPlan { seed: 43, ..plan() };
     assert_ne!(run_with(other).await, first);
+}
+
+/// Every fault there is, one request after the other: where a service goes
+/// down, a crowd would not all get there.
+#[tokio::test]
+async fn two_runs_with_all_faults_and_one_seed_record_the_same() {
+    let run = async || {
+        let visit = Visit::without_kept_connections();
+        let plan = a_fifth(single_faults().into_iter().chain(portal_faults()));
+        visit.portal.set_faults(plan);
+        let id = visit.id(HTM_CO2);
+        let ship = "http://meta.icos-cp.eu/ontologies/cpmeta/OS";
+        let query = format!("select * where {{ ?s a <{ship}> }}");
+        for round in 0..12 {
+            let request = json!({"tableId": id.to_string(), "round": round});
+            for question in [
+                visit.get_as_user(&format!("data:/objects/{id}?round={round}")),
+                visit.get_as_user(&format!("data:/csv/{id}?limit={round}")),
+                visit.post_as_user("data:/cpb").json(&request),
+                visit.get_as_user("auth:/whoami"),
+                visit.get(&format!("meta:/objects/{id}")),
+                visit.post("meta:/sparql").body(query.clone()),
+            ] {
+                // What comes of it is for the record to say.
+                let _ = question.when_it_is_up().await;
+            }
+        }
+        let requests = visit.portal.requests().into_iter();
+        requests.map(|r| (r.path, r.faults)).collect::<Vec<_>>()
+    };
+    let first = run().await;
+    assert_eq!(first.len(), 72);
+    for fault in single_faults().iter().chain(&portal_faults()) {
+        let met = first
+            .iter()
+            .any(|(_, met)| met.iter().any(|f| f == fault.name()));
+        assert!(met, "{fault:?}");
+    }
+    assert_eq!(run().await, first);
+}
+
+#[tokio::test]
+async fn tokens_may_be_revoked_by_a_request() {
+    let visit = Visit::new();
+    let rule = FaultRule::always(Fault::RevokeTokens).on("csv").times(1);
+    visit.portal.add_fault(rule);
+    let old = visit.portal.token();
+    let csv = format!("data:/csv/{}?limit=0", visit.id(HTM_CO2));
+    let answer = visit.get(&csv).header("cookie", &old).answer().await;
+    assert_eq!(answer.status, 401);
+    let answer = visit.get("auth:/whoami").header("cookie", &old).answer();
+    assert_eq!(answer.await.status, 401);
+    assert_eq!(visit.get_as_user(&csv).answer().await.status, 200);
+    assert_eq!(visit.portal.requests()[0].faults, ["revokeTokens"]);
+}
+
+#[tokio::test]
+async fn the_licence_may_be_withdrawn_for_a_while_or_until_it_is_accepted() {
+    let visit = Visit::new();
+    let csv = format!("data:/csv/{}?limit=0", visit.id(HTM_CO2));
+    let status = async || visit.get_as_user(&csv).answer().await.status;
+    let rule = |ms| FaultRule::always(Fault::WithdrawLicence { ms }).times(1);
+    visit.portal.add_fault(rule(Some(100)));
+    assert_eq!(status().await, 403);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(status().await, 200);
+    visit.portal.add_fault(rule(None));
+    assert_eq!((status().await, status().await), (403, 403));
+    visit.portal.accept_licence(true);
+    assert_eq!(status().await, 200);
+}
+
+#[tokio::test]
+async fn a_service_may_go_down_by_a_request_and_come_back() {
+    let visit = Visit::new();
+    let down = |ms| FaultRule::always(Fault::Down { ms }).at(Service::Data);
+    visit.portal.add_fault(down(Some(50)).times(1));
+    assert!(visit.file().try_answer().await.is_err());
+    let error = visit.file().try_answer().await.err().unwrap();
+    assert!(error.is_connect(), "refused: {error:?}");
+    assert_eq!(visit.get("auth:/whoami").answer().await.status, 401);
+    assert_eq!(visit.file().when_it_is_up().await.unwrap().status, 200);
+
+    visit.portal.add_fault(down(None));
+    assert!(visit.file().try_answer().await.is_err());
+    let error = visit.file().try_answer().await.err().unwrap();
+    assert!(error.is_connect(), "{error:?}");
+    visit.portal.clear_faults();
+    visit.portal.come_back(Service::Data).unwrap();
+    assert_eq!(visit.file().answer().await.status, 200);
 }
 
 #[tokio::test]
@@ -395,85 +499,4 @@ async fn another_process_controls_it_over_http() {
             .text()
             .contains("/faults")
     );
-}
-
-// Section 4: quota, timeout, cache.
-
-const EVERYTHING: &str = "select * where { ?s ?p ?o }";
-
-fn limited(change: impl FnOnce(&mut SparqlLimits)) -> Visit {
-    let mut options = DemoOptions::default();
-    change(&mut options.limits);
-    Visit::to(Repository::builtin(1), options)
-}
-
-#[tokio::test]
-async fn a_query_of_more_than_nine_seconds_is_a_400() {
-    assert_eq!(
-        SparqlLimits::default().longest_query,
-        Duration::from_secs(9)
-    );
-    let visit = limited(|limits| limits.longest_query = Duration::from_millis(100));
-    visit
-        .portal
-        .add_fault(FaultRule::always(Fault::SlowQuery { ms: 9000 }));
-    let answer = visit.post("meta:/sparql").body(EVERYTHING).answer().await;
-    answer.assert(400, "SPARQL execution timeout");
-}
-
-#[tokio::test]
-async fn a_query_stopped_after_its_first_results_is_a_200_with_an_error_at_its_end() {
-    let visit = limited(|limits| limits.longest_query = Duration::from_millis(400));
-    let endless = "select * where { ?a ?b ?c . ?d ?e ?f }";
-    let answer = visit
-        .post("meta:/sparql")
-        .header("accept", "text/csv")
-        .body(endless)
-        .answer()
-        .await;
-    assert_eq!(answer.status, 200);
-    assert!(
-        answer
-            .text()
-            .ends_with("java.util.concurrent.CancellationException\n")
-    );
-}
-
-#[tokio::test]
-async fn who_queries_too_much_gets_503() {
-    let visit = limited(|limits| limits.per_minute = Duration::from_millis(50));
-    visit
-        .portal
-        .add_fault(FaultRule::always(Fault::SlowQuery { ms: 60 }));
-    let ask = async |number: u32| {
-        let query = format!("{EVERYTHING} limit {number}");
-        visit.post("meta:/sparql").body(query).answer().await
-    };
-    assert_eq!(ask(1).await.status, 200);
-    ask(2).await.assert(
-        503,
-        "You have exceeded your per-minute query quota. Please wait 1 minute to run more queries.",
-    );
-    let again = ask(1).await;
-    assert_eq!(again.status, 200, "kept results cost nothing");
-    assert_eq!(again.header("x-cache-status"), "HIT");
-}
-
-#[tokio::test]
-async fn results_are_kept_unless_the_client_forbids_it() {
-    let visit = limited(|limits| limits.cache_life = Duration::from_millis(300));
-    let ask = || visit.post("meta:/sparql").body(EVERYTHING);
-    let status = async |question: Question| {
-        let answer = question.answer().await;
-        answer.header("x-cache-status").to_owned()
-    };
-    assert_eq!(status(ask()).await, "MISS");
-    assert_eq!(status(ask()).await, "HIT");
-    assert_eq!(status(ask().header("accept", "text/csv")).await, "MISS");
-    assert_eq!(
-        status(ask().header("cache-control", "no-cache")).await,
-        "BYPASS"
-    );
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(status(ask().header("accept", "text/csv")).await, "MISS");
 }

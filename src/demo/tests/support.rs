@@ -1,9 +1,10 @@
 //! A portal and a client, so that the tests read as sentences.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
-use reqwest::{Client, Method, RequestBuilder, redirect};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, redirect};
 use serde_json::Value;
 
 use crate::demo::{DemoOptions, DemoPortal, Repository};
@@ -30,7 +31,16 @@ impl Visit {
     pub(super) fn to(repository: Repository, options: DemoOptions) -> Self {
         Self {
             portal: DemoPortal::start(repository, options).unwrap(),
-            client: client(),
+            client: client().build().unwrap(),
+        }
+    }
+
+    /// Each request has a connection of its own, so that none is repeated for
+    /// having met one that had been cut.
+    pub(super) fn without_kept_connections() -> Self {
+        Self {
+            client: client().pool_max_idle_per_host(0).build().unwrap(),
+            ..Self::new()
         }
     }
 
@@ -96,6 +106,19 @@ impl Question {
         self.try_answer().await.unwrap()
     }
 
+    /// The same, once the service accepts connections.
+    pub(super) async fn when_it_is_up(self) -> Result<Answer, reqwest::Error> {
+        loop {
+            let again = Self(self.0.try_clone().expect("a body in memory"));
+            match again.try_answer().await {
+                Err(error) if error.is_connect() => {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// The answer, or that it broke off.
     pub(super) async fn try_answer(self) -> Result<Answer, reqwest::Error> {
         let response = self.0.send().await?;
@@ -133,7 +156,7 @@ impl Answer {
     }
 }
 
-fn client() -> Client {
+fn client() -> ClientBuilder {
     static PROVIDER: LazyLock<()> = LazyLock::new(|| {
         // Another test may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -142,6 +165,4 @@ fn client() -> Client {
     Client::builder()
         .redirect(redirect::Policy::none())
         .no_proxy()
-        .build()
-        .unwrap()
 }

@@ -1,0 +1,182 @@
+//! What is known of tables beyond the catalog: which columns each has.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+
+use super::ContentError;
+use super::columns::Columns;
+use super::direct::DataFolder;
+use super::table_file::TableFile;
+use crate::cache::{Place, Store};
+use crate::catalog::{Object, Spec};
+use crate::flight::Flights;
+use crate::portal::lists::ColumnRow;
+use crate::portal::{DataClient, ObjectId, PortalError};
+use crate::table::dataset::{Presence, Title};
+use crate::table::{
+    Column, CsvWriter, Dataset, DatasetColumn, Layout, Schema, TableError, ValueFormat,
+};
+
+/// What a line of a CSV is guessed to be long.
+const LINE_GUESS: u64 = 256;
+
+/// All tables.
+#[derive(Debug)]
+pub(super) struct Tables {
+    data: DataClient,
+    store: Store,
+    data_folder: Option<DataFolder>,
+    /// By the dataset's IRI.
+    datasets: Mutex<HashMap<String, Arc<Dataset>>>,
+    /// By the dataset's IRI: the header of its tables whose columns' order is
+    /// not in the metadata.
+    headers: Arc<Mutex<HashMap<String, Bytes>>>,
+    header_flights: Flights<String, Result<Bytes, PortalError>>,
+    /// Those in use: whatever a table is seen as, its columns are fetched once.
+    open: Mutex<HashMap<ObjectId, Weak<Columns>>>,
+}
+
+impl Tables {
+    pub(super) fn new(data: DataClient, store: Store, data_folder: Option<DataFolder>) -> Self {
+        Self {
+            data,
+            store,
+            data_folder,
+            datasets: Mutex::default(),
+            headers: Arc::default(),
+            header_flights: Flights::default(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// A length that the CSV of `object` does not exceed; a guess if only the
+    /// portal can write it, 0 if nobody can, which a read will explain.
+    pub(super) fn csv_bound(&self, object: &Object) -> u64 {
+        let rows = object.as_table().map_or(0, |(rows, _)| rows);
+        match self.unordered(object) {
+            Ok(schema) => CsvWriter::new(schema.columns()).size_bound(rows),
+            Err(error) if error.portal_may_serve_csv() => rows.saturating_mul(LINE_GUESS),
+            Err(_) => 0,
+        }
+    }
+
+    /// The length of `object`'s `.cpb` file, which does not depend on the order
+    /// of the CSV's columns; `None` if it is no table that can be read here.
+    pub(super) fn cpb_len(&self, object: &Object) -> Option<u64> {
+        let schema = self.unordered(object).ok()?;
+        Some(Layout::new(&schema).file_len())
+    }
+
+    /// The columns that `object` has as a table.
+    pub(super) async fn open(&self, object: &Object) -> Result<Arc<Columns>, ContentError> {
+        let at_hand = self.opened().get(&object.id()).and_then(Weak::upgrade);
+        if let Some(columns) = at_hand {
+            return Ok(columns);
+        }
+        let (_, spec) = object.as_table().ok_or(TableError::NoColumns)?;
+        let mut schema = self.unordered(object)?;
+        if object.column_names().is_none() {
+            let header = self.header(object.id(), spec).await?;
+            schema = schema.ordered_by_header(&header)?;
+        }
+        let len = Layout::new(&schema).file_len();
+        let place = cpb_place(object)?;
+        let direct = match &self.data_folder {
+            Some(folder) => folder.find(object.id(), &place, len).await,
+            None => None,
+        };
+        let mut opened = self.opened();
+        // Another reader may have been first.
+        if let Some(columns) = opened.get(&object.id()).and_then(Weak::upgrade) {
+            return Ok(columns);
+        }
+        opened.retain(|_, columns| columns.strong_count() > 0);
+        let columns = Arc::new(Columns::new(
+            object.id(),
+            spec.format().to_owned(),
+            schema,
+            TableFile::new(direct, self.store.clone(), place, len),
+            self.data.clone(),
+        ));
+        opened.insert(object.id(), Arc::downgrade(&columns));
+        Ok(columns)
+    }
+
+    /// The table of `object`, its columns in an order that may not be the
+    /// CSV's.
+    fn unordered(&self, object: &Object) -> Result<Schema, TableError> {
+        let (rows, spec) = object.as_table().ok_or(TableError::NoColumns)?;
+        Schema::new(rows, self.ingested(object, spec)?)
+    }
+
+    fn ingested(&self, object: &Object, spec: &Spec) -> Result<Vec<Column>, TableError> {
+        let dataset = self.dataset(spec)?;
+        match object.column_names() {
+            Some(names) => dataset.ingested(names),
+            None => dataset.mandatory(),
+        }
+    }
+
+    fn dataset(&self, spec: &Spec) -> Result<Arc<Dataset>, TableError> {
+        let iri = spec.dataset().unwrap_or_default();
+        let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dataset) = datasets.get(iri) {
+            return Ok(Arc::clone(dataset));
+        }
+        let columns: Result<_, TableError> = spec.columns().iter().map(definition).collect();
+        let dataset = Arc::new(Dataset::new(columns?));
+        datasets.insert(iri.to_owned(), Arc::clone(&dataset));
+        Ok(dataset)
+    }
+
+    /// The header line of `id`'s CSV, asked of the portal once per dataset.
+    async fn header(&self, id: ObjectId, spec: &Spec) -> Result<Bytes, PortalError> {
+        let iri = spec.dataset().unwrap_or_default().to_owned();
+        let known = {
+            let headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
+            headers.get(&iri).cloned()
+        };
+        if let Some(header) = known {
+            return Ok(header);
+        }
+        let (data, headers, kept_as) = (self.data.clone(), Arc::clone(&self.headers), iri.clone());
+        self.header_flights
+            .join(iri, || async move {
+                let header = data.csv_header(id).await?;
+                headers
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(kept_as, header.clone());
+                Ok(header)
+            })
+            .await
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<ObjectId, Weak<Columns>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the portal, and the cache, keep a table's columns.
+pub(super) fn cpb_place(object: &Object) -> Result<Place, ContentError> {
+    let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
+    Ok(Place::new(folder, &format!("{}.cpb", object.id()))?)
+}
+
+fn definition(row: &ColumnRow) -> Result<DatasetColumn, TableError> {
+    Ok(DatasetColumn {
+        column: Column::new(&*row.title, ValueFormat::from_iri(&row.format)?),
+        title: if row.regex {
+            Title::Pattern
+        } else {
+            Title::Verbatim
+        },
+        presence: if row.optional {
+            Presence::Optional
+        } else {
+            Presence::Mandatory
+        },
+    })
+}

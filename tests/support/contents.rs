@@ -1,0 +1,113 @@
+//! The bytes of files without a mount.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use icosfs::cache::{Bounds, Store};
+use icosfs::catalog::{Catalog, Object, Representation};
+use icosfs::content::{ContentError, Contents, Size};
+use icosfs::demo::DemoPortal;
+use icosfs::portal::auth::{Token, TokenAuth};
+use icosfs::portal::http::{Http, Patience};
+use icosfs::portal::{DataClient, MetadataClient, ObjectId};
+use tokio::runtime::Runtime;
+
+/// How much the kernel asks for at once.
+const READ: usize = 128 << 10;
+
+/// A cache of its own, and what fills it.
+pub(crate) struct TestContents {
+    runtime: Runtime,
+    catalog: Catalog,
+    contents: Arc<Contents>,
+    folder: PathBuf,
+}
+
+impl TestContents {
+    /// The contents of `portal`, with a cache in `folder`.
+    pub(crate) fn of(portal: &DemoPortal, folder: &tempfile::TempDir) -> Self {
+        Self::bounded(portal, folder, 1 << 40)
+    }
+
+    /// The same, in a cache of so many bytes.
+    pub(crate) fn bounded(portal: &DemoPortal, folder: &tempfile::TempDir, disk: u64) -> Self {
+        let ttl = Duration::from_mins(10);
+        let http = Http::new(Patience::default()).expect("HTTP");
+        let services = portal.services();
+        let token = Token::parse(services.envri(), &portal.token()).expect("a token");
+        let auth = TokenAuth::new(token, "a test".to_owned(), &services);
+        let data = DataClient::new(http.clone(), services.clone(), Some(Arc::new(auth)));
+        let meta = MetadataClient::new(http, services);
+        let bounds = Bounds {
+            disk,
+            memory: 64 << 20,
+        };
+        let store = Store::open(folder.path().to_owned(), bounds);
+        Self {
+            runtime: Runtime::new().expect("a runtime"),
+            catalog: Catalog::new(meta.clone(), ttl),
+            contents: Arc::new(Contents::new(meta, data, store, ttl, None)),
+            folder: folder.path().to_owned(),
+        }
+    }
+
+    pub(crate) fn object(&self, id: ObjectId) -> Arc<Object> {
+        let object = self.runtime.block_on(self.catalog.object(id));
+        object.expect("the portal answers").expect("it has it")
+    }
+
+    pub(crate) fn size(&self, id: ObjectId, seen_as: Representation) -> Size {
+        self.contents.size(&self.object(id), seen_as)
+    }
+
+    pub(crate) fn exact_size(
+        &self,
+        id: ObjectId,
+        seen_as: Representation,
+    ) -> Result<u64, ContentError> {
+        let object = self.object(id);
+        self.runtime
+            .block_on(self.contents.exact_size(&object, seen_as))
+    }
+
+    pub(crate) fn try_read_at(
+        &self,
+        id: ObjectId,
+        seen_as: Representation,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<u8>, ContentError> {
+        let object = self.object(id);
+        let reading = self.contents.read(&object, seen_as, 0, offset, len);
+        self.runtime.block_on(reading).map(Vec::from)
+    }
+
+    pub(crate) fn read_at(
+        &self,
+        id: ObjectId,
+        seen_as: Representation,
+        offset: u64,
+        len: usize,
+    ) -> Vec<u8> {
+        self.try_read_at(id, seen_as, offset, len)
+            .unwrap_or_else(|error| panic!("{id} at {offset}: {error}"))
+    }
+
+    /// Reads a file as `cat` does.
+    pub(crate) fn read(&self, id: ObjectId, seen_as: Representation) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        loop {
+            let piece = self.read_at(id, seen_as, bytes.len() as u64, READ);
+            if piece.is_empty() {
+                return bytes;
+            }
+            bytes.extend_from_slice(&piece);
+        }
+    }
+
+    /// A file of the cache.
+    pub(crate) fn cached(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+}
