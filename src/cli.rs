@@ -14,6 +14,7 @@ mod data_path;
 mod demo;
 mod login;
 mod mount;
+mod prefetch;
 mod provider;
 mod settings;
 mod status;
@@ -38,6 +39,8 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Show what a mount is doing: login, last errors and their reasons.
     Status(status::StatusArgs),
+    /// Fetch files before they are needed, through a mount.
+    Prefetch(prefetch::PrefetchArgs),
     /// Show, check or remove what is kept on this machine.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Mount(args) => mount::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Prefetch(args) => prefetch::run(&global, &args),
         Command::Cache(command) => cache::run(&global, command),
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),

@@ -39,6 +39,7 @@ use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
+pub use original::Life;
 use original::{OriginalFile, Spoiled};
 use parquet::{ParquetFile, Workshop};
 use portal_csv::PortalCsv;
@@ -276,11 +277,12 @@ impl Contents {
         self.spoiled.generation(object)
     }
 
-    /// Whether the original of `object` is whole, and is what its id says.
+    /// The life that bytes of the original of `object` are of, if they come
+    /// from the cache, and whether they have proved themselves.
     #[must_use]
-    pub fn is_proved(&self, object: &Arc<Object>) -> bool {
-        self.cached_original(object)
-            .is_some_and(|file| file.is_proved())
+    pub fn standing(&self, object: &Arc<Object>) -> Option<(Life, bool)> {
+        let file = self.cached_original(object)?;
+        Some((file.life(), file.is_proved()))
     }
 
     /// The file of the cache that holds just these bytes, all of them checked,

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use icosfs::demo::DemoPortal;
+use icosfs::demo::{DemoPortal, Service};
 use icosfs::portal::ObjectId;
 
-use crate::support::{Home, TestMount, portal, said};
+use crate::support::{Home, TestMount, co2, portal, said};
 
 const FILE: &str = "demo_inversion_2023.nc";
 
@@ -91,4 +91,35 @@ fn clear_and_evict_leave_what_a_mount_has_open() {
     let cleared = cache_command(&portal, cache.path(), &["clear"]);
     assert!(said(&cleared).contains("removed"), "{}", said(&cleared));
     assert!(!file.exists());
+}
+
+#[test]
+fn prefetch_fetches_once_what_is_read_without_the_portal_later() {
+    let portal = portal();
+    let cache = tempfile::tempdir().unwrap();
+    let mount = mount_in(&portal, cache.path());
+    let file = portal.repository().find(FILE).unwrap();
+    let table = co2(&portal);
+    let csv = mount.path(&format!("objects/{table}.csv"));
+    let prefetch = || {
+        let arguments = ["prefetch", &file.to_string(), csv.to_str().unwrap()];
+        let output = Home::new().run(&portal, &arguments, "");
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(said(&output).contains("2 of 2 files"), "{}", said(&output));
+    };
+    let downloads = || {
+        let requests = portal.requests();
+        let of_data = requests.iter().filter(|r| r.service == Service::Data);
+        of_data.filter(|r| r.route != "whoami").count()
+    };
+    prefetch();
+    assert_eq!(downloads(), 2, "one for each");
+    prefetch();
+    assert_eq!(downloads(), 2, "none is fetched twice");
+
+    portal.go_offline(Service::Data);
+    let bytes = mount.read(&format!("objects/{file}.nc"));
+    assert_eq!(ObjectId::of_content(&bytes), file);
+    let expected = portal.repository().csv(&table).unwrap().into_bytes();
+    assert!(mount.read(&format!("objects/{table}.csv")) == expected);
 }

@@ -44,6 +44,8 @@ struct Held {
     memory_used: u64,
     /// The order in which this process wrote blocks: the oldest go first.
     written: VecDeque<u64>,
+    /// How many blocks were there and are gone.
+    lost: u64,
     state: State,
 }
 
@@ -94,6 +96,7 @@ impl Entry {
                 in_memory: HashMap::new(),
                 memory_used: 0,
                 written: VecDeque::new(),
+                lost: 0,
                 state,
             }),
         })
@@ -110,6 +113,13 @@ impl Entry {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.held().blocks.present() == self.len
+    }
+
+    /// How many blocks were there and are gone: while this stays the same,
+    /// bytes that are read are of one content.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.held().lost
     }
 
     /// Whether the file is complete, checked and under its own name.
@@ -251,6 +261,7 @@ impl Entry {
         let Some(block) = held.blocks.remove(offset) else {
             return 0;
         };
+        held.lost += 1;
         let len = u64::from(block.len);
         if held.in_memory.remove(&offset).is_some() {
             held.memory_used -= len;

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -58,10 +58,21 @@ impl Spoiled {
     }
 }
 
+/// Bytes of one life are of one content, and prove themselves together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Life {
+    /// Which [`OriginalFile`].
+    file: u64,
+    /// How many blocks it had lost.
+    lost: u64,
+}
+
 /// One original, its streams and its place in the cache.
 #[derive(Debug)]
 pub(super) struct OriginalFile {
     id: ObjectId,
+    /// Unlike any other's, of this object or another.
+    number: u64,
     entry: Arc<Entry>,
     data: DataClient,
     memory: Memory,
@@ -108,8 +119,10 @@ impl OriginalFile {
         memory: Memory,
         spoiled: Arc<Spoiled>,
     ) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         Self {
             id,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             entry,
             data,
             memory,
@@ -171,6 +184,14 @@ impl OriginalFile {
             Found::Bytes(bytes) => Ok(share.hold(bytes)),
             Found::Missing(gap) => Err(gap),
         })
+    }
+
+    /// The life that its bytes are of.
+    pub(super) fn life(&self) -> Life {
+        Life {
+            file: self.number,
+            lost: self.entry.lost(),
+        }
     }
 
     /// Whether all bytes are there and known to be the right ones.

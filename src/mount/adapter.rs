@@ -205,10 +205,12 @@ impl Filesystem for Adapter {
                         Some(Handle::Generation(generation)) => generation,
                         _ => 0,
                     };
+                    shared.note_pages(&object, representation);
                     let bytes = shared
                         .contents
                         .read(&object, representation, opened, offset, size as usize)
                         .await;
+                    shared.note_pages(&object, representation);
                     let node = Node::File(object, representation);
                     if let Ok(bytes) = &bytes {
                         shared.report.read(bytes.len());

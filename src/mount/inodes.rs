@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::BackingId;
 
+use crate::content::Life;
 use crate::tree::{Inode, Node};
 
 /// Inodes by number.
@@ -24,6 +25,19 @@ struct Known {
     /// How the open handles are served: the kernel does not let cached and
     /// passed-through ones mix.
     service: Option<Service>,
+    /// What the kernel's pages of it show.
+    pages: Pages,
+}
+
+/// What the kernel's pages of an original show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Pages {
+    /// What has proved itself, or nothing.
+    Right,
+    /// Also what has not, of this life.
+    Of(Life),
+    /// Of several: they may not go together.
+    Mixed,
 }
 
 /// How the bytes of an open file reach its readers.
@@ -67,6 +81,7 @@ impl Inodes {
                 opens: 0,
                 told_exact: false,
                 service: None,
+                pages: Pages::Right,
             });
     }
 
@@ -96,6 +111,36 @@ impl Inodes {
         if let Some(known) = self.table().get_mut(&number) {
             known.told_exact = true;
         }
+    }
+
+    /// Notes that the kernel gets bytes of `life`, which have not proved
+    /// themselves.
+    pub(super) fn shows(&self, number: u64, life: Life) {
+        if let Some(known) = self.table().get_mut(&number) {
+            known.pages = match known.pages {
+                Pages::Right => Pages::Of(life),
+                Pages::Of(other) if other == life => Pages::Of(life),
+                Pages::Of(_) | Pages::Mixed => Pages::Mixed,
+            };
+        }
+    }
+
+    /// Whether the kernel may keep its pages, now that the bytes are of `life`
+    /// and have proved themselves or not. If not, it drops them.
+    pub(super) fn keeps_pages(&self, number: u64, life: Life, proved: bool) -> bool {
+        let mut table = self.table();
+        let Some(known) = table.get_mut(&number) else {
+            return false;
+        };
+        let keeps = match known.pages {
+            Pages::Right => true,
+            Pages::Of(shown) => shown == life,
+            Pages::Mixed => false,
+        };
+        if !keeps || proved {
+            known.pages = Pages::Right;
+        }
+        keeps
     }
 
     /// Notes one more open handle, and says how it is served: as those that

@@ -193,12 +193,14 @@ impl Shared {
         let flags = if exact && self.inodes.usage(number).told_exact {
             match representation {
                 Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
-                // Pages of what turned out wrong must not outlive its mending.
-                // Otherwise they stay, proved or not: to drop them, an opener
-                // would wait for those that others read, deaf to signals.
+                // What its pages show must prove itself together with what is
+                // read next. If it will, they stay, proved or not: to drop
+                // them, an opener would wait for those that others read, deaf
+                // to signals.
                 Representation::Original
-                    if self.contents.generation(object.id()) == 0
-                        || self.contents.is_proved(object) =>
+                    if self.contents.standing(object).is_none_or(|(life, proved)| {
+                        self.inodes.keeps_pages(number, life, proved)
+                    }) =>
                 {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
@@ -222,6 +224,16 @@ impl Shared {
             | Representation::Json => 0,
         };
         reply.opened(FileHandle(handle), flags);
+    }
+
+    /// Notes of what life the bytes are that the kernel is given.
+    pub(super) fn note_pages(&self, object: &Arc<Object>, representation: Representation) {
+        if representation == Representation::Original
+            && let Some((life, false)) = self.contents.standing(object)
+        {
+            let number = Node::File(Arc::clone(object), representation).inode().0;
+            self.inodes.shows(number, life);
+        }
     }
 
     /// Makes the kernel drop the pages of a file that turned out wrong. Waits
