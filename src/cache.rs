@@ -21,6 +21,7 @@ mod entry;
 mod folder;
 mod growing;
 mod journal;
+mod notes;
 mod paths;
 mod place;
 mod space;
@@ -30,10 +31,11 @@ mod trouble;
 pub use entry::{Entry, Found};
 pub use folder::{Checked, Folder, Kept};
 pub use growing::Growing;
+pub use notes::Notes;
 pub use place::Place;
 pub use space::default_limit;
 
-use place::{PARTIAL, SUMS};
+use place::{LENGTHS, PARTIAL, SUMS};
 use space::{Claim, Space};
 use spill::Spill;
 use trouble::Troubles;
@@ -102,6 +104,7 @@ struct Shared {
     memory: Memory,
     spill: Spill,
     troubles: Troubles,
+    notes: Notes,
     /// Entries in use: each file has one, however many read it.
     open: Mutex<HashMap<Place, Weak<Entry>>>,
 }
@@ -112,7 +115,9 @@ impl Store {
     #[must_use]
     pub fn open(root: PathBuf, bounds: Bounds) -> Self {
         let memory = Memory::new(bounds.memory);
+        let folders = Shared::create_folders_in(&root);
         let shared = Shared {
+            notes: Notes::open(&root.join(LENGTHS)),
             space: Space::new(root.clone(), bounds.disk),
             root,
             spill: Spill::new(memory.for_blocks()),
@@ -120,7 +125,7 @@ impl Store {
             troubles: Troubles::default(),
             open: Mutex::default(),
         };
-        if let Err(error) = shared.create_folders() {
+        if let Err(error) = folders {
             shared.troubles.note(error);
         }
         Self(Arc::new(shared))
@@ -142,6 +147,13 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    /// Lengths of files that took all of their bytes to find out, by keys that
+    /// say what they are of.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.0.notes
     }
 
     /// The entry at `place` of a file that is `len` bytes long. What an
@@ -181,11 +193,11 @@ impl Shared {
     }
 
     fn create_folders(&self) -> Result<(), CacheError> {
-        let folders = [
-            self.root.clone(),
-            self.root.join(PARTIAL),
-            self.root.join(SUMS),
-        ];
+        Self::create_folders_in(&self.root)
+    }
+
+    fn create_folders_in(root: &Path) -> Result<(), CacheError> {
+        let folders = [root.to_owned(), root.join(PARTIAL), root.join(SUMS)];
         folders.iter().try_for_each(|dir| create_private_dir(dir))
     }
 

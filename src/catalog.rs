@@ -1,31 +1,83 @@
-//! What exists: the repository's lists, fetched when first needed, refreshed
-//! when they are old, and kept when the portal is away.
+//! What exists: the repository's lists, asked for when they are first needed,
+//! refreshed when they are old, and kept when the portal is away.
 //!
-//! Lists are taken whole, a handful of queries for all data types together,
-//! since the portal rations query time. What they do not list (older versions,
-//! raw data, documents) is asked for by id.
+//! They lie in one file of `SQLite`'s that mounts share, and are read from there a row
+//! at a time: a million objects cost no memory. What they do not list (older
+//! versions, raw data) is asked for by id and kept there, too.
 
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+use tokio::sync::watch;
 
 use crate::flight::Flights;
-use crate::portal::lists::{ColumnRow, Cursor, ObjectRow, SpecRow};
 use crate::portal::{MetadataClient, ObjectId, PortalError};
 
+mod archive;
+mod collections;
+mod database;
+mod name;
 mod object;
+mod read;
+mod search;
+mod selection;
+mod sync;
+mod vocabulary;
+mod write;
 
-pub use object::{FileId, Object, Representation, Spec};
+pub use archive::{Archive, Inside};
+pub use object::{FileId, Object, Representation};
+pub use read::{Folder, Listed};
+pub use search::{Order, Search};
+pub use selection::Selection;
+pub use sync::Need;
+pub use vocabulary::{Spec, Station, Vocabulary};
 
-/// How many objects that are on no list are remembered.
-const UNLISTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
-/// How long an id that the portal does not know stays unknown.
+use database::Database;
+use selection::View;
+use sync::{Growth, Narrow};
+
+/// What the file is called.
+pub const FILE: &str = "catalog.sqlite";
+/// How many objects are kept at hand.
+const OBJECTS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// How many lists of columns' labels: a table in a hundred has its own.
+const LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// How many ids that the portal does not know.
+const UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// How many archives' lists.
+const ARCHIVES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+/// How long such an id stays unknown.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 
-/// The repository's lists.
+/// Why the catalog does not say.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The portal could not be asked.
+    #[error(transparent)]
+    Portal(#[from] PortalError),
+    /// The file that the lists are in failed.
+    #[error("the catalog cannot be used: {reason}; is the disk with the cache folder in order?")]
+    Database {
+        /// `SQLite`'s words.
+        reason: String,
+    },
+}
+
+impl From<rusqlite::Error> for CatalogError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database {
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// The repository's lists. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Catalog(Arc<Inner>);
 
@@ -34,142 +86,280 @@ struct Inner {
     meta: MetadataClient,
     /// How long a list counts as new.
     ttl: Duration,
+    selection: Selection,
+    /// Held while one asks for lists: mounts that share the file do not ask
+    /// for the same at once.
+    turn: PathBuf,
+    db: Database,
+    view: RwLock<Arc<View>>,
     known: Mutex<Known>,
-    syncs: Flights<(), Result<Arc<Snapshot>, PortalError>>,
-    lookups: Flights<ObjectId, Result<Option<Arc<Object>>, PortalError>>,
+    growth: watch::Sender<Growth>,
+    syncs: Flights<Need, Result<(), CatalogError>>,
+    all_members: Flights<(), Result<(), CatalogError>>,
+    lookups: Flights<ObjectId, Result<bool, CatalogError>>,
 }
 
+/// What is kept in memory.
 #[derive(Debug)]
 struct Known {
-    listed: Option<(Arc<Snapshot>, Instant)>,
-    unlisted: LruCache<ObjectId, (Option<Arc<Object>>, Instant)>,
+    /// By their ids' first 8 bytes.
+    objects: LruCache<u64, Arc<Object>>,
+    labels: LruCache<i64, Arc<[String]>>,
+    unknown: LruCache<ObjectId, Instant>,
+    archives: LruCache<ObjectId, Arc<Archive>>,
+    narrow: Narrow,
 }
 
-/// The lists as they were at one moment.
-#[derive(Debug)]
-pub struct Snapshot {
-    objects: Vec<Arc<Object>>,
-    by_id: HashMap<ObjectId, usize>,
-    specs: HashMap<String, Arc<Spec>>,
-    datasets: HashMap<String, Arc<[ColumnRow]>>,
+/// What is in a collection, beside objects and documents.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Collection {
+    /// Its id.
+    pub id: ObjectId,
+    /// Its title.
+    pub title: String,
+    /// Its DOI.
+    pub doi: Option<String>,
 }
 
-impl Snapshot {
-    /// The listed objects: current ones of levels 1 to 3, oldest submission
-    /// first.
-    #[must_use]
-    pub fn objects(&self) -> &[Arc<Object>] {
-        &self.objects
-    }
-
-    /// A listed object.
-    #[must_use]
-    pub fn object(&self, id: ObjectId) -> Option<&Arc<Object>> {
-        self.by_id.get(&id).map(|&at| &self.objects[at])
-    }
-
-    fn object_of(&self, row: ObjectRow, unlisted_spec: Option<SpecRow>) -> Object {
-        let spec = match unlisted_spec {
-            Some(row) => Some(Arc::new(self.spec_of(row))),
-            None => row
-                .spec
-                .as_ref()
-                .and_then(|iri| self.specs.get(iri))
-                .cloned(),
-        };
-        Object::new(row, spec)
-    }
-
-    fn spec_of(&self, row: SpecRow) -> Spec {
-        let columns = row
-            .dataset
-            .as_ref()
-            .and_then(|dataset| self.datasets.get(dataset))
-            .cloned();
-        Spec::new(row, columns)
-    }
+/// How a walk through a folder ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Walk {
+    /// The visitor had enough.
+    Stopped,
+    /// There are no more.
+    AtEnd,
+    /// There are no more yet: see [`Catalog::grown`].
+    Growing,
 }
 
 impl Catalog {
-    /// A catalog that asks `meta` and believes its lists for `ttl`.
-    #[must_use]
-    pub fn new(meta: MetadataClient, ttl: Duration) -> Self {
-        Self(Arc::new(Inner {
+    /// The catalog kept in `folder`, which asks `meta`, believes its lists for
+    /// `ttl` and shows what `selection` says.
+    pub fn open(
+        meta: MetadataClient,
+        folder: &Path,
+        ttl: Duration,
+        selection: Selection,
+    ) -> Result<Self, CatalogError> {
+        let db = Database::open(&folder.join(FILE))?;
+        let view = View::new(&selection, db.read(Vocabulary::load)?);
+        Ok(Self(Arc::new(Inner {
             meta,
             ttl,
+            selection,
+            turn: folder.join("asking.lock"),
+            db,
+            view: RwLock::new(Arc::new(view)),
             known: Mutex::new(Known {
-                listed: None,
-                unlisted: LruCache::new(UNLISTED),
+                objects: LruCache::new(OBJECTS),
+                labels: LruCache::new(LABELS),
+                unknown: LruCache::new(UNKNOWN),
+                archives: LruCache::new(ARCHIVES),
+                narrow: Narrow::default(),
             }),
+            growth: watch::Sender::default(),
             syncs: Flights::default(),
+            all_members: Flights::default(),
             lookups: Flights::default(),
-        }))
+        })))
     }
 
-    /// The lists, fetched if there are none yet. Old ones are handed out too,
-    /// and refreshed meanwhile.
-    pub async fn listed(&self) -> Result<Arc<Snapshot>, PortalError> {
-        let known = self
-            .0
-            .known()
-            .listed
-            .as_ref()
-            .map(|(snapshot, at)| (Arc::clone(snapshot), at.elapsed() < self.0.ttl));
-        match known {
-            Some((snapshot, true)) => Ok(snapshot),
-            Some((snapshot, false)) => {
-                let catalog = self.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = catalog.sync().await {
-                        tracing::warn!(%error, "the lists could not be refreshed");
-                    }
-                });
-                Ok(snapshot)
+    /// Puts rows in as if the portal had sent them.
+    #[cfg(test)]
+    pub(crate) fn pretend(
+        &self,
+        specs: &[crate::portal::lists::SpecRow],
+        objects: &[crate::portal::lists::ObjectRow],
+        successions: &[crate::portal::lists::SuccessionRow],
+    ) -> Result<(), CatalogError> {
+        self.0.db.write(|db| {
+            if !specs.is_empty() {
+                write::vocabulary(db, specs, &[], &[])?;
             }
-            None => self.sync().await,
-        }
+            write::objects(db, objects)?;
+            write::successions(db, successions)
+        })?;
+        self.0.known().objects.clear();
+        self.0.reload()
     }
 
-    /// The lists if they are at hand, of whatever age.
+    /// How many objects are known, and how many bytes their originals have.
+    /// Blocks on the disk, for all of them.
+    pub fn totals(&self) -> Result<(u64, u64), CatalogError> {
+        let query = "SELECT count(*), coalesce(sum(CAST(size AS REAL)), 0.0) FROM object";
+        let (count, bytes): (i64, f64) =
+            (self.0.db).read(|db| db.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))))?;
+        // Sizes are not negative, and their sum need not be exact.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bytes = bytes as u64;
+        Ok((count.unsigned_abs(), bytes))
+    }
+
+    /// The data types and stations that are known.
     #[must_use]
-    pub fn at_hand(&self) -> Option<Arc<Snapshot>> {
-        let known = self.0.known();
-        known.listed.as_ref().map(|(snapshot, _)| snapshot.clone())
+    pub fn vocabulary(&self) -> Arc<Vocabulary> {
+        Arc::clone(&self.0.view().vocabulary)
+    }
+
+    /// The data types of which objects are shown.
+    #[must_use]
+    pub fn shown_specs(&self) -> Vec<Arc<Spec>> {
+        self.0.view().specs().cloned().collect()
+    }
+
+    /// The stations of which objects are shown.
+    #[must_use]
+    pub fn shown_stations(&self) -> Vec<Arc<Station>> {
+        let view = self.0.view();
+        let stations = view.vocabulary.stations();
+        let shown = stations.filter(|station| view.shows_station(station.key));
+        shown.cloned().collect()
+    }
+
+    /// The data types of which objects of `station` are shown. Blocks on the
+    /// disk.
+    pub fn specs_of(&self, station: &Station) -> Result<Vec<Arc<Spec>>, CatalogError> {
+        let view = self.0.view();
+        let mut specs = Vec::new();
+        for spec in view.specs() {
+            let folder = Folder::Station(station.key, spec.key);
+            if !self.is_empty(&folder)? {
+                specs.push(Arc::clone(spec));
+            }
+        }
+        Ok(specs)
+    }
+
+    /// The object `id`, if it is known. Blocks on the disk, shortly.
+    pub fn known(&self, id: ObjectId) -> Result<Option<Arc<Object>>, CatalogError> {
+        let (first, mask) = (first_bits(id), u64::MAX);
+        let found = self.known_by_bits(first, mask)?;
+        Ok(found.filter(|object| object.id() == id))
+    }
+
+    /// The known object whose id begins with the bits of `first` that `mask`
+    /// has. Blocks on the disk, shortly.
+    pub fn known_by_bits(
+        &self,
+        first: u64,
+        mask: u64,
+    ) -> Result<Option<Arc<Object>>, CatalogError> {
+        let kept = first & mask;
+        if let Some(object) = self.0.known().objects.get(&kept)
+            && first_bits(object.id()) & mask == kept
+        {
+            return Ok(Some(Arc::clone(object)));
+        }
+        let view = self.0.view();
+        let found = (self.0.db).read(|db| self.0.by_first_bits(db, &view, first, mask))?;
+        Ok(found.map(|object| self.0.keep(kept, object)))
     }
 
     /// What `id` is, listed or not; `None` if the portal does not know it.
-    pub async fn object(&self, id: ObjectId) -> Result<Option<Arc<Object>>, PortalError> {
-        if let Some(object) = self.at_hand().and_then(|s| s.object(id).cloned()) {
+    pub async fn object(&self, id: ObjectId) -> Result<Option<Arc<Object>>, CatalogError> {
+        if let Some(object) = self.known(id)? {
             return Ok(Some(object));
         }
-        if let Some((object, at)) = self.0.known().unlisted.get(&id)
-            && (object.is_some() || at.elapsed() < UNKNOWN_FOR)
+        if let Some(at) = self.0.known().unknown.get(&id)
+            && at.elapsed() < UNKNOWN_FOR
         {
-            return Ok(object.clone());
+            return Ok(None);
         }
         // Its data type's columns are on the lists.
-        let snapshot = self.listed().await?;
-        if let Some(object) = snapshot.object(id) {
-            return Ok(Some(Arc::clone(object)));
-        }
-        let inner = Arc::clone(&self.0);
-        self.0
+        self.ensure(Need::Vocabulary).await?;
+        let catalog = self.clone();
+        let found = self
+            .0
             .lookups
-            .join(id, || async move { inner.look_up(id, &snapshot).await })
-            .await
+            .join(id, || async move {
+                let found = !catalog.by_name(&[id]).await?.is_empty();
+                if !found {
+                    catalog.0.known().unknown.put(id, Instant::now());
+                }
+                Ok::<_, CatalogError>(found)
+            })
+            .await?;
+        if found { self.known(id) } else { Ok(None) }
     }
 
-    async fn sync(&self) -> Result<Arc<Snapshot>, PortalError> {
-        let inner = Arc::clone(&self.0);
-        self.0
-            .syncs
-            .join((), || async move {
-                let snapshot = Arc::new(inner.fetch().await?);
-                inner.known().listed = Some((Arc::clone(&snapshot), Instant::now()));
-                Ok(snapshot)
-            })
-            .await
+    /// Shows the objects of `folder` to `visit`, in order from place `from`
+    /// on. New ones come last. Blocks on the disk.
+    pub fn walk(
+        &self,
+        folder: &Folder,
+        from: u64,
+        visit: impl FnMut(Listed) -> ControlFlow<()>,
+    ) -> Result<Walk, CatalogError> {
+        // Asked before the walk: what comes during it is for the next.
+        let growing = self.0.growth.borrow().growing
+            && !matches!(folder, Folder::Collection(_) | Folder::Documents);
+        let view = self.0.view();
+        let (place, stopped) = (Cell::new(from), Cell::new(false));
+        let visit = RefCell::new(visit);
+        self.0.db.read(|db| {
+            let mut show = |listed: Listed| {
+                // Should the file turn out damaged half way, none comes twice.
+                place.set(listed.place + 1);
+                let flow = (visit.borrow_mut())(listed);
+                stopped.set(flow.is_break());
+                flow
+            };
+            self.0.walk(db, &view, folder, place.get(), &mut show)
+        })?;
+        Ok(match (stopped.get(), growing) {
+            (true, _) => Walk::Stopped,
+            (false, true) => Walk::Growing,
+            (false, false) => Walk::AtEnd,
+        })
     }
+
+    /// Whether nothing is known of `folder`. Blocks on the disk, shortly.
+    pub fn is_empty(&self, folder: &Folder) -> Result<bool, CatalogError> {
+        let walk = self.walk(folder, 0, |_| ControlFlow::Break(()))?;
+        Ok(walk != Walk::Stopped)
+    }
+
+    /// Waits until a list that grows has grown, or ended.
+    ///
+    /// # Errors
+    ///
+    /// Why it grows no further although it is not complete.
+    pub async fn grown(&self) -> Result<(), CatalogError> {
+        let mut growth = self.0.growth.subscribe();
+        let pages = growth.borrow().pages;
+        let grown = growth
+            .wait_for(|growth| !growth.growing || growth.pages != pages)
+            .await;
+        match grown.ok().and_then(|growth| growth.failed.clone()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// The object whose names in `folder` begin with `stem`. Blocks on the
+    /// disk, shortly.
+    pub fn by_stem(
+        &self,
+        folder: &Folder,
+        stem: &str,
+    ) -> Result<Option<Arc<Object>>, CatalogError> {
+        let view = self.0.view();
+        let found = (self.0.db).read(|db| self.0.by_stem(db, &view, folder, stem))?;
+        Ok(found.map(|object| self.0.keep(first_bits(object.id()), object)))
+    }
+}
+
+/// The stems that a file name may have, the rest being an ending.
+pub fn stems(name: &str) -> impl Iterator<Item = &str> {
+    name::stems(name)
+}
+
+/// The first 8 bytes of `id`.
+#[must_use]
+pub fn first_bits(id: ObjectId) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&id.as_bytes()[..8]);
+    u64::from_be_bytes(bytes)
 }
 
 impl Inner {
@@ -177,82 +367,20 @@ impl Inner {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn fetch(&self) -> Result<Snapshot, PortalError> {
-        let started = Instant::now();
-        let mut datasets: HashMap<String, Vec<ColumnRow>> = HashMap::new();
-        for column in self.meta.columns().await? {
-            datasets
-                .entry(column.dataset.clone())
-                .or_default()
-                .push(column);
-        }
-        let mut snapshot = Snapshot {
-            objects: Vec::new(),
-            by_id: HashMap::new(),
-            specs: HashMap::new(),
-            datasets: datasets
-                .into_iter()
-                .map(|(iri, columns)| (iri, columns.into()))
-                .collect(),
-        };
-        for row in self.meta.specs().await? {
-            let spec = Arc::new(snapshot.spec_of(row));
-            snapshot.specs.insert(spec.iri().to_owned(), spec);
-        }
-        let mut specs: Vec<&str> = snapshot
-            .specs
-            .values()
-            .filter(|spec| (1..=3).contains(&spec.level()))
-            .map(|spec| spec.iri())
-            .collect();
-        specs.sort_unstable();
-        let mut objects = Vec::new();
-        let mut cursor = Cursor::default();
-        // A query for no data type at all would be one for every object.
-        while !specs.is_empty() {
-            let page = self.meta.objects(&specs, cursor).await?;
-            cursor.advance(&page);
-            let last = page.len() < MetadataClient::PAGE;
-            objects.extend(page);
-            if last {
-                break;
-            }
-        }
-        for row in objects {
-            // Two time spans or stations of one object make two rows.
-            if !snapshot.by_id.contains_key(&row.id) {
-                snapshot.by_id.insert(row.id, snapshot.objects.len());
-                let object = Arc::new(snapshot.object_of(row, None));
-                snapshot.objects.push(object);
-            }
-        }
-        tracing::info!(
-            objects = snapshot.objects.len(),
-            elapsed = ?started.elapsed(),
-            "the lists are in"
-        );
-        Ok(snapshot)
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn look_up(
-        &self,
-        id: ObjectId,
-        snapshot: &Snapshot,
-    ) -> Result<Option<Arc<Object>>, PortalError> {
-        let row = self.meta.object(id).await?;
-        let object = match row {
-            None => None,
-            Some(row) => {
-                let unlisted = match &row.spec {
-                    Some(iri) if !snapshot.specs.contains_key(iri) => self.meta.spec(iri).await?,
-                    _ => None,
-                };
-                Some(Arc::new(snapshot.object_of(row, unlisted)))
-            }
-        };
-        self.known()
-            .unlisted
-            .put(id, (object.clone(), Instant::now()));
-        Ok(object)
+    /// Reads the data types and stations again.
+    fn reload(&self) -> Result<(), CatalogError> {
+        let view = View::new(&self.selection, self.db.read(Vocabulary::load)?);
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        Ok(())
+    }
+
+    fn keep(&self, key: u64, object: Object) -> Arc<Object> {
+        let object = Arc::new(object);
+        self.known().objects.put(key, Arc::clone(&object));
+        object
     }
 }

@@ -7,17 +7,25 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod auth;
 mod background;
+mod browse;
 mod cache;
 mod config;
 mod data_path;
+mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
+mod find;
+mod info;
 mod login;
 mod mount;
 mod prefetch;
 mod provider;
+mod selection;
 mod settings;
+mod stations;
 mod status;
+mod table;
+mod target;
 mod unmount;
 
 /// Mounts a Carbon Portal repository (ICOS, SITES or ICOS Cities) as plain
@@ -44,6 +52,14 @@ enum Command {
     /// Show, check or remove what is kept on this machine.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    /// Find objects by what they are, where and when.
+    Find(find::FindArgs),
+    /// Show a page about an object.
+    Info(info::InfoArgs),
+    /// List the repository's stations.
+    Stations(stations::StationsArgs),
+    /// List the kinds of objects there are.
+    Datatypes(datatypes::DatatypesArgs),
     /// Log in to the portal, and keep the login for mounts and for the portal's
     /// Python library.
     Login(login::LoginArgs),
@@ -102,6 +118,10 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Prefetch(args) => prefetch::run(&global, &args),
         Command::Cache(command) => cache::run(&global, command),
+        Command::Find(args) => find::run(&global, args),
+        Command::Info(args) => info::run(&global, &args),
+        Command::Stations(args) => stations::run(&global, &args),
+        Command::Datatypes(args) => datatypes::run(&global, &args),
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),

@@ -17,15 +17,20 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::cache::{CacheError, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
 use crate::memory::NoMemory;
+use crate::portal::meta::Subject;
 use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use crate::table::TableError;
 
 mod about;
+mod archive;
 mod columns;
 mod csv;
 mod direct;
 mod drawn;
+mod headers;
+mod kept;
 mod original;
+mod page;
 mod parquet;
 mod portal_csv;
 mod sidecar;
@@ -35,6 +40,7 @@ mod tables;
 pub use direct::DataFolder;
 
 use about::Abouts;
+use archive::Entries;
 use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
@@ -49,8 +55,6 @@ use tables::{Tables, cpb_place};
 /// How many files' state is kept at most, the least recently read go first:
 /// each holds two descriptors, and what it has in the cache cannot be removed.
 const REMEMBERED: usize = 256;
-/// How many lengths are remembered.
-const LENGTHS: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
 
 /// Why bytes could not be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -67,6 +71,14 @@ pub enum ContentError {
     /// A table could not be written as Parquet.
     #[error("the table cannot be written as Parquet: {0}")]
     NotWritten(String),
+    /// What was remembered of a table's text is not so.
+    #[error(
+        "what was remembered of the CSV of table {id} is wrong and was forgotten; open it again"
+    )]
+    WrongMemory {
+        /// The table.
+        id: ObjectId,
+    },
     /// The bytes are not those that the object's id promises.
     #[error(
         "object {id} arrived with another content than its id promises; it was dropped, read again to fetch it anew"
@@ -118,9 +130,8 @@ pub struct Contents {
     store: Store,
     drawn: Arc<Drawn>,
     files: Mutex<LruCache<FileId, Content>>,
-    /// Lengths found out, of more tables than can be held open.
-    lengths: Mutex<LruCache<ObjectId, u64>>,
     spoiled: Arc<Spoiled>,
+    entries: Entries,
     data_folder: Option<DataFolder>,
 }
 
@@ -191,8 +202,8 @@ impl Contents {
             drawn: Arc::new(Drawn::new(store.memory().for_text())),
             store,
             files: Mutex::new(LruCache::new(remembered())),
-            lengths: Mutex::new(LruCache::new(LENGTHS)),
             spoiled: Arc::default(),
+            entries: Entries::default(),
             data_folder,
         }
     }
@@ -205,9 +216,9 @@ impl Contents {
         let known = match representation {
             Representation::Original => Some(object.size()),
             Representation::Json => (self.sidecars)
-                .at_hand(object.id())
+                .at_hand(&Subject::Object(object.id()))
                 .map(|json| json.len() as u64),
-            Representation::Csv => self.csv_length(object.id()),
+            Representation::Csv => self.csv_length(object),
             Representation::Parquet => match self.at_hand(object.id(), representation) {
                 Some(Content::Parquet(file)) => file.size(),
                 _ => None,
@@ -232,7 +243,11 @@ impl Contents {
     ) -> Result<u64, ContentError> {
         match representation {
             Representation::Original => Ok(object.size()),
-            Representation::Json => Ok(self.sidecars.get(object.id()).await?.len() as u64),
+            Representation::Json => Ok(self
+                .sidecars
+                .get(&Subject::Object(object.id()))
+                .await?
+                .len() as u64),
             Representation::Csv => self.csv(object).await?.exact_size().await,
             Representation::Parquet => self.parquet(object)?.exact_size().await,
             Representation::Cpb => Ok(self.cpb(object).await?.file_len()),
@@ -260,7 +275,7 @@ impl Contents {
                 self.original(object)?.read(generation, offset, len).await
             }
             Representation::Json => {
-                let json = self.sidecars.get(object.id()).await?;
+                let json = self.sidecars.get(&Subject::Object(object.id())).await?;
                 let from = usize::try_from(offset).map_or(json.len(), |at| at.min(json.len()));
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }
@@ -353,17 +368,14 @@ impl Contents {
         Ok(file)
     }
 
-    fn csv_length(&self, object: ObjectId) -> Option<u64> {
-        let lengths = || self.lengths.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&length) = lengths().get(&object) {
-            return Some(length);
+    /// The length of a CSV that was drawn, or fetched, at any time.
+    fn csv_length(&self, object: &Object) -> Option<u64> {
+        if let Some(Content::Csv(csv)) = self.at_hand(object.id(), Representation::Csv) {
+            return csv.size();
         }
-        let Some(Content::Csv(csv)) = self.at_hand(object, Representation::Csv) else {
-            return None;
-        };
-        let length = csv.size()?;
-        lengths().put(object, length);
-        Some(length)
+        let notes = self.store.notes();
+        let drawn = self.tables.text_key(object).and_then(|key| notes.get(key));
+        drawn.or_else(|| notes.get(kept::portal_key(object.id())))
     }
 
     async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
@@ -372,7 +384,10 @@ impl Contents {
             return Ok(csv);
         }
         let csv = match self.tables.open(object).await {
-            Ok(columns) => Csv::Drawn(Arc::new(CsvFile::new(columns, Arc::clone(&self.drawn)))),
+            Ok(columns) => {
+                let (drawn, store) = (Arc::clone(&self.drawn), self.store.clone());
+                Csv::Drawn(Arc::new(CsvFile::open(columns, drawn, store).await?))
+            }
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
                 tracing::info!(%id, %error, "taking the portal's own CSV");
                 let (store, data) = (self.store.clone(), self.data.clone());

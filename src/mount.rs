@@ -12,6 +12,7 @@ use std::time::Duration;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
 use crate::content::Contents;
+use crate::portal::Envri;
 use crate::tree::Tree;
 
 mod adapter;
@@ -22,12 +23,14 @@ mod handles;
 mod inodes;
 pub mod mountinfo;
 mod outside;
+mod pages;
 pub mod report;
 mod shared;
 mod unmount;
+mod xattrs;
 
 pub use outside::{OutsideError, open_outside};
-pub use report::{About, Report};
+pub use report::{About, Operation, Report};
 pub use unmount::{UnmountError, detach, unmount};
 
 use adapter::Adapter;
@@ -62,6 +65,14 @@ pub struct Options {
     pub metadata_ttl: Duration,
     /// When `fstat` on an open file of unknown length answers.
     pub exact_size: ExactSize,
+    /// Who owns the files, if not whoever mounts.
+    pub uid: Option<u32>,
+    /// Their group, if not that of whoever mounts.
+    pub gid: Option<u32>,
+    /// Whether files have extended attributes.
+    pub xattr: bool,
+    /// Whose objects they are.
+    pub envri: Envri,
 }
 
 /// A mount that serves requests until it is unmounted.

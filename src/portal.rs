@@ -9,8 +9,10 @@
 //! the data service; metadata requests never carry either.
 
 pub mod account;
+pub mod archive;
 pub mod auth;
 pub mod bootstrap;
+mod circuit;
 pub mod data;
 pub mod envri;
 pub mod error;

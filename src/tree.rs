@@ -3,37 +3,48 @@
 //!
 //! ```text
 //! /README.md
-//! /objects/<id>.csv .parquet .json .<ext>     any id resolves, even if not listed
-//! /.icosfs/status.json errors        not listed, always there
+//! /objects/<id>.csv .parquet .json .<ext>   any id resolves, even if not listed
+//! /objects/<id>.contents/            what is in an archive
+//! /stations/<station>/station.json   and <data type>/<file name>
+//! /datatypes/<data type>/datatype.json   and its objects by file name
+//! /collections/<id>/collection.json  its objects by file name, and others in it
+//! /dataAppStorage/<format>/<id> .cpb as the portal has them on its disk
+//! /documents/<id>                    likewise
+//! /.icosfs/status.json errors metrics   not listed, always there
 //! ```
 
-use std::ffi::OsStr;
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, FileId, Object, Representation, Snapshot};
-use crate::portal::{ObjectId, PortalError};
+use crate::catalog::{Catalog, CatalogError, FileId, Object, Representation, Spec, Station};
+use crate::portal::ObjectId;
+use crate::portal::archive::ArchiveEntry;
 
 mod inode;
 mod listing;
+mod lookup;
+mod place;
+#[cfg(test)]
+mod tests;
 
 pub use inode::Inode;
 pub use listing::{Entry, Listing};
+pub use place::{Place, Trail};
 
-/// A place in the tree: a directory, or a file.
+/// Something that has a name: a directory, or a file.
 #[derive(Clone, Debug)]
 pub enum Node {
-    /// The mount point itself.
-    Root,
-    /// `/objects`.
-    Objects,
+    /// A directory.
+    Directory(Place),
     /// `/README.md`.
     Readme,
-    /// `/.icosfs`.
-    Control,
     /// A file in `/.icosfs`.
     ControlFile(ControlFile),
     /// A representation of an object.
     File(Arc<Object>, Representation),
+    /// What is known of something else.
+    Page(Page),
+    /// A file in an archive, by its safe path.
+    Entry(Arc<Object>, Arc<str>, Arc<ArchiveEntry>),
 }
 
 /// What the mount says about itself.
@@ -43,15 +54,33 @@ pub enum ControlFile {
     Status,
     /// `errors`: the last failures with their reasons.
     Errors,
+    /// `metrics`: counters, for programs that watch.
+    Metrics,
+}
+
+/// What is known of something that is no object, as JSON.
+#[derive(Clone, Debug)]
+pub enum Page {
+    /// `station.json`: the landing page.
+    Station(Arc<Station>),
+    /// `collection.json`: the landing page.
+    Collection(ObjectId),
+    /// `datatype.json`: made of the lists.
+    DataType(Arc<Spec>),
 }
 
 impl ControlFile {
-    const ALL: [ControlFile; 2] = [ControlFile::Status, ControlFile::Errors];
+    const ALL: [ControlFile; 3] = [
+        ControlFile::Status,
+        ControlFile::Errors,
+        ControlFile::Metrics,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             ControlFile::Status => "status.json",
             ControlFile::Errors => "errors",
+            ControlFile::Metrics => "metrics",
         }
     }
 }
@@ -61,8 +90,12 @@ impl Node {
     #[must_use]
     pub fn is_directory(&self) -> bool {
         match self {
-            Node::Root | Node::Objects | Node::Control => true,
-            Node::Readme | Node::ControlFile(_) | Node::File(..) => false,
+            Node::Directory(_) => true,
+            Node::Readme
+            | Node::ControlFile(_)
+            | Node::File(..)
+            | Node::Page(_)
+            | Node::Entry(..) => false,
         }
     }
 
@@ -70,16 +103,21 @@ impl Node {
     #[must_use]
     pub fn inode(&self) -> Inode {
         match self {
-            Node::Root => Inode::ROOT,
-            Node::Objects => Inode::fixed(2),
-            Node::Readme => Inode::fixed(3),
-            Node::Control => Inode::fixed(4),
-            Node::ControlFile(ControlFile::Status) => Inode::fixed(5),
-            Node::ControlFile(ControlFile::Errors) => Inode::fixed(6),
+            Node::Directory(Place::Root) => Inode::ROOT,
+            Node::Directory(place) => Inode::of_path(&place.to_string()),
+            Node::Readme => Inode::of_path("README.md"),
+            Node::ControlFile(file) => Inode::of_path(&format!(".icosfs/{}", file.name())),
             Node::File(object, representation) => Inode::of_file(FileId {
                 object: object.id(),
                 representation: *representation,
             }),
+            // No path is like these.
+            Node::Page(Page::Station(station)) => Inode::of_path(station.iri()),
+            Node::Page(Page::Collection(id)) => Inode::of_path(&format!("//{id}")),
+            Node::Page(Page::DataType(spec)) => Inode::of_path(spec.iri()),
+            Node::Entry(object, path, _) => {
+                Inode::of_path(&format!("objects/{}.contents/{path}", object.id()))
+            }
         }
     }
 }
@@ -101,50 +139,7 @@ pub enum TreeError {
     NotADirectory,
     /// The catalog could not be asked.
     #[error(transparent)]
-    Portal(#[from] PortalError),
-}
-
-/// What can be said of a name.
-#[derive(Debug)]
-pub enum Lookup {
-    /// This, at once.
-    Now(Result<Node, TreeError>),
-    /// It takes the portal to know: see [`Tree::look_up_object`].
-    Ask(ObjectName),
-}
-
-/// A name below `/objects`: an id and what stands behind it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ObjectName {
-    id: ObjectId,
-    ending: String,
-}
-
-impl ObjectName {
-    /// Reads `<id><ending>`, the ending empty or from the first dot on.
-    fn parse(name: &OsStr) -> Option<Self> {
-        let name = name.to_str()?;
-        let (stem, ending) = name.split_at(name.find('.').unwrap_or(name.len()));
-        Some(Self {
-            id: stem.parse().ok()?,
-            ending: ending.to_owned(),
-        })
-    }
-
-    /// The object that the name speaks of.
-    #[must_use]
-    pub fn id(&self) -> ObjectId {
-        self.id
-    }
-
-    fn node_of(&self, object: &Arc<Object>) -> Result<Node, TreeError> {
-        object
-            .representations()
-            .iter()
-            .find(|&&representation| object.ending(representation) == self.ending)
-            .map(|&representation| Node::File(Arc::clone(object), representation))
-            .ok_or(TreeError::NoSuchName)
-    }
+    Catalog(#[from] CatalogError),
 }
 
 impl Tree {
@@ -154,78 +149,36 @@ impl Tree {
         Self { catalog }
     }
 
-    /// What `name` in `parent` is.
-    #[must_use]
-    pub fn look_up(&self, parent: &Node, name: &OsStr) -> Lookup {
-        let found = match parent {
-            Node::Root => match name.to_str() {
-                Some("objects") => Some(Node::Objects),
-                Some("README.md") => Some(Node::Readme),
-                Some(".icosfs") => Some(Node::Control),
-                _ => None,
-            },
-            Node::Control => ControlFile::ALL
-                .into_iter()
-                .find(|file| name == file.name())
-                .map(Node::ControlFile),
-            Node::Objects => {
-                let Some(name) = ObjectName::parse(name) else {
-                    return Lookup::Now(Err(TreeError::NoSuchName));
-                };
-                let listed = self.catalog.at_hand();
-                return match listed.and_then(|s| s.object(name.id).cloned()) {
-                    Some(object) => Lookup::Now(name.node_of(&object)),
-                    None => Lookup::Ask(name),
-                };
-            }
-            Node::Readme | Node::ControlFile(_) | Node::File(..) => {
-                return Lookup::Now(Err(TreeError::NotADirectory));
-            }
+    /// The node of an object's file by its inode number, if the object is
+    /// known. Blocks on the disk, shortly.
+    pub fn file(&self, inode: Inode) -> Result<Option<Node>, TreeError> {
+        let Some((first, mask, representation)) = inode.file() else {
+            return Ok(None);
         };
-        Lookup::Now(found.ok_or(TreeError::NoSuchName))
+        let object = self.catalog.known_by_bits(first, mask)?;
+        Ok(object.map(|object| Node::File(object, representation)))
     }
 
-    /// What `name` in `/objects` is, by asking the portal.
-    pub async fn look_up_object(&self, name: &ObjectName) -> Result<Node, TreeError> {
-        match self.catalog.object(name.id).await? {
-            Some(object) => name.node_of(&object),
-            None => Err(TreeError::NoSuchName),
-        }
+    /// How many objects are known, and how many bytes their originals have.
+    /// Blocks on the disk, for all of them.
+    pub fn totals(&self) -> Result<(u64, u64), TreeError> {
+        Ok(self.catalog.totals()?)
     }
 
-    /// The entries of `directory` as they are now; stays as it is while it is
-    /// read.
+    /// The entries of `directory`. What comes while they are read is among
+    /// them, at the end.
     pub async fn list(&self, directory: &Node) -> Result<Listing, TreeError> {
-        match directory {
-            Node::Root => Ok(Listing::few([
-                ("README.md", Node::Readme),
-                ("objects", Node::Objects),
-            ])),
-            Node::Control => Ok(Listing::few(
-                ControlFile::ALL.map(|file| (file.name(), Node::ControlFile(file))),
-            )),
-            Node::Objects => {
-                let snapshot: Arc<Snapshot> = self.catalog.listed().await?;
-                Ok(Listing::objects(snapshot))
-            }
-            Node::Readme | Node::ControlFile(_) | Node::File(..) => Err(TreeError::NotADirectory),
+        let Node::Directory(place) = directory else {
+            return Err(TreeError::NotADirectory);
+        };
+        if let Some(need) = place.need() {
+            self.catalog.ensure(need).await?;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_objects_are_an_id_and_an_ending() {
-        let id = ObjectId::of_content(b"x");
-        for ending in ["", ".csv", ".original.csv.gz"] {
-            let name = ObjectName::parse(OsStr::new(&format!("{id}{ending}"))).unwrap();
-            assert_eq!((name.id, name.ending.as_str()), (id, ending));
+        if let Place::Archive(object, _) = place {
+            self.catalog.archive(object).await?;
         }
-        for bad in ["", ".", "..", "README.md", ".csv", "desktop.ini"] {
-            assert_eq!(ObjectName::parse(OsStr::new(bad)), None, "{bad}");
-        }
+        let (catalog, place) = (self.catalog.clone(), place.clone());
+        let listing = tokio::task::spawn_blocking(move || Listing::of(catalog, &place)).await;
+        listing.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 }

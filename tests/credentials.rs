@@ -11,7 +11,8 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::support::{
-    Home, SilentPortal, TestMount, co2, eventually, portal, said, write_credentials,
+    Home, SilentPortal, TestMount, co2, eventually, feed, portal, said, services_of,
+    write_credentials,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -278,6 +279,51 @@ fn a_token_file_is_read_again_when_it_was_replaced() {
 
     fs::write(&file, format!("{};\n", portal.token())).unwrap();
     assert_eq!(reads(&mount, &portal), Ok(()));
+}
+
+/// A daemon leaves the folder that it was started in, and reads its login
+/// again from elsewhere: it took the file for removed.
+#[test]
+fn a_file_named_by_a_relative_path_is_found_again_from_the_background() {
+    let (portal, home) = (portal(), Home::new());
+    let file = home.path().join("token");
+    fs::write(&file, portal.mint_token(SignedDuration::from_secs(-1))).unwrap();
+    let mount = TestMount::at(home, &portal, &["--token-file", "token"], &[], "");
+    assert_eq!(reads(&mount, &portal), Err(libc::EACCES));
+    fs::write(&file, portal.token()).unwrap();
+    assert_eq!(reads(&mount, &portal), Ok(()));
+    drop(mount);
+
+    let home = Home::new();
+    let file = home.path().join("login.json");
+    write_credentials(&portal, &file, None);
+    let mount = TestMount::at(home, &portal, &["--credentials", "login.json"], &[], "");
+    assert_eq!(reads(&mount, &portal), Ok(()));
+    let kept = json(&file)["cookie_value"].as_str().map(str::to_owned);
+    assert!(kept.is_some_and(|cookie| cookie.starts_with("cpauthToken=")));
+}
+
+#[test]
+fn credentials_that_the_environment_names_give_way_to_a_token_asked_for() {
+    let (portal, home) = (portal(), Home::new());
+    let token = home.path().join("token");
+    fs::write(&token, portal.token()).unwrap();
+    let token = token.display().to_string();
+    let user = portal.user();
+    for (arguments, input) in [
+        (&["auth", "status", "--token-file", &token][..], ""),
+        (
+            &["auth", "status", "--user", &user, "--password-stdin"],
+            &*portal.password(),
+        ),
+        (&["login", "--token-stdin"], &portal.token()),
+    ] {
+        let mut command = home.icosfs();
+        command.args(services_of(&portal, &[])).args(arguments);
+        command.env("ICOSFS_CREDENTIALS", home.path().join("nowhere"));
+        let output = feed(command, input);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn metadata_requests_carry_no_cookie() {
 fn without_a_login_metadata_is_free_and_a_table_is_not() {
     let portal = portal();
     let mount = TestMount::anonymous(&portal);
-    let names = mount.run("ls", &["-R"]);
+    let names = mount.run("ls", &["objects"]);
     let names = String::from_utf8(names.stdout).unwrap();
     let sidecars: Vec<_> = names.lines().filter(|n| n.ends_with(".json")).collect();
     assert!(sidecars.len() > 10, "{names}");

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod browsing;
 mod caching;
 mod credentials;
 mod demo;
@@ -21,3 +22,5 @@ mod settings;
 mod shared_rdf;
 mod surviving;
 mod tables;
+#[cfg(feature = "shared-tests")]
+mod tree;

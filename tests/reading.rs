@@ -91,7 +91,8 @@ fn originals_hash_to_their_ids() {
     for name in mount.list("objects") {
         let (id, ending) = name.split_once('.').unwrap_or((&name, ""));
         let id: ObjectId = id.parse().unwrap();
-        if ["json", "csv", "parquet"].contains(&ending) || !serves_original(&portal, id) {
+        if ["json", "csv", "parquet", "contents"].contains(&ending) || !serves_original(&portal, id)
+        {
             continue;
         }
         let bytes = mount.read(&format!("objects/{name}"));

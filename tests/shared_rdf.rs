@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{TestMount, get};
 
-fn real_metadata() -> DemoPortal {
+pub(crate) fn real_metadata() -> DemoPortal {
     let shared = std::env::var_os("ICOSFS_SHARED")
         .expect("ICOSFS_SHARED names the shared folder; .ci/run sets it");
     let repository = Repository::from_rdf(&PathBuf::from(shared).join("portal-rdf")).unwrap();

@@ -5,11 +5,15 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::blocks::{Block, LONGEST};
 use super::journal::Journal;
 use super::place::Kind;
 use super::{CacheError, Entry, Place, Store, remove_if_there};
+
+/// Tells this process's growing files apart.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A file that grows at its end; nobody reads it before it is whole.
 #[derive(Debug)]
@@ -27,10 +31,13 @@ pub struct Growing {
 impl Growing {
     /// Begins the file that will lie at `place`.
     pub fn new(store: Store, place: Place) -> Result<Self, CacheError> {
-        let ending = format!("{}.new", std::process::id());
-        let path = place
+        // Names that differ by their endings must not meet here.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut path = place
             .beside_in(store.root(), Kind::Partial)
-            .with_extension(ending);
+            .into_os_string();
+        path.push(format!(".{}-{number}.new", std::process::id()));
+        let path = PathBuf::from(path);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -137,6 +144,23 @@ mod tests {
         let entry = store.sealed(&place).unwrap();
         assert_eq!(entry.read(0..entry.len()).unwrap(), Found::Bytes(text));
         assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
+    }
+
+    /// `x.parquet` and `x.rows` once grew in one file, and the first to be
+    /// whole took the other's bytes along.
+    #[test]
+    fn files_of_one_stem_grow_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let place = |name| Place::new(Place::VIEWS, name).unwrap();
+        let grow = |name| Growing::new(store.clone(), place(name)).unwrap();
+        let (mut one, mut other) = (grow("x.parquet"), grow("x.rows"));
+        one.append(b"one").unwrap();
+        other.append(b"other").unwrap();
+        for (file, bytes) in [(one, "one"), (other, "other")] {
+            let entry = file.finish().unwrap();
+            assert_eq!(entry.read(0..9).unwrap(), Found::Bytes(bytes.into()));
+        }
     }
 
     #[test]

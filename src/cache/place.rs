@@ -104,6 +104,8 @@ pub(super) enum Kind {
 pub(super) const PARTIAL: &str = "partial";
 /// The folder of complete files' journals.
 pub(super) const SUMS: &str = "sums";
+/// The file of lengths that are remembered.
+pub(super) const LENGTHS: &str = "lengths";
 /// How journals' names end.
 pub(super) const MAP: &str = ".map";
 

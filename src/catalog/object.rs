@@ -1,93 +1,54 @@
 //! An object, and the files it can be seen as.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::name::{Stem, extension};
+use super::vocabulary::{Spec, Station};
 use crate::portal::ObjectId;
-use crate::portal::lists::{ColumnRow, ObjectRow, SpecRow};
-
-/// A data type, with the columns that its tables may have.
-#[derive(Debug)]
-pub struct Spec {
-    row: SpecRow,
-    columns: Option<Arc<[ColumnRow]>>,
-}
-
-impl Spec {
-    pub(super) fn new(row: SpecRow, columns: Option<Arc<[ColumnRow]>>) -> Self {
-        Self { row, columns }
-    }
-
-    /// Its IRI.
-    #[must_use]
-    pub fn iri(&self) -> &str {
-        &self.row.iri
-    }
-
-    /// 0 (raw) to 3 (elaborated).
-    #[must_use]
-    pub fn level(&self) -> u8 {
-        self.row.level
-    }
-
-    /// The last segment of the format's IRI: the folder that the portal keeps
-    /// such objects in.
-    #[must_use]
-    pub fn format(&self) -> &str {
-        let iri = &self.row.format;
-        iri.rsplit('/').next().unwrap_or(iri)
-    }
-
-    /// IRI of the dataset that its tables are of.
-    #[must_use]
-    pub fn dataset(&self) -> Option<&str> {
-        self.row.dataset.as_deref()
-    }
-
-    /// The columns that tables of this type may have; empty if they are no
-    /// tables.
-    #[must_use]
-    pub fn columns(&self) -> &[ColumnRow] {
-        self.columns.as_deref().unwrap_or_default()
-    }
-}
 
 /// A data object, or a document.
 #[derive(Debug)]
 pub struct Object {
-    row: ObjectRow,
-    spec: Option<Arc<Spec>>,
+    pub(super) id: ObjectId,
+    pub(super) file_name: Box<str>,
+    pub(super) size: u64,
+    pub(super) submitted: Timestamp,
+    pub(super) spec: Option<Arc<Spec>>,
+    pub(super) station: Option<Arc<Station>>,
+    pub(super) rows: Option<u64>,
+    pub(super) column_names: Option<Arc<[String]>>,
+    pub(super) doi: Option<Box<str>>,
+    pub(super) next: Option<ObjectId>,
+    pub(super) span: Option<(Timestamp, Timestamp)>,
+    pub(super) height: Option<f64>,
+    pub(super) superseded: bool,
 }
 
 impl Object {
-    pub(super) fn new(row: ObjectRow, spec: Option<Arc<Spec>>) -> Self {
-        Self { row, spec }
-    }
-
     /// Its id.
     #[must_use]
     pub fn id(&self) -> ObjectId {
-        self.row.id
+        self.id
     }
 
     /// Its own file name: not unique, and written by strangers.
     #[must_use]
     pub fn file_name(&self) -> &str {
-        &self.row.file_name
+        &self.file_name
     }
 
     /// Length of the original in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.row.size
+        self.size
     }
 
     /// When its submission was complete.
     #[must_use]
     pub fn submitted(&self) -> Timestamp {
-        self.row.submitted
+        self.submitted
     }
 
     /// Its data type; a document has none.
@@ -96,38 +57,78 @@ impl Object {
         self.spec.as_ref()
     }
 
-    /// The labels of its columns, where the data type leaves them open.
+    /// The station that acquired it.
     #[must_use]
-    pub fn column_names(&self) -> Option<&[String]> {
-        self.row.column_names.as_deref()
+    pub fn station(&self) -> Option<&Arc<Station>> {
+        self.station.as_ref()
+    }
+
+    /// Its DOI, without a resolver's address.
+    #[must_use]
+    pub fn doi(&self) -> Option<&str> {
+        self.doi.as_deref()
+    }
+
+    /// The version that supersedes it, where that is one object.
+    #[must_use]
+    pub fn next_version(&self) -> Option<ObjectId> {
+        self.next
+    }
+
+    /// Whether a newer version supersedes it.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.superseded
+    }
+
+    /// The time that its data span.
+    #[must_use]
+    pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        self.span
+    }
+
+    /// Metres above ground at which it was sampled.
+    #[must_use]
+    pub fn height(&self) -> Option<f64> {
+        self.height
+    }
+
+    /// The labels of its columns, where the data type leaves them open. Tables
+    /// with the same labels share them.
+    #[must_use]
+    pub fn column_names(&self) -> Option<&Arc<[String]>> {
+        self.column_names.as_ref()
     }
 
     /// The number of rows and the data type, if the object is a table.
     #[must_use]
     pub fn as_table(&self) -> Option<(u64, &Spec)> {
         let spec = self.spec.as_deref().filter(|s| !s.columns().is_empty())?;
-        Some((self.row.rows?, spec))
+        Some((self.rows?, spec))
     }
 
     /// The extension that its original's name gets here, with the dot; empty
     /// if its own has none that is safe to use.
-    fn extension(&self) -> Cow<'_, str> {
-        let name = self.file_name();
-        let plain = |ext: &str| {
-            (1..=10).contains(&ext.len()) && ext.bytes().all(|b| b.is_ascii_alphanumeric())
-        };
-        let Some((stem, last)) = name.rsplit_once('.').filter(|(_, ext)| plain(ext)) else {
-            return Cow::Borrowed("");
-        };
-        // `x.csv.gz` is a compressed CSV, and says so.
-        if matches!(last, "gz" | "bz2" | "xz" | "zst")
-            && let Some((_, inner)) = stem.rsplit_once('.')
-            && plain(inner)
-            && !inner.bytes().all(|b| b.is_ascii_digit())
-        {
-            return Cow::Owned(format!(".{inner}.{last}"));
+    fn extension(&self) -> &str {
+        extension(&self.file_name)
+    }
+
+    /// Whether the original is an archive whose entries can be had.
+    #[must_use]
+    pub fn is_archive(&self) -> bool {
+        self.extension().eq_ignore_ascii_case(".zip")
+    }
+
+    /// What stands before the ending in names made of the file name; with the
+    /// id if `twin` says that another has the same.
+    #[must_use]
+    pub fn stem(&self, twin: bool) -> String {
+        let stem = Stem::of(&self.file_name);
+        if twin || stem.marked {
+            stem.with(self.id)
+        } else {
+            stem.text
         }
-        Cow::Owned(format!(".{last}"))
     }
 
     /// What the object can be seen as beside its id, in the order it is
@@ -156,7 +157,7 @@ impl Object {
                 if self.as_table().is_some() || extension == ".json" || extension == ".contents" {
                     format!(".original{extension}")
                 } else {
-                    extension.into_owned()
+                    extension.to_owned()
                 }
             }
         }
@@ -178,6 +179,17 @@ pub enum Representation {
     Cpb,
 }
 
+impl Representation {
+    /// Every one there is.
+    pub const ALL: [Representation; 5] = [
+        Representation::Original,
+        Representation::Csv,
+        Representation::Json,
+        Representation::Parquet,
+        Representation::Cpb,
+    ];
+}
+
 /// A file: one representation of one object.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct FileId {
@@ -191,34 +203,30 @@ pub struct FileId {
 mod tests {
     use super::*;
 
-    fn ending_of(file_name: &str) -> String {
-        let row = ObjectRow {
-            id: ObjectId::of_content(b""),
-            file_name: file_name.to_owned(),
-            size: 0,
-            submitted: Timestamp::UNIX_EPOCH,
-            spec: None,
-            station: None,
-            rows: None,
-            column_names: None,
-        };
-        Object::new(row, None).ending(Representation::Original)
-    }
-
     #[test]
-    fn an_original_keeps_its_extension_where_it_is_safe() {
+    fn an_original_keeps_its_extension_unless_it_is_taken() {
         for (name, ending) in [
             ("a.zip", ".zip"),
-            ("L2-2024.1_HTM.CO2.csv.gz", ".csv.gz"),
-            ("v1.0.gz", ".gz"),
-            ("README", ""),
-            ("a.", ""),
-            ("evil./../../etc", ""),
             ("x.pdf\n", ""),
-            ("x.verylongextension", ""),
             ("x.json", ".original.json"),
+            ("x.contents", ".original.contents"),
         ] {
-            assert_eq!(ending_of(name), ending, "{name:?}");
+            let object = Object {
+                id: ObjectId::of_content(b""),
+                file_name: name.into(),
+                size: 0,
+                submitted: Timestamp::UNIX_EPOCH,
+                spec: None,
+                station: None,
+                rows: None,
+                column_names: None,
+                doi: None,
+                next: None,
+                span: None,
+                height: None,
+                superseded: false,
+            };
+            assert_eq!(object.ending(Representation::Original), ending, "{name:?}");
         }
     }
 }

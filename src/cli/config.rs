@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(file.values["metadata-ttl"], ["60"]);
         for (text, expected) in [
             ("portal = \"icso\"", "expected a repository"),
-            ("metadata-ttl = \"soon\"", "invalid digit"),
+            ("metadata-ttl = \"soon\"", "expected a number of seconds"),
             ("exact-size = \"always\"", "when-open, never"),
             ("no-usage-report = \"yes\"", "expected true or false"),
             (

@@ -32,7 +32,7 @@ pub(super) struct LoginArgs {
     password_stdin: bool,
     /// Keep the token of the portal's My Account page, read from standard
     /// input: for those who log in by university, ORCID and the like
-    #[arg(long, conflicts_with_all = ["credentials", "user"])]
+    #[arg(long, conflicts_with = "user")]
     token_stdin: bool,
 }
 

@@ -15,12 +15,13 @@ use tokio::sync::oneshot;
 use super::background;
 use super::data_path;
 use super::provider::LoginArgs;
+use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs, size};
 use crate::cache::{Bounds, Store, default_limit};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Selection};
 use crate::content::{Contents, DataFolder};
 use crate::mount::{self, About, ExactSize, Mounted, Options, Report, errno, mountinfo};
-use crate::portal::Service;
+use crate::portal::{Service, Services};
 use crate::tree::Tree;
 
 /// How long readers have to finish once the daemon was told to end. Then their
@@ -41,15 +42,25 @@ pub(super) struct MountArgs {
         "auth_url", "meta_url", "data_url", "token_file", "user", "credentials",
     ])]
     demo: bool,
-    /// How long lists and landing pages are believed, in seconds
+    /// How long lists and landing pages are believed: seconds, or indefinite
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = 600,
+        default_value = "600",
+        value_parser = ttl,
         env = "ICOSFS_METADATA_TTL"
     )]
-    metadata_ttl: u64,
-    /// When fstat on an open table answers: with its exact size, or at once
+    metadata_ttl: Duration,
+    /// When fstat on an open CSV of unknown size answers: with its exact size,
+    /// or at once
+    ///
+    /// `when-open` is right for every program: who asks for the size of a CSV
+    /// it has opened waits until all of it has been fetched and measured, once
+    /// and for ever. `never` tells an upper bound instead. Programs that only
+    /// read to the end (cat, grep, a CSV parser that streams) then never wait,
+    /// but whoever trusts the size is misled until it is known: cp and rsync
+    /// make a file with zeros at its end or complain, tail and memory maps
+    /// (polars, R) look past the end, wc -c and progress bars count too much.
     #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
     exact_size: WhenExact,
     /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
@@ -71,6 +82,10 @@ pub(super) struct MountArgs {
     /// Do not report to the portal which of those files are read
     #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
     no_usage_report: bool,
+    #[command(flatten)]
+    files: FilesArgs,
+    #[command(flatten)]
+    selection: SelectionArgs,
     #[command(flatten)]
     login: LoginArgs,
 }
@@ -95,6 +110,8 @@ struct Plan {
     /// The portal's own files.
     data_folder: Option<OwnedFd>,
     report_usage: bool,
+    files: FilesArgs,
+    selection: Selection,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
@@ -109,6 +126,8 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         memory,
         data_path,
         no_usage_report,
+        files,
+        selection,
         login,
     } = args;
     let mountpoint = free_folder(&mountpoint)?;
@@ -124,27 +143,42 @@ pub(super) fn run(global: &GlobalArgs, args: MountArgs) -> anyhow::Result<()> {
         report_usage: !no_usage_report,
         mountpoint,
         cache_dir: global.cache_dir()?,
-        metadata_ttl: Duration::from_secs(metadata_ttl),
+        metadata_ttl,
         exact_size: match exact_size {
             WhenExact::WhenOpen => ExactSize::WhenOpen,
             WhenExact::Never => ExactSize::Never,
         },
         cache_size,
         memory,
+        files,
+        selection: selection.selection(),
     };
     let http = global.http()?;
     #[cfg(feature = "demo")]
     if demo {
         let portal = super::demo::builtin()?;
         let clients = portal.clients(http)?;
-        let store = plan.cache_dir.join(clients.services.cache_name());
+        let kept = [Service::Data, Service::Meta]
+            .map(|service| plan.cache_dir.join(clients.services.host_name(service)));
         let result = serve(clients, plan);
         // Its ports, and so its cache, are never met again.
-        let _ = std::fs::remove_dir_all(store);
+        for folder in kept {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         return result;
     }
     let auth = login.provider(&http, &services)?;
     serve(Clients::new(http, services, auth), plan)
+}
+
+/// Reads how long metadata are believed.
+fn ttl(text: &str) -> Result<Duration, String> {
+    if text == "indefinite" {
+        return Ok(Duration::MAX);
+    }
+    text.parse()
+        .map(Duration::from_secs)
+        .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
 }
 
 /// The absolute path of `mountpoint`, if it is a folder without a mount.
@@ -194,6 +228,24 @@ fn report_troubles(store: &Store, report: &Arc<Report>) {
     });
 }
 
+/// What is settled about a mount when it begins.
+fn about(services: &Services, mountpoint: PathBuf, cache: PathBuf) -> About {
+    let url = |service| services.base(service).to_string();
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        portal: services.envri().name().to_owned(),
+        services: mount::report::ServiceUrls {
+            auth: url(Service::Auth),
+            meta: url(Service::Meta),
+            data: url(Service::Data),
+        },
+        mountpoint,
+        cache,
+        since: Timestamp::now(),
+    }
+}
+
 /// Mounts and serves until the mount is taken away or a signal arrives.
 fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -213,24 +265,17 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         memory: plan.memory,
     };
     let store = Store::open(root.clone(), bounds);
-    let catalog = Catalog::new(meta.clone(), plan.metadata_ttl);
+    let catalog = Catalog::open(
+        meta.clone(),
+        &plan.cache_dir.join(services.host_name(Service::Meta)),
+        plan.metadata_ttl,
+        plan.selection,
+    )
+    .context("the catalog cannot be opened")?;
     let usage = plan.report_usage.then_some(usage);
     let folder = (plan.data_folder).map(|folder| DataFolder::new(folder, usage));
     let contents = Contents::new(meta, data, store.clone(), plan.metadata_ttl, folder);
-    let url = |service| services.base(service).to_string();
-    let about = About {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        portal: services.envri().name().to_owned(),
-        services: mount::report::ServiceUrls {
-            auth: url(Service::Auth),
-            meta: url(Service::Meta),
-            data: url(Service::Data),
-        },
-        mountpoint: plan.mountpoint.clone(),
-        cache: root,
-        since: Timestamp::now(),
-    };
+    let about = about(&services, plan.mountpoint.clone(), root);
     let report = Arc::new(Report::new(about, account.clone()));
     report_troubles(&store, &report);
     let options = Options {
@@ -238,6 +283,10 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         source: services.cache_name(),
         metadata_ttl: plan.metadata_ttl,
         exact_size: plan.exact_size,
+        uid: plan.files.uid,
+        gid: plan.files.gid,
+        xattr: !plan.files.no_xattr,
+        envri: services.envri(),
     };
     // Before the mount: a signal that arrives from now on takes it away again.
     let signals = {

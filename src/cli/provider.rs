@@ -7,7 +7,7 @@
 //! the Python library's own credentials file.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
@@ -31,21 +31,17 @@ const LONGEST: usize = 64 << 10;
 #[command(next_help_heading = "Login")]
 pub(super) struct LoginArgs {
     /// A file with a login token, read again when it is replaced
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "credentials"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
     token_file: Option<PathBuf>,
     /// The user to log in as, by the password on standard input
-    #[arg(
-        long,
-        value_name = "MAIL",
-        requires = "password_stdin",
-        conflicts_with = "credentials"
-    )]
+    #[arg(long, value_name = "MAIL", requires = "password_stdin")]
     user: Option<String>,
     /// Read the password of --user from standard input
     #[arg(long, requires = "user")]
     password_stdin: bool,
     /// A file with user name and password, as `icosfs login` and the Python
-    /// library write it
+    /// library write it; a token, or --user, goes before it
+    // No conflict with those: this one may come from the environment.
     #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,
 }
@@ -71,7 +67,7 @@ impl LoginArgs {
         } = self;
         let envri = services.envri();
         if let Some(path) = token_file {
-            let file = TokenFile::at(path, envri);
+            let file = TokenFile::at(lasting(&path)?, envri);
             must_exist(file.load()?, file.path())?;
             return Ok(Some(Arc::new(TokenAuth::from_file(file, services))));
         }
@@ -93,7 +89,7 @@ impl LoginArgs {
             return Ok(Some(Arc::new(auth)));
         }
         if let Some(path) = credentials {
-            let file = CredentialsFile::at(path, envri);
+            let file = CredentialsFile::at(lasting(&path)?, envri);
             must_exist(file.load()?, file.path())?;
             let auth = PasswordAuth::from_file(http, services, file);
             return Ok(Some(Arc::new(auth)));
@@ -158,11 +154,17 @@ fn from_environment() -> anyhow::Result<Option<Credentials>> {
     }
 }
 
+/// The same path from any folder: a daemon leaves the one it was started in,
+/// and reads the file again from elsewhere.
+fn lasting(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("bad path {}", path.display()))
+}
+
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
-fn must_exist<T>(found: Option<T>, path: &std::path::Path) -> Result<T, FileError> {
+fn must_exist<T>(found: Option<T>, path: &Path) -> Result<T, FileError> {
     found.ok_or_else(|| FileError::Missing {
         path: path.to_owned(),
     })

@@ -7,6 +7,7 @@ use super::ContentError;
 use super::sidecar::Sidecars;
 use crate::portal::ObjectId;
 use crate::portal::landing::{ColumnInfo, Landing, Resource};
+use crate::portal::meta::Subject;
 use crate::table::Column;
 use crate::table::schema::About;
 
@@ -22,7 +23,7 @@ impl Abouts {
     /// What is known of the table `id`: nothing, if its page cannot be read
     /// as one.
     pub(super) async fn of_table(&self, id: ObjectId) -> Result<AboutTable, ContentError> {
-        let json = self.0.get(id).await?;
+        let json = self.0.get(&Subject::Object(id)).await?;
         let page = Landing::parse(&json);
         if let Err(error) = &page {
             tracing::warn!(%id, %error, "units and origin of a table are not known");

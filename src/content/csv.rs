@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -10,12 +11,19 @@ use bytes::{Bytes, BytesMut};
 use super::ContentError;
 use super::columns::Columns;
 use super::drawn::Drawn;
+use super::kept::Kept;
+use crate::cache::Store;
 use crate::flight::Flights;
+use crate::portal::ObjectId;
+use crate::table::index::Span;
 use crate::table::{CsvWriter, RowIndex};
 
-/// About how much text is drawn at once: enough that a wide table's columns
-/// are read in long stretches.
+/// About how much text is drawn at once for who reads on and on: enough that a
+/// wide table's columns are read in long stretches.
 const CHUNK: usize = 1 << 20;
+/// Where every so many rows begin is noted, fewer if they are long: who reads
+/// here and there has no more than these drawn.
+const EVERY: std::ops::RangeInclusive<usize> = 64..=1024;
 
 /// A table seen as text.
 #[derive(Debug)]
@@ -23,42 +31,88 @@ pub(super) struct CsvFile {
     columns: Arc<Columns>,
     writer: CsvWriter,
     drawn: Arc<Drawn>,
-    /// Grows from the first row on; whole once the length is known.
-    index: Mutex<RowIndex>,
+    kept: Arc<Kept>,
+    known: Mutex<Known>,
+    /// How many of the index's marks make a chunk.
+    marks: usize,
     flights: Flights<u64, Result<(), ContentError>>,
+    /// Where the last read ended.
+    last_end: AtomicU64,
+}
+
+/// What is known of the text.
+#[derive(Debug)]
+struct Known {
+    /// Grows from the first row on; whole once the length is known.
+    index: RowIndex,
+    /// The length that was remembered, and that others may have been told.
+    promised: Option<u64>,
+}
+
+/// Rows that were drawn.
+struct Drawing {
+    text: Bytes,
+    /// Where they begin in it.
+    index: RowIndex,
 }
 
 impl CsvFile {
-    pub(super) fn new(columns: Arc<Columns>, drawn: Arc<Drawn>) -> Self {
+    pub(super) async fn open(
+        columns: Arc<Columns>,
+        drawn: Arc<Drawn>,
+        store: Store,
+    ) -> Result<Self, ContentError> {
         let writer = CsvWriter::new(columns.schema().columns());
         // Rows are about half as long as the longest can be.
-        let every = (2 * CHUNK / writer.max_row_len()).max(64);
+        let in_chunk = 2 * CHUNK / writer.max_row_len();
+        let every = in_chunk.clamp(*EVERY.start(), *EVERY.end());
+        let marks = (in_chunk / every).max(1);
         let every = u32::try_from(every).unwrap_or(u32::MAX);
         let every = NonZeroU32::new(every).unwrap_or(NonZeroU32::MIN);
-        let index = RowIndex::new(writer.header().len() as u64, every);
-        Self {
+        let header = writer.header().len() as u64;
+        let kept = Arc::new(Kept::new(store, columns.id(), columns.schema())?);
+        let (remembering, rows) = (Arc::clone(&kept), columns.schema().rows());
+        let recalled =
+            tokio::task::spawn_blocking(move || remembering.index(header, every, rows)).await;
+        let index = recalled.ok().flatten();
+        Ok(Self {
+            known: Mutex::new(Known {
+                promised: kept.length(),
+                index: index.unwrap_or_else(|| RowIndex::new(header, every)),
+            }),
             columns,
             writer,
             drawn,
-            index: Mutex::new(index),
+            kept,
+            marks,
             flights: Flights::default(),
-        }
+            last_end: AtomicU64::new(0),
+        })
+    }
+
+    fn id(&self) -> ObjectId {
+        self.columns.id()
     }
 
     /// The exact length, if it is known.
     pub(super) fn size(&self) -> Option<u64> {
-        let index = self.index();
-        (index.rows() == self.columns.schema().rows()).then(|| index.text_len())
+        let known = self.known();
+        let whole = || self.is_whole(&known.index).then(|| known.index.text_len());
+        known.promised.or_else(whole)
     }
 
-    /// The exact length: all columns are fetched, and all rows drawn or
-    /// measured.
+    fn is_whole(&self, index: &RowIndex) -> bool {
+        index.rows() == self.columns.schema().rows()
+    }
+
+    /// The exact length: unless it is known, all columns are fetched, and all
+    /// rows drawn.
     pub(super) async fn exact_size(self: Arc<Self>) -> Result<u64, ContentError> {
         loop {
             if let Some(size) = self.size() {
                 return Ok(size);
             }
-            let row = self.index().rows();
+            let row = self.known().index.rows();
             self.columns.expect_all(row).await?;
             self.extend().await?;
         }
@@ -71,6 +125,7 @@ impl CsvFile {
         len: usize,
     ) -> Result<Bytes, ContentError> {
         let mut out = BytesMut::new();
+        let end = offset.saturating_add(len as u64);
         while out.len() < len {
             let at = offset.saturating_add(out.len() as u64);
             let wanted = len - out.len();
@@ -82,15 +137,11 @@ impl CsvFile {
                 out.extend_from_slice(&header[..header.len().min(wanted)]);
                 continue;
             }
-            let (span, done) = {
-                let index = self.index();
-                let done = index.rows() == self.columns.schema().rows();
-                (index.locate(at..at.saturating_add(1)), done)
-            };
+            let (span, whole) = self.locate(at..end);
             match span {
                 Some(span) => {
-                    let text = self.text(span.rows).await?;
                     let from = usize::try_from(at - span.bytes.start).unwrap_or(usize::MAX);
+                    let text = self.text(span).await?;
                     // Never empty: the span shows the byte at `at`.
                     let rest = text.get(from..).unwrap_or_default();
                     if rest.is_empty() {
@@ -101,40 +152,103 @@ impl CsvFile {
                     }
                     out.extend_from_slice(&rest[..rest.len().min(wanted)]);
                 }
-                None if done => break,
+                None if whole => break,
                 None => self.extend().await?,
             }
         }
+        // Nobody reads to an end that is only remembered.
+        while self.is_unproved(end) {
+            self.extend().await?;
+        }
+        let end = offset.saturating_add(out.len() as u64);
+        self.last_end.store(end, Ordering::Relaxed);
         Ok(out.freeze())
     }
 
-    /// Draws, or measures, the rows that follow those the index knows, up to
-    /// its next mark or the end of what is there.
+    /// Whether a read up to `end` would end where the text is only remembered
+    /// to end.
+    fn is_unproved(&self, end: u64) -> bool {
+        let known = self.known();
+        known.promised.is_some_and(|promised| promised <= end) && !self.is_whole(&known.index)
+    }
+
+    /// The rows to draw for a read of `bytes`, if they are known already, and
+    /// whether all are: a whole chunk for who reads on from about where the
+    /// last read ended. (The kernel's readahead comes out of order.)
+    fn locate(&self, bytes: Range<u64>) -> (Option<Span>, bool) {
+        let index = &self.known().index;
+        let last_end = self.last_end.load(Ordering::Relaxed);
+        let span = if bytes.start.abs_diff(last_end) <= CHUNK as u64 {
+            index.block(bytes.start, self.marks)
+        } else {
+            index.locate(bytes)
+        };
+        (span, self.is_whole(index))
+    }
+
+    /// Draws the rows that follow those the index knows, up to the end of
+    /// their chunk or of what is there.
     async fn extend(self: &Arc<Self>) -> Result<(), ContentError> {
-        let (start, mark) = {
-            let index = self.index();
-            (index.rows(), index.rows() + index.rows_to_next_mark())
+        let (start, chunk) = {
+            let index = &self.known().index;
+            let chunk = self.marks as u64 * u64::from(index.every().get());
+            (index.rows(), chunk)
         };
         let file = Arc::clone(self);
         self.flights
             .join(start, || async move {
-                let end = file.columns.available(start).await?.min(mark);
-                let text = file.text(start..end).await?;
-                let mut index = file.index();
-                if index.rows() == start {
-                    index.push(end - start, text.len() as u64)?;
-                }
-                Ok(())
+                let from = start - start % chunk;
+                let end = file.columns.available(start).await?.min(from + chunk);
+                let drawing = file.draw(from..end).await?;
+                file.drawn.put(file.id(), from..end, drawing.text);
+                file.learn(start, from, &drawing.index)
             })
             .await
     }
 
-    /// The text of `rows`, which are those between two marks or fewer.
-    async fn text(self: &Arc<Self>, rows: Range<u64>) -> Result<Bytes, ContentError> {
-        let id = self.columns.id();
-        if let Some(text) = self.drawn.get(id, rows.clone()) {
+    /// Notes where the rows from number `from` on begin, unless others than
+    /// `start` are the next to be known.
+    fn learn(&self, start: u64, from: u64, drawn: &RowIndex) -> Result<(), ContentError> {
+        let mut known = self.known();
+        if known.index.rows() != start {
+            return Ok(());
+        }
+        known.index.replace_from(from, drawn)?;
+        if self.is_whole(&known.index) {
+            let length = known.index.text_len();
+            if known.promised.is_some_and(|promised| promised != length) {
+                return Err(self.forget(&mut known));
+            }
+            self.kept.remember(&known.index);
+        }
+        Ok(())
+    }
+
+    /// Forgets what is remembered of this table, which turned out wrong.
+    fn forget(&self, known: &mut Known) -> ContentError {
+        let (header, every) = (known.index.header_len(), known.index.every());
+        *known = Known {
+            index: RowIndex::new(header, every),
+            promised: None,
+        };
+        self.kept.forget();
+        ContentError::WrongMemory { id: self.id() }
+    }
+
+    /// The text of rows whose place is known.
+    async fn text(self: &Arc<Self>, span: Span) -> Result<Bytes, ContentError> {
+        if let Some(text) = self.drawn.get(self.id(), span.rows.clone()) {
             return Ok(text);
         }
+        let text = self.draw(span.rows.clone()).await?.text;
+        if text.len() as u64 != span.bytes.end - span.bytes.start {
+            return Err(self.forget(&mut self.known()));
+        }
+        self.drawn.put(self.id(), span.rows, text.clone());
+        Ok(text)
+    }
+
+    async fn draw(self: &Arc<Self>, rows: Range<u64>) -> Result<Drawing, ContentError> {
         loop {
             self.columns.ensure(rows.clone()).await?;
             let row = self.columns.schema().row_width() + self.writer.max_row_len() as u64 / 2;
@@ -142,29 +256,35 @@ impl CsvFile {
             let memory = self.columns.memory();
             let _share = memory.for_answer(bytes).await?;
             let (file, drawing) = (Arc::clone(self), rows.clone());
-            let drawn = tokio::task::spawn_blocking(move || file.draw(&drawing)).await;
+            let drawn = tokio::task::spawn_blocking(move || file.draw_window(&drawing)).await;
             // A panic in there is a bug; the next reader may meet it as well.
-            let text =
+            let drawing =
                 drawn.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-            if let Some(text) = text {
-                self.drawn.put(id, rows, text.clone());
-                return Ok(text);
+            if let Some(drawing) = drawing {
+                return Ok(drawing);
             }
         }
     }
 
-    fn draw(&self, rows: &Range<u64>) -> Result<Option<Bytes>, ContentError> {
+    /// Draws `rows`, which begin at a mark; `None` if some must be fetched
+    /// again. Blocks on the disk.
+    fn draw_window(&self, rows: &Range<u64>) -> Result<Option<Drawing>, ContentError> {
         let Some(window) = self.columns.window(rows)? else {
             return Ok(None);
         };
         let count = usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX);
-        let columns: Vec<&[u8]> = window.iter().map(Vec::as_slice).collect();
+        let every = self.known().index.every();
         let mut text = Vec::with_capacity(count.saturating_mul(self.writer.max_row_len() / 2));
-        self.writer.draw(count, &columns, &mut text)?;
-        Ok(Some(text.into()))
+        // Counts from the first of these rows, which is at a mark.
+        let mut index = RowIndex::new(0, every);
+        let columns: Vec<&[u8]> = window.iter().map(Vec::as_slice).collect();
+        self.writer
+            .draw_indexed(count, &columns, &mut text, &mut index)?;
+        let text = text.into();
+        Ok(Some(Drawing { text, index }))
     }
 
-    fn index(&self) -> MutexGuard<'_, RowIndex> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::ContentError;
+use super::kept::portal_key;
 use crate::cache::{Entry, Found, Growing, Place, Store};
 use crate::flight::Flights;
 use crate::portal::{DataClient, ObjectId};
@@ -78,6 +79,13 @@ impl PortalCsv {
             })
             .await?;
         *self.fetched() = Some(Arc::clone(&entry));
+        let (notes, key) = (self.store.notes(), portal_key(self.id));
+        let told = notes.get(key);
+        notes.put(key, entry.len());
+        // Others were told another length.
+        if told.is_some_and(|told| told != entry.len()) {
+            return Err(ContentError::WrongMemory { id });
+        }
         Ok(entry)
     }
 

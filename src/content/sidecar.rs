@@ -8,7 +8,8 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use crate::flight::Flights;
-use crate::portal::{MetadataClient, ObjectId, PortalError};
+use crate::portal::meta::Subject;
+use crate::portal::{MetadataClient, PortalError};
 
 /// About ten kilobytes each.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
@@ -18,8 +19,8 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
 pub(super) struct Sidecars {
     meta: MetadataClient,
     ttl: Duration,
-    fetched: Arc<Mutex<LruCache<ObjectId, (Bytes, Instant)>>>,
-    flights: Flights<ObjectId, Result<Bytes, PortalError>>,
+    fetched: Arc<Mutex<LruCache<Subject, (Bytes, Instant)>>>,
+    flights: Flights<Subject, Result<Bytes, PortalError>>,
 }
 
 impl Sidecars {
@@ -32,28 +33,29 @@ impl Sidecars {
         }
     }
 
-    /// The JSON of `id`, if it was fetched of late.
-    pub(super) fn at_hand(&self, id: ObjectId) -> Option<Bytes> {
+    /// The JSON about `subject`, if it was fetched of late.
+    pub(super) fn at_hand(&self, subject: &Subject) -> Option<Bytes> {
         let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         fetched
-            .get(&id)
+            .get(subject)
             .filter(|(_, at)| at.elapsed() < self.ttl)
             .map(|(json, _)| json.clone())
     }
 
-    /// The JSON of `id`.
-    pub(super) async fn get(&self, id: ObjectId) -> Result<Bytes, PortalError> {
-        if let Some(json) = self.at_hand(id) {
+    /// The JSON about `subject`.
+    pub(super) async fn get(&self, subject: &Subject) -> Result<Bytes, PortalError> {
+        if let Some(json) = self.at_hand(subject) {
             return Ok(json);
         }
         let (meta, fetched) = (self.meta.clone(), Arc::clone(&self.fetched));
+        let asked = subject.clone();
         self.flights
-            .join(id, || async move {
-                let json = meta.landing_json(id).await?;
+            .join(subject.clone(), || async move {
+                let json = meta.page(&asked).await?;
                 fetched
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .put(id, (json.clone(), Instant::now()));
+                    .put(asked, (json.clone(), Instant::now()));
                 Ok(json)
             })
             .await

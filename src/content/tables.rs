@@ -3,17 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
-
-use super::ContentError;
 use super::columns::Columns;
 use super::direct::DataFolder;
+use super::headers::Headers;
 use super::table_file::TableFile;
+use super::{ContentError, kept};
 use crate::cache::{Place, Store};
 use crate::catalog::{Object, Spec};
-use crate::flight::Flights;
 use crate::portal::lists::ColumnRow;
-use crate::portal::{DataClient, ObjectId, PortalError};
+use crate::portal::{DataClient, ObjectId};
 use crate::table::dataset::{Presence, Title};
 use crate::table::{
     Column, CsvWriter, Dataset, DatasetColumn, Layout, Schema, TableError, ValueFormat,
@@ -30,10 +28,7 @@ pub(super) struct Tables {
     data_folder: Option<DataFolder>,
     /// By the dataset's IRI.
     datasets: Mutex<HashMap<String, Arc<Dataset>>>,
-    /// By the dataset's IRI: the header of its tables whose columns' order is
-    /// not in the metadata.
-    headers: Arc<Mutex<HashMap<String, Bytes>>>,
-    header_flights: Flights<String, Result<Bytes, PortalError>>,
+    headers: Headers,
     /// Those in use: whatever a table is seen as, its columns are fetched once.
     open: Mutex<HashMap<ObjectId, Weak<Columns>>>,
 }
@@ -41,12 +36,11 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn new(data: DataClient, store: Store, data_folder: Option<DataFolder>) -> Self {
         Self {
+            headers: Headers::new(data.clone(), store.clone()),
             data,
             store,
             data_folder,
             datasets: Mutex::default(),
-            headers: Arc::default(),
-            header_flights: Flights::default(),
             open: Mutex::default(),
         }
     }
@@ -69,6 +63,13 @@ impl Tables {
         Some(Layout::new(&schema).file_len())
     }
 
+    /// What the text of `object` is remembered by; `None` if it is no table
+    /// that can be drawn.
+    pub(super) fn text_key(&self, object: &Object) -> Option<u64> {
+        let schema = self.unordered(object).ok()?;
+        Some(kept::key(object.id(), &schema))
+    }
+
     /// The columns that `object` has as a table.
     pub(super) async fn open(&self, object: &Object) -> Result<Arc<Columns>, ContentError> {
         let at_hand = self.opened().get(&object.id()).and_then(Weak::upgrade);
@@ -76,11 +77,7 @@ impl Tables {
             return Ok(columns);
         }
         let (_, spec) = object.as_table().ok_or(TableError::NoColumns)?;
-        let mut schema = self.unordered(object)?;
-        if object.column_names().is_none() {
-            let header = self.header(object.id(), spec).await?;
-            schema = schema.ordered_by_header(&header)?;
-        }
+        let schema = self.ordered(object, spec).await?;
         let len = Layout::new(&schema).file_len();
         let place = cpb_place(object)?;
         let direct = match &self.data_folder {
@@ -102,6 +99,23 @@ impl Tables {
         ));
         opened.insert(object.id(), Arc::downgrade(&columns));
         Ok(columns)
+    }
+
+    /// The table of `object`, its columns in the order of the CSV.
+    async fn ordered(&self, object: &Object, spec: &Spec) -> Result<Schema, ContentError> {
+        let schema = self.unordered(object)?;
+        if object.column_names().is_some() {
+            return Ok(schema);
+        }
+        let header = self.headers.of(object.id(), spec).await?;
+        match schema.ordered_by_header(&header) {
+            // It may be of the dataset as it was long ago.
+            Err(TableError::HeaderMismatch { .. }) => {
+                let header = self.headers.anew(object.id(), spec).await?;
+                Ok(schema.ordered_by_header(&header)?)
+            }
+            ordered => Ok(ordered?),
+        }
     }
 
     /// The table of `object`, its columns in an order that may not be the
@@ -129,29 +143,6 @@ impl Tables {
         let dataset = Arc::new(Dataset::new(columns?));
         datasets.insert(iri.to_owned(), Arc::clone(&dataset));
         Ok(dataset)
-    }
-
-    /// The header line of `id`'s CSV, asked of the portal once per dataset.
-    async fn header(&self, id: ObjectId, spec: &Spec) -> Result<Bytes, PortalError> {
-        let iri = spec.dataset().unwrap_or_default().to_owned();
-        let known = {
-            let headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
-            headers.get(&iri).cloned()
-        };
-        if let Some(header) = known {
-            return Ok(header);
-        }
-        let (data, headers, kept_as) = (self.data.clone(), Arc::clone(&self.headers), iri.clone());
-        self.header_flights
-            .join(iri, || async move {
-                let header = data.csv_header(id).await?;
-                headers
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(kept_as, header.clone());
-                Ok(header)
-            })
-            .await
     }
 
     fn opened(&self) -> MutexGuard<'_, HashMap<ObjectId, Weak<Columns>>> {

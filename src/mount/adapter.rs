@@ -2,29 +2,33 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use fuser::{
-    AccessFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    AccessFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
+    LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 
-use super::attributes::file_type;
 use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
+use super::pages::{Files, Filled, Names, Page};
 use super::shared::{README, Shared};
-use super::{ExactSize, Options, Report, errno};
+use super::xattrs::{self, Attribute};
+use super::{ExactSize, Operation, Options, Report};
 use crate::catalog::Representation;
 use crate::content::{ContentError, Contents, Size};
-use crate::tree::{Inode, Lookup, Node, Tree};
+use crate::tree::{Listing, Node, Place, Tree};
 
 /// Requests that the kernel may have pending for readahead and the like; its
 /// own default of 16 starves many readers.
 const MAX_BACKGROUND: u16 = 512;
+
+/// What `df` counts in, in bytes.
+const BLOCK: u32 = 4096;
 
 /// The kernel's own limit.
 const STACK_DEPTH: u32 = 2;
@@ -45,6 +49,45 @@ impl Adapter {
         Self(Arc::new(Shared::new(
             tree, contents, report, runtime, options, notifier,
         )))
+    }
+
+    /// Replies with a piece of a listing; waits if it grows and has nothing
+    /// new yet.
+    fn list(&self, req: &Request, listing: Arc<Listing>, offset: u64, mut page: impl Page) {
+        match page.fill(&listing, offset) {
+            Ok(Filled::Enough) => page.send(Ok(())),
+            Ok(Filled::NothingYet) => self.answer(
+                req,
+                |shared| async move {
+                    loop {
+                        let grown = listing.grown().await;
+                        let filled = grown.and_then(|()| page.fill(&listing, offset));
+                        match filled {
+                            Ok(Filled::NothingYet) => {}
+                            Ok(Filled::Enough) => return Ok((page, Ok(()))),
+                            Err(error) => {
+                                let node = Node::Directory(Place::Root);
+                                let errno = shared.fail_tree("list", &node, &error);
+                                return Ok((page, Err(errno)));
+                            }
+                        }
+                    }
+                },
+                |done| {
+                    // A page that was interrupted is gone with its reply,
+                    // which says EIO then.
+                    if let Ok((page, result)) = done {
+                        page.send(result);
+                    }
+                },
+            ),
+            Err(error) => {
+                let errno = self
+                    .0
+                    .fail_tree("list", &Node::Directory(Place::Root), &error);
+                page.send(Err(errno));
+            }
+        }
     }
 
     /// Runs what may have to wait, then `reply`, unless the caller is
@@ -69,6 +112,25 @@ impl Adapter {
 fn piece(bytes: &Bytes, offset: u64, size: u32) -> Bytes {
     let from = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
     bytes.slice(from..bytes.len().min(from.saturating_add(size as usize)))
+}
+
+fn reply_xattr(value: Option<&str>, size: u32, reply: ReplyXattr) {
+    match value {
+        Some(value) => reply_bytes(value.as_bytes(), size, reply),
+        None => reply.error(Errno::NO_XATTR),
+    }
+}
+
+/// Replies with an attribute, or with its length if that is asked.
+fn reply_bytes(bytes: &[u8], size: u32, reply: ReplyXattr) {
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    if size == 0 {
+        reply.size(len);
+    } else if len <= size {
+        reply.data(bytes);
+    } else {
+        reply.error(Errno::ERANGE);
+    }
 }
 
 impl Filesystem for Adapter {
@@ -97,27 +159,29 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let Some(parent) = self.0.inodes.get(parent.0) else {
+        self.0.report.asked(Operation::Lookup);
+        let Some(parent) = self.0.node(parent.0) else {
             return reply.error(Errno::ESTALE);
         };
-        match self.0.tree.look_up(&parent, name) {
-            Lookup::Now(Ok(node)) => self.0.reply_entry(&node, reply),
-            Lookup::Now(Err(error)) => reply.error(errno::of_tree(&error)),
-            Lookup::Ask(name) => {
-                let replying = self.clone();
-                self.answer(
-                    req,
-                    |shared| async move {
-                        let node = shared.tree.look_up_object(&name).await;
-                        node.map_err(|error| shared.fail_tree("lookup", &parent, &error))
-                    },
-                    move |node| match node {
-                        Ok(node) => replying.0.reply_entry(&node, reply),
-                        Err(errno) => reply.error(errno),
-                    },
-                );
-            }
+        if let Some(found) = self.0.tree.look_up_at_once(&parent, name) {
+            return match found {
+                Ok(node) => self.0.reply_entry(&parent, &node, reply),
+                Err(error) => reply.error(self.0.fail_tree("lookup", &parent, &error)),
+            };
         }
+        let (replying, name) = (self.clone(), name.to_owned());
+        let within = parent.clone();
+        self.answer(
+            req,
+            |shared| async move {
+                let node = shared.tree.look_up(&within, &name).await;
+                node.map_err(|error| shared.fail_tree("lookup", &within, &error))
+            },
+            move |node| match node {
+                Ok(node) => replying.0.reply_entry(&parent, &node, reply),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -125,27 +189,24 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let Some(node) = self.0.inodes.get(ino.0) else {
+        self.0.report.asked(Operation::GetAttr);
+        let Some(node) = self.0.node(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
         let size = self.0.size(&node);
-        let Node::File(object, representation) = &node else {
-            return self.0.reply_attributes(&node, size, reply);
-        };
-        // Of what else has no exact length yet, an estimate is no bound.
-        let may_wait =
-            self.0.exact_size == ExactSize::WhenOpen || *representation != Representation::Csv;
+        // Of what has no exact length yet, only a table's text has a bound.
+        let may_wait = self.0.exact_size == ExactSize::WhenOpen
+            || !matches!(node, Node::File(_, Representation::Csv));
         let waits = may_wait && self.0.inodes.usage(ino.0).is_open;
         if !waits || matches!(size, Size::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }
-        let (object, representation) = (Arc::clone(object), *representation);
-        let (failing, replying) = (node.clone(), self.clone());
+        let (measured, replying) = (node.clone(), self.clone());
         self.answer(
             req,
             move |shared| async move {
-                let size = shared.contents.exact_size(&object, representation).await;
-                size.map_err(|error| shared.fail_content("stat", &failing, &error))
+                let size = shared.exact_size(&measured).await;
+                size.map_err(|error| shared.fail_content("stat", &measured, &error))
             },
             move |size| match size {
                 Ok(size) => {
@@ -157,7 +218,8 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let Some(node) = self.0.inodes.get(ino.0) else {
+        self.0.report.asked(Operation::Open);
+        let Some(node) = self.0.node(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
         match node {
@@ -174,8 +236,16 @@ impl Filesystem for Adapter {
                     shared.open_control_file(file, reply).await;
                 });
             }
-            Node::Readme => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
-            Node::Root | Node::Objects | Node::Control => reply.error(Errno::EISDIR),
+            Node::Page(page) => {
+                let shared = Arc::clone(&self.0);
+                self.0
+                    .runtime
+                    .spawn(async move { shared.open_page(&page, reply) });
+            }
+            Node::Readme | Node::Entry(..) => {
+                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Node::Directory(_) => reply.error(Errno::EISDIR),
         }
     }
 
@@ -190,11 +260,12 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.0.report.asked(Operation::Read);
         let handle = self.0.handles.get(fh.0);
         if let Some(Handle::Made(bytes)) = &handle {
             return reply.data(&piece(bytes, offset, size));
         }
-        match self.0.inodes.get(ino.0) {
+        match self.0.node(ino.0) {
             Some(Node::Readme) => {
                 reply.data(&piece(&Bytes::from_static(README.as_bytes()), offset, size));
             }
@@ -226,8 +297,35 @@ impl Filesystem for Adapter {
                     Err(errno) => reply.error(errno),
                 },
             ),
+            Some(Node::Page(page)) => self.answer(
+                req,
+                move |shared| async move {
+                    let bytes = shared.page(&page).await;
+                    bytes.map_err(|error| shared.fail_content("read", &Node::Page(page), &error))
+                },
+                move |bytes| match bytes {
+                    Ok(bytes) => reply.data(&piece(&bytes, offset, size)),
+                    Err(errno) => reply.error(errno),
+                },
+            ),
+            Some(Node::Entry(object, path, entry)) => self.answer(
+                req,
+                move |shared| async move {
+                    let bytes = (shared.contents)
+                        .read_entry(object.id(), &entry, offset, size as usize)
+                        .await;
+                    bytes.map_err(|error| {
+                        let node = Node::Entry(object, path, entry);
+                        shared.fail_content("read", &node, &error)
+                    })
+                },
+                move |bytes| match bytes {
+                    Ok(bytes) => reply.data(&bytes),
+                    Err(errno) => reply.error(errno),
+                },
+            ),
             Some(Node::ControlFile(_)) => reply.error(Errno::EBADF),
-            Some(Node::Root | Node::Objects | Node::Control) => reply.error(Errno::EISDIR),
+            Some(Node::Directory(_)) => reply.error(Errno::EISDIR),
             None => reply.error(Errno::ESTALE),
         }
     }
@@ -245,18 +343,15 @@ impl Filesystem for Adapter {
         if fh.0 != 0 {
             self.0.handles.remove(fh.0);
         }
-        let node = self.0.inodes.get(ino.0);
-        if matches!(node, Some(Node::File(..))) {
+        let node = self.0.node(ino.0);
+        if matches!(node, Some(Node::File(..) | Node::Page(_))) {
             self.0.inodes.released(ino.0);
         }
         reply.ok();
         // The kernel may still hold an estimate of what is known by now.
-        let learned = self
-            .0
-            .inodes
-            .get(ino.0)
-            .is_some_and(|node| matches!(self.0.size(&node), Size::Exact(_)));
-        if learned && !self.0.inodes.usage(ino.0).told_exact {
+        let Some(node) = node else { return };
+        let settled = !matches!(node, Node::File(..) | Node::Page(_)) || self.0.knows_length(&node);
+        if !settled && matches!(self.0.size(&node), Size::Exact(_)) {
             let shared = Arc::clone(&self.0);
             self.0
                 .runtime
@@ -277,7 +372,8 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let Some(node) = self.0.inodes.get(ino.0) else {
+        self.0.report.asked(Operation::OpenDir);
+        let Some(node) = self.0.node(ino.0) else {
             return reply.error(Errno::ESTALE);
         };
         self.answer(
@@ -296,91 +392,43 @@ impl Filesystem for Adapter {
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
+        self.0.report.asked(Operation::ReadDir);
         let Some(listing) = self.0.listing(fh) else {
             return reply.error(Errno::EBADF);
         };
-        for (at, name) in [(0, "."), (1, "..")] {
-            // The tree is two levels deep: every `..` is the root or above it,
-            // which the kernel answers itself.
-            let inode = if at == 0 { ino } else { INodeNo(Inode::ROOT.0) };
-            if offset <= at && reply.add(inode, at + 1, fuser::FileType::Directory, name) {
-                return reply.ok();
-            }
-        }
-        for entry in listing.entries(offset) {
-            let inode = INodeNo(entry.node.inode().0);
-            if reply.add(inode, entry.next, file_type(&entry.node), &entry.name) {
-                break;
-            }
-        }
-        reply.ok();
+        let names = Names {
+            reply,
+            directory: ino,
+        };
+        self.list(req, listing, offset, names);
     }
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let Some(listing) = self.0.listing(fh) else {
+        self.0.report.asked(Operation::ReadDirPlus);
+        let (Some(listing), Some(node)) = (self.0.listing(fh), self.0.node(ino.0)) else {
             return reply.error(Errno::EBADF);
         };
-        for (at, name) in [(0, "."), (1, "..")] {
-            let inode = if at == 0 { ino } else { INodeNo(Inode::ROOT.0) };
-            let attributes = self.0.attributes(&Node::Root, Size::Exact(0));
-            if offset <= at
-                && reply.add(
-                    inode,
-                    at + 1,
-                    name,
-                    &Duration::ZERO,
-                    &attributes,
-                    Generation(0),
-                )
-            {
-                return reply.ok();
-            }
-        }
-        let mut told = Vec::new();
-        for entry in listing.entries(offset) {
-            let node = &entry.node;
-            let size = self.0.size(node);
-            let mut attributes = self.0.attributes(node, size);
-            let unsettled = self.0.is_unsettled(node, size);
-            if unsettled {
-                // Means to the kernel: a name without attributes.
-                attributes.ino = INodeNo(0);
-            }
-            let full = reply.add(
-                INodeNo(node.inode().0),
-                entry.next,
-                &entry.name,
-                &self.0.attribute_ttl(node),
-                &attributes,
-                Generation(0),
-            );
-            if full {
-                break;
-            }
-            if unsettled {
-                continue;
-            }
-            // Each entry that goes out counts as a lookup.
-            self.0.inodes.remember(node);
-            told.push((entry, size));
-        }
-        reply.ok();
-        for (entry, size) in told {
-            self.0.told(&entry.node, size);
-        }
+        let files = Files {
+            reply,
+            name_ttl: self.0.name_ttl(&node),
+            directory: node,
+            shared: Arc::clone(&self.0),
+            told: Vec::new(),
+        };
+        self.list(req, listing, offset, files);
     }
 
     fn releasedir(
@@ -395,17 +443,65 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        // Full, as any read-only medium is.
-        reply.statfs(0, 0, 0, 0, 0, 4096, 255, 4096);
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.answer(
+            req,
+            |shared| async move { Ok(shared.totals().await) },
+            move |totals| {
+                let (files, bytes) = totals.unwrap_or_default();
+                // Full, as any read-only medium is.
+                let blocks = bytes.div_ceil(u64::from(BLOCK));
+                reply.statfs(blocks, 0, 0, files, 0, BLOCK, 255, BLOCK);
+            },
+        );
     }
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.0.report.asked(Operation::Xattr);
+        if !self.0.xattr {
+            // So said once, the kernel asks no more.
+            return reply.error(Errno::ENOSYS);
+        }
+        let Some(node @ Node::File(..)) = self.0.node(ino.0) else {
+            return reply.error(Errno::NO_XATTR);
+        };
+        if name == xattrs::SIZE {
+            return reply_xattr(Some(xattrs::size(self.0.size(&node))), size, reply);
+        }
+        let (Some(attribute), Node::File(object, representation)) =
+            (Attribute::named(name.as_bytes()), node)
+        else {
+            return reply.error(Errno::NO_XATTR);
+        };
+        match attribute.look_up(&object, self.0.envri) {
+            xattrs::Lookup::Known(value) => reply_xattr(value.as_deref(), size, reply),
+            xattrs::Lookup::OnPage => self.answer(
+                req,
+                move |shared| async move {
+                    let page = shared.landing_page(object.id()).await.map_err(|error| {
+                        let node = Node::File(object, representation);
+                        shared.fail_content("getxattr", &node, &error)
+                    })?;
+                    Ok(attribute.on_page(&page))
+                },
+                move |value| match value {
+                    Ok(value) => reply_xattr(value.as_deref(), size, reply),
+                    Err(errno) => reply.error(errno),
+                },
+            ),
+        }
     }
 
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.0.report.asked(Operation::Xattr);
+        if !self.0.xattr {
+            return reply.error(Errno::ENOSYS);
+        }
+        let names = match self.0.node(ino.0) {
+            Some(Node::File(object, _)) => xattrs::names(&object, self.0.envri),
+            _ => Vec::new(),
+        };
+        reply_bytes(&names, size, reply);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

@@ -21,10 +21,11 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    pub(super) fn of_this_process() -> Self {
+    /// Those given, or else those of this process.
+    pub(super) fn new(uid: Option<u32>, gid: Option<u32>) -> Self {
         Self {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
+            uid: uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
+            gid: gid.unwrap_or_else(|| nix::unistd::getegid().as_raw()),
             since: SystemTime::now(),
         }
     }
@@ -32,10 +33,8 @@ impl Owner {
     pub(super) fn attributes(&self, node: &Node, size: Size) -> FileAttr {
         let (Size::Exact(size) | Size::Estimate(size)) = size;
         let time = match node {
-            Node::File(object, _) => SystemTime::from(object.submitted()),
-            Node::Root | Node::Objects | Node::Readme | Node::Control | Node::ControlFile(_) => {
-                self.since
-            }
+            Node::File(object, _) | Node::Entry(object, ..) => SystemTime::from(object.submitted()),
+            Node::Directory(_) | Node::Readme | Node::ControlFile(_) | Node::Page(_) => self.since,
         };
         let directory = node.is_directory();
         FileAttr {

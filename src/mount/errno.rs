@@ -4,6 +4,7 @@
 use fuser::Errno;
 
 use crate::cache::CacheError;
+use crate::catalog::CatalogError;
 use crate::content::ContentError;
 use crate::portal::PortalError;
 use crate::portal::auth::AuthError;
@@ -17,6 +18,7 @@ pub fn of_content(error: &ContentError) -> Errno {
         ContentError::Cache(error) => of_cache(error),
         ContentError::Table(_)
         | ContentError::NotWritten(_)
+        | ContentError::WrongMemory { .. }
         | ContentError::WrongHash { .. }
         | ContentError::WrongLength { .. } => Errno::EIO,
     }
@@ -28,7 +30,8 @@ pub fn of_tree(error: &TreeError) -> Errno {
     match error {
         TreeError::NoSuchName => Errno::ENOENT,
         TreeError::NotADirectory => Errno::ENOTDIR,
-        TreeError::Portal(error) => of_portal(error),
+        TreeError::Catalog(CatalogError::Portal(error)) => of_portal(error),
+        TreeError::Catalog(CatalogError::Database { .. }) => Errno::EIO,
     }
 }
 

@@ -1,40 +1,60 @@
-//! The inodes that the kernel knows, and how often it was told of each.
+//! What must be kept of the inodes that the kernel knows.
+//!
+//! Files of objects tell by their numbers what they are, and may be millions:
+//! of them only those that are open are kept. Of all others, how often the
+//! kernel was told.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::BackingId;
+use lru::LruCache;
 
 use crate::content::Life;
-use crate::tree::{Inode, Node};
+use crate::tree::{Inode, Node, Place};
+
+/// Of how many files that had an estimated length is remembered that the kernel
+/// was told the exact one. Those forgotten are opened with more care than they
+/// would need.
+const EXACT: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 
 /// Inodes by number.
 #[derive(Debug)]
-pub(super) struct Inodes(Mutex<HashMap<u64, Known>>);
+pub(super) struct Inodes(Mutex<Table>);
 
 #[derive(Debug)]
-struct Known {
+struct Table {
+    named: HashMap<u64, Named>,
+    open: HashMap<u64, Open>,
+    exact: LruCache<u64, ()>,
+    /// Originals whose pages do not only show what has proved itself.
+    pages: LruCache<u64, Pages>,
+    /// Whether some were forgotten there: any other may be one of them.
+    forgot_pages: bool,
+}
+
+/// A directory, or a file that is not of an object.
+#[derive(Debug)]
+struct Named {
     node: Node,
     /// How often the kernel looked it up and has not forgotten it.
     lookups: u64,
-    /// How many handles are open.
-    opens: u32,
-    /// Whether the kernel was told the exact length. Until then its own idea
-    /// of it is a bound, and it must not fill its page cache by it.
-    told_exact: bool,
-    /// How the open handles are served: the kernel does not let cached and
-    /// passed-through ones mix.
-    service: Option<Service>,
-    /// What the kernel's pages of it show.
-    pages: Pages,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// How many handles.
+    handles: u32,
+    /// How they are served: the kernel does not let cached and passed-through
+    /// ones mix.
+    service: Service,
 }
 
 /// What the kernel's pages of an original show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Pages {
-    /// What has proved itself, or nothing.
-    Right,
-    /// Also what has not, of this life.
+    /// Also what has not proved itself, of this life.
     Of(Life),
     /// Of several: they may not go together.
     Mixed,
@@ -54,74 +74,92 @@ pub(super) enum Service {
 pub(super) struct Use {
     /// Whether any handle is open.
     pub(super) is_open: bool,
-    /// Whether the kernel was told the exact length.
+    /// Whether the kernel was told the exact length. Until then its own idea
+    /// of it is a bound, and it must not fill its page cache by it.
     pub(super) told_exact: bool,
 }
 
 impl Inodes {
     pub(super) fn new() -> Self {
-        let inodes = Self(Mutex::default());
-        inodes.remember(&Node::Root);
+        let inodes = Self(Mutex::new(Table {
+            named: HashMap::new(),
+            open: HashMap::new(),
+            exact: LruCache::new(EXACT),
+            pages: LruCache::new(EXACT),
+            forgot_pages: false,
+        }));
+        inodes.remember(&Node::Directory(Place::Root));
         inodes
     }
 
+    /// The node, unless it is an object's file.
     pub(super) fn get(&self, number: u64) -> Option<Node> {
-        self.table().get(&number).map(|known| known.node.clone())
+        self.table()
+            .named
+            .get(&number)
+            .map(|named| named.node.clone())
     }
 
     /// Notes that the kernel is being told of `node` once more.
     pub(super) fn remember(&self, node: &Node) {
+        if matches!(node, Node::File(..)) {
+            return;
+        }
         let mut table = self.table();
-        table
-            .entry(node.inode().0)
-            .and_modify(|known| known.lookups += 1)
-            .or_insert_with(|| Known {
-                node: node.clone(),
-                lookups: 1,
-                opens: 0,
-                told_exact: false,
-                service: None,
-                pages: Pages::Right,
-            });
+        let named = table.named.entry(node.inode().0).or_insert_with(|| Named {
+            node: node.clone(),
+            lookups: 0,
+        });
+        named.lookups += 1;
     }
 
     /// Notes that the kernel has forgotten `count` of the times it was told.
     pub(super) fn forget(&self, number: u64, count: u64) {
         let mut table = self.table();
-        if let Some(known) = table.get_mut(&number)
+        table.exact.pop(&number);
+        if let Some(named) = table.named.get_mut(&number)
             && number != Inode::ROOT.0
         {
-            known.lookups = known.lookups.saturating_sub(count);
-            if known.lookups == 0 && known.opens == 0 {
-                table.remove(&number);
+            named.lookups = named.lookups.saturating_sub(count);
+            if named.lookups == 0 {
+                table.named.remove(&number);
             }
         }
     }
 
     pub(super) fn usage(&self, number: u64) -> Use {
         let table = self.table();
-        let known = table.get(&number);
         Use {
-            is_open: known.is_some_and(|known| known.opens > 0),
-            told_exact: known.is_some_and(|known| known.told_exact),
+            is_open: table.open.contains_key(&number),
+            told_exact: table.exact.contains(&number),
         }
     }
 
-    pub(super) fn tell_exact(&self, number: u64) {
-        if let Some(known) = self.table().get_mut(&number) {
-            known.told_exact = true;
+    /// Notes whether the length that the kernel was last told is exact.
+    pub(super) fn told(&self, number: u64, exact: bool) {
+        let mut table = self.table();
+        if exact {
+            table.exact.put(number, ());
+        } else {
+            table.exact.pop(&number);
         }
     }
 
     /// Notes that the kernel gets bytes of `life`, which have not proved
     /// themselves.
     pub(super) fn shows(&self, number: u64, life: Life) {
-        if let Some(known) = self.table().get_mut(&number) {
-            known.pages = match known.pages {
-                Pages::Right => Pages::Of(life),
-                Pages::Of(other) if other == life => Pages::Of(life),
-                Pages::Of(_) | Pages::Mixed => Pages::Mixed,
-            };
+        let mut table = self.table();
+        let shown = table.pages.get(&number).copied();
+        let pages = match shown {
+            Some(Pages::Of(other)) if other == life => return,
+            Some(_) => Pages::Mixed,
+            None if table.forgot_pages => Pages::Mixed,
+            None => Pages::Of(life),
+        };
+        if let Some((pushed_out, _)) = table.pages.push(number, pages)
+            && pushed_out != number
+        {
+            table.forgot_pages = true;
         }
     }
 
@@ -129,16 +167,14 @@ impl Inodes {
     /// and have proved themselves or not. If not, it drops them.
     pub(super) fn keeps_pages(&self, number: u64, life: Life, proved: bool) -> bool {
         let mut table = self.table();
-        let Some(known) = table.get_mut(&number) else {
-            return false;
-        };
-        let keeps = match known.pages {
-            Pages::Right => true,
-            Pages::Of(shown) => shown == life,
-            Pages::Mixed => false,
+        let shown = table.pages.get(&number).copied();
+        let keeps = match shown {
+            None => !table.forgot_pages,
+            Some(Pages::Of(shown)) => shown == life,
+            Some(Pages::Mixed) => false,
         };
         if !keeps || proved {
-            known.pages = Pages::Right;
+            table.pages.pop(&number);
         }
         keeps
     }
@@ -157,29 +193,30 @@ impl Inodes {
     /// Counts a handle if it is settled how it is served.
     fn open_as(&self, number: u64, chosen: Option<&Service>) -> Option<Service> {
         let mut table = self.table();
-        let known = table.get_mut(&number)?;
-        if known.service.is_none() {
-            known.service = chosen.cloned();
+        if let Some(open) = table.open.get_mut(&number) {
+            open.handles += 1;
+            return Some(open.service.clone());
         }
-        let service = known.service.clone()?;
-        known.opens += 1;
+        let service = chosen?.clone();
+        let open = Open {
+            handles: 1,
+            service: service.clone(),
+        };
+        table.open.insert(number, open);
         Some(service)
     }
 
     pub(super) fn released(&self, number: u64) {
         let mut table = self.table();
-        if let Some(known) = table.get_mut(&number) {
-            known.opens = known.opens.saturating_sub(1);
-            if known.opens == 0 {
-                known.service = None;
-            }
-            if known.lookups == 0 && known.opens == 0 {
-                table.remove(&number);
+        if let Some(open) = table.open.get_mut(&number) {
+            open.handles = open.handles.saturating_sub(1);
+            if open.handles == 0 {
+                table.open.remove(&number);
             }
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Known>> {
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -189,17 +226,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inode_is_known_until_it_is_forgotten_and_closed() {
+    fn an_inode_is_known_until_it_is_forgotten() {
         let inodes = Inodes::new();
-        let number = Node::Objects.inode().0;
-        inodes.remember(&Node::Objects);
-        inodes.remember(&Node::Objects);
-        inodes.opened(number, || Service::Requests);
-        inodes.forget(number, 2);
-        assert!(inodes.get(number).is_some(), "still open");
-        inodes.released(number);
+        let objects = Node::Directory(Place::Objects);
+        let number = objects.inode().0;
+        inodes.remember(&objects);
+        inodes.remember(&objects);
+        inodes.forget(number, 1);
+        assert!(inodes.get(number).is_some(), "told twice");
+        inodes.forget(number, 1);
         assert!(inodes.get(number).is_none());
         inodes.forget(Inode::ROOT.0, 99);
         assert!(inodes.get(Inode::ROOT.0).is_some(), "the root stays");
+    }
+
+    #[test]
+    fn handles_of_one_file_are_served_alike_until_all_are_closed() {
+        let inodes = Inodes::new();
+        inodes.opened(7, || Service::Requests);
+        inodes.opened(7, || panic!("it is settled"));
+        inodes.released(7);
+        assert!(inodes.usage(7).is_open);
+        inodes.released(7);
+        assert!(!inodes.usage(7).is_open);
     }
 }

@@ -1,7 +1,7 @@
 //! What the mount says about itself: who is logged in, what failed and why.
-//! Readable as `.icosfs/status.json` and `.icosfs/errors`.
+//! Readable as `status.json`, `errors` and `metrics` in `.icosfs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -76,6 +76,53 @@ pub struct Served {
     pub passed_through: u64,
 }
 
+/// A request of the kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// LOOKUP: what a name is.
+    Lookup,
+    /// GETATTR: a file's attributes.
+    GetAttr,
+    /// OPEN of a file.
+    Open,
+    /// READ.
+    Read,
+    /// OPENDIR.
+    OpenDir,
+    /// READDIR: names.
+    ReadDir,
+    /// READDIRPLUS: names with attributes.
+    ReadDirPlus,
+    /// GETXATTR or LISTXATTR.
+    Xattr,
+}
+
+impl Operation {
+    const ALL: [Operation; 8] = [
+        Operation::Lookup,
+        Operation::GetAttr,
+        Operation::Open,
+        Operation::Read,
+        Operation::OpenDir,
+        Operation::ReadDir,
+        Operation::ReadDirPlus,
+        Operation::Xattr,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Lookup => "lookup",
+            Operation::GetAttr => "getattr",
+            Operation::Open => "open",
+            Operation::Read => "read",
+            Operation::OpenDir => "opendir",
+            Operation::ReadDir => "readdir",
+            Operation::ReadDirPlus => "readdirplus",
+            Operation::Xattr => "xattr",
+        }
+    }
+}
+
 /// The whole of `.icosfs/status.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
@@ -84,6 +131,9 @@ pub struct Status {
     pub about: About,
     /// What was done.
     pub served: Served,
+    /// The kernel's requests since the mount began, by name.
+    #[serde(default)]
+    pub requests: BTreeMap<String, u64>,
     /// The login; none for anonymous access.
     pub login: Option<LoginStatus>,
     /// The last failures, newest first.
@@ -99,6 +149,7 @@ pub struct Report {
     reads: AtomicU64,
     bytes: AtomicU64,
     passed_through: AtomicU64,
+    requests: [AtomicU64; Operation::ALL.len()],
 }
 
 impl Report {
@@ -112,7 +163,51 @@ impl Report {
             reads: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             passed_through: AtomicU64::new(0),
+            requests: Default::default(),
         }
+    }
+
+    /// Notes a request of the kernel.
+    pub fn asked(&self, operation: Operation) {
+        self.requests[operation as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        (Operation::ALL.into_iter()).map(|operation| {
+            let count = self.requests[operation as usize].load(Ordering::Relaxed);
+            (operation.name(), count)
+        })
+    }
+
+    fn served(&self) -> Served {
+        Served {
+            reads: self.reads.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            passed_through: self.passed_through.load(Ordering::Relaxed),
+        }
+    }
+
+    /// `.icosfs/metrics`: counters as Prometheus reads them.
+    #[must_use]
+    pub fn metrics_text(&self) -> Vec<u8> {
+        use std::fmt::Write as _;
+
+        let mut text = String::from("# TYPE icosfs_requests_total counter\n");
+        for (name, count) in self.requests() {
+            let _ = writeln!(
+                text,
+                "icosfs_requests_total{{operation=\"{name}\"}} {count}"
+            );
+        }
+        let served = self.served();
+        for (name, count) in [
+            ("read_bytes", served.bytes),
+            ("files_passed_through", served.passed_through),
+        ] {
+            let _ = writeln!(text, "# TYPE icosfs_{name}_total counter");
+            let _ = writeln!(text, "icosfs_{name}_total {count}");
+        }
+        text.into_bytes()
     }
 
     /// Notes a READ that was answered with `bytes` bytes.
@@ -171,11 +266,10 @@ impl Report {
         Status {
             about: self.about.clone(),
             login,
-            served: Served {
-                reads: self.reads.load(Ordering::Relaxed),
-                bytes: self.bytes.load(Ordering::Relaxed),
-                passed_through: self.passed_through.load(Ordering::Relaxed),
-            },
+            served: self.served(),
+            requests: (self.requests())
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
             errors: self.failures(),
         }
     }

@@ -8,24 +8,31 @@
 //! a length too large, a READ past the true end would leave zeros in it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fuser::{
     BackingId, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr,
     ReplyEntry, ReplyOpen,
 };
+use serde_json::Value;
 
 use super::attributes::{FOREVER, Owner};
 use super::handles::{Handle, Handles};
 use super::inodes::{Inodes, Service};
 use super::{ExactSize, Options, Report, errno};
-use crate::catalog::{Object, Representation};
+use crate::catalog::{Object, Representation, Spec};
 use crate::content::{ContentError, Contents, Size};
-use crate::tree::{ControlFile, Listing, Node, Tree, TreeError};
+use crate::portal::meta::Subject;
+use crate::portal::{self, Envri, ObjectId, PortalError};
+use crate::tree::{ControlFile, Inode, Listing, Node, Page, Place, Tree, TreeError};
 
 /// What `/README.md` says.
 pub(super) const README: &str = include_str!("readme.md");
+
+/// How long a count of all objects is good enough.
+const RECOUNT: Duration = Duration::from_mins(1);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -40,6 +47,10 @@ pub(super) struct Shared {
     pub(super) owner: Owner,
     pub(super) metadata_ttl: Duration,
     pub(super) exact_size: ExactSize,
+    pub(super) xattr: bool,
+    pub(super) envri: Envri,
+    /// Number and bytes of objects, counted of late.
+    pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
     /// Whether the kernel can, and we may, have it read files by itself.
     pub(super) passthrough: AtomicBool,
 }
@@ -61,9 +72,13 @@ impl Shared {
             notifier,
             inodes: Inodes::new(),
             handles: Handles::default(),
-            owner: Owner::of_this_process(),
-            metadata_ttl: options.metadata_ttl,
+            owner: Owner::new(options.uid, options.gid),
+            // The kernel counts in less than the longest times there are.
+            metadata_ttl: options.metadata_ttl.min(FOREVER),
+            xattr: options.xattr,
+            envri: options.envri,
             exact_size: options.exact_size,
+            totals: Mutex::default(),
             passthrough: AtomicBool::new(false),
         }
     }
@@ -72,8 +87,13 @@ impl Shared {
         match node {
             Node::File(object, representation) => self.contents.size(object, *representation),
             Node::Readme => Size::Exact(README.len() as u64),
+            Node::Entry(_, _, entry) => Size::Exact(entry.size),
+            Node::Page(page) => match subject(page) {
+                Ok(subject) => self.contents.page_size(&subject),
+                Err(spec) => Size::Exact(spec.json().len() as u64),
+            },
             // Made anew at each opening, and read to their ends: direct I/O.
-            Node::ControlFile(_) | Node::Root | Node::Objects | Node::Control => Size::Exact(0),
+            Node::ControlFile(_) | Node::Directory(_) => Size::Exact(0),
         }
     }
 
@@ -85,18 +105,35 @@ impl Shared {
     pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
             Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
-            | Node::Readme => FOREVER,
+            | Node::Readme
+            | Node::Entry(..) => FOREVER,
             // Parquet holds metadata, and is made anew if it was removed.
             Node::File(_, Representation::Json | Representation::Parquet)
-            | Node::Root
-            | Node::Objects
-            | Node::Control => self.metadata_ttl,
+            | Node::Directory(_)
+            | Node::Page(_) => self.metadata_ttl,
             Node::ControlFile(_) => Duration::ZERO,
         }
     }
 
-    /// Replies with `node` and remembers that the kernel was told of it.
-    pub(super) fn reply_entry(&self, node: &Node, reply: ReplyEntry) {
+    /// How long the kernel may believe in a name in `parent`.
+    pub(super) fn name_ttl(&self, parent: &Node) -> Duration {
+        match parent {
+            // Names made of ids are for ever: so is what is behind them.
+            Node::Directory(
+                Place::Root
+                | Place::Control
+                | Place::Objects
+                | Place::Format(_)
+                | Place::Documents
+                | Place::Archive(..),
+            ) => FOREVER,
+            _ => self.metadata_ttl,
+        }
+    }
+
+    /// Replies with `node` in `parent` and remembers that the kernel was told
+    /// of it.
+    pub(super) fn reply_entry(&self, parent: &Node, node: &Node, reply: ReplyEntry) {
         self.inodes.remember(node);
         let size = self.size(node);
         let ttl = if self.is_unsettled(node, size) {
@@ -104,8 +141,8 @@ impl Shared {
         } else {
             self.attribute_ttl(node)
         };
-        // Names of objects are for ever: so is what is behind them.
-        reply.entry_with_ttls(&ttl, &FOREVER, &self.attributes(node, size), Generation(0));
+        let name_ttl = self.name_ttl(parent);
+        reply.entry_with_ttls(&ttl, &name_ttl, &self.attributes(node, size), Generation(0));
         self.told(node, size);
     }
 
@@ -122,9 +159,31 @@ impl Shared {
 
     /// Notes what the kernel now knows; never before it was told.
     pub(super) fn told(&self, node: &Node, size: Size) {
-        if matches!(size, Size::Exact(_)) {
-            self.inodes.tell_exact(node.inode().0);
+        // The length of an original is never estimated, nor that of what is
+        // made here: nothing needs to be noted of them.
+        if matches!(node, Node::File(_, representation) if *representation != Representation::Original)
+            || matches!(node, Node::Page(_))
+        {
+            let exact = matches!(size, Size::Exact(_));
+            self.inodes.told(node.inode().0, exact);
         }
+    }
+
+    /// Whether the kernel's idea of the length of a file is the exact one.
+    pub(super) fn knows_length(&self, node: &Node) -> bool {
+        matches!(node, Node::File(_, Representation::Original))
+            || self.inodes.usage(node.inode().0).told_exact
+    }
+
+    /// The node that the kernel knows by `number`.
+    pub(super) fn node(&self, number: u64) -> Option<Node> {
+        if let Some(node) = self.inodes.get(number) {
+            return Some(node);
+        }
+        self.tree.file(Inode(number)).unwrap_or_else(|error| {
+            tracing::warn!(number, %error, "an inode cannot be told");
+            None
+        })
     }
 
     /// Notes why `operation` on `node` fails and says with which errno.
@@ -139,10 +198,18 @@ impl Shared {
             Node::File(object, representation) => {
                 format!("{}{}", object.id(), object.ending(*representation))
             }
-            Node::Root => "/".to_owned(),
-            Node::Objects => "objects".to_owned(),
+            Node::Directory(Place::Root) => "/".to_owned(),
+            Node::Directory(place) => place.to_string(),
             Node::Readme => "README.md".to_owned(),
-            Node::Control | Node::ControlFile(_) => ".icosfs".to_owned(),
+            Node::ControlFile(_) => ".icosfs".to_owned(),
+            Node::Entry(object, path, _) => format!("objects/{}.contents/{path}", object.id()),
+            Node::Page(Page::Station(station)) => {
+                format!("stations/{}/station.json", station.name())
+            }
+            Node::Page(Page::Collection(id)) => format!("collections/{id}/collection.json"),
+            Node::Page(Page::DataType(spec)) => {
+                format!("datatypes/{}/datatype.json", spec.name())
+            }
         };
         self.report
             .failed(operation, file, errno.code(), reason.to_string());
@@ -157,7 +224,7 @@ impl Shared {
         match error {
             // Not failures, but answers.
             TreeError::NoSuchName | TreeError::NotADirectory => errno::of_tree(error),
-            TreeError::Portal(_) => self.fail(operation, node, errno::of_tree(error), error),
+            TreeError::Catalog(_) => self.fail(operation, node, errno::of_tree(error), error),
         }
     }
 
@@ -190,7 +257,7 @@ impl Shared {
             return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
         }
         let exact = matches!(self.size(&node), Size::Exact(_));
-        let flags = if exact && self.inodes.usage(number).told_exact {
+        let flags = if exact && self.knows_length(&node) {
             match representation {
                 Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
                 // What its pages show must prove itself together with what is
@@ -236,6 +303,75 @@ impl Shared {
         }
     }
 
+    /// Opens what is known of something that is no object.
+    pub(super) fn open_page(&self, page: &Page, reply: ReplyOpen) {
+        let node = Node::Page(page.clone());
+        let exact = matches!(self.size(&node), Size::Exact(_));
+        let flags = if exact && self.knows_length(&node) {
+            // It may have changed since.
+            FopenFlags::empty()
+        } else {
+            self.forget_attributes(node.inode().0);
+            FopenFlags::FOPEN_DIRECT_IO
+        };
+        self.inodes.opened(node.inode().0, || Service::Requests);
+        reply.opened(FileHandle(0), flags);
+    }
+
+    /// Number and bytes of the objects that are known; to count them takes a
+    /// while.
+    pub(super) async fn totals(self: Arc<Self>) -> (u64, u64) {
+        let known = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, totals)) = known
+            && at.elapsed() < RECOUNT
+        {
+            return totals;
+        }
+        let tree = self.tree.clone();
+        let counted = tokio::task::spawn_blocking(move || tree.totals()).await;
+        let Ok(Ok(totals)) = counted else {
+            return (0, 0);
+        };
+        let mut known = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((Instant::now(), totals));
+        totals
+    }
+
+    /// An object's landing page.
+    pub(super) async fn landing_page(&self, id: ObjectId) -> Result<Value, ContentError> {
+        let json = self.contents.page(&Subject::Object(id)).await?;
+        serde_json::from_slice(&json).map_err(|error| {
+            PortalError::BadAnswer {
+                service: portal::Service::Meta,
+                reason: format!("expected a landing page's JSON, found {error}"),
+            }
+            .into()
+        })
+    }
+
+    /// The exact length of a file: may fetch or draw all of it.
+    pub(super) async fn exact_size(&self, node: &Node) -> Result<u64, ContentError> {
+        match node {
+            Node::File(object, representation) => {
+                self.contents.exact_size(object, *representation).await
+            }
+            Node::Page(page) => Ok(self.page(page).await?.len() as u64),
+            Node::Readme | Node::ControlFile(_) | Node::Directory(_) | Node::Entry(..) => {
+                match self.size(node) {
+                    Size::Exact(size) | Size::Estimate(size) => Ok(size),
+                }
+            }
+        }
+    }
+
+    /// All bytes of a page.
+    pub(super) async fn page(&self, page: &Page) -> Result<Bytes, ContentError> {
+        match subject(page) {
+            Ok(subject) => self.contents.page(&subject).await,
+            Err(spec) => Ok(Bytes::copy_from_slice(&spec.json())),
+        }
+    }
+
     /// Makes the kernel drop the pages of a file that turned out wrong. Waits
     /// for pages that are being read: not for a thread that serves them.
     pub(super) fn forget_pages(&self, number: u64) {
@@ -272,6 +408,7 @@ impl Shared {
         let made = match file {
             ControlFile::Status => self.report.status_json().await,
             ControlFile::Errors => self.report.errors_text(),
+            ControlFile::Metrics => self.report.metrics_text(),
         };
         let handle = FileHandle(self.handles.add(Handle::Made(made.into())));
         reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
@@ -282,5 +419,15 @@ impl Shared {
             Handle::Directory(listing) => Some(listing),
             Handle::Made(_) | Handle::Generation(_) => None,
         }
+    }
+}
+
+/// What the landing page is about that `page` shows; or the data type that it
+/// is made of.
+fn subject(page: &Page) -> Result<Subject, &Arc<Spec>> {
+    match page {
+        Page::Station(station) => Ok(Subject::Station(station.segment().to_owned())),
+        Page::Collection(id) => Ok(Subject::Collection(*id)),
+        Page::DataType(spec) => Err(spec),
     }
 }

@@ -251,6 +251,14 @@ impl DataClient {
         }
     }
 
+    pub(super) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    pub(super) fn services(&self) -> &Services {
+        &self.services
+    }
+
     /// Who the user is to the portal.
     #[must_use]
     pub fn auth(&self) -> Option<&Arc<dyn TokenProvider>> {
@@ -404,7 +412,7 @@ impl DataClient {
     /// Sends what `request` makes, with the user's cookie if there is one, and
     /// turns refusals into errors. A refused token is replaced once: the
     /// portal's word counts more than our clock.
-    async fn authorised(
+    pub(super) async fn authorised(
         &self,
         what: &str,
         tries: &mut Tries,
@@ -517,7 +525,7 @@ impl DataClient {
     }
 }
 
-async fn expect_ok(answer: Answer, what: &str) -> Result<Answer, PortalError> {
+pub(super) async fn expect_ok(answer: Answer, what: &str) -> Result<Answer, PortalError> {
     if answer.status() == StatusCode::OK {
         Ok(answer)
     } else {

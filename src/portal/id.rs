@@ -39,6 +39,12 @@ impl ObjectId {
         Self(id)
     }
 
+    /// The id that [`ObjectId::as_bytes`] gave.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 18]) -> Self {
+        Self(bytes)
+    }
+
     /// The id as bytes: the first 18 of the SHA-256.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 18] {

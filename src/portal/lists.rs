@@ -1,22 +1,25 @@
 //! The lists that the metadata service answers by SPARQL: objects, data types,
-//! datasets' columns, stations.
+//! datasets' columns, stations, collections.
 //!
 //! The queries keep to the shapes of `icoscp_core`'s `queries/` package, which
-//! the service answers quickly.
-
-use std::fmt::Write as _;
+//! the service answers quickly. A row that cannot be understood is left out
+//! with a warning: a stranger's typing error must not blank a list.
 
 use jiff::Timestamp;
 
-use super::sparql::{Row, Rows};
-use super::{Envri, ObjectId, PortalError};
+use super::{ObjectId, PortalError};
 
-const PREFIXES: &str = "\
-prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
-prefix prov: <http://www.w3.org/ns/prov#>
-prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#>
-prefix xsd: <http://www.w3.org/2001/XMLSchema#>
-";
+mod parse;
+mod query;
+
+pub(super) use parse::{
+    parse_collections, parse_columns, parse_ids, parse_members, parse_objects, parse_specs,
+    parse_stations, parse_successions,
+};
+pub(super) use query::{
+    collections, columns, documents, members, objects, objects_by_id, spec, specs, stations,
+    successions, within,
+};
 
 /// A data object or document as the lists know it.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,10 +40,18 @@ pub struct ObjectRow {
     pub rows: Option<u64>,
     /// The labels of its columns, where the data type leaves them open.
     pub column_names: Option<Vec<String>>,
+    /// Its DOI, without a resolver's address.
+    pub doi: Option<String>,
+    /// The version that supersedes it.
+    pub next: Option<ObjectId>,
+    /// The time that its data span.
+    pub span: Option<(Timestamp, Timestamp)>,
+    /// Metres above ground at which it was sampled.
+    pub height: Option<f64>,
 }
 
 /// A data type ("object specification").
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SpecRow {
     /// Its IRI.
     pub iri: String,
@@ -52,6 +63,10 @@ pub struct SpecRow {
     pub format: String,
     /// IRI of the dataset whose columns its tables have.
     pub dataset: Option<String>,
+    /// What it is about, e.g. `Ocean`.
+    pub theme: Option<String>,
+    /// The project it belongs to.
+    pub project: Option<String>,
 }
 
 /// A column of a dataset.
@@ -67,6 +82,93 @@ pub struct ColumnRow {
     pub optional: bool,
     /// Whether `title` is a regular expression.
     pub regex: bool,
+    /// What is measured, for people.
+    pub value: Option<String>,
+    /// The unit of measurement.
+    pub unit: Option<String>,
+}
+
+/// A station.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StationRow {
+    /// Its IRI.
+    pub iri: String,
+    /// Its id among its network's stations, e.g. `FI-Sii`.
+    pub code: String,
+    /// Its name for people.
+    pub name: String,
+    /// ISO 3166-1 alpha-2.
+    pub country: String,
+    /// The class it is of, the last segment of the IRI.
+    pub class: String,
+    /// WGS 84 latitude and longitude in degrees.
+    pub position: Option<(f64, f64)>,
+    /// Metres above sea level.
+    pub elevation: Option<f64>,
+}
+
+/// A collection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CollectionRow {
+    /// Its id.
+    pub id: ObjectId,
+    /// Its title.
+    pub title: String,
+    /// Its DOI.
+    pub doi: Option<String>,
+    /// The version that supersedes it.
+    pub next: Option<ObjectId>,
+}
+
+/// That a collection contains something: an object, a document or another
+/// collection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MemberRow {
+    /// The collection.
+    pub collection: ObjectId,
+    /// What is in it.
+    pub item: ObjectId,
+}
+
+/// That one object supersedes another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SuccessionRow {
+    /// The older one.
+    pub old: ObjectId,
+    /// The newer one.
+    pub new: ObjectId,
+}
+
+/// A piece of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// The rows that could be understood.
+    pub rows: Vec<T>,
+    /// How many the service sent.
+    pub sent: usize,
+}
+
+/// Which objects a list is to have.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectScope<'a> {
+    /// Of these data types, by IRI; of any, if empty.
+    pub specs: &'a [&'a str],
+    /// Of these stations, by IRI; of any or none, if empty.
+    pub stations: &'a [&'a str],
+    /// Whether those that have been superseded are wanted, too.
+    pub versions: Versions,
+    /// Those submitted before this. It makes a question that is asked again
+    /// differ from the last: the service keeps answers for an hour.
+    pub before: Option<Timestamp>,
+}
+
+/// Which versions of objects a list is to have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Versions {
+    /// Those that nothing supersedes.
+    Current,
+    /// All there ever were.
+    All,
 }
 
 /// Where a paged list goes on: after the objects submitted until `since`, of
@@ -78,6 +180,18 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// A list that begins with what was submitted at `since`.
+    #[must_use]
+    pub fn since(since: Option<Timestamp>) -> Self {
+        Self { since, seen: 0 }
+    }
+
+    /// The last instant that was reached.
+    #[must_use]
+    pub fn reached(&self) -> Option<Timestamp> {
+        self.since
+    }
+
     /// Moves past `rows`, which are in order of submission.
     pub fn advance(&mut self, rows: &[ObjectRow]) {
         let Some(last) = rows.last().map(|row| row.submitted) else {
@@ -99,160 +213,39 @@ impl Cursor {
     }
 }
 
-/// The current objects of `specs`, oldest submission first, `limit` from
-/// `cursor` on.
-pub(super) fn objects_query(specs: &[&str], cursor: Cursor, limit: usize) -> String {
-    let mut query = String::from(PREFIXES);
-    query.push_str(
-        "select ?dobj ?spec ?station ?fileName ?size ?submTime ?nRows ?colNames where {\n\tVALUES ?spec {",
-    );
-    for spec in specs {
-        let _ = write!(query, " <{}>", iri(spec));
+impl<T> Page<T> {
+    fn of(
+        rows: &super::sparql::Rows,
+        mut parse: impl FnMut(super::sparql::Row<'_>) -> Result<T, PortalError>,
+    ) -> Self {
+        let mut page = Self {
+            rows: Vec::with_capacity(rows.len()),
+            sent: rows.len(),
+        };
+        let mut bad = 0_usize;
+        for row in rows.iter() {
+            match parse(row) {
+                Ok(row) => page.rows.push(row),
+                Err(error) => {
+                    // One is enough to see what is wrong.
+                    if bad == 0 {
+                        tracing::warn!(%error, "a row of a list is left out");
+                    }
+                    bad += 1;
+                }
+            }
+        }
+        if bad > 1 {
+            tracing::warn!(bad, sent = page.sent, "rows of a list are left out");
+        }
+        page
     }
-    query.push_str(
-        " }
-	?dobj cpmeta:hasObjectSpec ?spec .
-	OPTIONAL{ ?dobj cpmeta:wasAcquiredBy/prov:wasAssociatedWith ?station . }
-	?dobj cpmeta:hasSizeInBytes ?size .
-	?dobj cpmeta:hasName ?fileName .
-	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
-	?dobj cpmeta:hasStartTime | (cpmeta:wasAcquiredBy / prov:startedAtTime) ?timeStart .
-	?dobj cpmeta:hasEndTime | (cpmeta:wasAcquiredBy / prov:endedAtTime) ?timeEnd .
-	OPTIONAL{ ?dobj cpmeta:hasNumberOfRows ?nRows }
-	OPTIONAL{ ?dobj cpmeta:hasActualColumnNames ?colNames }
-	FILTER NOT EXISTS {[] cpmeta:isNextVersionOf ?dobj}
-",
-    );
-    if let Some(since) = cursor.since {
-        let _ = writeln!(query, "\tFILTER(?submTime >= \"{since}\"^^xsd:dateTime)");
-    }
-    let _ = write!(
-        query,
-        "}}\norder by ?submTime offset {} limit {limit}",
-        cursor.seen
-    );
-    query
-}
-
-/// One object or document, whatever its type and version.
-pub(super) fn object_query(envri: Envri, id: ObjectId) -> String {
-    let landing = envri.landing_prefix();
-    format!(
-        "{PREFIXES}select ?dobj ?spec ?station ?fileName ?size ?submTime ?nRows ?colNames where {{
-	VALUES ?dobj {{ <{landing}{id}> }}
-	?dobj cpmeta:hasSizeInBytes ?size .
-	?dobj cpmeta:hasName ?fileName .
-	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
-	OPTIONAL{{ ?dobj cpmeta:hasObjectSpec ?spec }}
-	OPTIONAL{{ ?dobj cpmeta:wasAcquiredBy/prov:wasAssociatedWith ?station }}
-	OPTIONAL{{ ?dobj cpmeta:hasNumberOfRows ?nRows }}
-	OPTIONAL{{ ?dobj cpmeta:hasActualColumnNames ?colNames }}
-}}"
-    )
-}
-
-pub(super) fn parse_objects(rows: &Rows) -> Result<Vec<ObjectRow>, PortalError> {
-    rows.iter().map(object).collect()
-}
-
-fn object(row: Row<'_>) -> Result<ObjectRow, PortalError> {
-    Ok(ObjectRow {
-        id: row.parsed("dobj", |iri| iri.rsplit('/').next()?.parse().ok())?,
-        file_name: row.text("fileName")?.to_owned(),
-        size: row.parsed("size", |text| text.parse().ok())?,
-        submitted: row.instant("submTime")?,
-        spec: row.get("spec").map(str::to_owned),
-        station: row.get("station").map(str::to_owned),
-        rows: row.number("nRows")?,
-        column_names: row
-            .get("colNames")
-            .map(|_| row.parsed("colNames", |json| serde_json::from_str(json).ok()))
-            .transpose()?,
-    })
-}
-
-/// Every data type that may hold data, of whatever level.
-pub(super) fn specs_query(envri: Envri) -> String {
-    let prefix = envri.instance_prefix();
-    format!(
-        "{PREFIXES}select ?spec ?specLabel ?level ?format ?dataset where {{
-	?spec cpmeta:hasDataLevel ?level ;
-		cpmeta:hasAssociatedProject ?project ;
-		cpmeta:hasFormat ?format ;
-		cpmeta:hasSpecificDatasetType ?dsType .
-	FILTER NOT EXISTS {{?project cpmeta:hasHideFromSearchPolicy \"true\"^^xsd:boolean}}
-	FILTER(STRSTARTS(str(?spec), \"{prefix}\"))
-	?spec rdfs:label ?specLabel .
-	OPTIONAL{{ ?spec cpmeta:containsDataset ?dataset }}
-}}
-order by ?specLabel"
-    )
-}
-
-/// One data type, listed or not.
-pub(super) fn spec_query(spec: &str) -> String {
-    format!(
-        "{PREFIXES}select ?spec ?specLabel ?level ?format ?dataset where {{
-	VALUES ?spec {{ <{}> }}
-	?spec cpmeta:hasDataLevel ?level ; cpmeta:hasFormat ?format ; rdfs:label ?specLabel .
-	OPTIONAL{{ ?spec cpmeta:containsDataset ?dataset }}
-}}",
-        iri(spec)
-    )
-}
-
-pub(super) fn parse_specs(rows: &Rows) -> Result<Vec<SpecRow>, PortalError> {
-    rows.iter()
-        .map(|row| {
-            Ok(SpecRow {
-                iri: row.text("spec")?.to_owned(),
-                label: row.text("specLabel")?.to_owned(),
-                level: row.parsed("level", |text| text.parse().ok())?,
-                format: row.text("format")?.to_owned(),
-                dataset: row.get("dataset").map(str::to_owned),
-            })
-        })
-        .collect()
-}
-
-/// The columns of every dataset.
-pub(super) fn columns_query() -> String {
-    format!(
-        "{PREFIXES}select ?dataset ?colTitle ?valFormat ?isOptional ?isRegex where {{
-	?dataset cpmeta:hasColumn ?col .
-	?col cpmeta:hasColumnTitle ?colTitle ; cpmeta:hasValueFormat ?valFormat .
-	OPTIONAL{{ ?col cpmeta:isOptionalColumn ?isOptional }}
-	OPTIONAL{{ ?col cpmeta:isRegexColumn ?isRegex }}
-}}"
-    )
-}
-
-pub(super) fn parse_columns(rows: &Rows) -> Result<Vec<ColumnRow>, PortalError> {
-    rows.iter()
-        .map(|row| {
-            Ok(ColumnRow {
-                dataset: row.text("dataset")?.to_owned(),
-                title: row.text("colTitle")?.to_owned(),
-                format: row.text("valFormat")?.to_owned(),
-                optional: row.is_true("isOptional"),
-                regex: row.is_true("isRegex"),
-            })
-        })
-        .collect()
-}
-
-/// IRIs come from the service's own answers; this keeps a hostile one from
-/// ending the IRI early and writing a query of its own.
-fn iri(text: &str) -> String {
-    text.replace(
-        |c: char| c.is_control() || c.is_whitespace() || "<>\"{}|\\^`".contains(c),
-        "",
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::portal::Envri;
 
     fn submitted_at(seconds: i64) -> ObjectRow {
         ObjectRow {
@@ -264,14 +257,24 @@ mod tests {
             station: None,
             rows: None,
             column_names: None,
+            doi: None,
+            next: None,
+            span: None,
+            height: None,
         }
     }
 
     #[test]
     fn a_cursor_skips_what_it_has_seen_at_its_last_instant() {
+        let scope = ObjectScope {
+            specs: &["http://a"],
+            stations: &[],
+            versions: Versions::Current,
+            before: None,
+        };
         let mut cursor = Cursor::default();
         cursor.advance(&[submitted_at(1), submitted_at(2), submitted_at(2)]);
-        let query = objects_query(&["http://a"], cursor, 3);
+        let query = objects(scope, cursor, 3);
         assert!(query.contains("1970-01-01T00:00:02Z"), "{query}");
         assert!(query.contains("offset 2"), "{query}");
         cursor.advance(&[submitted_at(2), submitted_at(2)]);
@@ -282,7 +285,25 @@ mod tests {
 
     #[test]
     fn a_hostile_iri_cannot_leave_its_brackets() {
-        let query = spec_query("http://a> } drop <b");
+        let query = spec(Envri::Icos, "http://a> } drop <b");
         assert!(query.contains("<http://adropb>"), "{query}");
+    }
+
+    #[test]
+    fn a_bad_row_does_not_cost_the_others() {
+        let row = |time: &str| {
+            serde_json::json!({
+                "dobj": {"type": "uri", "value": "https://meta.icos-cp.eu/objects/ahVixHqAZvFrgX0iJwMMp__l"},
+                "fileName": {"type": "literal", "value": "a"},
+                "size": {"type": "literal", "value": "1"},
+                "submTime": {"type": "literal", "value": time},
+            })
+        };
+        let json = serde_json::json!({"results": {"bindings": [
+            row("2020-01-01T00:00:00Z"), row("yesterday"), row("2020-01-02T00:00:00Z"),
+        ]}});
+        let rows = crate::portal::sparql::Rows::parse(json.to_string().as_bytes()).unwrap();
+        let page = parse_objects(&rows);
+        assert_eq!((page.rows.len(), page.sent), (2, 3));
     }
 }

@@ -2,15 +2,21 @@
 //! login, and never sends one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::circuit::Circuit;
 use super::http::{Http, says_unknown};
-use super::lists::{self, ColumnRow, Cursor, ObjectRow, SpecRow};
+use super::lists::{
+    self, CollectionRow, ColumnRow, Cursor, MemberRow, ObjectRow, ObjectScope, Page, SpecRow,
+    StationRow, SuccessionRow,
+};
 use super::sparql::Rows;
 use super::{ObjectId, PortalError, Service, Services};
 
@@ -18,6 +24,17 @@ use super::{ObjectId, PortalError, Service, Services};
 const JSON_LIMIT: usize = 64 << 20;
 /// 10 000 rows with long column lists stay well below.
 const SPARQL_LIMIT: usize = 256 << 20;
+
+/// What a landing page is about.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Subject {
+    /// An object or document.
+    Object(ObjectId),
+    /// A collection.
+    Collection(ObjectId),
+    /// A station, by the end of its IRI, e.g. `AS_HTM`.
+    Station(String),
+}
 
 /// A client of the metadata service.
 #[derive(Clone, Debug)]
@@ -27,6 +44,7 @@ pub struct MetadataClient {
     /// The service bans whoever uses up its quota of query time; one query at
     /// a time cannot, and none of ours is urgent.
     queries: Arc<Semaphore>,
+    circuit: Arc<Circuit>,
 }
 
 impl MetadataClient {
@@ -40,6 +58,7 @@ impl MetadataClient {
             http,
             services,
             queries: Arc::new(Semaphore::new(1)),
+            circuit: Arc::default(),
         }
     }
 
@@ -47,6 +66,10 @@ impl MetadataClient {
     #[must_use]
     pub fn services(&self) -> &Services {
         &self.services
+    }
+
+    pub(super) fn http(&self) -> &Http {
+        &self.http
     }
 
     /// The landing JSON of an object or document, byte for byte.
@@ -89,7 +112,31 @@ impl MetadataClient {
         }
     }
 
-    /// Runs a SPARQL SELECT.
+    /// A landing page's JSON, byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// [`PortalError::NotFound`] if there is no such thing.
+    pub async fn page(&self, subject: &Subject) -> Result<Bytes, PortalError> {
+        let (id, name);
+        let (path, what): ([&str; 3], &str) = match subject {
+            Subject::Object(object) => return self.landing_json(*object).await,
+            Subject::Collection(collection) => {
+                id = collection.to_string();
+                (["", "collections", &id], "collection")
+            }
+            Subject::Station(station) => {
+                name = station;
+                (["resources", "stations", name], "station")
+            }
+        };
+        let segments: Vec<&str> = path.into_iter().filter(|part| !part.is_empty()).collect();
+        let url = self.services.url(Service::Meta, &segments);
+        self.json(url, &format!("{what} {}", path[2])).await
+    }
+
+    /// Runs a SPARQL SELECT, when those asked before have been answered. After
+    /// a failure the service is left alone for a while, as long as it wishes.
     pub async fn sparql(&self, query: String) -> Result<Rows, PortalError> {
         // Others may be waiting for a service that says nothing.
         let patience = self.http.timeout();
@@ -99,6 +146,23 @@ impl MetadataClient {
                 service: Service::Meta,
                 waited: patience,
             })?;
+        if let Some(refusal) = self.circuit.refusal() {
+            return Err(refusal);
+        }
+        let mut retry_after = None;
+        let answer = self.ask(query, &mut retry_after).await;
+        match &answer {
+            Ok(_) => self.circuit.answered(),
+            Err(error) => self.circuit.failed(error, retry_after),
+        }
+        answer
+    }
+
+    async fn ask(
+        &self,
+        query: String,
+        retry_after: &mut Option<Duration>,
+    ) -> Result<Rows, PortalError> {
         let request = self
             .http
             .request(Method::POST, self.services.url(Service::Meta, &["sparql"]))
@@ -110,42 +174,100 @@ impl MetadataClient {
             .fetch(Service::Meta, request, SPARQL_LIMIT)
             .await?;
         if answer.status().as_u16() != 200 {
+            let seconds = answer.header(&RETRY_AFTER).and_then(|s| s.parse().ok());
+            *retry_after = seconds.map(Duration::from_secs);
             return Err(answer.into_error("answer to a query").await);
         }
         Rows::parse(&answer.bytes(SPARQL_LIMIT).await?)
     }
 
-    /// Up to [`MetadataClient::PAGE`] current objects of `specs` from `cursor`
-    /// on, oldest submission first. A shorter page is the last.
+    /// Up to [`MetadataClient::PAGE`] objects of `scope` from `cursor` on,
+    /// oldest submission first. If fewer were sent, they are the last.
     pub async fn objects(
         &self,
-        specs: &[&str],
+        scope: ObjectScope<'_>,
         cursor: Cursor,
-    ) -> Result<Vec<ObjectRow>, PortalError> {
-        let query = lists::objects_query(specs, cursor, Self::PAGE);
-        lists::parse_objects(&self.sparql(query).await?)
+    ) -> Result<Page<ObjectRow>, PortalError> {
+        let query = lists::objects(scope, cursor, Self::PAGE);
+        Ok(lists::parse_objects(&self.sparql(query).await?))
     }
 
-    /// One object or document, of whatever type and version; `None` if there
-    /// is no such.
-    pub async fn object(&self, id: ObjectId) -> Result<Option<ObjectRow>, PortalError> {
-        let query = lists::object_query(self.services.envri(), id);
-        Ok(lists::parse_objects(&self.sparql(query).await?)?.pop())
+    /// Up to [`MetadataClient::PAGE`] documents from `cursor` on, oldest
+    /// submission first.
+    pub async fn documents(
+        &self,
+        before: Option<Timestamp>,
+        cursor: Cursor,
+    ) -> Result<Page<ObjectRow>, PortalError> {
+        let query = lists::documents(before, cursor, Self::PAGE);
+        Ok(lists::parse_objects(&self.sparql(query).await?))
+    }
+
+    /// Objects and documents, of whatever type and version; those that there
+    /// are.
+    pub async fn objects_by_id(&self, ids: &[ObjectId]) -> Result<Vec<ObjectRow>, PortalError> {
+        let query = lists::objects_by_id(self.services.envri(), ids);
+        Ok(lists::parse_objects(&self.sparql(query).await?).rows)
+    }
+
+    /// Which objects were superseded by those submitted from `since` until
+    /// `before`.
+    pub async fn successions(
+        &self,
+        since: Timestamp,
+        before: Timestamp,
+    ) -> Result<Vec<SuccessionRow>, PortalError> {
+        let query = lists::successions(since, before);
+        Ok(lists::parse_successions(&self.sparql(query).await?).rows)
     }
 
     /// Every data type, by label.
     pub async fn specs(&self) -> Result<Vec<SpecRow>, PortalError> {
-        let query = lists::specs_query(self.services.envri());
-        lists::parse_specs(&self.sparql(query).await?)
+        let query = lists::specs(self.services.envri());
+        Ok(lists::parse_specs(&self.sparql(query).await?).rows)
     }
 
     /// One data type, listed or not.
     pub async fn spec(&self, iri: &str) -> Result<Option<SpecRow>, PortalError> {
-        lists::parse_specs(&self.sparql(lists::spec_query(iri)).await?).map(|mut rows| rows.pop())
+        let query = lists::spec(self.services.envri(), iri);
+        Ok(lists::parse_specs(&self.sparql(query).await?).rows.pop())
     }
 
     /// The columns of every dataset.
     pub async fn columns(&self) -> Result<Vec<ColumnRow>, PortalError> {
-        lists::parse_columns(&self.sparql(lists::columns_query()).await?)
+        Ok(lists::parse_columns(&self.sparql(lists::columns()).await?).rows)
+    }
+
+    /// The repository's own stations, by id.
+    pub async fn stations(&self) -> Result<Vec<StationRow>, PortalError> {
+        let query = lists::stations(self.services.envri());
+        Ok(lists::parse_stations(&self.sparql(query).await?).rows)
+    }
+
+    /// Every collection.
+    pub async fn collections(&self) -> Result<Vec<CollectionRow>, PortalError> {
+        Ok(lists::parse_collections(&self.sparql(lists::collections()).await?).rows)
+    }
+
+    /// Up to [`MetadataClient::PAGE`] rows of what is in collections, from the
+    /// `offset`th on: in all of them, or in one.
+    pub async fn members(
+        &self,
+        of: Option<ObjectId>,
+        offset: usize,
+    ) -> Result<Page<MemberRow>, PortalError> {
+        let query = lists::members(self.services.envri(), of, offset, Self::PAGE);
+        Ok(lists::parse_members(&self.sparql(query).await?))
+    }
+
+    /// Up to [`MetadataClient::PAGE`] ids of objects, from the `offset`th on,
+    /// whose data were taken within west, south, east and north, in degrees.
+    pub async fn within(
+        &self,
+        bbox: [f64; 4],
+        offset: usize,
+    ) -> Result<Page<ObjectId>, PortalError> {
+        let query = lists::within(bbox, offset, Self::PAGE);
+        Ok(lists::parse_ids(&self.sparql(query).await?))
     }
 }

@@ -117,8 +117,15 @@ impl Services {
     /// cache apart.
     #[must_use]
     pub fn cache_name(&self) -> String {
-        let host = self.data.host_str().unwrap_or("unknown");
-        let name = match self.data.port() {
+        self.host_name(Service::Data)
+    }
+
+    /// The same of any service: what it told is kept under it.
+    #[must_use]
+    pub fn host_name(&self, service: Service) -> String {
+        let url = self.base(service);
+        let host = url.host_str().unwrap_or("unknown");
+        let name = match url.port() {
             Some(port) => format!("{host}_{port}"),
             None => host.to_owned(),
         };

@@ -41,6 +41,18 @@ impl RowIndex {
         }
     }
 
+    /// The distance of the rows whose offset is noted.
+    #[must_use]
+    pub fn every(&self) -> NonZeroU32 {
+        self.every
+    }
+
+    /// Length of the header.
+    #[must_use]
+    pub fn header_len(&self) -> u64 {
+        self.starts[0]
+    }
+
     /// Rows known so far.
     #[must_use]
     pub fn rows(&self) -> u64 {
@@ -94,15 +106,61 @@ impl RowIndex {
         // Both are past `starts[0]`, the first row's.
         let first = self.starts.partition_point(|&at| at <= start) - 1;
         let past = self.starts.partition_point(|&at| at < end);
+        Some(self.span(first, past))
+    }
+
+    /// The rows that show the byte `at` of the text, with those around it: of
+    /// every `marks` marks, the group it is in, as far as rows are known. None
+    /// if only the header shows it, or no row that is known.
+    #[must_use]
+    pub fn block(&self, at: u64, marks: usize) -> Option<Span> {
+        if at < self.starts[0] || at >= self.text_len {
+            return None;
+        }
+        let mark = self.starts.partition_point(|&start| start <= at) - 1;
+        let first = mark - mark % marks.max(1);
+        Some(self.span(first, first.saturating_add(marks.max(1))))
+    }
+
+    /// The rows from one mark to another, or to the last.
+    fn span(&self, first: usize, past: usize) -> Span {
         let row_at = |mark: usize| mark as u64 * u64::from(self.every.get());
         let (rows_end, bytes_end) = match self.starts.get(past) {
             Some(&at) => (row_at(past), at),
             None => (self.rows, self.text_len),
         };
-        Some(Span {
+        Span {
             rows: row_at(first)..rows_end,
             bytes: self.starts[first]..bytes_end,
-        })
+        }
+    }
+
+    /// Knows of the rows from number `row` on, which is at a mark, what `tail`
+    /// knows from its first row on; forgets what it knew of them.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::BrokenIndex`] if `row` is at no mark that is known, if
+    /// the marks differ, or if the numbers overflow.
+    pub fn replace_from(&mut self, row: u64, tail: &RowIndex) -> Result<(), TableError> {
+        let every = u64::from(self.every.get());
+        let mark = usize::try_from(row / every).unwrap_or(usize::MAX);
+        let fits = row.is_multiple_of(every) && row <= self.rows && tail.every == self.every;
+        let Some(&start) = self.starts.get(mark).filter(|_| fits) else {
+            let reason = format!("rows from {row} on after row {}", self.rows);
+            return Err(TableError::BrokenIndex(reason));
+        };
+        let overflow = || TableError::BrokenIndex(format!("a text of over {} bytes", u64::MAX));
+        let moved = |at: u64| start.checked_add(at - tail.starts[0]).ok_or_else(overflow);
+        let text_len = moved(tail.text_len)?;
+        let rows = row.checked_add(tail.rows).ok_or_else(overflow)?;
+        self.starts.truncate(mark + 1);
+        for &at in &tail.starts[1..] {
+            // No more than the text's length, which fits.
+            self.starts.push(moved(at)?);
+        }
+        (self.rows, self.text_len) = (rows, text_len);
+        Ok(())
     }
 
     /// The index as bytes, to be kept.
@@ -202,6 +260,43 @@ mod tests {
                     let last = (rows.end - 1) / every * every;
                     prop_assert!(offset(last) < shown.end);
                 }
+            }
+        }
+
+        #[test]
+        fn a_block_is_some_marks_together(
+            every in 1..7_u32, lens in prop::collection::vec(1..30_u64, 0..60),
+            at in 0..900_u64, marks in 1..5_usize,
+        ) {
+            let (index, offsets) = indexed(9, every, 9, &lens);
+            let block = index.block(at, marks);
+            prop_assert_eq!(block.is_some(), (9..index.text_len()).contains(&at));
+            if let Some(Span { rows, bytes }) = block {
+                prop_assert!(bytes.contains(&at));
+                let offset = |row: u64| offsets[usize::try_from(row).unwrap()];
+                prop_assert_eq!(bytes, offset(rows.start)..offset(rows.end));
+                let size = u64::from(every) * marks as u64;
+                prop_assert_eq!(rows.start % size, 0);
+                prop_assert_eq!(rows.end, (rows.start + size).min(index.rows()));
+            }
+        }
+
+        #[test]
+        fn an_index_goes_on_with_what_another_knows(
+            every in 1..7_u32, lens in prop::collection::vec(1..30_u64, 0..60),
+            known in 0..60_usize, mark in 0..20_u64,
+        ) {
+            let known = known.min(lens.len());
+            let (whole, _) = indexed(9, every, 9, &lens);
+            let (mut index, _) = indexed(9, every, 9, &lens[..known]);
+            let row = mark * u64::from(every);
+            let from = usize::try_from(row).unwrap().min(lens.len());
+            let (tail, _) = indexed(5, every, 9, &lens[from..]);
+            if row <= known as u64 {
+                index.replace_from(row, &tail).unwrap();
+                prop_assert_eq!(index, whole);
+            } else {
+                prop_assert!(index.replace_from(row, &tail).is_err());
             }
         }
 

@@ -1,39 +1,89 @@
 //! Inode numbers that are the same in every mount: drawn from what a file is,
 //! not from when it was first seen.
+//!
+//! A file of an object tells by its number which it is, so that nothing needs
+//! to be kept of the millions that the kernel may know. Some programs keep
+//! inode numbers in signed integers: the highest bit stays clear.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::catalog::{FileId, Representation};
+use crate::catalog::{FileId, Representation, first_bits};
 
 /// An inode number.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Inode(pub u64);
 
-/// Numbers below this are given out by hand.
-const FIXED: u64 = 1024;
+/// Set in the numbers of objects' files, clear in all others.
+const FILE: u64 = 1 << 62;
+/// How many bits say which representation.
+const KINDS: u32 = 4;
+/// How many bits of the object's id, which is a hash: among ten million
+/// objects two share them with a chance of 1 in 5000.
+const BITS: u32 = 62 - KINDS;
 
 impl Inode {
     /// The mount point's, by the kernel's rule.
     pub const ROOT: Inode = Inode(1);
 
-    pub(super) const fn fixed(number: u64) -> Self {
-        assert!(number < FIXED);
-        Self(number)
+    /// The number of what is at `path`, or is called so.
+    pub(super) fn of_path(path: &str) -> Self {
+        let hash = xxh3_64(path.as_bytes()) >> 2;
+        // 0 means nothing to the kernel, 1 the root.
+        Self(hash.max(2))
     }
 
-    /// The number of `file`: 63 bits of a hash, so that among ten million
-    /// files two share one with a chance of 1 in 100 000.
+    /// The number of `file`.
     pub(super) fn of_file(file: FileId) -> Self {
-        let mut bytes = [0; 19];
-        bytes[..18].copy_from_slice(file.object.as_bytes());
-        bytes[18] = match file.representation {
-            Representation::Original => 0,
-            Representation::Csv => 1,
-            Representation::Json => 2,
-            Representation::Parquet => 3,
-            Representation::Cpb => 4,
-        };
-        // Some programs keep inode numbers in signed integers.
-        Self((xxh3_64(&bytes) >> 1).max(FIXED))
+        let id = first_bits(file.object) >> (64 - BITS);
+        Self(FILE | id << KINDS | kind(file.representation))
+    }
+
+    /// What an object's file's number was made of: the first bits of the object's id,
+    /// which of them count, and the representation.
+    #[must_use]
+    pub fn file(self) -> Option<(u64, u64, Representation)> {
+        if self.0 >> 62 != 1 {
+            return None;
+        }
+        let representation = Representation::ALL
+            .into_iter()
+            .find(|&r| kind(r) == self.0 & ((1 << KINDS) - 1))?;
+        let mask = u64::MAX << (64 - BITS);
+        Some(((self.0 >> KINDS) << (64 - BITS), mask, representation))
+    }
+}
+
+fn kind(representation: Representation) -> u64 {
+    match representation {
+        Representation::Original => 0,
+        Representation::Csv => 1,
+        Representation::Json => 2,
+        Representation::Parquet => 3,
+        Representation::Cpb => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portal::ObjectId;
+
+    #[test]
+    fn a_number_tells_which_file_it_is_of() {
+        for content in [b"a", b"b", b"c"] {
+            let object = ObjectId::of_content(content);
+            for representation in Representation::ALL {
+                let inode = Inode::of_file(FileId {
+                    object,
+                    representation,
+                });
+                assert!(inode.0 < 1 << 63);
+                let (first, mask, found) = inode.file().unwrap();
+                assert_eq!(found, representation);
+                assert_eq!(first & mask, first_bits(object) & mask);
+            }
+        }
+        assert!(Inode::ROOT.file().is_none());
+        assert!(Inode::of_path("stations/HTM").file().is_none());
     }
 }

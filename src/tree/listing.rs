@@ -1,18 +1,25 @@
-//! The entries of a directory, as they were when it was opened.
+//! The entries of a directory, read a few at a time.
+//!
+//! A position stands for one entry for ever: fixed entries come first, by
+//! number, then objects by their places in the catalog, which new ones only
+//! add to. So whoever goes on from a position misses none and sees none twice,
+//! whatever came meanwhile.
 
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::Node;
-use crate::catalog::Snapshot;
+use super::lookup::{CONTENTS, fixed_entries, within};
+use super::place::Naming;
+use super::{Node, Place, TreeError};
+use crate::catalog::{Catalog, Folder, Listed, Representation, Walk};
 
 /// A directory's entries; cheap to keep while someone reads it.
 #[derive(Debug)]
-pub struct Listing(Source);
-
-#[derive(Debug)]
-enum Source {
-    Few(Vec<(String, Node)>),
-    Objects(Arc<Snapshot>),
+pub struct Listing {
+    fixed: Vec<(String, Node)>,
+    objects: Option<(Folder, Naming)>,
+    catalog: Catalog,
 }
 
 /// One entry.
@@ -26,62 +33,160 @@ pub struct Entry {
     pub next: u64,
 }
 
-/// An object has fewer representations than this.
-const SLOTS: u64 = 8;
 /// Positions 0 and 1 are `.` and `..`.
 const DOTS: u64 = 2;
+/// An object has fewer representations than this.
+const SLOTS: u64 = 16;
+/// Objects' positions begin here.
+const OBJECTS: u64 = 1 << 24;
 
 impl Listing {
-    pub(super) fn few<const N: usize>(entries: [(&str, Node); N]) -> Self {
-        Self(Source::Few(
-            entries
-                .into_iter()
-                .map(|(name, node)| (name.to_owned(), node))
-                .collect(),
-        ))
+    /// The entries of `place`, as far as they are known. Blocks on the disk.
+    pub(super) fn of(catalog: Catalog, place: &Place) -> Result<Self, TreeError> {
+        let mut fixed = fixed_entries(place);
+        let directory = |name: &str, place| (name.to_owned(), Node::Directory(place));
+        match place {
+            Place::Stations => {
+                for station in catalog.shown_stations() {
+                    let name = station.name().to_owned();
+                    fixed.push(directory(&name, Place::Station(station)));
+                }
+            }
+            Place::Station(station) => {
+                for spec in catalog.specs_of(station)? {
+                    let name = spec.name().to_owned();
+                    let place = Place::StationType(Arc::clone(station), spec);
+                    fixed.push(directory(&name, place));
+                }
+            }
+            Place::DataTypes => {
+                for spec in catalog.shown_specs() {
+                    let name = spec.name().to_owned();
+                    fixed.push(directory(&name, Place::DataType(spec)));
+                }
+            }
+            Place::Storage => {
+                let specs = catalog.shown_specs();
+                let mut formats: Vec<&str> = specs.iter().map(|spec| spec.format()).collect();
+                formats.sort_unstable();
+                formats.dedup();
+                for format in formats {
+                    fixed.push(directory(format, Place::Format(format.into())));
+                }
+            }
+            Place::Collections => {
+                for collection in catalog.collections()? {
+                    let trail = super::Trail::to(collection.id);
+                    let name = collection.id.to_string();
+                    fixed.push(directory(&name, Place::Collection(trail)));
+                }
+            }
+            Place::Collection(trail) => {
+                for collection in catalog.collections_in(trail.id())? {
+                    if let Some(on) = trail.on_to(collection.id) {
+                        let name = collection.id.to_string();
+                        fixed.push(directory(&name, Place::Collection(on)));
+                    }
+                }
+            }
+            Place::Archive(object, prefix) => {
+                if let Some(archive) = catalog.archive_at_hand(object.id())? {
+                    for (name, inside) in archive.children(prefix) {
+                        let path = format!("{prefix}{name}");
+                        fixed.push((name, within(object, path, inside)));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(Self {
+            fixed,
+            objects: place.objects(),
+            catalog,
+        })
     }
 
-    pub(super) fn objects(snapshot: Arc<Snapshot>) -> Self {
-        Self(Source::Objects(snapshot))
-    }
-
-    /// The entries from position `from` on: 0, or an entry's `next`. `.` and
-    /// `..` are the caller's, at positions 0 and 1.
-    pub fn entries(&self, from: u64) -> impl Iterator<Item = Entry> + '_ {
-        let from = from.saturating_sub(DOTS);
-        let (few, objects) = match &self.0 {
-            Source::Few(entries) => (Some(entries), None),
-            Source::Objects(snapshot) => (None, Some(snapshot)),
+    /// Shows the entries from position `from` on to `visit`: 0, or an entry's
+    /// `next`. `.` and `..` are the caller's, at positions 0 and 1. Blocks on
+    /// the disk.
+    pub fn entries(
+        &self,
+        from: u64,
+        mut visit: impl FnMut(Entry) -> ControlFlow<()>,
+    ) -> Result<Walk, TreeError> {
+        let first = usize::try_from(from.saturating_sub(DOTS)).unwrap_or(usize::MAX);
+        for ((name, node), at) in self.fixed.iter().zip(0_u64..).skip(first) {
+            let entry = Entry {
+                name: name.clone(),
+                node: node.clone(),
+                next: at + 1 + DOTS,
+            };
+            if visit(entry).is_break() {
+                return Ok(Walk::Stopped);
+            }
+        }
+        let Some((folder, naming)) = &self.objects else {
+            return Ok(Walk::AtEnd);
         };
-        let few = few.into_iter().flat_map(move |entries| {
-            entries
-                .iter()
-                .zip(0_u64..)
-                .skip_while(move |(_, at)| *at < from)
-                .map(|((name, node), at)| Entry {
-                    name: name.clone(),
-                    node: node.clone(),
-                    next: at + 1 + DOTS,
-                })
-        });
-        let objects = objects.into_iter().flat_map(move |snapshot| {
-            let first = usize::try_from(from / SLOTS).unwrap_or(usize::MAX);
-            let rest = snapshot.objects().get(first..).unwrap_or_default();
-            rest.iter()
-                .zip(first as u64..)
-                .flat_map(move |(object, number)| {
-                    object
-                        .representations()
-                        .iter()
-                        .zip(number * SLOTS..)
-                        .filter(move |(_, at)| *at >= from)
-                        .map(move |(&representation, at)| Entry {
-                            name: format!("{}{}", object.id(), object.ending(representation)),
-                            node: Node::File(Arc::clone(object), representation),
-                            next: at + 1 + DOTS,
-                        })
-                })
-        });
-        few.chain(objects)
+        let from = from.saturating_sub(OBJECTS);
+        let (place, slot) = (from / SLOTS, from % SLOTS);
+        let walk = self.catalog.walk(folder, place, |listed| {
+            let first = if listed.place == place { slot } else { 0 };
+            show(&listed, *naming, first, &mut visit)
+        })?;
+        Ok(walk)
     }
+
+    /// Waits until a listing that was [`Walk::Growing`] has grown, or is
+    /// complete.
+    pub async fn grown(&self) -> Result<(), TreeError> {
+        Ok(self.catalog.grown().await?)
+    }
+}
+
+/// Shows the files of one object from `slot` on.
+fn show(
+    listed: &Listed,
+    naming: Naming,
+    slot: u64,
+    visit: &mut impl FnMut(Entry) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let object = &listed.object;
+    let files = match naming {
+        Naming::Id | Naming::FileName => object.representations(),
+        Naming::Stored if object.as_table().is_some() => {
+            &[Representation::Cpb, Representation::Original]
+        }
+        Naming::Stored => &[Representation::Original],
+    };
+    let stem = match naming {
+        Naming::Id | Naming::Stored => object.id().to_string(),
+        Naming::FileName => object.stem(listed.twin),
+    };
+    for (&representation, at) in files.iter().zip(0..).skip_while(|(_, at)| *at < slot) {
+        let mut name = String::with_capacity(stem.len() + 16);
+        name.push_str(&stem);
+        match (naming, representation) {
+            (Naming::Stored, Representation::Original) => {}
+            _ => {
+                let _ = write!(name, "{}", object.ending(representation));
+            }
+        }
+        visit(Entry {
+            name,
+            node: Node::File(Arc::clone(object), representation),
+            next: OBJECTS + listed.place * SLOTS + at + 1,
+        })?;
+    }
+    // Tables' originals are archives by the ten thousand; whoever walks through
+    // everything should not ask the portal for the contents of each.
+    let last = files.len() as u64;
+    if naming == Naming::Id && slot <= last && object.is_archive() && object.as_table().is_none() {
+        visit(Entry {
+            name: format!("{stem}{CONTENTS}"),
+            node: Node::Directory(Place::Archive(Arc::clone(object), "".into())),
+            next: OBJECTS + listed.place * SLOTS + last + 1,
+        })?;
+    }
+    ControlFlow::Continue(())
 }

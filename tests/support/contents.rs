@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icosfs::cache::{Bounds, Store};
-use icosfs::catalog::{Catalog, Object, Representation};
+use icosfs::catalog::{Catalog, Object, Representation, Selection};
 use icosfs::content::{ContentError, Contents, Size};
 use icosfs::demo::DemoPortal;
 use icosfs::portal::auth::{Token, TokenAuth};
@@ -46,7 +46,8 @@ impl TestContents {
         let store = Store::open(folder.path().to_owned(), bounds);
         Self {
             runtime: Runtime::new().expect("a runtime"),
-            catalog: Catalog::new(meta.clone(), ttl),
+            catalog: Catalog::open(meta.clone(), folder.path(), ttl, Selection::default())
+                .expect("a catalog"),
             contents: Arc::new(Contents::new(meta, data, store, ttl, None)),
             folder: folder.path().to_owned(),
         }

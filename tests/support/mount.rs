@@ -35,7 +35,7 @@ impl TestMount {
         Self::at(Home::new(), portal, options, env, "")
     }
 
-    /// Mounts in `home`, with `input` to read.
+    /// Mounts in `home`, where relative paths begin, with `input` to read.
     pub(crate) fn at(
         home: Home,
         portal: &DemoPortal,
@@ -81,6 +81,7 @@ impl TestMount {
             .args(services_of(portal, options))
             .args(options)
             .arg(mount.path(""))
+            .current_dir(mount.home.path())
             .env("ICOSFS_CACHE_DIR", mount.cache())
             .envs(env.iter().copied());
         let output = feed(command, input);

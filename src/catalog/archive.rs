@@ -1,0 +1,190 @@
+//! What is in archives: asked for when someone looks, and kept, since objects
+//! never change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension as _;
+
+use super::name::component;
+use super::{Catalog, CatalogError, Object};
+use crate::portal::archive::ArchiveEntry;
+use crate::portal::{ObjectId, PortalError};
+
+/// What is in an archive, by safe paths.
+#[derive(Debug, Default)]
+pub struct Archive(BTreeMap<String, Arc<ArchiveEntry>>);
+
+/// Something in an archive.
+#[derive(Clone, Debug)]
+pub enum Inside {
+    /// A folder.
+    Folder,
+    /// A file.
+    File(Arc<ArchiveEntry>),
+}
+
+impl Archive {
+    fn new(entries: Vec<ArchiveEntry>) -> Self {
+        let mut files = BTreeMap::new();
+        for entry in entries {
+            // Folders are known by what is in them.
+            if entry.name.ends_with(['/', '\\']) {
+                continue;
+            }
+            let parts = entry
+                .name
+                .split(['/', '\\'])
+                .filter(|part| !part.is_empty());
+            let path: Vec<String> = parts.map(component).collect();
+            let path = path.join("/");
+            let mut unique = path.clone();
+            let mut number = 1;
+            while unique.is_empty() || is_taken(&files, &unique) {
+                number += 1;
+                // In front if a file is in the way of its folder.
+                unique = if lies_in_file(&files, &path) {
+                    format!("~{number}{path}")
+                } else {
+                    format!("{path}~{number}")
+                };
+            }
+            files.insert(unique, Arc::new(entry));
+        }
+        Self(files)
+    }
+
+    /// What is at `path`, which has no slash at its ends.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<Inside> {
+        if let Some(entry) = self.0.get(path) {
+            return Some(Inside::File(Arc::clone(entry)));
+        }
+        holds_folder(&self.0, path).then_some(Inside::Folder)
+    }
+
+    /// What is in the folder `prefix`, which is empty or ends with a slash.
+    #[must_use]
+    pub fn children(&self, prefix: &str) -> BTreeMap<String, Inside> {
+        let mut children = BTreeMap::new();
+        let from = self.0.range(prefix.to_owned()..);
+        for (path, entry) in from.take_while(|(path, _)| path.starts_with(prefix)) {
+            let rest = &path[prefix.len()..];
+            match rest.split_once('/') {
+                Some((folder, _)) => children.insert(folder.to_owned(), Inside::Folder),
+                None => children.insert(rest.to_owned(), Inside::File(Arc::clone(entry))),
+            };
+        }
+        children
+    }
+}
+
+fn holds_folder(files: &BTreeMap<String, Arc<ArchiveEntry>>, path: &str) -> bool {
+    let prefix = format!("{path}/");
+    let mut from = files.range(prefix.clone()..);
+    from.next()
+        .is_some_and(|(path, _)| path.starts_with(&prefix))
+}
+
+/// Whether a file at `path` would meet another, or a folder, or lie in a file.
+fn is_taken(files: &BTreeMap<String, Arc<ArchiveEntry>>, path: &str) -> bool {
+    files.contains_key(path) || holds_folder(files, path) || lies_in_file(files, path)
+}
+
+fn lies_in_file(files: &BTreeMap<String, Arc<ArchiveEntry>>, path: &str) -> bool {
+    let mut above = path.match_indices('/').map(|(at, _)| &path[..at]);
+    above.any(|folder| files.contains_key(folder))
+}
+
+impl Catalog {
+    /// What is in `object`, if that is known. Blocks on the disk, shortly.
+    pub fn archive_at_hand(&self, id: ObjectId) -> Result<Option<Arc<Archive>>, CatalogError> {
+        if let Some(archive) = self.0.known().archives.get(&id) {
+            return Ok(Some(Arc::clone(archive)));
+        }
+        let json: Option<String> = self.0.db.read(|db| {
+            db.prepare_cached("SELECT entries FROM archive WHERE id = ?1")?
+                .query_row([&id.as_bytes()[..]], |row| row.get(0))
+                .optional()
+        })?;
+        let entries = json.and_then(|json| serde_json::from_str(&json).ok());
+        Ok(entries.map(|entries| self.keep_archive(id, entries)))
+    }
+
+    /// What is in `object`. One that cannot be opened as an archive has nothing
+    /// in it.
+    pub async fn archive(&self, object: &Object) -> Result<Arc<Archive>, CatalogError> {
+        let id = object.id();
+        if let Some(archive) = self.archive_at_hand(id)? {
+            return Ok(archive);
+        }
+        let entries = match self.0.meta.archive(id).await {
+            Ok(entries) => entries,
+            // The service's way to say that it is none; not worth keeping.
+            Err(error @ (PortalError::Status { .. } | PortalError::NotFound { .. })) => {
+                tracing::warn!(%id, %error, "an archive cannot be opened");
+                return Ok(self.keep_archive(id, Vec::new()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let json = serde_json::to_string(&entries).unwrap_or_default();
+        self.write(move |db| {
+            db.execute(
+                "INSERT OR REPLACE INTO archive (id, entries) VALUES (?1, ?2)",
+                (&id.as_bytes()[..], &json),
+            )?;
+            Ok(())
+        })
+        .await?;
+        Ok(self.keep_archive(id, entries))
+    }
+
+    fn keep_archive(&self, id: ObjectId, entries: Vec<ArchiveEntry>) -> Arc<Archive> {
+        let archive = Arc::new(Archive::new(entries));
+        self.0.known().archives.put(id, Arc::clone(&archive));
+        archive
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_paths_become_safe_and_unique_ones() {
+        let entry = |name: &str| ArchiveEntry {
+            name: name.to_owned(),
+            size: 1,
+        };
+        let names = [
+            "a/b.txt",
+            "a\\c.txt",
+            "/a/b.txt",
+            "../../etc/passwd",
+            "a/",
+            "a",
+            "d",
+            "d/e",
+            "",
+        ];
+        let archive = Archive::new(names.map(entry).into());
+        let paths: Vec<&str> = archive.0.keys().map(String::as_str).collect();
+        let safe = [
+            ".._/.._/etc/passwd",
+            "a/b.txt",
+            "a/b.txt~2",
+            "a/c.txt",
+            "a~2",
+            "d",
+            "~2",
+            "~2d/e",
+        ];
+        assert_eq!(paths, safe);
+        assert!(matches!(archive.find("a"), Some(Inside::Folder)));
+        assert!(matches!(archive.find("a/b.txt"), Some(Inside::File(_))));
+        assert!(archive.find("a/b").is_none());
+        let names: Vec<String> = archive.children("a/").into_keys().collect();
+        assert_eq!(names, ["b.txt", "b.txt~2", "c.txt"]);
+        assert!(archive.children("").contains_key("a"));
+    }
+}

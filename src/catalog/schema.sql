@@ -1,0 +1,94 @@
+-- Times are milliseconds since 1970, ids the 18 bytes of an object's id.
+
+-- When a list was last taken, and how far it goes.
+CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE spec (
+    row INTEGER PRIMARY KEY,
+    iri TEXT NOT NULL UNIQUE,
+    label TEXT NOT NULL,
+    level INTEGER NOT NULL,
+    format TEXT NOT NULL,
+    dataset TEXT,
+    theme TEXT,
+    project TEXT,
+    -- Whether it is on the repository's list of data types.
+    offered INTEGER NOT NULL,
+    -- Which of its objects are known: 0 some, 1 the current ones, 2 all.
+    synced INTEGER NOT NULL DEFAULT 0,
+    -- Those submitted before this.
+    until INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE field (
+    dataset TEXT NOT NULL,
+    title TEXT NOT NULL,
+    format TEXT NOT NULL,
+    optional INTEGER NOT NULL,
+    regex INTEGER NOT NULL,
+    value TEXT,
+    unit TEXT
+);
+
+CREATE TABLE station (
+    row INTEGER PRIMARY KEY,
+    iri TEXT NOT NULL UNIQUE,
+    -- The rest is known of the repository's own stations only.
+    code TEXT,
+    name TEXT,
+    country TEXT,
+    class TEXT,
+    lat REAL,
+    lon REAL,
+    elevation REAL
+);
+
+-- Labels of columns: a few lists that very many tables share.
+CREATE TABLE labels (row INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE);
+
+CREATE TABLE object (
+    -- Never used again, so that a listing can go on from one.
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    submitted INTEGER NOT NULL,
+    spec INTEGER,
+    station INTEGER,
+    rows INTEGER,
+    labels INTEGER,
+    doi TEXT,
+    next BLOB,
+    starts INTEGER,
+    ends INTEGER,
+    height REAL,
+    -- 0 on no list, 1 current, 2 superseded.
+    shown INTEGER NOT NULL,
+    -- Hash of the name without its extension; whether others have the same.
+    stem INTEGER NOT NULL,
+    shared INTEGER NOT NULL
+);
+CREATE INDEX object_station ON object (station, spec);
+CREATE INDEX object_spec ON object (spec);
+CREATE INDEX object_stem ON object (stem);
+
+CREATE TABLE collection (
+    row INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    doi TEXT,
+    current INTEGER NOT NULL,
+    -- When its members were last taken.
+    taken INTEGER
+);
+
+CREATE TABLE member (
+    collection BLOB NOT NULL,
+    position INTEGER NOT NULL,
+    item BLOB NOT NULL,
+    PRIMARY KEY (collection, position),
+    UNIQUE (collection, item)
+) WITHOUT ROWID;
+
+-- What is in archives: JSON, as the portal lists it.
+CREATE TABLE archive (id BLOB PRIMARY KEY, entries TEXT NOT NULL) WITHOUT ROWID;

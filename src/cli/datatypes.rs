@@ -1,0 +1,61 @@
+//! `icosfs datatypes`: what kinds of objects there are.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::browse::Browse;
+use super::settings::{GlobalArgs, block_on};
+use super::table::Table;
+use crate::catalog::{Need, Selection};
+
+/// What `icosfs datatypes` takes.
+#[derive(Args, Debug)]
+pub(super) struct DatatypesArgs {
+    /// Only those whose name, label, theme, project or variables contain this
+    text: Option<String>,
+    /// As JSON, one data type a line, with its columns
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<()> {
+    let browse = Browse::new(global, Selection::default())?;
+    block_on(async { Ok(browse.catalog.ensure(Need::Vocabulary).await?) })?;
+    let vocabulary = browse.catalog.vocabulary();
+    let mut table = Table::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"]);
+    let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
+    for spec in vocabulary.specs() {
+        let theme = spec.theme().unwrap_or_default();
+        let mut searched = [
+            spec.name(),
+            spec.label(),
+            theme,
+            spec.project().unwrap_or_default(),
+        ]
+        .join("\n");
+        for column in spec.columns() {
+            searched.push('\n');
+            searched.push_str(&column.title);
+        }
+        if !searched.to_lowercase().contains(&wanted) {
+            continue;
+        }
+        if args.json {
+            let mut line: Value = serde_json::from_slice(&spec.json())?;
+            line["folder"] = json!(format!("datatypes/{}", spec.name()));
+            println!("{line}");
+            continue;
+        }
+        table.push(vec![
+            spec.name().to_owned(),
+            spec.level().to_string(),
+            theme.to_owned(),
+            spec.format().to_owned(),
+            spec.label().to_owned(),
+        ]);
+    }
+    if !args.json {
+        table.print()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! `icosfs info`: a page about one object, for a person.
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::Value;
+
+use super::browse::Browse;
+use super::settings::{GlobalArgs, block_on};
+use super::table::{self, plain};
+use super::target;
+use crate::catalog::{Object, Selection};
+
+/// What `icosfs info` takes.
+#[derive(Args, Debug)]
+pub(super) struct InfoArgs {
+    /// The object: its id, PID or landing page, or a file in a mount
+    #[arg(value_name = "OBJECT")]
+    object: String,
+    /// The landing page's JSON instead, as the portal sends it
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
+    let target = target::parse(&args.object)?;
+    let browse = Browse::new(global, Selection::default())?;
+    let (object, json) = block_on(async {
+        let id = target.id(&browse.catalog)?;
+        let object = browse.catalog.object(id).await?;
+        let object = object.with_context(|| format!("the repository has no object {id}"))?;
+        Ok((object, browse.meta.landing_json(id).await?))
+    })?;
+    if args.json {
+        println!("{}", String::from_utf8_lossy(&json));
+        return Ok(());
+    }
+    let page: Value =
+        serde_json::from_slice(&json).context("the portal's page about it is no JSON")?;
+    print!("{}", about(&object, &page));
+    Ok(())
+}
+
+/// What there is to say.
+fn about(object: &Object, page: &Value) -> String {
+    let text = |pointer: &str| page.pointer(pointer).and_then(Value::as_str).map(plain);
+    let mut lines = Vec::new();
+    let mut say = |label: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            lines.push(format!("{label:<10} {value}"));
+        }
+    };
+    let title = text("/references/title").unwrap_or_else(|| plain(object.file_name()));
+    say("what", Some(title));
+    say(
+        "type",
+        object.spec().map(|spec| {
+            format!(
+                "{} (level {}, {})",
+                plain(spec.label()),
+                spec.level(),
+                spec.format()
+            )
+        }),
+    );
+    say("file", Some(plain(object.file_name())));
+    let rows = object.as_table().map(|(rows, _)| format!(", {rows} rows"));
+    let size = table::bytes(object.size());
+    say("size", Some(format!("{size}{}", rows.unwrap_or_default())));
+    say(
+        "where",
+        object.station().map(|station| {
+            let row = station.row();
+            let height = object
+                .height()
+                .map(|height| format!(", {height} m above ground"));
+            let name = [&*row.name, &*row.country].join(" ");
+            format!(
+                "{} {}{}",
+                row.code,
+                plain(name.trim()),
+                height.unwrap_or_default()
+            )
+        }),
+    );
+    say(
+        "when",
+        object
+            .span()
+            .map(|(start, end)| format!("{start} to {end}")),
+    );
+    say("submitted", Some(object.submitted().to_string()));
+    say(
+        "pid",
+        text("/pid").map(|pid| format!("https://hdl.handle.net/{pid}")),
+    );
+    say(
+        "doi",
+        object
+            .doi()
+            .map(|doi| format!("https://doi.org/{}", plain(doi))),
+    );
+    say(
+        "next",
+        object
+            .next_version()
+            .map(|id| format!("superseded by {id}")),
+    );
+    say(
+        "licence",
+        text("/references/licence/name").or_else(|| text("/references/licence/url")),
+    );
+    say("cite", text("/references/citationString"));
+    let columns = page
+        .pointer("/specificInfo/columns")
+        .and_then(Value::as_array);
+    for (number, column) in columns.into_iter().flatten().enumerate() {
+        let part = |pointer: &str| column.pointer(pointer).and_then(Value::as_str).map(plain);
+        let label = part("/label").unwrap_or_default();
+        let what = part("/valueType/self/label").unwrap_or_default();
+        let unit = part("/valueType/unit").map(|unit| format!(" [{unit}]"));
+        let heading = if number == 0 { "variables" } else { "" };
+        say(
+            heading,
+            Some(format!("{label:<20} {what}{}", unit.unwrap_or_default())),
+        );
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}

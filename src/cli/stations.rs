@@ -1,0 +1,57 @@
+//! `icosfs stations`: the repository's own stations.
+
+use clap::Args;
+use serde_json::json;
+
+use super::browse::Browse;
+use super::settings::{GlobalArgs, block_on};
+use super::table::Table;
+use crate::catalog::{Need, Selection};
+
+/// What `icosfs stations` takes.
+#[derive(Args, Debug)]
+pub(super) struct StationsArgs {
+    /// Only those whose id, name or country contains this
+    text: Option<String>,
+    /// As JSON, one station a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()> {
+    let browse = Browse::new(global, Selection::default())?;
+    block_on(async { Ok(browse.catalog.ensure(Need::Vocabulary).await?) })?;
+    let vocabulary = browse.catalog.vocabulary();
+    let mut table = Table::new(&["ID", "COUNTRY", "CLASS", "POSITION", "NAME"]);
+    let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
+    for station in vocabulary.stations() {
+        let row = station.row();
+        let searched = format!("{}\n{}\n{}", row.code, row.name, row.country);
+        if !searched.to_lowercase().contains(&wanted) {
+            continue;
+        }
+        if args.json {
+            let line = json!({
+                "id": row.code, "name": row.name, "country": row.country, "class": row.class,
+                "uri": row.iri, "lat": row.position.map(|p| p.0), "lon": row.position.map(|p| p.1),
+                "elevation": row.elevation, "folder": format!("stations/{}", station.name()),
+            });
+            println!("{line}");
+            continue;
+        }
+        let position = row
+            .position
+            .map_or_else(String::new, |(lat, lon)| format!("{lat:.4} {lon:.4}"));
+        table.push(vec![
+            row.code.clone(),
+            row.country.clone(),
+            row.class.clone(),
+            position,
+            row.name.clone(),
+        ]);
+    }
+    if !args.json {
+        table.print()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! What a command is about: an object, however it is named.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use url::Url;
+
+use crate::catalog::Catalog;
+use crate::mount::{absolute, mountinfo};
+use crate::portal::ObjectId;
+use crate::tree::Inode;
+
+/// An object that someone named.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Target {
+    /// By its id.
+    Id(ObjectId),
+    /// By a file in a mount, whose inode number tells the object.
+    File(Inode),
+}
+
+impl Target {
+    /// The object's id, as `catalog` knows it.
+    pub(super) fn id(self, catalog: &Catalog) -> anyhow::Result<ObjectId> {
+        match self {
+            Target::Id(id) => Ok(id),
+            Target::File(inode) => {
+                let (first, mask, _) = inode.file().context("the file is not an object's")?;
+                let object = catalog.known_by_bits(first, mask)?.context(
+                    "the catalog does not know the file's object; is it a mount of another portal, \
+                     or with another --cache-dir?",
+                )?;
+                Ok(object.id())
+            }
+        }
+    }
+}
+
+/// Reads an id in any spelling the portal takes, a PID, the address of a
+/// landing page or a handle, or the path of a file in a mount.
+pub(super) fn parse(text: &str) -> anyhow::Result<Target> {
+    if let Some(id) = by_name(text) {
+        return Ok(Target::Id(id));
+    }
+    let path = Path::new(text);
+    if path.symlink_metadata().is_err() {
+        bail!(
+            "expected an object: its id, PID or landing page, or a file in a mount; found {text:?}"
+        );
+    }
+    let path = absolute(path).with_context(|| format!("cannot find {text}"))?;
+    let mounted = (mountinfo::mounts()?.iter()).any(|mount| path.starts_with(&mount.mountpoint));
+    if !mounted {
+        bail!("{text} is in no mount of icosfs, so it does not tell which object it is");
+    }
+    // A link may lead to the file.
+    let number = path.metadata()?.ino();
+    if Inode(number).file().is_none() {
+        bail!("{text} is not the file of an object");
+    }
+    Ok(Target::File(Inode(number)))
+}
+
+/// The id in `text`, if that does not depend on what is mounted where.
+fn by_name(text: &str) -> Option<ObjectId> {
+    if let Ok(id) = text.parse() {
+        return Some(id);
+    }
+    let text = text.strip_prefix("hdl:").unwrap_or(text);
+    let path = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url.path().to_owned(),
+        Ok(_) => return None,
+        Err(_) => text.to_owned(),
+    };
+    let mut segments = path.trim_matches('/').rsplit('/');
+    let id = segments.next()?.parse().ok()?;
+    let before = segments.next()?;
+    // Landing page or download; or a handle, whose prefix is a number.
+    let handle = !before.is_empty() && before.chars().all(|c| c.is_ascii_digit() || c == '.');
+    (matches!(before, "objects" | "csv") || handle).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_named_in_many_ways() {
+        let id: ObjectId = "UNhY4JhezH9gQYqvDMWrWH9C".parse().unwrap();
+        for text in [
+            "UNhY4JhezH9gQYqvDMWrWH9C",
+            "UNhY4JhezH9gQYqvDMWrWH9CwlcKiECVqejMrND2VFw",
+            "11676/UNhY4JhezH9gQYqvDMWrWH9C",
+            "hdl:11676/UNhY4JhezH9gQYqvDMWrWH9C",
+            "https://hdl.handle.net/11676/UNhY4JhezH9gQYqvDMWrWH9C",
+            "https://hdl.handle.net/11676.1/UNhY4JhezH9gQYqvDMWrWH9C",
+            "https://meta.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C",
+            "https://meta.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C/",
+            "https://data.icos-cp.eu/csv/UNhY4JhezH9gQYqvDMWrWH9C?limit=5",
+        ] {
+            assert_eq!(parse(text).ok(), Some(Target::Id(id)), "{text}");
+        }
+        for text in [
+            "",
+            "/",
+            "nowhere/UNhY4JhezH9gQYqvDMWrWH9C",
+            "ftp://x/objects/UNhY4JhezH9gQYqvDMWrWH9C",
+            "https://meta.icos-cp.eu/collections/UNhY4JhezH9gQYqvDMWrWH9C",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Files in archives: fetched whole at first need, read while they come, and
+//! kept.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use lru::LruCache;
+use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{ContentError, Contents};
+use crate::cache::{CacheError, Entry, Found, Place};
+use crate::flight::Flights;
+use crate::portal::archive::ArchiveEntry;
+use crate::portal::{DataClient, ObjectId};
+
+/// How many files' state is kept.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+/// How often a file is fetched that is gone again before it can be read.
+const IN_VAIN: u32 = 3;
+
+/// The files of late.
+#[derive(Debug)]
+pub(super) struct Entries(Mutex<LruCache<(ObjectId, String), Arc<EntryFile>>>);
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED)))
+    }
+}
+
+/// A file in an archive.
+#[derive(Debug)]
+struct EntryFile {
+    archive: ObjectId,
+    entry: ArchiveEntry,
+    data: DataClient,
+    kept: Arc<Entry>,
+    /// Up to where the one that comes has come.
+    position: watch::Sender<u64>,
+    flights: Flights<(), Result<(), ContentError>>,
+}
+
+impl Contents {
+    /// The bytes of `entry` of `archive` from `offset` on, at most `len`; fewer
+    /// only at the end.
+    pub async fn read_entry(
+        &self,
+        archive: ObjectId,
+        entry: &ArchiveEntry,
+        offset: u64,
+        len: usize,
+    ) -> Result<Bytes, ContentError> {
+        let from = offset.min(entry.size);
+        let to = from.saturating_add(len as u64).min(entry.size);
+        self.entry_file(archive, entry)?.read(from..to).await
+    }
+
+    fn entry_file(
+        &self,
+        archive: ObjectId,
+        entry: &ArchiveEntry,
+    ) -> Result<Arc<EntryFile>, ContentError> {
+        let mut files = self
+            .entries
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let key = (archive, entry.name.clone());
+        if let Some(file) = files.get(&key) {
+            return Ok(Arc::clone(file));
+        }
+        // The name is a stranger's.
+        let name = format!("{archive}-{:032x}.entry", xxh3_128(entry.name.as_bytes()));
+        let place = Place::new(Place::VIEWS, &name)?;
+        let file = Arc::new(EntryFile {
+            archive,
+            entry: entry.clone(),
+            data: self.data.clone(),
+            kept: self.store.entry(&place, entry.size),
+            position: watch::Sender::new(0),
+            flights: Flights::default(),
+        });
+        files.put(key, Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+impl EntryFile {
+    async fn read(self: Arc<Self>, range: Range<u64>) -> Result<Bytes, ContentError> {
+        let mut in_vain = 0;
+        loop {
+            if let Found::Bytes(bytes) = self.kept.read(range.clone())? {
+                return Ok(bytes.into());
+            }
+            if in_vain == IN_VAIN {
+                return Err(CacheError::TooSmall.into());
+            }
+            let mut position = self.position.subscribe();
+            let fetching = Arc::clone(&self);
+            let whole = self
+                .flights
+                .join((), || async move { fetching.fetch().await });
+            // While it comes, what has come can be read. What is gone again
+            // comes once more.
+            let passed = *position.borrow() >= range.end;
+            tokio::select! {
+                done = whole => {
+                    done?;
+                    in_vain += 1;
+                }
+                _ = position.wait_for(|position| *position >= range.end), if !passed => {}
+            }
+        }
+    }
+
+    /// Fetches all of it: the service sends no parts, and counts each answer
+    /// as a download.
+    async fn fetch(&self) -> Result<(), ContentError> {
+        self.position.send_replace(0);
+        let wrong_length = |found| ContentError::WrongLength {
+            id: self.archive,
+            expected: self.entry.size,
+            found,
+        };
+        let mut body = self
+            .data
+            .archive_entry(self.archive, &self.entry.name)
+            .await?;
+        let mut at = 0;
+        while let Some(chunk) = body.chunk().await? {
+            let end = at + chunk.len() as u64;
+            if end > self.entry.size {
+                return Err(wrong_length(end));
+            }
+            self.kept.write(at, &chunk)?;
+            at = end;
+            self.position.send_replace(at);
+        }
+        if at != self.entry.size {
+            return Err(wrong_length(at));
+        }
+        let kept = Arc::clone(&self.kept);
+        let sealed = tokio::task::spawn_blocking(move || kept.seal()).await;
+        if let Ok(Err(error)) = sealed {
+            tracing::warn!(%error, "a file of an archive could not be given its name");
+        }
+        Ok(())
+    }
+}

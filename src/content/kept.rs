@@ -1,0 +1,110 @@
+//! What is remembered of tables' texts across mounts: how long each is, and
+//! where its rows begin.
+//!
+//! Both follow from what a table holds, which never changes, and from how it
+//! is drawn, which [`RULES`] numbers: the key they are kept by says all of it.
+//! They are checked all the same before they are believed.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ContentError;
+use crate::cache::{Found, Growing, Place, Store};
+use crate::portal::ObjectId;
+use crate::table::{RowIndex, Schema};
+
+/// To be raised whenever a table's text comes out otherwise than before.
+const RULES: u64 = 1;
+
+/// What the text of a table is remembered by. The order of its columns does
+/// not change where its rows begin.
+pub(super) fn key(id: ObjectId, schema: &Schema) -> u64 {
+    let mut said = Vec::from(id.as_bytes());
+    for number in [RULES, schema.rows()] {
+        said.extend_from_slice(&number.to_le_bytes());
+    }
+    for column in schema.stored() {
+        for part in [&*column.label, column.format.name()] {
+            said.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            said.extend_from_slice(part.as_bytes());
+        }
+    }
+    xxh3_64(&said)
+}
+
+/// What the text of a table is remembered by that only the portal can write.
+pub(super) fn portal_key(id: ObjectId) -> u64 {
+    xxh3_64(&[b"written by the portal ", &id.as_bytes()[..]].concat())
+}
+
+/// The memory of one table's text.
+#[derive(Debug)]
+pub(super) struct Kept {
+    store: Store,
+    place: Place,
+    key: u64,
+}
+
+impl Kept {
+    pub(super) fn new(store: Store, id: ObjectId, schema: &Schema) -> Result<Self, ContentError> {
+        Ok(Self {
+            store,
+            place: Place::new(Place::VIEWS, &format!("{id}.rows"))?,
+            key: key(id, schema),
+        })
+    }
+
+    /// The text's length, if it is remembered.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.store.notes().get(self.key)
+    }
+
+    /// The whole index of a text whose length is remembered. Blocks on the
+    /// disk.
+    pub(super) fn index(&self, header: u64, every: NonZeroU32, rows: u64) -> Option<RowIndex> {
+        let length = self.length()?;
+        let mut index = RowIndex::new(header, every);
+        if rows <= u64::from(every.get()) {
+            index.push(rows, length.checked_sub(header)?).ok()?;
+            return Some(index);
+        }
+        let entry = self.store.sealed(&self.place)?;
+        let Ok(Found::Bytes(bytes)) = entry.read(0..entry.len()) else {
+            return None;
+        };
+        let (key, bytes) = bytes.split_first_chunk()?;
+        let kept = RowIndex::from_bytes(bytes).ok()?;
+        let right = u64::from_le_bytes(*key) == self.key
+            && kept.every() == every
+            && kept.header_len() == header
+            && kept.rows() == rows
+            && kept.text_len() == length;
+        right.then_some(kept)
+    }
+
+    /// Remembers a whole text.
+    pub(super) fn remember(self: &Arc<Self>, index: &RowIndex) {
+        self.store.notes().put(self.key, index.text_len());
+        if index.rows() <= u64::from(index.every().get()) {
+            return;
+        }
+        let bytes = [&self.key.to_le_bytes(), &*index.to_bytes()].concat();
+        let kept = Arc::clone(self);
+        // Nobody waits for the disk.
+        tokio::task::spawn_blocking(move || {
+            let written = Growing::new(kept.store.clone(), kept.place.clone())
+                .and_then(|mut file| file.append(&bytes).map(|()| file))
+                .and_then(Growing::finish);
+            if let Err(error) = written {
+                tracing::debug!(%error, "where a table's rows begin is not remembered");
+            }
+        });
+    }
+
+    /// Forgets what turned out wrong.
+    pub(super) fn forget(&self) {
+        self.store.notes().take_back(self.key);
+    }
+}

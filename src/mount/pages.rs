@@ -1,0 +1,144 @@
+//! Pieces of listings as the kernel wants them: names alone, or names with
+//! attributes.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{Errno, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+
+use super::attributes::file_type;
+use super::shared::Shared;
+use crate::catalog::Walk;
+use crate::content::Size;
+use crate::tree::{Entry, Inode, Listing, Node, Place, TreeError};
+
+/// How far a page was filled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Filled {
+    /// It can be sent: it is full, or the listing is at its end, or what comes
+    /// next is not known yet.
+    Enough,
+    /// Nothing is on it, and more will come.
+    NothingYet,
+}
+
+/// A reply that is being filled with entries.
+pub(super) trait Page: Send + Sized + 'static {
+    /// Adds `.` or `..`; true if there was no room.
+    fn add_dots(&mut self, name: &str, next: u64) -> bool;
+    /// Adds an entry; true if there was no room.
+    fn add(&mut self, entry: Entry) -> bool;
+    /// Sends it, or an error in its place.
+    fn send(self, result: Result<(), Errno>);
+
+    /// Adds what comes from `offset` on.
+    fn fill(&mut self, listing: &Listing, offset: u64) -> Result<Filled, TreeError> {
+        let mut empty = true;
+        for (at, name) in [(0, "."), (1, "..")] {
+            if offset <= at {
+                if self.add_dots(name, at + 1) {
+                    return Ok(Filled::Enough);
+                }
+                empty = false;
+            }
+        }
+        let walk = listing.entries(offset, |entry| {
+            if self.add(entry) {
+                return ControlFlow::Break(());
+            }
+            empty = false;
+            ControlFlow::Continue(())
+        })?;
+        Ok(match walk {
+            Walk::Growing if empty => Filled::NothingYet,
+            Walk::Growing | Walk::Stopped | Walk::AtEnd => Filled::Enough,
+        })
+    }
+}
+
+/// Names alone.
+pub(super) struct Names {
+    pub(super) reply: ReplyDirectory,
+    pub(super) directory: INodeNo,
+}
+
+impl Page for Names {
+    fn add_dots(&mut self, name: &str, next: u64) -> bool {
+        // What `..` is the kernel knows by itself.
+        let inode = if next == 1 {
+            self.directory
+        } else {
+            INodeNo(Inode::ROOT.0)
+        };
+        self.reply.add(inode, next, FileType::Directory, name)
+    }
+
+    fn add(&mut self, entry: Entry) -> bool {
+        let inode = INodeNo(entry.node.inode().0);
+        let kind = file_type(&entry.node);
+        self.reply.add(inode, entry.next, kind, &entry.name)
+    }
+
+    fn send(self, result: Result<(), Errno>) {
+        match result {
+            Ok(()) => self.reply.ok(),
+            Err(errno) => self.reply.error(errno),
+        }
+    }
+}
+
+/// Names with attributes.
+pub(super) struct Files {
+    pub(super) reply: ReplyDirectoryPlus,
+    pub(super) directory: Node,
+    pub(super) name_ttl: Duration,
+    pub(super) shared: Arc<Shared>,
+    /// What the kernel is going to be told.
+    pub(super) told: Vec<(Node, Size)>,
+}
+
+impl Page for Files {
+    fn add_dots(&mut self, name: &str, next: u64) -> bool {
+        let root = Node::Directory(Place::Root);
+        let node = if next == 1 { &self.directory } else { &root };
+        let attributes = self.shared.attributes(node, Size::Exact(0));
+        let inode = attributes.ino;
+        let ttl = Duration::ZERO;
+        self.reply
+            .add(inode, next, name, &ttl, &attributes, Generation(0))
+    }
+
+    fn add(&mut self, entry: Entry) -> bool {
+        let Entry { name, node, next } = entry;
+        let size = self.shared.size(&node);
+        let mut attributes = self.shared.attributes(&node, size);
+        let unsettled = self.shared.is_unsettled(&node, size);
+        let inode = attributes.ino;
+        if unsettled {
+            // Means to the kernel: a name without attributes.
+            attributes.ino = INodeNo(0);
+        }
+        // There is one time for both.
+        let ttl = self.shared.attribute_ttl(&node).min(self.name_ttl);
+        let full = self
+            .reply
+            .add(inode, next, &name, &ttl, &attributes, Generation(0));
+        if !full && !unsettled {
+            // Each entry that goes out counts as a lookup.
+            self.shared.inodes.remember(&node);
+            self.told.push((node, size));
+        }
+        full
+    }
+
+    fn send(self, result: Result<(), Errno>) {
+        match result {
+            Ok(()) => self.reply.ok(),
+            Err(errno) => self.reply.error(errno),
+        }
+        for (node, size) in self.told {
+            self.shared.told(&node, size);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What a name is: at once where the catalog knows, else by asking.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::place::Naming;
+use super::{ControlFile, Node, Page, Place, Trail, Tree, TreeError};
+use crate::catalog::{Folder, Inside, Object, Representation, stems};
+use crate::portal::ObjectId;
+
+/// What can be said of a name at once.
+#[derive(Debug)]
+enum Found {
+    /// It is this.
+    Node(Node),
+    /// There is no such thing.
+    Nothing,
+    /// There is none that is known; the portal may know.
+    Unknown,
+}
+
+impl From<Option<Node>> for Found {
+    fn from(node: Option<Node>) -> Self {
+        node.map_or(Found::Unknown, Found::Node)
+    }
+}
+
+/// A name below `/objects`: an id and what stands behind it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct ObjectName<'a> {
+    id: ObjectId,
+    ending: &'a str,
+}
+
+impl<'a> ObjectName<'a> {
+    /// Reads `<id><ending>`, the ending empty or from the first dot on.
+    fn parse(name: &'a str) -> Option<Self> {
+        let (stem, ending) = name.split_at(name.find('.').unwrap_or(name.len()));
+        Some(Self {
+            id: stem.parse().ok()?,
+            ending,
+        })
+    }
+}
+
+/// The representation of `object` whose ending is `ending`.
+fn file(object: &Arc<Object>, ending: &str) -> Option<Node> {
+    let representation = (object.representations().iter())
+        .find(|&&representation| object.ending(representation) == ending)?;
+    Some(Node::File(Arc::clone(object), *representation))
+}
+
+impl Tree {
+    /// What `name` in `parent` is, if that can be said at once; `None` if it
+    /// takes [`Tree::look_up`]. Blocks on the disk, shortly.
+    #[must_use]
+    pub fn look_up_at_once(&self, parent: &Node, name: &OsStr) -> Option<Result<Node, TreeError>> {
+        let Node::Directory(place) = parent else {
+            return Some(Err(TreeError::NotADirectory));
+        };
+        let Some(name) = name.to_str() else {
+            // All our names are text.
+            return Some(Err(TreeError::NoSuchName));
+        };
+        match self.find(place, name) {
+            Ok(Found::Node(node)) => Some(Ok(node)),
+            Ok(Found::Nothing) => Some(Err(TreeError::NoSuchName)),
+            Ok(Found::Unknown) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// What `name` in `parent` is, by asking the portal if need be.
+    pub async fn look_up(&self, parent: &Node, name: &OsStr) -> Result<Node, TreeError> {
+        if let Some(found) = self.look_up_at_once(parent, name) {
+            return found;
+        }
+        let (Node::Directory(place), Some(name)) = (parent, name.to_str()) else {
+            return Err(TreeError::NoSuchName);
+        };
+        if let Place::Archive(object, _) = place {
+            self.catalog.archive(object).await?;
+        }
+        match place.objects() {
+            Some((Folder::All | Folder::Format(_) | Folder::Documents, _)) => {
+                if let Some(name) = ObjectName::parse(name) {
+                    self.catalog.object(name.id).await?;
+                }
+            }
+            _ => {
+                if let Some(need) = place.need() {
+                    self.catalog.ensure_whole(need).await?;
+                }
+            }
+        }
+        match self.find(place, name)? {
+            Found::Node(node) => Ok(node),
+            Found::Nothing | Found::Unknown => Err(TreeError::NoSuchName),
+        }
+    }
+
+    fn find(&self, place: &Place, name: &str) -> Result<Found, TreeError> {
+        let fixed = fixed_entries(place);
+        if let Some((_, node)) = fixed.iter().find(|(known, _)| known == name) {
+            return Ok(Found::Node(node.clone()));
+        }
+        let directory = |place| Found::Node(Node::Directory(place));
+        Ok(match place {
+            Place::Root | Place::Control => match name {
+                ".icosfs" if matches!(place, Place::Root) => directory(Place::Control),
+                _ => Found::Nothing,
+            },
+            Place::Stations => match self.catalog.vocabulary().station_named(name) {
+                Some(station) => directory(Place::Station(Arc::clone(station))),
+                None => Found::Unknown,
+            },
+            Place::Station(station) => {
+                let vocabulary = self.catalog.vocabulary();
+                let Some(spec) = vocabulary.spec_named(name) else {
+                    return Ok(Found::Nothing);
+                };
+                if self.catalog.is_empty(&station.folder(spec))? {
+                    Found::Unknown
+                } else {
+                    directory(Place::StationType(Arc::clone(station), Arc::clone(spec)))
+                }
+            }
+            Place::DataTypes => match self.catalog.vocabulary().spec_named(name) {
+                Some(spec) => directory(Place::DataType(Arc::clone(spec))),
+                None => Found::Unknown,
+            },
+            Place::Storage => {
+                let vocabulary = self.catalog.vocabulary();
+                let mut formats = vocabulary.specs().map(|spec| spec.format());
+                match formats.find(|format| *format == name) {
+                    Some(format) => directory(Place::Format(format.into())),
+                    None => Found::Unknown,
+                }
+            }
+            Place::Collections => match name.parse::<ObjectId>() {
+                Ok(id) if self.catalog.collection(id)?.is_some() => {
+                    directory(Place::Collection(Trail::to(id)))
+                }
+                Ok(_) => Found::Unknown,
+                Err(_) => Found::Nothing,
+            },
+            Place::Collection(trail) => {
+                if let Ok(id) = name.parse::<ObjectId>()
+                    && let Some(trail) = trail.on_to(id)
+                {
+                    let within = self.catalog.collections_in(place_id(place))?;
+                    if within.iter().any(|collection| collection.id == id) {
+                        return Ok(directory(Place::Collection(trail)));
+                    }
+                }
+                self.find_object(place, name)?
+            }
+            Place::Archive(object, prefix) => match self.catalog.archive_at_hand(object.id())? {
+                Some(archive) => {
+                    let path = format!("{prefix}{name}");
+                    let inside = archive.find(&path);
+                    inside.map_or(Found::Nothing, |inside| {
+                        Found::Node(within(object, path, inside))
+                    })
+                }
+                None => Found::Unknown,
+            },
+            Place::Objects
+            | Place::StationType(..)
+            | Place::DataType(_)
+            | Place::Format(_)
+            | Place::Documents => self.find_object(place, name)?,
+        })
+    }
+
+    fn find_object(&self, place: &Place, name: &str) -> Result<Found, TreeError> {
+        let Some((folder, naming)) = place.objects() else {
+            return Ok(Found::Nothing);
+        };
+        if naming == Naming::FileName {
+            for stem in stems(name) {
+                let Some(object) = self.catalog.by_stem(&folder, stem)? else {
+                    continue;
+                };
+                if let Some(node) = file(&object, &name[stem.len()..]) {
+                    return Ok(Found::Node(node));
+                }
+            }
+            return Ok(Found::Unknown);
+        }
+        let Some(name) = ObjectName::parse(name) else {
+            return Ok(Found::Nothing);
+        };
+        let Some(object) = self.catalog.known(name.id)? else {
+            return Ok(Found::Unknown);
+        };
+        let node = match naming {
+            Naming::Stored => match (&folder, object.spec(), name.ending) {
+                (Folder::Format(format), Some(spec), ending) if spec.format() == &**format => {
+                    stored(&object, ending)
+                }
+                (Folder::Documents, None, ending) => stored(&object, ending),
+                _ => None,
+            },
+            Naming::Id | Naming::FileName if name.ending == CONTENTS && object.is_archive() => {
+                Some(Node::Directory(Place::Archive(object, "".into())))
+            }
+            Naming::Id | Naming::FileName => file(&object, name.ending),
+        };
+        Ok(node.map_or(Found::Nothing, Found::Node))
+    }
+}
+
+/// What stands behind the id in the name of an archive's folder.
+pub(super) const CONTENTS: &str = ".contents";
+
+/// The node of what is at `path` in the archive `object`.
+pub(super) fn within(object: &Arc<Object>, path: String, inside: Inside) -> Node {
+    match inside {
+        Inside::Folder => Node::Directory(Place::Archive(
+            Arc::clone(object),
+            format!("{path}/").into(),
+        )),
+        Inside::File(entry) => Node::Entry(Arc::clone(object), path.into(), entry),
+    }
+}
+
+/// The file of `object` that the portal has under its id and `ending`.
+fn stored(object: &Arc<Object>, ending: &str) -> Option<Node> {
+    let representation = match ending {
+        "" => Representation::Original,
+        ".cpb" if object.as_table().is_some() => Representation::Cpb,
+        _ => return None,
+    };
+    Some(Node::File(Arc::clone(object), representation))
+}
+
+fn place_id(place: &Place) -> ObjectId {
+    match place {
+        Place::Collection(trail) => trail.id(),
+        _ => ObjectId::from_bytes([0; 18]),
+    }
+}
+
+/// The entries that a directory has whatever the repository has.
+pub(super) fn fixed_entries(place: &Place) -> Vec<(String, Node)> {
+    let directory = |place: Place| (place.to_string(), Node::Directory(place));
+    match place {
+        Place::Root => vec![
+            ("README.md".to_owned(), Node::Readme),
+            directory(Place::Collections),
+            directory(Place::Storage),
+            directory(Place::DataTypes),
+            directory(Place::Documents),
+            directory(Place::Objects),
+            directory(Place::Stations),
+        ],
+        Place::Control => ControlFile::ALL
+            .map(|file| (file.name().to_owned(), Node::ControlFile(file)))
+            .into(),
+        Place::Station(station) => vec![(
+            "station.json".to_owned(),
+            Node::Page(Page::Station(Arc::clone(station))),
+        )],
+        Place::DataType(spec) => vec![(
+            "datatype.json".to_owned(),
+            Node::Page(Page::DataType(Arc::clone(spec))),
+        )],
+        Place::Collection(trail) => vec![(
+            "collection.json".to_owned(),
+            Node::Page(Page::Collection(trail.id())),
+        )],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_objects_are_an_id_and_an_ending() {
+        let id = ObjectId::of_content(b"x");
+        for ending in ["", ".csv", ".original.csv.gz"] {
+            let text = format!("{id}{ending}");
+            let name = ObjectName::parse(&text).unwrap();
+            assert_eq!((name.id, name.ending), (id, ending));
+        }
+        for bad in ["", ".", "..", "README.md", ".csv", "desktop.ini"] {
+            assert_eq!(ObjectName::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The tree against a simple model of it, and names against strangers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::{Listing, Node, Place, Tree};
+use crate::catalog::{Catalog, Selection, Walk};
+use crate::portal::http::{Http, Patience};
+use crate::portal::lists::{ObjectRow, SpecRow, SuccessionRow};
+use crate::portal::{Envri, MetadataClient, ObjectId, Services};
+
+const SPEC: &str = "http://meta.icos-cp.eu/resources/cpmeta/aType";
+
+/// A repository with one data type, of which nothing is ever asked.
+struct Repository {
+    catalog: Catalog,
+    tree: Tree,
+    /// File names of the objects that are shown, in order of submission.
+    model: Vec<(ObjectId, String)>,
+    submitted: i64,
+    _folder: tempfile::TempDir,
+}
+
+impl Repository {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let http = Http::new(Patience::default()).unwrap();
+        let meta = MetadataClient::new(http, Services::of(Envri::Icos));
+        let selection = Selection::default();
+        let catalog = Catalog::open(meta, folder.path(), Duration::MAX, selection).unwrap();
+        let spec = SpecRow {
+            iri: SPEC.to_owned(),
+            label: "A type".to_owned(),
+            level: 2,
+            format: "http://meta.icos-cp.eu/ontologies/cpmeta/netcdf".to_owned(),
+            ..SpecRow::default()
+        };
+        catalog.pretend(&[spec], &[], &[]).unwrap();
+        Self {
+            tree: Tree::new(catalog.clone()),
+            catalog,
+            model: Vec::new(),
+            submitted: 0,
+            _folder: folder,
+        }
+    }
+
+    fn add(&mut self, file_name: &str) {
+        self.submitted += 1;
+        let id = ObjectId::of_content(&self.submitted.to_be_bytes());
+        let time = Timestamp::from_second(self.submitted).unwrap();
+        let row = ObjectRow {
+            id,
+            file_name: file_name.to_owned(),
+            size: 1,
+            submitted: time,
+            spec: Some(SPEC.to_owned()),
+            station: None,
+            rows: None,
+            column_names: None,
+            doi: None,
+            next: None,
+            span: Some((time, time)),
+            height: None,
+        };
+        self.catalog.pretend(&[], &[row], &[]).unwrap();
+        self.model.push((id, file_name.to_owned()));
+    }
+
+    fn supersede(&mut self, number: usize) {
+        let (old, _) = self.model.remove(number);
+        let new = ObjectId::of_content(b"newer");
+        let row = SuccessionRow { old, new };
+        self.catalog.pretend(&[], &[], &[row]).unwrap();
+    }
+
+    fn place(&self) -> Node {
+        let vocabulary = self.catalog.vocabulary();
+        Node::Directory(Place::DataType(Arc::clone(
+            vocabulary.specs().next().unwrap(),
+        )))
+    }
+
+    fn listing(&self, node: &Node) -> Listing {
+        let Node::Directory(place) = node else {
+            panic!("a directory")
+        };
+        Listing::of(self.catalog.clone(), place).unwrap()
+    }
+
+    /// The names in a folder, which must be those that can be looked up.
+    fn names(&self, node: &Node) -> BTreeMap<String, u64> {
+        let mut names = BTreeMap::new();
+        let mut from = 0;
+        loop {
+            let page = page(&self.listing(node), from, 7);
+            let Some((_, _, next)) = page.last() else {
+                break;
+            };
+            from = *next;
+            for (name, inode, _) in page {
+                let found = self.tree.look_up_at_once(node, OsStr::new(&name));
+                let found = found.expect("it is known").expect("it is there");
+                assert_eq!(found.inode().0, inode, "{name:?}");
+                assert!(
+                    names.insert(name.clone(), inode).is_none(),
+                    "{name:?} twice"
+                );
+            }
+        }
+        names
+    }
+}
+
+/// Some entries from a position on.
+fn page(listing: &Listing, from: u64, len: usize) -> Vec<(String, u64, u64)> {
+    let mut page = Vec::new();
+    let walk = listing.entries(from, |entry| {
+        if page.len() == len {
+            return ControlFlow::Break(());
+        }
+        page.push((entry.name, entry.node.inode().0, entry.next));
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(walk, Ok(Walk::Stopped | Walk::AtEnd)), "{walk:?}");
+    page
+}
+
+/// Names that strangers may give, often the same or nearly.
+fn file_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ab.~]{0,4}",
+        "[ab](\\.original|\\.contents|\\.json|\\.csv|\\.nc|\\.gz){0,3}",
+        "\\PC{0,300}",
+        any::<String>(),
+        (0_i64..9).prop_map(|n| format!("a~{}.nc", ObjectId::of_content(&n.to_be_bytes()))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_file_names_give_valid_unique_names_that_are_found(
+        names in prop::collection::vec(file_name(), 1..25),
+    ) {
+        let mut repository = Repository::new();
+        for name in &names {
+            repository.add(name);
+        }
+        let node = repository.place();
+        let listed = repository.names(&node);
+        // `datatype.json`, and of each object the original and its sidecar.
+        prop_assert_eq!(listed.len(), 1 + 2 * names.len());
+        for name in listed.keys() {
+            prop_assert!(!name.contains(['/', '\0']) && name.len() <= 255, "{:?}", name);
+            prop_assert!(!name.is_empty() && name != "." && name != "..");
+            prop_assert!(!name.chars().any(char::is_control), "{:?}", name);
+        }
+        // New objects never take a name away, whatever they are called.
+        repository.add(&names[0]);
+        let later = repository.names(&node);
+        prop_assert!(listed.iter().all(|(name, inode)| later.get(name) == Some(inode)));
+    }
+
+    #[test]
+    fn the_tree_agrees_with_its_model_whatever_happens(
+        steps in prop::collection::vec((0_u8..4, any::<prop::sample::Index>(), "[abc]\\.nc"), 1..40),
+    ) {
+        let mut repository = Repository::new();
+        // A listing that is being read while all this happens.
+        let mut reading: Option<(Listing, u64, BTreeSet<u64>, BTreeSet<u64>)> = None;
+        for (step, which, name) in steps {
+            let node = repository.place();
+            match step {
+                0 | 1 => repository.add(&name),
+                2 if !repository.model.is_empty() => {
+                    let number = which.index(repository.model.len());
+                    repository.supersede(number);
+                    if let Some((_, _, _, there_all_along)) = &mut reading {
+                        let still: BTreeSet<u64> =
+                            repository.names(&node).into_values().collect();
+                        there_all_along.retain(|inode| still.contains(inode));
+                    }
+                }
+                _ => {
+                    let (listing, from, mut seen, there) = reading.take().unwrap_or_else(|| {
+                        let there = repository.names(&node).into_values().collect();
+                        (repository.listing(&node), 0, BTreeSet::new(), there)
+                    });
+                    let page = page(&listing, from, 1 + which.index(5));
+                    match page.last() {
+                        Some((_, _, next)) => {
+                            let next = *next;
+                            for (name, inode, _) in page {
+                                prop_assert!(seen.insert(inode), "{} twice", name);
+                            }
+                            reading = Some((listing, next, seen, there));
+                        }
+                        None => prop_assert!(there.is_subset(&seen), "an entry was dropped"),
+                    }
+                }
+            }
+            // The first of those with one name has it, the others their ids.
+            let mut expected = BTreeSet::from(["datatype.json".to_owned()]);
+            for (id, file_name) in &repository.model {
+                let stem = file_name.strip_suffix(".nc").unwrap();
+                let name = if expected.contains(file_name) {
+                    format!("{stem}~{id}")
+                } else {
+                    stem.to_owned()
+                };
+                expected.insert(format!("{name}.nc"));
+                expected.insert(format!("{name}.json"));
+            }
+            let names: BTreeSet<String> = repository.names(&node).into_keys().collect();
+            prop_assert_eq!(names, expected);
+        }
+    }
+}

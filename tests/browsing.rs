@@ -1,0 +1,363 @@
+//! Looking around: names, archives, commands that find things, and what
+//! other programs make of the tree.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use icosfs::demo::{DemoPortal, Service};
+use serde_json::Value;
+
+use crate::support::{
+    Home, TestMount, co2, eventually, interpreter, portal, said, write_credentials,
+};
+
+/// What `icosfs` prints.
+fn icosfs(home: &Home, portal: &DemoPortal, arguments: &[&str]) -> String {
+    let output = home.run(portal, arguments, "");
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_archives_files_are_read_one_by_one() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = (portal.repository())
+        .find("demo_inversion_supplement.zip")
+        .unwrap();
+    let folder = format!("objects/{id}.contents");
+    assert!(mount.list("objects").contains(&format!("{id}.contents")));
+    let archive = mount.home().path().join("whole.zip");
+    std::fs::write(&archive, mount.read(&format!("objects/{id}.zip"))).unwrap();
+    let script = "import sys, zipfile\n\
+        archive = zipfile.ZipFile(sys.argv[1])\n\
+        for name in archive.namelist():\n\
+        \x20   if name.endswith('/') or '+' in name or '..' in name: continue\n\
+        \x20   if open(f'{sys.argv[2]}/{name}', 'rb').read() != archive.read(name): sys.exit(name)\n\
+        print(len(archive.namelist()))";
+    let output = interpreter()
+        .args(["-c", script])
+        .args([archive, mount.path(&folder)])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let files = mount.run("find", &[&folder, "-type", "f"]).stdout;
+    assert!(!files.is_empty());
+
+    portal.go_offline(Service::Data);
+    mount.run(
+        "sh",
+        &[
+            "-c",
+            &format!("find {folder} -type f -exec cat {{}} + | wc -c"),
+        ],
+    );
+}
+
+#[test]
+fn an_archive_that_is_none_is_an_empty_folder() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = co2(&portal);
+    let names = mount.list(&format!("objects/{id}.contents"));
+    assert!(names.is_empty() || mount.run("ls", &["objects"]).status.success());
+    assert!(
+        !mount.list("objects").contains(&format!("{id}.contents")),
+        "a table's"
+    );
+}
+
+#[test]
+fn collections_hold_objects_by_name_and_other_collections() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let collections = mount.list("collections");
+    assert_eq!(collections.len(), 2, "the current ones");
+    let mut found = 0;
+    for id in &collections {
+        let folder = format!("collections/{id}");
+        let json: Value =
+            serde_json::from_slice(&mount.read(&format!("{folder}/collection.json"))).unwrap();
+        let members = json["members"].as_array().unwrap();
+        let names = mount.list(&folder);
+        for member in members {
+            let within = member["res"].as_str().unwrap();
+            let (_, last) = within.rsplit_once('/').unwrap();
+            if within.contains("/collections/") {
+                assert!(names.contains(&last.to_owned()), "{last} in {names:?}");
+                found += 1;
+                continue;
+            }
+            let sidecar = std::fs::metadata(mount.path(&format!("objects/{last}.json"))).unwrap();
+            let same = names.iter().any(|name| {
+                let path = mount.path(&format!("{folder}/{name}"));
+                std::fs::metadata(path).unwrap().ino() == sidecar.ino()
+            });
+            assert!(same, "{last} in {names:?}");
+        }
+    }
+    assert_eq!(found, 1, "one is in another");
+}
+
+#[test]
+fn documents_and_tables_lie_as_on_the_portals_disk() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let document = portal.repository().find("demo handbook.pdf").unwrap();
+    assert!(mount.list("documents").contains(&document.to_string()));
+    let bytes = mount.read(&format!("documents/{document}"));
+    assert_eq!(Some(bytes), portal.repository().original(&document));
+    let table = co2(&portal);
+    let stored = mount.read(&format!(
+        "dataAppStorage/asciiAtcProductTimeSer/{table}.cpb"
+    ));
+    assert_eq!(Some(stored), portal.repository().cpb(&table));
+}
+
+#[test]
+fn the_portals_client_reads_columns_from_the_mount_as_it_does_by_http() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    write_credentials(&portal, &mount.home().credentials(), None);
+    let tables = [
+        "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip",
+        "ICOSETC_SE-Htm_FLUXES_L2.csv",
+    ];
+    let pages = tables.map(|name| {
+        let id = portal.repository().find(name).unwrap();
+        format!("https://meta.icos-cp.eu/objects/{id}")
+    });
+    let columns = |data_path: &str, data_url: &str| {
+        let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python");
+        let output = interpreter()
+            .arg(format!("{scripts}/columns.py"))
+            .args(&pages)
+            .env("PYTHONPATH", scripts)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("HOME", mount.home().path())
+            .env("ICOS_AUTH", portal.auth_url())
+            .env("ICOS_META", portal.meta_url())
+            .env("ICOS_DATA", data_url)
+            .env("PORTAL_DATA_PATH_ICOS", data_path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let by_http = columns("", &portal.data_url());
+    let folder = mount.path("dataAppStorage").display().to_string();
+    let by_file = columns(&folder, "http://127.0.0.1:9");
+    assert_eq!(by_http.lines().count(), 2);
+    assert_eq!(by_file, by_http);
+}
+
+#[test]
+fn a_repeated_stat_or_open_costs_the_daemon_no_more_than_the_kernel_must_send() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let path = mount.path(&format!("objects/{id}.nc"));
+    std::fs::read(&path).unwrap();
+    std::fs::metadata(&path).unwrap();
+    let requests = || {
+        let status = mount.status();
+        let count = |what: &str| status["requests"][what].as_u64().unwrap();
+        (count("lookup"), count("getattr"), count("open"))
+    };
+    let (lookups, attributes, opens) = requests();
+    for _ in 0..50 {
+        std::fs::metadata(&path).unwrap();
+    }
+    for _ in 0..20 {
+        std::fs::File::open(&path).unwrap();
+    }
+    let (later_lookups, later_attributes, later_opens) = requests();
+    // To look at the status costs some of its own: it lives for no time.
+    assert!(later_lookups - lookups <= 4, "{lookups} {later_lookups}");
+    assert!(
+        later_attributes - attributes <= 4,
+        "{attributes} {later_attributes}"
+    );
+    assert_eq!(
+        later_opens - opens,
+        20 + 1,
+        "the kernel must send each open"
+    );
+}
+
+#[test]
+fn objects_are_found_by_what_they_are_where_and_when() {
+    let (portal, home) = (portal(), Home::new());
+    let find = |arguments: &[&str]| {
+        let mut all = vec!["find", "--json"];
+        all.extend(arguments);
+        let lines = icosfs(&home, &portal, &all);
+        let lines = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<Value>>()
+    };
+    let all = find(&[]);
+    assert!(all.len() > 10);
+    let htm = find(&["--station", "htm"]);
+    assert!(!htm.is_empty() && htm.len() < all.len());
+    assert!(
+        htm.iter()
+            .all(|o| o["station"].as_str().unwrap().ends_with("AS_HTM"))
+    );
+    let co2s = find(&["--variable", "co2", "--theme", "atmos"]);
+    assert!(!co2s.is_empty() && co2s.iter().all(|o| o["rows"].is_u64()));
+    let ordered = find(&["--order", "size", "--descending", "--limit", "3"]);
+    let sizes: Vec<u64> = ordered
+        .iter()
+        .map(|o| o["size"].as_u64().unwrap())
+        .collect();
+    assert!(
+        sizes.len() == 3 && sizes.is_sorted_by(|a, b| a >= b),
+        "{sizes:?}"
+    );
+    let smallest = sizes[2].to_string();
+    assert!(find(&["--larger", &smallest]).len() >= 3);
+    assert!(find(&["--from", "2100-01-01"]).is_empty());
+    let near = find(&["--bbox", "12,55,14,57"]);
+    assert!(
+        !near.is_empty() && near.len() < all.len(),
+        "{} of {}",
+        near.len(),
+        all.len()
+    );
+    assert!(find(&["--include-deprecated"]).len() > all.len());
+    let paths = icosfs(&home, &portal, &["find", "--paths", "/m", "--station=HTM"]);
+    assert!(paths.lines().all(|path| path.starts_with("/m/objects/")));
+    let output = home.run(&portal, &["find", "--station", "NOWHERE"], "");
+    assert!(
+        said(&output).contains("icosfs stations"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn stations_types_and_objects_are_shown_to_people() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let home = mount.home();
+    assert!(icosfs(home, &portal, &["stations"]).contains("HTM"));
+    assert!(icosfs(home, &portal, &["datatypes", "co2"]).contains("atcCo2L2DataObject"));
+    let id = co2(&portal);
+    let in_mount = mount
+        .path(&format!("objects/{id}.csv"))
+        .display()
+        .to_string();
+    std::fs::metadata(&in_mount).unwrap();
+    let cache = format!("--cache-dir={}", mount.cache().display());
+    let by_id = icosfs(home, &portal, &["info", &cache, &id.to_string()]);
+    assert!(
+        by_id.contains("cite") && by_id.contains("licence"),
+        "{by_id}"
+    );
+    for name in [
+        in_mount,
+        format!("11676/{id}"),
+        format!("https://hdl.handle.net/11676/{id}"),
+        format!("https://meta.icos-cp.eu/objects/{id}"),
+    ] {
+        assert_eq!(
+            icosfs(home, &portal, &["info", &cache, &name]),
+            by_id,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn other_programs_find_their_way() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    mount.run("find", &[".", "-ls"]);
+    mount.run("du", &["-s", "stations"]);
+    mount.run("tree", &["stations"]);
+    mount.run("gio", &["list", "objects"]);
+    mount.run("ls", &["-lR", "datatypes"]);
+    let copy = mount.home().path().join("copy");
+    let copy = copy.display().to_string();
+    mount.run("rsync", &["-a", "--dry-run", "stations/", &copy]);
+    let table = format!("objects/{}.csv", co2(&portal));
+    let archive = mount.home().path().join("a.tar").display().to_string();
+    mount.run("tar", &["-cf", &archive, &table]);
+    let output = Command::new("tar")
+        .args(["-xOf", &archive])
+        .output()
+        .unwrap();
+    assert!(output.stdout == mount.read(&table));
+    let df = String::from_utf8(mount.run("df", &["."]).stdout).unwrap();
+    assert!(df.contains("127.0.0.1_"), "{df}");
+    for (program, arguments) in [
+        ("mkdir", &["stations/new"][..]),
+        ("touch", &["stations/new"]),
+        ("rm", &[&*table]),
+        ("ln", &["-s", "a", "b"]),
+        ("mv", &[&*table, "x"]),
+    ] {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(mount.path(""))
+            .output()
+            .unwrap();
+        let text = said(&output);
+        assert!(text.contains("Read-only file system"), "{program}: {text}");
+    }
+}
+
+#[test]
+fn while_the_meta_service_is_busy_it_is_asked_no_more() {
+    let portal = portal();
+    let busy = serde_json::json!({
+        "service": "meta", "route": "sparql",
+        "fault": {"status": {"code": 503, "retryAfter": 600}}
+    });
+    portal.add_fault(serde_json::from_value(busy).unwrap());
+    let mount = TestMount::of(&portal);
+    for _ in 0..5 {
+        let error = std::fs::read_dir(mount.path("objects")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+    }
+    let queries = portal
+        .requests()
+        .into_iter()
+        .filter(|r| r.route == "sparql");
+    assert_eq!(queries.count(), 1);
+}
+
+#[test]
+fn old_lists_are_shown_at_once_and_refreshed_behind() {
+    let portal = portal();
+    let cache = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", cache.path().display());
+    let mount = |ttl: &str| TestMount::with(&portal, &[&*cache_dir, ttl], &[]);
+    let before: BTreeSet<String> = mount("--metadata-ttl=600")
+        .list("objects")
+        .into_iter()
+        .collect();
+    let queries = || {
+        let requests = portal.requests();
+        requests.iter().filter(|r| r.route == "sparql").count()
+    };
+    let first = queries();
+
+    let never = mount("--metadata-ttl=indefinite");
+    assert_eq!(never.list("objects").len(), before.len());
+    assert_eq!(queries(), first, "nothing is too old");
+
+    std::thread::sleep(Duration::from_millis(1100));
+    let soon = mount("--metadata-ttl=1");
+    assert_eq!(soon.list("objects").len(), before.len());
+    assert!(eventually(Duration::from_secs(5), || queries() > first));
+
+    let always = mount("--metadata-ttl=0");
+    let asked = queries();
+    always.list("objects");
+    assert!(queries() > asked, "asked before it was shown");
+}

@@ -1,0 +1,259 @@
+//! The whole tree, on the real repository's metadata (../shared/portal-rdf).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
+use std::process::Command;
+use std::time::Duration;
+
+use icosfs::demo::{DemoPortal, Service};
+
+use crate::shared_rdf::real_metadata;
+use crate::support::TestMount;
+
+/// When each query that `portal` was asked began and ended.
+fn queries(portal: &DemoPortal) -> Vec<(Duration, Option<Duration>)> {
+    let requests = portal.requests();
+    let queries = requests.iter().filter(|r| r.path == "/sparql");
+    queries.map(|r| (r.started, r.ended)).collect()
+}
+
+/// The names of the JSON sidecars in a folder, without their ending.
+fn sidecars(mount: &TestMount, folder: &str) -> BTreeSet<String> {
+    let names = mount.list(folder);
+    let sidecars = names.iter().filter_map(|name| name.strip_suffix(".json"));
+    sidecars.map(str::to_owned).collect()
+}
+
+/// Names by inode number, as a folder lists them.
+fn by_inode(mount: &TestMount, folder: &str) -> BTreeMap<u64, String> {
+    std::fs::read_dir(mount.path(folder))
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (entry.ino(), entry.file_name().into_string().unwrap())
+        })
+        .collect()
+}
+
+/// All paths below `folder`, with their inode numbers.
+fn walk(mount: &TestMount, folder: &str) -> BTreeMap<String, u64> {
+    let output = mount.run("find", &[folder, "-printf", "%i %p\n"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines()
+        .map(|line| {
+            let (inode, path) = line.split_once(' ').unwrap();
+            (path.to_owned(), inode.parse().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn the_real_repository_is_listed_in_full() {
+    let portal = real_metadata();
+    let mount = TestMount::anonymous(&portal);
+    assert_eq!(sidecars(&mount, "objects").len(), 584);
+    assert_eq!(mount.list("stations").len(), 141);
+    let folders = [
+        "README.md",
+        "collections",
+        "dataAppStorage",
+        "datatypes",
+        "documents",
+        "objects",
+        "stations",
+    ];
+    assert_eq!(mount.list(""), folders);
+
+    // One inode, however it is called.
+    let objects = by_inode(&mount, "objects");
+    let by_type = walk(&mount, "datatypes");
+    let in_types: BTreeSet<u64> = by_type.values().copied().collect();
+    assert!(objects.keys().all(|inode| in_types.contains(inode)));
+
+    let output = mount.run(
+        "find",
+        &["objects", "datatypes", "-links", "1", "-printf", "%s\n"],
+    );
+    assert!(output.stdout.len() > 5000);
+}
+
+#[test]
+fn levels_and_versions_are_chosen_at_mount() {
+    let portal = real_metadata();
+    let all = TestMount::with(&portal, &["--level=0,1,2,3"], &[]);
+    assert_eq!(sidecars(&all, "objects").len(), 677);
+    assert_eq!(all.tables().len(), 577);
+    assert_eq!(all.list("datatypes").len(), 74);
+    let options = ["--level=0,1,2,3", "--include-deprecated"];
+    let versions = TestMount::with(&portal, &options, &[]);
+    assert_eq!(sidecars(&versions, "objects").len(), 1387);
+}
+
+#[test]
+fn a_walk_through_everything_and_fifty_files_stay_within_the_quota() {
+    let portal = real_metadata();
+    let mount = TestMount::of(&portal);
+    let all = walk(&mount, ".");
+    assert!(all.len() > 5000, "{} names", all.len());
+    let tables = mount.tables();
+    for id in tables.iter().take(50) {
+        mount.read(&format!("objects/{id}.json"));
+    }
+    let queries = queries(&portal);
+    assert!(queries.len() < 30, "{} queries", queries.len());
+    for pair in queries.windows(2) {
+        assert!(pair[0].1.unwrap() <= pair[1].0, "two at once");
+    }
+}
+
+#[test]
+fn what_is_known_stays_listed_offline_and_is_the_same_in_the_next_mount() {
+    let portal = real_metadata();
+    let cache = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", cache.path().display());
+    let token = portal.token();
+    let mount = || TestMount::with(&portal, &[&*cache_dir], &[("ICOSFS_TOKEN", &token)]);
+    let before = walk(&mount(), ".");
+    assert!(before.len() > 5000, "{} names", before.len());
+
+    for service in [Service::Auth, Service::Meta, Service::Data] {
+        portal.go_offline(service);
+    }
+
+    let again = mount();
+    let after = walk(&again, ".");
+    assert!(before == after, "names and inode numbers");
+    assert_eq!(sidecars(&again, "objects").len(), 584);
+}
+
+#[test]
+fn a_station_is_asked_for_by_itself() {
+    let portal = real_metadata();
+    let mount = TestMount::anonymous(&portal);
+    let htm = mount.list("stations/HTM");
+    assert!(htm.contains(&"station.json".to_owned()), "{htm:?}");
+    let requests = portal.requests();
+    let objects = requests.iter().filter(|r| r.body.contains("hasObjectSpec"));
+    let narrow: Vec<_> = objects
+        .map(|r| r.body.contains("VALUES ?station"))
+        .collect();
+    assert_eq!(narrow, [true], "one narrow query");
+}
+
+/// Issue 3: metadata are free.
+#[test]
+fn without_a_login_stations_are_listed_and_every_sidecar_is_read() {
+    let portal = real_metadata();
+    let mount = TestMount::anonymous(&portal);
+    let listing = mount.run("ls", &["-R", "stations"]).stdout;
+    assert!(String::from_utf8(listing).unwrap().lines().count() > 500);
+    let output = mount.run(
+        "sh",
+        &["-c", "find stations -name '*.json' -exec cat {} + | wc -c"],
+    );
+    let bytes: u64 = String::from_utf8(output.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(bytes > 1_000_000, "{bytes} bytes");
+    assert!(portal.requests().iter().all(|r| r.service != Service::Auth));
+}
+
+#[test]
+fn a_damaged_catalog_is_begun_anew() {
+    let portal = crate::support::portal();
+    let cache = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", cache.path().display());
+    let mount = || TestMount::with(&portal, &[&*cache_dir], &[]);
+    let before = mount().list("objects");
+    let files = walkdir(cache.path());
+    let catalog = files
+        .iter()
+        .find(|path| path.ends_with("catalog.sqlite"))
+        .unwrap();
+    let len = std::fs::metadata(catalog).unwrap().len();
+    std::fs::write(catalog, vec![0xa5; usize::try_from(len).unwrap()]).unwrap();
+
+    assert_eq!(mount().list("objects"), before);
+    assert!(catalog.with_extension("damaged").exists());
+}
+
+fn walkdir(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn extended_attributes_tell_how_to_cite() {
+    let portal = crate::support::portal();
+    let mount = TestMount::anonymous(&portal);
+    let id = crate::support::co2(&portal);
+    let path = format!("objects/{id}.csv");
+    let output = mount.run("getfattr", &["-d", &path]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for name in [
+        "citation",
+        "landing_page",
+        "level",
+        "licence",
+        "pid",
+        "sha256",
+        "station",
+        "units",
+    ] {
+        assert!(
+            text.contains(&format!("user.icos.{name}=")),
+            "{name} in {text}"
+        );
+    }
+    assert!(text.contains(&format!("11676/{id}")), "{text}");
+
+    let without = TestMount::with(&portal, &["--no-xattr", "--uid=12", "--gid=34"], &[]);
+    let output = Command::new("getfattr")
+        .args(["-d", &path])
+        .current_dir(without.path(""))
+        .output()
+        .unwrap();
+    assert!(crate::support::said(&output).contains("Operation not supported"));
+    let found = std::fs::metadata(without.path(&path)).unwrap();
+    assert_eq!(
+        (found.uid(), found.gid(), found.mode() & 0o7777),
+        (12, 34, 0o444)
+    );
+}
+
+#[test]
+fn every_spelling_of_an_id_is_its_name() {
+    let portal = crate::support::portal();
+    let mount = TestMount::anonymous(&portal);
+    let id = crate::support::co2(&portal);
+    let json = mount.read(&format!("objects/{id}.json"));
+    let page: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let whole = page["hash"].as_str().unwrap();
+    assert_eq!(whole.len(), 43);
+    let inode = |name: &str| std::fs::metadata(mount.path(name)).unwrap().ino();
+    assert_eq!(
+        inode(&format!("objects/{whole}.json")),
+        inode(&format!("objects/{id}.json"))
+    );
+    let unknown = icosfs::portal::ObjectId::of_content(b"nobody has this");
+    let before = portal.requests().len();
+    for _ in 0..3 {
+        let path = format!("objects/{unknown}.json");
+        let error = mount.try_read(&path).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+    }
+    assert_eq!(portal.requests().len(), before + 1, "asked once");
+}
