@@ -18,21 +18,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 mod blocks;
 mod entry;
+mod folder;
 mod growing;
 mod journal;
 mod notes;
 mod paths;
 mod place;
 mod space;
+mod spill;
+mod trouble;
 
 pub use entry::{Entry, Found};
+pub use folder::{Checked, Folder, Kept};
 pub use growing::Growing;
 pub use notes::Notes;
 pub use place::Place;
 pub use space::default_limit;
 
 use place::{LENGTHS, PARTIAL, SUMS};
-use space::Space;
+use space::{Claim, Space};
+use spill::Spill;
+use trouble::Troubles;
+
+use crate::memory::{Memory, NoMemory};
 
 /// Why the cache did not keep or give bytes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -47,6 +55,17 @@ pub enum CacheError {
         /// Its error number, if it gave one.
         errno: Option<i32>,
     },
+    /// The disk has no room for more.
+    #[error(
+        "the disk of the cache {path} is nearly full; free some space, or name another folder with --cache-dir"
+    )]
+    DiskFull {
+        /// The cache.
+        path: PathBuf,
+    },
+    /// Buffers had to wait for too long.
+    #[error(transparent)]
+    NoMemory(#[from] NoMemory),
     /// What must be there together does not stay.
     #[error("the cache cannot hold what is read at once; raise --cache-size or --memory")]
     TooSmall,
@@ -70,7 +89,7 @@ impl CacheError {
 pub struct Bounds {
     /// Bytes on the disk.
     pub disk: u64,
-    /// Bytes in memory, for what the disk does not take.
+    /// Bytes of memory for all buffers.
     pub memory: u64,
 }
 
@@ -82,7 +101,9 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     root: PathBuf,
     space: Space,
-    memory: u64,
+    memory: Memory,
+    spill: Spill,
+    troubles: Troubles,
     notes: Notes,
     /// Entries in use: each file has one, however many read it.
     open: Mutex<HashMap<Place, Weak<Entry>>>,
@@ -93,19 +114,33 @@ impl Store {
     /// disk does not let it, nothing is kept but in memory.
     #[must_use]
     pub fn open(root: PathBuf, bounds: Bounds) -> Self {
-        let space = Space::new(root.clone(), bounds.disk);
-        for dir in [root.clone(), root.join(PARTIAL), root.join(SUMS)] {
-            if let Err(error) = create_private_dir(&dir) {
-                space.warn_once(&error.to_string());
-            }
-        }
-        Self(Arc::new(Shared {
+        let memory = Memory::new(bounds.memory);
+        let folders = Shared::create_folders_in(&root);
+        let shared = Shared {
             notes: Notes::open(&root.join(LENGTHS)),
+            space: Space::new(root.clone(), bounds.disk),
             root,
-            space,
-            memory: bounds.memory,
+            spill: Spill::new(memory.for_blocks()),
+            memory,
+            troubles: Troubles::default(),
             open: Mutex::default(),
-        }))
+        };
+        if let Err(error) = folders {
+            shared.troubles.note(error);
+        }
+        Self(Arc::new(shared))
+    }
+
+    /// The memory for buffers, its own and those of what reads from it.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+
+    /// Tells `watcher` what keeps the cache from keeping bytes, once for each
+    /// cause, those so far included.
+    pub fn watch(&self, watcher: impl Fn(&CacheError) + Send + Sync + 'static) {
+        self.0.troubles.watch(Box::new(watcher));
     }
 
     /// Where the cache lies.
@@ -132,7 +167,7 @@ impl Store {
             return entry;
         }
         open.retain(|_, entry| entry.strong_count() > 0);
-        let entry = Arc::new(Entry::open(Arc::clone(&self.0), place, len));
+        let entry = Entry::open(Arc::clone(&self.0), place, len);
         open.insert(place.clone(), Arc::downgrade(&entry));
         entry
     }
@@ -157,19 +192,31 @@ impl Shared {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes `bytes` of the disk; false if there is no room to be made.
-    fn claim(&self, bytes: u64) -> bool {
-        self.space.claim(bytes, |place| {
-            let open = self.open();
-            open.get(place).is_some_and(|e| e.strong_count() > 0)
-        })
+    fn create_folders(&self) -> Result<(), CacheError> {
+        Self::create_folders_in(&self.root)
     }
 
-    /// How much each open file may hold in memory.
-    fn memory_share(&self) -> u64 {
-        let open = self.open();
-        let users = open.values().filter(|e| e.strong_count() > 0).count();
-        (self.memory / (users.max(1) as u64)).max(1 << 20)
+    fn create_folders_in(root: &Path) -> Result<(), CacheError> {
+        let folders = [root.to_owned(), root.join(PARTIAL), root.join(SUMS)];
+        folders.iter().try_for_each(|dir| create_private_dir(dir))
+    }
+
+    /// Takes `bytes` of the disk; false if there is no room to be made.
+    fn claim(&self, bytes: u64) -> bool {
+        let is_open = |place: &Place| {
+            let open = self.open();
+            open.get(place).is_some_and(|e| e.strong_count() > 0)
+        };
+        match self.space.claim(bytes, is_open) {
+            Claim::Granted => true,
+            Claim::BoundReached => false,
+            Claim::DiskFull => {
+                self.troubles.note(CacheError::DiskFull {
+                    path: self.root.clone(),
+                });
+                false
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod background;
 #[cfg(test)]
 mod book;
 mod browse;
+mod cache;
 mod config;
 mod data_path;
 mod datatypes;
@@ -26,6 +27,7 @@ mod log;
 mod login;
 mod manual;
 mod mount;
+mod prefetch;
 mod provider;
 mod selection;
 mod settings;
@@ -83,6 +85,11 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Make a running mount say more, or less.
     LogLevel(log::control::LogLevelArgs),
+    /// Fetch files before they are needed, through a mount.
+    Prefetch(prefetch::PrefetchArgs),
+    /// Show, check or remove what is kept on this machine.
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Find objects by what they are, where and when.
     Find(find::FindArgs),
     /// Show a page about an object.
@@ -227,6 +234,8 @@ fn run(
             Ok(())
         }
         Command::Man(args) => manual::pages(&args),
+        Command::Prefetch(args) => prefetch::run(&global, &args),
+        Command::Cache(command) => cache::run(&global, command),
         Command::Find(args) => find::run(&global, args),
         Command::Info(args) => info::run(&global, &args),
         Command::Stations(args) => stations::run(&global, &args),

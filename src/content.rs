@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lru::LruCache;
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::cache::{CacheError, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
+use crate::memory::NoMemory;
 use crate::portal::meta::Subject;
 use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use crate::table::TableError;
@@ -45,15 +47,16 @@ use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
+pub use original::Life;
 use original::{OriginalFile, Spoiled};
 use parquet::{ParquetFile, Workshop};
 use portal_csv::PortalCsv;
 use sidecar::Sidecars;
 use tables::{Tables, cpb_place};
 
-/// How many files' state is kept, the least recently read go first: each holds
-/// two descriptors, and what it has in the cache cannot be removed.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// How many files' state is kept at most, the least recently read go first:
+/// each holds two descriptors, and what it has in the cache cannot be removed.
+const REMEMBERED: usize = 256;
 
 /// Why bytes could not be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -98,6 +101,12 @@ pub enum ContentError {
         /// What the data service says.
         found: u64,
     },
+}
+
+impl From<NoMemory> for ContentError {
+    fn from(error: NoMemory) -> Self {
+        Self::Cache(error.into())
+    }
 }
 
 /// What is known of a file's length without waiting.
@@ -192,9 +201,9 @@ impl Contents {
             sidecars,
             tables,
             data,
+            drawn: Arc::new(Drawn::new(store.memory().for_text())),
             store,
-            drawn: Arc::default(),
-            files: Mutex::new(LruCache::new(REMEMBERED)),
+            files: Mutex::new(LruCache::new(remembered())),
             spoiled: Arc::default(),
             entries: Entries::default(),
             data_folder,
@@ -285,11 +294,12 @@ impl Contents {
         self.spoiled.generation(object)
     }
 
-    /// Whether the original of `object` is whole, and is what its id says.
+    /// The life that bytes of the original of `object` are of, if they come
+    /// from the cache, and whether they have proved themselves.
     #[must_use]
-    pub fn is_proved(&self, object: &Arc<Object>) -> bool {
-        self.cached_original(object)
-            .is_some_and(|file| file.is_proved())
+    pub fn standing(&self, object: &Arc<Object>) -> Option<(Life, bool)> {
+        let file = self.cached_original(object)?;
+        Some((file.life(), file.is_proved()))
     }
 
     /// The file of the cache that holds just these bytes, all of them checked,
@@ -345,7 +355,8 @@ impl Contents {
         }
         let entry = self.store.entry(&place(object)?, object.size());
         let (data, spoiled) = (self.data.clone(), Arc::clone(&self.spoiled));
-        let file = Arc::new(OriginalFile::new(id, entry, data, spoiled));
+        let memory = self.store.memory().clone();
+        let file = Arc::new(OriginalFile::new(id, entry, data, memory, spoiled));
         let kept = self.keep(id, representation, Content::Original(Arc::clone(&file)));
         if let Content::Original(first) = kept {
             return Ok(first);
@@ -443,6 +454,13 @@ impl Contents {
     fn files(&self) -> MutexGuard<'_, LruCache<FileId, Content>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As many files as leave most descriptors to others.
+fn remembered() -> NonZeroUsize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 8);
+    let files = usize::try_from(descriptors).map_or(REMEMBERED, |files| files.min(REMEMBERED));
+    NonZeroUsize::new(files.max(4)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Where the portal, and the cache, keep an original.

@@ -11,6 +11,7 @@ pub mod content;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod flight;
+pub mod memory;
 pub mod mount;
 pub mod portal;
 pub mod table;

@@ -58,6 +58,11 @@ fn without_a_cache_folder_reads_go_on() {
     let table = co2(&portal);
     let csv = mount.read(&format!("objects/{table}.csv"));
     assert_eq!(csv, portal.repository().csv(&table).unwrap().into_bytes());
+
+    let errors = String::from_utf8(mount.read(".icosfs/errors")).unwrap();
+    let told = errors.lines().filter(|line| line.contains("keep cache: "));
+    assert_eq!(told.count(), 1, "one warning: {errors}");
+    assert!(errors.contains("reads go on"), "{errors}");
 }
 
 #[test]

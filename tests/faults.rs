@@ -3,11 +3,11 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use icosfs::demo::FaultRule;
+use icosfs::demo::{DemoOptions, DemoPortal, FaultRule, Repository};
 use icosfs::portal::ObjectId;
 use serde_json::json;
 
-use crate::support::{TestMount, co2, eventually, portal};
+use crate::support::{TestMount, co2, contents, eventually, portal, said};
 
 fn rule(json: serde_json::Value) -> FaultRule {
     serde_json::from_value(json).expect("a rule as `icosfs demo --faults` takes it")
@@ -39,6 +39,42 @@ fn a_corrupted_original_is_never_read_to_its_end() {
         id,
         "right once the fault is gone"
     );
+}
+
+/// A part of it was read, wrong, and never found out, for nobody read the rest;
+/// the cache dropped it meanwhile. The kernel still had the page, and showed it
+/// as part of the better copy.
+#[test]
+fn a_page_of_a_bad_copy_does_not_outlive_it() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_original("large.bin", 9 << 20);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    // Remembers few files, so that it lets go of this one.
+    let mount = TestMount::with_few_descriptors(&portal);
+    let path = format!("objects/{id}.bin");
+    portal.add_fault(rule(
+        json!({"object": id.to_string(), "fault": {"corrupt": {"at": 1000}}}),
+    ));
+    let mut start = [0; 4096];
+    let mut file = std::fs::File::open(mount.path(&path)).unwrap();
+    file.read_exact(&mut start).unwrap();
+    drop(file);
+    portal.clear_faults();
+    let evicted = || {
+        for (other, expected) in contents(&portal) {
+            assert!(!other.contains(&id.to_string()) || other == path);
+            if other != path {
+                assert!(mount.read(&other) == expected);
+            }
+        }
+        let cache = mount.cache().display().to_string();
+        let arguments = ["--cache-dir", &cache, "cache", "evict", &id.to_string()];
+        let output = mount.home().run(&portal, &arguments, "");
+        said(&output).contains("removed 1 files")
+    };
+    assert!(eventually(Duration::from_secs(20), evicted));
+
+    assert_eq!(ObjectId::of_content(&mount.read(&path)), id);
 }
 
 /// A listing gives attributes, too: those of a file that is open and not yet

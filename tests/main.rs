@@ -12,16 +12,19 @@ mod direct;
 mod faults;
 mod get;
 mod hygiene;
+mod keeping;
 mod login;
 mod looking;
 mod machine;
 mod mounting;
+mod outages;
 mod providers;
 mod python;
 mod reading;
 mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
+mod surviving;
 mod tables;
 #[cfg(feature = "shared-tests")]
 mod tree;

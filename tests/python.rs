@@ -12,7 +12,7 @@ use crate::support::{Home, TestMount, co2, interpreter, portal, said, write_cred
 
 /// Python, with the portal's libraries pointed at `portal` and `home` as its
 /// user's.
-fn python(portal: &DemoPortal, home: &Home) -> Command {
+pub(crate) fn python(portal: &DemoPortal, home: &Home) -> Command {
     let mut command = interpreter();
     command
         .env(
@@ -28,7 +28,7 @@ fn python(portal: &DemoPortal, home: &Home) -> Command {
 }
 
 /// What `script` prints.
-fn printed(mut python: Command, script: &str, arguments: &[&str]) -> String {
+pub(crate) fn printed(mut python: Command, script: &str, arguments: &[&str]) -> String {
     let output = python
         .arg("-c")
         .arg(script)

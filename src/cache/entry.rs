@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -13,11 +13,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::blocks::{Block, Blocks, LONGEST};
 use super::journal::{Journal, Told};
 use super::paths::{Paths, State, mark_of};
+use super::spill::LEAST;
 use super::{CacheError, Place, Shared, create_private_dir};
-
-/// However little room there is, the last bytes written stay: someone is about
-/// to read them.
-const LEAST: u64 = 4 << 20;
 
 /// A file of the cache, whole or in part.
 ///
@@ -29,6 +26,8 @@ pub struct Entry {
     len: u64,
     place: Place,
     cache: Arc<Shared>,
+    /// Itself, as the list of what is in memory knows it.
+    me: Weak<Entry>,
     paths: Paths,
     /// None if the disk does not let us.
     file: Option<File>,
@@ -45,6 +44,8 @@ struct Held {
     memory_used: u64,
     /// The order in which this process wrote blocks: the oldest go first.
     written: VecDeque<u64>,
+    /// How many blocks were there and are gone.
+    lost: u64,
     state: State,
 }
 
@@ -58,23 +59,36 @@ pub enum Found {
 }
 
 impl Entry {
-    pub(super) fn open(cache: Arc<Shared>, place: &Place, len: u64) -> Self {
+    /// How much more memory a read takes than the bytes it finds: blocks are
+    /// read whole.
+    pub const SURPLUS: u64 = LONGEST as u64;
+
+    pub(super) fn open(cache: Arc<Shared>, place: &Place, len: u64) -> Arc<Self> {
         let paths = Paths::of(place, &cache.root);
-        let opened = paths
-            .open_sealed(len)
-            .transpose()
-            .unwrap_or_else(|| paths.open_partial(len));
+        let open = || {
+            let sealed = paths.open_sealed(len).transpose();
+            sealed.unwrap_or_else(|| paths.open_partial(len))
+        };
+        let failed = |error: io::Error| CacheError::io(&paths.partial, &error);
+        let opened = match open() {
+            // Someone took the whole folder away, or it never was.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                cache.create_folders().and_then(|()| open().map_err(failed))
+            }
+            opened => opened.map_err(failed),
+        };
         let (file, told, state) = match opened {
             Ok((file, told, state)) => (Some(file), told, state),
             Err(error) => {
-                cache.space.warn_once(&error.to_string());
+                cache.troubles.note(error);
                 (None, Told::default(), State::Diskless)
             }
         };
-        Self {
+        Arc::new_cyclic(|me| Self {
             len,
             place: place.clone(),
             cache,
+            me: me.clone(),
             paths,
             file,
             held: Mutex::new(Held {
@@ -82,9 +96,10 @@ impl Entry {
                 in_memory: HashMap::new(),
                 memory_used: 0,
                 written: VecDeque::new(),
+                lost: 0,
                 state,
             }),
-        }
+        })
     }
 
     /// Length of the whole file in bytes.
@@ -100,6 +115,13 @@ impl Entry {
         self.held().blocks.present() == self.len
     }
 
+    /// How many blocks were there and are gone: while this stays the same,
+    /// bytes that are read are of one content.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.held().lost
+    }
+
     /// Whether the file is complete, checked and under its own name.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
@@ -110,7 +132,8 @@ impl Entry {
     /// are written together.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        let share = self.cache.memory_share().max(LEAST);
+        let in_memory = self.held().memory_used > 0;
+        let share = self.cache.spill.share(in_memory).max(LEAST);
         let space = &self.cache.space;
         if self.file.is_none() {
             return share;
@@ -154,24 +177,36 @@ impl Entry {
             Ok(false) => {}
             Err(error) => {
                 self.cache.space.release(block.len.into());
-                self.cache.space.warn_once(&error.to_string());
+                self.note(&error);
             }
         }
-        let share = self.cache.memory_share();
-        let mut held = self.held();
-        if held.blocks.insert(block) {
+        let len = u64::from(block.len);
+        let first = {
+            let mut held = self.held();
+            if !held.blocks.insert(block) {
+                return;
+            }
             held.in_memory
                 .insert(block.offset, Bytes::copy_from_slice(bytes));
-            held.memory_used += u64::from(block.len);
-            held.written.push_back(block.offset);
+            held.memory_used += len;
+            held.memory_used == len
+        };
+        if let Some(me) = self.me.upgrade() {
+            self.cache.spill.add(&me, block.offset, len, first);
         }
-        while held.memory_used > share.max(LEAST)
-            && let Some(oldest) = held.written.pop_front()
-        {
-            if held.in_memory.contains_key(&oldest) {
-                self.drop_block(&mut held, oldest);
-            }
+    }
+
+    /// Makes the block at `offset` missing, if it is in memory only.
+    pub(super) fn drop_from_memory(&self, offset: u64) {
+        let mut held = self.held();
+        if held.in_memory.contains_key(&offset) {
+            self.drop_block(&mut held, offset);
         }
+    }
+
+    fn note(&self, error: &io::Error) {
+        let error = CacheError::io(&self.paths.partial, error);
+        self.cache.troubles.note(error);
     }
 
     /// Whether the disk took the block.
@@ -201,7 +236,7 @@ impl Entry {
             // A journal that cannot be written only means that the bytes are
             // fetched again another time.
             if let Err(error) = journal.add(block) {
-                self.cache.space.warn_once(&error.to_string());
+                self.note(&error);
             }
         }
         Ok(true)
@@ -226,16 +261,18 @@ impl Entry {
         let Some(block) = held.blocks.remove(offset) else {
             return 0;
         };
+        held.lost += 1;
         let len = u64::from(block.len);
         if held.in_memory.remove(&offset).is_some() {
             held.memory_used -= len;
+            self.cache.spill.remove(len, held.memory_used == 0);
             return len;
         }
         if let Err(error) = self
             .unsealed(&mut held.state)
             .and_then(|journal| journal.map_or(Ok(()), |journal| journal.take_back(offset)))
         {
-            self.cache.space.warn_once(&error.to_string());
+            self.note(&error);
         }
         if let Some(file) = &self.file {
             let (at, size) = (i64::try_from(offset), i64::try_from(len));
@@ -408,6 +445,9 @@ impl Drop for Entry {
     /// A file of which nothing came need not lie around.
     fn drop(&mut self) {
         let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if held.memory_used > 0 {
+            self.cache.spill.remove(held.memory_used, true);
+        }
         let State::Partial(journal) = &held.state else {
             return;
         };
@@ -588,7 +628,49 @@ mod tests {
         (0..64).for_each(|n| entry.write(n << 20, &bytes).unwrap());
         let last = (64 << 20) - 100..64 << 20;
         assert_eq!(entry.read(last).unwrap(), Found::Bytes(vec![7; 100]));
-        assert_eq!(entry.missing(0..64 << 20), vec![0..56 << 20]);
+        // Half of the memory is for such bytes.
+        assert_eq!(entry.missing(0..64 << 20), vec![0..60 << 20]);
+    }
+
+    /// Many readers without a disk: what they hold together is bounded, and
+    /// the latest bytes of any of them are there.
+    #[test]
+    fn without_a_disk_all_files_share_one_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("not a folder");
+        fs::write(&file, "").unwrap();
+        let store = Store::open(
+            file,
+            Bounds {
+                disk: 1 << 40,
+                memory: 32 << 20,
+            },
+        );
+        let entries: Vec<_> = (0..64)
+            .map(|n| store.entry(&Place::new("netcdf", &n.to_string()).unwrap(), 1 << 20))
+            .collect();
+        for entry in &entries {
+            entry.write(0, &vec![7; 1 << 20]).unwrap();
+        }
+        let complete = entries.iter().filter(|entry| entry.is_complete()).count();
+        assert_eq!(complete, 16);
+        assert!(entries[63].is_complete());
+        // What is closed makes room.
+        drop(entries);
+        let next = store.entry(&place(), 16 << 20);
+        next.write(0, &vec![7; 16 << 20]).unwrap();
+        assert!(next.is_complete());
+    }
+
+    #[test]
+    fn a_folder_that_was_taken_away_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        fs::remove_dir_all(dir.path()).unwrap();
+        let entry = store.entry(&place(), 4);
+        entry.write(0, b"good").unwrap();
+        entry.seal().unwrap();
+        assert!(entry.is_sealed() && dir.path().join("dataAppStorage/netcdf/x").exists());
     }
 
     #[test]

@@ -69,6 +69,21 @@ impl Journal {
         Ok((Self(file), told))
     }
 
+    /// Reads the journal at `path` without using it; returns the length of the
+    /// file that it speaks of as well.
+    pub(super) fn peek(path: &Path) -> io::Result<(u64, Told)> {
+        let bytes = std::fs::read(path)?;
+        let mut told = Told::default();
+        let Some((head, records)) = bytes.split_at_checked(HEAD) else {
+            return Ok((0, told));
+        };
+        let len = head[8..].try_into().map_or(0, u64::from_le_bytes);
+        if head[..8] == MAGIC {
+            read_records(records, len, &mut told);
+        }
+        Ok((len, told))
+    }
+
     pub(super) fn add(&mut self, block: Block) -> io::Result<()> {
         self.append(block)
     }

@@ -48,6 +48,12 @@ impl Place {
         })
     }
 
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// `<folder>/<name>`.
     #[must_use]
     pub fn path(&self) -> PathBuf {

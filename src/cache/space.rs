@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 
@@ -31,18 +31,32 @@ pub(super) struct Space {
     held: AtomicU64,
     /// Bytes that may be held before the next count.
     recount_at: AtomicU64,
-    /// Taken by whoever makes room.
-    making_room: Mutex<()>,
-    warned: AtomicBool,
+    /// Taken by whoever makes room; says until when it is not worth trying
+    /// again, and why.
+    making_room: Mutex<Option<(Instant, Claim)>>,
 }
 
+/// What came of a claim.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Claim {
+    Granted,
+    /// All that is held is in use, and takes all there is.
+    BoundReached,
+    /// The file system has no room, whoever has taken it.
+    DiskFull,
+}
+
+/// For so long it is remembered that there is no room to be made: to find out
+/// takes a look at every file.
+const NO_ROOM_FOR: Duration = Duration::from_secs(5);
+
 /// A file that could be removed.
-struct Candidate {
-    place: Place,
+pub(super) struct Candidate {
+    pub(super) place: Place,
     /// Its journal, by whose time of change it was used last.
-    map: PathBuf,
-    used: SystemTime,
-    bytes: u64,
+    pub(super) map: PathBuf,
+    pub(super) used: SystemTime,
+    pub(super) bytes: u64,
 }
 
 impl Space {
@@ -54,8 +68,7 @@ impl Space {
             held: AtomicU64::new(0),
             // The first claim counts.
             recount_at: AtomicU64::new(0),
-            making_room: Mutex::new(()),
-            warned: AtomicBool::new(false),
+            making_room: Mutex::default(),
         }
     }
 
@@ -67,27 +80,52 @@ impl Space {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Takes `bytes` of the space, making room if need be; false if there is
-    /// none to be made.
-    pub(super) fn claim(&self, bytes: u64, in_use: impl Fn(&Place) -> bool) -> bool {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held <= self.recount_at.load(Ordering::Relaxed) {
-            return true;
+    /// Takes `bytes` of the space, making room if need be.
+    pub(super) fn claim(&self, bytes: u64, in_use: impl Fn(&Place) -> bool) -> Claim {
+        if self.take_known(bytes) {
+            return Claim::Granted;
         }
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-        let _turn = self
+        let mut no_room = self
             .making_room
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Another may have made room meanwhile.
+        if self.take_known(bytes) {
+            return Claim::Granted;
+        }
+        if let Some((until, why)) = *no_room
+            && Instant::now() < until
+        {
+            return why;
+        }
         let held = self.count_and_make_room(bytes, in_use);
         let allowed = self.allowed(held);
         if held + bytes > allowed {
-            return false;
+            self.held.store(held, Ordering::Relaxed);
+            self.recount_at.store(allowed, Ordering::Relaxed);
+            let why = if allowed < self.limit {
+                Claim::DiskFull
+            } else {
+                Claim::BoundReached
+            };
+            *no_room = Some((Instant::now() + NO_ROOM_FOR, why));
+            return why;
         }
+        *no_room = None;
         self.held.store(held + bytes, Ordering::Relaxed);
         let next = allowed.min(held + bytes + RECOUNT);
         self.recount_at.store(next, Ordering::Relaxed);
-        true
+        Claim::Granted
+    }
+
+    /// Takes `bytes` if they fit into what is known to be free.
+    fn take_known(&self, bytes: u64) -> bool {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let fits = held <= self.recount_at.load(Ordering::Relaxed);
+        if !fits {
+            self.release(bytes);
+        }
+        fits
     }
 
     /// Gives `bytes` back.
@@ -97,14 +135,6 @@ impl Space {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 Some(held.saturating_sub(bytes))
             });
-    }
-
-    /// Says once why nothing is kept on the disk.
-    pub(super) fn warn_once(&self, reason: &str) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(cache = %self.root.display(), reason,
-                "the cache cannot be written to; reads go on without it");
-        }
     }
 
     /// How much may be held: the bound, or less if the disk is nearly full.
@@ -155,7 +185,7 @@ impl Space {
     }
 
     /// Every file of the cache that has a journal.
-    fn files(&self) -> Vec<Candidate> {
+    pub(super) fn files(&self) -> Vec<Candidate> {
         let mut files = Vec::new();
         for dir in [PARTIAL, SUMS] {
             let Ok(entries) = fs::read_dir(self.root.join(dir)) else {
@@ -210,4 +240,29 @@ pub fn default_limit(root: &Path) -> u64 {
     };
     let tenth = disk.map_or(0, |disk| disk.blocks() * disk.fragment_size() / 10);
     tenth.max(1 << 30)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_there_is_no_room_is_remembered_until_some_is_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::new(dir.path().to_owned(), 10 << 20);
+        let partial = dir.path().join(PARTIAL);
+        fs::create_dir(&partial).unwrap();
+        let place = Place::new("netcdf", "x").unwrap();
+        fs::write(place.beside_in(dir.path(), Kind::Partial), vec![1; 9 << 20]).unwrap();
+        fs::write(place.beside_in(dir.path(), Kind::Journal), "").unwrap();
+        let claim = |bytes| space.claim(bytes, |_| true);
+
+        assert_eq!(claim(2 << 20), Claim::BoundReached);
+        // Nobody looks again for a while.
+        fs::remove_dir_all(&partial).unwrap();
+        assert_eq!(claim(2 << 20), Claim::BoundReached);
+        assert_eq!(claim(1 << 19), Claim::Granted, "this fits");
+        space.release(2 << 20);
+        assert_eq!(claim(2 << 20), Claim::Granted);
+    }
 }

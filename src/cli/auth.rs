@@ -6,7 +6,6 @@ use clap::Subcommand;
 use super::provider::LoginArgs;
 use super::settings::{GlobalArgs, block_on};
 use crate::portal::account::Licence;
-use crate::portal::http::{Http, Patience};
 use crate::portal::{Account, Services};
 
 /// What `icosfs auth` can do.
@@ -31,7 +30,7 @@ pub(super) enum AuthCommand {
 
 pub(super) fn run(global: &GlobalArgs, command: AuthCommand) -> anyhow::Result<()> {
     let services = global.services()?;
-    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    let http = global.http()?;
     match command {
         AuthCommand::Status { json, login } => {
             let auth = login.provider(&http, &services)?;

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 
 use super::settings::GlobalArgs;
 use crate::catalog::{Catalog, Selection};
-use crate::portal::http::{Http, Patience};
 use crate::portal::{MetadataClient, Service, Services};
 
 /// How old a list may be.
@@ -23,7 +22,7 @@ pub(super) struct Browse {
 impl Browse {
     pub(super) fn new(global: &GlobalArgs, selection: Selection) -> anyhow::Result<Self> {
         let services = global.services()?;
-        let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+        let http = global.http()?;
         let meta = MetadataClient::new(http, services.clone());
         let folder = global.cache_dir()?.join(services.host_name(Service::Meta));
         let catalog = Catalog::open(meta.clone(), &folder, TTL, selection)

@@ -18,7 +18,6 @@ use super::target;
 use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
 use crate::content::{Contents, ExportError, Format, Progress, Selection, Stage};
 use crate::portal::Service;
-use crate::portal::http::{Http, Patience};
 
 /// Landing pages are read once.
 const TTL: Duration = Duration::from_mins(10);
@@ -106,14 +105,15 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     };
     let services = global.services()?;
     let storage = storage.check(global.cache_dir()?, services.envri(), None)?;
-    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    let http = global.http()?;
     let auth = login.provider(&http, &services)?;
     let clients = Clients::new(http, services, auth);
     let folder = (storage.cache_dir()).join(clients.services.host_name(Service::Meta));
     let catalog = Catalog::open(clients.meta.clone(), &folder, TTL, Shown::default())
         .context("the catalog cannot be opened")?;
     let id = target.id(&catalog)?;
-    let contents = storage.contents(&clients, TTL);
+    let store = storage.store(&clients);
+    let contents = storage.contents(&clients, store, TTL);
     let bar = bar(output.is_some());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -14,7 +14,7 @@ use crate::portal::account::Licence;
 use crate::portal::auth::{
     AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
 };
-use crate::portal::http::{Http, Patience};
+use crate::portal::http::Http;
 use crate::portal::{Account, Services};
 
 /// What `icosfs login` takes.
@@ -57,7 +57,7 @@ pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
         token_stdin,
     } = args;
     let services = global.services()?;
-    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    let http = global.http()?;
     if token_stdin {
         return block_on(with_token(http, services));
     }

@@ -17,9 +17,9 @@ use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs};
 use super::storage::{Storage, StorageArgs};
 use super::terminal::plain;
+use crate::cache::Store;
 use crate::catalog::{Catalog, Selection};
-use crate::mount::{self, About, Access, ExactSize, Mounted, Options, Report};
-use crate::portal::http::{Http, Patience};
+use crate::mount::{self, About, Access, ExactSize, Mounted, Options, Report, errno};
 use crate::portal::{Service, Services};
 use crate::tree::Tree;
 
@@ -148,7 +148,7 @@ pub(super) fn run(
         files,
         selection: selection.selection(),
     };
-    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    let http = global.http()?;
     #[cfg(feature = "demo")]
     if demo {
         let portal = super::demo::builtin()?;
@@ -177,6 +177,18 @@ fn ttl(text: &str) -> Result<Duration, String> {
     text.parse()
         .map(Duration::from_secs)
         .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
+}
+
+/// Puts what keeps the cache from keeping among the failures of the mount.
+fn report_troubles(store: &Store, report: &Arc<Report>) {
+    let report = Arc::downgrade(report);
+    store.watch(move |error| {
+        if let Some(report) = report.upgrade() {
+            let errno = errno::of_cache(error).code();
+            let reason = format!("{error}; reads go on without it");
+            report.failed("keep", "cache".to_owned(), errno, reason);
+        }
+    });
 }
 
 /// What is settled about a mount when it begins.
@@ -223,7 +235,8 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     )
     .context("the catalog cannot be opened")?;
     let control = Control::listen(plan.storage.cache_dir());
-    let contents = plan.storage.contents(&clients, plan.metadata_ttl);
+    let store = plan.storage.store(&clients);
+    let contents = (plan.storage).contents(&clients, store.clone(), plan.metadata_ttl);
     let Clients {
         services,
         account,
@@ -232,6 +245,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     } = clients;
     let about = about(&services, plan.mountpoint.clone(), root, control.as_ref());
     let report = Arc::new(Report::new(about, account.clone(), http.clone()));
+    report_troubles(&store, &report);
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,7 +11,7 @@ use directories::ProjectDirs;
 
 use super::log::LogArgs;
 use crate::portal::auth::TokenProvider;
-use crate::portal::http::Http;
+use crate::portal::http::{Http, Patience};
 use crate::portal::{Account, DataClient, Envri, MetadataClient, Service, Services, Usage};
 
 /// Options that any command takes.
@@ -32,6 +33,11 @@ pub(super) struct GlobalArgs {
     /// Where downloaded bytes are kept
     #[arg(long, global = true, value_name = "DIR", env = "ICOSFS_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
+    /// How long the portal may say nothing before reads fail, in seconds,
+    /// further tries included
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..), env = "ICOSFS_TIMEOUT")]
+    timeout: u64,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -40,6 +46,12 @@ impl GlobalArgs {
     /// Begins to log.
     pub(super) fn start_log(&self) -> anyhow::Result<()> {
         self.log.start()
+    }
+
+    /// A pool of connections to the portal.
+    pub(super) fn http(&self) -> anyhow::Result<Http> {
+        let patience = Patience::of(Duration::from_secs(self.timeout));
+        Http::new(patience).context("cannot set up HTTPS")
     }
 
     /// The portal's services, overridden where asked.

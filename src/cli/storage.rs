@@ -78,22 +78,22 @@ impl Storage {
         &self.cache_dir
     }
 
-    /// What `clients` deliver, kept here. Landing pages are believed for
-    /// `ttl`.
-    pub(super) fn contents(self, clients: &Clients, ttl: Duration) -> Contents {
+    /// Where what `clients` deliver is kept.
+    pub(super) fn store(&self, clients: &Clients) -> Store {
         let root = clients.cache_in(&self.cache_dir);
         let bounds = Bounds {
             disk: self.cache_size.unwrap_or_else(|| default_limit(&root)),
             memory: self.memory,
         };
+        Store::open(root, bounds)
+    }
+
+    /// What `clients` deliver, kept in `store`. Landing pages are believed for
+    /// `ttl`.
+    pub(super) fn contents(self, clients: &Clients, store: Store, ttl: Duration) -> Contents {
         let usage = self.report_usage.then(|| clients.usage.clone());
         let folder = (self.data_folder).map(|folder| DataFolder::new(folder, usage));
-        Contents::new(
-            clients.meta.clone(),
-            clients.data.clone(),
-            Store::open(root, bounds),
-            ttl,
-            folder,
-        )
+        let (meta, data) = (clients.meta.clone(), clients.data.clone());
+        Contents::new(meta, data, store, ttl, folder)
     }
 }

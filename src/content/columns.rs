@@ -17,6 +17,7 @@ use super::ContentError;
 use super::table_file::TableFile;
 use crate::cache::{CacheError, Found};
 use crate::flight::Flights;
+use crate::memory::Memory;
 use crate::portal::{DataClient, ObjectId};
 use crate::table::{Layout, Schema};
 
@@ -90,6 +91,11 @@ impl Columns {
 
     pub(super) fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// The memory for its buffers.
+    pub(super) fn memory(&self) -> &Memory {
+        self.file.memory()
     }
 
     /// Length of the `.cpb` file in bytes.

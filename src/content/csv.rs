@@ -124,7 +124,7 @@ impl CsvFile {
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
-        let mut out = BytesMut::with_capacity(len);
+        let mut out = BytesMut::new();
         let end = offset.saturating_add(len as u64);
         while out.len() < len {
             let at = offset.saturating_add(out.len() as u64);
@@ -146,6 +146,9 @@ impl CsvFile {
                     let rest = text.get(from..).unwrap_or_default();
                     if rest.is_empty() {
                         break;
+                    }
+                    if rest.len() >= wanted && out.is_empty() {
+                        return Ok(text.slice(from..from + wanted));
                     }
                     out.extend_from_slice(&rest[..rest.len().min(wanted)]);
                 }
@@ -248,6 +251,10 @@ impl CsvFile {
     async fn draw(self: &Arc<Self>, rows: Range<u64>) -> Result<Drawing, ContentError> {
         loop {
             self.columns.ensure(rows.clone()).await?;
+            let row = self.columns.schema().row_width() + self.writer.max_row_len() as u64 / 2;
+            let bytes = row.saturating_mul(rows.end - rows.start);
+            let memory = self.columns.memory();
+            let _share = memory.for_answer(bytes).await?;
             let (file, drawing) = (Arc::clone(self), rows.clone());
             let drawn = tokio::task::spawn_blocking(move || file.draw_window(&drawing)).await;
             // A panic in there is a bug; the next reader may meet it as well.

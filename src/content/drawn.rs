@@ -9,15 +9,15 @@ use lru::LruCache;
 
 use crate::portal::ObjectId;
 
-/// The most bytes of text kept.
-const BOUND: usize = 48 << 20;
-
 /// Which rows of which table.
 type Key = (ObjectId, Range<u64>);
 
 /// Pieces of text, the least recently used of which go first.
 #[derive(Debug)]
-pub(super) struct Drawn(Mutex<State>);
+pub(super) struct Drawn {
+    bound: usize,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -25,28 +25,30 @@ struct State {
     bytes: usize,
 }
 
-impl Default for Drawn {
-    fn default() -> Self {
-        Self(Mutex::new(State {
-            pieces: LruCache::unbounded(),
-            bytes: 0,
-        }))
-    }
-}
-
 impl Drawn {
+    /// Keeps up to `bound` bytes.
+    pub(super) fn new(bound: u64) -> Self {
+        Self {
+            bound: usize::try_from(bound).unwrap_or(usize::MAX),
+            state: Mutex::new(State {
+                pieces: LruCache::unbounded(),
+                bytes: 0,
+            }),
+        }
+    }
+
     pub(super) fn get(&self, table: ObjectId, rows: Range<u64>) -> Option<Bytes> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.pieces.get(&(table, rows)).cloned()
     }
 
     pub(super) fn put(&self, table: ObjectId, rows: Range<u64>, text: Bytes) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.bytes += text.len();
         if let Some(old) = state.pieces.put((table, rows), text) {
             state.bytes -= old.len();
         }
-        while state.bytes > BOUND
+        while state.bytes > self.bound
             && let Some((_, old)) = state.pieces.pop_lru()
         {
             state.bytes -= old.len();
@@ -60,9 +62,9 @@ mod tests {
 
     #[test]
     fn the_oldest_text_goes_when_there_is_too_much() {
-        let drawn = Drawn::default();
+        let drawn = Drawn::new(1000);
         let id = ObjectId::of_content(b"");
-        let text = Bytes::from(vec![0; BOUND / 2]);
+        let text = Bytes::from(vec![0; 500]);
         for start in 0..3 {
             drawn.put(id, start..start + 1, text.clone());
             drawn.put(id, start..start + 1, text.clone());

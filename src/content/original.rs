@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::ContentError;
 use crate::cache::{Entry, Found};
 use crate::flight::Flights;
+use crate::memory::Memory;
 use crate::portal::{DataClient, ObjectId};
 
 /// A file up to this size is fetched whole, whatever is read of it.
@@ -57,12 +58,24 @@ impl Spoiled {
     }
 }
 
+/// Bytes of one life are of one content, and prove themselves together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Life {
+    /// Which [`OriginalFile`].
+    file: u64,
+    /// How many blocks it had lost.
+    lost: u64,
+}
+
 /// One original, its streams and its place in the cache.
 #[derive(Debug)]
 pub(super) struct OriginalFile {
     id: ObjectId,
+    /// Unlike any other's, of this object or another.
+    number: u64,
     entry: Arc<Entry>,
     data: DataClient,
+    memory: Memory,
     fetching: Mutex<Fetching>,
     seals: Flights<(), Result<(), ContentError>>,
     /// Whether the bytes that are there proved right together. (Where the disk
@@ -103,12 +116,16 @@ impl OriginalFile {
         id: ObjectId,
         entry: Arc<Entry>,
         data: DataClient,
+        memory: Memory,
         spoiled: Arc<Spoiled>,
     ) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         Self {
             id,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             entry,
             data,
+            memory,
             fetching: Mutex::default(),
             seals: Flights::default(),
             proved: Arc::default(),
@@ -136,21 +153,44 @@ impl OriginalFile {
             if self.must_prove_itself() {
                 self.seal().await?;
             }
-            match self.entry.read(range.clone())? {
-                Found::Bytes(bytes) => {
-                    // Completed between the check above and the read.
-                    if self.must_prove_itself() {
-                        continue;
+            let gap = match self.first_gap(range.clone()) {
+                Some(gap) => gap,
+                None => match self.read_cached(&range).await? {
+                    Ok(bytes) => {
+                        // Completed between the check above and the read.
+                        if self.must_prove_itself() {
+                            continue;
+                        }
+                        self.fetching().last_end = range.end;
+                        return Ok(bytes);
                     }
-                    self.fetching().last_end = range.end;
-                    return Ok(bytes.into());
-                }
-                Found::Missing(gap) => {
-                    let upto = gap.end.min(range.end);
-                    let stream = self.stream_for(&gap, range.end);
-                    stream.wait_for(upto).await?;
-                }
-            }
+                    Err(gap) => gap,
+                },
+            };
+            let upto = gap.end.min(range.end);
+            let stream = self.stream_for(&gap, range.end);
+            stream.wait_for(upto).await?;
+        }
+    }
+
+    /// The bytes of `range`, or a stretch of them that is gone again.
+    async fn read_cached(
+        &self,
+        range: &Range<u64>,
+    ) -> Result<Result<Bytes, Range<u64>>, ContentError> {
+        let bytes = range.end - range.start + Entry::SURPLUS;
+        let share = self.memory.for_answer(bytes).await?;
+        Ok(match self.entry.read(range.clone())? {
+            Found::Bytes(bytes) => Ok(share.hold(bytes)),
+            Found::Missing(gap) => Err(gap),
+        })
+    }
+
+    /// The life that its bytes are of.
+    pub(super) fn life(&self) -> Life {
+        Life {
+            file: self.number,
+            lost: self.entry.lost(),
         }
     }
 
@@ -186,7 +226,7 @@ impl OriginalFile {
             };
             let ahead = position <= gap.start && gap.start < position.saturating_add(skip);
             if ahead && gap.start < stream.range.end {
-                stream.want(end.saturating_add(AHEAD));
+                stream.want(end.saturating_add(self.ahead()));
                 return Arc::clone(stream);
             }
         }
@@ -198,7 +238,7 @@ impl OriginalFile {
                 position: range.start,
                 ended: None,
             }),
-            wanted: watch::Sender::new(end.saturating_add(AHEAD)),
+            wanted: watch::Sender::new(end.saturating_add(self.ahead())),
             range,
         });
         fetching.streams.push(Arc::clone(&stream));
@@ -210,6 +250,11 @@ impl OriginalFile {
                 .send_modify(|progress| progress.ended = Some(result));
         });
         stream
+    }
+
+    /// How far streams run ahead: what they fetch must stay until it is read.
+    fn ahead(&self) -> u64 {
+        AHEAD.min(self.entry.capacity() / 2).max(LEAST)
     }
 
     /// What to ask for so that `gap`'s start arrives: everything that follows
@@ -256,6 +301,7 @@ impl OriginalFile {
 
     /// Fetches `stream`'s range into the cache.
     async fn run(&self, stream: &Stream) -> Result<(), ContentError> {
+        let _buffers = self.memory.for_stream().await?;
         let len = self.entry.len();
         let to = (stream.range.end < len).then_some(stream.range.end);
         let mut original = self.data.original(self.id, stream.range.start, to).await?;
@@ -268,7 +314,7 @@ impl OriginalFile {
         }
         let mut at = stream.range.start;
         let mut piece = Vec::with_capacity(PIECE);
-        while let Some(chunk) = original.body.chunk().await? {
+        while let Some(chunk) = original.chunk().await? {
             let mut chunk = &chunk[..];
             while !chunk.is_empty() {
                 let room = PIECE - piece.len();

@@ -68,12 +68,14 @@ impl PortalCsv {
         let entry = self
             .flights
             .join((), || async move {
-                let mut body = data.csv(id, None).await?;
-                let mut growing = Growing::new(store, place)?;
-                while let Some(chunk) = body.chunk().await? {
-                    growing.append(&chunk)?;
+                let _buffers = store.memory().for_stream().await?;
+                let mut tries = data.tries();
+                loop {
+                    match fetch(&data, id, &store, &place).await {
+                        Err(ContentError::Portal(error)) if tries.again(&error).await => {}
+                        fetched => return fetched,
+                    }
                 }
-                Ok::<_, ContentError>(growing.finish()?)
             })
             .await?;
         *self.fetched() = Some(Arc::clone(&entry));
@@ -90,4 +92,19 @@ impl PortalCsv {
     fn fetched(&self) -> MutexGuard<'_, Option<Arc<Entry>>> {
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Fetches all of it: the portal sends no ranges.
+async fn fetch(
+    data: &DataClient,
+    id: ObjectId,
+    store: &Store,
+    place: &Place,
+) -> Result<Arc<Entry>, ContentError> {
+    let mut body = data.csv(id, None).await?;
+    let mut growing = Growing::new(store.clone(), place.clone())?;
+    while let Some(chunk) = body.chunk().await? {
+        growing.append(&chunk)?;
+    }
+    Ok(growing.finish()?)
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::direct::DirectFile;
 use crate::cache::{CacheError, Entry, Found, Place, Store};
+use crate::memory::Memory;
 
 /// Where a table's bytes are read, and written as they come.
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl TableFile {
             Some(bytes) => Ok(Found::Bytes(bytes)),
             None => self.entry().read(range),
         }
+    }
+
+    /// The memory for buffers.
+    pub(super) fn memory(&self) -> &Memory {
+        self.store.memory()
     }
 
     /// The file in the cache.

@@ -277,6 +277,7 @@ impl Filesystem for Adapter {
                         Some(Handle::Generation(generation)) => generation,
                         _ => 0,
                     };
+                    shared.note_pages(&object, representation);
                     let span = tracing::debug_span!("read", ino = ino.0, offset, size);
                     let bytes = shared
                         .contents
@@ -287,6 +288,7 @@ impl Filesystem for Adapter {
                         Ok(bytes) => tracing::debug!(bytes = bytes.len(), "answered"),
                         Err(error) => tracing::debug!(%error, "failed"),
                     });
+                    shared.note_pages(&object, representation);
                     let node = Node::File(object, representation);
                     if let Ok(bytes) = &bytes {
                         shared.report.read(bytes.len());

@@ -71,14 +71,21 @@ fn of_auth(error: &AuthError) -> Errno {
     }
 }
 
-fn of_cache(error: &CacheError) -> Errno {
+/// The errno of what the cache could not do.
+#[must_use]
+pub fn of_cache(error: &CacheError) -> Errno {
     match error {
         CacheError::Io {
             errno: Some(errno), ..
-        } if matches!(*errno, libc::ENOSPC | libc::EDQUOT | libc::EMFILE) => {
+        } if matches!(
+            *errno,
+            libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::EROFS
+        ) =>
+        {
             Errno::from_i32(*errno)
         }
-        CacheError::TooSmall => Errno::ENOSPC,
+        CacheError::TooSmall | CacheError::DiskFull { .. } => Errno::ENOSPC,
+        CacheError::NoMemory(_) => Errno::ENOMEM,
         CacheError::Io { .. } | CacheError::UnsafeName(_) => Errno::EIO,
     }
 }

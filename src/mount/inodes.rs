@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fuser::BackingId;
 use lru::LruCache;
 
+use crate::content::Life;
 use crate::tree::{Inode, Node, Place};
 
 /// Of how many files that had an estimated length is remembered that the kernel
@@ -27,6 +28,10 @@ struct Table {
     named: HashMap<u64, Named>,
     open: HashMap<u64, Open>,
     exact: LruCache<u64, ()>,
+    /// Originals whose pages do not only show what has proved itself.
+    pages: LruCache<u64, Pages>,
+    /// Whether some were forgotten there: any other may be one of them.
+    forgot_pages: bool,
 }
 
 /// A directory, or a file that is not of an object.
@@ -44,6 +49,15 @@ struct Open {
     /// How they are served: the kernel does not let cached and passed-through
     /// ones mix.
     service: Service,
+}
+
+/// What the kernel's pages of an original show.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Pages {
+    /// Also what has not proved itself, of this life.
+    Of(Life),
+    /// Of several: they may not go together.
+    Mixed,
 }
 
 /// How the bytes of an open file reach its readers.
@@ -71,6 +85,8 @@ impl Inodes {
             named: HashMap::new(),
             open: HashMap::new(),
             exact: LruCache::new(EXACT),
+            pages: LruCache::new(EXACT),
+            forgot_pages: false,
         }));
         inodes.remember(&Node::Directory(Place::Root));
         inodes
@@ -127,6 +143,40 @@ impl Inodes {
         } else {
             table.exact.pop(&number);
         }
+    }
+
+    /// Notes that the kernel gets bytes of `life`, which have not proved
+    /// themselves.
+    pub(super) fn shows(&self, number: u64, life: Life) {
+        let mut table = self.table();
+        let shown = table.pages.get(&number).copied();
+        let pages = match shown {
+            Some(Pages::Of(other)) if other == life => return,
+            Some(_) => Pages::Mixed,
+            None if table.forgot_pages => Pages::Mixed,
+            None => Pages::Of(life),
+        };
+        if let Some((pushed_out, _)) = table.pages.push(number, pages)
+            && pushed_out != number
+        {
+            table.forgot_pages = true;
+        }
+    }
+
+    /// Whether the kernel may keep its pages, now that the bytes are of `life`
+    /// and have proved themselves or not. If not, it drops them.
+    pub(super) fn keeps_pages(&self, number: u64, life: Life, proved: bool) -> bool {
+        let mut table = self.table();
+        let shown = table.pages.get(&number).copied();
+        let keeps = match shown {
+            None => !table.forgot_pages,
+            Some(Pages::Of(shown)) => shown == life,
+            Some(Pages::Mixed) => false,
+        };
+        if !keeps || proved {
+            table.pages.pop(&number);
+        }
+        keeps
     }
 
     /// Notes one more open handle, and says how it is served: as those that

@@ -260,15 +260,21 @@ impl Shared {
         let flags = if exact && self.knows_length(&node) {
             match representation {
                 Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
-                // Pages of what has not proved itself must not outlive its
-                // mending.
-                Representation::Original if self.contents.is_proved(object) => {
+                // What its pages show must prove itself together with what is
+                // read next. If it will, they stay, proved or not: to drop
+                // them, an opener would wait for those that others read, deaf
+                // to signals.
+                Representation::Original
+                    if self.contents.standing(object).is_none_or(|(life, proved)| {
+                        self.inodes.keeps_pages(number, life, proved)
+                    }) =>
+                {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
-                // What holds metadata may have changed since.
-                Representation::Original | Representation::Json | Representation::Parquet => {
-                    FopenFlags::empty()
-                }
+                // What holds metadata may have been made anew.
+                Representation::Original | Representation::Parquet => FopenFlags::empty(),
+                // It may have changed since, and has no pages to drop.
+                Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
             }
         } else {
             self.forget_attributes(number);
@@ -285,6 +291,16 @@ impl Shared {
             | Representation::Json => 0,
         };
         reply.opened(FileHandle(handle), flags);
+    }
+
+    /// Notes of what life the bytes are that the kernel is given.
+    pub(super) fn note_pages(&self, object: &Arc<Object>, representation: Representation) {
+        if representation == Representation::Original
+            && let Some((life, false)) = self.contents.standing(object)
+        {
+            let number = Node::File(Arc::clone(object), representation).inode().0;
+            self.inodes.shows(number, life);
+        }
     }
 
     /// Opens what is known of something that is no object.

@@ -142,7 +142,10 @@ impl Account {
                 .http
                 .request(Method::GET, url(token.user()))
                 .header(COOKIE, token.header());
-            let answer = self.http.send(Service::Auth, request).await?;
+            let answer = self
+                .http
+                .fetch(Service::Auth, request, PROFILE_LIMIT)
+                .await?;
             match answer.status().as_u16() {
                 200 => return answer.bytes(PROFILE_LIMIT).await,
                 401 | 403 if !replaced => {

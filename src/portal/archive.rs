@@ -27,7 +27,10 @@ impl MetadataClient {
         let request = self
             .http()
             .request(Method::GET, self.services().url(Service::Data, &path));
-        let answer = self.http().send(Service::Data, request).await?;
+        let answer = self
+            .http()
+            .fetch(Service::Data, request, LIST_LIMIT)
+            .await?;
         let what = format!("list of what is in object {id}");
         let json = expect_ok(answer, &what).await?.bytes(LIST_LIMIT).await?;
         serde_json::from_slice(&json).map_err(|error| {
@@ -47,8 +50,11 @@ impl DataClient {
         path.extend(name.split('/'));
         let url = self.services().url(Service::Data, &path);
         let what = format!("entry {name:?} of object {id}");
+        let mut tries = self.tries();
         let answer = self
-            .authorised(&what, || self.http().request(Method::GET, url.clone()))
+            .authorised(&what, &mut tries, || {
+                self.http().request(Method::GET, url.clone())
+            })
             .await?;
         expect_ok(answer, &what).await
     }

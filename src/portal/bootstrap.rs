@@ -109,7 +109,7 @@ impl Bootstrap {
     /// # let file = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
     /// # let id = portal.repository().find(file).ok_or("no such object")?;
     /// let original = clients.data.original(id, 0, None).await?;
-    /// let bytes = original.body.bytes(1 << 30).await?;
+    /// let bytes = original.bytes(1 << 30).await?;
     /// assert_eq!(ObjectId::of_content(&bytes), id);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// # })?;

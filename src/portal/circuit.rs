@@ -67,6 +67,7 @@ mod tests {
         let circuit = Circuit::default();
         let busy = PortalError::Busy {
             service: Service::Meta,
+            retry_after: None,
         };
         assert!(circuit.refusal().is_none());
         circuit.failed(&busy, Some(Duration::from_secs(100)));

@@ -3,16 +3,21 @@
 //! Every answer counts as a download in the repository's public statistics:
 //! ask for much at once, and seldom.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::{Buf as _, Bytes, BytesMut};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, COOKIE, HeaderName, RANGE};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use url::Url;
 
 use super::auth::{AuthError, Token, TokenProvider};
-use super::http::{Answer, Http};
+use super::http::{Answer, Http, Tries};
 use super::{ObjectId, PortalError, Service, Services};
+
+/// The longest header line worth reading.
+const HEADER_LIMIT: usize = 4 << 20;
 
 /// A client of the data service.
 #[derive(Clone, Debug)]
@@ -65,15 +70,173 @@ fn as_text<S: serde::Serializer>(id: &ObjectId, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(id)
 }
 
-/// An original on its way.
+/// An original on its way. Where the connection breaks, it goes on.
 #[derive(Debug)]
 pub struct Original {
-    /// Offset of the first byte of the body in the original.
-    pub offset: u64,
     /// Length of the whole original in bytes.
     pub total: u64,
-    /// The body.
-    pub body: Answer,
+    client: DataClient,
+    id: ObjectId,
+    tries: Tries,
+    /// What is still to come.
+    rest: Range<u64>,
+    body: Answer,
+}
+
+impl Original {
+    /// All of it, as far as it has not been handed out yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Original::chunk`]; [`PortalError::BadAnswer`] past `limit` bytes.
+    pub async fn bytes(mut self, limit: usize) -> Result<Bytes, PortalError> {
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if bytes.len() + chunk.len() > limit {
+                return Err(PortalError::bad_answer(
+                    Service::Data,
+                    format_args!("expected at most {limit} bytes, found more"),
+                ));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The next piece; `None` once all that was asked for has arrived.
+    ///
+    /// # Errors
+    ///
+    /// What kept the portal from delivering, however often it was asked.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, PortalError> {
+        loop {
+            let error = match self.body.chunk().await {
+                Ok(Some(chunk)) => {
+                    self.tries.progress();
+                    self.rest.start += chunk.len() as u64;
+                    return Ok(Some(chunk));
+                }
+                // More than was asked for is for the caller to judge.
+                Ok(None) if self.rest.start >= self.rest.end => return Ok(None),
+                Ok(None) => PortalError::BrokenOff {
+                    service: Service::Data,
+                    received: self.body.received(),
+                    reason: "the body is shorter than asked for".to_owned(),
+                },
+                Err(error) => error,
+            };
+            if !self.tries.again(&error).await {
+                return Err(error);
+            }
+            let Range { start, end } = self.rest;
+            let to = (end < self.total).then_some(end);
+            let (total, body) = self
+                .client
+                .original_once(self.id, start, to, &mut self.tries)
+                .await?;
+            if total != self.total {
+                return Err(PortalError::bad_answer(
+                    Service::Data,
+                    format_args!(
+                        "expected {} bytes of {}, found {total}",
+                        self.total, self.id
+                    ),
+                ));
+            }
+            self.body = body;
+        }
+    }
+}
+
+/// Columns on their way, one after another. Where the connection breaks, they
+/// go on with the column that it broke in.
+#[derive(Debug)]
+pub struct Columns {
+    client: DataClient,
+    request: ColumnsRequest,
+    tries: Tries,
+    /// How many bytes each column has.
+    lengths: Vec<u64>,
+    /// How many bytes have been handed out.
+    received: u64,
+    /// How many bytes of the answer were handed out before it began.
+    again: u64,
+    body: Answer,
+}
+
+impl Columns {
+    /// How many bytes the service promises in all, if it does.
+    #[must_use]
+    pub fn expected(&self) -> Option<u64> {
+        self.body.expected()
+    }
+
+    /// The next piece; `None` once all columns have arrived.
+    ///
+    /// # Errors
+    ///
+    /// What kept the portal from delivering, however often it was asked.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, PortalError> {
+        loop {
+            let error = match self.body.chunk().await {
+                Ok(Some(mut chunk)) => {
+                    self.tries.progress();
+                    let known = usize::try_from(self.again)
+                        .unwrap_or(usize::MAX)
+                        .min(chunk.len());
+                    chunk.advance(known);
+                    self.again -= known as u64;
+                    self.received += chunk.len() as u64;
+                    if chunk.is_empty() {
+                        continue;
+                    }
+                    return Ok(Some(chunk));
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => error,
+            };
+            if !self.tries.again(&error).await {
+                return Err(error);
+            }
+            let (column, before) = self.broken_column();
+            let mut rest = self.request.clone();
+            rest.column_numbers.drain(..column);
+            self.again = self.received - before;
+            self.body = self.client.columns_once(&rest, &mut self.tries).await?;
+        }
+    }
+
+    /// The column that the next byte is of, and how many bytes come before it.
+    fn broken_column(&self) -> (usize, u64) {
+        let mut before = 0;
+        for (column, len) in self.lengths.iter().enumerate() {
+            // The last one, if all has arrived but the end was not told.
+            if self.received < before + len || column + 1 == self.lengths.len() {
+                return (column, before);
+            }
+            before += len;
+        }
+        (0, 0)
+    }
+}
+
+impl ColumnsRequest {
+    /// How many bytes each column asked for has in the answer.
+    fn lengths(&self) -> Vec<u64> {
+        let rows = self.slice.map_or(self.schema.size, |slice| slice.length);
+        self.column_numbers
+            .iter()
+            .map(|&number| {
+                let width = match self.schema.columns.get(number).copied() {
+                    Some("DOUBLE") => 8,
+                    Some("CHAR") => 2,
+                    Some("BYTE") => 1,
+                    _ => 4,
+                };
+                rows * width
+            })
+            .collect()
+    }
 }
 
 impl DataClient {
@@ -114,6 +277,26 @@ impl DataClient {
         from: u64,
         to: Option<u64>,
     ) -> Result<Original, PortalError> {
+        let mut tries = self.http.tries(Service::Data);
+        let (total, body) = self.original_once(id, from, to, &mut tries).await?;
+        Ok(Original {
+            total,
+            client: self.clone(),
+            id,
+            tries,
+            rest: from..to.unwrap_or(total),
+            body,
+        })
+    }
+
+    /// Its length, and the body.
+    async fn original_once(
+        &self,
+        id: ObjectId,
+        from: u64,
+        to: Option<u64>,
+        tries: &mut Tries,
+    ) -> Result<(u64, Answer), PortalError> {
         let url = self
             .services
             .url(Service::Data, &["objects", &id.to_string()]);
@@ -124,7 +307,7 @@ impl DataClient {
         };
         let what = format!("object {id}");
         let body = self
-            .authorised(&what, || {
+            .authorised(&what, tries, || {
                 let mut request = self.http.request(Method::GET, url.clone());
                 if let Some(range) = &range {
                     request = request.header(RANGE, range);
@@ -155,21 +338,35 @@ impl DataClient {
         if offset != from {
             return Err(unexpected(format!("bytes from {offset}")));
         }
-        Ok(Original {
-            offset,
-            total,
+        Ok((total, body))
+    }
+
+    /// Columns of a table, one after another, big-endian.
+    pub async fn columns(&self, request: &ColumnsRequest) -> Result<Columns, PortalError> {
+        let mut tries = self.http.tries(Service::Data);
+        let body = self.columns_once(request, &mut tries).await?;
+        Ok(Columns {
+            client: self.clone(),
+            request: request.clone(),
+            tries,
+            lengths: request.lengths(),
+            received: 0,
+            again: 0,
             body,
         })
     }
 
-    /// Columns of a table, one after another, big-endian.
-    pub async fn columns(&self, request: &ColumnsRequest) -> Result<Answer, PortalError> {
+    async fn columns_once(
+        &self,
+        request: &ColumnsRequest,
+        tries: &mut Tries,
+    ) -> Result<Answer, PortalError> {
         let what = format!("table {}", request.table_id);
         let url = self.services.url(Service::Data, &["cpb"]);
         let json = serde_json::to_vec(request)
             .map_err(|error| PortalError::bad_answer(Service::Data, error))?;
         let answer = self
-            .authorised(&what, || {
+            .authorised(&what, tries, || {
                 self.http
                     .request(Method::POST, url.clone())
                     .header(CONTENT_TYPE, "application/json")
@@ -186,10 +383,30 @@ impl DataClient {
         if let Some(limit) = limit {
             url.set_query(Some(&format!("limit={limit}")));
         }
+        let mut tries = self.http.tries(Service::Data);
         let answer = self
-            .authorised(&what, || self.http.request(Method::GET, url.clone()))
+            .authorised(&what, &mut tries, || {
+                self.http.request(Method::GET, url.clone())
+            })
             .await?;
         expect_ok(answer, &what).await
+    }
+
+    /// The header line of the portal's own CSV of a table, with its end.
+    pub async fn csv_header(&self, id: ObjectId) -> Result<Bytes, PortalError> {
+        let mut tries = self.tries();
+        loop {
+            let header = async { self.csv(id, Some(0)).await?.bytes(HEADER_LIMIT).await };
+            match header.await {
+                Err(error) if tries.again(&error).await => {}
+                header => return header,
+            }
+        }
+    }
+
+    /// The tries for what must be asked for anew as a whole.
+    pub(crate) fn tries(&self) -> Tries {
+        self.http.tries(Service::Data)
     }
 
     /// Sends what `request` makes, with the user's cookie if there is one, and
@@ -198,6 +415,7 @@ impl DataClient {
     pub(super) async fn authorised(
         &self,
         what: &str,
+        tries: &mut Tries,
         request: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, PortalError> {
         // Some objects are free for all, so without a token we try as anyone.
@@ -211,7 +429,10 @@ impl DataClient {
                 Ok(token) => request().header(COOKIE, token.header()),
                 Err(_) => request(),
             };
-            let answer = self.http.send(Service::Data, with_cookie).await?;
+            let answer = self
+                .http
+                .send_within(tries, Service::Data, &with_cookie)
+                .await?;
             let refusal = match self.refusal(answer, what, &token).await {
                 Ok(answer) => return Ok(answer),
                 Err(refusal) => refusal,
@@ -296,7 +517,7 @@ impl DataClient {
             .http
             .request(Method::GET, url)
             .header(COOKIE, token.header());
-        let answer = self.http.send(Service::Data, request).await?;
+        let answer = self.http.fetch(Service::Data, request, 64 << 10).await?;
         let body = expect_ok(answer, "whoami").await?.bytes(64 * 1024).await?;
         serde_json::from_slice::<Whoami>(&body)
             .map(|whoami| whoami.email.is_some())

@@ -74,6 +74,8 @@ pub enum PortalError {
     Busy {
         /// Which one.
         service: Service,
+        /// How long it asked to be left alone, if it said so.
+        retry_after: Option<Duration>,
     },
     /// The connection broke, or closed before the whole answer had arrived.
     #[error("the {service} service broke off after {received} bytes ({reason})")]

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::circuit::Circuit;
-use super::http::Http;
+use super::http::{Http, says_unknown};
 use super::lists::{
     self, CollectionRow, ColumnRow, Cursor, MemberRow, ObjectRow, ObjectScope, Page, SpecRow,
     StationRow, SuccessionRow,
@@ -89,14 +89,13 @@ impl MetadataClient {
             .http
             .request(Method::GET, url)
             .header(ACCEPT, "application/json");
-        let answer = self.http.send(Service::Meta, request).await?;
+        let answer = self.http.fetch(Service::Meta, request, JSON_LIMIT).await?;
         match answer.status().as_u16() {
             200 => answer.bytes(JSON_LIMIT).await,
             // Unknown items answer 500, with words that say so.
             500 => {
                 let reason = answer.reason().await;
-                let unknown = reason.contains("but got 0") || reason.contains("does not exist");
-                Err(if unknown {
+                Err(if says_unknown(&reason) {
                     PortalError::NotFound {
                         what: what.to_owned(),
                         reason,
@@ -139,12 +138,14 @@ impl MetadataClient {
     /// Runs a SPARQL SELECT, when those asked before have been answered. After
     /// a failure the service is left alone for a while, as long as it wishes.
     pub async fn sparql(&self, query: String) -> Result<Rows, PortalError> {
-        let _turn = self.queries.acquire().await.map_err(|_| {
-            // Never: nothing closes the semaphore.
-            PortalError::Busy {
+        // Others may be waiting for a service that says nothing.
+        let patience = self.http.timeout();
+        let _turn = tokio::time::timeout(patience, self.queries.acquire())
+            .await
+            .map_err(|_late| PortalError::TimedOut {
                 service: Service::Meta,
-            }
-        })?;
+                waited: patience,
+            })?;
         if let Some(refusal) = self.circuit.refusal() {
             return Err(refusal);
         }
@@ -168,7 +169,10 @@ impl MetadataClient {
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "text/plain")
             .body(query);
-        let answer = self.http.send(Service::Meta, request).await?;
+        let answer = self
+            .http
+            .fetch(Service::Meta, request, SPARQL_LIMIT)
+            .await?;
         if answer.status().as_u16() != 200 {
             let seconds = answer.header(&RETRY_AFTER).and_then(|s| s.parse().ok());
             *retry_after = seconds.map(Duration::from_secs);

@@ -41,7 +41,7 @@ impl Http {
         };
         let start = Instant::now();
         let request = self.request(Method::GET, url);
-        let answer = tokio::time::timeout(patience, self.send(service, request))
+        let answer = tokio::time::timeout(patience, self.send_at_most(1, service, request))
             .await
             .unwrap_or(Err(PortalError::TimedOut {
                 service,

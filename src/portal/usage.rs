@@ -105,7 +105,7 @@ impl Shared {
         {
             request = request.header(COOKIE, token.header());
         }
-        let answer = self.http.send(Service::Auth, request).await?;
+        let answer = self.http.send_at_most(1, Service::Auth, request).await?;
         if answer.status().is_success() {
             Ok(())
         } else {

@@ -8,7 +8,7 @@ mod python;
 
 pub(crate) use contents::TestContents;
 pub(crate) use home::{Home, feed, said, write_credentials};
-pub(crate) use mount::TestMount;
+pub(crate) use mount::{TestMount, contents};
 pub(crate) use portal::{
     SilentPortal, co2, get, portal, serves_csv, serves_original, services_of, slices,
 };

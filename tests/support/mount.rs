@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use icosfs::demo::DemoPortal;
 use icosfs::mount::mountinfo;
+use icosfs::portal::ObjectId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::home::{Home, feed};
-use super::{eventually, services_of};
+use super::home::{Home, ICOSFS, feed};
+use super::{eventually, get, serves_csv, serves_original, services_of};
 
 pub(crate) struct TestMount {
     home: Home,
@@ -42,9 +43,39 @@ impl TestMount {
         env: &[(&str, &str)],
         input: &str,
     ) -> Self {
+        let command = home.icosfs();
+        Self::by(command, home, portal, options, env, input)
+    }
+
+    /// Mounts `portal` by a daemon that has only a few descriptors.
+    pub(crate) fn with_few_descriptors(portal: &DemoPortal) -> Self {
+        let home = Home::new();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", ICOSFS])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", home.path());
+        Self::by(
+            command,
+            home,
+            portal,
+            &[],
+            &[("ICOSFS_TOKEN", &portal.token())],
+            "",
+        )
+    }
+
+    fn by(
+        mut command: Command,
+        home: Home,
+        portal: &DemoPortal,
+        options: &[&str],
+        env: &[(&str, &str)],
+        input: &str,
+    ) -> Self {
         std::fs::create_dir(home.path().join("mnt")).expect("a mount point");
         let mut mount = Self { home, pid: 0 };
-        let mut command = mount.icosfs();
         command
             .arg("mount")
             .args(services_of(portal, options))
@@ -153,6 +184,31 @@ impl TestMount {
         kill(Pid::from_raw(self.pid), signal).expect("the daemon runs");
     }
 
+    /// Takes the dead mount of a killed daemon away.
+    pub(crate) fn clear_away(&self) {
+        assert!(eventually(Duration::from_secs(5), || !self.is_running()));
+        let mut unmount = self.icosfs();
+        unmount.args(["unmount", "--lazy"]).arg(self.path(""));
+        let output = unmount.output().expect("the program runs");
+        assert!(output.status.success() || !self.is_mounted(), "{output:?}");
+    }
+
+    /// The most memory that the daemon ever had, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.expect("the daemon runs");
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|l| l.trim().strip_suffix(" kB"));
+        let peak: u64 = peak.expect("in kB").parse().expect("a number");
+        peak << 10
+    }
+
+    /// How many descriptors the daemon has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid));
+        open.expect("the daemon runs").count()
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         // One that has ended waits for its parent, which may be slow to ask.
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
@@ -173,4 +229,22 @@ impl Drop for TestMount {
             eventually(Duration::from_secs(5), || !self.is_running());
         }
     }
+}
+
+/// Every file of the repository that can be read, with its bytes.
+pub(crate) fn contents(portal: &DemoPortal) -> Vec<(String, Vec<u8>)> {
+    let mount = TestMount::of(portal);
+    let mut contents = Vec::new();
+    for name in mount.list("objects") {
+        let (id, ending) = name.split_once('.').unwrap_or((&name, ""));
+        let id: ObjectId = id.parse().unwrap();
+        let url = match ending {
+            "csv" if serves_csv(portal, id) => format!("/csv/{id}"),
+            "csv" | "json" | "parquet" => continue,
+            _ if serves_original(portal, id) => format!("/objects/{id}"),
+            _ => continue,
+        };
+        contents.push((format!("objects/{name}"), get(portal, &url)));
+    }
+    contents
 }

@@ -76,7 +76,7 @@ pub(crate) fn serves_original(portal: &DemoPortal, id: ObjectId) -> bool {
 /// A service that accepts connections and never answers.
 pub(crate) struct SilentPortal {
     url: String,
-    _held: Arc<Mutex<Vec<TcpStream>>>,
+    held: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl SilentPortal {
@@ -90,10 +90,15 @@ impl SilentPortal {
                 holding.lock().expect("nobody panics").push(stream);
             }
         });
-        Self { url, _held: held }
+        Self { url, held }
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How many connections it accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.held.lock().expect("nobody panics").len()
     }
 }

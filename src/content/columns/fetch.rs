@@ -126,6 +126,7 @@ impl Columns {
         let first = ranges.first().map_or(0, |range| range.start);
         self.position.store(first, Ordering::Release);
         let mut others = self.others.subscribe();
+        let _buffers = self.memory().for_stream().await?;
         let mut body = self.data.columns(&request).await?;
         if let Some(found) = body.expected().filter(|&found| found != expected) {
             return Err(wrong_length(found));

@@ -16,6 +16,8 @@ use crate::portal::{PortalError, Service, Services};
 
 /// How long a login may take: someone's `read` waits for it.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A login that went astray is tried once more.
+const LOGINS: u32 = 2;
 
 /// A token just had.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ async fn post(
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         // Wiped once it was sent.
         .body(Bytes::from_owner(Zeroizing::new(form.into_bytes())));
-    http.send(Service::Auth, request).await
+    http.send_at_most(LOGINS, Service::Auth, request).await
 }
 
 fn encoded(text: &str) -> impl std::fmt::Display {

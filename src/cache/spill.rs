@@ -1,0 +1,82 @@
+//! Bytes that the disk did not take, kept in memory for a while: the oldest of
+//! all files' go first.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::Entry;
+
+/// However little memory there is, the last bytes written stay: someone is
+/// about to read them.
+pub(super) const LEAST: u64 = 4 << 20;
+/// Blocks of files that are gone are struck off the list when it is this long.
+const LONG: usize = 64 << 10;
+
+/// How much is in memory, and in which order it came.
+#[derive(Debug)]
+pub(super) struct Spill {
+    bound: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: u64,
+    /// How many files hold some of it.
+    holders: u64,
+    order: VecDeque<(Weak<Entry>, u64)>,
+}
+
+impl Spill {
+    pub(super) fn new(bound: u64) -> Self {
+        Self {
+            bound: bound.max(LEAST),
+            state: Mutex::default(),
+        }
+    }
+
+    /// How much a file that holds some, or is about to, can count on.
+    pub(super) fn share(&self, holds_some: bool) -> u64 {
+        let others = self.state().holders - u64::from(holds_some);
+        (self.bound / (others + 1)).max(1 << 20)
+    }
+
+    /// Counts a block, the file's first or not, and drops the oldest ones that
+    /// have no place any more. The caller holds no lock.
+    pub(super) fn add(&self, entry: &Arc<Entry>, offset: u64, len: u64, first: bool) {
+        {
+            let mut state = self.state();
+            state.used += len;
+            state.holders += u64::from(first);
+            if state.order.len() > LONG {
+                state.order.retain(|(entry, _)| entry.strong_count() > 0);
+            }
+            state.order.push_back((Arc::downgrade(entry), offset));
+        }
+        while let Some((entry, offset)) = self.too_much() {
+            if let Some(entry) = entry.upgrade() {
+                entry.drop_from_memory(offset);
+            }
+        }
+    }
+
+    fn too_much(&self) -> Option<(Weak<Entry>, u64)> {
+        let mut state = self.state();
+        if state.used > self.bound {
+            state.order.pop_front()
+        } else {
+            None
+        }
+    }
+
+    /// Counts `len` bytes less, the file's last or not.
+    pub(super) fn remove(&self, len: u64, last: bool) {
+        let mut state = self.state();
+        state.used = state.used.saturating_sub(len);
+        state.holders = state.holders.saturating_sub(u64::from(last));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,190 @@
+//! `icosfs prefetch`: has a mount fetch files before they are needed, e.g.
+//! before a journey. Reads them through the mount, which keeps them; what is
+//! kept already costs no download, so that it can be broken off at any time.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::cache::bar;
+use super::settings::GlobalArgs;
+use super::status::read_status;
+use crate::mount::{absolute, mountinfo};
+use crate::portal::ObjectId;
+
+/// Files read at once: each is one stream from the portal.
+const AT_ONCE: usize = 4;
+/// Bytes read at once.
+const PIECE: usize = 1 << 20;
+
+/// What `icosfs prefetch` takes.
+#[derive(Args, Debug)]
+pub(super) struct PrefetchArgs {
+    /// Files and folders in a mount, or ids of objects
+    #[arg(value_name = "PATH|ID", required_unless_present_any = ["station", "datatype"])]
+    items: Vec<String>,
+    /// What this station measured, e.g. HTM
+    #[arg(long)]
+    station: Option<String>,
+    /// What is of this data type, as its folder is called
+    #[arg(long)]
+    datatype: Option<String>,
+    /// The mount to use, if there are several of this portal
+    #[arg(long, value_name = "DIR")]
+    mount: Option<PathBuf>,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for item in &args.items {
+        let path = Path::new(item);
+        match item.parse::<ObjectId>() {
+            Ok(id) if !path.exists() => files.push(of_object(&mount_of(global, args)?, id)?),
+            _ => collect(path, &mut files)?,
+        }
+    }
+    if args.station.is_some() || args.datatype.is_some() {
+        let mount = mount_of(global, args)?;
+        let folder = match (&args.station, &args.datatype) {
+            (Some(station), Some(datatype)) => mount.join("stations").join(station).join(datatype),
+            (Some(station), None) => mount.join("stations").join(station),
+            (None, datatype) => mount
+                .join("datatypes")
+                .join(datatype.as_deref().unwrap_or("")),
+        };
+        collect(&folder, &mut files)?;
+    }
+    fetch(files)
+}
+
+/// The mount that was named, or the only one of the portal.
+fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf> {
+    if let Some(mount) = &args.mount {
+        return Ok(absolute(mount)?);
+    }
+    let data = global
+        .services()?
+        .base(crate::portal::Service::Data)
+        .to_string();
+    let mut mounts: Vec<PathBuf> = mountinfo::mounts()?
+        .into_iter()
+        .map(|mount| mount.mountpoint)
+        .filter(|path| read_status(path).is_ok_and(|status| status.about.services.data == data))
+        .collect();
+    let Some(mount) = mounts.pop() else {
+        bail!("{data} is not mounted; `icosfs mount FOLDER` mounts it");
+    };
+    ensure!(
+        mounts.is_empty(),
+        "{data} is mounted more than once; name a mount with --mount"
+    );
+    Ok(mount)
+}
+
+/// The table of `id`, or its original if it is none.
+fn of_object(mount: &Path, id: ObjectId) -> anyhow::Result<PathBuf> {
+    let objects = mount.join("objects");
+    let table = objects.join(format!("{id}.csv"));
+    if table.exists() {
+        return Ok(table);
+    }
+    let name = id.to_string();
+    let listed = fs::read_dir(&objects)
+        .with_context(|| format!("cannot list {}", objects.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| {
+            let file = path.file_name().and_then(|file| file.to_str());
+            file.is_some_and(|file| {
+                file.split('.').next() == Some(&name) && !file.ends_with(".json")
+            })
+        });
+    listed.with_context(|| format!("no object {id} is listed in {}", objects.display()))
+}
+
+/// The files to read of what is below `path`: of a table, one view of it.
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let failed = || format!("cannot prefetch {}", path.display());
+    if !fs::metadata(path).with_context(failed)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let mut names: Vec<PathBuf> = fs::read_dir(path)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .with_context(failed)?;
+    names.sort();
+    for name in &names {
+        let ending = name.extension().and_then(|ending| ending.to_str());
+        let is_view = ending == Some("parquet");
+        let mut table = name.as_os_str().to_owned();
+        table.push(".csv");
+        let is_table = names.binary_search(&PathBuf::from(table)).is_ok()
+            || names
+                .binary_search(&name.with_extension("csv"))
+                .is_ok_and(|_| ending != Some("csv") && ending != Some("json"));
+        if !is_view && !is_table {
+            collect(name, files)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads all `files`, a few at a time; says at the end what failed.
+fn fetch(files: Vec<PathBuf>) -> anyhow::Result<()> {
+    let count = files.len();
+    let bytes = files
+        .iter()
+        .filter_map(|path| Some(fs::metadata(path).ok()?.len()));
+    let progress = bar(bytes.sum());
+    let queue = Mutex::new(VecDeque::from(files));
+    let failures = Mutex::new(0_usize);
+    let next = || {
+        queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(path) = next() {
+                    if let Err(error) = read(&path, &progress) {
+                        progress.suspend(|| eprintln!("icosfs: {}: {error}", path.display()));
+                        *failures.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                    }
+                }
+            });
+        }
+    });
+    progress.finish_and_clear();
+    let failures = failures
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    println!("{} of {count} files are kept", count - failures);
+    ensure!(
+        failures == 0,
+        "{failures} files could not be fetched; `icosfs status` says why, the same command goes on"
+    );
+    Ok(())
+}
+
+fn read(path: &Path, progress: &ProgressBar) -> io::Result<()> {
+    let bound = fs::metadata(path)?.len();
+    let mut file = File::open(path)?;
+    // A table's columns then come in one request.
+    let len = file.metadata()?.len();
+    progress.set_length((progress.length().unwrap_or(0) + len).saturating_sub(bound));
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(()),
+            read => progress.inc(read as u64),
+        }
+    }
+}

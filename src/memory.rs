@@ -1,0 +1,171 @@
+//! Memory for buffers: one bound over all of them, which many readers wait
+//! for rather than let it grow.
+//!
+//! The bound is split so that no one can wait for what waits for them. What is
+//! *kept* (drawn text, and bytes that the disk did not take) never waits: the
+//! oldest goes. *Streams* of the network may hold their share for long, but
+//! wait for nothing that answers hold; and *answers* hold theirs only while
+//! they are read, drawn and sent, never across a wait. So answers keep flowing
+//! whatever becomes of the streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What the network library holds of a body that nobody takes: its buffer
+/// grows to some 400 KiB, and a piece waits to be written.
+pub const STREAM: u64 = 512 << 10;
+/// How long to wait for the memory of an answer: others hold it for moments.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long to wait for the memory of a stream: others may have much to
+/// fetch over a slow line.
+const LONG_PATIENCE: Duration = Duration::from_mins(10);
+/// Permits are of this many bytes each.
+const UNIT: u64 = 4 << 10;
+
+/// The bound. Cheap to clone: clones are the same memory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    total: u64,
+    answers: Pool,
+    streams: Pool,
+}
+
+/// Memory taken; given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// No memory became free in time.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "no memory for buffers became free within {} s; raise --memory, or read less at once",
+    waited.as_secs()
+)]
+pub struct NoMemory {
+    /// How long it was waited for.
+    pub waited: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Pool {
+    units: Arc<Semaphore>,
+    size: u32,
+}
+
+impl Memory {
+    /// At most `total` bytes, though never too few to answer one read.
+    #[must_use]
+    pub fn new(total: u64) -> Self {
+        Self {
+            total,
+            answers: Pool::new(total / 4),
+            streams: Pool::new((total / 8).max(2 * STREAM)),
+        }
+    }
+
+    /// How many bytes the cache may keep for want of a disk.
+    #[must_use]
+    pub fn for_blocks(&self) -> u64 {
+        self.total / 2
+    }
+
+    /// How many bytes of drawn text may be kept.
+    #[must_use]
+    pub fn for_text(&self) -> u64 {
+        self.total / 8
+    }
+
+    /// Memory for `bytes` of an answer, after those who asked before. Whoever
+    /// holds it must not wait for anything but the disk and the processor.
+    pub async fn for_answer(&self, bytes: u64) -> Result<Share, NoMemory> {
+        self.answers.take(bytes, PATIENCE).await
+    }
+
+    /// Memory for the buffers of a stream.
+    pub async fn for_stream(&self) -> Result<Share, NoMemory> {
+        self.streams.take(STREAM, LONG_PATIENCE).await
+    }
+}
+
+impl Pool {
+    fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        let units = units.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Self {
+            units: Arc::new(Semaphore::new(units as usize)),
+            size: units,
+        }
+    }
+
+    /// What is more than all there is takes all there is: alone, it may pass.
+    async fn take(&self, bytes: u64, patience: Duration) -> Result<Share, NoMemory> {
+        let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let turn = Arc::clone(&self.units).acquire_many_owned(wanted.min(self.size));
+        match tokio::time::timeout(patience, turn).await {
+            Ok(Ok(permit)) => Ok(Share { _permit: permit }),
+            // Late; nothing ever closes the semaphore.
+            Ok(Err(_)) | Err(_) => Err(NoMemory { waited: patience }),
+        }
+    }
+}
+
+impl Share {
+    /// `bytes`, for which this memory was taken: given back once the last
+    /// clone of them is gone.
+    #[must_use]
+    pub fn hold(self, bytes: Vec<u8>) -> Bytes {
+        struct Held {
+            bytes: Vec<u8>,
+            _share: Share,
+        }
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                &self.bytes
+            }
+        }
+        Bytes::from_owner(Held {
+            bytes,
+            _share: self,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_hold_their_memory_until_the_last_of_them_is_gone() {
+        let memory = Memory::new(1 << 20);
+        let share = memory.for_answer(256 << 10).await.unwrap();
+        let bytes = share.hold(vec![7; 10]);
+        let part = bytes.slice(2..4);
+        drop(bytes);
+        assert_eq!(memory.answers.units.available_permits(), 0);
+        assert_eq!(part, vec![7; 2]);
+        drop(part);
+        memory.for_answer(256 << 10).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_gets_memory_in_turn_or_is_told_that_there_is_none() {
+        let memory = Memory::new(1 << 20);
+        let all = memory.for_answer(1 << 30).await.unwrap();
+        let waiting = tokio::spawn({
+            let memory = memory.clone();
+            async move { memory.for_answer(1).await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!waiting.is_finished());
+        memory.for_stream().await.expect("streams have their own");
+        drop(all);
+        waiting.await.unwrap().unwrap();
+
+        let _all = memory.for_answer(1 << 30).await.unwrap();
+        memory.for_answer(1).await.unwrap_err();
+    }
+}

@@ -1,0 +1,121 @@
+//! How often, and after which pauses, a question is asked again.
+//!
+//! All tries of a question share one deadline, the longest time without
+//! progress, so that whoever waits for it waits no longer however often it is
+//! asked. The first tries give up sooner than that, to leave time for others;
+//! the last has all that is left, for a service that is merely slow.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Http;
+use crate::portal::{PortalError, Service};
+
+/// The most tries without progress.
+const MOST: u32 = 8;
+/// A service that refuses connections does so at once; it gets a moment.
+const MOST_REFUSED: u32 = 4;
+/// A service that fails is asked again: it may have been bad luck. One that
+/// fails again and again means what it says.
+const MOST_FAILED: u32 = 3;
+/// The longest first pause. Each further one may be twice as long.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The tries of one question.
+#[derive(Debug)]
+pub(crate) struct Tries {
+    http: Http,
+    service: Service,
+    most: u32,
+    begun: Instant,
+    /// When something last arrived, or the first try began.
+    progress: Instant,
+    made: u32,
+    refused: u32,
+    failed: u32,
+}
+
+impl Tries {
+    pub(super) fn new(http: Http, service: Service, most: u32) -> Self {
+        let now = Instant::now();
+        Self {
+            http,
+            service,
+            most: most.min(MOST),
+            begun: now,
+            progress: now,
+            made: 0,
+            refused: 0,
+            failed: 0,
+        }
+    }
+
+    /// Notes that something arrived.
+    pub(crate) fn progress(&mut self) {
+        self.progress = Instant::now();
+        (self.made, self.refused, self.failed) = (0, 0, 0);
+    }
+
+    /// How long the next try may go without progress.
+    pub(super) fn stall(&self) -> Duration {
+        let timeout = self.http.timeout();
+        let left = timeout.saturating_sub(self.progress.elapsed());
+        if self.made + 2 < self.most.min(4) {
+            left.min(timeout / 4)
+        } else {
+            left
+        }
+    }
+
+    /// Whether to try again after `error`, once a pause is over. If not, and
+    /// the service seems dead, nobody else need wait for it.
+    pub(crate) async fn again(&mut self, error: &PortalError) -> bool {
+        self.made += 1;
+        let worth_it = match error {
+            PortalError::Unreachable { .. } => {
+                self.refused += 1;
+                self.refused < MOST_REFUSED
+            }
+            PortalError::Status { status, .. } if *status >= 500 => {
+                self.failed += 1;
+                self.failed < MOST_FAILED
+            }
+            PortalError::TimedOut { .. }
+            | PortalError::Busy { .. }
+            | PortalError::BrokenOff { .. } => true,
+            PortalError::Status { .. }
+            | PortalError::LoginRequired { .. }
+            | PortalError::Unauthorized { .. }
+            | PortalError::LicenceNotAccepted { .. }
+            | PortalError::Withheld { .. }
+            | PortalError::NotFound { .. }
+            | PortalError::Auth(_)
+            | PortalError::BadAnswer { .. } => false,
+        };
+        let pause = match error {
+            PortalError::Busy {
+                retry_after: Some(asked),
+                ..
+            } => *asked + jitter(PAUSE),
+            _ => jitter(LONGEST_PAUSE.min(PAUSE * 2_u32.saturating_pow(self.made - 1))),
+        };
+        let left = self.http.timeout().saturating_sub(self.progress.elapsed());
+        if !worth_it || self.made >= self.most || pause >= left {
+            self.http.gave_up(self.service, self.begun, error);
+            return false;
+        }
+        tracing::debug!(service = %self.service, %error, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+        true
+    }
+}
+
+/// Anything up to `longest`, so that many who failed together do not come back
+/// together.
+fn jitter(longest: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8);
+    longest.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX))
+}

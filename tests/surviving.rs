@@ -1,0 +1,374 @@
+//! Whatever befalls the cache or the daemon, what is read is right.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository, Service};
+use icosfs::portal::ObjectId;
+use nix::sys::signal::Signal;
+
+use crate::python::{printed, python};
+use crate::support::{TestMount, contents, eventually, portal};
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        // Knuth's MMIX generator; its high bits are good enough.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % sides
+    }
+}
+
+fn mount_in(portal: &DemoPortal, cache: &Path, options: &[&str]) -> TestMount {
+    let cache_dir = format!("--cache-dir={}", cache.display());
+    let options: Vec<&str> = std::iter::once(&*cache_dir)
+        .chain(options.iter().copied())
+        .collect();
+    TestMount::with(portal, &options, &[("ICOSFS_TOKEN", &portal.token())])
+}
+
+/// Reads every file and compares it.
+fn assert_all_right(mount: &TestMount, contents: &[(String, Vec<u8>)]) {
+    for (path, expected) in contents {
+        assert!(mount.read(path) == *expected, "{path} is wrong");
+    }
+}
+
+/// Every file below `folder`.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The bar, in short: `ICOSFS_KILLS=200` makes it long, as `scripts/soak
+/// --kills 200` does.
+#[test]
+fn killed_at_any_moment_the_daemon_leaves_nothing_wrong_behind() {
+    let kills = std::env::var("ICOSFS_KILLS").map_or(6, |kills| kills.parse().unwrap());
+    let portal = portal();
+    let contents = contents(&portal);
+    let cache = tempfile::tempdir().unwrap();
+    let mut dice = Dice(6);
+    let reads = AtomicU64::new(0);
+    // So that most moments find something under way.
+    portal.add_fault(FaultRule::always(Fault::Bandwidth {
+        bytes_per_second: 6_000_000,
+    }));
+    for kill in 0..kills {
+        if kill % 4 == 3 {
+            // Otherwise there would soon be nothing left to fetch.
+            fs::remove_dir_all(cache.path()).unwrap();
+        }
+        let mount = mount_in(&portal, cache.path(), &[]);
+        mount.list("objects");
+        let moment = Duration::from_millis(20 + dice.roll(500) as u64);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for reader in 0..16 {
+                let mut dice = Dice(kill * 16 + reader);
+                let (mount, contents, over, reads) = (&mount, &contents, &over, &reads);
+                scope.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        let (path, expected) = &contents[dice.roll(contents.len())];
+                        if let Ok(bytes) = mount.try_read(path) {
+                            assert!(bytes == *expected, "{path} is wrong");
+                            reads.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(moment);
+            mount.signal(Signal::SIGKILL);
+            over.store(true, Ordering::Relaxed);
+        });
+        mount.clear_away();
+    }
+    portal.clear_faults();
+    assert_all_right(&mount_in(&portal, cache.path(), &[]), &contents);
+    assert!(reads.into_inner() > kills, "readers had something to read");
+}
+
+#[test]
+fn flipped_bits_and_cut_files_are_never_shown() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let cache = tempfile::tempdir().unwrap();
+    let mut dice = Dice(42);
+    assert_all_right(&mount_in(&portal, cache.path(), &[]), &contents);
+    for round in 0..3 {
+        let mut spoilt = 0;
+        for path in files_below(cache.path()) {
+            if path.to_str().unwrap().contains("catalog") {
+                continue;
+            }
+            let mut bytes = fs::read(&path).unwrap();
+            let at = dice.roll(bytes.len().max(1));
+            let before = fs::metadata(&path).unwrap();
+            match dice.roll(4) {
+                0 if !bytes.is_empty() => {
+                    bytes[at] ^= 1 << dice.roll(8);
+                    fs::write(&path, bytes).unwrap();
+                }
+                1 => fs::write(&path, &bytes[..at]).unwrap(),
+                // As rot of the medium does, without changing any time.
+                2 if !bytes.is_empty() => {
+                    bytes[at] ^= 1 << dice.roll(8);
+                    fs::write(&path, bytes).unwrap();
+                    let time = before.modified().unwrap();
+                    fs::File::open(&path).unwrap().set_modified(time).unwrap();
+                }
+                _ => continue,
+            }
+            spoilt += 1;
+        }
+        assert!(spoilt > 5, "round {round} spoilt {spoilt} files");
+        assert_all_right(&mount_in(&portal, cache.path(), &[]), &contents);
+    }
+}
+
+#[test]
+fn two_mounts_share_one_small_cache_at_once() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let cache = tempfile::tempdir().unwrap();
+    let options = ["--cache-size=4M", "--memory=8M"];
+    let mounts = [(); 2].map(|()| mount_in(&portal, cache.path(), &options));
+    std::thread::scope(|scope| {
+        for reader in 0..8 {
+            let (mount, contents) = (&mounts[reader % 2], &contents);
+            let mut dice = Dice(reader as u64);
+            scope.spawn(move || {
+                for _ in 0..contents.len() {
+                    let (path, expected) = &contents[dice.roll(contents.len())];
+                    assert!(mount.read(path) == *expected, "{path} is wrong");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn the_cache_folder_may_be_taken_away_underneath() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let cache = tempfile::tempdir().unwrap();
+    let mount = mount_in(&portal, cache.path(), &[]);
+    let (first, second) = contents.split_at(contents.len() / 2);
+    assert_all_right(&mount, first);
+
+    fs::remove_dir_all(cache.path()).unwrap();
+
+    assert_all_right(&mount, second);
+    assert_all_right(&mount, first);
+}
+
+/// A small file system of its own; needs root, as all mounting does.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(bytes: u64) -> Self {
+        let disk = Self(tempfile::tempdir().unwrap());
+        disk.mount(&format!("size={bytes}"));
+        disk
+    }
+
+    fn mount(&self, options: &str) {
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "icosfs-test"])
+            .arg(self.0.path())
+            .output()
+            .unwrap();
+        assert!(
+            mount.status.success(),
+            "run this test as root: {}",
+            String::from_utf8_lossy(&mount.stderr)
+        );
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+fn troubles(mount: &TestMount) -> String {
+    let errors = String::from_utf8(mount.read(".icosfs/errors")).unwrap();
+    let told = errors.lines().filter(|line| line.contains("keep cache"));
+    told.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_full_disk_costs_one_warning() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let disk = SmallDisk::new(3 << 20);
+    let mount = mount_in(&portal, disk.0.path(), &["--cache-size=1G", "--memory=32M"]);
+    assert_all_right(&mount, &contents);
+    let told = troubles(&mount);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(
+        told.contains("ENOSPC") && told.contains("--cache-dir"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_read_only_cache_costs_one_warning() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let disk = SmallDisk::new(64 << 20);
+    disk.mount("remount,ro");
+    let mount = mount_in(&portal, disk.0.path(), &[]);
+    assert_all_right(&mount, &contents);
+    let told = troubles(&mount);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("EROFS"), "{told}");
+}
+
+/// The bar, scaled down: 64 readers of far more than the cache may hold.
+#[test]
+fn many_readers_stay_within_the_bounds_of_disk_and_memory() {
+    const CACHE: u64 = 20 << 20;
+    const MEMORY: u64 = 32 << 20;
+    let mut repository = Repository::builtin(1);
+    let files: Vec<ObjectId> = (0..24)
+        .map(|n| repository.add_original(&format!("file{n}.bin"), 5 << 20))
+        .collect();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let options = [
+        format!("--cache-size={CACHE}"),
+        format!("--memory={MEMORY}"),
+    ];
+    let mount = mount_in(&portal, cache.path(), &[&options[0], &options[1]]);
+    mount.list("objects");
+    let (over, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let held: u64 = files_below(cache.path())
+                    .iter()
+                    .filter(|path| !path.to_str().unwrap().contains("catalog"))
+                    .filter_map(|path| Some(fs::metadata(path).ok()?.blocks() * 512))
+                    .sum();
+                most.fetch_max(held, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let readers: Vec<_> = (0..64)
+            .map(|reader| {
+                let (mount, files) = (&mount, &files);
+                let mut dice = Dice(reader);
+                scope.spawn(move || {
+                    for _ in 0..2 {
+                        let id = files[dice.roll(files.len())];
+                        let bytes = mount.read(&format!("objects/{id}.bin"));
+                        assert_eq!(ObjectId::of_content(&bytes), id);
+                    }
+                })
+            })
+            .collect();
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let most = most.into_inner();
+    assert!(most <= CACHE + CACHE / 20, "{most} bytes in the cache");
+    let peak = mount.peak_memory();
+    assert!(peak <= MEMORY + (96 << 20), "{peak} bytes of memory");
+}
+
+#[test]
+fn few_descriptors_suffice() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let mount = TestMount::with_few_descriptors(&portal);
+    assert_all_right(&mount, &contents);
+    assert!(eventually(Duration::from_secs(5), || mount.descriptors() < 64));
+}
+
+/// The cache is a Jupyter user's data folder.
+#[test]
+fn a_filled_cache_serves_icoscp_core_without_the_services() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let tables: Vec<String> = [
+        "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip",
+        "ICOSETC_SE-Htm_FLUXES_L2.csv",
+    ]
+    .map(|name| portal.repository().find(name).unwrap().to_string())
+    .into();
+    for id in &tables {
+        mount.read(&format!("objects/{id}.csv"));
+    }
+    let cache = mount.status()["cache"].as_str().unwrap().to_owned();
+    let script = "import sys, elsewhere\n\
+        from icoscp_core.bootstrap import Bootstrap\n\
+        from icoscp_core.envri import ICOS_CONFIG\n\
+        meta, data = Bootstrap(ICOS_CONFIG).fromCookieToken(sys.argv[1])\n\
+        for id in sys.argv[2:]:\n\
+        \x20   dobj = meta.get_dobj_meta('https://meta.icos-cp.eu/objects/' + id)\n\
+        \x20   for name, values in data.get_columns_as_arrays(dobj).items():\n\
+        \x20       print(id, name, values.dtype, values.shape, values.tobytes().hex())\n";
+    let token = portal.token();
+    let arguments: Vec<&str> = std::iter::once(&*token)
+        .chain(tables.iter().map(String::as_str))
+        .collect();
+    let arrays = |folder: &str| {
+        let mut python = python(&portal, mount.home());
+        python.env("PORTAL_DATA_PATH_ICOS", folder);
+        printed(python, script, &arguments)
+    };
+    let from_portal = arrays("");
+
+    portal.go_offline(Service::Data);
+    portal.go_offline(Service::Auth);
+
+    let from_cache = arrays(&format!("{cache}/dataAppStorage"));
+    assert!(from_cache == from_portal, "other arrays");
+    assert!(from_cache.lines().count() > 4);
+}
+
+#[test]
+fn a_mapped_original_is_its_bytes() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let path = mount
+        .path(&format!("objects/{id}.nc"))
+        .display()
+        .to_string();
+    let script = "import hashlib, mmap, sys\n\
+        with open(sys.argv[1], 'rb') as file:\n\
+        \x20   mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n\
+        \x20   print(hashlib.sha256(mapped).hexdigest())\n";
+    // Fetched by page faults, then passed through.
+    for _ in 0..2 {
+        let digest = printed(python(&portal, mount.home()), script, &[&path]);
+        let digest: ObjectId = digest.trim().parse().unwrap();
+        assert_eq!(digest, id);
+    }
+}
