@@ -40,6 +40,7 @@ mod tables;
 
 pub use direct::DataFolder;
 pub use export::{ExportError, Format, Progress, Selection, Stage};
+pub use original::Fetch;
 
 use about::Abouts;
 use archive::Entries;
@@ -135,6 +136,7 @@ pub struct Contents {
     spoiled: Arc<Spoiled>,
     entries: Entries,
     data_folder: Option<DataFolder>,
+    fetch: Fetch,
 }
 
 /// The state of one file: what was drawn, counted or is under way.
@@ -207,7 +209,14 @@ impl Contents {
             spoiled: Arc::default(),
             entries: Entries::default(),
             data_folder,
+            fetch: Fetch::default(),
         }
+    }
+
+    /// The same, with originals fetched as `fetch` says.
+    #[must_use]
+    pub fn with_fetch(self, fetch: Fetch) -> Self {
+        Self { fetch, ..self }
     }
 
     /// What can be said at once about the length of `object` as
@@ -356,7 +365,9 @@ impl Contents {
         let entry = self.store.entry(&place(object)?, object.size());
         let (data, spoiled) = (self.data.clone(), Arc::clone(&self.spoiled));
         let memory = self.store.memory().clone();
-        let file = Arc::new(OriginalFile::new(id, entry, data, memory, spoiled));
+        let file = Arc::new(OriginalFile::new(
+            id, entry, data, memory, self.fetch, spoiled,
+        ));
         let kept = self.keep(id, representation, Content::Original(Arc::clone(&file)));
         if let Content::Original(first) = kept {
             return Ok(first);

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What the network library holds of a body that nobody takes: its buffer
-/// grows to some 400 KiB, and a piece waits to be written.
-pub const STREAM: u64 = 512 << 10;
+/// grows to some 400 KiB, and a few pieces wait to be hashed and written.
+pub const STREAM: u64 = 1 << 20;
 /// How long to wait for the memory of an answer: others hold it for moments.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to wait for the memory of a stream: others may have much to

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ pub struct Entry {
     paths: Paths,
     /// None if the disk does not let us.
     file: Option<File>,
+    /// See [`Entry::changes`].
+    changes: AtomicU64,
     /// Taken for moments only.
     held: Mutex<Held>,
 }
@@ -91,6 +94,7 @@ impl Entry {
             me: me.clone(),
             paths,
             file,
+            changes: AtomicU64::new(0),
             held: Mutex::new(Held {
                 blocks: told.blocks,
                 in_memory: HashMap::new(),
@@ -150,6 +154,14 @@ impl Entry {
         self.held().blocks.gaps(range).collect()
     }
 
+    /// A number that is another one once bytes that were there are gone, or
+    /// bytes were offered for what was there already: until then, all that was
+    /// written is what is there.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// Keeps `bytes`, which lie at `offset`; what is there already is left.
     ///
     /// # Errors
@@ -159,7 +171,11 @@ impl Entry {
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
         let range = offset..offset + bytes.len() as u64;
         assert!(range.end <= self.len, "writes end within the file");
-        for gap in self.missing(range) {
+        let gaps = self.missing(range.clone());
+        if !bytes.is_empty() && gaps != [range] {
+            self.changed();
+        }
+        for gap in gaps {
             let from = usize::try_from(gap.start - offset).expect("within bytes");
             let to = usize::try_from(gap.end - offset).expect("within bytes");
             let mut at = gap.start;
@@ -184,6 +200,7 @@ impl Entry {
         let first = {
             let mut held = self.held();
             if !held.blocks.insert(block) {
+                self.changed();
                 return;
             }
             held.in_memory
@@ -202,6 +219,10 @@ impl Entry {
         if held.in_memory.contains_key(&offset) {
             self.drop_block(&mut held, offset);
         }
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     fn note(&self, error: &io::Error) {
@@ -238,6 +259,8 @@ impl Entry {
             if let Err(error) = journal.add(block) {
                 self.note(&error);
             }
+        } else {
+            self.changed();
         }
         Ok(true)
     }
@@ -262,6 +285,7 @@ impl Entry {
             return 0;
         };
         held.lost += 1;
+        self.changed();
         let len = u64::from(block.len);
         if held.in_memory.remove(&offset).is_some() {
             held.memory_used -= len;
@@ -530,6 +554,20 @@ mod tests {
         entry.write(0, b"0123456789").unwrap();
         entry.seal().unwrap();
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
+    }
+
+    #[test]
+    fn what_was_written_is_what_is_there_until_something_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = store(&dir).entry(&place(), 8);
+        entry.write(0, b"0123").unwrap();
+        entry.write(4, b"4567").unwrap();
+        assert_eq!(entry.changes(), 0);
+        entry.write(2, b"xx").unwrap();
+        let after_a_refusal = entry.changes();
+        assert_ne!(after_a_refusal, 0);
+        entry.discard();
+        assert_ne!(entry.changes(), after_a_refusal);
     }
 
     #[test]

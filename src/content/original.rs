@@ -1,17 +1,19 @@
 //! An original: fetched by long streams into the cache, checked against its
 //! id once it is whole.
+//!
+//! Every request counts as a download in the repository's statistics. So a
+//! small file comes whole, a sequential reader gets one long stream, and a
+//! random reader ranges of a MiB or more, until it has asked so often, or has
+//! so much, that the rest comes in one stream too.
 
 use std::fs::File;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use lru::LruCache;
-use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
 
 use super::ContentError;
 use crate::cache::{Entry, Found};
@@ -19,21 +21,50 @@ use crate::flight::Flights;
 use crate::memory::Memory;
 use crate::portal::{DataClient, ObjectId};
 
-/// A file up to this size is fetched whole, whatever is read of it.
-const SMALL: u64 = 4 << 20;
+mod proof;
+mod stream;
+
+use proof::{Follower, Proof};
+use stream::Stream;
+
 /// The least that a random read fetches.
 const LEAST: u64 = 1 << 20;
-/// After so many requests what is still missing is fetched in one: each
-/// request counts as a download.
+/// After so many requests what is still missing is fetched in one.
 const PATIENCE: u32 = 16;
+/// The most that a random read fetches of a file that is never fetched whole.
+const MOST: u64 = 64 << 20;
 /// How far a stream runs ahead of its readers.
 const AHEAD: u64 = 16 << 20;
+/// How far the streams of parallel connections run ahead of the last read of
+/// any part of the file.
+const FAR_AHEAD: u64 = 64 << 20;
 /// A reader this far ahead of a stream waits for it rather than start its own.
 const SKIP: u64 = 8 << 20;
-/// How long a stream waits for a reader to come back.
-const IDLE: Duration = Duration::from_secs(20);
+/// A file this long may come by several connections at once, once this much
+/// was read of it.
+const WORTH_SPLITTING: u64 = 64 << 20;
+const BEFORE_SPLITTING: u64 = 2 << 20;
 /// Bytes are written to the cache in pieces of this size.
 const PIECE: usize = 128 << 10;
+
+/// How originals are fetched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fetch {
+    /// How many connections may bring parts of one large file at once. Each
+    /// counts as a download.
+    pub connections: NonZeroU32,
+    /// A longer file, in bytes, is never fetched whole for a random reader.
+    pub whole_file_limit: u64,
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Self {
+            connections: NonZeroU32::MIN,
+            whole_file_limit: 1 << 30,
+        }
+    }
+}
 
 /// How often originals turned out wrong.
 #[derive(Debug)]
@@ -76,8 +107,10 @@ pub(super) struct OriginalFile {
     entry: Arc<Entry>,
     data: DataClient,
     memory: Memory,
+    how: Fetch,
     fetching: Mutex<Fetching>,
     seals: Flights<(), Result<(), ContentError>>,
+    proof: Arc<Proof>,
     /// Whether the bytes that are there proved right together. (Where the disk
     /// cannot be written to, nothing is ever sealed.)
     proved: Arc<AtomicBool>,
@@ -88,27 +121,13 @@ pub(super) struct OriginalFile {
 struct Fetching {
     streams: Vec<Arc<Stream>>,
     requests: u32,
+    /// Bytes asked for by ranges.
+    asked: u64,
+    /// Whether parallel streams were begun.
+    split: bool,
     /// Where the last read ended: the next one that begins there is part of a
     /// sequence.
     last_end: u64,
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct Stream {
-    /// What it will fetch.
-    range: Range<u64>,
-    progress: watch::Sender<Progress>,
-    /// How far readers want it to run.
-    wanted: watch::Sender<u64>,
-}
-
-#[derive(Clone, Debug)]
-struct Progress {
-    /// All before this, within the stream's range, is in the cache.
-    position: u64,
-    /// Set when the stream is over.
-    ended: Option<Result<(), ContentError>>,
 }
 
 impl OriginalFile {
@@ -117,6 +136,7 @@ impl OriginalFile {
         entry: Arc<Entry>,
         data: DataClient,
         memory: Memory,
+        how: Fetch,
         spoiled: Arc<Spoiled>,
     ) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -126,8 +146,10 @@ impl OriginalFile {
             entry,
             data,
             memory,
+            how,
             fetching: Mutex::default(),
             seals: Flights::default(),
+            proof: Arc::default(),
             proved: Arc::default(),
             spoiled,
         }
@@ -161,7 +183,7 @@ impl OriginalFile {
                         if self.must_prove_itself() {
                             continue;
                         }
-                        self.fetching().last_end = range.end;
+                        self.was_read(range.end);
                         return Ok(bytes);
                     }
                     Err(gap) => gap,
@@ -194,6 +216,39 @@ impl OriginalFile {
         }
     }
 
+    /// Notes that a reader got as far as `end`.
+    fn was_read(self: &Arc<Self>, end: u64) {
+        let mut fetching = self.fetching();
+        fetching.last_end = end;
+        if fetching.split {
+            for stream in &fetching.streams {
+                stream.want(stream.position().saturating_add(FAR_AHEAD));
+            }
+        } else if self.splits() && end >= BEFORE_SPLITTING && !fetching.streams.is_empty() {
+            fetching.split = true;
+            let mut start = self.segment();
+            while start < self.entry.len() {
+                let end = start.saturating_add(self.segment()).min(self.entry.len());
+                if let Some(gap) = self.first_gap(start..end) {
+                    let range = gap.start..end;
+                    self.begin(&mut fetching, range, gap.start.saturating_add(FAR_AHEAD));
+                }
+                start = end;
+            }
+        }
+    }
+
+    /// Whether the file comes by several connections at once.
+    fn splits(&self) -> bool {
+        self.how.connections.get() > 1 && self.entry.len() >= WORTH_SPLITTING
+    }
+
+    /// How much of the file each connection brings.
+    fn segment(&self) -> u64 {
+        let share = self.entry.len().div_ceil(self.how.connections.get().into());
+        share.next_multiple_of(LEAST)
+    }
+
     /// Whether all bytes are there and known to be the right ones.
     pub(super) fn is_proved(&self) -> bool {
         self.entry.is_complete() && !self.must_prove_itself()
@@ -213,41 +268,44 @@ impl OriginalFile {
     /// one. `end` is the end of the read.
     fn stream_for(self: &Arc<Self>, gap: &Range<u64>, end: u64) -> Arc<Stream> {
         let mut fetching = self.fetching();
-        fetching
-            .streams
-            .retain(|stream| stream.progress.borrow().ended.is_none());
+        fetching.streams.retain(|stream| !stream.is_over());
         for stream in &fetching.streams {
-            let position = stream.progress.borrow().position;
+            let position = stream.position();
             // Once all of it is on its way, everyone waits for that.
-            let skip = if fetching.requests > PATIENCE {
+            let skip = if fetching.split || self.wants_whole(&fetching) {
                 u64::MAX
             } else {
                 SKIP
             };
             let ahead = position <= gap.start && gap.start < position.saturating_add(skip);
-            if ahead && gap.start < stream.range.end {
+            if ahead && gap.start < stream.range().end {
                 stream.want(end.saturating_add(self.ahead()));
                 return Arc::clone(stream);
             }
         }
-        let range = self.plan(gap, end, &fetching);
+        let range = self.plan(gap, end, &mut fetching);
+        self.begin(&mut fetching, range, end.saturating_add(self.ahead()))
+    }
+
+    /// Sends for `range`.
+    fn begin(
+        self: &Arc<Self>,
+        fetching: &mut Fetching,
+        range: Range<u64>,
+        wanted: u64,
+    ) -> Arc<Stream> {
         fetching.requests += 1;
         self.proved.store(false, Ordering::Relaxed);
-        let stream = Arc::new(Stream {
-            progress: watch::Sender::new(Progress {
-                position: range.start,
-                ended: None,
-            }),
-            wanted: watch::Sender::new(end.saturating_add(self.ahead())),
-            range,
-        });
+        let stream = Arc::new(Stream::new(range, wanted));
         fetching.streams.push(Arc::clone(&stream));
         let (file, running) = (Arc::clone(self), Arc::clone(&stream));
         tokio::spawn(async move {
-            let result = file.run(&running).await;
-            running
-                .progress
-                .send_modify(|progress| progress.ended = Some(result));
+            let mut follower = file.proof.follow(&file.entry, running.range().start);
+            let result = file.run(&running, &mut follower).await;
+            if let Some(follower) = follower {
+                file.proof.stop(follower).await;
+            }
+            running.end(result);
         });
         stream
     }
@@ -257,11 +315,18 @@ impl OriginalFile {
         AHEAD.min(self.entry.capacity() / 2).max(LEAST)
     }
 
+    /// Whether so much was asked for that the rest had better come at once.
+    fn wants_whole(&self, fetching: &Fetching) -> bool {
+        let len = self.entry.len();
+        let often = fetching.requests >= PATIENCE || fetching.asked >= len / 4;
+        often && len <= self.how.whole_file_limit
+    }
+
     /// What to ask for so that `gap`'s start arrives: everything that follows
     /// for a sequential reader, some of it for a random one.
-    fn plan(&self, gap: &Range<u64>, end: u64, fetching: &Fetching) -> Range<u64> {
+    fn plan(&self, gap: &Range<u64>, end: u64, fetching: &mut Fetching) -> Range<u64> {
         let len = self.entry.len();
-        if len <= SMALL || fetching.requests >= PATIENCE {
+        if len <= stream::SHORT || self.wants_whole(fetching) {
             return self
                 .first_gap(0..len)
                 .map_or(0..len, |first| first.start..len);
@@ -273,15 +338,42 @@ impl OriginalFile {
             || gap.start <= 2 * LEAST;
         if sequential {
             let start = if gap.start <= 2 * LEAST { 0 } else { gap.start };
-            return self.first_gap(start..len).map_or(gap.start..len, |first| {
-                // Until what is there already, if that is a good deal.
-                first.start..self.next_present(first.end, len)
-            });
+            let stop = self.stop_of(start, fetching);
+            return self
+                .first_gap(start..stop)
+                .map_or(gap.start..stop, |first| {
+                    // Until what is there already, if that is a good deal.
+                    first.start..self.next_present(first.end, stop)
+                });
         }
+        // Of a file that is never fetched whole, more with every request.
+        let grown = LEAST << (fetching.requests / PATIENCE).min(MOST.ilog2() - LEAST.ilog2());
         let start = gap.start - gap.start % LEAST;
-        let stop = end.next_multiple_of(LEAST).min(len);
-        self.first_gap(start..stop)
-            .map_or(gap.clone(), |first| first.start.min(gap.start)..stop)
+        let stop = end
+            .max(start.saturating_add(grown))
+            .next_multiple_of(LEAST)
+            .min(len);
+        let range = self
+            .first_gap(start..stop)
+            .map_or(gap.clone(), |first| first.start.min(gap.start)..stop);
+        fetching.asked += range.end - range.start;
+        range
+    }
+
+    /// Where a long stream from `start` has to end: where another one that is
+    /// under way begins, or at the end of its connection's part.
+    fn stop_of(&self, start: u64, fetching: &Fetching) -> u64 {
+        let own = if self.splits() && !fetching.split {
+            (start / self.segment() + 1) * self.segment()
+        } else {
+            u64::MAX
+        };
+        let others = fetching.streams.iter().map(|stream| stream.range().start);
+        others
+            .filter(|&other| other > start)
+            .chain([own, self.entry.len()])
+            .min()
+            .unwrap_or(own)
     }
 
     fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
@@ -289,22 +381,27 @@ impl OriginalFile {
     }
 
     /// Where a stream that reaches the end of a gap stops: there, if a good
-    /// deal of what follows is present, else at the end of the file.
-    fn next_present(&self, gap_end: u64, len: u64) -> u64 {
-        let following = gap_end..len.min(gap_end.saturating_add(4 * LEAST));
-        if gap_end < len && self.entry.missing(following).is_empty() {
+    /// deal of what follows is present, else at `stop`.
+    fn next_present(&self, gap_end: u64, stop: u64) -> u64 {
+        let following = gap_end..stop.min(gap_end.saturating_add(4 * LEAST));
+        if gap_end < stop && self.entry.missing(following).is_empty() {
             gap_end
         } else {
-            len
+            stop
         }
     }
 
     /// Fetches `stream`'s range into the cache.
-    async fn run(&self, stream: &Stream) -> Result<(), ContentError> {
+    async fn run(
+        &self,
+        stream: &Stream,
+        follower: &mut Option<Follower>,
+    ) -> Result<(), ContentError> {
         let _buffers = self.memory.for_stream().await?;
         let len = self.entry.len();
-        let to = (stream.range.end < len).then_some(stream.range.end);
-        let mut original = self.data.original(self.id, stream.range.start, to).await?;
+        let range = stream.range();
+        let to = (range.end < len).then_some(range.end);
+        let mut original = self.data.original(self.id, range.start, to).await?;
         if original.total != len {
             return Err(ContentError::WrongLength {
                 id: self.id,
@@ -312,7 +409,7 @@ impl OriginalFile {
                 found: original.total,
             });
         }
-        let mut at = stream.range.start;
+        let mut at = range.start;
         let mut piece = Vec::with_capacity(PIECE);
         while let Some(chunk) = original.chunk().await? {
             let mut chunk = &chunk[..];
@@ -322,42 +419,56 @@ impl OriginalFile {
                 piece.extend_from_slice(&chunk[..taken]);
                 chunk = &chunk[taken..];
                 if piece.len() == PIECE {
-                    at = self.keep(stream, at, &mut piece)?;
+                    let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
+                    at = self.keep(stream, at, full, follower).await?;
                 }
             }
             if !stream.is_wanted(at).await {
                 return Ok(());
             }
         }
-        self.keep(stream, at, &mut piece)?;
+        self.keep(stream, at, piece, follower).await?;
         Ok(())
     }
 
-    fn keep(&self, stream: &Stream, at: u64, piece: &mut Vec<u8>) -> Result<u64, ContentError> {
+    async fn keep(
+        &self,
+        stream: &Stream,
+        at: u64,
+        piece: Vec<u8>,
+        follower: &mut Option<Follower>,
+    ) -> Result<u64, ContentError> {
         let end = at + piece.len() as u64;
-        if end > stream.range.end {
+        if end > stream.range().end {
             return Err(ContentError::WrongLength {
                 id: self.id,
-                expected: stream.range.end,
+                expected: stream.range().end,
                 found: end,
             });
         }
-        self.entry.write(at, piece)?;
-        piece.clear();
-        stream
-            .progress
-            .send_modify(|progress| progress.position = end);
+        let piece = Bytes::from(piece);
+        if let Some(follower) = follower {
+            follower.feed(piece.clone()).await;
+        }
+        // Whoever finds the file whole wants its hash.
+        if end == self.entry.len()
+            && let Some(follower) = follower.take()
+        {
+            self.proof.stop(follower).await;
+        }
+        self.entry.write(at, &piece)?;
+        stream.reached(end);
         Ok(end)
     }
 
     /// Checks the whole file against its id and gives it its name; a wrong one
     /// is dropped.
     async fn seal(&self) -> Result<(), ContentError> {
-        let (entry, id) = (Arc::clone(&self.entry), self.id);
+        let (entry, id, proof) = (Arc::clone(&self.entry), self.id, Arc::clone(&self.proof));
         let (proved, spoiled) = (Arc::clone(&self.proved), Arc::clone(&self.spoiled));
         self.seals
             .join((), || async move {
-                let checked = tokio::task::spawn_blocking(move || check(&entry, id)).await;
+                let checked = tokio::task::spawn_blocking(move || check(&entry, &proof, id)).await;
                 // A panic in there is a bug, and no reason to trust the file.
                 let right = checked.unwrap_or(Err(ContentError::WrongHash { id }));
                 if right.is_err() {
@@ -376,63 +487,19 @@ impl OriginalFile {
 }
 
 /// Whether the bytes are the right ones; false if some are gone again.
-fn check(entry: &Entry, id: ObjectId) -> Result<bool, ContentError> {
-    let mut hash = Sha256::new();
-    let mut at = 0;
-    while at < entry.len() {
-        let next = entry.len().min(at + (1 << 20));
-        match entry.read(at..next)? {
-            Found::Bytes(bytes) => hash.update(&bytes),
-            // A block was damaged since: it will be fetched again.
-            Found::Missing(_) => return Ok(false),
+fn check(entry: &Entry, proof: &Proof, id: ObjectId) -> Result<bool, ContentError> {
+    match proof.check(entry, id)? {
+        None => Ok(false),
+        Some(false) => {
+            entry.discard();
+            Err(ContentError::WrongHash { id })
         }
-        at = next;
-    }
-    if id.matches(&hash.finalize().into()) {
-        if let Err(error) = entry.seal() {
-            // Right all the same; it is only not kept under its own name.
-            tracing::warn!(%error, %id, "a complete object could not be sealed");
+        Some(true) => {
+            if let Err(error) = entry.seal() {
+                // Right all the same; it is only not kept under its own name.
+                tracing::warn!(%error, %id, "a complete object could not be sealed");
+            }
+            Ok(true)
         }
-        return Ok(true);
-    }
-    entry.discard();
-    Err(ContentError::WrongHash { id })
-}
-
-impl Stream {
-    fn want(&self, end: u64) {
-        self.wanted.send_if_modified(|wanted| {
-            let further = *wanted < end;
-            *wanted = (*wanted).max(end);
-            further
-        });
-    }
-
-    /// Waits until the stream is past `end`, or over.
-    async fn wait_for(&self, end: u64) -> Result<(), ContentError> {
-        let end = end.min(self.range.end);
-        let mut progress = self.progress.subscribe();
-        let reached = progress
-            .wait_for(|progress| progress.position >= end || progress.ended.is_some())
-            .await;
-        match reached {
-            // Bytes that arrived before a failure are as good as any.
-            Ok(progress) if progress.position >= end => Ok(()),
-            Ok(progress) => progress.ended.clone().unwrap_or(Ok(())),
-            // Never: `self` holds the sender.
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Waits while the stream is far enough ahead of its readers; false if
-    /// they do not come back.
-    async fn is_wanted(&self, at: u64) -> bool {
-        let small = self.range.end - self.range.start <= SMALL;
-        if small || at < *self.wanted.borrow() {
-            return true;
-        }
-        let mut wanted = self.wanted.subscribe();
-        let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
-        further.is_ok()
     }
 }
