@@ -25,6 +25,7 @@ mod machine;
 pub mod mountinfo;
 mod outside;
 mod pages;
+mod readahead;
 pub mod report;
 mod shared;
 mod unmount;
@@ -133,10 +134,12 @@ impl Mounted {
         };
         // Requests are answered only once the loops run, below.
         let _ = notifier.set(session.notifier());
-        Ok(Self {
-            place: mountinfo::mount_at(&options.mountpoint)?,
-            session: session.spawn()?,
-        })
+        let session = session.spawn()?;
+        let place = mountinfo::mount_at(&options.mountpoint)?;
+        if let Some(place) = &place {
+            readahead::raise(place);
+        }
+        Ok(Self { session, place })
     }
 
     /// Its line in the table of mounts.

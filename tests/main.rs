@@ -17,6 +17,7 @@ mod login;
 mod looking;
 mod machine;
 mod mounting;
+mod originals;
 mod outages;
 mod providers;
 mod python;

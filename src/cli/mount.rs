@@ -29,6 +29,7 @@ mod service;
 
 /// How long the portal has to answer before the mount goes without.
 const GREETING: Duration = Duration::from_secs(2);
+
 /// What `icosfs mount` takes.
 #[derive(Args, Debug)]
 #[command(after_help = "\

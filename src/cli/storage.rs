@@ -1,15 +1,16 @@
 //! Options of commands that read data: how much is kept, and what is on this
 //! machine already.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::data_path;
-use super::settings::{Clients, size};
+use super::settings::{Clients, bytes, size};
 use crate::cache::{Bounds, Store, default_limit};
-use crate::content::{Contents, DataFolder};
+use crate::content::{Contents, DataFolder, Fetch};
 use crate::portal::Envri;
 
 /// Where bytes are had before the portal is asked.
@@ -22,6 +23,20 @@ pub(super) struct StorageArgs {
     /// The most memory for buffers
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
     memory: u64,
+    /// Fetch large originals over so many connections at once, for links on
+    /// which one is slow; each counts as a download in the portal's statistics
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        env = "ICOSFS_CONNECTIONS"
+    )]
+    connections: NonZeroU32,
+    /// Never fetch all of an original larger than this because of scattered
+    /// reads; smaller ones are, once they were asked for often
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1G",
+          env = "ICOSFS_WHOLE_FILE_LIMIT")]
+    whole_file_limit: u64,
     /// A folder of the portal's own data files, read before all else
     #[arg(
         long,
@@ -42,6 +57,7 @@ pub(super) struct Storage {
     cache_dir: PathBuf,
     cache_size: Option<u64>,
     memory: u64,
+    fetch: Fetch,
     /// The portal's own files.
     data_folder: Option<std::os::fd::OwnedFd>,
     report_usage: bool,
@@ -59,6 +75,8 @@ impl StorageArgs {
         let Self {
             cache_size,
             memory,
+            connections,
+            whole_file_limit,
             data_path,
             no_usage_report,
         } = self;
@@ -67,6 +85,10 @@ impl StorageArgs {
             cache_dir,
             cache_size,
             memory,
+            fetch: Fetch {
+                connections,
+                whole_file_limit,
+            },
             report_usage: !no_usage_report,
         })
     }
@@ -94,6 +116,6 @@ impl Storage {
         let usage = self.report_usage.then(|| clients.usage.clone());
         let folder = (self.data_folder).map(|folder| DataFolder::new(folder, usage));
         let (meta, data) = (clients.meta.clone(), clients.data.clone());
-        Contents::new(meta, data, store, ttl, folder)
+        Contents::new(meta, data, store, ttl, folder).with_fetch(self.fetch)
     }
 }

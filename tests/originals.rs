@@ -1,0 +1,111 @@
+//! How originals are fetched: few requests, whoever reads.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use icosfs::demo::{DemoOptions, DemoPortal, Repository};
+use icosfs::portal::ObjectId;
+
+use crate::support::TestMount;
+
+const MIB: u64 = 1 << 20;
+
+/// A portal with one large original.
+struct Large {
+    portal: DemoPortal,
+    id: ObjectId,
+    size: u64,
+}
+
+impl Large {
+    fn of(size: u64) -> Self {
+        let mut repository = Repository::builtin(1);
+        let id = repository.add_original("large.bin", size);
+        let portal = DemoPortal::start(repository, DemoOptions::default()).expect("it starts");
+        Self { portal, id, size }
+    }
+
+    fn mount(&self, options: &[&str]) -> TestMount {
+        TestMount::with(
+            &self.portal,
+            options,
+            &[("ICOSFS_TOKEN", &self.portal.token())],
+        )
+    }
+
+    fn path(&self) -> String {
+        format!("objects/{}.bin", self.id)
+    }
+
+    /// The ranges that were asked for so far.
+    fn ranges(&self) -> Vec<Option<String>> {
+        let path = format!("/objects/{}", self.id);
+        let requests = self.portal.requests();
+        let of_it = requests.into_iter().filter(|r| r.path == path && r.cookie);
+        of_it.map(|request| request.range).collect()
+    }
+
+    /// Reads `count` stretches of 64 KiB all over the file, and compares.
+    fn read_scattered(&self, mount: &TestMount, count: u64) {
+        let right = self.portal.repository().original(&self.id).unwrap();
+        let file = File::open(mount.path(&self.path())).unwrap();
+        let mut found = vec![0; 64 << 10];
+        for n in 1..=count {
+            // Comes everywhere, in no order.
+            let at =
+                (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) % (self.size - found.len() as u64);
+            file.read_exact_at(&mut found, at).unwrap();
+            let at = usize::try_from(at).unwrap();
+            assert!(found == right[at..at + found.len()], "bytes from {at}");
+        }
+    }
+}
+
+#[test]
+fn a_file_read_from_start_to_end_is_one_download() {
+    let large = Large::of(40 * MIB);
+    let mount = large.mount(&[]);
+
+    let bytes = mount.read(&large.path());
+
+    assert_eq!(ObjectId::of_content(&bytes), large.id);
+    assert_eq!(large.ranges(), [None]);
+}
+
+#[test]
+fn scattered_reads_end_in_one_download_of_the_rest() {
+    let large = Large::of(96 * MIB);
+    let mount = large.mount(&[]);
+
+    large.read_scattered(&mount, 200);
+
+    let ranges = large.ranges();
+    assert!(ranges.len() <= 17, "{ranges:?}");
+}
+
+#[test]
+fn a_file_past_the_limit_is_never_fetched_whole_for_scattered_reads() {
+    let large = Large::of(96 * MIB);
+    let mount = large.mount(&["--whole-file-limit=90M"]);
+
+    large.read_scattered(&mount, 20);
+
+    let ranges = large.ranges();
+    let whole = |range: &Option<String>| range.as_ref().is_none_or(|text| text.ends_with('-'));
+    assert!(!ranges.iter().any(whole), "{ranges:?}");
+}
+
+#[test]
+fn several_connections_bring_a_part_each() {
+    let large = Large::of(80 * MIB);
+    let mount = large.mount(&["--connections=4"]);
+
+    let bytes = mount.read(&large.path());
+
+    assert_eq!(ObjectId::of_content(&bytes), large.id);
+    let mut ranges = large.ranges();
+    ranges.sort();
+    let part = |n: u64| Some(format!("bytes={}-{}", n * 20 * MIB, (n + 1) * 20 * MIB - 1));
+    let last = Some(format!("bytes={}-", 60 * MIB));
+    assert_eq!(ranges, [part(0), part(1), part(2), last]);
+}
