@@ -159,11 +159,13 @@ fn with_a_third_of_all_answers_broken_files_are_read_right() {
     let (reads, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let bad = Mutex::new(Vec::new());
     for seed in 0..4 {
+        let mount = mount_with(&portal, &["--timeout=8"]);
+        // Lists are asked for one at a time, and are a matter of their own.
+        mount.list("objects");
         portal.set_faults(FaultPlan {
             seed,
             rules: rules.to_vec(),
         });
-        let mount = mount_with(&portal, &["--timeout=8"]);
         let next = AtomicUsize::new(0);
         let read_some = || {
             while let Some((path, expected)) = right.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -200,7 +202,8 @@ fn readers_stuck_on_a_silent_portal_do_not_hold_up_those_of_cached_files() {
     let csv = format!("objects/{}.csv", co2(&portal));
     let cached = mount.read(&csv);
     let file = portal.repository().find(FILE).unwrap();
-    portal.add_fault(FaultRule::always(Fault::Stall { after: 0, ms: None }).of(&file));
+    let stall = FaultRule::always(Fault::Stall { after: 0, ms: None });
+    portal.add_fault(stall.at(Service::Data).of(&file));
     let stuck: Vec<_> = (0..16)
         .map(|_| {
             let path = mount.path(&format!("objects/{file}.nc"));

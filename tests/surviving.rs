@@ -225,6 +225,8 @@ fn a_full_disk_costs_one_warning() {
     let contents = contents(&portal);
     let disk = SmallDisk::new(3 << 20);
     let mount = mount_in(&portal, disk.0.path(), &["--cache-size=1G", "--memory=32M"]);
+    // The catalog needs some of it.
+    mount.list("objects");
     assert_all_right(&mount, &contents);
     let told = troubles(&mount);
     assert_eq!(told.lines().count(), 1, "{told}");

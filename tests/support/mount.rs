@@ -240,7 +240,7 @@ pub(crate) fn contents(portal: &DemoPortal) -> Vec<(String, Vec<u8>)> {
         let id: ObjectId = id.parse().unwrap();
         let url = match ending {
             "csv" if serves_csv(portal, id) => format!("/csv/{id}"),
-            "csv" | "json" | "parquet" => continue,
+            "csv" | "json" | "parquet" | "contents" => continue,
             _ if serves_original(portal, id) => format!("/objects/{id}"),
             _ => continue,
         };
