@@ -41,6 +41,7 @@ pub use vocabulary::{Spec, Station, Vocabulary};
 use database::Database;
 use selection::View;
 use sync::{Growth, Narrow};
+use vocabulary::Edition;
 
 /// What the file is called.
 pub const FILE: &str = "catalog.sqlite";
@@ -367,7 +368,16 @@ impl Inner {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The data types and stations, as the database has them: another mount
+    /// may have taken them since they were last read, and objects with them.
     fn view(&self) -> Arc<View> {
+        let view = Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner));
+        let Ok(current) = self.db.read(Edition::current) else {
+            return view;
+        };
+        if current == view.vocabulary.edition() || self.reload().is_err() {
+            return view;
+        }
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 

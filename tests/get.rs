@@ -227,7 +227,7 @@ fn what_is_not_there_is_said_with_what_is() {
     for (arguments, words) in [
         (&[&*id, "-c", "co3"][..], "it has TIMESTAMP, co2, Stdev"),
         (&[&*unknown], "has no object"),
-        (&["x"], "expected the id of an object"),
+        (&["x"], "expected an object: its id"),
         (&[&*id, "-r", "7..5"], "expected rows such as"),
         (
             &[&*id, "-o", "/nowhere/at/all"],

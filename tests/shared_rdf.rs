@@ -28,6 +28,7 @@ fn two_hundred_tables_of_many_data_types_are_the_portals_csv() {
     let mount = TestMount::of(&portal);
     let folder = tempfile::tempdir().unwrap();
     let lists = TestContents::of(&portal, &folder);
+    lists.take_lists();
     let bounds: Vec<(u64, String)> = mount
         .tables()
         .into_iter()

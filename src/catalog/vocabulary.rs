@@ -179,10 +179,34 @@ pub struct Vocabulary {
     spec_names: BTreeMap<String, i64>,
     stations: HashMap<i64, Arc<Station>>,
     station_names: BTreeMap<String, i64>,
+    edition: Edition,
+}
+
+/// Which vocabulary the database has: when it was last taken, and the last
+/// rows that were added.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Edition(Option<i64>, Option<i64>, Option<i64>);
+
+impl Edition {
+    /// The one that is there now.
+    pub(super) fn current(db: &Connection) -> Result<Self, rusqlite::Error> {
+        db.prepare_cached(
+            "SELECT (SELECT value FROM state WHERE key = 'vocabulary'),
+                    (SELECT max(row) FROM spec), (SELECT max(row) FROM station)",
+        )?
+        .query_one([], |row| Ok(Self(row.get(0)?, row.get(1)?, row.get(2)?)))
+    }
 }
 
 impl Vocabulary {
+    /// Which edition it is.
+    pub(super) fn edition(&self) -> Edition {
+        self.edition
+    }
+
     pub(super) fn load(db: &Connection) -> Result<Self, rusqlite::Error> {
+        // First: what is added meanwhile is found missing the next time.
+        let edition = Edition::current(db)?;
         let mut datasets: HashMap<String, Vec<ColumnRow>> = HashMap::new();
         let mut fields = db.prepare_cached(
             "SELECT dataset, title, format, optional, regex, value, unit FROM field ORDER BY rowid",
@@ -205,7 +229,10 @@ impl Vocabulary {
             .into_iter()
             .map(|(iri, columns)| (iri, columns.into()))
             .collect();
-        let mut vocabulary = Self::default();
+        let mut vocabulary = Self {
+            edition,
+            ..Self::default()
+        };
         let mut specs = db.prepare_cached(
             "SELECT row, iri, label, level, format, dataset, theme, project, offered, synced
              FROM spec ORDER BY iri",

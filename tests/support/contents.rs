@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icosfs::cache::{Bounds, Store};
-use icosfs::catalog::{Catalog, Object, Representation, Selection};
+use icosfs::catalog::{Catalog, Need, Object, Representation, Selection};
 use icosfs::content::{ContentError, Contents, Size};
 use icosfs::demo::DemoPortal;
 use icosfs::portal::auth::{Token, TokenAuth};
@@ -51,6 +51,12 @@ impl TestContents {
             contents: Arc::new(Contents::new(meta, data, store, ttl, None)),
             folder: folder.path().to_owned(),
         }
+    }
+
+    /// Takes all lists at once, for who asks about many objects.
+    pub(crate) fn take_lists(&self) {
+        let taken = self.catalog.ensure_whole(Need::Objects);
+        self.runtime.block_on(taken).expect("the portal answers");
     }
 
     pub(crate) fn object(&self, id: ObjectId) -> Arc<Object> {
