@@ -469,15 +469,18 @@ impl Filesystem for Adapter {
             // So said once, the kernel asks no more.
             return reply.error(Errno::ENOSYS);
         }
+        let (is_size, attribute) = (name == xattrs::SIZE, Attribute::named(name.as_bytes()));
+        // `ls -l` asks for two others of every file: they cost no look at it.
+        if !is_size && attribute.is_none() {
+            return reply.error(Errno::NO_XATTR);
+        }
         let Some(node @ Node::File(..)) = self.0.node(ino.0) else {
             return reply.error(Errno::NO_XATTR);
         };
-        if name == xattrs::SIZE {
+        if is_size {
             return reply_xattr(Some(xattrs::size(self.0.size(&node))), size, reply);
         }
-        let (Some(attribute), Node::File(object, representation)) =
-            (Attribute::named(name.as_bytes()), node)
-        else {
+        let (Some(attribute), Node::File(object, representation)) = (attribute, node) else {
             return reply.error(Errno::NO_XATTR);
         };
         match attribute.look_up(&object, self.0.envri) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icosfs::cache::{Bounds, Store};
-use icosfs::catalog::{Catalog, Need, Object, Representation, Selection};
+use icosfs::catalog::{Catalog, Object, Representation, Selection};
 use icosfs::content::{ContentError, Contents, Size};
 use icosfs::demo::DemoPortal;
 use icosfs::portal::auth::{Token, TokenAuth};
@@ -54,8 +54,9 @@ impl TestContents {
     }
 
     /// Takes all lists at once, for who asks about many objects.
+    #[cfg(feature = "shared-tests")]
     pub(crate) fn take_lists(&self) {
-        let taken = self.catalog.ensure_whole(Need::Objects);
+        let taken = self.catalog.ensure_whole(icosfs::catalog::Need::Objects);
         self.runtime.block_on(taken).expect("the portal answers");
     }
 
