@@ -94,6 +94,19 @@ fn a_listing_does_not_bring_an_estimate_back_over_an_open_file() {
     assert_eq!(path.metadata().unwrap().len(), exact);
 }
 
+/// It was skipped by every C library while someone had it open and its length
+/// was not known yet: it bore inode 0.
+#[test]
+fn a_file_that_is_open_and_unmeasured_stays_in_its_listing() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let name = format!("{}.csv", co2(&portal));
+    let file = std::fs::File::open(mount.path(&format!("objects/{name}"))).unwrap();
+    assert!(mount.list("objects").contains(&name));
+    let exact = portal.repository().csv(&co2(&portal)).unwrap().len() as u64;
+    assert_eq!(file.metadata().unwrap().len(), exact);
+}
+
 #[test]
 fn a_reader_stuck_on_a_silent_portal_can_be_killed() {
     let portal = portal();
