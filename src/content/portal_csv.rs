@@ -2,6 +2,7 @@
 //! cannot be drawn here: fetched whole at first need, and kept.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -18,6 +19,9 @@ pub(super) struct PortalCsv {
     id: ObjectId,
     /// Why it is not drawn here.
     reason: TableError,
+    /// Whether the portal could not write it either: it need not be asked
+    /// again and again.
+    refused: Arc<AtomicBool>,
     place: Place,
     store: Store,
     data: DataClient,
@@ -37,6 +41,7 @@ impl PortalCsv {
             id,
             file: WholeFile::new(id, store.clone(), &place, told),
             reason,
+            refused: Arc::default(),
             place,
             store,
             data,
@@ -61,8 +66,11 @@ impl PortalCsv {
     fn fetch(&self) -> impl Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static {
         let (id, data) = (self.id, self.data.clone());
         let (store, place) = (self.store.clone(), self.place.clone());
-        let reason = self.reason.clone();
+        let (reason, refused) = (self.reason.clone(), Arc::clone(&self.refused));
         async move {
+            if refused.load(Ordering::Relaxed) {
+                return Err(reason.into());
+            }
             let _buffers = store.memory().for_stream().await?;
             let mut tries = data.tries();
             loop {
@@ -71,6 +79,7 @@ impl PortalCsv {
                     Err(ContentError::Portal(PortalError::Status { status: 500, .. }))
                         if matches!(reason, TableError::StringColumn(_)) =>
                     {
+                        refused.store(true, Ordering::Relaxed);
                         return Err(reason.into());
                     }
                     Err(ContentError::Portal(error)) if tries.again(&error).await => {}

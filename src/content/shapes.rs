@@ -29,8 +29,11 @@ struct Known {
     spec: Arc<Spec>,
     dataset: Result<Dataset, TableError>,
     /// By the tables' own column names.
-    shapes: LruCache<Option<Arc<[String]>>, Result<Arc<Shape>, TableError>>,
+    shapes: LruCache<Names, Result<Arc<Shape>, TableError>>,
 }
+
+/// A table's own column names, if it has them.
+type Names = Option<Arc<[String]>>;
 
 /// A table but for its rows.
 #[derive(Debug)]

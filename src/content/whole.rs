@@ -21,12 +21,12 @@ const TRIES: u32 = 3;
 pub(super) struct WholeFile {
     id: ObjectId,
     store: Store,
-    made: Mutex<Made>,
+    state: Mutex<State>,
     flights: Flights<(), Result<Arc<Entry>, ContentError>>,
 }
 
 #[derive(Debug)]
-struct Made {
+struct State {
     entry: Option<Arc<Entry>>,
     /// The length that others were told.
     told: Option<u64>,
@@ -41,19 +41,19 @@ impl WholeFile {
         Self {
             id,
             store,
-            made: Mutex::new(Made { entry, told }),
+            state: Mutex::new(State { entry, told }),
             flights: Flights::default(),
         }
     }
 
     /// The exact length, if the file is there.
     pub(super) fn size(&self) -> Option<u64> {
-        self.made().entry.as_ref().map(|entry| entry.len())
+        self.state().entry.as_ref().map(|entry| entry.len())
     }
 
     /// The file in the cache, if it is there and the kernel may read it.
     pub(super) fn sealed_file(&self) -> Option<File> {
-        self.made().entry.as_ref()?.sealed_file()
+        self.state().entry.as_ref()?.sealed_file()
     }
 
     /// The file, made by `make` unless it is there.
@@ -69,14 +69,14 @@ impl WholeFile {
     where
         F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
     {
-        if let Some(entry) = self.made().entry.clone() {
+        if let Some(entry) = self.state().entry.clone() {
             return Ok(entry);
         }
         let entry = self.flights.join((), make).await?;
         let told = {
-            let mut made = self.made();
-            made.entry = Some(Arc::clone(&entry));
-            made.told.replace(entry.len())
+            let mut state = self.state();
+            state.entry = Some(Arc::clone(&entry));
+            state.told.replace(entry.len())
         };
         if told.is_some_and(|told| told != entry.len()) {
             return Err(ContentError::WrongMemory { id: self.id });
@@ -110,12 +110,12 @@ impl WholeFile {
 
     /// Has the next reader make the file again, of which `entry` lacks some.
     fn forget(&self, entry: &Arc<Entry>) {
-        let mut made = self.made();
+        let mut state = self.state();
         // Another reader may have had it made again already.
-        made.entry.take_if(|now| Arc::ptr_eq(now, entry));
+        state.entry.take_if(|now| Arc::ptr_eq(now, entry));
     }
 
-    fn made(&self) -> MutexGuard<'_, Made> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,6 +24,10 @@ const SERVED: [(ValueFormat, Format); 12] = [
 
 /// Values as they come, mixed with those that writers stumble over; of months
 /// and times of day, those that the portal can write.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "instants fit, and rounded measurements are measurements"
+)]
 fn values(format: Format) -> BoxedStrategy<Value> {
     let ints = |odd: &'static [i32], any: std::ops::RangeInclusive<i32>| {
         prop_oneof![prop::sample::select(odd), any].prop_map(Value::Int)
