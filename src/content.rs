@@ -14,7 +14,8 @@ use bytes::Bytes;
 use lru::LruCache;
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::cache::{CacheError, Place, Store};
+pub use crate::cache::Life;
+use crate::cache::{CacheError, Entry, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
 use crate::memory::NoMemory;
 use crate::portal::meta::Subject;
@@ -50,7 +51,6 @@ use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
-pub use original::Life;
 use original::{OriginalFile, Spoiled};
 use parquet::{ParquetFile, Workshop};
 use portal_csv::PortalCsv;
@@ -125,6 +125,15 @@ pub enum Size {
 
 /// What a landing page's JSON is guessed to be before it is fetched.
 const SIDECAR_GUESS: u64 = 64 << 10;
+
+/// An original under one reader's eyes.
+#[derive(Clone, Debug)]
+pub struct OpenOriginal {
+    /// The content that its bytes are of; see [`Contents::generation`].
+    pub generation: u64,
+    /// What was read of it stays known while it is read.
+    _known: Option<Arc<Entry>>,
+}
 
 /// All files' bytes.
 #[derive(Debug)]
@@ -311,7 +320,16 @@ impl Contents {
     #[must_use]
     pub fn standing(&self, object: &Arc<Object>) -> Option<(Life, bool)> {
         let file = self.cached_original(object)?;
-        Some((file.life(), file.is_proved()))
+        Some((file.entry().life(), file.entry().is_proved()))
+    }
+
+    /// An original that someone is about to read.
+    #[must_use]
+    pub fn open(&self, object: &Arc<Object>) -> OpenOriginal {
+        OpenOriginal {
+            generation: self.generation(object.id()),
+            _known: (self.cached_original(object)).map(|file| Arc::clone(file.entry())),
+        }
     }
 
     /// The file of the cache that holds just these bytes, all of them checked,

@@ -153,7 +153,7 @@ impl Growing {
         while let Some((offset, bytes)) = self.in_memory.pop_front() {
             self.store.0.spill.let_go(bytes.len() as u64);
             // Not to the disk, where it would be in the place of what is there.
-            entry.keep_in_memory(Block::of(offset, &bytes), &bytes);
+            entry.keep_in_memory(Block::of(offset, &bytes), &bytes)?;
         }
         entry.seal()?;
         Ok(entry)

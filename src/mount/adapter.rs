@@ -274,7 +274,7 @@ impl Filesystem for Adapter {
                 req,
                 move |shared| async move {
                     let opened = match handle {
-                        Some(Handle::Generation(generation)) => generation,
+                        Some(Handle::Original(opened)) => opened.generation,
                         _ => 0,
                     };
                     shared.note_pages(&object, representation);
