@@ -116,8 +116,9 @@ fn an_answer_without_end_is_cut_off() {
     let portal = portal();
     let endless = Front::behaving(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+        let blank = vec![b' '; 1 << 16];
         // Until it is hung up, or at any rate for a gigabyte.
-        (0..1 << 14).try_for_each(|_| stream.write_all(&[b' '; 1 << 16]))
+        (0..1 << 14).try_for_each(|_| stream.write_all(&blank))
     });
     let mount = TestMount::of(&portal);
     assert!(!mount.list("objects").is_empty());
@@ -225,6 +226,7 @@ fn what_is_kept_and_the_control_socket_are_their_owners_alone() {
     for (path, _) in contents(&portal) {
         mount.read(&path);
     }
+    let of_others = |mode: u32| mode & 0o077;
     let mut folders = vec![mount.cache()];
     let mut seen = 0;
     while let Some(folder) = folders.pop() {
@@ -235,9 +237,9 @@ fn what_is_kept_and_the_control_socket_are_their_owners_alone() {
                 folders.push(path.clone());
             }
             // What lies in a folder that nobody else can enter is safe.
-            let private = found.mode() & 0o077 == 0;
+            let private = of_others(found.mode()) == 0;
             let parent = fs::metadata(path.parent().unwrap()).unwrap().mode();
-            assert!(private || parent & 0o077 == 0, "{}", path.display());
+            assert!(private || of_others(parent) == 0, "{}", path.display());
             seen += 1;
         }
     }
