@@ -46,9 +46,21 @@ impl WholeFile {
         }
     }
 
-    /// The exact length, if the file is there.
+    /// The exact length, if it is known: that of a file that is gone is still
+    /// what others were told.
     pub(super) fn size(&self) -> Option<u64> {
-        self.state().entry.as_ref().map(|entry| entry.len())
+        self.state().told
+    }
+
+    /// The exact length; the file is made if that is not known.
+    pub(super) async fn exact_size<F>(&self, make: impl FnOnce() -> F) -> Result<u64, ContentError>
+    where
+        F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
+    {
+        match self.size() {
+            Some(size) => Ok(size),
+            None => Ok(self.whole(make).await?.len()),
+        }
     }
 
     /// The file in the cache, if it is there and the kernel may read it.
@@ -62,10 +74,7 @@ impl WholeFile {
     ///
     /// [`ContentError::WrongMemory`] if it came out longer or shorter than
     /// others were told; now they know.
-    pub(super) async fn whole<F>(
-        &self,
-        make: impl FnOnce() -> F,
-    ) -> Result<Arc<Entry>, ContentError>
+    async fn whole<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<Entry>, ContentError>
     where
         F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
     {
