@@ -32,3 +32,4 @@ mod surviving;
 mod tables;
 #[cfg(feature = "shared-tests")]
 mod tree;
+mod waiting;
