@@ -258,13 +258,22 @@ impl Filesystem for Adapter {
         offset: u64,
         size: u32,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         self.0.report.asked(Operation::Read);
         let handle = self.0.handles.get(fh.0);
         if let Some(Handle::Made(bytes)) = &handle {
             return reply.data(&piece(bytes, offset, size));
+        }
+        if let Some(Handle::Original {
+            beside_older: true, ..
+        }) = handle
+            // Whoever reads by itself has an owner; to fill a page of a mapping
+            // has none.
+            && lock_owner.is_none()
+        {
+            return reply.error(Errno::EIO);
         }
         match self.0.node(ino.0) {
             Some(Node::Readme) => {
@@ -274,7 +283,7 @@ impl Filesystem for Adapter {
                 req,
                 move |shared| async move {
                     let opened = match handle {
-                        Some(Handle::Original(opened)) => opened.generation,
+                        Some(Handle::Original { opened, .. }) => opened.generation,
                         _ => 0,
                     };
                     shared.note_pages(&object, representation);
