@@ -68,7 +68,9 @@ pub enum CacheError {
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
     /// What must be there together does not stay.
-    #[error("the cache cannot hold what is read at once; raise --cache-size or --memory")]
+    #[error(
+        "neither the disk nor the memory of the cache can hold what must be there at once; raise --cache-size or --memory, or name another folder with --cache-dir"
+    )]
     TooSmall,
     /// Bytes that came again are not those that came before.
     #[error(

@@ -35,9 +35,11 @@ mod original;
 mod page;
 mod parquet;
 mod portal_csv;
+mod shapes;
 mod sidecar;
 mod table_file;
 mod tables;
+mod whole;
 
 pub use direct::DataFolder;
 pub use export::{ExportError, Format, Progress, Selection, Stage};
@@ -74,9 +76,10 @@ pub enum ContentError {
     /// A table could not be written as Parquet.
     #[error("the table cannot be written as Parquet: {0}")]
     NotWritten(String),
-    /// What was remembered of a table's text is not so.
+    /// What was remembered of a table's text, or of a file made of it, is not
+    /// so.
     #[error(
-        "what was remembered of the CSV of table {id} is wrong and was forgotten; open it again"
+        "what was remembered of a file of table {id} is wrong and was forgotten; open it again"
     )]
     WrongMemory {
         /// The table.
@@ -422,7 +425,7 @@ impl Contents {
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
                 tracing::info!(%id, %error, "taking the portal's own CSV");
                 let (store, data) = (self.store.clone(), self.data.clone());
-                Csv::Portal(Arc::new(PortalCsv::new(id, store, data)?))
+                Csv::Portal(Arc::new(PortalCsv::new(id, error, store, data)?))
             }
             Err(error) => return Err(error),
         };

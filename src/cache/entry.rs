@@ -246,6 +246,11 @@ impl Entry {
                 self.note(&error);
             }
         }
+        self.keep_in_memory(block, bytes)
+    }
+
+    /// Keeps a block that the disk does not take.
+    pub(super) fn keep_in_memory(&self, block: Block, bytes: &[u8]) -> Result<(), CacheError> {
         let len = u64::from(block.len);
         let first = {
             let mut held = self.held();

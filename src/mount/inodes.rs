@@ -27,7 +27,8 @@ pub(super) struct Inodes(Mutex<Table>);
 struct Table {
     named: HashMap<u64, Named>,
     open: HashMap<u64, Open>,
-    exact: LruCache<u64, ()>,
+    /// The exact lengths that the kernel was told last.
+    exact: LruCache<u64, u64>,
     /// Originals whose pages do not only show what has proved itself.
     pages: LruCache<u64, Pages>,
     /// Whether some were forgotten there: any other may be one of them.
@@ -84,9 +85,9 @@ pub(super) enum Service {
 pub(super) struct Use {
     /// Whether any handle is open.
     pub(super) is_open: bool,
-    /// Whether the kernel was told the exact length. Until then its own idea
-    /// of it is a bound, and it must not fill its page cache by it.
-    pub(super) told_exact: bool,
+    /// The exact length that the kernel was told. Until then its own idea of
+    /// it is a bound, and it must not fill its page cache by it.
+    pub(super) told: Option<u64>,
 }
 
 impl Inodes {
@@ -141,18 +142,17 @@ impl Inodes {
         let table = self.table();
         Use {
             is_open: table.open.contains_key(&number),
-            told_exact: table.exact.contains(&number),
+            told: table.exact.peek(&number).copied(),
         }
     }
 
-    /// Notes whether the length that the kernel was last told is exact.
-    pub(super) fn told(&self, number: u64, exact: bool) {
+    /// Notes the length that the kernel was last told, if that is exact.
+    pub(super) fn told(&self, number: u64, exact: Option<u64>) {
         let mut table = self.table();
-        if exact {
-            table.exact.put(number, ());
-        } else {
-            table.exact.pop(&number);
-        }
+        match exact {
+            Some(length) => table.exact.put(number, length),
+            None => table.exact.pop(&number),
+        };
     }
 
     /// Notes that the kernel gets bytes of `life`, which have not proved
