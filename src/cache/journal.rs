@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::blocks::{Block, Blocks};
 
-const MAGIC: [u8; 8] = *b"icosfs\x01\n";
+const MAGIC: [u8; 8] = *b"icosfs\x02\n";
 const HEAD: usize = 16;
 const RECORD: usize = 28;
 /// The offset of a record that notes a mark.
@@ -109,6 +109,17 @@ impl Journal {
     /// remove it: the lock is no longer shared.
     pub(super) fn is_ours_alone(&self) -> bool {
         self.0.try_lock().is_ok()
+    }
+
+    /// Runs `work` while no other process has it open; none if one does.
+    pub(super) fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let result = self.0.try_lock().is_ok().then(|| work(self));
+        // Shared again, as it was; to convert a lock of one's own does not wait
+        // but for whoever is about to find out that it is not alone either.
+        if let Err(error) = self.0.lock_shared() {
+            tracing::debug!(%error, "a journal is open without a lock");
+        }
+        result
     }
 
     fn append(&mut self, block: Block) -> io::Result<()> {
