@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::flight::Flights;
 use crate::portal::{MetadataClient, ObjectId, PortalError};
 
+mod age;
 mod archive;
 mod collections;
 mod database;
@@ -30,6 +31,7 @@ mod sync;
 mod vocabulary;
 mod write;
 
+pub use age::Lists;
 pub use archive::{Archive, Inside};
 pub use object::{FileId, Object, Representation};
 pub use read::{Folder, Listed};

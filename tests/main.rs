@@ -11,8 +11,10 @@ mod demo;
 mod direct;
 mod faults;
 mod get;
+mod hostile;
 mod hygiene;
 mod keeping;
+mod kernel;
 mod login;
 mod looking;
 mod machine;
@@ -30,3 +32,4 @@ mod surviving;
 mod tables;
 #[cfg(feature = "shared-tests")]
 mod tree;
+mod waiting;

@@ -461,11 +461,14 @@ impl Inner {
     }
 
     /// When `need` was last taken, in milliseconds since 1970.
-    fn taken(&self, need: Need) -> Result<Option<i64>, CatalogError> {
+    pub(super) fn taken(&self, need: Need) -> Result<Option<i64>, CatalogError> {
+        // Before the question: without a disk there is one connection for all,
+        // and one that asks while it is asked waits for itself.
+        let view = self.view();
+        let wanted = write::synced(self.selection.versions);
+        let whole = view.specs().all(|spec| spec.synced >= wanted);
         let objects = |db: &rusqlite::Connection| {
-            let view = self.view();
-            let wanted = write::synced(self.selection.versions);
-            if view.specs().all(|spec| spec.synced >= wanted) {
+            if whole {
                 write::state(db, &Need::Objects.key())
             } else {
                 Ok(None)

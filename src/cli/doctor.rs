@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use nix::unistd::{AccessFlags, access};
@@ -12,11 +12,12 @@ use serde::Serialize;
 
 use super::mount::folder::is_dead;
 use super::provider::LoginArgs;
-use super::settings::{GlobalArgs, block_on};
+use super::settings::GlobalArgs;
 use super::terminal::{plain, size};
+use super::waiting::block_on_while;
 use crate::mount::{Access, lack, mountinfo};
 use crate::portal::account::Licence;
-use crate::portal::http::{Http, Patience};
+use crate::portal::http::Http;
 use crate::portal::{Account, Service, Services};
 
 /// How long a service may take.
@@ -98,9 +99,15 @@ pub(super) fn run(
         disk(&global.cache_dir()?.join(services.cache_name())),
     ];
     findings.extend(mounts());
-    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
-    findings.extend(block_on(portal(&http, &services))?);
-    findings.extend(block_on(account(http, services, login))?);
+    let http = global.http()?;
+    findings.extend(block_on_while(
+        "asking the services",
+        portal(&http, &services),
+    )?);
+    findings.extend(block_on_while(
+        "trying the login",
+        account(http, services, login),
+    )?);
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {

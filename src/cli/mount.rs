@@ -34,7 +34,7 @@ const GREETING: Duration = Duration::from_secs(2);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  mkdir -p ~/icos; icosfs mount ~/icos      go to the background once it answers
+  icosfs mount ~/icos                       go to the background once it answers
   icosfs mount --demo ~/icos                no login, no network
   icosfs mount --portal sites --cache-size 50G ~/sites
   icosfs mount --foreground --log-level debug ~/icos
@@ -236,7 +236,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     )
     .context("the catalog cannot be opened")?;
     let control = Control::listen(plan.storage.cache_dir());
-    let store = plan.storage.store(&clients);
+    let store = plan.storage.store(&clients)?;
     let contents = (plan.storage).contents(&clients, store.clone(), plan.metadata_ttl);
     let Clients {
         services,
@@ -245,7 +245,9 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         ..
     } = clients;
     let about = about(&services, plan.mountpoint.clone(), root, control.as_ref());
-    let report = Arc::new(Report::new(about, account.clone(), http.clone()));
+    let report =
+        Report::new(about, account.clone(), http.clone()).watching(catalog.clone(), store.clone());
+    let report = Arc::new(report);
     report_troubles(&store, &report);
     let options = Options {
         mountpoint: plan.mountpoint.clone(),

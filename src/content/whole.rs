@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::ContentError;
+use super::{ContentError, Origin};
 use crate::cache::{CacheError, Entry, Found, Place, Store};
 use crate::flight::Flights;
 use crate::portal::ObjectId;
@@ -79,8 +79,11 @@ impl WholeFile {
         F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
     {
         if let Some(entry) = self.state().entry.clone() {
+            Origin::Cache.note();
             return Ok(entry);
         }
+        // Even what is built here needs the portal's metadata, at least.
+        Origin::Portal.note();
         let entry = self.flights.join((), make).await?;
         let told = {
             let mut state = self.state();
