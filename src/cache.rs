@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 mod blocks;
 mod entry;
 mod folder;
+mod gone;
 mod growing;
 mod journal;
 mod notes;
@@ -28,7 +29,7 @@ mod space;
 mod spill;
 mod trouble;
 
-pub use entry::{Entry, Found};
+pub use entry::{Entry, Found, Life};
 pub use folder::{Checked, Folder, Kept};
 pub use growing::Growing;
 pub use notes::Notes;
@@ -67,8 +68,18 @@ pub enum CacheError {
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
     /// What must be there together does not stay.
-    #[error("the cache cannot hold what is read at once; raise --cache-size or --memory")]
+    #[error(
+        "neither the disk nor the memory of the cache can hold what must be there at once; raise --cache-size or --memory, or name another folder with --cache-dir"
+    )]
     TooSmall,
+    /// Bytes that came again are not those that came before.
+    #[error(
+        "bytes of {path} arrived that are not those that arrived before; they were dropped, read again to fetch them anew"
+    )]
+    Differs {
+        /// What they are of.
+        path: PathBuf,
+    },
     /// A name that is not one safe path component.
     #[error("expected a plain file name for the cache, found {0:?}")]
     UnsafeName(String),

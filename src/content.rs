@@ -14,7 +14,8 @@ use bytes::Bytes;
 use lru::LruCache;
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::cache::{CacheError, Place, Store};
+pub use crate::cache::Life;
+use crate::cache::{CacheError, Entry, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
 use crate::memory::NoMemory;
 use crate::portal::meta::Subject;
@@ -34,9 +35,11 @@ mod original;
 mod page;
 mod parquet;
 mod portal_csv;
+mod shapes;
 mod sidecar;
 mod table_file;
 mod tables;
+mod whole;
 
 pub use direct::DataFolder;
 pub use export::{ExportError, Format, Progress, Selection, Stage};
@@ -48,7 +51,6 @@ use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
-pub use original::Life;
 use original::{OriginalFile, Spoiled};
 use parquet::{ParquetFile, Workshop};
 use portal_csv::PortalCsv;
@@ -74,9 +76,10 @@ pub enum ContentError {
     /// A table could not be written as Parquet.
     #[error("the table cannot be written as Parquet: {0}")]
     NotWritten(String),
-    /// What was remembered of a table's text is not so.
+    /// What was remembered of a table's text, or of a file made of it, is not
+    /// so.
     #[error(
-        "what was remembered of the CSV of table {id} is wrong and was forgotten; open it again"
+        "what was remembered of a file of table {id} is wrong and was forgotten; open it again"
     )]
     WrongMemory {
         /// The table.
@@ -122,6 +125,15 @@ pub enum Size {
 
 /// What a landing page's JSON is guessed to be before it is fetched.
 const SIDECAR_GUESS: u64 = 64 << 10;
+
+/// An original under one reader's eyes.
+#[derive(Clone, Debug)]
+pub struct OpenOriginal {
+    /// The content that its bytes are of; see [`Contents::generation`].
+    pub generation: u64,
+    /// What was read of it stays known while it is read.
+    _known: Option<Arc<Entry>>,
+}
 
 /// All files' bytes.
 #[derive(Debug)]
@@ -308,7 +320,16 @@ impl Contents {
     #[must_use]
     pub fn standing(&self, object: &Arc<Object>) -> Option<(Life, bool)> {
         let file = self.cached_original(object)?;
-        Some((file.life(), file.is_proved()))
+        Some((file.entry().life(), file.entry().is_proved()))
+    }
+
+    /// An original that someone is about to read.
+    #[must_use]
+    pub fn open(&self, object: &Arc<Object>) -> OpenOriginal {
+        OpenOriginal {
+            generation: self.generation(object.id()),
+            _known: (self.cached_original(object)).map(|file| Arc::clone(file.entry())),
+        }
     }
 
     /// The file of the cache that holds just these bytes, all of them checked,
@@ -404,7 +425,7 @@ impl Contents {
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
                 tracing::info!(%id, %error, "taking the portal's own CSV");
                 let (store, data) = (self.store.clone(), self.data.clone());
-                Csv::Portal(Arc::new(PortalCsv::new(id, store, data)?))
+                Csv::Portal(Arc::new(PortalCsv::new(id, error, store, data)?))
             }
             Err(error) => return Err(error),
         };

@@ -61,8 +61,10 @@ pub enum TableError {
     /// There is nothing to read.
     #[error("expected at least one column, found none that the dataset knows")]
     NoColumns,
-    /// The portal serves a table with a column of strings in no form.
-    #[error("column {0:?} holds strings, and the portal serves no table that has such")]
+    /// The portal serves no columns of a table with a column of strings.
+    #[error(
+        "column {0:?} holds strings, and the portal serves no columns of a table that has such"
+    )]
     StringColumn(String),
     /// Two definitions fit a column, and which one the portal takes depends on
     /// an order that it does not tell.
@@ -151,9 +153,9 @@ impl TableError {
             | TableError::LineBreakInTitle(_)
             | TableError::HeaderMismatch { .. }
             | TableError::AmbiguousHeader(_)
-            | TableError::UnknownFormat(_) => true,
-            TableError::StringColumn(_)
-            | TableError::TooManyRows(_)
+            | TableError::UnknownFormat(_)
+            | TableError::StringColumn(_) => true,
+            TableError::TooManyRows(_)
             | TableError::TooLarge { .. }
             | TableError::NoColumns
             | TableError::NoSuchColumn(_)

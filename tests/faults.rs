@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use icosfs::demo::{DemoOptions, DemoPortal, FaultRule, Repository};
+use icosfs::demo::{DemoOptions, DemoPortal, FaultRule, Repository, Service};
 use icosfs::portal::ObjectId;
 use serde_json::json;
 
@@ -77,6 +77,59 @@ fn a_page_of_a_bad_copy_does_not_outlive_it() {
     assert_eq!(ObjectId::of_content(&mount.read(&path)), id);
 }
 
+/// It is never there as a whole, so a check of what is there came never: it was
+/// read to its end, wrong.
+#[test]
+fn an_original_that_the_cache_cannot_hold_proves_itself_all_the_same() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_original("large.bin", 40 << 20);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let token = portal.token();
+    let options = ["--cache-size=12M"];
+    let mount = TestMount::with(&portal, &options, &[("ICOSFS_TOKEN", &token)]);
+    let path = format!("objects/{id}.bin");
+    portal.add_fault(rule(
+        json!({"object": id.to_string(), "fault": {"corrupt": {"at": 1000}}}),
+    ));
+    let error = mount.try_read(&path).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+
+    portal.clear_faults();
+    assert_eq!(ObjectId::of_content(&mount.read(&path)), id);
+    let requests = portal.requests();
+    let fetches: Vec<_> = requests
+        .iter()
+        .filter(|r| r.path.starts_with("/objects/") && r.service == Service::Data)
+        .collect();
+    assert!(
+        fetches.len() <= 4,
+        "the proof costs no further download: {fetches:#?}"
+    );
+}
+
+/// The kernel shows its pages to whoever has the file open: those of the better
+/// copy completed what another had begun to read of the bad one.
+#[test]
+fn whoever_began_with_a_bad_copy_does_not_end_with_a_good_one() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_original("large.bin", 9 << 20);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let mount = TestMount::of(&portal);
+    let path = format!("objects/{id}.bin");
+    portal.add_fault(rule(
+        json!({"object": id.to_string(), "fault": {"corrupt": {"at": 1000}}}),
+    ));
+    let mut file = std::fs::File::open(mount.path(&path)).unwrap();
+    let mut bytes = vec![0; 4096];
+    file.read_exact(&mut bytes).unwrap();
+    mount.try_read(&path).unwrap_err();
+    portal.clear_faults();
+    assert_eq!(ObjectId::of_content(&mount.read(&path)), id, "read anew");
+
+    let rest = file.read_to_end(&mut bytes);
+    assert_eq!(rest.unwrap_err().raw_os_error(), Some(libc::EIO));
+}
+
 /// A listing gives attributes, too: those of a file that is open and not yet
 /// measured would put the estimate back.
 #[test]
@@ -92,6 +145,19 @@ fn a_listing_does_not_bring_an_estimate_back_over_an_open_file() {
     assert_eq!(file.metadata().unwrap().len(), exact);
     drop(file);
     assert_eq!(path.metadata().unwrap().len(), exact);
+}
+
+/// It was skipped by every C library while someone had it open and its length
+/// was not known yet: it bore inode 0.
+#[test]
+fn a_file_that_is_open_and_unmeasured_stays_in_its_listing() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let name = format!("{}.csv", co2(&portal));
+    let file = std::fs::File::open(mount.path(&format!("objects/{name}"))).unwrap();
+    assert!(mount.list("objects").contains(&name));
+    let exact = portal.repository().csv(&co2(&portal)).unwrap().len() as u64;
+    assert_eq!(file.metadata().unwrap().len(), exact);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use icosfs::demo::DemoPortal;
+use icosfs::demo::{DemoOptions, DemoPortal, Repository};
 use icosfs::portal::ObjectId;
 
-use crate::support::{Home, co2, get, portal, python_script, said, services_of, slices};
+use crate::support::{
+    Home, co2, get, interpreter, portal, python_script, said, services_of, slices,
+};
 
 /// `icosfs get` as the portal's user, with what it keeps in `home`.
 fn command(portal: &DemoPortal, home: &Home, arguments: &[&str]) -> Command {
@@ -238,4 +240,33 @@ fn what_is_not_there_is_said_with_what_is() {
         assert!(!output.status.success(), "{arguments:?}");
         assert!(said(&output).contains(words), "{}", said(&output));
     }
+}
+
+#[test]
+fn a_person_at_a_terminal_sees_how_far_it_is() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_table("long.csv", 30, 60_000).to_string();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let home = Home::new();
+    let file = home.path().join("table.csv");
+    let get = command(&portal, &home, &[&id, "-o", file.to_str().unwrap()]);
+    let set = get
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let shown = interpreter()
+        .args(["-c", spawn])
+        .arg(get.get_program())
+        .args(get.get_args())
+        .envs(set)
+        .env("TERM", "xterm")
+        .output()
+        .expect("Python runs");
+    let text = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success(), "{text}");
+    for stage in ["fetching", "writing"] {
+        assert!(text.contains(stage), "no {stage:?} in {text:?}");
+    }
+    // Elsewhere it says nothing: see `written`.
+    assert!(fs::metadata(&file).unwrap().len() > 10 << 20);
 }

@@ -16,6 +16,7 @@ mod keeping;
 mod login;
 mod looking;
 mod machine;
+mod model;
 mod mounting;
 mod originals;
 mod outages;

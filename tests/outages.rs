@@ -63,6 +63,37 @@ fn what_was_not_read_fails_with_its_reason_and_is_there_again_with_the_portal() 
     assert_eq!(ObjectId::of_content(&bytes), file);
 }
 
+/// What is in a collection was thought to be known before the objects in it
+/// were: those that no list has, for their newer versions do, were not there
+/// for whoever asked meanwhile, nor later if they could not be had at once.
+#[test]
+fn a_collections_older_objects_are_there_though_asking_for_them_failed_once() {
+    let portal = portal();
+    let calm = TestMount::of(&portal);
+    let found = calm
+        .run("find", &["collections", "-name", "*~*.json"])
+        .stdout;
+    let found = String::from_utf8(found).unwrap();
+    let path = found
+        .lines()
+        .next()
+        .expect("a collection has older versions");
+    let (_, id) = path.trim_end_matches(".json").rsplit_once('~').unwrap();
+    let refused = Fault::Status {
+        code: 400,
+        retry_after: None,
+    };
+    let rule = FaultRule::always(refused).at(Service::Meta);
+    portal.add_fault(rule.of(&id.parse().unwrap()).times(1));
+
+    let mount = TestMount::of(&portal);
+    assert!(mount.path(path).metadata().is_err(), "nothing was refused");
+    // That it was refused is remembered for a while.
+    assert!(eventually(Duration::from_secs(20), || mount
+        .path(path)
+        .exists()));
+}
+
 /// A folder of a hundred files behind a dead service must not take a hundred
 /// time-outs to read.
 #[test]

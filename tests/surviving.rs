@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,21 +12,7 @@ use icosfs::portal::ObjectId;
 use nix::sys::signal::Signal;
 
 use crate::python::{printed, python};
-use crate::support::{Home, TestMount, contents, eventually, portal};
-
-/// Numbers that look random and are the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        // Knuth's MMIX generator; its high bits are good enough.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
-    }
-}
+use crate::support::{Dice, Home, TestMount, contents, eventually, files_below, portal};
 
 fn mount_in(portal: &DemoPortal, cache: &Path, options: &[&str]) -> TestMount {
     let cache_dir = format!("--cache-dir={}", cache.display());
@@ -43,24 +29,6 @@ fn assert_all_right(mount: &TestMount, contents: &[(String, Vec<u8>)]) {
     }
 }
 
-/// Every file below `folder`.
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    files
-}
-
 /// The bar, in short: `ICOSFS_KILLS=200` makes it long, as `scripts/soak
 /// --kills 200` does.
 #[test]
@@ -69,7 +37,7 @@ fn killed_at_any_moment_the_daemon_leaves_nothing_wrong_behind() {
     let portal = portal();
     let contents = contents(&portal);
     let cache = tempfile::tempdir().unwrap();
-    let mut dice = Dice(6);
+    let mut dice = Dice::new(6);
     let reads = AtomicU64::new(0);
     // So that most moments find something under way.
     portal.add_fault(FaultRule::always(Fault::Bandwidth {
@@ -86,7 +54,7 @@ fn killed_at_any_moment_the_daemon_leaves_nothing_wrong_behind() {
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for reader in 0..16 {
-                let mut dice = Dice(kill * 16 + reader);
+                let mut dice = Dice::new(kill * 16 + reader);
                 let (mount, contents, over, reads) = (&mount, &contents, &over, &reads);
                 scope.spawn(move || {
                     while !over.load(Ordering::Relaxed) {
@@ -114,7 +82,7 @@ fn flipped_bits_and_cut_files_are_never_shown() {
     let portal = portal();
     let contents = contents(&portal);
     let cache = tempfile::tempdir().unwrap();
-    let mut dice = Dice(42);
+    let mut dice = Dice::new(42);
     assert_all_right(&mount_in(&portal, cache.path(), &[]), &contents);
     for round in 0..3 {
         let mut spoilt = 0;
@@ -157,7 +125,7 @@ fn two_mounts_share_one_small_cache_at_once() {
     std::thread::scope(|scope| {
         for reader in 0..8 {
             let (mount, contents) = (&mounts[reader % 2], &contents);
-            let mut dice = Dice(reader as u64);
+            let mut dice = Dice::new(reader as u64);
             scope.spawn(move || {
                 for _ in 0..contents.len() {
                     let (path, expected) = &contents[dice.roll(contents.len())];
@@ -348,7 +316,7 @@ fn many_readers_stay_within_the_bounds_of_disk_and_memory() {
         let readers: Vec<_> = (0..64)
             .map(|reader| {
                 let (mount, files) = (&mount, &files);
-                let mut dice = Dice(reader);
+                let mut dice = Dice::new(reader);
                 scope.spawn(move || {
                     for _ in 0..2 {
                         let id = files[dice.roll(files.len())];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use icosfs::catalog::Representation::{Cpb, Csv, Parquet};
 use icosfs::content::Size;
-use icosfs::demo::{DemoOptions, DemoPortal, Repository};
+use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
 use icosfs::portal::ObjectId;
 
 use crate::support::{
@@ -172,11 +172,57 @@ fn a_table_with_words_is_neither_columns_nor_parquet_and_says_why() {
         .find("11SS20230912_SOOP_OTC.csv")
         .unwrap();
     for seen_as in [Csv, Parquet, Cpb] {
-        assert_eq!(contents.size(id, seen_as), Size::Estimate(0));
+        assert!(matches!(contents.size(id, seen_as), Size::Estimate(_)));
         let error = contents.try_read_at(id, seen_as, 0, 10).unwrap_err();
         let reason = error.to_string();
         assert!(reason.contains("\"Remark\" holds strings"), "{reason}");
     }
+    // The portal was asked for what it could serve, and not again and again.
+    let asked = || {
+        let asked = portal.requests().into_iter().map(|request| request.path);
+        asked.filter(|path| path.starts_with("/csv")).count()
+    };
+    let before = asked();
+    assert!(before > 0);
+    contents.try_read_at(id, Csv, 0, 10).unwrap_err();
+    assert_eq!(asked(), before);
+}
+
+#[test]
+fn a_table_that_only_the_portal_can_write_is_its_csv_and_kept() {
+    let mut repository = Repository::builtin(1);
+    let listed = repository.add_hostile_table("listed.csv", 3000, true);
+    let unlisted = repository.add_hostile_table("unlisted.csv", 3000, false);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let folder = tempfile::tempdir().unwrap();
+    let contents = TestContents::of(&portal, &folder);
+    // Nothing is quoted, as in the portal's own.
+    let text = portal.repository().csv(&listed).unwrap().into_bytes();
+    assert!(text.starts_with(b"TIME,STAMP,say \"x\", 'y',line\nbreak\n"));
+    assert!(contents.read(listed, Csv) == text);
+
+    let text = portal.repository().csv(&unlisted).unwrap().into_bytes();
+    portal.clear_requests();
+    let found = contents.read_at(unlisted, Csv, text.len() as u64 - 700, 1000);
+    assert!(found == text[text.len() - 700..]);
+    assert!(contents.read(unlisted, Csv) == text);
+    let asked = |portal: &DemoPortal| {
+        let asked = portal.requests().into_iter().map(|request| request.path);
+        asked
+            .filter(|path| !path.contains("sparql"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&portal).len(), 1, "{:?}", asked(&portal));
+    for seen_as in [Parquet, Cpb] {
+        let error = contents.try_read_at(unlisted, seen_as, 0, 10).unwrap_err();
+        assert!(error.to_string().contains("TIME,STAMP"), "{error}");
+    }
+    drop(contents);
+    portal.clear_requests();
+    let later = TestContents::of(&portal, &folder);
+    assert_eq!(later.size(unlisted, Csv), Size::Exact(text.len() as u64));
+    assert!(later.read(unlisted, Csv) == text);
+    assert!(asked(&portal).is_empty(), "{:?}", asked(&portal));
 }
 
 #[test]
@@ -487,4 +533,186 @@ fn parquet_tells_units_and_where_it_comes_from() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Parquet once could not be had at all without a cache that can be written.
+#[test]
+fn without_a_writable_cache_parquet_is_built_in_memory_or_says_what_to_do() {
+    let mut repository = Repository::builtin(1);
+    let long = repository.add_table("long.csv", 30, 192_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let id = co2(&portal);
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let kept = TestContents::of(&portal, &folders[0]).read(id, Parquet);
+    let contents = TestContents::diskless(&portal, &folders[1], 64 << 20);
+    assert_eq!(contents.exact_size(id, Parquet).unwrap(), kept.len() as u64);
+    assert!(contents.read(id, Parquet) == kept);
+    assert!(contents.read(id, Csv) == portal.repository().csv(&id).unwrap().as_bytes());
+
+    let folder = tempfile::tempdir().unwrap();
+    let contents = TestContents::diskless(&portal, &folder, 8 << 20);
+    let error = contents.exact_size(long, Parquet).unwrap_err().to_string();
+    assert!(
+        error.contains("--cache-dir") && error.contains("--memory"),
+        "{error}"
+    );
+    // What was given up leaves room for others.
+    assert!(contents.read(id, Parquet) == kept);
+}
+
+/// Bytes at many places, in no order: some of them before the start of a
+/// window, across several, and past the end.
+fn places(len: usize, seed: usize) -> impl Iterator<Item = (usize, usize)> {
+    (1..=40).map(move |n| {
+        let dice = (n + seed * 1000).wrapping_mul(2_654_435_761) >> 7;
+        let from = match n % 8 {
+            0 => len.saturating_sub(dice % 300),
+            1 => dice % 3000,
+            _ => dice % (len + 10),
+        };
+        let lengths = [1, 2, 97, 4096, 70_000, 131_072, 400_000];
+        (from, lengths[dice / 13 % lengths.len()])
+    })
+}
+
+#[test]
+fn any_range_is_the_portals_to_many_readers_in_any_order() {
+    let mut repository = Repository::builtin(1);
+    let tables = [
+        repository.add_table("long.csv", 7, 30_000),
+        repository.add_table("wide.csv", 260, 700),
+    ];
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    for id in tables {
+        let text = portal.repository().csv(&id).unwrap().into_bytes();
+        let file = portal.repository().cpb(&id).unwrap();
+        let agree = |contents: &TestContents, seed: usize| {
+            for (seen_as, expected) in [(Csv, &text), (Cpb, &file)] {
+                for (from, len) in places(expected.len(), seed) {
+                    let found = contents.read_at(id, seen_as, from as u64, len);
+                    let end = expected.len().min(from + len);
+                    let same = found == expected[from.min(end)..end];
+                    assert!(same, "{id} as {seen_as:?}: {len} from {from}");
+                }
+            }
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let together = |contents: &TestContents| {
+            std::thread::scope(|scope| {
+                (0..4).for_each(|seed| drop(scope.spawn(move || agree(contents, seed))));
+            });
+        };
+        // Fresh, with half of it there, from what an earlier run has left, and
+        // where hardly anything stays.
+        together(&TestContents::of(&portal, &folder));
+        together(&TestContents::of(&portal, &folder));
+        let folder = tempfile::tempdir().unwrap();
+        let half = TestContents::of(&portal, &folder);
+        half.read_at(id, Csv, 0, 100_000);
+        together(&half);
+        let folder = tempfile::tempdir().unwrap();
+        agree(&TestContents::bounded(&portal, &folder, 300 << 10), 9);
+        let folder = tempfile::tempdir().unwrap();
+        agree(&TestContents::diskless(&portal, &folder, 8 << 20), 10);
+    }
+}
+
+/// The kernel once held the guess that it was told before the file was opened,
+/// since what an earlier mount had built it reads by itself.
+#[test]
+fn parquet_of_an_earlier_mount_has_its_exact_length_once_it_is_open() {
+    let portal = portal();
+    let cache = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", cache.path().display());
+    let token = portal.token();
+    let mount = || TestMount::with(&portal, &[&cache_dir], &[("ICOSFS_TOKEN", &token)]);
+    let name = format!("objects/{}.parquet", co2(&portal));
+    let file = mount().read(&name);
+
+    let later = mount();
+    let path = later.path(&name);
+    let guess = path.metadata().unwrap().len();
+    assert_ne!(
+        guess,
+        file.len() as u64,
+        "a guess, for this test to mean anything"
+    );
+    let opened = fs::File::open(&path).unwrap();
+    assert_eq!(opened.metadata().unwrap().len(), file.len() as u64);
+    let script =
+        "import sys, pyarrow.parquet as pq\nprint(pq.read_table(sys.argv[1]).num_rows > 0)";
+    let output = interpreter()
+        .args(["-c", script])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert_eq!(
+        output.stdout,
+        b"True\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn readers_who_are_killed_leave_the_others_what_they_read() {
+    let (portal, ids) = with_tables(2);
+    // A slow line: a table takes a second or so.
+    portal.add_fault(
+        FaultRule::always(Fault::Bandwidth {
+            bytes_per_second: 300_000,
+        })
+        .on("cpb"),
+    );
+    let mount = TestMount::of(&portal);
+    mount.list("objects");
+    portal.clear_requests();
+    for id in ids {
+        let before = slices(&portal);
+        let file = mount.path(&format!("objects/{id}.csv"));
+        std::thread::scope(|scope| {
+            for reader in 0..6 {
+                let file = &file;
+                scope.spawn(move || {
+                    // In a read, waiting for the length, or too late for both.
+                    let after = ["0.05", "0.2", "0.5"][reader % 3];
+                    let how = ["cat", "wc"][reader / 3];
+                    let mut killed = Command::new("timeout");
+                    killed.args(["-s", "KILL", after, how]).arg(file);
+                    killed.output().expect("timeout runs");
+                });
+            }
+            let text = portal.repository().csv(&id).unwrap();
+            assert!(fs::read(&file).unwrap() == text.as_bytes());
+        });
+        let asked = slices(&portal) - before;
+        assert!((1..=5).contains(&asked), "{asked} requests");
+    }
+}
+
+#[test]
+fn whoever_need_not_know_the_length_is_told_the_bound_at_once() {
+    let (portal, ids) = with_tables(1);
+    let token = portal.token();
+    let mount = TestMount::with(
+        &portal,
+        &["--exact-size=never"],
+        &[("ICOSFS_TOKEN", &token)],
+    );
+    let path = mount.path(&format!("objects/{}.csv", ids[0]));
+    let bound = path.metadata().unwrap().len();
+    portal.clear_requests();
+    let text = portal.repository().csv(&ids[0]).unwrap();
+    let mut file = fs::File::open(&path).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), bound);
+    assert_eq!(slices(&portal), 0);
+    assert!(bound > text.len() as u64);
+    // It is read to its true end all the same, and known from then on.
+    let mut read = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut read).unwrap();
+    assert!(read == text.as_bytes());
+    drop(file);
+    assert!(eventually(Duration::from_secs(5), || {
+        path.metadata().unwrap().len() == text.len() as u64
+    }));
 }

@@ -12,10 +12,14 @@ use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::blocks::{Block, Blocks, LONGEST};
+use super::gone::{Gone, Returned};
 use super::journal::{Journal, Told};
 use super::paths::{Paths, State, mark_of};
 use super::spill::LEAST;
 use super::{CacheError, Place, Shared, create_private_dir};
+
+/// Tells this process's entries apart.
+static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A file of the cache, whole or in part.
 ///
@@ -32,8 +36,8 @@ pub struct Entry {
     paths: Paths,
     /// None if the disk does not let us.
     file: Option<File>,
-    /// See [`Entry::changes`].
-    changes: AtomicU64,
+    /// Unlike any other entry's.
+    number: u64,
     /// Taken for moments only.
     held: Mutex<Held>,
 }
@@ -47,9 +51,23 @@ struct Held {
     memory_used: u64,
     /// The order in which this process wrote blocks: the oldest go first.
     written: VecDeque<u64>,
-    /// How many blocks were there and are gone.
-    lost: u64,
+    /// What was there before.
+    gone: Gone,
+    /// Whether all that was ever there is known to be right.
+    proved: bool,
+    /// See [`Life`].
+    turns: u64,
     state: State,
+}
+
+/// Bytes of one life are of one content: a block's checksum outlives its
+/// bytes, and what comes in its place must be the same. So all that was ever
+/// read in one life proves itself together, whether or not it was ever there
+/// at the same time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Life {
+    entry: u64,
+    turns: u64,
 }
 
 /// What a read found.
@@ -88,19 +106,21 @@ impl Entry {
             }
         };
         Arc::new_cyclic(|me| Self {
+            number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed),
             len,
             place: place.clone(),
             cache,
             me: me.clone(),
             paths,
             file,
-            changes: AtomicU64::new(0),
             held: Mutex::new(Held {
                 blocks: told.blocks,
                 in_memory: HashMap::new(),
                 memory_used: 0,
                 written: VecDeque::new(),
-                lost: 0,
+                gone: Gone::default(),
+                proved: matches!(state, State::Sealed(_)),
+                turns: 0,
                 state,
             }),
         })
@@ -119,11 +139,35 @@ impl Entry {
         self.held().blocks.present() == self.len
     }
 
-    /// How many blocks were there and are gone: while this stays the same,
-    /// bytes that are read are of one content.
+    /// Whether every byte is there, or was and is known by its checksum.
     #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.held().lost
+    pub fn was_covered(&self) -> bool {
+        let held = self.held();
+        held.blocks.present() + held.gone.len() == self.len
+    }
+
+    /// What content the bytes are of.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        Life {
+            entry: self.number,
+            turns: self.held().turns,
+        }
+    }
+
+    /// Notes that all bytes of `life`, which cover the file, are right: from
+    /// now on, one that comes again must be what it was. False if it is over.
+    pub fn prove(&self, life: Life) -> bool {
+        let mut held = self.held();
+        let same = self.number == life.entry && held.turns == life.turns;
+        held.proved |= same;
+        same
+    }
+
+    /// Whether all bytes that are there, or were, are known to be right.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        self.held().proved
     }
 
     /// Whether the file is complete, checked and under its own name.
@@ -154,54 +198,66 @@ impl Entry {
         self.held().blocks.gaps(range).collect()
     }
 
-    /// A number that is another one once bytes that were there are gone, or
-    /// bytes were offered for what was there already: until then, all that was
-    /// written is what is there.
-    #[must_use]
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
-    }
-
     /// Keeps `bytes`, which lie at `offset`; what is there already is left.
     ///
     /// # Errors
     ///
-    /// None for want of room or a disk: then the latest bytes are there, and
-    /// older ones missing again.
+    /// [`CacheError::Differs`] if they are not what was there before: unless
+    /// that is proved, all is dropped, for either may be wrong. None for want
+    /// of room or a disk: then the latest bytes are there, and older ones
+    /// missing again.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
         let range = offset..offset + bytes.len() as u64;
         assert!(range.end <= self.len, "writes end within the file");
-        let gaps = self.missing(range.clone());
-        if !bytes.is_empty() && gaps != [range] {
-            self.changed();
+        let part = |part: &Range<u64>| {
+            let at = |place: u64| usize::try_from(place - offset).expect("within bytes");
+            &bytes[at(part.start)..at(part.end)]
+        };
+        let (gaps, there): (Vec<_>, Vec<_>) = {
+            let held = self.held();
+            let gaps = held.blocks.gaps(range.clone()).collect();
+            (gaps, held.blocks.touching(range.clone()).collect())
+        };
+        for block in there {
+            let within = range.start <= block.range().start && block.range().end <= range.end;
+            if !within {
+                // It cannot be compared without reading it.
+                self.held().turn();
+            } else if !block.matches(part(&block.range())) {
+                return Err(self.differs());
+            }
         }
         for gap in gaps {
-            let from = usize::try_from(gap.start - offset).expect("within bytes");
-            let to = usize::try_from(gap.end - offset).expect("within bytes");
             let mut at = gap.start;
-            for piece in bytes[from..to].chunks(LONGEST) {
-                self.keep(Block::of(at, piece), piece);
+            for piece in part(&gap).chunks(LONGEST) {
+                self.keep(Block::of(at, piece), piece)?;
                 at += piece.len() as u64;
             }
         }
         Ok(())
     }
 
-    fn keep(&self, block: Block, bytes: &[u8]) {
+    fn keep(&self, block: Block, bytes: &[u8]) -> Result<(), CacheError> {
         match self.write_to_disk(block, bytes) {
-            Ok(true) => return,
-            Ok(false) => {}
+            Ok(Some(admitted)) => return self.settle(admitted),
+            Ok(None) => {}
             Err(error) => {
                 self.cache.space.release(block.len.into());
                 self.note(&error);
             }
         }
+        self.keep_in_memory(block, bytes)
+    }
+
+    /// Keeps a block that the disk does not take.
+    pub(super) fn keep_in_memory(&self, block: Block, bytes: &[u8]) -> Result<(), CacheError> {
         let len = u64::from(block.len);
         let first = {
             let mut held = self.held();
-            if !held.blocks.insert(block) {
-                self.changed();
-                return;
+            let admitted = held.admit(block);
+            if admitted != Admitted::Added {
+                drop(held);
+                return self.settle(admitted);
             }
             held.in_memory
                 .insert(block.offset, Bytes::copy_from_slice(bytes));
@@ -210,6 +266,24 @@ impl Entry {
         };
         if let Some(me) = self.me.upgrade() {
             self.cache.spill.add(&me, block.offset, len, first);
+        }
+        Ok(())
+    }
+
+    fn settle(&self, admitted: Admitted) -> Result<(), CacheError> {
+        match admitted {
+            Admitted::Added | Admitted::ThereAlready => Ok(()),
+            Admitted::Differs => Err(self.differs()),
+        }
+    }
+
+    /// Drops all that may be wrong, now that bytes came that differ.
+    fn differs(&self) -> CacheError {
+        if !self.is_proved() {
+            self.discard();
+        }
+        CacheError::Differs {
+            path: self.paths.complete.clone(),
         }
     }
 
@@ -221,38 +295,30 @@ impl Entry {
         }
     }
 
-    fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-    }
-
     fn note(&self, error: &io::Error) {
         let error = CacheError::io(&self.paths.partial, error);
         self.cache.troubles.note(error);
     }
 
-    /// Whether the disk took the block.
-    fn write_to_disk(&self, block: Block, bytes: &[u8]) -> io::Result<bool> {
+    /// What became of the block, if the disk took it.
+    fn write_to_disk(&self, block: Block, bytes: &[u8]) -> io::Result<Option<Admitted>> {
         let Some(file) = &self.file else {
-            return Ok(false);
+            return Ok(None);
         };
         let wanted = u64::from(block.len);
         let room = self.cache.claim(wanted) || (self.shed(wanted) && self.cache.claim(wanted));
         if !room {
-            return Ok(false);
+            return Ok(None);
         }
         file.write_all_at(bytes, block.offset)?;
         let mut held = self.held();
-        let Held {
-            blocks,
-            state,
-            written,
-            ..
-        } = &mut *held;
-        let State::Partial(journal) = state else {
+        if !matches!(held.state, State::Partial(_)) {
             self.cache.space.release(wanted);
-            return Ok(false);
-        };
-        if blocks.insert(block) {
+            return Ok(None);
+        }
+        let admitted = held.admit(block);
+        let Held { state, written, .. } = &mut *held;
+        if let (Admitted::Added, State::Partial(journal)) = (admitted, state) {
             written.push_back(block.offset);
             // A journal that cannot be written only means that the bytes are
             // fetched again another time.
@@ -260,9 +326,9 @@ impl Entry {
                 self.note(&error);
             }
         } else {
-            self.changed();
+            self.cache.space.release(wanted);
         }
-        Ok(true)
+        Ok(Some(admitted))
     }
 
     /// Gives up the oldest blocks of this file for `wanted` new bytes, but for
@@ -284,8 +350,9 @@ impl Entry {
         let Some(block) = held.blocks.remove(offset) else {
             return 0;
         };
-        held.lost += 1;
-        self.changed();
+        if !held.gone.add(block) {
+            held.turn();
+        }
         let len = u64::from(block.len);
         if held.in_memory.remove(&offset).is_some() {
             held.memory_used -= len;
@@ -386,6 +453,7 @@ impl Entry {
             self.drop_block(&mut held, offset);
         }
         held.written.clear();
+        held.turn();
     }
 
     /// The journal to note changes in, if there is one; a sealed file loses its
@@ -462,6 +530,44 @@ impl Entry {
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a block that was to be added.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Admitted {
+    Added,
+    /// Just it, or what cannot be compared with it, is there.
+    ThereAlready,
+    /// It is not what was there before.
+    Differs,
+}
+
+impl Held {
+    /// Ends the life of what was there.
+    fn turn(&mut self) {
+        self.turns += 1;
+        self.proved = false;
+        self.gone = Gone::default();
+    }
+
+    /// Adds `block` unless it contradicts what is there, or was.
+    fn admit(&mut self, block: Block) -> Admitted {
+        if let Some(there) = self.blocks.touching(block.range()).next() {
+            let comparable = there.range() == block.range();
+            return if comparable && there != block {
+                Admitted::Differs
+            } else {
+                Admitted::ThereAlready
+            };
+        }
+        match self.gone.take_back(block) {
+            Returned::Same => {}
+            Returned::Differs => return Admitted::Differs,
+            Returned::Unknown => self.turn(),
+        }
+        self.blocks.insert(block);
+        Admitted::Added
     }
 }
 
@@ -556,18 +662,64 @@ mod tests {
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
     }
 
+    /// A file longer than the cache is never there as a whole.
     #[test]
-    fn what_was_written_is_what_is_there_until_something_changes() {
+    fn a_block_that_comes_again_must_be_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = store(&dir).entry(&place(), 8);
+        let life = entry.life();
+        entry.write(0, b"0123").unwrap();
+        entry.write(4, b"4567").unwrap();
+        entry.drop_block(&mut entry.held(), 0);
+        assert!(entry.was_covered() && !entry.is_complete());
+        entry.write(0, b"0123").unwrap();
+        assert!(entry.is_complete() && entry.life() == life);
+
+        entry.drop_block(&mut entry.held(), 0);
+        let refused = entry.write(0, b"01x3").unwrap_err();
+        assert!(matches!(refused, CacheError::Differs { .. }), "{refused}");
+        assert_ne!(entry.life(), life);
+        assert_eq!(entry.missing(0..8), vec![0..8], "either may be wrong");
+    }
+
+    #[test]
+    fn a_proved_file_refuses_a_wrong_block_and_stays_what_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let entry = store(&dir).entry(&place(), 8);
         entry.write(0, b"0123").unwrap();
         entry.write(4, b"4567").unwrap();
-        assert_eq!(entry.changes(), 0);
-        entry.write(2, b"xx").unwrap();
-        let after_a_refusal = entry.changes();
-        assert_ne!(after_a_refusal, 0);
-        entry.discard();
-        assert_ne!(entry.changes(), after_a_refusal);
+        assert!(entry.prove(entry.life()));
+        entry.drop_block(&mut entry.held(), 0);
+        entry.write(0, b"01x3").unwrap_err();
+        assert_eq!(entry.missing(0..8), vec![0..4]);
+        entry.write(0, b"0123").unwrap();
+        assert!(entry.is_proved() && entry.is_complete());
+    }
+
+    #[test]
+    fn bytes_offered_once_more_must_be_those_that_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = store(&dir).entry(&place(), 8);
+        entry.write(2, b"23").unwrap();
+        entry.write(0, b"01234567").unwrap();
+        assert_eq!(
+            entry.read(0..8).unwrap(),
+            Found::Bytes(b"01234567".to_vec())
+        );
+        entry.write(0, b"01x34567").unwrap_err();
+        assert_eq!(entry.missing(0..8), vec![0..8]);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_with_what_was_there_is_of_another_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = store(&dir).entry(&place(), 8);
+        entry.write(0, b"0123").unwrap();
+        let life = entry.life();
+        entry.drop_block(&mut entry.held(), 0);
+        entry.write(2, b"234567").unwrap();
+        assert_ne!(entry.life(), life);
+        assert!(!entry.prove(life));
     }
 
     #[test]

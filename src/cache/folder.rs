@@ -130,19 +130,17 @@ impl Folder {
         self.space.remove(&file.place, &self.map_of(file))
     }
 
-    /// Removes what no journal speaks of: left behind by power cuts, or not
-    /// ours. Files that grow have an owner still if their process lives.
+    /// Removes what no journal speaks of: left behind by power cuts and by
+    /// processes that crashed, or not ours.
     pub fn remove_strays(&self) {
+        self.space.sweep_growing();
         let partial = self.root.join(super::place::PARTIAL);
         for entry in fs::read_dir(partial).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let stray = match name.strip_suffix(".new").and_then(|n| n.rsplit_once('.')) {
-                Some((_, pid)) => !Path::new("/proc").join(pid).exists(),
-                None => Place::of_beside(name)
-                    .is_some_and(|place| !place.beside_in(&self.root, Kind::Journal).exists()),
-            };
-            if stray && !name.ends_with(super::place::MAP) {
+            let stray = Place::of_beside(name)
+                .is_some_and(|place| !place.beside_in(&self.root, Kind::Journal).exists());
+            if stray && !name.ends_with(super::place::MAP) && !name.ends_with(super::place::NEW) {
                 // Another may have been first.
                 let _ = fs::remove_file(entry.path());
             }

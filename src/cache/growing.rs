@@ -1,62 +1,83 @@
 //! A file whose length only its end will tell, as it arrives.
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::blocks::{Block, LONGEST};
 use super::journal::Journal;
-use super::place::Kind;
+use super::place::{Kind, NEW};
 use super::{CacheError, Entry, Place, Store, remove_if_there};
 
 /// Tells this process's growing files apart.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
+/// How long others may look at a file that is just being made.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A file that grows at its end; nobody reads it before it is whole.
+///
+/// Where the disk does not take its bytes, they are held in memory.
 #[derive(Debug)]
 pub struct Growing {
     store: Store,
     place: Place,
-    /// A name that is this process's own.
+    /// None if the disk does not let us.
+    file: Option<NewFile>,
+    piece: Vec<u8>,
+    /// What the disk took.
+    blocks: Vec<Block>,
+    /// What it did not take, by where it lies.
+    in_memory: VecDeque<(u64, Vec<u8>)>,
+    len: u64,
+}
+
+/// A file under a name of its own, and locked: one that nobody holds was left
+/// behind by a process that has ended.
+#[derive(Debug)]
+struct NewFile {
     path: PathBuf,
     file: File,
-    piece: Vec<u8>,
-    blocks: Vec<Block>,
-    len: u64,
+    /// Bytes of the cache's space that it takes.
+    claimed: u64,
 }
 
 impl Growing {
     /// Begins the file that will lie at `place`.
-    pub fn new(store: Store, place: Place) -> Result<Self, CacheError> {
-        // Names that differ by their endings must not meet here.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut path = place
-            .beside_in(store.root(), Kind::Partial)
-            .into_os_string();
-        path.push(format!(".{}-{number}.new", std::process::id()));
-        let path = PathBuf::from(path);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| CacheError::io(&path, &error))?;
-        Ok(Self {
+    #[must_use]
+    pub fn new(store: Store, place: Place) -> Self {
+        let stem = place.beside_in(store.root(), Kind::Partial);
+        let made = match NewFile::create(&stem) {
+            // Someone took the whole folder away, or it never was.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let failed = |error: io::Error| CacheError::io(&stem, &error);
+                let folders = store.0.create_folders();
+                folders.and_then(|()| NewFile::create(&stem).map_err(failed))
+            }
+            made => made.map_err(|error| CacheError::io(&stem, &error)),
+        };
+        let file = made.map_err(|error| store.0.troubles.note(error)).ok();
+        Self {
             store,
             place,
-            path,
             file,
             piece: Vec::with_capacity(LONGEST),
             blocks: Vec::new(),
+            in_memory: VecDeque::new(),
             len: 0,
-        })
+        }
     }
 
     /// Adds `bytes` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::TooSmall`] if there is room for them neither on the disk
+    /// nor in memory.
     pub fn append(&mut self, mut bytes: &[u8]) -> Result<(), CacheError> {
         while !bytes.is_empty() {
             let taken = bytes.len().min(LONGEST - self.piece.len());
@@ -73,44 +94,142 @@ impl Growing {
         if self.piece.is_empty() {
             return Ok(());
         }
-        if !self.store.0.claim(self.piece.len() as u64) {
-            return Err(CacheError::TooSmall);
+        let block = Block::of(self.len, &self.piece);
+        if self.write_to_disk(block) {
+            self.blocks.push(block);
+            self.piece.clear();
+        } else {
+            if !self.store.0.spill.hold(block.len.into()) {
+                return Err(CacheError::TooSmall);
+            }
+            let next = Vec::with_capacity(LONGEST);
+            let piece = std::mem::replace(&mut self.piece, next);
+            self.in_memory.push_back((block.offset, piece));
         }
-        self.file
-            .write_all(&self.piece)
-            .map_err(|error| CacheError::io(&self.path, &error))?;
-        self.blocks.push(Block::of(self.len, &self.piece));
-        self.len += self.piece.len() as u64;
-        self.piece.clear();
+        self.len += u64::from(block.len);
         Ok(())
+    }
+
+    /// Whether the disk took the piece.
+    fn write_to_disk(&mut self, block: Block) -> bool {
+        let Some(new) = &mut self.file else {
+            return false;
+        };
+        let wanted = u64::from(block.len);
+        if !self.store.0.claim(wanted) {
+            return false;
+        }
+        match new.file.write_all_at(&self.piece, block.offset) {
+            Ok(()) => {
+                new.claimed += wanted;
+                true
+            }
+            Err(error) => {
+                self.store.0.space.release(wanted);
+                let error = CacheError::io(&new.path, &error);
+                self.store.0.troubles.note(error);
+                false
+            }
+        }
     }
 
     /// Ends the file, which is whole now, and gives it its name.
     pub fn finish(mut self) -> Result<Arc<Entry>, CacheError> {
         self.flush()?;
-        let partial = self.place.beside_in(self.store.root(), Kind::Partial);
-        let map = self.place.beside_in(self.store.root(), Kind::Journal);
-        remove_if_there(&map)?;
-        let journal = |path: &PathBuf| {
-            let (mut journal, _) = Journal::open(path, self.len)?;
-            self.blocks
-                .iter()
-                .try_for_each(|&block| journal.add(block))?;
-            fs::rename(&self.path, &partial)
+        let on_disk = !self.blocks.is_empty() || self.len == 0;
+        let handed_over = match self.file.take_if(|_| on_disk) {
+            Some(new) => {
+                self.hand_over(&new)?;
+                true
+            }
+            None => false,
         };
-        journal(&map).map_err(|error| CacheError::io(&map, &error))?;
         // An entry of an earlier file of this name has had its day.
         self.store.forget(&self.place);
         let entry = self.store.entry(&self.place, self.len);
+        if !handed_over && !entry.is_sealed() {
+            entry.discard();
+        }
+        while let Some((offset, bytes)) = self.in_memory.pop_front() {
+            self.store.0.spill.let_go(bytes.len() as u64);
+            // Not to the disk, where it would be in the place of what is there.
+            entry.keep_in_memory(Block::of(offset, &bytes), &bytes)?;
+        }
         entry.seal()?;
         Ok(entry)
+    }
+
+    /// Makes what the disk took the partial file at this place.
+    fn hand_over(&self, new: &NewFile) -> Result<(), CacheError> {
+        let partial = self.place.beside_in(self.store.root(), Kind::Partial);
+        let map = self.place.beside_in(self.store.root(), Kind::Journal);
+        remove_if_there(&map)?;
+        let journal = || {
+            let (mut journal, _) = Journal::open(&map, self.len)?;
+            self.blocks
+                .iter()
+                .try_for_each(|&block| journal.add(block))?;
+            fs::rename(&new.path, &partial)
+        };
+        journal().map_err(|error| {
+            // Not handed over: it goes as if it had been given up.
+            let _ = fs::remove_file(&new.path);
+            self.store.0.space.release(new.claimed);
+            CacheError::io(&map, &error)
+        })
+    }
+}
+
+impl NewFile {
+    /// A new file whose name begins with `stem`.
+    fn create(stem: &Path) -> io::Result<Self> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // Names that differ by their endings must not meet here; nor may
+            // processes that bear one number in two containers.
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let mut path = stem.as_os_str().to_owned();
+            path.push(format!(".{}-{number}{NEW}", std::process::id()));
+            let path = PathBuf::from(path);
+            let file = match OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+            {
+                Err(error)
+                    if error.kind() == ErrorKind::AlreadyExists && Instant::now() < deadline =>
+                {
+                    continue;
+                }
+                file => file?,
+            };
+            let locked = file.try_lock();
+            // Whoever makes room may have taken it for one left behind.
+            if locked.is_ok() && file.metadata()?.nlink() > 0 {
+                return Ok(Self {
+                    path,
+                    file,
+                    claimed: 0,
+                });
+            }
+            let _ = fs::remove_file(&path);
+            if Instant::now() > deadline {
+                return Err(locked.map_or_else(Into::into, |()| ErrorKind::NotFound.into()));
+            }
+        }
     }
 }
 
 impl Drop for Growing {
     fn drop(&mut self) {
-        // Gone already if it was finished.
-        let _ = fs::remove_file(&self.path);
+        // Nothing is left of it if it was finished.
+        let held = self.in_memory.iter().map(|(_, bytes)| bytes.len() as u64);
+        self.store.0.spill.let_go(held.sum());
+        if let Some(new) = &self.file {
+            let _ = fs::remove_file(&new.path);
+            self.store.0.space.release(new.claimed);
+        }
     }
 }
 
@@ -134,7 +253,7 @@ mod tests {
         let text: Vec<u8> = (0..=255).cycle().take(300_001).collect();
         {
             let store = store(&dir);
-            let mut growing = Growing::new(store.clone(), place.clone()).unwrap();
+            let mut growing = Growing::new(store.clone(), place.clone());
             assert!(store.sealed(&place).is_none());
             text.chunks(7777)
                 .for_each(|chunk| growing.append(chunk).unwrap());
@@ -153,7 +272,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         let place = |name| Place::new(Place::VIEWS, name).unwrap();
-        let grow = |name| Growing::new(store.clone(), place(name)).unwrap();
+        let grow = |name| Growing::new(store.clone(), place(name));
         let (mut one, mut other) = (grow("x.parquet"), grow("x.rows"));
         one.append(b"one").unwrap();
         other.append(b"other").unwrap();
@@ -167,9 +286,100 @@ mod tests {
     fn a_file_that_was_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::new("csv", "x.csv").unwrap();
-        let mut growing = Growing::new(store(&dir), place).unwrap();
+        let mut growing = Growing::new(store(&dir), place);
         growing.append(b"half").unwrap();
         drop(growing);
         assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
+    }
+
+    /// A store whose folder cannot be made.
+    fn diskless(dir: &tempfile::TempDir, memory: u64) -> Store {
+        let file = dir.path().join("not a folder");
+        fs::write(&file, "").unwrap();
+        let disk = 1 << 40;
+        Store::open(file, Bounds { disk, memory })
+    }
+
+    fn text(len: usize) -> Vec<u8> {
+        (0..=255).cycle().take(len).collect()
+    }
+
+    #[test]
+    fn without_a_disk_a_file_grows_in_memory_as_far_as_that_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = diskless(&dir, 32 << 20);
+        let place = |name| Place::new("views", name).unwrap();
+        let bytes = text((8 << 20) - 7);
+        // More often than would fit together: what is given up is given back.
+        for _ in 0..3 {
+            let mut growing = Growing::new(store.clone(), place("half"));
+            growing.append(&bytes).unwrap();
+            drop(growing);
+            let mut growing = Growing::new(store.clone(), place("x"));
+            growing.append(&bytes).unwrap();
+            let entry = growing.finish().unwrap();
+            assert!(entry.read(0..entry.len()).unwrap() == Found::Bytes(bytes.clone()));
+        }
+        let mut growing = Growing::new(store.clone(), place("y"));
+        let error = growing.append(&text(9 << 20)).unwrap_err().to_string();
+        assert!(
+            error.contains("--memory") && error.contains("--cache-dir"),
+            "{error}"
+        );
+        drop(growing);
+
+        // What grows is not pushed out by what is read meanwhile.
+        let mut growing = Growing::new(store.clone(), place("z"));
+        growing.append(&bytes).unwrap();
+        let other = store.entry(&place("other"), 64 << 20);
+        (0..64).for_each(|n| other.write(n << 20, &text(1 << 20)).unwrap());
+        // The other's share is what is left; a piece is still to be counted.
+        let gone = (56 << 20) - LONGEST as u64;
+        assert_eq!(other.missing(0..64 << 20), vec![0..gone]);
+        let entry = growing.finish().unwrap();
+        assert!(entry.read(0..entry.len()).unwrap() == Found::Bytes(bytes));
+    }
+
+    #[test]
+    fn what_the_disk_has_no_room_for_grows_on_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let bounds = Bounds {
+            disk: 6 << 20,
+            memory: 32 << 20,
+        };
+        let store = Store::open(dir.path().to_owned(), bounds);
+        let place = Place::new("views", "x").unwrap();
+        let bytes = text(9 << 20);
+        let mut growing = Growing::new(store.clone(), place.clone());
+        growing.append(&bytes).unwrap();
+        let entry = growing.finish().unwrap();
+        assert!(entry.read(0..entry.len()).unwrap() == Found::Bytes(bytes));
+        assert!(!entry.is_sealed());
+        drop(entry);
+        // The next run makes it anew, if there is room by then.
+        assert!(store.sealed(&place).is_none());
+    }
+
+    #[test]
+    fn what_a_crashed_process_let_grow_goes_and_what_grows_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name| Place::new("views", name).unwrap();
+        let growing = Growing::new(store(&dir), place("x"));
+        let partial = dir.path().join(super::super::place::PARTIAL);
+        // Process 1 is always alive, here or in another container.
+        let left = partial.join("views~y.parquet.1-0.new");
+        fs::write(&left, "half").unwrap();
+        let names = || fs::read_dir(&partial).unwrap().count();
+        assert_eq!(names(), 2);
+        // Another mount counts what is there.
+        let mut other = Growing::new(store(&dir), place("z"));
+        other.append(&text(LONGEST)).unwrap();
+        assert!(!left.exists());
+        assert_eq!(names(), 2);
+        fs::write(&left, "half").unwrap();
+        crate::cache::Folder::at(dir.path().to_owned()).remove_strays();
+        assert_eq!(names(), 2);
+        drop((growing, other));
+        assert_eq!(names(), 0);
     }
 }

@@ -108,6 +108,8 @@ pub(super) const SUMS: &str = "sums";
 pub(super) const LENGTHS: &str = "lengths";
 /// How journals' names end.
 pub(super) const MAP: &str = ".map";
+/// How the names of files end that grow.
+pub(super) const NEW: &str = ".new";
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 
-use super::place::{Kind, MAP, PARTIAL, Place, SUMS};
+use super::place::{Kind, MAP, NEW, PARTIAL, Place, SUMS};
 
 /// Room is made down to this share of the bound, so that it lasts a while.
 const AFTER: u64 = 9;
@@ -150,6 +150,7 @@ impl Space {
     fn count_and_make_room(&self, bytes: u64, in_use: impl Fn(&Place) -> bool) -> u64 {
         let mut files = self.files();
         let mut held: u64 = files.iter().map(|file| file.bytes).sum();
+        held += self.sweep_growing();
         let allowed = self.allowed(held);
         if held + bytes <= allowed {
             return held;
@@ -182,6 +183,30 @@ impl Space {
             .and_then(|()| remove(&place.beside_in(&self.root, Kind::Partial)))
             .and_then(|()| remove(map));
         removed.is_ok()
+    }
+
+    /// Removes files that grew when their process ended, since nobody can go
+    /// on with them; returns the bytes of those that still grow.
+    pub(super) fn sweep_growing(&self) -> u64 {
+        let mut bytes = 0;
+        let entries = fs::read_dir(self.root.join(PARTIAL));
+        for entry in entries.into_iter().flatten().flatten() {
+            if !entry
+                .file_name()
+                .as_encoded_bytes()
+                .ends_with(NEW.as_bytes())
+            {
+                continue;
+            }
+            let path = entry.path();
+            match File::open(&path) {
+                // It may have got its own name meanwhile.
+                Ok(file) if file.try_lock().is_ok() => drop(fs::remove_file(&path)),
+                Ok(file) => bytes += file.metadata().map_or(0, |found| found.blocks() * 512),
+                Err(_gone) => {}
+            }
+        }
+        bytes
     }
 
     /// Every file of the cache that has a journal.

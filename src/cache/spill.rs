@@ -22,6 +22,8 @@ pub(super) struct Spill {
 #[derive(Debug, Default)]
 struct State {
     used: u64,
+    /// Bytes of files that grow, which stay until they are whole.
+    growing: u64,
     /// How many files hold some of it.
     holders: u64,
     order: VecDeque<(Weak<Entry>, u64)>,
@@ -37,8 +39,30 @@ impl Spill {
 
     /// How much a file that holds some, or is about to, can count on.
     pub(super) fn share(&self, holds_some: bool) -> u64 {
-        let others = self.state().holders - u64::from(holds_some);
-        (self.bound / (others + 1)).max(1 << 20)
+        let state = self.state();
+        let others = state.holders - u64::from(holds_some);
+        ((self.bound - state.growing) / (others + 1)).max(1 << 20)
+    }
+
+    /// Counts bytes of a file that grows, for which older ones of other files
+    /// go; false if all such files together would hold more than half. The
+    /// caller holds no lock.
+    pub(super) fn hold(&self, len: u64) -> bool {
+        {
+            let mut state = self.state();
+            if state.growing + len > self.bound / 2 {
+                return false;
+            }
+            state.growing += len;
+        }
+        self.make_room();
+        true
+    }
+
+    /// Counts bytes of a file that grows no more.
+    pub(super) fn let_go(&self, len: u64) {
+        let mut state = self.state();
+        state.growing = state.growing.saturating_sub(len);
     }
 
     /// Counts a block, the file's first or not, and drops the oldest ones that
@@ -53,6 +77,10 @@ impl Spill {
             }
             state.order.push_back((Arc::downgrade(entry), offset));
         }
+        self.make_room();
+    }
+
+    fn make_room(&self) {
         while let Some((entry, offset)) = self.too_much() {
             if let Some(entry) = entry.upgrade() {
                 entry.drop_from_memory(offset);
@@ -62,7 +90,7 @@ impl Spill {
 
     fn too_much(&self) -> Option<(Weak<Entry>, u64)> {
         let mut state = self.state();
-        if state.used > self.bound {
+        if state.used + state.growing > self.bound {
             state.order.pop_front()
         } else {
             None

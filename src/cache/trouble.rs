@@ -27,7 +27,10 @@ impl Troubles {
         let cause = match &error {
             CacheError::Io { errno, .. } => *errno,
             CacheError::DiskFull { .. } => Some(libc::ENOSPC),
-            CacheError::TooSmall | CacheError::NoMemory(_) | CacheError::UnsafeName(_) => None,
+            CacheError::TooSmall
+            | CacheError::NoMemory(_)
+            | CacheError::Differs { .. }
+            | CacheError::UnsafeName(_) => None,
         };
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.known.insert(cause) {

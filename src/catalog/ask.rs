@@ -203,13 +203,17 @@ impl Catalog {
             Some(id) => vec![id],
             None => self.0.collection_ids()?,
         };
-        self.write(move |db| write::members(db, &collections, &rows, now()))
+        let listed = collections.clone();
+        self.write(move |db| write::members(db, &listed, &rows))
             .await?;
         let unknown = self.0.unknown_members(of)?;
         for ids in unknown.chunks(NAMES) {
             self.by_name(ids).await?;
         }
-        Ok(())
+        // Only now: before, whoever asks for a member would be told that there
+        // is none, and go on being told so if its object could not be had.
+        self.write(move |db| write::members_taken(db, &collections, now()))
+            .await
     }
 
     /// Takes objects by name, and their data types if those are on no list.

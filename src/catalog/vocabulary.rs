@@ -125,6 +125,29 @@ impl Spec {
     }
 }
 
+#[cfg(test)]
+impl Spec {
+    /// A data type of a dataset whose tables have these columns.
+    pub(crate) fn pretend(dataset: &str, columns: Vec<ColumnRow>) -> Self {
+        Self {
+            key: 1,
+            row: SpecRow {
+                iri: "http://example.org/spec".to_owned(),
+                label: "a data type".to_owned(),
+                level: 2,
+                format: "http://example.org/format".to_owned(),
+                dataset: Some(dataset.to_owned()),
+                theme: None,
+                project: None,
+            },
+            columns: columns.into(),
+            offered: true,
+            name: "spec".to_owned(),
+            json: OnceLock::new(),
+        }
+    }
+}
+
 /// A station.
 #[derive(Debug)]
 pub struct Station {

@@ -244,18 +244,10 @@ pub(super) fn collections(db: &Transaction<'_>, rows: &[CollectionRow]) -> Done 
 }
 
 /// Puts `rows` in place of what was known to be in their collections.
-pub(super) fn members(
-    db: &Transaction<'_>,
-    collections: &[ObjectId],
-    rows: &[MemberRow],
-    now: i64,
-) -> Done {
+pub(super) fn members(db: &Transaction<'_>, collections: &[ObjectId], rows: &[MemberRow]) -> Done {
     for collection in collections {
-        let id = &collection.as_bytes()[..];
         db.prepare_cached("DELETE FROM member WHERE collection = ?1")?
-            .execute([id])?;
-        db.prepare_cached("UPDATE collection SET taken = ?2 WHERE id = ?1")?
-            .execute(params![id, now])?;
+            .execute([&collection.as_bytes()[..]])?;
     }
     let mut insert = db.prepare_cached(
         "INSERT OR IGNORE INTO member (collection, position, item) VALUES (?1, ?2, ?3)",
@@ -269,6 +261,15 @@ pub(super) fn members(
             *position,
             &row.item.as_bytes()[..]
         ])?;
+    }
+    Ok(())
+}
+
+/// Notes that all that is in `collections` is known, its members' objects too.
+pub(super) fn members_taken(db: &Transaction<'_>, collections: &[ObjectId], now: i64) -> Done {
+    let mut update = db.prepare_cached("UPDATE collection SET taken = ?2 WHERE id = ?1")?;
+    for collection in collections {
+        update.execute(params![&collection.as_bytes()[..], now])?;
     }
     Ok(())
 }

@@ -215,6 +215,7 @@ impl Columns {
         let bytes = bytes.start.min(end)..end;
         let mut patience = Patience::default();
         loop {
+            let share = self.memory().for_answer(end - bytes.start).await?;
             let (columns, range) = (Arc::clone(self), bytes.clone());
             let reading = tokio::task::spawn_blocking(move || columns.file.read(range)).await;
             let read =
@@ -222,10 +223,11 @@ impl Columns {
             let gap = match read {
                 Found::Bytes(found) => {
                     self.last_end.store(end, Ordering::Relaxed);
-                    return Ok(found.into());
+                    return Ok(share.hold(found));
                 }
                 Found::Missing(gap) => gap,
             };
+            drop(share);
             patience.try_again(gap.start)?;
             self.bring(bytes.clone()).await?;
         }
@@ -320,16 +322,17 @@ impl Columns {
     }
 }
 
-/// How long to go on asking for what does not stay.
+/// How long to go on asking for what does not stay, be it for want of room or
+/// for a disk that damages it: every time is a download.
 #[derive(Debug, Default)]
-struct Patience {
+pub(super) struct Patience {
     furthest: Option<u64>,
     in_vain: u32,
 }
 
 impl Patience {
     /// Counts one more try to get what is missing from `position` on.
-    fn try_again(&mut self, position: u64) -> Result<(), ContentError> {
+    pub(super) fn try_again(&mut self, position: u64) -> Result<(), ContentError> {
         // What came before may be gone again for want of room.
         if self.furthest.is_none_or(|furthest| furthest < position) {
             self.furthest = Some(position);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use super::ContentError;
-use super::columns::Columns;
+use super::columns::{Columns, Patience};
 use super::drawn::Drawn;
 use super::kept::Kept;
 use crate::cache::Store;
@@ -237,11 +237,13 @@ impl CsvFile {
 
     /// The text of rows whose place is known.
     async fn text(self: &Arc<Self>, span: Span) -> Result<Bytes, ContentError> {
-        if let Some(text) = self.drawn.get(self.id(), span.rows.clone()) {
+        let fits = |text: &Bytes| text.len() as u64 == span.bytes.end - span.bytes.start;
+        // It may have been drawn before, when more or less was known.
+        if let Some(text) = self.drawn.get(self.id(), span.rows.clone()).filter(fits) {
             return Ok(text);
         }
         let text = self.draw(span.rows.clone()).await?.text;
-        if text.len() as u64 != span.bytes.end - span.bytes.start {
+        if !fits(&text) {
             return Err(self.forget(&mut self.known()));
         }
         self.drawn.put(self.id(), span.rows, text.clone());
@@ -249,6 +251,7 @@ impl CsvFile {
     }
 
     async fn draw(self: &Arc<Self>, rows: Range<u64>) -> Result<Drawing, ContentError> {
+        let mut patience = Patience::default();
         loop {
             self.columns.ensure(rows.clone()).await?;
             let row = self.columns.schema().row_width() + self.writer.max_row_len() as u64 / 2;
@@ -263,6 +266,7 @@ impl CsvFile {
             if let Some(drawing) = drawing {
                 return Ok(drawing);
             }
+            patience.try_again(rows.start)?;
         }
     }
 

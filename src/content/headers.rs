@@ -21,7 +21,8 @@ pub(super) struct Headers {
     data: DataClient,
     store: Store,
     known: Arc<Mutex<HashMap<String, Header>>>,
-    flights: Flights<String, Result<Bytes, PortalError>>,
+    /// Of each dataset one table is asked for; it says which, if it fails.
+    flights: Flights<String, Result<Bytes, (ObjectId, PortalError)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,12 +69,24 @@ impl Headers {
     }
 
     async fn fetch(&self, id: ObjectId, iri: &str) -> Result<Bytes, PortalError> {
+        loop {
+            match self.fetch_once(id, iri).await {
+                Ok(line) => return Ok(line),
+                Err((asked, error)) if asked == id => return Err(error),
+                // That another table is under moratorium says nothing of this.
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn fetch_once(&self, id: ObjectId, iri: &str) -> Result<Bytes, (ObjectId, PortalError)> {
         let (data, store) = (self.data.clone(), self.store.clone());
         let (known, dataset) = (Arc::clone(&self.known), iri.to_owned());
         let limit = usize::try_from(LIMIT).unwrap_or(usize::MAX);
         self.flights
             .join(iri.to_owned(), || async move {
-                let line = data.csv(id, Some(0)).await?.bytes(limit).await?;
+                let fetched = async { data.csv(id, Some(0)).await?.bytes(limit).await };
+                let line = fetched.await.map_err(|error| (id, error))?;
                 learn(&known, &dataset, &line, true);
                 let kept = line.clone();
                 // Nobody waits for the disk; without one it is asked again.
@@ -119,7 +132,7 @@ fn recall(store: &Store, iri: &str) -> Option<Bytes> {
 }
 
 fn keep(store: Store, iri: &str, line: &[u8]) -> Result<(), CacheError> {
-    let mut file = Growing::new(store, place(iri)?)?;
+    let mut file = Growing::new(store, place(iri)?);
     file.append(line)?;
     file.finish()?;
     Ok(())

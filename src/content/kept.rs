@@ -16,15 +16,22 @@ use crate::portal::ObjectId;
 use crate::table::{RowIndex, Schema};
 
 /// To be raised whenever a table's text comes out otherwise than before.
-const RULES: u64 = 1;
+const RULES: u64 = 2;
 
-/// What the text of a table is remembered by. The order of its columns does
-/// not change where its rows begin.
-pub(super) fn key(id: ObjectId, schema: &Schema) -> u64 {
+/// What the text of a table is remembered by, whose columns have this
+/// [`columns_key`].
+pub(super) fn key(id: ObjectId, rows: u64, columns: u64) -> u64 {
     let mut said = Vec::from(id.as_bytes());
-    for number in [RULES, schema.rows()] {
+    for number in [RULES, rows, columns] {
         said.extend_from_slice(&number.to_le_bytes());
     }
+    xxh3_64(&said)
+}
+
+/// Says what columns a table has; not their order, which does not change where
+/// rows begin.
+pub(super) fn columns_key(schema: &Schema) -> u64 {
+    let mut said = Vec::new();
     for column in schema.stored() {
         for part in [&*column.label, column.format.name()] {
             said.extend_from_slice(&(part.len() as u64).to_le_bytes());
@@ -52,7 +59,7 @@ impl Kept {
         Ok(Self {
             store,
             place: Place::new(Place::VIEWS, &format!("{id}.rows"))?,
-            key: key(id, schema),
+            key: key(id, schema.rows(), columns_key(schema)),
         })
     }
 
@@ -94,9 +101,8 @@ impl Kept {
         let kept = Arc::clone(self);
         // Nobody waits for the disk.
         tokio::task::spawn_blocking(move || {
-            let written = Growing::new(kept.store.clone(), kept.place.clone())
-                .and_then(|mut file| file.append(&bytes).map(|()| file))
-                .and_then(Growing::finish);
+            let mut file = Growing::new(kept.store.clone(), kept.place.clone());
+            let written = file.append(&bytes).and_then(|()| file.finish());
             if let Err(error) = written {
                 tracing::debug!(%error, "where a table's rows begin is not remembered");
             }

@@ -9,7 +9,6 @@
 use std::fs::File;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use crate::portal::{DataClient, ObjectId};
 mod proof;
 mod stream;
 
-use proof::{Follower, Proof};
+use proof::{Checked, Follower, Proof};
 use stream::Stream;
 
 /// The least that a random read fetches.
@@ -89,31 +88,17 @@ impl Spoiled {
     }
 }
 
-/// Bytes of one life are of one content, and prove themselves together.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Life {
-    /// Which [`OriginalFile`].
-    file: u64,
-    /// How many blocks it had lost.
-    lost: u64,
-}
-
 /// One original, its streams and its place in the cache.
 #[derive(Debug)]
 pub(super) struct OriginalFile {
     id: ObjectId,
-    /// Unlike any other's, of this object or another.
-    number: u64,
     entry: Arc<Entry>,
     data: DataClient,
     memory: Memory,
     how: Fetch,
     fetching: Mutex<Fetching>,
-    seals: Flights<(), Result<(), ContentError>>,
+    seals: Flights<(), Result<Option<u64>, ContentError>>,
     proof: Arc<Proof>,
-    /// Whether the bytes that are there proved right together. (Where the disk
-    /// cannot be written to, nothing is ever sealed.)
-    proved: Arc<AtomicBool>,
     spoiled: Arc<Spoiled>,
 }
 
@@ -139,10 +124,8 @@ impl OriginalFile {
         how: Fetch,
         spoiled: Arc<Spoiled>,
     ) -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         Self {
             id,
-            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             entry,
             data,
             memory,
@@ -150,7 +133,6 @@ impl OriginalFile {
             fetching: Mutex::default(),
             seals: Flights::default(),
             proof: Arc::default(),
-            proved: Arc::default(),
             spoiled,
         }
     }
@@ -170,16 +152,17 @@ impl OriginalFile {
             if self.spoiled.generation(self.id) != generation {
                 return Err(ContentError::WrongHash { id: self.id });
             }
-            // A whole file must have proved itself before its last bytes go
-            // out, so that nobody reads a wrong one to the end.
+            // A file must have proved itself before its last bytes go out, so
+            // that nobody reads a wrong one to the end.
             if self.must_prove_itself() {
-                self.seal().await?;
+                self.prove().await?;
+                continue;
             }
             let gap = match self.first_gap(range.clone()) {
                 Some(gap) => gap,
                 None => match self.read_cached(&range).await? {
                     Ok(bytes) => {
-                        // Completed between the check above and the read.
+                        // Covered between the check above and the read.
                         if self.must_prove_itself() {
                             continue;
                         }
@@ -208,12 +191,10 @@ impl OriginalFile {
         })
     }
 
-    /// The life that its bytes are of.
-    pub(super) fn life(&self) -> Life {
-        Life {
-            file: self.number,
-            lost: self.entry.lost(),
-        }
+    /// Its place in the cache: whoever holds it keeps what is known of bytes
+    /// that were there.
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
     }
 
     /// Notes that a reader got as far as `end`.
@@ -249,14 +230,15 @@ impl OriginalFile {
         share.next_multiple_of(LEAST)
     }
 
-    /// Whether all bytes are there and known to be the right ones.
-    pub(super) fn is_proved(&self) -> bool {
-        self.entry.is_complete() && !self.must_prove_itself()
-    }
-
-    /// Whether all bytes are there, and not yet known to be the right ones.
+    /// Whether all bytes came, and are not yet known to be the right ones.
     fn must_prove_itself(&self) -> bool {
-        self.entry.is_complete() && !self.entry.is_sealed() && !self.proved.load(Ordering::Relaxed)
+        let entry = &self.entry;
+        !entry.is_proved()
+            && entry.was_covered()
+            // What is not there any more may have to be fetched again.
+            && (entry.is_complete()
+                || entry.len() <= self.how.whole_file_limit
+                || self.proof.is_whole(entry))
     }
 
     /// The file in the cache, if it is whole and has proved itself.
@@ -295,12 +277,11 @@ impl OriginalFile {
         wanted: u64,
     ) -> Arc<Stream> {
         fetching.requests += 1;
-        self.proved.store(false, Ordering::Relaxed);
         let stream = Arc::new(Stream::new(range, wanted));
         fetching.streams.push(Arc::clone(&stream));
         let (file, running) = (Arc::clone(self), Arc::clone(&stream));
         tokio::spawn(async move {
-            let mut follower = file.proof.follow(&file.entry, running.range().start);
+            let mut follower = file.proof.follow(&file.entry, &running.range());
             let result = file.run(&running, &mut follower).await;
             if let Some(follower) = follower {
                 file.proof.stop(follower).await;
@@ -337,7 +318,12 @@ impl OriginalFile {
             // stream begins at the start.
             || gap.start <= 2 * LEAST;
         if sequential {
-            let start = if gap.start <= 2 * LEAST { 0 } else { gap.start };
+            let start = if gap.start <= 2 * LEAST {
+                0
+            } else {
+                // What comes again must be comparable with what was there.
+                gap.start - gap.start % PIECE as u64
+            };
             let stop = self.stop_of(start, fetching);
             return self
                 .first_gap(start..stop)
@@ -428,6 +414,11 @@ impl OriginalFile {
             }
         }
         self.keep(stream, at, piece, follower).await?;
+        // A block was damaged, say, and is mended.
+        if self.entry.is_proved() && self.entry.is_complete() && !self.entry.is_sealed() {
+            let (entry, id) = (Arc::clone(&self.entry), self.id);
+            tokio::task::spawn_blocking(move || seal(&entry, id));
+        }
         Ok(())
     }
 
@@ -456,29 +447,41 @@ impl OriginalFile {
         {
             self.proof.stop(follower).await;
         }
-        self.entry.write(at, &piece)?;
+        if let Err(error) = self.entry.write(at, &piece) {
+            // Whoever read what was there before may have read wrong bytes.
+            if !self.entry.is_proved() {
+                self.spoiled.note(self.id);
+            }
+            tracing::warn!(%error, id = %self.id, "an object is not always the same");
+            return Err(ContentError::WrongHash { id: self.id });
+        }
         stream.reached(end);
         Ok(end)
     }
 
-    /// Checks the whole file against its id and gives it its name; a wrong one
-    /// is dropped.
-    async fn seal(&self) -> Result<(), ContentError> {
+    /// Checks the whole file against its id, fetching again what is gone, and
+    /// gives it its name; a wrong one is dropped.
+    async fn prove(self: &Arc<Self>) -> Result<(), ContentError> {
         let (entry, id, proof) = (Arc::clone(&self.entry), self.id, Arc::clone(&self.proof));
-        let (proved, spoiled) = (Arc::clone(&self.proved), Arc::clone(&self.spoiled));
-        self.seals
+        let spoiled = Arc::clone(&self.spoiled);
+        let missing = self
+            .seals
             .join((), || async move {
                 let checked = tokio::task::spawn_blocking(move || check(&entry, &proof, id)).await;
                 // A panic in there is a bug, and no reason to trust the file.
                 let right = checked.unwrap_or(Err(ContentError::WrongHash { id }));
-                if right.is_err() {
+                if let Err(ContentError::WrongHash { .. }) = right {
                     spoiled.note(id);
                 }
-                let right = right?;
-                proved.store(right, Ordering::Relaxed);
-                Ok(())
+                right
             })
-            .await
+            .await?;
+        if let Some(from) = missing {
+            let len = self.entry.len();
+            let stream = self.stream_for(&(from..len), len);
+            stream.wait_for(len).await?;
+        }
+        Ok(())
     }
 
     fn fetching(&self) -> MutexGuard<'_, Fetching> {
@@ -486,20 +489,29 @@ impl OriginalFile {
     }
 }
 
-/// Whether the bytes are the right ones; false if some are gone again.
-fn check(entry: &Entry, proof: &Proof, id: ObjectId) -> Result<bool, ContentError> {
+/// Checks the bytes; where they must be fetched again from, if some are gone.
+fn check(entry: &Entry, proof: &Proof, id: ObjectId) -> Result<Option<u64>, ContentError> {
     match proof.check(entry, id)? {
-        None => Ok(false),
-        Some(false) => {
+        Checked::Missing(from) => Ok(Some(from)),
+        Checked::Wrong => {
             entry.discard();
             Err(ContentError::WrongHash { id })
         }
-        Some(true) => {
-            if let Err(error) = entry.seal() {
-                // Right all the same; it is only not kept under its own name.
-                tracing::warn!(%error, %id, "a complete object could not be sealed");
+        Checked::Right(life) => {
+            if entry.prove(life) {
+                seal(entry, id);
             }
-            Ok(true)
+            Ok(None)
         }
+    }
+}
+
+/// Gives a proved file its name, if it is there as a whole.
+fn seal(entry: &Entry, id: ObjectId) {
+    if entry.is_complete()
+        && let Err(error) = entry.seal()
+    {
+        // Right all the same; it is only not kept under its own name.
+        tracing::warn!(%error, %id, "a complete object could not be sealed");
     }
 }

@@ -3,18 +3,18 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::ContentError;
 use super::about::Abouts;
-use super::columns::Columns;
+use super::columns::{Columns, Patience};
 use super::tables::Tables;
-use crate::cache::{CacheError, Entry, Found, Growing, Place, Store};
+use super::whole::WholeFile;
+use crate::cache::{CacheError, Entry, Growing, Place, Store};
 use crate::catalog::Object;
-use crate::flight::Flights;
 use crate::portal::ObjectId;
 use crate::table::ParquetWriter;
 use crate::table::parquet::ParquetError;
@@ -50,66 +50,43 @@ pub(super) struct ParquetFile {
     object: Arc<Object>,
     place: Place,
     workshop: Workshop,
-    built: Mutex<Option<Arc<Entry>>>,
-    flights: Flights<(), Result<Arc<Entry>, ContentError>>,
+    file: WholeFile,
 }
 
 impl ParquetFile {
     pub(super) fn new(object: Arc<Object>, workshop: Workshop) -> Result<Self, ContentError> {
         let place = place(object.id())?;
-        let built = Mutex::new(workshop.store.sealed(&place));
         Ok(Self {
+            file: WholeFile::new(object.id(), workshop.store.clone(), &place, None),
             object,
             place,
             workshop,
-            built,
-            flights: Flights::default(),
         })
     }
 
     /// The exact length, if it is known.
     pub(super) fn size(&self) -> Option<u64> {
-        self.built().as_ref().map(|entry| entry.len())
+        self.file.size()
     }
 
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
-        Ok(self.whole().await?.len())
+        Ok(self.file.whole(|| self.build()).await?.len())
     }
 
     /// The bytes from `offset` on, at most `len`; fewer only at the end.
     pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
-        loop {
-            let entry = self.whole().await?;
-            match entry.read(offset..offset.saturating_add(len as u64))? {
-                Found::Bytes(bytes) => return Ok(bytes.into()),
-                // Damaged on the disk: it is made again.
-                Found::Missing(_) => *self.built() = None,
-            }
-        }
+        self.file.read(offset, len, || self.build()).await
     }
 
     /// The file in the cache, if it is built.
     pub(super) fn sealed_file(&self) -> Option<File> {
-        self.built().as_ref()?.sealed_file()
+        self.file.sealed_file()
     }
 
-    async fn whole(&self) -> Result<Arc<Entry>, ContentError> {
-        let built = self.built().clone();
-        if let Some(entry) = built {
-            return Ok(entry);
-        }
+    fn build(&self) -> impl Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static {
         let (object, place) = (Arc::clone(&self.object), self.place.clone());
         let workshop = self.workshop.clone();
-        let entry = self
-            .flights
-            .join((), || async move { build(&object, place, &workshop).await })
-            .await?;
-        *self.built() = Some(Arc::clone(&entry));
-        Ok(entry)
-    }
-
-    fn built(&self) -> MutexGuard<'_, Option<Arc<Entry>>> {
-        self.built.lock().unwrap_or_else(PoisonError::into_inner)
+        async move { build(&object, place, &workshop).await }
     }
 }
 
@@ -128,12 +105,13 @@ async fn build(
     let columns = workshop.tables.open(object).await?;
     let about = workshop.abouts.of_table(object.id()).await?;
     let described = about.describe(columns.schema().columns());
-    let out = Sink(Growing::new(workshop.store.clone(), place)?);
+    let out = Sink(Growing::new(workshop.store.clone(), place));
     let mut writer = ParquetWriter::new(out, &described, &about.of_file())?;
     columns.expect_all(0).await?;
     let (rows, width) = (columns.schema().rows(), columns.schema().row_width());
     let window = (WINDOW / width).max(1);
     let mut row = 0;
+    let mut patience = Patience::default();
     while row < rows {
         let next = rows.min(row + window);
         columns.ensure(row..next).await?;
@@ -146,6 +124,8 @@ async fn build(
         writer = back;
         if written? {
             row = next;
+        } else {
+            patience.try_again(row)?;
         }
     }
     off_the_loop(move || Ok(writer.finish()?.0.finish()?)).await

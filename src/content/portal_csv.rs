@@ -1,100 +1,95 @@
 //! A table's CSV as the portal itself writes it, for the few tables that
 //! cannot be drawn here: fetched whole at first need, and kept.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
 use super::ContentError;
 use super::kept::portal_key;
-use crate::cache::{Entry, Found, Growing, Place, Store};
-use crate::flight::Flights;
-use crate::portal::{DataClient, ObjectId};
+use super::whole::WholeFile;
+use crate::cache::{Entry, Growing, Place, Store};
+use crate::portal::{DataClient, ObjectId, PortalError};
+use crate::table::TableError;
 
 /// A table that only the portal can write.
 #[derive(Debug)]
 pub(super) struct PortalCsv {
     id: ObjectId,
+    /// Why it is not drawn here.
+    reason: TableError,
+    /// Whether the portal could not write it either: it need not be asked
+    /// again and again.
+    refused: Arc<AtomicBool>,
     place: Place,
     store: Store,
     data: DataClient,
-    fetched: Mutex<Option<Arc<Entry>>>,
-    flights: Flights<(), Result<Arc<Entry>, ContentError>>,
+    file: WholeFile,
 }
 
 impl PortalCsv {
-    pub(super) fn new(id: ObjectId, store: Store, data: DataClient) -> Result<Self, ContentError> {
+    pub(super) fn new(
+        id: ObjectId,
+        reason: TableError,
+        store: Store,
+        data: DataClient,
+    ) -> Result<Self, ContentError> {
         let place = Place::new(Place::CSV, &format!("{id}.csv"))?;
-        let fetched = Mutex::new(store.sealed(&place));
+        let told = store.notes().get(portal_key(id));
         Ok(Self {
             id,
+            file: WholeFile::new(id, store.clone(), &place, told),
+            reason,
+            refused: Arc::default(),
             place,
             store,
             data,
-            fetched,
-            flights: Flights::default(),
         })
     }
 
     /// The exact length, if it is known.
     pub(super) fn size(&self) -> Option<u64> {
-        self.fetched().as_ref().map(|entry| entry.len())
+        self.file.size()
     }
 
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
-        Ok(self.whole().await?.len())
+        Ok(self.file.whole(|| self.fetch()).await?.len())
     }
 
     /// The bytes from `offset` on, at most `len`; fewer only at the end.
     pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
-        loop {
-            let entry = self.whole().await?;
-            match entry.read(offset..offset.saturating_add(len as u64))? {
-                Found::Bytes(bytes) => return Ok(bytes.into()),
-                // Damaged on the disk. The portal sends no ranges of it, so
-                // all of it is fetched anew.
-                Found::Missing(_) => *self.fetched() = None,
+        self.file.read(offset, len, || self.fetch()).await
+    }
+
+    /// Fetches all of it: the portal sends no ranges.
+    fn fetch(&self) -> impl Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static {
+        let (id, data) = (self.id, self.data.clone());
+        let (store, place) = (self.store.clone(), self.place.clone());
+        let (reason, refused) = (self.reason.clone(), Arc::clone(&self.refused));
+        async move {
+            if refused.load(Ordering::Relaxed) {
+                return Err(reason.into());
+            }
+            let _buffers = store.memory().for_stream().await?;
+            let mut tries = data.tries();
+            loop {
+                match fetch(&data, id, &store, &place).await {
+                    // The portal cannot write strings, or cannot yet.
+                    Err(ContentError::Portal(PortalError::Status { status: 500, .. }))
+                        if matches!(reason, TableError::StringColumn(_)) =>
+                    {
+                        refused.store(true, Ordering::Relaxed);
+                        return Err(reason.into());
+                    }
+                    Err(ContentError::Portal(error)) if tries.again(&error).await => {}
+                    fetched => return fetched,
+                }
             }
         }
     }
-
-    async fn whole(&self) -> Result<Arc<Entry>, ContentError> {
-        let fetched = self.fetched().clone();
-        if let Some(entry) = fetched {
-            return Ok(entry);
-        }
-        let (id, data) = (self.id, self.data.clone());
-        let (store, place) = (self.store.clone(), self.place.clone());
-        let entry = self
-            .flights
-            .join((), || async move {
-                let _buffers = store.memory().for_stream().await?;
-                let mut tries = data.tries();
-                loop {
-                    match fetch(&data, id, &store, &place).await {
-                        Err(ContentError::Portal(error)) if tries.again(&error).await => {}
-                        fetched => return fetched,
-                    }
-                }
-            })
-            .await?;
-        *self.fetched() = Some(Arc::clone(&entry));
-        let (notes, key) = (self.store.notes(), portal_key(self.id));
-        let told = notes.get(key);
-        notes.put(key, entry.len());
-        // Others were told another length.
-        if told.is_some_and(|told| told != entry.len()) {
-            return Err(ContentError::WrongMemory { id });
-        }
-        Ok(entry)
-    }
-
-    fn fetched(&self) -> MutexGuard<'_, Option<Arc<Entry>>> {
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Fetches all of it: the portal sends no ranges.
 async fn fetch(
     data: &DataClient,
     id: ObjectId,
@@ -102,9 +97,11 @@ async fn fetch(
     place: &Place,
 ) -> Result<Arc<Entry>, ContentError> {
     let mut body = data.csv(id, None).await?;
-    let mut growing = Growing::new(store.clone(), place.clone())?;
+    let mut growing = Growing::new(store.clone(), place.clone());
     while let Some(chunk) = body.chunk().await? {
         growing.append(&chunk)?;
     }
-    Ok(growing.finish()?)
+    let entry = growing.finish()?;
+    store.notes().put(portal_key(id), entry.len());
+    Ok(entry)
 }

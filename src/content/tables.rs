@@ -3,19 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::ContentError;
 use super::columns::Columns;
 use super::direct::DataFolder;
 use super::headers::Headers;
+use super::shapes::Shapes;
 use super::table_file::TableFile;
-use super::{ContentError, kept};
 use crate::cache::{Place, Store};
 use crate::catalog::{Object, Spec};
-use crate::portal::lists::ColumnRow;
 use crate::portal::{DataClient, ObjectId};
-use crate::table::dataset::{Presence, Title};
-use crate::table::{
-    Column, CsvWriter, Dataset, DatasetColumn, Layout, Schema, TableError, ValueFormat,
-};
+use crate::table::{Layout, Schema, TableError};
 
 /// What a line of a CSV is guessed to be long.
 const LINE_GUESS: u64 = 256;
@@ -26,8 +23,7 @@ pub(super) struct Tables {
     data: DataClient,
     store: Store,
     data_folder: Option<DataFolder>,
-    /// By the dataset's IRI.
-    datasets: Mutex<HashMap<String, Arc<Dataset>>>,
+    shapes: Shapes,
     headers: Headers,
     /// Those in use: whatever a table is seen as, its columns are fetched once.
     open: Mutex<HashMap<ObjectId, Weak<Columns>>>,
@@ -40,7 +36,7 @@ impl Tables {
             data,
             store,
             data_folder,
-            datasets: Mutex::default(),
+            shapes: Shapes::default(),
             open: Mutex::default(),
         }
     }
@@ -48,10 +44,12 @@ impl Tables {
     /// A length that the CSV of `object` does not exceed; a guess if only the
     /// portal can write it, 0 if nobody can, which a read will explain.
     pub(super) fn csv_bound(&self, object: &Object) -> u64 {
-        let rows = object.as_table().map_or(0, |(rows, _)| rows);
-        match self.unordered(object) {
-            Ok(schema) => CsvWriter::new(schema.columns()).size_bound(rows),
-            Err(error) if error.portal_may_serve_csv() => rows.saturating_mul(LINE_GUESS),
+        match self.shapes.of(object) {
+            Ok(outline) => outline.csv_bound(),
+            Err(error) if error.portal_may_serve_csv() => {
+                let rows = object.as_table().map_or(0, |(rows, _)| rows);
+                rows.saturating_mul(LINE_GUESS)
+            }
             Err(_) => 0,
         }
     }
@@ -59,15 +57,13 @@ impl Tables {
     /// The length of `object`'s `.cpb` file, which does not depend on the order
     /// of the CSV's columns; `None` if it is no table that can be read here.
     pub(super) fn cpb_len(&self, object: &Object) -> Option<u64> {
-        let schema = self.unordered(object).ok()?;
-        Some(Layout::new(&schema).file_len())
+        Some(self.shapes.of(object).ok()?.cpb_len())
     }
 
     /// What the text of `object` is remembered by; `None` if it is no table
     /// that can be drawn.
     pub(super) fn text_key(&self, object: &Object) -> Option<u64> {
-        let schema = self.unordered(object).ok()?;
-        Some(kept::key(object.id(), &schema))
+        Some(self.shapes.of(object).ok()?.text_key(object))
     }
 
     /// The columns that `object` has as a table.
@@ -103,10 +99,12 @@ impl Tables {
 
     /// The table of `object`, its columns in the order of the CSV.
     async fn ordered(&self, object: &Object, spec: &Spec) -> Result<Schema, ContentError> {
-        let schema = self.unordered(object)?;
+        let schema = self.shapes.of(object)?.schema()?;
         if object.column_names().is_some() {
             return Ok(schema);
         }
+        // A download that could tell nothing is not asked for.
+        schema.check_labels()?;
         let header = self.headers.of(object.id(), spec).await?;
         match schema.ordered_by_header(&header) {
             // It may be of the dataset as it was long ago.
@@ -118,33 +116,6 @@ impl Tables {
         }
     }
 
-    /// The table of `object`, its columns in an order that may not be the
-    /// CSV's.
-    fn unordered(&self, object: &Object) -> Result<Schema, TableError> {
-        let (rows, spec) = object.as_table().ok_or(TableError::NoColumns)?;
-        Schema::new(rows, self.ingested(object, spec)?)
-    }
-
-    fn ingested(&self, object: &Object, spec: &Spec) -> Result<Vec<Column>, TableError> {
-        let dataset = self.dataset(spec)?;
-        match object.column_names() {
-            Some(names) => dataset.ingested(names),
-            None => dataset.mandatory(),
-        }
-    }
-
-    fn dataset(&self, spec: &Spec) -> Result<Arc<Dataset>, TableError> {
-        let iri = spec.dataset().unwrap_or_default();
-        let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dataset) = datasets.get(iri) {
-            return Ok(Arc::clone(dataset));
-        }
-        let columns: Result<_, TableError> = spec.columns().iter().map(definition).collect();
-        let dataset = Arc::new(Dataset::new(columns?));
-        datasets.insert(iri.to_owned(), Arc::clone(&dataset));
-        Ok(dataset)
-    }
-
     fn opened(&self) -> MutexGuard<'_, HashMap<ObjectId, Weak<Columns>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,20 +125,4 @@ impl Tables {
 pub(super) fn cpb_place(object: &Object) -> Result<Place, ContentError> {
     let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
     Ok(Place::new(folder, &format!("{}.cpb", object.id()))?)
-}
-
-fn definition(row: &ColumnRow) -> Result<DatasetColumn, TableError> {
-    Ok(DatasetColumn {
-        column: Column::new(&*row.title, ValueFormat::from_iri(&row.format)?),
-        title: if row.regex {
-            Title::Pattern
-        } else {
-            Title::Verbatim
-        },
-        presence: if row.optional {
-            Presence::Optional
-        } else {
-            Presence::Mandatory
-        },
-    })
 }

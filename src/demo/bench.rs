@@ -55,6 +55,38 @@ impl Repository {
         self.add(item)
     }
 
+    /// Adds a table of so many rows whose columns' names hold commas, quotes
+    /// and a line break; returns its id. If they are not `listed` in its
+    /// metadata, only its CSV shows their order.
+    pub fn add_hostile_table(&mut self, name: &str, rows: u64, listed: bool) -> ObjectId {
+        let column = |name: &'static str, format, values| ColumnContent {
+            name: name.into(),
+            format,
+            values,
+        };
+        let clock = Values::Clock {
+            start: 0,
+            step: 1_800_000,
+        };
+        let kind = Kind::Series {
+            spec: "hostileTable",
+            station: "AS_HTM",
+            time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
+            height: None,
+        };
+        let mut item = self.blocks(name, kind, TABLE_ORIGINAL);
+        item.table = Some(TableMeta {
+            rows,
+            named: listed,
+        });
+        item.columns = vec![
+            column("TIME,STAMP", Format::DateTime, clock),
+            column("say \"x\", 'y'", Format::Float32, Values::Cycle(PERIOD)),
+            column("line\nbreak", Format::Float32, Values::Cycle(PERIOD)),
+        ];
+        self.add(item)
+    }
+
     /// Adds an original of so many bytes, which belongs to no table; returns
     /// its id, which it really hashes to (a GiB takes about a second).
     pub fn add_original(&mut self, name: &str, size: u64) -> ObjectId {

@@ -6,9 +6,9 @@
 //! 1e7, else `1.0E7`.
 //!
 //! Written for plainness, not speed: it tries one length after the other,
-//! asking only that the standard library rounds and reads numbers exactly. The
-//! product has its own writer; the two share nothing, so that the tests can
-//! compare them.
+//! asking only that the standard library rounds and reads numbers exactly, and
+//! says how many digits are too few. The product has its own writer; the two
+//! share nothing, so that the tests can compare them.
 
 /// `x` as Java prints a `double`.
 pub(crate) fn double(x: f64) -> String {
@@ -21,6 +21,7 @@ pub(crate) fn double(x: f64) -> String {
         "0.0".to_owned()
     } else {
         layout(&shortest(
+            digits_of(&format!("{:e}", x.abs())),
             |digits| format!("{:.*e}", digits - 1, x.abs()),
             |text| text.parse() == Ok(x.abs()),
         ))
@@ -35,6 +36,7 @@ pub(crate) fn float(x: f32) -> String {
         return double(f64::from(x));
     }
     let magnitude = layout(&shortest(
+        digits_of(&format!("{:e}", x.abs())),
         |digits| format!("{:.*e}", digits - 1, x.abs()),
         |text| text.parse() == Ok(x.abs()),
     ));
@@ -81,12 +83,22 @@ impl Decimal {
     }
 }
 
-/// The shortest decimal that reads back, given the nearest decimal of each
-/// length. Where a power of two lies, the numbers below are denser than those
+/// How many digits a number in scientific notation has.
+fn digits_of(text: &str) -> usize {
+    let digits = text.split('e').next().unwrap_or_default();
+    digits.bytes().filter(u8::is_ascii_digit).count()
+}
+
+/// The shortest decimal that reads back, of which it is known that it has
+/// `fewest` digits or more, given the nearest decimal of each length. Where a power of two lies, the numbers below are denser than those
 /// above, so that the nearest decimal may not read back while the next one does
 /// (2^-44 is 5.684341886080802E-14).
-fn shortest(nearest: impl Fn(usize) -> String, reads_back: impl Fn(&str) -> bool) -> Decimal {
-    for digits in 2..=17 {
+fn shortest(
+    fewest: usize,
+    nearest: impl Fn(usize) -> String,
+    reads_back: impl Fn(&str) -> bool,
+) -> Decimal {
+    for digits in fewest.max(2)..=17 {
         let nearest = Decimal::read(&nearest(digits));
         if reads_back(&nearest.text()) {
             return nearest;
@@ -178,6 +190,26 @@ mod tests {
         // 2E-323 would read back, but 2.0E-323 (two digits) is nearest.
         assert_eq!(double(f64::from_bits(4)), "2.0E-323");
         assert_eq!(double(f64::from_bits(3)), "1.5E-323");
+    }
+
+    #[test]
+    fn fewer_digits_than_the_standard_library_writes_never_read_back() {
+        let mut bits: u64 = 1;
+        for _ in 0..5_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let x = f64::from_bits(bits >> 1);
+            if x.is_finite() && x != 0.0 {
+                let nearest = |digits| format!("{:.*e}", digits - 1, x);
+                let from_two = shortest(2, nearest, |text| text.parse() == Ok(x));
+                assert_eq!(double(x), layout(&from_two));
+            }
+            let x = f32::from_bits((bits >> 33) as u32);
+            if x.is_finite() && x != 0.0 {
+                let nearest = |digits| format!("{:.*e}", digits - 1, x);
+                let from_two = shortest(2, nearest, |text| text.parse() == Ok(x));
+                assert_eq!(float(x), layout(&from_two));
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod auth;
 mod data;
 mod download;
+mod drawing;
 mod faults;
 mod meta;
 mod pairs;

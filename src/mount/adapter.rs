@@ -274,7 +274,7 @@ impl Filesystem for Adapter {
                 req,
                 move |shared| async move {
                     let opened = match handle {
-                        Some(Handle::Generation(generation)) => generation,
+                        Some(Handle::Original(opened)) => opened.generation,
                         _ => 0,
                     };
                     shared.note_pages(&object, representation);
@@ -357,8 +357,11 @@ impl Filesystem for Adapter {
         reply.ok();
         // The kernel may still hold an estimate of what is known by now.
         let Some(node) = node else { return };
-        let settled = !matches!(node, Node::File(..) | Node::Page(_)) || self.0.knows_length(&node);
-        if !settled && matches!(self.0.size(&node), Size::Exact(_)) {
+        if !matches!(node, Node::File(..) | Node::Page(_)) {
+            return;
+        }
+        let size = self.0.size(&node);
+        if matches!(size, Size::Exact(_)) && !self.0.knows_length(&node, size) {
             let shared = Arc::clone(&self.0);
             self.0
                 .runtime

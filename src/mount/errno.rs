@@ -94,6 +94,8 @@ pub fn of_cache(error: &CacheError) -> Errno {
         }
         CacheError::TooSmall | CacheError::DiskFull { .. } => Errno::ENOSPC,
         CacheError::NoMemory(_) => Errno::ENOMEM,
-        CacheError::Io { .. } | CacheError::UnsafeName(_) => Errno::EIO,
+        CacheError::Io { .. } | CacheError::Differs { .. } | CacheError::UnsafeName(_) => {
+            Errno::EIO
+        }
     }
 }

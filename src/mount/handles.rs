@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::content::OpenOriginal;
 use crate::tree::Listing;
 
 /// What a handle stands for beyond its inode.
@@ -15,8 +16,8 @@ pub(super) enum Handle {
     Directory(Arc<Listing>),
     /// A file whose bytes were made at the moment it was opened.
     Made(Bytes),
-    /// An original, as the content is counted that its first bytes are of.
-    Generation(u64),
+    /// An original.
+    Original(OpenOriginal),
 }
 
 /// Handles by number. Number 0 stands for all that need none.

@@ -27,7 +27,8 @@ pub(super) struct Inodes(Mutex<Table>);
 struct Table {
     named: HashMap<u64, Named>,
     open: HashMap<u64, Open>,
-    exact: LruCache<u64, ()>,
+    /// The exact lengths that the kernel was told last.
+    exact: LruCache<u64, u64>,
     /// Originals whose pages do not only show what has proved itself.
     pages: LruCache<u64, Pages>,
     /// Whether some were forgotten there: any other may be one of them.
@@ -49,6 +50,16 @@ struct Open {
     /// How they are served: the kernel does not let cached and passed-through
     /// ones mix.
     service: Service,
+    /// The content that the first of them began with, as they are counted.
+    generation: u64,
+}
+
+/// What is settled about one more handle.
+#[derive(Clone, Debug)]
+pub(super) struct Opened {
+    pub(super) service: Service,
+    /// Whether others may be open that began with another content.
+    pub(super) beside_older: bool,
 }
 
 /// What the kernel's pages of an original show.
@@ -74,9 +85,9 @@ pub(super) enum Service {
 pub(super) struct Use {
     /// Whether any handle is open.
     pub(super) is_open: bool,
-    /// Whether the kernel was told the exact length. Until then its own idea
-    /// of it is a bound, and it must not fill its page cache by it.
-    pub(super) told_exact: bool,
+    /// The exact length that the kernel was told. Until then its own idea of
+    /// it is a bound, and it must not fill its page cache by it.
+    pub(super) told: Option<u64>,
 }
 
 impl Inodes {
@@ -131,18 +142,17 @@ impl Inodes {
         let table = self.table();
         Use {
             is_open: table.open.contains_key(&number),
-            told_exact: table.exact.contains(&number),
+            told: table.exact.peek(&number).copied(),
         }
     }
 
-    /// Notes whether the length that the kernel was last told is exact.
-    pub(super) fn told(&self, number: u64, exact: bool) {
+    /// Notes the length that the kernel was last told, if that is exact.
+    pub(super) fn told(&self, number: u64, exact: Option<u64>) {
         let mut table = self.table();
-        if exact {
-            table.exact.put(number, ());
-        } else {
-            table.exact.pop(&number);
-        }
+        match exact {
+            Some(length) => table.exact.put(number, length),
+            None => table.exact.pop(&number),
+        };
     }
 
     /// Notes that the kernel gets bytes of `life`, which have not proved
@@ -179,31 +189,48 @@ impl Inodes {
         keeps
     }
 
-    /// Notes one more open handle, and says how it is served: as those that
-    /// are open already, or else as `choose` says, which may be slow.
-    pub(super) fn opened(&self, number: u64, choose: impl FnOnce() -> Service) -> Service {
-        let others = self.open_as(number, None);
+    /// Notes one more open handle, of this content, and says how it is served:
+    /// as those that are open already, or else as `choose` says, which may be
+    /// slow.
+    pub(super) fn opened(
+        &self,
+        number: u64,
+        generation: u64,
+        choose: impl FnOnce() -> Service,
+    ) -> Opened {
+        let others = self.open_as(number, generation, None);
         others.unwrap_or_else(|| {
-            let chosen = choose();
+            let service = choose();
             // Another opener may have chosen meanwhile: its choice holds.
-            self.open_as(number, Some(&chosen)).unwrap_or(chosen)
+            let opened = self.open_as(number, generation, Some(&service));
+            opened.unwrap_or(Opened {
+                service,
+                beside_older: false,
+            })
         })
     }
 
     /// Counts a handle if it is settled how it is served.
-    fn open_as(&self, number: u64, chosen: Option<&Service>) -> Option<Service> {
+    fn open_as(&self, number: u64, generation: u64, chosen: Option<&Service>) -> Option<Opened> {
         let mut table = self.table();
         if let Some(open) = table.open.get_mut(&number) {
             open.handles += 1;
-            return Some(open.service.clone());
+            return Some(Opened {
+                service: open.service.clone(),
+                beside_older: open.generation != generation,
+            });
         }
         let service = chosen?.clone();
         let open = Open {
             handles: 1,
             service: service.clone(),
+            generation,
         };
         table.open.insert(number, open);
-        Some(service)
+        Some(Opened {
+            service,
+            beside_older: false,
+        })
     }
 
     pub(super) fn released(&self, number: u64) {
@@ -272,8 +299,11 @@ mod tests {
     #[test]
     fn handles_of_one_file_are_served_alike_until_all_are_closed() {
         let inodes = Inodes::new();
-        inodes.opened(7, || Service::Requests);
-        inodes.opened(7, || panic!("it is settled"));
+        inodes.opened(7, 0, || Service::Requests);
+        let second = inodes.opened(7, 0, || panic!("it is settled"));
+        let third = inodes.opened(7, 1, || panic!("it is settled"));
+        assert!(!second.beside_older && third.beside_older);
+        inodes.released(7);
         inodes.released(7);
         assert!(inodes.usage(7).is_open);
         inodes.released(7);

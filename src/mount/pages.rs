@@ -112,19 +112,19 @@ impl Page for Files {
     fn add(&mut self, entry: Entry) -> bool {
         let Entry { name, node, next } = entry;
         let size = self.shared.size(&node);
-        let mut attributes = self.shared.attributes(&node, size);
-        let unsettled = self.shared.is_unsettled(&node, size);
+        let attributes = self.shared.attributes(&node, size);
         let inode = attributes.ino;
-        if unsettled {
-            // Means to the kernel: a name without attributes.
-            attributes.ino = INodeNo(0);
-        }
-        // There is one time for both.
-        let ttl = self.shared.attribute_ttl(&node).min(self.name_ttl);
+        // There is one time for both. (A name without attributes is no choice:
+        // fuser then says inode 0, and C libraries skip such an entry.)
+        let ttl = if self.shared.is_unsettled(&node, size) {
+            Duration::ZERO
+        } else {
+            self.shared.attribute_ttl(&node).min(self.name_ttl)
+        };
         let full = self
             .reply
             .add(inode, next, &name, &ttl, &attributes, Generation(0));
-        if !full && !unsettled {
+        if !full {
             // Each entry that goes out counts as a lookup.
             self.shared.inodes.remember(&node);
             self.told.push((node, size));

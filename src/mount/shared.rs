@@ -164,15 +164,22 @@ impl Shared {
         if matches!(node, Node::File(_, representation) if *representation != Representation::Original)
             || matches!(node, Node::Page(_))
         {
-            let exact = matches!(size, Size::Exact(_));
+            let exact = match size {
+                Size::Exact(length) => Some(length),
+                Size::Estimate(_) => None,
+            };
             self.inodes.told(node.inode().0, exact);
         }
     }
 
-    /// Whether the kernel's idea of the length of a file is the exact one.
-    pub(super) fn knows_length(&self, node: &Node) -> bool {
-        matches!(node, Node::File(_, Representation::Original))
-            || self.inodes.usage(node.inode().0).told_exact
+    /// Whether the kernel's idea of the length of a file is the exact `size`:
+    /// a file that was made anew may have another than it was told.
+    pub(super) fn knows_length(&self, node: &Node, size: Size) -> bool {
+        if matches!(node, Node::File(_, Representation::Original)) {
+            return true;
+        }
+        let told = self.inodes.usage(node.inode().0).told;
+        matches!(size, Size::Exact(length) if told == Some(length))
     }
 
     /// The node that the kernel knows by `number`.
@@ -248,16 +255,26 @@ impl Shared {
     ) {
         let node = Node::File(Arc::clone(object), representation);
         let number = node.inode().0;
-        let service = self.inodes.opened(number, || {
+        // Before all else: whatever turns out wrong from now on concerns it.
+        let original =
+            (representation == Representation::Original).then(|| self.contents.open(object));
+        let generation = original.as_ref().map_or(0, |original| original.generation);
+        let opened = self.inodes.opened(number, generation, || {
             self.pass_through(object, representation, &reply)
                 .map_or(Service::Requests, |id| Service::Passthrough(Arc::new(id)))
         });
-        if let Service::Passthrough(id) = service {
+        if let Service::Passthrough(id) = opened.service {
             self.report.passed_through();
+            // It may hold a guess of what an earlier mount built.
+            if !self.knows_length(&node, self.size(&node)) {
+                self.forget_attributes(number);
+            }
             return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
         }
-        let exact = matches!(self.size(&node), Size::Exact(_));
-        let flags = if exact && self.knows_length(&node) {
+        let flags = if opened.beside_older {
+            // Who began with a wrong copy must not find pages of a better one.
+            FopenFlags::FOPEN_DIRECT_IO
+        } else if self.knows_length(&node, self.size(&node)) {
             match representation {
                 Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
                 // What its pages show must prove itself together with what is
@@ -280,16 +297,7 @@ impl Shared {
             self.forget_attributes(number);
             FopenFlags::FOPEN_DIRECT_IO
         };
-        let handle = match representation {
-            Representation::Original => {
-                let generation = self.contents.generation(object.id());
-                self.handles.add(Handle::Generation(generation))
-            }
-            Representation::Csv
-            | Representation::Parquet
-            | Representation::Cpb
-            | Representation::Json => 0,
-        };
+        let handle = original.map_or(0, |original| self.handles.add(Handle::Original(original)));
         reply.opened(FileHandle(handle), flags);
     }
 
@@ -306,15 +314,14 @@ impl Shared {
     /// Opens what is known of something that is no object.
     pub(super) fn open_page(&self, page: &Page, reply: ReplyOpen) {
         let node = Node::Page(page.clone());
-        let exact = matches!(self.size(&node), Size::Exact(_));
-        let flags = if exact && self.knows_length(&node) {
+        let flags = if self.knows_length(&node, self.size(&node)) {
             // It may have changed since.
             FopenFlags::empty()
         } else {
             self.forget_attributes(node.inode().0);
             FopenFlags::FOPEN_DIRECT_IO
         };
-        self.inodes.opened(node.inode().0, || Service::Requests);
+        self.inodes.opened(node.inode().0, 0, || Service::Requests);
         reply.opened(FileHandle(0), flags);
     }
 
@@ -417,7 +424,7 @@ impl Shared {
     pub(super) fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
         match self.handles.get(handle.0)? {
             Handle::Directory(listing) => Some(listing),
-            Handle::Made(_) | Handle::Generation(_) => None,
+            Handle::Made(_) | Handle::Original(_) => None,
         }
     }
 }

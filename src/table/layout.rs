@@ -76,6 +76,13 @@ impl Layout {
         }
     }
 
+    /// Size in bytes of the file of a table with the columns of `schema`, which
+    /// admits so many `rows`.
+    #[must_use]
+    pub fn len_of(schema: &Schema, rows: u64) -> u64 {
+        schema.row_width() * rows + TRAILER.len() as u64
+    }
+
     /// Size of the file in bytes.
     #[must_use]
     pub fn file_len(&self) -> u64 {
@@ -293,6 +300,8 @@ mod tests {
     fn the_trailer_is_javas() {
         let layout = layout(2, &[ValueFormat::Int32]);
         assert_eq!(layout.file_len(), 18);
+        let schema = Schema::new(0, vec![Column::new("a", ValueFormat::Int32)]).unwrap();
+        assert_eq!(Layout::len_of(&schema, 2), 18);
         assert_eq!(layout.trailer(8..18), TRAILER);
         assert_eq!(layout.trailer(17..100), [0]);
         assert_eq!(layout.trailer(0..8), [0_u8; 0]);

@@ -80,17 +80,7 @@ impl Schema {
         if let Some(text) = columns.iter().find(|c| c.format == ValueFormat::String) {
             return Err(TableError::StringColumn(text.label.clone()));
         }
-        let size = columns
-            .iter()
-            .try_fold(0_u64, |sum, c| sum.checked_add(c.format.width() as u64))
-            .and_then(|width| width.checked_mul(rows));
-        // Leaves room for the trailer of a `.cpb` file.
-        if size.is_none_or(|size| size > i64::MAX as u64 - 64) {
-            return Err(TableError::TooLarge {
-                columns: columns.len(),
-                rows,
-            });
-        }
+        check_size(&columns, rows)?;
 
         let mut stored: Vec<usize> = (0..columns.len()).collect();
         stored.sort_by(|&a, &b| java_order(&columns[a].label, &columns[b].label));
@@ -118,6 +108,19 @@ impl Schema {
         })
     }
 
+    /// Whether a header tells the names of these columns apart.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::AmbiguousHeader`] if a name contains a separator.
+    pub fn check_labels(&self) -> Result<(), TableError> {
+        let separator = |c: &&Column| c.label.contains([',', '\n', '\r']);
+        match self.columns.iter().find(separator) {
+            Some(column) => Err(TableError::AmbiguousHeader(column.label.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// The same table with its columns in the order of the portal's CSV
     /// header: for tables whose actual column names are not known, that order
     /// shows only in the answer to `/csv/<id>?limit=0`. A line end is ignored.
@@ -131,10 +134,7 @@ impl Schema {
             expected: self.columns.len(),
             found: String::from_utf8_lossy(header).chars().take(200).collect(),
         };
-        let separator = |c: &&Column| c.label.contains([',', '\n', '\r']);
-        if let Some(column) = self.columns.iter().find(separator) {
-            return Err(TableError::AmbiguousHeader(column.label.clone()));
-        }
+        self.check_labels()?;
         let line = header.strip_suffix(b"\n").unwrap_or(header);
         let line = std::str::from_utf8(line).map_err(|_| mismatch())?;
 
@@ -156,6 +156,18 @@ impl Schema {
         placed.sort_by_key(|&(at, _)| at);
         let columns = placed.into_iter().map(|(_, c)| c.clone()).collect();
         Schema::new(self.rows, columns)
+    }
+
+    /// Whether a table of the same columns can have so many rows.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::TooManyRows`] or [`TableError::TooLarge`].
+    pub fn check_rows(&self, rows: u64) -> Result<(), TableError> {
+        if rows > Self::MAX_ROWS {
+            return Err(TableError::TooManyRows(rows));
+        }
+        check_size(&self.columns, rows)
     }
 
     /// Number of rows.
@@ -224,6 +236,21 @@ impl Schema {
     }
 }
 
+fn check_size(columns: &[Column], rows: u64) -> Result<(), TableError> {
+    let size = columns
+        .iter()
+        .try_fold(0_u64, |sum, c| sum.checked_add(c.format.width() as u64))
+        .and_then(|width| width.checked_mul(rows));
+    // Leaves room for the trailer of a `.cpb` file.
+    if size.is_none_or(|size| size > i64::MAX as u64 - 64) {
+        return Err(TableError::TooLarge {
+            columns: columns.len(),
+            rows,
+        });
+    }
+    Ok(())
+}
+
 /// Java's order of strings: by UTF-16 code unit, in which symbols beyond the
 /// basic plane sort before some within it.
 pub(super) fn java_order(a: &str, b: &str) -> std::cmp::Ordering {
@@ -285,6 +312,10 @@ mod tests {
             let error = Schema::new(rows, columns).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+        let schema = Schema::new(0, floats(&["a"])).unwrap();
+        assert_eq!(schema.check_rows(Schema::MAX_ROWS), Ok(()));
+        let more = Schema::MAX_ROWS + 1;
+        assert_eq!(schema.check_rows(more), Err(TableError::TooManyRows(more)));
     }
 
     #[test]

@@ -45,6 +45,60 @@ MEANINGS = {
 }
 
 
+# What each reader calls the type of a value format.
+TYPES = {
+    "int32": ("int32", "Int32", "INTEGER", "int32"),
+    "float32": ("float", "Float32", "FLOAT", "float32"),
+    "float64": ("double", "Float64", "DOUBLE", "float64"),
+    "boolean": ("bool", "Boolean", "BOOLEAN", "bool"),
+    "bmpChar": ("dictionary<values=string, indices=int32, ordered=0>", "Categorical", "VARCHAR", "category"),
+    "iso8601date": ("date32[day]", "Date", "DATE", "object"),
+    "etcDate": ("date32[day]", "Date", "DATE", "object"),
+    "iso8601month": ("date32[day]", "Date", "DATE", "object"),
+    "iso8601timeOfDay": ("time32[ms]", "Time", "TIME", "object"),
+    "iso8601dateTime": (
+        "timestamp[ms, tz=UTC]",
+        "Datetime(time_unit='ms', time_zone='UTC')",
+        "TIMESTAMP WITH TIME ZONE",
+        "datetime64[ms, UTC]",
+    ),
+    "isoLikeLocalDateTime": (
+        "timestamp[ms]",
+        "Datetime(time_unit='ms', time_zone=None)",
+        "TIMESTAMP",
+        "datetime64[ms]",
+    ),
+    "etcLocalDateTime": (
+        "timestamp[ms]",
+        "Datetime(time_unit='ms', time_zone=None)",
+        "TIMESTAMP",
+        "datetime64[ms]",
+    ),
+}
+# With nulls, pandas has no ints or booleans.
+WIDENED = {"int32": "float64", "bool": "object"}
+
+
+def types_with(path):
+    """The types of all columns, as each of the readers says them."""
+    described = duckdb.connect().execute("describe select * from read_parquet(?)", [path]).fetchall()
+    frame = pd.read_parquet(path)
+    return (
+        {field.name: str(field.type) for field in pq.read_schema(path)},
+        {name: str(kind) for name, kind in pl.read_parquet(path).schema.items()},
+        {row[0]: row[1] for row in described},
+        {name: str(kind) for name, kind in frame.dtypes.items()},
+    )
+
+
+def check_types(path, header, formats):
+    for reader, found in enumerate(types_with(path)):
+        for name, value_format in zip(header, formats):
+            expected = TYPES[value_format][reader]
+            if found[name] not in (expected, WIDENED.get(expected)):
+                sys.exit(f"{name}: expected the type {expected}, reader {reader} found {found[name]}")
+
+
 def with_pyarrow(path):
     table = pq.read_table(path)
     return {name: table[name].to_pylist() for name in table.column_names}
@@ -105,6 +159,7 @@ def main():
     schema = pq.read_schema(parquet_path)
     formats = [schema.field(name).metadata[b"value_format"].decode() for name in header]
     rows = [cells(line, formats) for line in lines]
+    check_types(parquet_path, header, formats)
 
     for read in (with_pyarrow, with_polars, with_duckdb, with_pandas):
         columns = read(parquet_path)

@@ -1,6 +1,6 @@
 //! The bytes of files without a mount.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,25 @@ impl TestContents {
 
     /// The same, in a cache of so many bytes.
     pub(crate) fn bounded(portal: &DemoPortal, folder: &tempfile::TempDir, disk: u64) -> Self {
+        let memory = 64 << 20;
+        Self::keeping(portal, folder, folder.path(), Bounds { disk, memory })
+    }
+
+    /// The same, without a cache on the disk and with so much memory.
+    pub(crate) fn diskless(portal: &DemoPortal, folder: &tempfile::TempDir, memory: u64) -> Self {
+        let file = folder.path().join("not a folder");
+        std::fs::write(&file, "").expect("a file");
+        let disk = 1 << 40;
+        Self::keeping(portal, folder, &file, Bounds { disk, memory })
+    }
+
+    /// The contents of `portal`, its lists in `folder` and its files in `cache`.
+    fn keeping(
+        portal: &DemoPortal,
+        folder: &tempfile::TempDir,
+        cache: &Path,
+        bounds: Bounds,
+    ) -> Self {
         let ttl = Duration::from_mins(10);
         let http = Http::new(Patience::default()).expect("HTTP");
         let services = portal.services();
@@ -39,11 +58,7 @@ impl TestContents {
         let auth = TokenAuth::new(token, "a test".to_owned(), &services);
         let data = DataClient::new(http.clone(), services.clone(), Some(Arc::new(auth)));
         let meta = MetadataClient::new(http, services);
-        let bounds = Bounds {
-            disk,
-            memory: 64 << 20,
-        };
-        let store = Store::open(folder.path().to_owned(), bounds);
+        let store = Store::open(cache.to_owned(), bounds);
         Self {
             runtime: Runtime::new().expect("a runtime"),
             catalog: Catalog::open(meta.clone(), folder.path(), ttl, Selection::default())

@@ -1,12 +1,14 @@
 //! What keeps the plumbing out of the tests.
 
 mod contents;
+mod dice;
 pub(crate) mod home;
 mod mount;
 mod portal;
 mod python;
 
 pub(crate) use contents::TestContents;
+pub(crate) use dice::Dice;
 pub(crate) use home::{Home, feed, said, write_credentials};
 pub(crate) use mount::{TestMount, contents};
 pub(crate) use portal::{
@@ -14,6 +16,7 @@ pub(crate) use portal::{
 };
 pub(crate) use python::{interpreter, python_script};
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Waits until `condition` holds, at most `limit`.
@@ -28,4 +31,22 @@ pub(crate) fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Every file below `folder`.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
 }
