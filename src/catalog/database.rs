@@ -61,7 +61,7 @@ impl Database {
             trouble: Mutex::default(),
         };
         if let Some(error) = error {
-            database.left(path, error);
+            database.left(path, &error);
         }
         Ok(database)
     }
@@ -141,22 +141,23 @@ impl Database {
             (copy, Some(error))
         };
         if let Some(error) = error {
-            self.left(path, error);
+            self.left(path, &error);
         }
         *place = Arc::new(other);
         Ok(Arc::clone(&place))
     }
 
     /// Notes that the lists are not kept at `path`.
-    fn left(&self, path: &Path, error: rusqlite::Error) {
+    fn left(&self, path: &Path, error: &rusqlite::Error) {
         let reason = CatalogError::NotKept {
             path: path.to_owned(),
             reason: error.to_string(),
         };
         let mut trouble = lock(&self.trouble);
-        match &trouble.watcher {
-            Some(watcher) => watcher(&reason),
-            None => tracing::warn!("{reason}"),
+        if let Some(watcher) = &trouble.watcher {
+            watcher(&reason);
+        } else {
+            tracing::warn!("{reason}");
         }
         trouble.reason = Some(reason);
     }
