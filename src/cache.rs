@@ -34,7 +34,7 @@ pub use folder::{Checked, Folder, Kept};
 pub use growing::Growing;
 pub use notes::Notes;
 pub use place::Place;
-pub use space::default_limit;
+pub use space::{Usage, default_limit};
 
 use place::{LENGTHS, PARTIAL, SUMS};
 use space::{Claim, Space};
@@ -158,6 +158,13 @@ impl Store {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    /// How much it holds, and may hold. Blocks on the disk: the first time, for
+    /// a look at every file.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.0.space.usage()
     }
 
     /// Lengths of files that took all of their bytes to find out, by keys that

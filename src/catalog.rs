@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::flight::Flights;
 use crate::portal::{MetadataClient, ObjectId, PortalError};
 
+mod age;
 mod archive;
 mod ask;
 mod collections;
@@ -32,6 +33,7 @@ mod sync;
 mod vocabulary;
 mod write;
 
+pub use age::Lists;
 pub use archive::{Archive, Inside};
 pub use need::Need;
 pub use object::{FileId, Object, Representation};

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod auth;
@@ -19,6 +20,7 @@ mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod example;
 mod find;
 mod get;
 mod helper;
@@ -39,6 +41,7 @@ mod target;
 mod terminal;
 mod topics;
 mod unmount;
+mod waiting;
 
 /// Mounts a Carbon Portal repository (ICOS, SITES or ICOS Cities) as plain
 /// files.
@@ -57,6 +60,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
+Every command has -h, and more with --help.
+
 Examples:
   icosfs mount --demo ~/icos        try it: no login, no network
   icosfs login                      for data; metadata need none
@@ -74,14 +79,13 @@ or config.toml is wrong. Called by mount(8): 32 if the mount failed.";
 enum Command {
     /// Mount the repository at a folder, in the background.
     Mount(mount::MountArgs),
-    /// Write an object, or some of a table, to standard output or a file; no
-    /// mount is needed.
+    /// Write an object, or some of a table, to standard output or a file.
     Get(get::GetArgs),
     /// Take a mount away.
     Unmount(unmount::UnmountArgs),
-    /// Show what a mount is doing: login, last errors and their reasons.
+    /// Show what mounts do, what failed, and why.
     Status(status::StatusArgs),
-    /// Look at all that a mount needs, and name what mends what is wrong.
+    /// Look at all that a mount needs, and say what mends what is wrong.
     Doctor(doctor::DoctorArgs),
     /// Make a running mount say more, or less.
     LogLevel(log::control::LogLevelArgs),
@@ -98,8 +102,7 @@ enum Command {
     Stations(stations::StationsArgs),
     /// List the kinds of objects there are.
     Datatypes(datatypes::DatatypesArgs),
-    /// Log in to the portal, and keep the login for mounts and for the portal's
-    /// Python library.
+    /// Log in, for mounts and for the portal's Python library.
     Login(login::LoginArgs),
     /// Remove what `login` keeps.
     Logout(login::LogoutArgs),
@@ -197,6 +200,11 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatche
                 if let Some(hint) = config::blame_environment(&error, arguments) {
                     eprintln!("\n{hint}");
                 }
+                if error.kind() == ErrorKind::MissingRequiredArgument
+                    && let Some(example) = example::of(&command(), arguments)
+                {
+                    eprintln!("For example: {example}");
+                }
                 std::process::exit(error.exit_code())
             });
         let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -220,7 +228,7 @@ fn run(
     broken: Option<config::ConfigError>,
 ) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    global.start_log()?;
+    global.start_log(matches!(command, Command::Mount(_)))?;
     match command {
         // The daemon reads them anew.
         Command::Mount(args) => mount::run(&global, args, arguments.get(1..).unwrap_or_default()),

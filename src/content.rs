@@ -31,6 +31,7 @@ mod drawn;
 mod export;
 mod headers;
 mod kept;
+mod origin;
 mod original;
 mod page;
 mod parquet;
@@ -43,6 +44,7 @@ mod whole;
 
 pub use direct::DataFolder;
 pub use export::{ExportError, Format, Progress, Selection, Stage};
+pub use origin::{Origin, traced};
 pub use original::Fetch;
 
 use about::Abouts;

@@ -16,6 +16,7 @@ use crate::portal::Envri;
 use crate::tree::Tree;
 
 mod adapter;
+mod asked;
 mod attributes;
 mod caller;
 pub mod errno;
@@ -26,6 +27,7 @@ pub mod mountinfo;
 mod outside;
 mod pages;
 mod readahead;
+mod reading;
 pub mod report;
 mod shared;
 mod unmount;

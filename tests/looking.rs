@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::support::{Home, SilentPortal, TestMount, co2, eventually, portal, said, services_of};
+use crate::support::{
+    Home, SilentPortal, TestMount, co2, eventually, portal, python_script, said, services_of,
+};
 
 fn status(mount: &TestMount, arguments: &[&str]) -> std::process::Output {
     let mut command = std::process::Command::new("timeout");
@@ -30,8 +32,11 @@ fn status_tells_what_was_asked_and_how_the_services_answer() {
         "authentication answers in",
         "metadata answers in",
         "data answers in",
-        "data: 1 request asked, 0 failed",
-        "came from the cache",
+        "data: 1 request, 0 failed",
+        " % of what was read needed no download",
+        "lists    objects not taken yet; stations and data types 0 s old",
+        "cache    /",
+        "holds ",
         "errors   none",
     ] {
         assert!(text.contains(part), "{part:?} in {text}");
@@ -41,6 +46,21 @@ fn status_tells_what_was_asked_and_how_the_services_answer() {
     assert_eq!(json[0]["traffic"]["services"]["data"]["requests"], 1);
     let slowest = json[0]["traffic"]["slowest"].to_string();
     assert!(slowest.contains("POST /"), "{slowest}");
+
+    mount.list("objects");
+    let json: Value = serde_json::from_slice(&status(&mount, &["--json"]).stdout).unwrap();
+    let taken: jiff::Timestamp = json[0]["lists"]["objects"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(taken <= jiff::Timestamp::now());
+    let (held, limit) = (
+        &json[0]["cache_use"]["held"],
+        &json[0]["cache_use"]["limit"],
+    );
+    assert!(held.as_u64().unwrap() > 10_000, "{held}");
+    assert!(limit.as_u64() > held.as_u64(), "{limit}");
 }
 
 #[test]
@@ -233,41 +253,82 @@ fn the_log_tells_of_each_read_and_each_request_but_of_no_login() {
         .unwrap()
         .read_exact(&mut [0; 100])
         .unwrap();
-    let text = fs::read_to_string(&log).unwrap();
-    let reads: Vec<&str> = text
-        .lines()
-        .filter(|line| line.contains("read{ino="))
-        .collect();
-    for part in ["offset=0", "answered bytes=100"] {
-        assert!(
-            reads.iter().any(|line| line.contains(part)),
-            "{part} in {text}"
-        );
-    }
+    fs::File::open(mount.path("objects/nothing")).unwrap_err();
+    let wanted = [
+        ("read{ino=", "offset=0 len=100}: "),
+        ("read{ino=", "outcome=\"ok\" bytes=100 from=\"portal\""),
+        ("lookup{parent=", "name=\"nothing\""),
+        ("lookup{parent=", "outcome=\"ENOENT\""),
+        ("open{ino=", "outcome=\"ok\""),
+    ];
+    // A line comes after the answer that it tells of.
+    let told = |text: &str| {
+        let tells = |(start, part): &(&str, &str)| {
+            let mut lines = text.lines();
+            lines.any(|line| line.contains(start) && line.contains(part))
+        };
+        wanted.iter().find(|wanted| !tells(wanted)).copied()
+    };
+    let read = || fs::read_to_string(&log).unwrap();
+    let whole = eventually(Duration::from_secs(5), || told(&read()).is_none());
+    let text = read();
+    assert!(whole, "{:?} in {text}", told(&text));
     assert!(text.contains("/cpb status=200"), "{text}");
     assert!(!text.contains(&portal.token()), "a login is in the log");
 }
 
 #[test]
-fn metrics_are_prometheus_text() {
+fn metrics_are_what_prometheus_reads() {
     let portal = portal();
     let mount = TestMount::of(&portal);
+    mount.list("objects");
     let bytes = mount.read(&format!("objects/{}.csv", co2(&portal))).len();
-    let metrics = String::from_utf8(mount.read(".icosfs/metrics")).unwrap();
-    let value = |name: &str| -> usize {
-        let line = metrics
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name));
-        let line = line.unwrap_or_else(|| panic!("{name} in {metrics}"));
-        line.rsplit(' ').next().unwrap().parse().unwrap()
+    let later = portal.repository().find("SE-Htm_EC_20991231.csv").unwrap();
+    fs::read(mount.path(&format!("objects/{later}.csv"))).unwrap_err();
+    let file = mount.home().path().join("metrics");
+    fs::write(&file, mount.read(".icosfs/metrics")).unwrap();
+    let families: Value = serde_json::from_str(&python_script("metrics.py", &[file])).unwrap();
+    let value = |family: &str, label: &str| {
+        let value = families[format!("icosfs_{family}")][label].as_f64();
+        value.unwrap_or_else(|| panic!("{family} {label} in {families:#}"))
     };
-    assert!(value("icosfs_read_bytes_total") >= bytes);
-    assert!(value("icosfs_portal_requests_total{service=\"data\"}") >= 1);
-    for line in metrics.lines() {
-        let comment = line.starts_with("# HELP icosfs_") || line.starts_with("# TYPE icosfs_");
-        let sample = line.starts_with("icosfs_") && line.split(' ').count() == 2;
-        assert!(comment || sample, "{line}");
-    }
+    #[allow(clippy::cast_precision_loss)] // Exact, up to 2^53.
+    let bytes = bytes as f64;
+    let read = ["memory", "cache", "portal-disk", "portal"].map(|from| value("read_bytes", from));
+    assert!(read.iter().sum::<f64>() >= bytes, "{read:?}");
+    assert!(value("portal_wait_seconds", "data") >= 0.0);
+    assert!(value("requests", "read") >= 1.0);
+    assert!(value("portal_requests", "data") >= 1.0);
+    assert!(value("failures", "EACCES") >= 1.0);
+    assert!(value("cache_bytes", "") > 0.0);
+    assert!(value("cache_limit_bytes", "") > value("cache_bytes", ""));
+    let started = value("start_time_seconds", "");
+    assert!(value("catalog_taken_seconds", "objects") >= started - 60.0);
+}
+
+/// A person at a terminal is told what is waited for, but no script is.
+#[test]
+fn a_terminal_is_told_what_a_slow_portal_is_asked() {
+    let silent = SilentPortal::new();
+    let home = Home::new();
+    let stations = format!(
+        "{} --meta-url={} stations",
+        crate::support::home::ICOSFS,
+        silent.url()
+    );
+    // `script` lends it a terminal.
+    let seen = |command: &str, arguments: &[&str]| {
+        let mut run = std::process::Command::new("timeout");
+        run.args(["3", command]).args(arguments);
+        run.env("HOME", home.path())
+            .stdin(std::process::Stdio::null());
+        said(&run.output().unwrap())
+    };
+    let sign = "asking the portal for its lists";
+    let terminal = seen("script", &["-qec", &stations, "/dev/null"]);
+    assert!(terminal.contains(sign), "{terminal}");
+    let plain = seen("sh", &["-c", &stations]);
+    assert!(!plain.contains(sign), "{plain}");
 }
 
 /// A portal that tells terminals what to do.
@@ -378,6 +439,95 @@ fn help_groups_commands_and_forgets_none() {
         known += 1;
     }
     assert!(known > 10, "{known} in {completions}");
+}
+
+/// What a newcomer meets first.
+#[test]
+fn first_mistakes_are_met_with_what_to_do() {
+    let home = Home::new();
+    let here = home.path().to_str().unwrap().to_owned();
+    for (arguments, code, parts) in [
+        (&["mont"][..], 2, &["similar subcommands", "'mount'"][..]),
+        (
+            &["mount"],
+            2,
+            &["<MOUNTPOINT>", "For example: icosfs mount ~/icos"],
+        ),
+        (&["get"], 2, &["For example: icosfs get "]),
+        (
+            &["cache", "evict"],
+            2,
+            &["--to <SIZE>", "icosfs cache evict <ID>"],
+        ),
+        (&["mount", "/no/where"], 1, &["/no/where", "mkdir -p"]),
+        (
+            &["mount", "/nowhere"],
+            1,
+            &["no folder /nowhere to mount at", "mkdir -p"],
+        ),
+        (&["unmount", &here], 1, &["no icosfs is mounted at"]),
+        (&["status", &here], 1, &["no icosfs is mounted at"]),
+        (
+            &["log-level", &here, "debug"],
+            1,
+            &["no icosfs is mounted at"],
+        ),
+        (
+            &["prefetch", &here],
+            1,
+            &["expected a file or folder in a mount"],
+        ),
+        (
+            &["info", "xyz"],
+            1,
+            &["expected an object: its id, PID or landing page"],
+        ),
+        (&["login"], 1, &["expected a user name", "--user"]),
+        (
+            &["auth", "token"],
+            1,
+            &["not logged in; run `icosfs login`"],
+        ),
+        (&["find", "--bbox", "1"], 2, &["such as 12,55,14,57"]),
+        (
+            &["--portal", "icso", "status"],
+            2,
+            &["icos, sites or cities"],
+        ),
+    ] {
+        let mut command = home.icosfs();
+        let output = command.args(arguments).stdin(std::process::Stdio::null());
+        let output = output.output().unwrap();
+        let message = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "{arguments:?}: {message}");
+        }
+        assert!(!message.contains("WARN"), "{arguments:?}: {message}");
+    }
+    // The service that is away is told of once.
+    let mut command = home.icosfs();
+    command.args(["--meta-url=http://127.0.0.1:1", "stations"]);
+    let message = said(&command.output().unwrap());
+    assert_eq!(message.matches("cannot be reached").count(), 1, "{message}");
+}
+
+#[test]
+fn short_help_fits_a_screen() {
+    let home = Home::new();
+    for (command, lines) in [
+        ("unmount", 24),
+        ("status", 24),
+        ("info", 24),
+        ("stations", 24),
+    ] {
+        let output = home.icosfs().args([command, "-h"]).output().unwrap();
+        let help = said(&output);
+        assert!(help.lines().count() <= lines, "{help}");
+        assert!(help.contains("Examples:"), "{help}");
+    }
+    let help = said(&home.icosfs().arg("-h").output().unwrap());
+    assert!(help.lines().all(|line| line.len() <= 100), "{help}");
 }
 
 #[test]

@@ -30,3 +30,4 @@ mod surviving;
 mod tables;
 #[cfg(feature = "shared-tests")]
 mod tree;
+mod waiting;

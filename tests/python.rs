@@ -8,7 +8,9 @@ use icosfs::demo::DemoPortal;
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::support::{Home, TestMount, co2, interpreter, portal, said, write_credentials};
+use crate::support::{
+    Home, TestMount, co2, interpreter, portal, said, services_of, write_credentials,
+};
 
 /// Python, with the portal's libraries pointed at `portal` and `home` as its
 /// user's.
@@ -70,6 +72,28 @@ fn pandas_reads_a_mounted_table() {
         let expected = format!("{} {}", text.lines().count() - 1, header.split(',').count());
         assert_eq!(shape.trim(), expected, "{file}");
     }
+}
+
+#[test]
+fn every_call_of_the_portals_library_has_its_path() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    write_credentials(&portal, &mount.home().credentials(), None);
+    let table = portal
+        .repository()
+        .find("ICOSETC_SE-Htm_FLUXES_L2.csv")
+        .unwrap();
+    let collection = mount.list("collections").remove(0);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/calls.py");
+    let mut command = python(&portal, mount.home());
+    command
+        .arg(script)
+        .arg(mount.path(""))
+        .args(["docs/python.md", &table.to_string(), &collection])
+        .arg(crate::support::home::ICOSFS)
+        .args(services_of(&portal, &[]));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
 }
 
 #[test]

@@ -223,6 +223,16 @@ fn a_table_that_only_the_portal_can_write_is_its_csv_and_kept() {
     assert_eq!(later.size(unlisted, Csv), Size::Exact(text.len() as u64));
     assert!(later.read(unlisted, Csv) == text);
     assert!(asked(&portal).is_empty(), "{:?}", asked(&portal));
+
+    // The length outlives the file, without a question.
+    drop(later);
+    fs::remove_file(folder.path().join(format!("csv/{unlisted}.csv"))).unwrap();
+    let later = TestContents::of(&portal, &folder);
+    let exact = later.exact_size(unlisted, Csv).unwrap();
+    assert_eq!(exact, text.len() as u64);
+    assert!(asked(&portal).is_empty(), "{:?}", asked(&portal));
+    assert!(later.read(unlisted, Csv) == text);
+    assert_eq!(later.size(unlisted, Csv), Size::Exact(exact));
 }
 
 #[test]
@@ -715,4 +725,31 @@ fn whoever_need_not_know_the_length_is_told_the_bound_at_once() {
     assert!(eventually(Duration::from_secs(5), || {
         path.metadata().unwrap().len() == text.len() as u64
     }));
+}
+
+#[test]
+fn counts_beyond_reason_cost_no_more_than_what_is_read() {
+    let mut repository = Repository::builtin(1);
+    let absurd = repository.add_table("absurd.csv", 7, 1_000_000_000_000_000);
+    // As many rows as the portal can count: two terabytes.
+    let tall = repository.add_table("tall.csv", 260, i32::MAX as u64);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let folder = tempfile::tempdir().unwrap();
+    let contents = TestContents::of(&portal, &folder);
+    for seen_as in [Csv, Parquet, Cpb] {
+        let error = contents.try_read_at(absurd, seen_as, 0, 10).unwrap_err();
+        let reason = error.to_string();
+        assert!(reason.contains("found 1000000000000000"), "{reason}");
+    }
+    let head = get(&portal, &format!("/csv/{tall}?limit=5"));
+    portal.clear_requests();
+    assert!(contents.read_at(tall, Csv, 0, head.len()) == head);
+    let fetched: u64 = portal.requests().iter().map(|r| r.bytes).sum();
+    assert!(fetched <= 1 << 20, "{fetched} bytes");
+    let Size::Exact(len) = contents.size(tall, Cpb) else {
+        panic!("the columns' length follows from the metadata");
+    };
+    assert_eq!(len, 2_147_483_647 * (8 + 259 * 4) + 10);
+    let trailer = [0xac, 0xed, 0x00, 0x05, 0x77, 0x04, 0, 0, 0, 0];
+    assert_eq!(contents.read_at(tall, Cpb, len - 10, 100), trailer);
 }

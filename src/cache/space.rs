@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
+use serde::{Deserialize, Serialize};
 
 use super::place::{Kind, MAP, NEW, PARTIAL, Place, SUMS};
 
@@ -34,6 +35,15 @@ pub(super) struct Space {
     /// Taken by whoever makes room; says until when it is not worth trying
     /// again, and why.
     making_room: Mutex<Option<(Instant, Claim)>>,
+}
+
+/// How much a cache holds, and may hold.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Usage {
+    /// Bytes on the disk, of complete and incomplete files.
+    pub held: u64,
+    /// As many as it may hold.
+    pub limit: u64,
 }
 
 /// What came of a claim.
@@ -78,6 +88,18 @@ impl Space {
 
     pub(super) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// What is held, counted unless a claim has counted it.
+    pub(super) fn usage(&self) -> Usage {
+        let counted = self.recount_at.load(Ordering::Relaxed) > 0;
+        let held = if counted {
+            self.held()
+        } else {
+            self.files().iter().map(|file| file.bytes).sum()
+        };
+        let limit = self.limit;
+        Usage { held, limit }
     }
 
     /// Takes `bytes` of the space, making room if need be.

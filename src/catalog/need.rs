@@ -113,14 +113,16 @@ fn objects_taken(
     versions: Versions,
 ) -> Result<Option<i64>, rusqlite::Error> {
     let shown = SpecState::all(db)?.into_iter();
-    let mut oldest = now();
+    let mut oldest = None;
     for state in shown.filter(|state| view.shows_spec(state.spec)) {
         match state.taken {
-            Some(taken) if state.has(versions) => oldest = oldest.min(taken),
+            Some(taken) if state.has(versions) => {
+                oldest = Some(oldest.map_or(taken, |oldest: i64| oldest.min(taken)));
+            }
             _ => return Ok(None),
         }
     }
-    Ok(Some(oldest))
+    Ok(oldest)
 }
 
 /// Which objects of a data type are known. Other mounts change it, too.

@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 use super::provider::LoginArgs;
 use super::settings::{GlobalArgs, block_on};
+use super::waiting::{Waiting, block_on_while};
 use crate::portal::account::Licence;
 use crate::portal::{Account, Services};
 
@@ -40,7 +41,7 @@ pub(super) fn run(global: &GlobalArgs, command: AuthCommand) -> anyhow::Result<(
         AuthCommand::Token { login } => {
             let auth = login.provider(&http, &services)?;
             let auth = auth.context("not logged in; run `icosfs login`")?;
-            let token = block_on(async { Ok(auth.token().await?) })?;
+            let token = block_on_while("logging in", async { Ok(auth.token().await?) })?;
             println!("{}", token.cookie());
             Ok(())
         }
@@ -54,7 +55,9 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
         && account.standing().await.is_some()
     {
         // Proves the login, which may take one.
+        let sign = Waiting::until("trying the login");
         let checked = account.check_licence().await;
+        drop(sign);
         readable = matches!(checked, Ok(Licence::Accepted));
         login = account.status().await;
         if let (Some(login), Err(error)) = (&mut login, checked) {

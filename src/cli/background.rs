@@ -14,6 +14,8 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 
+use super::waiting::Waiting;
+
 /// Set for the process that is to become the daemon. Its standard output is
 /// then a pipe to the one that started it.
 const MARK: &str = "ICOSFS_BACKGROUND";
@@ -41,11 +43,13 @@ pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result
         .spawn()
         .context("cannot start the background process")?;
     let mut said = Vec::new();
+    let sign = Waiting::plainly_until("waiting for the mount to answer");
     if let Some(mut stdout) = child.stdout.take() {
         stdout
             .read_to_end(&mut said)
             .context("cannot hear the background process")?;
     }
+    drop(sign);
     if said == READY {
         return Ok(());
     }

@@ -37,6 +37,13 @@ pub(super) struct InfoArgs {
 
 /// What `icosfs cache evict` takes.
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "icosfs cache evict --to <SIZE>\n       icosfs cache evict <ID>...",
+    after_help = "\
+Examples:
+  icosfs cache evict --to 5G
+  icosfs cache evict UNhY4JhezH9gQYqvDMWrWH9C"
+)]
 pub(super) struct EvictArgs {
     /// Remove what was not used for longest until at most this is left
     #[arg(long, value_name = "SIZE", value_parser = bytes, required_unless_present = "objects")]
@@ -102,6 +109,10 @@ fn info(folder: &Folder, args: &InfoArgs) {
         return;
     }
     println!("{}", folder.path().display());
+    if files.is_empty() {
+        println!("  nothing is kept there yet");
+        return;
+    }
     for (kind, (count, bytes)) in kinds {
         println!("  {kind:<12} {count:>7} files {:>12}", size(bytes));
     }

@@ -4,12 +4,17 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::browse::Browse;
-use super::settings::{GlobalArgs, block_on};
+use super::settings::GlobalArgs;
 use super::table::Table;
+use super::waiting::block_on_while;
 use crate::catalog::{Need, Selection};
 
 /// What `icosfs datatypes` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs datatypes ocean
+  icosfs datatypes --json co2 | jq -r .folder")]
 pub(super) struct DatatypesArgs {
     /// Only those whose name, label, theme, project or variables contain this
     text: Option<String>,
@@ -20,7 +25,9 @@ pub(super) struct DatatypesArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<()> {
     let browse = Browse::new(global, Selection::default())?;
-    block_on(async { Ok(browse.catalog.ensure(Need::Vocabulary).await?) })?;
+    block_on_while("asking the portal for its lists", async {
+        Ok(browse.catalog.ensure(Need::Vocabulary).await?)
+    })?;
     let vocabulary = browse.catalog.vocabulary();
     let mut table = Table::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"]);
     let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();

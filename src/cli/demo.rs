@@ -1,5 +1,6 @@
 //! `icosfs demo`: the demo portal on its own, and within `icosfs mount --demo`.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -128,7 +129,11 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         "password": portal.password(),
         "token": portal.token(),
     });
-    println!("{line}");
+    if std::io::stdout().is_terminal() {
+        print!("{}", for_a_person(&portal));
+    } else {
+        println!("{line}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -141,6 +146,20 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// How a person uses it. (A script gets JSON.)
+fn for_a_person(portal: &DemoPortal) -> String {
+    let [auth, meta, data] = [portal.auth_url(), portal.meta_url(), portal.data_url()];
+    let (control, token) = (portal.control_url(), portal.token());
+    let (user, password) = (portal.user(), portal.password());
+    format!(
+        "A demo portal runs until ctrl-C; faults can be made at {control}.\n\
+         Its user is {user}, with the password \"{password}\". In another terminal:\n\n\
+         export ICOSFS_AUTH_URL={auth} ICOSFS_META_URL={meta} ICOSFS_DATA_URL={data}\n\
+         export ICOSFS_TOKEN={token}\n\
+         icosfs mount ~/icos\n"
+    )
 }
 
 /// The faults of the file, and those that make distance.

@@ -12,8 +12,9 @@ use serde::Serialize;
 
 use super::mount::folder::is_dead;
 use super::provider::LoginArgs;
-use super::settings::{GlobalArgs, block_on};
+use super::settings::GlobalArgs;
 use super::terminal::{plain, size};
+use super::waiting::block_on_while;
 use crate::mount::{Access, lack, mountinfo};
 use crate::portal::account::Licence;
 use crate::portal::http::{Http, Patience};
@@ -99,8 +100,14 @@ pub(super) fn run(
     ];
     findings.extend(mounts());
     let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
-    findings.extend(block_on(portal(&http, &services))?);
-    findings.extend(block_on(account(http, services, login))?);
+    findings.extend(block_on_while(
+        "asking the services",
+        portal(&http, &services),
+    )?);
+    findings.extend(block_on_while(
+        "trying the login",
+        account(http, services, login),
+    )?);
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {

@@ -10,14 +10,23 @@ use serde_json::json;
 
 use super::browse::Browse;
 use super::selection::time;
-use super::settings::{GlobalArgs, block_on, bytes};
+use super::settings::{GlobalArgs, bytes};
 use super::table::{self, Table};
+use super::waiting::block_on_while;
 use crate::catalog::{Object, Order, Representation, Search, Selection};
 use crate::portal::lists::Versions;
 
 /// What `icosfs find` takes.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "What to look for")]
+#[command(
+    next_help_heading = "What to look for",
+    after_help = "\
+Examples:
+  icosfs find --station HTM --variable co2 --from 2020-01-01
+  icosfs find --datatype atcCo2L2DataObject --order size --descending --limit 10
+  icosfs find --bbox 12,55,14,57 --json | jq -r .fileName
+  icosfs find --theme ocean --paths ~/icos | xargs head -n 2"
+)]
 pub(super) struct FindArgs {
     /// Of these stations, e.g. HTM
     #[arg(long, value_name = "STATION", value_delimiter = ',')]
@@ -129,7 +138,9 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let (selection, search) = questions(args)?;
     let named = selection.stations.clone();
     let browse = Browse::new(global, selection)?;
-    let found = block_on(async { Ok(browse.catalog.search(&search).await?) })?;
+    let found = block_on_while("asking the portal for its lists", async {
+        Ok(browse.catalog.search(&search).await?)
+    })?;
     // A typing error would look as if there were no data.
     for station in named {
         let known = browse.catalog.shown_stations();

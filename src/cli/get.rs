@@ -15,6 +15,7 @@ use super::provider::LoginArgs;
 use super::settings::{Clients, GlobalArgs};
 use super::storage::StorageArgs;
 use super::target;
+use super::waiting::Waiting;
 use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
 use crate::content::{Contents, ExportError, Format, Progress, Selection, Stage};
 use crate::portal::Service;
@@ -28,8 +29,16 @@ const BUFFER: usize = 256 << 10;
 
 /// What `icosfs get` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs get UNhY4JhezH9gQYqvDMWrWH9C > table.csv
+  icosfs get UNhY4JhezH9gQYqvDMWrWH9C --columns TIMESTAMP,co2 --rows 1000..2000
+  icosfs get UNhY4JhezH9gQYqvDMWrWH9C --good-only --format parquet --output co2.parquet
+  icosfs get UNhY4JhezH9gQYqvDMWrWH9C --format original --output co2.zip
+
+Only what is asked for is fetched; it is kept in the cache, as by a mount.")]
 pub(super) struct GetArgs {
-    /// The object's id
+    /// The object: its id, PID or landing page, or a file in a mount
     #[arg(value_name = "ID")]
     object: String,
     /// As what: a table as csv without, anything else as it was submitted
@@ -124,7 +133,9 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let work = async {
+            let sign = Waiting::until("asking the portal about it");
             let object = catalog.object(id).await?;
+            drop(sign);
             let object = object.with_context(|| format!("the repository has no object {id}"))?;
             let job = Job::new(&object, format, selection)?;
             let out = Output::open(output.as_deref())?;

@@ -5,13 +5,20 @@ use clap::Args;
 use serde_json::Value;
 
 use super::browse::Browse;
-use super::settings::{GlobalArgs, block_on};
+use super::settings::GlobalArgs;
 use super::table::{self, plain};
 use super::target;
+use super::waiting::block_on_while;
 use crate::catalog::{Object, Selection};
 
 /// What `icosfs info` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs info UNhY4JhezH9gQYqvDMWrWH9C
+  icosfs info https://meta.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C
+  icosfs info ~/icos/objects/UNhY4JhezH9gQYqvDMWrWH9C.csv
+  icosfs info --json 11676/UNhY4JhezH9gQYqvDMWrWH9C | jq .references")]
 pub(super) struct InfoArgs {
     /// The object: its id, PID or landing page, or a file in a mount
     #[arg(value_name = "OBJECT")]
@@ -24,7 +31,7 @@ pub(super) struct InfoArgs {
 pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
     let target = target::parse(&args.object)?;
     let browse = Browse::new(global, Selection::default())?;
-    let (object, json) = block_on(async {
+    let (object, json) = block_on_while("asking the portal about it", async {
         let id = target.id(&browse.catalog)?;
         let object = browse.catalog.object(id).await?;
         let object = object.with_context(|| format!("the repository has no object {id}"))?;

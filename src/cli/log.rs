@@ -33,17 +33,24 @@ pub(super) struct LogArgs {
         global = true,
         value_name = "LEVEL",
         value_parser = directives,
-        env = "ICOSFS_LOG_LEVEL"
+        env = "ICOSFS_LOG_LEVEL",
+        hide_short_help = true
     )]
     log_level: Option<String>,
     /// Where to say it, rather than on standard error; at 8 MiB the file is
     /// put aside as FILE.1
-    #[arg(long, global = true, value_name = "FILE", env = "ICOSFS_LOG_FILE")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ICOSFS_LOG_FILE",
+        hide_short_help = true
+    )]
     log_file: Option<PathBuf>,
 }
 
 impl LogArgs {
-    pub(super) fn start(&self) -> anyhow::Result<()> {
+    pub(super) fn start(&self, serves: bool) -> anyhow::Result<()> {
         let Self {
             verbose,
             log_level,
@@ -51,7 +58,9 @@ impl LogArgs {
         } = self;
         let by_count = match verbose {
             // What makes reading data fail, or soon will.
-            0 => "error,icosfs::portal=warn",
+            0 if serves => "error,icosfs::portal=warn",
+            // A command that ends says itself that nothing answers.
+            0 => "error,icosfs::portal=warn,icosfs::portal::http=error",
             1 => "icosfs=info,warn",
             2 => "icosfs=debug,info",
             _ => "trace",

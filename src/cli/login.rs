@@ -4,12 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use secrecy::ExposeSecret as _;
 
 use super::provider::{ask_secret, saved_token, secret_from_stdin};
 use super::settings::{GlobalArgs, block_on};
+use super::waiting::Waiting;
 use crate::portal::account::Licence;
 use crate::portal::auth::{
     AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
@@ -19,6 +20,11 @@ use crate::portal::{Account, Services};
 
 /// What `icosfs login` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs login                                          asks for both
+  icosfs login --user me@example.org --password-stdin < password
+  icosfs login --token-stdin < token                    by university, ORCID, ...")]
 pub(super) struct LoginArgs {
     /// Keep user name and password in this file, not in the one that the
     /// portal's Python library uses
@@ -96,7 +102,10 @@ async fn with_password(
         given.clone(),
         "your input".to_owned(),
     );
-    let token = match auth.token().await {
+    let sign = Waiting::until("trying the login");
+    let token = auth.token().await;
+    drop(sign);
+    let token = match token {
         Err(AuthError::WrongPassword { user, .. }) => {
             bail!("the portal refused user name or password of {user}; nothing was saved")
         }
@@ -121,10 +130,10 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let token = Token::parse(services.envri(), text.expose_secret())?;
     let auth = TokenAuth::new(token.clone(), "your input".to_owned(), &services);
     let account = Account::new(http, services.clone(), Arc::new(auth));
-    let user = account
-        .whoami()
-        .await
-        .context("the token was tried in vain; nothing was saved")?;
+    let sign = Waiting::until("trying the token");
+    let user = account.whoami().await;
+    drop(sign);
+    let user = user.context("the token was tried in vain; nothing was saved")?;
     let file = saved_token(services.envri()).context("no home folder to keep the token in")?;
     file.save(&token).await?;
     println!("logged in as {user}");
@@ -138,7 +147,10 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
 }
 
 async fn tell_licence(account: &Account) {
-    match account.check_licence().await {
+    let sign = Waiting::until("asking whether the licence is accepted");
+    let licence = account.check_licence().await;
+    drop(sign);
+    match licence {
         Ok(Licence::Accepted) => println!("the data licence is accepted"),
         Ok(Licence::NotAccepted) => println!(
             "the data licence is not accepted yet; accept it in your profile at {}, or reading data fails",
@@ -156,7 +168,11 @@ fn ask_user() -> anyhow::Result<String> {
         .read_line(&mut line)
         .context("cannot read the user name")?;
     let user = line.trim();
-    ensure!(!user.is_empty(), "expected a user name, found nothing");
+    if user.is_empty() {
+        // Below what was asked, whoever answered.
+        eprintln!();
+        bail!("expected a user name, found nothing; a script gives it with --user");
+    }
     Ok(user.to_owned())
 }
 

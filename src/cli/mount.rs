@@ -34,7 +34,7 @@ const GREETING: Duration = Duration::from_secs(2);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  mkdir -p ~/icos; icosfs mount ~/icos      go to the background once it answers
+  icosfs mount ~/icos                       go to the background once it answers
   icosfs mount --demo ~/icos                no login, no network
   icosfs mount --portal sites --cache-size 50G ~/sites
   icosfs mount --foreground --log-level debug ~/icos
@@ -253,7 +253,9 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         ..
     } = clients;
     let about = about(&services, plan.mountpoint.clone(), root, control.as_ref());
-    let report = Arc::new(Report::new(about, account.clone(), http.clone()));
+    let report =
+        Report::new(about, account.clone(), http.clone()).watching(catalog.clone(), store.clone());
+    let report = Arc::new(report);
     report_troubles(&store, &catalog, &report);
     let options = Options {
         mountpoint: plan.mountpoint.clone(),

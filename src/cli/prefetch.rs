@@ -25,6 +25,14 @@ const PIECE: usize = 1 << 20;
 
 /// What `icosfs prefetch` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs prefetch ~/icos/stations/HTM
+  icosfs prefetch --station HTM --datatype atcCo2L2DataObject
+  icosfs prefetch UNhY4JhezH9gQYqvDMWrWH9C
+
+What is kept already is not fetched again: the same command goes on where it was
+broken off.")]
 pub(super) struct PrefetchArgs {
     /// Files and folders in a mount, or ids of objects
     #[arg(value_name = "PATH|ID", required_unless_present_any = ["station", "datatype"])]
@@ -46,7 +54,10 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
         let path = Path::new(item);
         match item.parse::<ObjectId>() {
             Ok(id) if !path.exists() => files.push(of_object(&mount_of(global, args)?, id)?),
-            _ => collect(path, &mut files)?,
+            _ => {
+                ensure_mounted(path)?;
+                collect(path, &mut files)?;
+            }
         }
     }
     if args.station.is_some() || args.datatype.is_some() {
@@ -61,6 +72,20 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
         collect(&folder, &mut files)?;
     }
     fetch(files)
+}
+
+/// Other files are at hand already.
+fn ensure_mounted(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    let absolute = absolute(path).with_context(|| format!("cannot prefetch {shown}"))?;
+    let mounts = mountinfo::mounts()?;
+    ensure!(
+        mounts
+            .iter()
+            .any(|mount| absolute.starts_with(&mount.mountpoint)),
+        "expected a file or folder in a mount, or an object's id; {shown} is neither"
+    );
+    Ok(())
 }
 
 /// The mount that was named, or the only one of the portal.

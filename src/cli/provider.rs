@@ -10,7 +10,7 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use directories::ProjectDirs;
 use secrecy::SecretString;
@@ -138,8 +138,8 @@ pub(super) fn ask_secret(what: &str) -> anyhow::Result<SecretString> {
     prompt[..1].make_ascii_uppercase();
     rpassword::prompt_password(prompt)
         .map(SecretString::from)
-        .with_context(|| {
-            format!("no terminal to ask for the {what} at; write it to standard input (see --help)")
+        .map_err(|_no_terminal| {
+            anyhow!("there is no terminal to ask for the {what} at; give it on standard input, with --{what}-stdin")
         })
 }
 

@@ -22,30 +22,55 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, default_value = "icos", env = "ICOSFS_PORTAL")]
     portal: Envri,
     /// Another authentication service than the repository's own
-    #[arg(long, global = true, value_name = "URL", env = "ICOSFS_AUTH_URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "ICOSFS_AUTH_URL",
+        hide_short_help = true
+    )]
     auth_url: Option<String>,
     /// Another metadata service
-    #[arg(long, global = true, value_name = "URL", env = "ICOSFS_META_URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "ICOSFS_META_URL",
+        hide_short_help = true
+    )]
     meta_url: Option<String>,
     /// Another data service
-    #[arg(long, global = true, value_name = "URL", env = "ICOSFS_DATA_URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "ICOSFS_DATA_URL",
+        hide_short_help = true
+    )]
     data_url: Option<String>,
     /// Where downloaded bytes are kept
-    #[arg(long, global = true, value_name = "DIR", env = "ICOSFS_CACHE_DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ICOSFS_CACHE_DIR",
+        hide_short_help = true
+    )]
     cache_dir: Option<PathBuf>,
     /// How long the portal may say nothing before reads fail, in seconds,
     /// further tries included
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60,
-          value_parser = clap::value_parser!(u64).range(1..), env = "ICOSFS_TIMEOUT")]
+          value_parser = clap::value_parser!(u64).range(1..), env = "ICOSFS_TIMEOUT",
+          hide_short_help = true)]
     timeout: u64,
     #[command(flatten)]
     log: LogArgs,
 }
 
 impl GlobalArgs {
-    /// Begins to log.
-    pub(super) fn start_log(&self) -> anyhow::Result<()> {
-        self.log.start()
+    /// Begins to log, as a command that serves others, or one that ends.
+    pub(super) fn start_log(&self, serves: bool) -> anyhow::Result<()> {
+        self.log.start(serves)
     }
 
     /// A pool of connections to the portal.

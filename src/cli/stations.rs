@@ -4,12 +4,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::browse::Browse;
-use super::settings::{GlobalArgs, block_on};
+use super::settings::GlobalArgs;
 use super::table::Table;
+use super::waiting::block_on_while;
 use crate::catalog::{Need, Selection};
 
 /// What `icosfs stations` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs stations sweden
+  icosfs stations --json | jq -r 'select(.lat > 65) | .id'")]
 pub(super) struct StationsArgs {
     /// Only those whose id, name or country contains this
     text: Option<String>,
@@ -20,7 +25,9 @@ pub(super) struct StationsArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()> {
     let browse = Browse::new(global, Selection::default())?;
-    block_on(async { Ok(browse.catalog.ensure(Need::Vocabulary).await?) })?;
+    block_on_while("asking the portal for its lists", async {
+        Ok(browse.catalog.ensure(Need::Vocabulary).await?)
+    })?;
     let vocabulary = browse.catalog.vocabulary();
     let mut table = Table::new(&["ID", "COUNTRY", "CLASS", "POSITION", "NAME"]);
     let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();

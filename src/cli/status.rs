@@ -1,7 +1,6 @@
 //! `icosfs status`: what mounts say about themselves, and whether their portals
 //! answer. Takes no longer than a second, whatever hangs.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,19 +10,18 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::settings::block_on;
-use super::terminal::{plain, size};
+use super::terminal::plain;
 use crate::mount::report::Status;
 use crate::mount::{absolute, mountinfo};
 use crate::portal::http::{Http, Patience};
 use crate::portal::{Envri, PortalError, Service, Services};
 
+mod text;
+
 /// How long a mount may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a service may take after that.
 const REACH: Duration = Duration::from_millis(400);
-
-/// What is worth showing, in milliseconds.
-const SLOW: u64 = 500;
 
 /// What `icosfs status` takes.
 #[derive(Args, Debug)]
@@ -85,7 +83,7 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         let all: Vec<Value> = answers.iter().map(as_json).collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        let all: Vec<String> = answers.iter().map(as_text).collect();
+        let all: Vec<String> = answers.iter().map(text::of).collect();
         print!("{}", plain(&all.join("\n")));
     }
     match answers
@@ -170,113 +168,4 @@ fn as_json(answer: &Answer) -> Value {
             "problem": format!("{error:#}"),
         }),
     }
-}
-
-fn as_text(answer: &Answer) -> String {
-    let mut text = format!("{}\n", answer.mountpoint.display());
-    let (status, reached) = match &answer.status {
-        Ok(status) => status,
-        Err(error) => return format!("{text}  {error:#}\n"),
-    };
-    let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "  {name:<8} {value}");
-    };
-    let about = &status.about;
-    line(
-        "portal",
-        &format!("{} ({})", about.portal, about.services.data),
-    );
-    for Reached { service, answer } in reached {
-        match answer {
-            Ok(took) => line("", &format!("{service} answers in {} ms", took.as_millis())),
-            Err(PortalError::TimedOut { .. }) => {
-                line(
-                    "",
-                    &format!("{service} does not answer within {} ms", REACH.as_millis()),
-                );
-            }
-            Err(error) => line("", &error.to_string()),
-        }
-    }
-    match &status.login {
-        Some(login) => {
-            line("login", &login.to_string());
-            if let Some(advice) = &login.advice {
-                line("", advice);
-            }
-        }
-        None => line(
-            "login",
-            "none: metadata and free objects only; `icosfs login` is noticed at once",
-        ),
-    }
-    line("cache", &about.cache.display().to_string());
-    let since = about.since.to_zoned(jiff::tz::TimeZone::system());
-    line(
-        "since",
-        &format!("{} (process {})", since.strftime("%F %T"), about.pid),
-    );
-    let served = status.served;
-    line(
-        "served",
-        &format!(
-            "{} in {}; {} opened for the kernel to read by itself",
-            size(served.bytes),
-            counted(served.reads, "read"),
-            counted(served.passed_through, "file")
-        ),
-    );
-    for (service, traffic) in &status.traffic.services {
-        line(
-            "",
-            &format!(
-                "{service}: {} asked, {} failed, {} received",
-                counted(traffic.requests, "request"),
-                traffic.failures,
-                size(traffic.bytes)
-            ),
-        );
-    }
-    if let Some(share) = hit_rate(status) {
-        line(
-            "",
-            &format!("{share:.0} % of what was read came from the cache"),
-        );
-    }
-    let slow = status.traffic.slowest.iter().filter(|slow| slow.ms >= SLOW);
-    for slow in slow.take(3) {
-        line("slow", &format!("{} ms {}", slow.ms, slow.request));
-    }
-    if status.errors.is_empty() {
-        line("errors", "none");
-    }
-    for failure in status.errors.iter().take(5) {
-        let at = failure.at.to_zoned(jiff::tz::TimeZone::system());
-        line(
-            "error",
-            &format!(
-                "{} {} {}: {} ({}x)",
-                at.strftime("%F %T"),
-                failure.operation,
-                failure.file,
-                failure.errno,
-                failure.times,
-            ),
-        );
-        line("", &failure.reason);
-    }
-    text
-}
-
-fn counted(number: u64, what: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{s}")
-}
-
-/// How much of what was read the portal did not have to send, in percent.
-fn hit_rate(status: &Status) -> Option<f64> {
-    let received = status.traffic.services.get("data")?.bytes;
-    let served = status.served.bytes;
-    #[allow(clippy::cast_precision_loss)] // A percentage.
-    (served > 0).then(|| 100.0 * served.saturating_sub(received) as f64 / served as f64)
 }

@@ -33,6 +33,23 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
+/// A time in seconds as a person likes it: its largest unit, and the next.
+pub(super) fn duration(seconds: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)];
+    let first = UNITS.iter().position(|(_, length)| seconds >= *length);
+    let Some(first) = first else {
+        return "0 s".to_owned();
+    };
+    let (unit, length) = UNITS[first];
+    let whole = format!("{} {unit}", seconds / length);
+    match UNITS.get(first + 1) {
+        Some((unit, shorter)) if seconds % length >= *shorter => {
+            format!("{whole} {} {unit}", seconds % length / shorter)
+        }
+        _ => whole,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +58,20 @@ mod tests {
     fn a_terminal_is_not_commanded_by_strangers() {
         assert_eq!(plain("a\u{1b}[2Jb\u{9b}\r"), "a\\u{1b}[2Jb\\u{9b}\\u{d}");
         assert!(matches!(plain("two\nlines, \u{e9}"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn times_have_two_units() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (600, "10 min"),
+            (3700, "1 h 1 min"),
+            (90_061, "1 d 1 h"),
+            (86_401, "1 d"),
+        ] {
+            assert_eq!(duration(seconds), text);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Command;
 
 /// Headings, and the commands under them. What is in none comes last.
-const TOPICS: [(&str, &[&str]); 3] = [
+const TOPICS: [(&str, &[&str]); 4] = [
     (
         "Mounts",
         &["mount", "unmount", "status", "log-level", "doctor"],
@@ -23,6 +23,7 @@ const TOPICS: [(&str, &[&str]); 3] = [
         ],
     ),
     ("Login", &["login", "logout", "auth"]),
+    ("A portal to try things with", &["demo"]),
 ];
 const REST: &str = "This program";
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::status::read_status;
+use super::waiting::Waiting;
 use crate::mount::{absolute, detach, unmount};
 
 /// How long the daemon has to end, so that its cache is free for others.
@@ -13,6 +14,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What `icosfs unmount` takes.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs unmount ~/icos
+  icosfs unmount --lazy ~/icos       though someone has a file open there")]
 pub(super) struct UnmountArgs {
     /// Where it is mounted
     mountpoint: PathBuf,
@@ -29,6 +34,7 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     unmount(&mountpoint)?;
+    let _sign = Waiting::until("waiting for its process to end");
     let deadline = Instant::now() + PATIENCE;
     while daemon.is_some_and(is_running) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));

@@ -10,7 +10,7 @@ use lru::LruCache;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{ContentError, Contents};
+use super::{ContentError, Contents, Origin};
 use crate::cache::{CacheError, Entry, Found, Place};
 use crate::flight::Flights;
 use crate::portal::archive::ArchiveEntry;
@@ -93,11 +93,13 @@ impl EntryFile {
         let mut in_vain = 0;
         loop {
             if let Found::Bytes(bytes) = self.kept.read(range.clone())? {
+                Origin::Cache.note();
                 return Ok(bytes.into());
             }
             if in_vain == IN_VAIN {
                 return Err(CacheError::TooSmall.into());
             }
+            Origin::Portal.note();
             let mut position = self.position.subscribe();
             let fetching = Arc::clone(&self);
             let whole = self

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::ContentError;
 use super::table_file::TableFile;
+use super::{ContentError, Origin};
 use crate::cache::{CacheError, Found};
 use crate::flight::Flights;
 use crate::memory::Memory;
@@ -157,6 +157,14 @@ impl Columns {
             .min()
     }
 
+    /// Notes where an answer under way gets `rows` from.
+    pub(super) fn note_origin(&self, rows: &Range<u64>) {
+        match self.first_missing(rows.clone()) {
+            Some(_) => Origin::Portal.note(),
+            None => self.file.origin().note(),
+        }
+    }
+
     /// How many bytes are missing of `rows` of some stored columns.
     pub(super) fn missing_bytes(&self, stored: &[usize], rows: &Range<u64>) -> u64 {
         let ranges = stored
@@ -223,12 +231,14 @@ impl Columns {
             let gap = match read {
                 Found::Bytes(found) => {
                     self.last_end.store(end, Ordering::Relaxed);
+                    self.file.origin().note();
                     return Ok(share.hold(found));
                 }
                 Found::Missing(gap) => gap,
             };
             drop(share);
             patience.try_again(gap.start)?;
+            Origin::Portal.note();
             self.bring(bytes.clone()).await?;
         }
     }

@@ -153,7 +153,11 @@ impl CsvFile {
                     out.extend_from_slice(&rest[..rest.len().min(wanted)]);
                 }
                 None if whole => break,
-                None => self.extend().await?,
+                None => {
+                    let row = self.known().index.rows();
+                    self.columns.note_origin(&(row..row + 1));
+                    self.extend().await?;
+                }
             }
         }
         // Nobody reads to an end that is only remembered.
@@ -242,6 +246,7 @@ impl CsvFile {
         if let Some(text) = self.drawn.get(self.id(), span.rows.clone()).filter(fits) {
             return Ok(text);
         }
+        self.columns.note_origin(&span.rows);
         let text = self.draw(span.rows.clone()).await?.text;
         if !fits(&text) {
             return Err(self.forget(&mut self.known()));

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use super::Origin;
 use crate::cache::Place;
 use crate::portal::{ObjectId, Usage};
 
@@ -107,6 +108,7 @@ impl DirectFile {
     /// The bytes of `range`, as far as the file goes; `None` if they cannot be
     /// read, now and from then on.
     pub(super) async fn read(self: Arc<Self>, range: Range<u64>) -> Option<Bytes> {
+        Origin::PortalDisk.note();
         let reading = tokio::task::spawn_blocking(move || self.read_blocking(range)).await;
         reading.ok().flatten().map(Bytes::from)
     }

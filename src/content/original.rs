@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use lru::LruCache;
 
-use super::ContentError;
+use super::{ContentError, Origin};
 use crate::cache::{Entry, Found};
 use crate::flight::Flights;
 use crate::memory::Memory;
@@ -167,6 +167,7 @@ impl OriginalFile {
                             continue;
                         }
                         self.was_read(range.end);
+                        Origin::Cache.note();
                         return Ok(bytes);
                     }
                     Err(gap) => gap,
@@ -174,6 +175,7 @@ impl OriginalFile {
             };
             let upto = gap.end.min(range.end);
             let stream = self.stream_for(&gap, range.end);
+            Origin::Portal.note();
             stream.wait_for(upto).await?;
         }
     }

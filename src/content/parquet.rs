@@ -70,7 +70,7 @@ impl ParquetFile {
     }
 
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
-        Ok(self.file.whole(|| self.build()).await?.len())
+        self.file.exact_size(|| self.build()).await
     }
 
     /// The bytes from `offset` on, at most `len`; fewer only at the end.

@@ -54,7 +54,7 @@ impl PortalCsv {
     }
 
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
-        Ok(self.file.whole(|| self.fetch()).await?.len())
+        self.file.exact_size(|| self.fetch()).await
     }
 
     /// The bytes from `offset` on, at most `len`; fewer only at the end.

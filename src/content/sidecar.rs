@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lru::LruCache;
 
+use super::Origin;
 use crate::flight::Flights;
 use crate::portal::meta::Subject;
 use crate::portal::{MetadataClient, PortalError};
@@ -47,6 +48,7 @@ impl Sidecars {
         if let Some(json) = self.at_hand(subject) {
             return Ok(json);
         }
+        Origin::Portal.note();
         let (meta, fetched) = (self.meta.clone(), Arc::clone(&self.fetched));
         let asked = subject.clone();
         self.flights

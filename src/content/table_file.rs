@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use super::Origin;
 use super::direct::DirectFile;
 use crate::cache::{CacheError, Entry, Found, Place, Store};
 use crate::memory::Memory;
@@ -59,6 +60,14 @@ impl TableFile {
         match direct.and_then(|file| file.read_blocking(range.clone())) {
             Some(bytes) => Ok(Found::Bytes(bytes)),
             None => self.entry().read(range),
+        }
+    }
+
+    /// Where what is there is read from.
+    pub(super) fn origin(&self) -> Origin {
+        match &self.direct {
+            Some(direct) if direct.is_readable() => Origin::PortalDisk,
+            _ => Origin::Cache,
         }
     }
 

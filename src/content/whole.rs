@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::ContentError;
+use super::{ContentError, Origin};
 use crate::cache::{CacheError, Entry, Found, Place, Store};
 use crate::flight::Flights;
 use crate::portal::ObjectId;
@@ -46,9 +46,21 @@ impl WholeFile {
         }
     }
 
-    /// The exact length, if the file is there.
+    /// The exact length, if it is known: that of a file that is gone is still
+    /// what others were told.
     pub(super) fn size(&self) -> Option<u64> {
-        self.state().entry.as_ref().map(|entry| entry.len())
+        self.state().told
+    }
+
+    /// The exact length; the file is made if that is not known.
+    pub(super) async fn exact_size<F>(&self, make: impl FnOnce() -> F) -> Result<u64, ContentError>
+    where
+        F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
+    {
+        match self.size() {
+            Some(size) => Ok(size),
+            None => Ok(self.whole(make).await?.len()),
+        }
     }
 
     /// The file in the cache, if it is there and the kernel may read it.
@@ -62,16 +74,16 @@ impl WholeFile {
     ///
     /// [`ContentError::WrongMemory`] if it came out longer or shorter than
     /// others were told; now they know.
-    pub(super) async fn whole<F>(
-        &self,
-        make: impl FnOnce() -> F,
-    ) -> Result<Arc<Entry>, ContentError>
+    async fn whole<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<Entry>, ContentError>
     where
         F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
     {
         if let Some(entry) = self.state().entry.clone() {
+            Origin::Cache.note();
             return Ok(entry);
         }
+        // Even what is built here needs the portal's metadata, at least.
+        Origin::Portal.note();
         let entry = self.flights.join((), make).await?;
         let told = {
             let mut state = self.state();

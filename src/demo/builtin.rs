@@ -5,6 +5,7 @@
 //! Everything follows from the seed, and every original hashes to its id.
 
 mod files;
+mod netcdf;
 mod tables;
 
 use std::collections::HashMap;

@@ -12,16 +12,18 @@ use fuser::{
     LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, debug_span};
 
+use super::asked::Asked;
 use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
 use super::pages::{Files, Filled, Names, Page};
+use super::reading::Piece;
 use super::shared::{README, Shared};
 use super::xattrs::{self, Attribute};
 use super::{ExactSize, Operation, Options, Report};
 use crate::catalog::Representation;
-use crate::content::{ContentError, Contents, Size};
+use crate::content::{Contents, Origin, Size};
 use crate::tree::{Listing, Node, Place, Tree};
 
 /// Requests that the kernel may have pending for readahead and the like; its
@@ -52,13 +54,27 @@ impl Adapter {
         )))
     }
 
+    /// Notes a request; `span` says of what.
+    fn asked(&self, operation: Operation, span: Span) -> Asked {
+        Asked::new(&self.0.report, operation, span)
+    }
+
     /// Replies with a piece of a listing; waits if it grows and has nothing
     /// new yet.
-    fn list(&self, req: &Request, listing: Arc<Listing>, offset: u64, mut page: impl Page) {
+    fn list(
+        &self,
+        req: &Request,
+        asked: Asked,
+        listing: Arc<Listing>,
+        offset: u64,
+        mut page: impl Page,
+    ) {
+        let root = Node::Directory(Place::Root);
         match page.fill(&listing, offset) {
             Ok(Filled::Enough) => page.send(Ok(())),
             Ok(Filled::NothingYet) => self.answer(
                 req,
+                asked,
                 |shared| async move {
                     loop {
                         let grown = listing.grown().await;
@@ -67,26 +83,23 @@ impl Adapter {
                             Ok(Filled::NothingYet) => {}
                             Ok(Filled::Enough) => return Ok((page, Ok(()))),
                             Err(error) => {
-                                let node = Node::Directory(Place::Root);
-                                let errno = shared.fail_tree("list", &node, &error);
+                                let errno = shared.fail_tree("list", &root, &error);
                                 return Ok((page, Err(errno)));
                             }
                         }
                     }
                 },
-                |done| {
+                |done, asked| {
                     // A page that was interrupted is gone with its reply,
                     // which says EIO then.
                     if let Ok((page, result)) = done {
-                        page.send(result);
+                        page.send(result.map_err(|errno| asked.failed(errno)));
                     }
                 },
             ),
             Err(error) => {
-                let errno = self
-                    .0
-                    .fail_tree("list", &Node::Directory(Place::Root), &error);
-                page.send(Err(errno));
+                let errno = self.0.fail_tree("list", &root, &error);
+                page.send(Err(asked.failed(errno)));
             }
         }
     }
@@ -96,41 +109,39 @@ impl Adapter {
     fn answer<T, F>(
         &self,
         request: &Request,
+        asked: Asked,
         work: impl FnOnce(Arc<Shared>) -> F,
-        reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
+        reply: impl FnOnce(Result<T, Errno>, &Asked) + Send + 'static,
     ) where
         F: Future<Output = Result<T, Errno>> + Send + 'static,
         T: Send,
     {
         let (caller, work) = (request.pid(), work(Arc::clone(&self.0)));
+        let work = work.instrument(asked.span().clone());
         self.0.runtime.spawn(async move {
             let result = unless_interrupted(caller, work).await;
-            reply(result.unwrap_or_else(|Interrupted| Err(Errno::EINTR)));
+            let result = result.unwrap_or_else(|Interrupted| Err(Errno::EINTR));
+            reply(result.map_err(|errno| asked.failed(errno)), &asked);
         });
     }
 }
 
-fn piece(bytes: &Bytes, offset: u64, size: u32) -> Bytes {
-    let from = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
-    bytes.slice(from..bytes.len().min(from.saturating_add(size as usize)))
-}
-
-fn reply_xattr(value: Option<&str>, size: u32, reply: ReplyXattr) {
+fn reply_xattr(value: Option<&str>, size: u32, asked: &Asked, reply: ReplyXattr) {
     match value {
-        Some(value) => reply_bytes(value.as_bytes(), size, reply),
-        None => reply.error(Errno::NO_XATTR),
+        Some(value) => reply_bytes(value.as_bytes(), size, asked, reply),
+        None => reply.error(asked.failed(Errno::NO_XATTR)),
     }
 }
 
 /// Replies with an attribute, or with its length if that is asked.
-fn reply_bytes(bytes: &[u8], size: u32, reply: ReplyXattr) {
+fn reply_bytes(bytes: &[u8], size: u32, asked: &Asked, reply: ReplyXattr) {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     if size == 0 {
         reply.size(len);
     } else if len <= size {
         reply.data(bytes);
     } else {
-        reply.error(Errno::ERANGE);
+        reply.error(asked.failed(Errno::ERANGE));
     }
 }
 
@@ -160,25 +171,29 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.0.report.asked(Operation::Lookup);
+        let span = debug_span!("lookup", parent = parent.0, ?name);
+        let asked = self.asked(Operation::Lookup, span);
         let Some(parent) = self.0.node(parent.0) else {
-            return reply.error(Errno::ESTALE);
+            return reply.error(asked.failed(Errno::ESTALE));
         };
         if let Some(found) = self.0.tree.look_up_at_once(&parent, name) {
             return match found {
                 Ok(node) => self.0.reply_entry(&parent, &node, reply),
-                Err(error) => reply.error(self.0.fail_tree("lookup", &parent, &error)),
+                Err(error) => {
+                    reply.error(asked.failed(self.0.fail_tree("lookup", &parent, &error)));
+                }
             };
         }
         let (replying, name) = (self.clone(), name.to_owned());
         let within = parent.clone();
         self.answer(
             req,
+            asked,
             |shared| async move {
                 let node = shared.tree.look_up(&within, &name).await;
                 node.map_err(|error| shared.fail_tree("lookup", &within, &error))
             },
-            move |node| match node {
+            move |node, _| match node {
                 Ok(node) => replying.0.reply_entry(&parent, &node, reply),
                 Err(errno) => reply.error(errno),
             },
@@ -190,9 +205,10 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.0.report.asked(Operation::GetAttr);
+        let span = debug_span!("getattr", ino = ino.0);
+        let asked = self.asked(Operation::GetAttr, span);
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(Errno::ESTALE);
+            return reply.error(asked.failed(Errno::ESTALE));
         };
         let size = self.0.size(&node);
         // Of what has no exact length yet, only a table's text has a bound.
@@ -205,11 +221,12 @@ impl Filesystem for Adapter {
         let (measured, replying) = (node.clone(), self.clone());
         self.answer(
             req,
+            asked,
             move |shared| async move {
                 let size = shared.exact_size(&measured).await;
                 size.map_err(|error| shared.fail_content("stat", &measured, &error))
             },
-            move |size| match size {
+            move |size, _| match size {
                 Ok(size) => {
                     replying.0.reply_attributes(&node, Size::Exact(size), reply);
                 }
@@ -219,34 +236,35 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.0.report.asked(Operation::Open);
+        let asked = self.asked(Operation::Open, debug_span!("open", ino = ino.0));
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(Errno::ESTALE);
+            return reply.error(asked.failed(Errno::ESTALE));
         };
+        let shared = Arc::clone(&self.0);
         match node {
             // Telling the kernel something is not for its own loop's thread.
             Node::File(object, representation) => {
-                let shared = Arc::clone(&self.0);
                 self.0.runtime.spawn(async move {
                     shared.open_file(&object, representation, reply);
+                    drop(asked);
                 });
             }
             Node::ControlFile(file) => {
-                let shared = Arc::clone(&self.0);
                 self.0.runtime.spawn(async move {
                     shared.open_control_file(file, reply).await;
+                    drop(asked);
                 });
             }
             Node::Page(page) => {
-                let shared = Arc::clone(&self.0);
-                self.0
-                    .runtime
-                    .spawn(async move { shared.open_page(&page, reply) });
+                self.0.runtime.spawn(async move {
+                    shared.open_page(&page, reply);
+                    drop(asked);
+                });
             }
             Node::Readme | Node::Entry(..) => {
                 reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
             }
-            Node::Directory(_) => reply.error(Errno::EISDIR),
+            Node::Directory(_) => reply.error(asked.failed(Errno::EISDIR)),
         }
     }
 
@@ -261,80 +279,35 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.0.report.asked(Operation::Read);
-        let handle = self.0.handles.get(fh.0);
-        if let Some(Handle::Made(bytes)) = &handle {
-            return reply.data(&piece(bytes, offset, size));
+        let span = debug_span!("read", ino = ino.0, offset, len = size);
+        let asked = self.asked(Operation::Read, span);
+        let (handle, piece) = (self.0.handles.get(fh.0), Piece { offset, size });
+        let node = self.0.node(ino.0);
+        let at_hand = match (&handle, &node) {
+            (Some(Handle::Made(bytes)), _) => Some(bytes.clone()),
+            (_, Some(Node::Readme)) => Some(Bytes::from_static(README.as_bytes())),
+            _ => None,
+        };
+        if let Some(bytes) = at_hand {
+            let bytes = piece.of(&bytes);
+            asked.answered(bytes.len(), Origin::Memory);
+            return reply.data(&bytes);
         }
-        match self.0.node(ino.0) {
-            Some(Node::Readme) => {
-                reply.data(&piece(&Bytes::from_static(README.as_bytes()), offset, size));
-            }
-            Some(Node::File(object, representation)) => self.answer(
-                req,
-                move |shared| async move {
-                    let opened = match handle {
-                        Some(Handle::Original(opened)) => opened.generation,
-                        _ => 0,
-                    };
-                    shared.note_pages(&object, representation);
-                    let span = tracing::debug_span!("read", ino = ino.0, offset, size);
-                    let bytes = shared
-                        .contents
-                        .read(&object, representation, opened, offset, size as usize)
-                        .instrument(span.clone())
-                        .await;
-                    span.in_scope(|| match &bytes {
-                        Ok(bytes) => tracing::debug!(bytes = bytes.len(), "answered"),
-                        Err(error) => tracing::debug!(%error, "failed"),
-                    });
-                    shared.note_pages(&object, representation);
-                    let node = Node::File(object, representation);
-                    if let Ok(bytes) = &bytes {
-                        shared.report.read(bytes.len());
-                    }
-                    if let Err(ContentError::WrongHash { .. }) = &bytes {
-                        let (forgetting, number) = (Arc::clone(&shared), node.inode().0);
-                        std::thread::spawn(move || forgetting.forget_pages(number));
-                    }
-                    bytes.map_err(|error| shared.fail_content("read", &node, &error))
-                },
-                move |bytes| match bytes {
-                    Ok(bytes) => reply.data(&bytes),
-                    Err(errno) => reply.error(errno),
-                },
-            ),
-            Some(Node::Page(page)) => self.answer(
-                req,
-                move |shared| async move {
-                    let bytes = shared.page(&page).await;
-                    bytes.map_err(|error| shared.fail_content("read", &Node::Page(page), &error))
-                },
-                move |bytes| match bytes {
-                    Ok(bytes) => reply.data(&piece(&bytes, offset, size)),
-                    Err(errno) => reply.error(errno),
-                },
-            ),
-            Some(Node::Entry(object, path, entry)) => self.answer(
-                req,
-                move |shared| async move {
-                    let bytes = (shared.contents)
-                        .read_entry(object.id(), &entry, offset, size as usize)
-                        .await;
-                    bytes.map_err(|error| {
-                        let node = Node::Entry(object, path, entry);
-                        shared.fail_content("read", &node, &error)
-                    })
-                },
-                move |bytes| match bytes {
-                    Ok(bytes) => reply.data(&bytes),
-                    Err(errno) => reply.error(errno),
-                },
-            ),
-            Some(Node::ControlFile(_)) => reply.error(Errno::EBADF),
-            Some(Node::Directory(_)) => reply.error(Errno::EISDIR),
-            None => reply.error(Errno::ESTALE),
-        }
+        let Some(node) = node else {
+            return reply.error(asked.failed(Errno::ESTALE));
+        };
+        self.answer(
+            req,
+            asked,
+            move |shared| shared.read(node, handle, piece),
+            move |read, asked| match read {
+                Ok((bytes, origin)) => {
+                    asked.answered(bytes.len(), origin);
+                    reply.data(&bytes);
+                }
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn release(
@@ -382,18 +355,19 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.0.report.asked(Operation::OpenDir);
+        let asked = self.asked(Operation::OpenDir, debug_span!("opendir", ino = ino.0));
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(Errno::ESTALE);
+            return reply.error(asked.failed(Errno::ESTALE));
         };
         self.answer(
             req,
+            asked,
             |shared| async move {
                 let listing = shared.tree.list(&node).await;
                 let listing = listing.map_err(|error| shared.fail_tree("list", &node, &error))?;
                 Ok(shared.handles.add(Handle::Directory(Arc::new(listing))))
             },
-            move |handle| match handle {
+            move |handle, _| match handle {
                 Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
                 Err(errno) => reply.error(errno),
             },
@@ -408,15 +382,16 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.0.report.asked(Operation::ReadDir);
+        let span = debug_span!("readdir", ino = ino.0, offset);
+        let asked = self.asked(Operation::ReadDir, span);
         let Some(listing) = self.0.listing(fh) else {
-            return reply.error(Errno::EBADF);
+            return reply.error(asked.failed(Errno::EBADF));
         };
         let names = Names {
             reply,
             directory: ino,
         };
-        self.list(req, listing, offset, names);
+        self.list(req, asked, listing, offset, names);
     }
 
     fn readdirplus(
@@ -427,9 +402,10 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.0.report.asked(Operation::ReadDirPlus);
+        let span = debug_span!("readdirplus", ino = ino.0, offset);
+        let asked = self.asked(Operation::ReadDirPlus, span);
         let (Some(listing), Some(node)) = (self.0.listing(fh), self.0.node(ino.0)) else {
-            return reply.error(Errno::EBADF);
+            return reply.error(asked.failed(Errno::EBADF));
         };
         let files = Files {
             reply,
@@ -438,7 +414,7 @@ impl Filesystem for Adapter {
             shared: Arc::clone(&self.0),
             told: Vec::new(),
         };
-        self.list(req, listing, offset, files);
+        self.list(req, asked, listing, offset, files);
     }
 
     fn releasedir(
@@ -454,10 +430,12 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let asked = self.asked(Operation::StatFs, debug_span!("statfs"));
         self.answer(
             req,
+            asked,
             |shared| async move { Ok(shared.totals().await) },
-            move |totals| {
+            move |totals, _| {
                 let (files, bytes) = totals.unwrap_or_default();
                 // Full, as any read-only medium is.
                 let blocks = bytes.div_ceil(u64::from(BLOCK));
@@ -467,29 +445,31 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.0.report.asked(Operation::Xattr);
+        let span = debug_span!("getxattr", ino = ino.0, ?name);
+        let asked = self.asked(Operation::Xattr, span);
         if !self.0.xattr {
             // So said once, the kernel asks no more.
-            return reply.error(Errno::ENOSYS);
+            return reply.error(asked.failed(Errno::ENOSYS));
         }
         let (is_size, attribute) = (name == xattrs::SIZE, Attribute::named(name.as_bytes()));
         // `ls -l` asks for two others of every file: they cost no look at it.
         if !is_size && attribute.is_none() {
-            return reply.error(Errno::NO_XATTR);
+            return reply.error(asked.failed(Errno::NO_XATTR));
         }
         let Some(node @ Node::File(..)) = self.0.node(ino.0) else {
-            return reply.error(Errno::NO_XATTR);
+            return reply.error(asked.failed(Errno::NO_XATTR));
         };
         if is_size {
-            return reply_xattr(Some(xattrs::size(self.0.size(&node))), size, reply);
+            return reply_xattr(Some(xattrs::size(self.0.size(&node))), size, &asked, reply);
         }
         let (Some(attribute), Node::File(object, representation)) = (attribute, node) else {
-            return reply.error(Errno::NO_XATTR);
+            return reply.error(asked.failed(Errno::NO_XATTR));
         };
         match attribute.look_up(&object, self.0.envri) {
-            xattrs::Lookup::Known(value) => reply_xattr(value.as_deref(), size, reply),
+            xattrs::Lookup::Known(value) => reply_xattr(value.as_deref(), size, &asked, reply),
             xattrs::Lookup::OnPage => self.answer(
                 req,
+                asked,
                 move |shared| async move {
                     let page = shared.landing_page(object.id()).await.map_err(|error| {
                         let node = Node::File(object, representation);
@@ -497,8 +477,8 @@ impl Filesystem for Adapter {
                     })?;
                     Ok(attribute.on_page(&page))
                 },
-                move |value| match value {
-                    Ok(value) => reply_xattr(value.as_deref(), size, reply),
+                move |value, asked| match value {
+                    Ok(value) => reply_xattr(value.as_deref(), size, asked, reply),
                     Err(errno) => reply.error(errno),
                 },
             ),
@@ -506,15 +486,16 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.0.report.asked(Operation::Xattr);
+        let span = debug_span!("listxattr", ino = ino.0);
+        let asked = self.asked(Operation::Xattr, span);
         if !self.0.xattr {
-            return reply.error(Errno::ENOSYS);
+            return reply.error(asked.failed(Errno::ENOSYS));
         }
         let names = match self.0.node(ino.0) {
             Some(Node::File(object, _)) => xattrs::names(&object, self.0.envri),
             _ => Vec::new(),
         };
-        reply_bytes(&names, size, reply);
+        reply_bytes(&names, size, &asked, reply);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

@@ -4,18 +4,25 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Store;
+use crate::catalog::Catalog;
+use crate::content::Origin;
 use crate::portal::Account;
 use crate::portal::account::LoginStatus;
 use crate::portal::http::Http;
 use crate::portal::traffic::Traffic;
 
 mod metrics;
+mod state;
+
+pub use state::State;
+use state::Watched;
 
 /// Failures remembered.
 const REMEMBERED: usize = 100;
@@ -73,12 +80,15 @@ pub struct Failure {
 }
 
 /// What was done since the mount began.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Served {
     /// READ requests of the kernel.
     pub reads: u64,
     /// Bytes that they were answered with.
     pub bytes: u64,
+    /// The same, by the farthest place that an answer came from.
+    #[serde(default)]
+    pub from: BTreeMap<Origin, u64>,
     /// Files opened for the kernel to read by itself.
     pub passed_through: u64,
 }
@@ -102,10 +112,12 @@ pub enum Operation {
     ReadDirPlus,
     /// GETXATTR or LISTXATTR.
     Xattr,
+    /// STATFS.
+    StatFs,
 }
 
 impl Operation {
-    const ALL: [Operation; 8] = [
+    const ALL: [Operation; 9] = [
         Operation::Lookup,
         Operation::GetAttr,
         Operation::Open,
@@ -114,6 +126,7 @@ impl Operation {
         Operation::ReadDir,
         Operation::ReadDirPlus,
         Operation::Xattr,
+        Operation::StatFs,
     ];
 
     fn name(self) -> &'static str {
@@ -126,6 +139,7 @@ impl Operation {
             Operation::ReadDir => "readdir",
             Operation::ReadDirPlus => "readdirplus",
             Operation::Xattr => "xattr",
+            Operation::StatFs => "statfs",
         }
     }
 }
@@ -144,6 +158,9 @@ pub struct Status {
     /// The kernel's requests since the mount began, by name.
     #[serde(default)]
     pub requests: BTreeMap<String, u64>,
+    /// What the mount has at this moment.
+    #[serde(flatten)]
+    pub state: State,
     /// The login; none for anonymous access.
     pub login: Option<LoginStatus>,
     /// The last failures, newest first.
@@ -156,9 +173,13 @@ pub struct Report {
     about: About,
     account: Option<Account>,
     http: Http,
+    watched: Option<Watched>,
     failures: Mutex<VecDeque<Failure>>,
+    /// All that there were, by the errno's name.
+    failed: Mutex<BTreeMap<String, u64>>,
     reads: AtomicU64,
-    bytes: AtomicU64,
+    /// By their origin.
+    bytes: [AtomicU64; Origin::ALL.len()],
     passed_through: AtomicU64,
     requests: [AtomicU64; Operation::ALL.len()],
 }
@@ -172,12 +193,21 @@ impl Report {
             about,
             account,
             http,
+            watched: None,
             failures: Mutex::default(),
+            failed: Mutex::default(),
             reads: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            bytes: Default::default(),
             passed_through: AtomicU64::new(0),
             requests: Default::default(),
         }
+    }
+
+    /// The same, with a look at `catalog` and `store` in each status.
+    #[must_use]
+    pub fn watching(self, catalog: Catalog, store: Store) -> Self {
+        let watched = Some(Watched { catalog, store });
+        Self { watched, ..self }
     }
 
     /// Notes a request of the kernel.
@@ -193,17 +223,22 @@ impl Report {
     }
 
     fn served(&self) -> Served {
+        let from: BTreeMap<Origin, u64> = Origin::ALL
+            .into_iter()
+            .map(|origin| (origin, self.bytes[origin as usize].load(Ordering::Relaxed)))
+            .collect();
         Served {
             reads: self.reads.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
+            bytes: from.values().sum(),
+            from,
             passed_through: self.passed_through.load(Ordering::Relaxed),
         }
     }
 
     /// Notes a READ that was answered with `bytes` bytes.
-    pub fn read(&self, bytes: usize) {
+    pub fn read(&self, bytes: usize, origin: Origin) {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes[origin as usize].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Notes a file opened for the kernel to read by itself.
@@ -215,6 +250,10 @@ impl Report {
     pub fn failed(&self, operation: &str, file: String, errno: i32, reason: String) {
         let errno = nix::errno::Errno::from_raw(errno);
         tracing::warn!(operation, file, ?errno, reason, "failed");
+        *self
+            .failed_so_far()
+            .entry(format!("{errno:?}"))
+            .or_default() += 1;
         let new = Failure {
             at: Timestamp::now(),
             times: 1,
@@ -237,6 +276,10 @@ impl Report {
         failures.truncate(REMEMBERED);
     }
 
+    fn failed_so_far(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The last failures, newest first.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
@@ -246,15 +289,15 @@ impl Report {
 
     /// All of it, as it is now.
     pub async fn status(&self) -> Status {
-        let login = match &self.account {
+        let login = async {
             // A login is in a file, whose disk may not answer.
-            Some(account) => tokio::time::timeout(PATIENCE, account.status())
-                .await
-                .unwrap_or_default(),
-            None => None,
+            let status = self.account.as_ref()?.status();
+            tokio::time::timeout(PATIENCE, status).await.ok()?
         };
+        let (login, state) = tokio::join!(login, self.state());
         Status {
             about: self.about.clone(),
+            state,
             login,
             traffic: self.http.traffic(),
             served: self.served(),
@@ -272,26 +315,25 @@ impl Report {
         json
     }
 
-    /// `.icosfs/metrics`, as Prometheus reads it.
-    #[must_use]
-    pub fn metrics_text(&self) -> Vec<u8> {
-        use std::fmt::Write as _;
-
-        let mut text = metrics::text(
-            self.about.since,
-            self.served(),
-            self.failures().iter().map(|failure| failure.times).sum(),
-            &self.http.traffic(),
-        );
-        text.push_str("# HELP icosfs_requests_total The kernel's requests.\n");
-        text.push_str("# TYPE icosfs_requests_total counter\n");
-        for (name, count) in self.requests() {
-            let _ = writeln!(
-                text,
-                "icosfs_requests_total{{operation=\"{name}\"}} {count}"
-            );
+    async fn state(&self) -> State {
+        match &self.watched {
+            Some(watched) => watched.look().await,
+            None => State::default(),
         }
-        text.into_bytes()
+    }
+
+    /// `.icosfs/metrics`, as Prometheus reads it.
+    pub async fn metrics_text(&self) -> Vec<u8> {
+        let state = self.state().await;
+        let counters = metrics::Counters {
+            since: self.about.since,
+            served: self.served(),
+            requests: self.requests().collect(),
+            failed: self.failed_so_far().clone(),
+            traffic: self.http.traffic(),
+            state,
+        };
+        counters.text().into_bytes()
     }
 
     /// `.icosfs/errors`: a line a failure, newest first.

@@ -415,7 +415,7 @@ impl Shared {
         let made = match file {
             ControlFile::Status => self.report.status_json().await,
             ControlFile::Errors => self.report.errors_text(),
-            ControlFile::Metrics => self.report.metrics_text(),
+            ControlFile::Metrics => self.report.metrics_text().await,
         };
         let handle = FileHandle(self.handles.add(Handle::Made(made.into())));
         reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);

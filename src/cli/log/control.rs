@@ -13,7 +13,7 @@ use clap::Args;
 use directories::ProjectDirs;
 
 use crate::cli::status::read_status;
-use crate::mount::absolute;
+use crate::mount::{absolute, mountinfo};
 
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,6 +39,10 @@ pub(in crate::cli) struct LogLevelArgs {
 pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
     let mountpoint = absolute(&args.mountpoint)?;
     let shown = mountpoint.display();
+    ensure!(
+        mountinfo::mount_at(&mountpoint)?.is_some_and(|mount| mount.is_ours()),
+        "no icosfs is mounted at {shown}; `icosfs status` lists the mounts"
+    );
     let status = read_status(&mountpoint).with_context(|| format!("cannot ask {shown}"))?;
     let socket = status
         .about

@@ -1,5 +1,6 @@
 //! The folder to mount at: empty, free, and rid of a mount that has died.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -44,8 +45,14 @@ pub(super) fn free(mountpoint: &Path) -> anyhow::Result<PathBuf> {
         );
         detach(&path)?;
     }
-    let attributes = stat(&path)
-        .with_context(|| format!("cannot mount at {shown}; make it with `mkdir -p {shown}`"))?;
+    let attributes = match stat(&path) {
+        Err(Errno::ENOENT) => {
+            bail!("there is no folder {shown} to mount at; make it with `mkdir -p {shown}`")
+        }
+        other => other
+            .map_err(io::Error::from)
+            .with_context(|| format!("cannot mount at {shown}"))?,
+    };
     ensure!(
         SFlag::from_bits_truncate(attributes.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR,
         "cannot mount at {}: not a folder",

@@ -5,7 +5,7 @@ use std::io::{Cursor, Write as _};
 
 use bytes::Bytes;
 
-use super::Shelf;
+use super::{Shelf, netcdf};
 use crate::demo::content::Original;
 use crate::demo::item::{Collection, Item, Kind};
 use crate::demo::values::mix;
@@ -23,20 +23,15 @@ fn file(name: &str, kind: Kind, bytes: impl Into<Bytes>) -> Item {
     Item::new(name, kind, Original::Bytes(bytes.into()))
 }
 
-/// A netCDF file, as far as its first bytes tell, of three and a bit MiB.
+/// A netCDF file.
 fn field(shelf: &mut Shelf) -> ObjectId {
-    let noise = Original::Blocks {
-        seed: mix(shelf.seed),
-        size: 3 * (1 << 20) + 12_345,
-    };
-    let mut bytes = b"CDF\x02".to_vec();
-    bytes.extend(noise.read());
     let kind = Kind::Field {
         spec: "inversionProduct",
         title: "Monthly CO2 fluxes of the demo inversion",
         time: ["2010-01-01T00:00:00Z", "2022-12-31T00:00:00Z"],
     };
-    let mut item = file("demo_inversion_2023.nc", kind, bytes);
+    let fluxes = netcdf::fluxes(mix(shelf.seed));
+    let mut item = file("demo_inversion_2023.nc", kind, fluxes);
     item.licence = Some("https://creativecommons.org/publicdomain/zero/1.0/");
     shelf.put(item)
 }

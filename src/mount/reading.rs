@@ -1,0 +1,85 @@
+//! What READ is answered with.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fuser::Errno;
+
+use super::handles::Handle;
+use super::shared::Shared;
+use crate::catalog::{Object, Representation};
+use crate::content::{ContentError, Origin, traced};
+use crate::tree::Node;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) offset: u64,
+    pub(super) size: u32,
+}
+
+impl Piece {
+    /// This piece of `bytes`, as far as they go.
+    pub(super) fn of(self, bytes: &Bytes) -> Bytes {
+        let from = usize::try_from(self.offset).map_or(bytes.len(), |at| at.min(bytes.len()));
+        bytes.slice(from..bytes.len().min(from.saturating_add(self.size as usize)))
+    }
+}
+
+impl Shared {
+    /// A piece of a file, and the farthest place that it came from.
+    pub(super) async fn read(
+        self: Arc<Self>,
+        node: Node,
+        handle: Option<Handle>,
+        piece: Piece,
+    ) -> Result<(Bytes, Origin), Errno> {
+        let len = piece.size as usize;
+        let (bytes, origin) = match &node {
+            Node::File(object, representation) => {
+                let generation = match handle {
+                    Some(Handle::Original(opened)) => opened.generation,
+                    _ => 0,
+                };
+                traced(self.read_file(object, *representation, generation, piece)).await
+            }
+            Node::Page(page) => {
+                traced(async {
+                    let bytes = self.page(page).await;
+                    bytes.map(|bytes| piece.of(&bytes))
+                })
+                .await
+            }
+            Node::Entry(object, _, entry) => {
+                let contents = &self.contents;
+                traced(contents.read_entry(object.id(), entry, piece.offset, len)).await
+            }
+            Node::ControlFile(_) | Node::Readme => return Err(Errno::EBADF),
+            Node::Directory(_) => return Err(Errno::EISDIR),
+        };
+        let bytes = bytes.map_err(|error| self.fail_content("read", &node, &error))?;
+        self.report.read(bytes.len(), origin);
+        Ok((bytes, origin))
+    }
+
+    async fn read_file(
+        self: &Arc<Self>,
+        object: &Arc<Object>,
+        representation: Representation,
+        generation: u64,
+        Piece { offset, size }: Piece,
+    ) -> Result<Bytes, ContentError> {
+        self.note_pages(object, representation);
+        let bytes = self
+            .contents
+            .read(object, representation, generation, offset, size as usize)
+            .await;
+        self.note_pages(object, representation);
+        if let Err(ContentError::WrongHash { .. }) = &bytes {
+            let node = Node::File(Arc::clone(object), representation);
+            let (forgetting, number) = (Arc::clone(self), node.inode().0);
+            std::thread::spawn(move || forgetting.forget_pages(number));
+        }
+        bytes
+    }
+}
