@@ -116,7 +116,9 @@ fn each_station_folder_is_what_icoscp_core_lists() {
             listed.push((id.clone(), data_type.to_owned()));
         }
     }
-    ours.values_mut().for_each(|listed| listed.sort());
+    for listed in ours.values_mut() {
+        listed.sort();
+    }
     assert_eq!(ours, theirs);
     assert!(ours.values().map(Vec::len).sum::<usize>() > 500);
 }
@@ -314,9 +316,7 @@ fn every_spelling_of_an_id_is_its_name() {
     let page: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let whole = page["hash"].as_str().unwrap();
     assert_eq!(whole.len(), 43);
-    let hex: String = (id.as_bytes().iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex = (id.as_bytes().iter()).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let inode = |name: &str| std::fs::metadata(mount.path(name)).unwrap().ino();
     for name in [whole, &hex] {
         assert_eq!(
