@@ -32,6 +32,7 @@ mod trouble;
 pub use entry::{Entry, Found, Life};
 pub use folder::{Checked, Folder, Kept};
 pub use growing::Growing;
+pub(crate) use journal::read_journal_of;
 pub use notes::Notes;
 pub use place::Place;
 pub use space::{Usage, default_limit};

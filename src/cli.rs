@@ -150,6 +150,16 @@ fn command() -> clap::Command {
     topics::grouped(config::with_settings_to_show(Cli::command()))
 }
 
+/// Reads a `config.toml` and applies it, for [`crate::fuzzing`].
+pub(crate) fn read_config(text: &str) {
+    let command = command();
+    if let Ok(file) = config::ConfigFile::parse("config.toml".into(), text, &command) {
+        let _ = file
+            .apply(command)
+            .try_get_matches_from(["icosfs", "config", "show"]);
+    }
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -11,6 +11,8 @@ pub mod content;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod flight;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod memory;
 pub mod mount;
 pub mod portal;

@@ -13,7 +13,7 @@ use icosfs::mount::mountinfo;
 use nix::mount::{MntFlags, umount2};
 
 use crate::support::home::ICOSFS;
-use crate::support::{Home, interpreter, portal, services_of};
+use crate::support::{Home, files_below, interpreter, portal, services_of};
 
 fn pages() -> Vec<PathBuf> {
     let mut pages: Vec<PathBuf> = fs::read_dir("docs")
@@ -118,6 +118,89 @@ fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
             );
         }
     }
+}
+
+/// Every row of the threat model names what shows it.
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let sources = ["src", "tests"].map(|folder| files_below(Path::new(folder)));
+    let code: Vec<String> = (sources.into_iter().flatten())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let page = fs::read_to_string("docs/security.md").unwrap();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"))
+        .map(|line| line.trim_matches('|').split(" | ").collect())
+        .filter(|row: &Vec<&str>| row.last().is_some_and(|cell| cell.trim() != "test"))
+        .collect();
+    assert!(rows.len() > 25, "{} rows", rows.len());
+    for row in rows {
+        let shown = row[2].split('`').skip(1).step_by(2);
+        let mut count = 0;
+        for name in shown {
+            let fuzzed = Path::new("fuzz/fuzz_targets")
+                .join(name)
+                .with_extension("rs");
+            let test = format!("fn {name}(");
+            let exists = fuzzed.exists() || code.iter().any(|text| text.contains(&test));
+            assert!(exists, "no test is called {name}");
+            count += 1;
+        }
+        assert!(count > 0, "no test in {row:?}");
+    }
+}
+
+/// What `cargo deny check licenses sources` would say, without it: that takes
+/// minutes to build. See deny.toml and scripts/audit.
+#[test]
+fn everything_that_is_built_in_comes_from_the_registry_under_a_licence_we_take() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--locked",
+            "--offline",
+            "--all-features",
+            // Of other systems nothing may have been fetched.
+            "--filter-platform",
+        ])
+        .arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rules: toml::Table = fs::read_to_string("deny.toml").unwrap().parse().unwrap();
+    let allowed: Vec<&str> = rules["licenses"]["allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|licence| licence.as_str().unwrap())
+        .collect();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100);
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let source = package["source"].as_str();
+        assert!(
+            name == "icosfs" || source.is_some_and(|source| source.starts_with("registry+")),
+            "{name} comes from {source:?}"
+        );
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(taken(licence, &allowed), "{name} is under {licence:?}");
+    }
+}
+
+/// Whether an SPDX expression can be met; nested ones are none of ours.
+fn taken(licence: &str, allowed: &[&str]) -> bool {
+    let plain = licence.replace('/', " OR ").replace(['(', ')'], "");
+    let all = |part: &str| part.split(" AND ").all(|one| allowed.contains(&one.trim()));
+    // `(A OR B) AND C` asks for C with either.
+    if let Some((choice, also)) = licence.split_once(") AND ") {
+        return taken(choice.trim_matches(['(', ')']), allowed) && taken(also, allowed);
+    }
+    plain.split(" OR ").any(all)
 }
 
 /// A promise whose test was renamed would be one that nothing shows.

@@ -119,7 +119,7 @@ impl Entry {
                 memory_used: 0,
                 written: VecDeque::new(),
                 gone: Gone::default(),
-                proved: matches!(state, State::Sealed(_)),
+                proved: false,
                 turns: 0,
                 state,
             }),
@@ -279,8 +279,9 @@ impl Entry {
 
     /// Drops all that may be wrong, now that bytes came that differ.
     fn differs(&self) -> CacheError {
-        if !self.is_proved() {
-            self.discard();
+        let mut held = self.held();
+        if !held.proved {
+            self.drop_all(&mut held);
         }
         CacheError::Differs {
             path: self.paths.complete.clone(),
@@ -305,6 +306,10 @@ impl Entry {
         let Some(file) = &self.file else {
             return Ok(None);
         };
+        // To a complete file nothing may be written, nor may room be made in it.
+        if !matches!(self.held().state, State::Partial(_)) {
+            return Ok(None);
+        }
         let wanted = u64::from(block.len);
         let room = self.cache.claim(wanted) || (self.shed(wanted) && self.cache.claim(wanted));
         if !room {
@@ -441,16 +446,19 @@ impl Entry {
         }
     }
 
-    /// Forgets all bytes: they turned out to be wrong as a whole.
-    pub fn discard(&self) {
+    /// Forgets all bytes of `life`, which turned out to be wrong as a whole.
+    pub fn discard(&self, life: Life) {
         let mut held = self.held();
-        let offsets: Vec<u64> = held
-            .blocks
-            .touching(0..self.len)
-            .map(|b| b.offset)
-            .collect();
+        if self.number == life.entry && held.turns == life.turns {
+            self.drop_all(&mut held);
+        }
+    }
+
+    fn drop_all(&self, held: &mut Held) {
+        let touching = held.blocks.touching(0..self.len);
+        let offsets: Vec<u64> = touching.map(|block| block.offset).collect();
         for offset in offsets {
-            self.drop_block(&mut held, offset);
+            self.drop_block(held, offset);
         }
         held.written.clear();
         held.turn();
@@ -496,6 +504,21 @@ impl Entry {
         let State::Partial(journal) = &mut held.state else {
             return Ok(());
         };
+        // Another process that has the file open, too, may yet give up blocks
+        // of it; whoever opens it next, alone, checks and seals it.
+        let sealed = journal.alone(|journal| self.give_name(file, journal));
+        if let Some(sealed) = sealed {
+            sealed.map_err(failed)?;
+        } else {
+            return Ok(());
+        }
+        if let State::Partial(journal) = std::mem::replace(&mut held.state, State::Diskless) {
+            held.state = State::Sealed(journal);
+        }
+        Ok(())
+    }
+
+    fn give_name(&self, file: &File, journal: &mut Journal) -> io::Result<()> {
         // The checksums first: a file under its own name without them is
         // taken for a stranger and dropped.
         let renamed = fs::rename(&self.paths.journal, &self.paths.sums)
@@ -509,11 +532,6 @@ impl Entry {
             })
             .and_then(|()| mark_of(file))
             .and_then(|mark| journal.mark(mark))
-            .map_err(failed)?;
-        if let State::Partial(journal) = std::mem::replace(&mut held.state, State::Diskless) {
-            held.state = State::Sealed(journal);
-        }
-        Ok(())
     }
 
     /// The file itself, for the kernel to read directly: only if it is sealed
@@ -553,8 +571,12 @@ impl Held {
 
     /// Adds `block` unless it contradicts what is there, or was.
     fn admit(&mut self, block: Block) -> Admitted {
-        if let Some(there) = self.blocks.touching(block.range()).next() {
+        let there = self.blocks.touching(block.range()).next();
+        if let Some(there) = there {
             let comparable = there.range() == block.range();
+            if !comparable {
+                self.turn();
+            }
             return if comparable && there != block {
                 Admitted::Differs
             } else {
@@ -728,7 +750,7 @@ mod tests {
         let store = store(&dir);
         let entry = store.entry(&place(), 4);
         entry.write(0, b"evil").unwrap();
-        entry.discard();
+        entry.discard(entry.life());
         assert_eq!(entry.missing(0..4), vec![0..4]);
         entry.write(0, b"good").unwrap();
         assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::blocks::{Block, Blocks};
 
-const MAGIC: [u8; 8] = *b"icosfs\x01\n";
+const MAGIC: [u8; 8] = *b"icosfs\x02\n";
 const HEAD: usize = 16;
 const RECORD: usize = 28;
 /// The offset of a record that notes a mark.
@@ -111,15 +111,30 @@ impl Journal {
         self.0.try_lock().is_ok()
     }
 
-    fn append(&mut self, block: Block) -> io::Result<()> {
-        let mut record = [0; RECORD];
-        record[..8].copy_from_slice(&block.offset.to_le_bytes());
-        record[8..12].copy_from_slice(&block.len.to_le_bytes());
-        record[12..20].copy_from_slice(&block.sum.to_le_bytes());
-        let check = xxh3_64(&record[..20]);
-        record[20..].copy_from_slice(&check.to_le_bytes());
-        self.0.write_all(&record)
+    /// Runs `work` while no other process has it open; none if one does.
+    pub(super) fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let result = self.0.try_lock().is_ok().then(|| work(self));
+        // Shared again, as it was; to convert a lock of one's own does not wait
+        // but for whoever is about to find out that it is not alone either.
+        if let Err(error) = self.0.lock_shared() {
+            tracing::debug!(%error, "a journal is open without a lock");
+        }
+        result
     }
+
+    fn append(&mut self, block: Block) -> io::Result<()> {
+        self.0.write_all(&record(block))
+    }
+}
+
+fn record(block: Block) -> [u8; RECORD] {
+    let mut record = [0; RECORD];
+    record[..8].copy_from_slice(&block.offset.to_le_bytes());
+    record[8..12].copy_from_slice(&block.len.to_le_bytes());
+    record[12..20].copy_from_slice(&block.sum.to_le_bytes());
+    let check = xxh3_64(&record[..20]);
+    record[20..].copy_from_slice(&check.to_le_bytes());
+    record
 }
 
 /// The file at `path`, created if need be, with a shared lock on it.
@@ -172,6 +187,28 @@ fn read_records(bytes: &[u8], len: u64, told: &mut Told) -> usize {
         good += RECORD;
     }
     good
+}
+
+/// Reads a journal of these records, for [`crate::fuzzing`]: its blocks lie in
+/// the file, one behind another.
+pub(crate) fn read_journal_of(len: u64, records: &[(u64, u32, u64)], behind: &[u8]) {
+    let mut bytes: Vec<u8> = records
+        .iter()
+        .flat_map(|&(offset, len, sum)| record(Block { offset, len, sum }))
+        .collect();
+    bytes.extend_from_slice(behind);
+    let mut told = Told::default();
+    let good = read_records(&bytes, len, &mut told);
+    assert!(good <= bytes.len());
+    let mut end = 0;
+    for block in told.blocks.touching(0..len) {
+        assert!(
+            block.len > 0 && block.offset >= end,
+            "{block:?} after {end}"
+        );
+        end = block.range().end;
+    }
+    assert!(end <= len && told.blocks.present() <= len);
 }
 
 #[cfg(test)]

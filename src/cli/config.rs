@@ -100,7 +100,7 @@ impl ConfigFile {
         Self::parse(path, &text, command)
     }
 
-    fn parse(path: PathBuf, text: &str, command: &Command) -> Result<Self, ConfigError> {
+    pub(super) fn parse(path: PathBuf, text: &str, command: &Command) -> Result<Self, ConfigError> {
         let table: Table = match text.parse() {
             Ok(table) => table,
             Err(error) => return Err(ConfigError::Syntax { path, error }),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use nix::unistd::{AccessFlags, access};
@@ -17,7 +17,7 @@ use super::terminal::{plain, size};
 use super::waiting::block_on_while;
 use crate::mount::{Access, lack, mountinfo};
 use crate::portal::account::Licence;
-use crate::portal::http::{Http, Patience};
+use crate::portal::http::Http;
 use crate::portal::{Account, Service, Services};
 
 /// How long a service may take.
@@ -99,7 +99,7 @@ pub(super) fn run(
         disk(&global.cache_dir()?.join(services.cache_name())),
     ];
     findings.extend(mounts());
-    let http = Http::new(Patience::default()).context("cannot set up HTTPS")?;
+    let http = global.http()?;
     findings.extend(block_on_while(
         "asking the services",
         portal(&http, &services),

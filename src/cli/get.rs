@@ -121,7 +121,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     let catalog = Catalog::open(clients.meta.clone(), &folder, TTL, Shown::default())
         .context("the catalog cannot be opened")?;
     let id = target.id(&catalog)?;
-    let store = storage.store(&clients);
+    let store = storage.store(&clients)?;
     let contents = storage.contents(&clients, store, TTL);
     let bar = bar(output.is_some());
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -244,7 +244,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     )
     .context("the catalog cannot be opened")?;
     let control = Control::listen(plan.storage.cache_dir());
-    let store = plan.storage.store(&clients);
+    let store = plan.storage.store(&clients)?;
     let contents = (plan.storage).contents(&clients, store.clone(), plan.metadata_ttl);
     let Clients {
         services,

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use directories::ProjectDirs;
 
 use super::log::LogArgs;
 use crate::portal::auth::TokenProvider;
-use crate::portal::http::{Http, Patience};
+use crate::portal::http::{Certificate, Http, Patience};
 use crate::portal::{Account, DataClient, Envri, MetadataClient, Service, Services, Usage};
 
 /// Options that any command takes.
@@ -63,6 +63,10 @@ pub(super) struct GlobalArgs {
           value_parser = clap::value_parser!(u64).range(1..), env = "ICOSFS_TIMEOUT",
           hide_short_help = true)]
     timeout: u64,
+    /// Certificates (PEM) of authorities to believe besides the machine's own,
+    /// for networks that look into HTTPS
+    #[arg(long, global = true, value_name = "FILE", env = "ICOSFS_CA_BUNDLE")]
+    ca_bundle: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -76,7 +80,22 @@ impl GlobalArgs {
     /// A pool of connections to the portal.
     pub(super) fn http(&self) -> anyhow::Result<Http> {
         let patience = Patience::of(Duration::from_secs(self.timeout));
-        Http::new(patience).context("cannot set up HTTPS")
+        Http::trusting(patience, self.authorities()?).context("cannot set up HTTPS")
+    }
+
+    fn authorities(&self) -> anyhow::Result<Vec<Certificate>> {
+        let Some(path) = &self.ca_bundle else {
+            return Ok(Vec::new());
+        };
+        let pem = std::fs::read(path)
+            .with_context(|| format!("cannot read the certificates in {}", path.display()))?;
+        match Certificate::from_pem_bundle(&pem) {
+            Ok(found) if !found.is_empty() => Ok(found),
+            _ => bail!(
+                "expected certificates in PEM form (-----BEGIN CERTIFICATE-----) in {}",
+                path.display()
+            ),
+        }
     }
 
     /// The portal's services, overridden where asked.

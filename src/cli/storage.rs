@@ -1,11 +1,15 @@
 //! Options of commands that read data: how much is kept, and what is on this
 //! machine already.
 
+use std::fs;
 use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
+use nix::unistd::geteuid;
 
 use super::data_path;
 use super::settings::{Clients, bytes, size};
@@ -101,13 +105,14 @@ impl Storage {
     }
 
     /// Where what `clients` deliver is kept.
-    pub(super) fn store(&self, clients: &Clients) -> Store {
+    pub(super) fn store(&self, clients: &Clients) -> anyhow::Result<Store> {
         let root = clients.cache_in(&self.cache_dir);
+        expect_ours_alone(&root)?;
         let bounds = Bounds {
             disk: self.cache_size.unwrap_or_else(|| default_limit(&root)),
             memory: self.memory,
         };
-        Store::open(root, bounds)
+        Ok(Store::open(root, bounds))
     }
 
     /// What `clients` deliver, kept in `store`. Landing pages are believed for
@@ -118,4 +123,23 @@ impl Storage {
         let (meta, data) = (clients.meta.clone(), clients.data.clone());
         Contents::new(meta, data, store, ttl, folder).with_fetch(self.fetch)
     }
+}
+
+/// What others can write to, they can fill with bytes that would be shown, and
+/// with links to files that would be overwritten.
+fn expect_ours_alone(root: &Path) -> anyhow::Result<()> {
+    // Not there yet, it will be made for its owner alone.
+    let Ok(found) = fs::metadata(root) else {
+        return Ok(());
+    };
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    // An administrator may provide one that can only be read.
+    if [geteuid().as_raw(), 0].contains(&owner) && mode & 0o022 == 0 {
+        return Ok(());
+    }
+    bail!(
+        "expected a cache that only you can write to, found {} of user {owner} with mode {mode:04o}; \
+         take others' rights away (chmod go-w), or name another folder with --cache-dir",
+        root.display()
+    )
 }

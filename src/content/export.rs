@@ -157,7 +157,7 @@ impl Contents {
     ) -> Result<W, ExportError> {
         // Asked for first, a table comes in one request.
         let total = self.exact_size(object, representation).await?;
-        let generation = self.generation(object.id());
+        let opened = self.open(object);
         let mut done = 0;
         loop {
             progress(Progress {
@@ -166,7 +166,7 @@ impl Contents {
                 total,
             });
             let piece = self
-                .read(object, representation, generation, done, PIECE)
+                .read(object, representation, opened.generation, done, PIECE)
                 .await?;
             if piece.is_empty() {
                 return Ok(out);

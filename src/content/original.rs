@@ -15,7 +15,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::{ContentError, Origin};
-use crate::cache::{Entry, Found};
+use crate::cache::{CacheError, Entry, Found};
 use crate::flight::Flights;
 use crate::memory::Memory;
 use crate::portal::{DataClient, ObjectId};
@@ -43,6 +43,8 @@ const SKIP: u64 = 8 << 20;
 /// was read of it.
 const WORTH_SPLITTING: u64 = 64 << 20;
 const BEFORE_SPLITTING: u64 = 2 << 20;
+/// How often a proof fetches again what is gone before it gives up.
+const ROUNDS: u32 = 4;
 /// Bytes are written to the cache in pieces of this size.
 const PIECE: usize = 128 << 10;
 
@@ -97,7 +99,7 @@ pub(super) struct OriginalFile {
     memory: Memory,
     how: Fetch,
     fetching: Mutex<Fetching>,
-    seals: Flights<(), Result<Option<u64>, ContentError>>,
+    proofs: Flights<(), Result<(), ContentError>>,
     proof: Arc<Proof>,
     spoiled: Arc<Spoiled>,
 }
@@ -124,6 +126,10 @@ impl OriginalFile {
         how: Fetch,
         spoiled: Arc<Spoiled>,
     ) -> Self {
+        if entry.is_sealed() {
+            // It was proved before it got its name.
+            entry.prove(entry.life());
+        }
         Self {
             id,
             entry,
@@ -131,7 +137,7 @@ impl OriginalFile {
             memory,
             how,
             fetching: Mutex::default(),
-            seals: Flights::default(),
+            proofs: Flights::default(),
             proof: Arc::default(),
             spoiled,
         }
@@ -162,8 +168,9 @@ impl OriginalFile {
                 Some(gap) => gap,
                 None => match self.read_cached(&range).await? {
                     Ok(bytes) => {
-                        // Covered between the check above and the read.
-                        if self.must_prove_itself() {
+                        // Covered, or dropped, since the checks above.
+                        let turned = self.spoiled.generation(self.id) != generation;
+                        if turned || self.must_prove_itself() {
                             continue;
                         }
                         self.was_read(range.end);
@@ -240,7 +247,7 @@ impl OriginalFile {
             // What is not there any more may have to be fetched again.
             && (entry.is_complete()
                 || entry.len() <= self.how.whole_file_limit
-                || self.proof.is_whole(entry))
+                || self.proof.can_end(entry))
     }
 
     /// The file in the cache, if it is whole and has proved itself.
@@ -286,7 +293,7 @@ impl OriginalFile {
             let mut follower = file.proof.follow(&file.entry, &running.range());
             let result = file.run(&running, &mut follower).await;
             if let Some(follower) = follower {
-                file.proof.stop(follower).await;
+                file.proof.stop(follower, &file.entry).await;
             }
             running.end(result);
         });
@@ -327,12 +334,10 @@ impl OriginalFile {
                 gap.start - gap.start % PIECE as u64
             };
             let stop = self.stop_of(start, fetching);
-            return self
-                .first_gap(start..stop)
-                .map_or(gap.start..stop, |first| {
-                    // Until what is there already, if that is a good deal.
-                    first.start..self.next_present(first.end, stop)
-                });
+            return self.first_gap(start..stop).map_or(start..stop, |first| {
+                // Until what is there already, if that is a good deal.
+                first.start..self.next_present(first.end, stop)
+            });
         }
         // Of a file that is never fetched whole, more with every request.
         let grown = LEAST << (fetching.requests / PATIENCE).min(MOST.ilog2() - LEAST.ilog2());
@@ -343,7 +348,7 @@ impl OriginalFile {
             .min(len);
         let range = self
             .first_gap(start..stop)
-            .map_or(gap.clone(), |first| first.start.min(gap.start)..stop);
+            .map_or(start..stop, |first| first.start..stop);
         fetching.asked += range.end - range.start;
         range
     }
@@ -440,22 +445,24 @@ impl OriginalFile {
             });
         }
         let piece = Bytes::from(piece);
-        if let Some(follower) = follower {
-            follower.feed(piece.clone()).await;
+        let life = self.entry.life();
+        let written = self.entry.write(at, &piece);
+        // Whoever read what was there before may have read wrong bytes.
+        if self.entry.life() != life {
+            self.spoiled.note(self.id);
         }
-        // Whoever finds the file whole wants its hash.
-        if end == self.entry.len()
-            && let Some(follower) = follower.take()
-        {
-            self.proof.stop(follower).await;
-        }
-        if let Err(error) = self.entry.write(at, &piece) {
-            // Whoever read what was there before may have read wrong bytes.
-            if !self.entry.is_proved() {
-                self.spoiled.note(self.id);
-            }
+        if let Err(error) = written {
             tracing::warn!(%error, id = %self.id, "an object is not always the same");
             return Err(ContentError::WrongHash { id: self.id });
+        }
+        if let Some(follower) = follower {
+            follower.feed(piece).await;
+        }
+        // Whoever finds the file whole wants its hash.
+        if end == stream.range().end
+            && let Some(follower) = follower.take()
+        {
+            self.proof.stop(follower, &self.entry).await;
         }
         stream.reached(end);
         Ok(end)
@@ -464,47 +471,46 @@ impl OriginalFile {
     /// Checks the whole file against its id, fetching again what is gone, and
     /// gives it its name; a wrong one is dropped.
     async fn prove(self: &Arc<Self>) -> Result<(), ContentError> {
+        let file = Arc::clone(self);
+        let proving = || async move {
+            for _ in 0..ROUNDS {
+                let Some(from) = file.check().await? else {
+                    return Ok(());
+                };
+                let len = file.entry.len();
+                file.stream_for(&(from..len), len).wait_for(len).await?;
+            }
+            // What is fetched does not stay long enough, not even to be hashed.
+            Err(CacheError::TooSmall.into())
+        };
+        self.proofs.join((), proving).await
+    }
+
+    /// Checks what is there; where it must be fetched again from, if some of
+    /// it is gone.
+    async fn check(&self) -> Result<Option<u64>, ContentError> {
         let (entry, id, proof) = (Arc::clone(&self.entry), self.id, Arc::clone(&self.proof));
         let spoiled = Arc::clone(&self.spoiled);
-        let missing = self
-            .seals
-            .join((), || async move {
-                let checked = tokio::task::spawn_blocking(move || check(&entry, &proof, id)).await;
-                // A panic in there is a bug, and no reason to trust the file.
-                let right = checked.unwrap_or(Err(ContentError::WrongHash { id }));
-                if let Err(ContentError::WrongHash { .. }) = right {
-                    spoiled.note(id);
+        let checked = tokio::task::spawn_blocking(move || match proof.check(&entry, id)? {
+            Checked::Missing(from) => Ok(Some(from)),
+            Checked::Wrong(life) => {
+                spoiled.note(id);
+                entry.discard(life);
+                Err(ContentError::WrongHash { id })
+            }
+            Checked::Right(life) => {
+                if entry.prove(life) {
+                    seal(&entry, id);
                 }
-                right
-            })
-            .await?;
-        if let Some(from) = missing {
-            let len = self.entry.len();
-            let stream = self.stream_for(&(from..len), len);
-            stream.wait_for(len).await?;
-        }
-        Ok(())
+                Ok(None)
+            }
+        });
+        // A panic in there is a bug, and no reason to trust the file.
+        checked.await.unwrap_or(Err(ContentError::WrongHash { id }))
     }
 
     fn fetching(&self) -> MutexGuard<'_, Fetching> {
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Checks the bytes; where they must be fetched again from, if some are gone.
-fn check(entry: &Entry, proof: &Proof, id: ObjectId) -> Result<Option<u64>, ContentError> {
-    match proof.check(entry, id)? {
-        Checked::Missing(from) => Ok(Some(from)),
-        Checked::Wrong => {
-            entry.discard();
-            Err(ContentError::WrongHash { id })
-        }
-        Checked::Right(life) => {
-            if entry.prove(life) {
-                seal(entry, id);
-            }
-            Ok(None)
-        }
     }
 }
 

@@ -276,13 +276,22 @@ impl Filesystem for Adapter {
         offset: u64,
         size: u32,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         let span = debug_span!("read", ino = ino.0, offset, len = size);
         let asked = self.asked(Operation::Read, span);
         let (handle, piece) = (self.0.handles.get(fh.0), Piece { offset, size });
         let node = self.0.node(ino.0);
+        if let Some(Handle::Original {
+            beside_older: true, ..
+        }) = handle
+            // Whoever reads by itself has an owner; to fill a page of a mapping
+            // has none.
+            && lock_owner.is_none()
+        {
+            return reply.error(asked.failed(Errno::EIO));
+        }
         let at_hand = match (&handle, &node) {
             (Some(Handle::Made(bytes)), _) => Some(bytes.clone()),
             (_, Some(Node::Readme)) => Some(Bytes::from_static(README.as_bytes())),

@@ -17,7 +17,12 @@ pub(super) enum Handle {
     /// A file whose bytes were made at the moment it was opened.
     Made(Bytes),
     /// An original.
-    Original(OpenOriginal),
+    Original {
+        opened: OpenOriginal,
+        /// Whether others were open that began with another content: its bytes
+        /// must not get into the pages that those read.
+        beside_older: bool,
+    },
 }
 
 /// Handles by number. Number 0 stands for all that need none.

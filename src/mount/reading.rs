@@ -38,7 +38,7 @@ impl Shared {
         let (bytes, origin) = match &node {
             Node::File(object, representation) => {
                 let generation = match handle {
-                    Some(Handle::Original(opened)) => opened.generation,
+                    Some(Handle::Original { opened, .. }) => opened.generation,
                     _ => 0,
                 };
                 traced(self.read_file(object, *representation, generation, piece)).await

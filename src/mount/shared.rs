@@ -297,7 +297,13 @@ impl Shared {
             self.forget_attributes(number);
             FopenFlags::FOPEN_DIRECT_IO
         };
-        let handle = original.map_or(0, |original| self.handles.add(Handle::Original(original)));
+        let beside_older = opened.beside_older;
+        let handle = original.map_or(0, |opened| {
+            self.handles.add(Handle::Original {
+                opened,
+                beside_older,
+            })
+        });
         reply.opened(FileHandle(handle), flags);
     }
 
@@ -424,7 +430,7 @@ impl Shared {
     pub(super) fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
         match self.handles.get(handle.0)? {
             Handle::Directory(listing) => Some(listing),
-            Handle::Made(_) | Handle::Original(_) => None,
+            Handle::Made(_) | Handle::Original { .. } => None,
         }
     }
 }

@@ -160,37 +160,72 @@ impl Account {
     /// Looks after the login for as long as a mount lives: checks the licence
     /// at once, warns of what will make reads fail. Never ends.
     pub async fn mind(self) {
-        let mut warned = None;
+        let mut told = Vec::new();
         loop {
-            let standing = self.standing().await;
-            // A login that fails is for readers to try again, not for us.
-            let works = standing.as_ref().is_some_and(|s| s.problem.is_none());
-            if works && self.licence() != Some(Licence::Accepted) {
-                self.mind_licence().await;
-            }
-            let warning = standing.and_then(|s| s.warning(Timestamp::now(), &self.page()));
-            if let Some(warning) = warning.as_ref().filter(|w| Some(*w) != warned.as_ref()) {
+            let warnings = self.warnings().await;
+            // What goes on needs no repeating.
+            for warning in warnings.iter().filter(|warning| !told.contains(*warning)) {
                 tracing::warn!("{warning}");
             }
-            warned = warning;
+            told = warnings;
             tokio::time::sleep(ROUND).await;
         }
     }
 
-    async fn mind_licence(&self) {
-        let before = self.licence();
-        match self.check_licence().await {
-            Ok(Licence::NotAccepted) if before.is_none() => tracing::warn!(
-                "the data licence is not accepted: reading data will fail until you accept it in your profile at {}",
-                self.page()
-            ),
-            // Without a login there is nothing to warn of.
-            Ok(_) | Err(PortalError::Auth(AuthError::NotLoggedIn)) => {}
-            Err(error) => tracing::warn!(%error, "the data licence could not be checked"),
+    /// What will make reads fail, as of now.
+    async fn warnings(&self) -> Vec<String> {
+        let standing = self.standing().await;
+        let mut warnings = Vec::new();
+        // A login that fails is for readers to try again, not for us.
+        let works = standing.as_ref().is_some_and(|s| s.problem.is_none());
+        if works && self.licence() != Some(Licence::Accepted) {
+            match self.check_licence().await {
+                Ok(Licence::NotAccepted) => warnings.push(format!(
+                    "the data licence is not accepted: reading data will fail until you accept it in your profile at {}",
+                    self.page()
+                )),
+                // Without a login there is nothing to warn of.
+                Ok(Licence::Accepted) | Err(PortalError::Auth(AuthError::NotLoggedIn)) => {}
+                Err(error) => {
+                    warnings.push(format!("the data licence could not be checked: {error}"));
+                }
+            }
         }
+        warnings.extend(standing.and_then(|s| s.warning(Timestamp::now(), &self.page())));
+        warnings
     }
 }
 
 fn parsed<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, PortalError> {
     serde_json::from_slice(json).map_err(|error| PortalError::bad_answer(Service::Auth, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use crate::portal::Envri;
+    use crate::portal::auth::{Token, TokenAuth};
+    use crate::portal::http::Patience;
+
+    /// It was, every minute of an outage of the authentication service.
+    #[tokio::test]
+    async fn a_warning_is_not_repeated_while_what_it_is_about_goes_on() {
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", dead.local_addr().unwrap());
+        drop(dead);
+        let services = Services::of(Envri::Icos).with(Service::Auth, &url).unwrap();
+        let expires = Timestamp::now().as_millisecond() + 90_000_000;
+        let text = STANDARD.encode(format!("[{expires},\"a@b.se\",\"Saml\"]\x1e123"));
+        let token = Token::parse(Envri::Icos, &text).unwrap();
+        let auth = TokenAuth::new(token, "a test".to_owned(), &services);
+        let http = Http::new(Patience::of(Duration::from_secs(2))).unwrap();
+        let account = Account::new(http, services, Arc::new(auth));
+        let first = account.warnings().await;
+        assert_eq!(first.len(), 1, "{first:?}");
+        assert!(first[0].contains("could not be checked"), "{first:?}");
+        assert_eq!(account.warnings().await, first);
+    }
 }

@@ -33,13 +33,17 @@ impl MetadataClient {
             .await?;
         let what = format!("list of what is in object {id}");
         let json = expect_ok(answer, &what).await?.bytes(LIST_LIMIT).await?;
-        serde_json::from_slice(&json).map_err(|error| {
-            PortalError::bad_answer(
-                Service::Data,
-                format_args!("expected a list of entries, found {error}"),
-            )
-        })
+        parse_list(&json)
     }
+}
+
+pub(crate) fn parse_list(json: &[u8]) -> Result<Vec<ArchiveEntry>, PortalError> {
+    serde_json::from_slice(json).map_err(|error| {
+        PortalError::bad_answer(
+            Service::Data,
+            format_args!("expected a list of entries, found {error}"),
+        )
+    })
 }
 
 impl DataClient {

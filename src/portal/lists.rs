@@ -7,6 +7,7 @@
 
 use jiff::Timestamp;
 
+use super::sparql::Rows;
 use super::{ObjectId, PortalError};
 
 mod parse;
@@ -20,6 +21,22 @@ pub(super) use query::{
     collections, columns, documents, members, objects, objects_by_id, spec, specs, stations,
     successions, within,
 };
+
+/// Reads results as every kind of list, for [`crate::fuzzing`].
+pub(crate) fn read_every_way(json: &[u8]) {
+    let Ok(rows) = Rows::parse(json) else { return };
+    let sent = [
+        parse_objects(&rows).rows.len(),
+        parse_specs(&rows).rows.len(),
+        parse_columns(&rows).rows.len(),
+        parse_stations(&rows).rows.len(),
+        parse_collections(&rows).rows.len(),
+        parse_members(&rows).rows.len(),
+        parse_successions(&rows).rows.len(),
+        parse_ids(&rows).rows.len(),
+    ];
+    assert!(sent.iter().all(|&understood| understood <= rows.len()));
+}
 
 /// A data object or document as the lists know it.
 #[derive(Clone, Debug, PartialEq)]

@@ -145,8 +145,12 @@ impl<'a> Life<'a> {
             _ => {
                 self.calm_down();
                 // Whoever reads from it meanwhile goes on doing so.
-                let _ = fs::remove_dir_all(self.cache.path());
-                "the cache is taken away".to_owned()
+                for path in files_below(self.cache.path()) {
+                    if !is_catalog(&path) {
+                        let _ = fs::remove_file(path);
+                    }
+                }
+                "the cache is emptied".to_owned()
             }
         }
     }
@@ -206,13 +210,16 @@ impl<'a> Life<'a> {
     fn flip_bits(&mut self) -> usize {
         let mut flipped = 0;
         for path in files_below(self.cache.path()) {
-            let is_catalog = path.to_string_lossy().contains("catalog");
-            if !is_catalog && self.dice.roll(3) == 0 {
+            if !is_catalog(&path) && self.dice.roll(3) == 0 {
                 flipped += usize::from(flip_a_bit(&path, &mut self.dice));
             }
         }
         flipped
     }
+}
+
+fn is_catalog(path: &Path) -> bool {
+    path.to_string_lossy().contains("catalog")
 }
 
 fn mount(world: &World, options: &[String]) -> TestMount {

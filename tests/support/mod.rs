@@ -2,6 +2,7 @@
 
 mod contents;
 mod dice;
+mod front;
 pub(crate) mod home;
 mod mount;
 mod portal;
@@ -9,6 +10,7 @@ mod python;
 
 pub(crate) use contents::TestContents;
 pub(crate) use dice::Dice;
+pub(crate) use front::{Front, TestCertificate};
 pub(crate) use home::{Home, feed, said, write_credentials};
 pub(crate) use mount::{TestMount, contents};
 pub(crate) use portal::{

@@ -49,21 +49,21 @@ impl TestMount {
 
     /// Mounts `portal` by a daemon that has only a few descriptors.
     pub(crate) fn with_few_descriptors(portal: &DemoPortal) -> Self {
+        Self::after("ulimit -n 64", portal, &[])
+    }
+
+    /// Mounts `portal` from a shell that did `first` before.
+    pub(crate) fn after(first: &str, portal: &DemoPortal, options: &[&str]) -> Self {
         let home = Home::new();
         let mut command = Command::new("sh");
         command
-            .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", ICOSFS])
+            .args(["-ec", &format!("{first}; exec \"$0\" \"$@\""), ICOSFS])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", home.path());
-        Self::by(
-            command,
-            home,
-            portal,
-            &[],
-            &[("ICOSFS_TOKEN", &portal.token())],
-            "",
-        )
+        let token = portal.token();
+        let env = [("ICOSFS_TOKEN", &*token)];
+        Self::by(command, home, portal, options, &env, "")
     }
 
     fn by(

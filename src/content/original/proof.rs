@@ -5,7 +5,7 @@
 //! [`Life`], whether they are still there or not.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +19,9 @@ use crate::portal::ObjectId;
 /// How many pieces may wait for the processor: the hash takes about as long as
 /// the rest of the way, on another core.
 const WAITING: usize = 4;
+
+/// How far behind a stream the hash may be to catch up with it, in bytes.
+const CATCH_UP: u64 = 8 << 20;
 
 /// The hash of a file's first bytes, unless someone is carrying it on.
 #[derive(Debug, Default)]
@@ -39,7 +42,7 @@ pub(super) struct Follower {
     /// How many bytes of the stream went in already.
     skip: u64,
     pieces: mpsc::Sender<Bytes>,
-    hashed: JoinHandle<Running>,
+    hashed: JoinHandle<Option<Running>>,
 }
 
 /// What a check has found.
@@ -47,28 +50,42 @@ pub(super) struct Follower {
 pub(super) enum Checked {
     /// All bytes of this life are right.
     Right(Life),
-    Wrong,
+    /// Those of this life are not.
+    Wrong(Life),
     /// It can go on once the bytes from here on have come again.
     Missing(u64),
 }
 
 impl Proof {
     /// Someone to give the bytes of a stream of `range`; none if the hash is
-    /// not in there.
-    pub(super) fn follow(&self, entry: &Entry, range: &Range<u64>) -> Option<Follower> {
+    /// not there, nor can be brought there by what the cache holds.
+    pub(super) fn follow(&self, entry: &Arc<Entry>, range: &Range<u64>) -> Option<Follower> {
         let running = self.take_of(entry);
-        if !range.contains(&running.upto) {
-            self.put(Some(running));
+        let behind = range.start.saturating_sub(running.upto);
+        let within_reach =
+            behind <= CATCH_UP && entry.missing(running.upto..range.start).is_empty();
+        if running.upto >= range.end || !within_reach {
+            self.put(running, entry.life());
             return None;
         }
-        let skip = running.upto - range.start;
+        let skip = running.upto.saturating_sub(range.start);
+        let (start, entry) = (range.start, Arc::clone(entry));
         let (pieces, mut waiting) = mpsc::channel::<Bytes>(WAITING);
         let hashed = tokio::spawn(async move {
-            let mut running = running;
+            let caught_up = tokio::task::spawn_blocking(move || {
+                let mut running = running;
+                // Fails if something is gone again: then the hash stays there.
+                let _ = running.advance(&entry, start);
+                running
+            });
+            let mut running = caught_up.await.ok()?;
+            let there = running.upto >= start;
             while let Some(piece) = waiting.recv().await {
-                running.add(&piece);
+                if there {
+                    running.add(&piece);
+                }
             }
-            running
+            Some(running)
         });
         Some(Follower {
             skip,
@@ -77,47 +94,35 @@ impl Proof {
         })
     }
 
-    /// Takes back what `follower` has hashed.
-    pub(super) async fn stop(&self, follower: Follower) {
+    /// Takes back what `follower` has hashed of `entry`.
+    pub(super) async fn stop(&self, follower: Follower, entry: &Entry) {
         let Follower { pieces, hashed, .. } = follower;
         drop(pieces);
         // A panic in there is a bug; the file is then hashed from the start.
-        self.put(hashed.await.ok());
+        if let Ok(Some(running)) = hashed.await {
+            self.put(running, entry.life());
+        }
     }
 
-    /// Whether the hash is at the end of the file.
-    pub(super) fn is_whole(&self, entry: &Entry) -> bool {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (running.as_ref()).is_some_and(|r| r.upto == entry.len() && r.life == entry.life())
+    /// Whether the hash can go on to the end by what is there.
+    pub(super) fn can_end(&self, entry: &Entry) -> bool {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let upto = (kept.as_ref()).filter(|running| running.life == entry.life());
+        upto.is_some_and(|running| entry.missing(running.upto..entry.len()).is_empty())
     }
 
     /// Whether the bytes of `entry` are those that `id` promises; what is not
     /// there must be fetched first.
     pub(super) fn check(&self, entry: &Entry, id: ObjectId) -> Result<Checked, ContentError> {
         let mut running = self.take_of(entry);
-        while running.upto < entry.len() {
-            let next = entry.len().min(running.upto + (1 << 20));
-            match entry.read(running.upto..next)? {
-                Found::Bytes(bytes) => running.add(&bytes),
-                Found::Missing(gap) => {
-                    if gap.start > running.upto
-                        && let Found::Bytes(bytes) = entry.read(running.upto..gap.start)?
-                    {
-                        running.add(&bytes);
-                    }
-                    let from = running.upto;
-                    self.put(Some(running));
-                    return Ok(Checked::Missing(from));
-                }
-            }
-        }
-        let life = running.life;
+        let advanced = running.advance(entry, entry.len());
+        let (upto, life) = (running.upto, running.life);
         let right = id.matches(&running.hash.clone().finalize().into());
-        self.put(Some(running));
-        Ok(if right {
-            Checked::Right(life)
-        } else {
-            Checked::Wrong
+        self.put(running, entry.life());
+        Ok(match advanced? {
+            Advanced::Short => Checked::Missing(upto),
+            Advanced::There if right => Checked::Right(life),
+            Advanced::There => Checked::Wrong(life),
         })
     }
 
@@ -132,18 +137,21 @@ impl Proof {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Keeps whichever is further: two streams may bring the same bytes.
-    fn put(&self, running: Option<Running>) {
+    /// Keeps whichever is further of `life`: two streams may bring the same
+    /// bytes.
+    fn put(&self, running: Running, life: Life) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let further = match (&*kept, &running) {
-            (Some(kept), Some(other)) => kept.life != other.life || kept.upto < other.upto,
-            (None, _) => true,
-            (Some(_), None) => false,
-        };
-        if further {
-            *kept = running;
+        let upto = (kept.as_ref()).and_then(|kept| (kept.life == life).then_some(kept.upto));
+        if running.life == life && upto.is_none_or(|upto| upto < running.upto) {
+            *kept = Some(running);
         }
     }
+}
+
+/// How far a hash could go on.
+enum Advanced {
+    There,
+    Short,
 }
 
 impl Running {
@@ -153,6 +161,22 @@ impl Running {
             hash: Sha256::new(),
             life: entry.life(),
         }
+    }
+
+    /// Goes on with what the cache holds, as far as `to`.
+    fn advance(&mut self, entry: &Entry, to: u64) -> Result<Advanced, ContentError> {
+        while self.upto < to {
+            let next = to.min(self.upto + (1 << 20));
+            let found = match entry.read(self.upto..next)? {
+                Found::Missing(gap) if gap.start > self.upto => entry.read(self.upto..gap.start)?,
+                found => found,
+            };
+            match found {
+                Found::Bytes(bytes) => self.add(&bytes),
+                Found::Missing(_) => return Ok(Advanced::Short),
+            }
+        }
+        Ok(Advanced::There)
     }
 
     fn add(&mut self, bytes: &[u8]) {

@@ -48,6 +48,16 @@ impl Credentials {
         }
     }
 
+    /// What a file of the library's form holds, and what it would be written
+    /// as; `None` if it is damaged.
+    pub(crate) fn parse(content: &[u8], envri: Envri) -> Option<(Self, Vec<u8>)> {
+        let mut document = Document::parse(content).ok()?;
+        let credentials = document.credentials(envri);
+        document.set(&credentials, envri);
+        let written = serde_json::to_vec(&document.fields.0).ok()?;
+        Some((credentials, written))
+    }
+
     /// The user's mail address.
     #[must_use]
     pub fn user(&self) -> &str {
@@ -63,7 +73,7 @@ impl Credentials {
     }
 
     /// Whether user and password are the same.
-    pub(super) fn same_as(&self, other: &Self) -> bool {
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.user == other.user && self.password() == other.password()
     }
 }

@@ -1,0 +1,54 @@
+//! Doors for the fuzz targets in `fuzz/` to parsers that nobody else calls
+//! directly, with what must hold of whatever they take. No part of the API.
+
+use crate::cache;
+use crate::catalog::{Archive, Inside};
+use crate::cli;
+use crate::portal::auth::Credentials;
+use crate::portal::{Envri, archive, lists};
+
+/// A credentials file: what was read is what is read again once written.
+pub fn credentials(content: &[u8]) {
+    if let Some((read, written)) = Credentials::parse(content, Envri::Icos) {
+        let (again, twice) = Credentials::parse(&written, Envri::Icos).expect("we wrote it");
+        assert!(again.same_as(&read) && twice == written);
+    }
+}
+
+/// SPARQL results, by every list that is made of some.
+pub fn sparql_results(json: &[u8]) {
+    lists::read_every_way(json);
+}
+
+/// The list of what is in an archive: each entry is found, by safe names.
+pub fn archive_list(json: &[u8]) {
+    let Ok(entries) = archive::parse_list(json) else {
+        return;
+    };
+    let archive = Archive::new(entries);
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for (name, inside) in archive.children(&folder) {
+            let safe = !matches!(&*name, "" | "." | "..") && !name.contains(['/', '\0']);
+            assert!(safe && name.len() <= 255, "{name:?}");
+            let path = format!("{folder}{name}");
+            let found = archive.find(&path).expect("it was listed");
+            match (inside, found) {
+                (Inside::Folder, Inside::Folder) => folders.push(format!("{path}/")),
+                (Inside::File(one), Inside::File(other)) => assert_eq!(one, other),
+                both => panic!("{path:?}: {both:?}"),
+            }
+        }
+    }
+}
+
+/// `config.toml`.
+pub fn config(text: &str) {
+    cli::read_config(text);
+}
+
+/// The journal of a file of `len` bytes with these records (offset, length,
+/// checksum), and something behind: no block is outside or overlaps another.
+pub fn block_map(len: u64, records: &[(u64, u32, u64)], behind: &[u8]) {
+    cache::read_journal_of(len, records, behind);
+}

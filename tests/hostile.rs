@@ -1,0 +1,250 @@
+//! What a network, a portal or a neighbour may try: docs/security.md names
+//! these tests.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use nix::unistd::{Uid, chown};
+
+use crate::support::{
+    Front, Home, TestCertificate, TestMount, co2, contents, feed, files_below, portal, said,
+};
+
+/// Replaces what is as long.
+fn replaced(mut bytes: Vec<u8>, old: &str, new: &str) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let mut at = 0;
+    while let Some(found) = find(&bytes[at..], old) {
+        at += found;
+        bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+    }
+    bytes
+}
+
+fn find(bytes: &[u8], text: &str) -> Option<usize> {
+    (bytes.windows(text.len())).position(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_takes_no_secret_along() {
+    let portal = portal();
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+    let elsewhere = Front::saying(ok.to_owned());
+    let turn = Front::saying(format!(
+        "HTTP/1.1 307 Turn\r\nLocation: {}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        elsewhere.url()
+    ));
+    let token = portal.token();
+    for service in ["--data-url", "--meta-url"] {
+        let option = format!("{service}={}", turn.url());
+        let mount = TestMount::with(&portal, &[&option], &[("ICOSFS_TOKEN", &token)]);
+        let path = format!("objects/{}.csv", co2(&portal));
+        mount.try_read(&path).unwrap_err();
+    }
+    let home = Home::new();
+    let mut login = home.icosfs();
+    login.arg(format!("--auth-url={}", turn.url()));
+    login.args(["login", "--user", "a@b.se", "--password-stdin"]);
+    let output = feed(login, "let me in");
+    assert!(!output.status.success(), "{}", said(&output));
+
+    assert!(turn.asked().len() >= 3);
+    assert!(elsewhere.asked().is_empty());
+}
+
+/// URLs that landing pages, stations and lists hold are for people to click.
+#[test]
+fn links_in_metadata_are_not_followed() {
+    let portal = portal();
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+    let elsewhere = Front::saying(ok.to_owned());
+    // As long as what it replaces.
+    let bait = format!("{}/x", elsewhere.url());
+    let real = &"https://data.icos-cp.eu/objects"[..bait.len()];
+    let (old, new) = (real.to_owned(), bait.clone());
+    let meta = Front::twisting(&portal.meta_url(), move |answer| {
+        replaced(answer, &old, &new)
+    });
+    let option = format!("--meta-url={}", meta.url());
+    let right = contents(&portal);
+    let mount = TestMount::with(&portal, &[&option], &[("ICOSFS_TOKEN", &portal.token())]);
+
+    let page = mount.read(&format!("objects/{}.json", co2(&portal)));
+    assert!(find(&page, &bait).is_some(), "the bait is laid");
+    for (path, expected) in &right {
+        assert!(mount.read(path) == *expected, "{path}");
+    }
+    mount.run(
+        "sh",
+        &[
+            "-c",
+            "cat stations/*/station.json collections/*/collection.json",
+        ],
+    );
+    mount.run("getfattr", &["-d", "-m", "-", &right[0].0]);
+    assert!(elsewhere.asked().is_empty());
+}
+
+#[test]
+fn a_file_name_that_leads_elsewhere_is_a_name_in_its_folder() {
+    let portal = portal();
+    let (old, new) = ("demo_inversion_2023.nc", "../../../../etc/passwd");
+    let meta = Front::twisting(&portal.meta_url(), |answer| replaced(answer, old, new));
+    let id = portal.repository().find(old).unwrap();
+    let option = format!("--meta-url={}", meta.url());
+    let mount = TestMount::with(&portal, &[&option], &[("ICOSFS_TOKEN", &portal.token())]);
+
+    let found = mount.run("find", &[".", "-name", "*passwd*", "-type", "f"]);
+    let found = String::from_utf8(found.stdout).unwrap();
+    let named = found.lines().find(|path| !path.ends_with(".json"));
+    let named = named.expect("it is listed");
+    assert!(named.contains("/.._.._.._.._etc_passwd"), "{named}");
+    assert_eq!(
+        fs::metadata(mount.path(named)).unwrap().ino(),
+        fs::metadata(mount.path(&format!("objects/{id}")))
+            .unwrap()
+            .ino()
+    );
+    assert!(mount.read(named) == portal.repository().original(&id).unwrap());
+    let outside = files_below(&mount.home().path().join("cache"));
+    assert!(outside.iter().all(|path| !path.ends_with("etc/passwd")));
+}
+
+#[test]
+fn an_answer_without_end_is_cut_off() {
+    let portal = portal();
+    let endless = Front::behaving(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+        let blank = vec![b' '; 1 << 16];
+        // Until it is hung up, or at any rate for a gigabyte.
+        (0..1 << 14).try_for_each(|_| stream.write_all(&blank))
+    });
+    let mount = TestMount::of(&portal);
+    assert!(!mount.list("objects").is_empty());
+    // With lists at hand, but another place for pages.
+    let cache = format!("--cache-dir={}", mount.cache().display());
+    let option = format!("--meta-url={}", endless.url());
+    let mount = TestMount::with(&portal, &[&cache, &option], &[]);
+    let page = format!("objects/{}.json", co2(&portal));
+    assert!(mount.try_read(&page).is_err());
+    assert!(!endless.asked().is_empty());
+    let peak = mount.peak_memory();
+    assert!(peak < 512 << 20, "{peak} bytes of memory");
+}
+
+#[test]
+fn a_proxy_that_could_read_along_is_given_nothing() {
+    let portal = portal();
+    let proxy = Front::saying("HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n".to_owned());
+    let (url, token) = (proxy.url(), portal.token());
+    let mut env = vec![("ICOSFS_TOKEN", &*token)];
+    for variable in ["http_proxy", "HTTP_PROXY", "ALL_PROXY", "HTTPS_PROXY"] {
+        env.push((variable, &*url));
+    }
+    let mount = TestMount::with(&portal, &[], &env);
+    mount.read(&format!("objects/{}.csv", co2(&portal)));
+    assert!(proxy.asked().is_empty());
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_is_told_nothing() {
+    let portal = portal();
+    let (right, other) = (
+        TestCertificate::of("localhost"),
+        TestCertificate::of("elsewhere.example"),
+    );
+    let login = |front: &Front, bundle: Option<&Path>| {
+        let home = Home::new();
+        let mut login = home.icosfs();
+        login.arg(format!("--auth-url={}", front.tls_url()));
+        if let Some(bundle) = bundle {
+            login.arg("--ca-bundle").arg(bundle);
+        }
+        login.args(["login", "--user", &portal.user(), "--password-stdin"]);
+        feed(login, &portal.password())
+    };
+    let auth = Front::behind_tls(&portal.auth_url(), &right);
+    let refused = login(&auth, None);
+    assert!(!refused.status.success());
+    assert!(said(&refused).contains("certificate"), "{}", said(&refused));
+    let misnamed = Front::behind_tls(&portal.auth_url(), &other);
+    assert!(!login(&misnamed, Some(&other.path())).status.success());
+    assert!(auth.asked().is_empty() && misnamed.asked().is_empty());
+
+    let accepted = login(&auth, Some(&right.path()));
+    assert!(accepted.status.success(), "{}", said(&accepted));
+    let bad = login(&auth, Some(Path::new("/dev/null")));
+    assert!(said(&bad).contains("BEGIN CERTIFICATE"), "{}", said(&bad));
+}
+
+/// Whoever can write there could have it show anything, and overwrite what a
+/// link leads to.
+#[test]
+fn a_cache_that_others_can_write_to_is_refused() {
+    let portal = portal();
+    let home = Home::new();
+    let cache = home.path().join("cache");
+    let id = co2(&portal).to_string();
+    let token = home.path().join("token");
+    fs::write(&token, portal.token()).unwrap();
+    let get = || {
+        let arguments = [
+            &format!("--cache-dir={}", cache.display()),
+            "get",
+            &id,
+            &format!("--token-file={}", token.display()),
+        ];
+        home.run(&portal, &arguments, "")
+    };
+    let first = get();
+    assert!(first.status.success(), "{}", said(&first));
+    let folders = fs::read_dir(&cache).unwrap();
+    let root = (folders.map(|entry| entry.unwrap().path()))
+        .find(|path| path.join("dataAppStorage").exists())
+        .expect("something is kept");
+    let refused = |what: &str| {
+        let output = get();
+        let told = said(&output);
+        assert!(!output.status.success(), "{what}");
+        assert!(told.contains("only you can write to"), "{what}: {told}");
+    };
+
+    fs::set_permissions(&root, Permissions::from_mode(0o770)).unwrap();
+    refused("a group's");
+    fs::set_permissions(&root, Permissions::from_mode(0o700)).unwrap();
+    chown(&root, Some(Uid::from_raw(65534)), None).expect("these tests run as root");
+    refused("another's");
+    chown(&root, Some(Uid::from_raw(0)), None).unwrap();
+    assert!(get().status.success());
+}
+
+#[test]
+fn what_is_kept_and_the_control_socket_are_their_owners_alone() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    for (path, _) in contents(&portal) {
+        mount.read(&path);
+    }
+    let of_others = |mode: u32| mode & 0o077;
+    let mut folders = vec![mount.cache()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let found = fs::symlink_metadata(&path).unwrap();
+            if found.is_dir() {
+                folders.push(path.clone());
+            }
+            // What lies in a folder that nobody else can enter is safe.
+            let private = of_others(found.mode()) == 0;
+            let parent = fs::metadata(path.parent().unwrap()).unwrap().mode();
+            assert!(private || of_others(parent) == 0, "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen} files");
+    let socket = mount.status()["control"].as_str().unwrap().to_owned();
+    let folder = Path::new(&socket).parent().unwrap();
+    assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o700);
+}

@@ -1,0 +1,180 @@
+//! What the kernel and its users do to a mount: forget, kill, crowd, stop.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
+use icosfs::portal::ObjectId;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
+
+use crate::support::{Dice, TestMount, contents, eventually, portal};
+
+/// Every remount makes the kernel drop, and the daemon forget, all names and
+/// inodes that nobody uses; readers must not notice.
+#[test]
+fn storms_of_forgotten_inodes_are_weathered() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let mounted = TestMount::of(&portal);
+    let over = AtomicBool::new(false);
+    let flags = MsFlags::MS_REMOUNT
+        | MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV
+        | MsFlags::MS_NOEXEC;
+    let none: Option<&str> = None;
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..6)
+            .map(|reader| {
+                let (mounted, contents) = (&mounted, &contents);
+                let mut dice = Dice::new(reader);
+                scope.spawn(move || {
+                    for _ in 0..60 {
+                        let (path, expected) = &contents[dice.roll(contents.len())];
+                        assert!(mounted.read(path) == *expected, "{path} is wrong");
+                        mounted.list("stations");
+                    }
+                })
+            })
+            .collect();
+        let storm = scope.spawn(|| {
+            let mut storms = 0;
+            while !over.load(Ordering::Relaxed) {
+                mount(none, &mounted.path(""), none, flags, none).expect("root can remount");
+                storms += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            storms
+        });
+        let fine = readers.into_iter().all(|reader| reader.join().is_ok());
+        over.store(true, Ordering::Relaxed);
+        assert!(storm.join().unwrap() > 10 && fine);
+    });
+}
+
+#[test]
+fn readers_killed_half_way_leave_nothing_behind() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let read_all = |mount: &TestMount| {
+        for (path, expected) in &contents {
+            assert!(mount.read(path) == *expected, "{path} is wrong");
+        }
+        mount.descriptors()
+    };
+    let undisturbed = read_all(&TestMount::of(&portal));
+    let mount = TestMount::of(&portal);
+    mount.list("objects");
+    portal.add_fault(FaultRule::always(Fault::Bandwidth {
+        bytes_per_second: 4_000_000,
+    }));
+    let mut dice = Dice::new(10);
+    for _ in 0..4 {
+        let mut cats: Vec<_> = (0..16)
+            .map(|_| {
+                let (path, _) = &contents[dice.roll(contents.len())];
+                let mut cat = Command::new("cat");
+                cat.arg(mount.path(path)).stdout(Stdio::null());
+                cat.spawn().unwrap()
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(dice.roll(100) as u64));
+        for cat in &mut cats {
+            cat.kill().unwrap();
+        }
+        for mut cat in cats {
+            let killed = eventually(Duration::from_secs(5), || cat.try_wait().unwrap().is_some());
+            assert!(killed, "a reader cannot be killed");
+        }
+    }
+    portal.clear_faults();
+    read_all(&mount);
+    // But for connections to the portal and to the catalog, kept for a while.
+    let settled = || mount.descriptors() <= undisturbed + 32;
+    assert!(
+        eventually(Duration::from_secs(10), settled),
+        "{undisturbed} descriptors without them, {} with",
+        mount.descriptors()
+    );
+}
+
+#[test]
+fn four_hundred_readers_at_once_read_what_is_right() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let mount = TestMount::of(&portal);
+    std::thread::scope(|scope| {
+        for reader in 0..400 {
+            let (path, expected) = &contents[reader % contents.len()];
+            let mount = &mount;
+            scope.spawn(move || assert!(mount.read(path) == *expected, "{path} is wrong"));
+        }
+    });
+}
+
+#[test]
+fn each_signal_that_ends_programs_ends_the_daemon_in_order() {
+    let portal = portal();
+    let contents = contents(&portal);
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mount = TestMount::of(&portal);
+        let (path, expected) = &contents[0];
+        assert!(mount.read(path) == *expected);
+        mount.signal(signal);
+        let gone = || !mount.is_running() && !mount.is_mounted();
+        assert!(eventually(Duration::from_secs(10), gone), "{signal}");
+    }
+}
+
+/// A control group of our own, for memory alone.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn of(bytes: u64) -> Self {
+        let root = Path::new("/sys/fs/cgroup");
+        // Of the first version, or of the second.
+        let (parent, limit) = match root.join("memory") {
+            first if first.exists() => (first, "memory.limit_in_bytes"),
+            _ => (root.to_owned(), "memory.max"),
+        };
+        let group = Self(parent.join(format!("icosfs-test-{}", std::process::id())));
+        fs::create_dir(&group.0).expect("root can make control groups");
+        fs::write(group.0.join(limit), bytes.to_string()).expect("of memory, too");
+        group
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        eventually(Duration::from_secs(5), || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+/// Far more is read than may be held; the cache's own pages count as well.
+#[test]
+fn a_limit_to_its_memory_does_not_kill_the_daemon() {
+    let mut repository = Repository::builtin(1);
+    let files: Vec<ObjectId> = (0..12)
+        .map(|n| repository.add_original(&format!("file{n}.bin"), 20 << 20))
+        .collect();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let group = MemoryGroup::of(128 << 20);
+    let enter = format!("echo $$ >{}/cgroup.procs", group.0.display());
+    let mount = TestMount::after(&enter, &portal, &["--memory=32M"]);
+    mount.list("objects");
+    std::thread::scope(|scope| {
+        for id in &files {
+            let mount = &mount;
+            scope.spawn(move || {
+                let bytes = mount.read(&format!("objects/{id}.bin"));
+                assert_eq!(ObjectId::of_content(&bytes), *id);
+            });
+        }
+    });
+    assert!(mount.is_running());
+    drop(mount);
+}

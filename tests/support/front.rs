@@ -1,0 +1,178 @@
+//! A server in front of one of the portal's, or in its place, that behaves as
+//! a test wants it to; over TLS if it has a certificate.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// Answers a request.
+type Manner = dyn Fn(&[u8], &mut dyn Write) -> io::Result<()> + Send + Sync;
+
+pub(crate) struct Front {
+    port: u16,
+    asked: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Front {
+    /// Answers as `manner` does.
+    pub(crate) fn behaving(
+        manner: impl Fn(&[u8], &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve(Arc::new(manner), None)
+    }
+
+    /// Gives every request the same answer.
+    pub(crate) fn saying(answer: String) -> Self {
+        Self::behaving(move |_, stream| stream.write_all(answer.as_bytes()))
+    }
+
+    /// Passes requests on to `backend`, and answers back after `twist`, which
+    /// must leave their lengths as they are.
+    pub(crate) fn twisting(
+        backend: &str,
+        twist: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let backend = backend.to_owned();
+        Self::behaving(move |request, stream| {
+            stream.write_all(&twist(forwarded(request, &backend)?))
+        })
+    }
+
+    /// Passes all on, over TLS.
+    pub(crate) fn behind_tls(backend: &str, certificate: &TestCertificate) -> Self {
+        let backend = backend.to_owned();
+        let manner = move |request: &[u8], stream: &mut dyn Write| {
+            stream.write_all(&forwarded(request, &backend)?)
+        };
+        Self::serve(Arc::new(manner), Some(certificate.server()))
+    }
+
+    fn serve(manner: Arc<Manner>, tls: Option<Arc<ServerConfig>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let asked = Arc::new(Mutex::default());
+        let noted = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (manner, noted, tls) = (Arc::clone(&manner), Arc::clone(&noted), tls.clone());
+                std::thread::spawn(move || match tls {
+                    None => answer(stream, &*manner, &noted),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).expect("it is configured");
+                        answer(StreamOwned::new(connection, stream), &*manner, &noted)
+                    }
+                });
+            }
+        });
+        Self { port, asked }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The same by the name that is in certificates.
+    pub(crate) fn tls_url(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+
+    /// The requests so far.
+    pub(crate) fn asked(&self) -> Vec<Vec<u8>> {
+        self.asked.lock().expect("nobody panics").clone()
+    }
+}
+
+fn answer(
+    mut stream: impl Read + Write,
+    manner: &Manner,
+    asked: &Mutex<Vec<Vec<u8>>>,
+) -> io::Result<()> {
+    let request = request(&mut stream)?;
+    asked.lock().expect("nobody panics").push(request.clone());
+    manner(&request, &mut stream)?;
+    stream.flush()
+}
+
+/// Reads a request, head and body.
+fn request(stream: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut request = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let got = stream.read(&mut piece)?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        request.extend_from_slice(&piece[..got]);
+        let text = String::from_utf8_lossy(&request).to_ascii_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let mut headers = head.lines();
+        let announced = headers.find_map(|line| line.strip_prefix("content-length: "));
+        let announced = announced.map_or(0, |len| len.parse().expect("a length"));
+        if body.len() >= announced {
+            return Ok(request);
+        }
+    }
+}
+
+/// What `backend` answers.
+fn forwarded(request: &[u8], backend: &str) -> io::Result<Vec<u8>> {
+    let host = backend.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = TcpStream::connect(host)?;
+    let line = request.iter().position(|&byte| byte == b'\n').unwrap_or(0) + 1;
+    stream.write_all(&request[..line])?;
+    stream.write_all(b"Connection: close\r\n")?;
+    stream.write_all(&request[line..])?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// A certificate that vouches for itself, by `openssl`.
+pub(crate) struct TestCertificate {
+    folder: tempfile::TempDir,
+}
+
+impl TestCertificate {
+    pub(crate) fn of(host: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = format!(
+            "[req]\ndistinguished_name = dn\nx509_extensions = v3\nprompt = no\n\
+             [dn]\nCN = test\n\
+             [v3]\nbasicConstraints = critical,CA:FALSE\nsubjectAltName = DNS:{host}\n"
+        );
+        std::fs::write(folder.path().join("config"), config).expect("it is written");
+        let output = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+            .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+            .args(["-config", "config", "-keyout", "key", "-out", "certificate"])
+            .current_dir(folder.path())
+            .output()
+            .expect("openssl is installed (scripts/setup)");
+        assert!(output.status.success(), "{output:?}");
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("certificate")
+    }
+
+    fn server(&self) -> Arc<ServerConfig> {
+        let file = |name: &str| -> PathBuf { Path::join(self.folder.path(), name) };
+        let certificate = CertificateDer::from_pem_file(file("certificate")).expect("PEM");
+        let key = PrivateKeyDer::from_pem_file(file("key")).expect("PEM");
+        // Whoever was first, it is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key);
+        Arc::new(config.expect("they belong together"))
+    }
+}
