@@ -231,7 +231,8 @@ fn without_a_login_stations_are_listed_and_every_sidecar_is_read() {
         .unwrap();
     assert!(bytes > 1_000_000, "{bytes} bytes");
     let mut asked = portal.requests();
-    asked.retain(|r| r.service == Service::Auth);
+    // `icosfs status`, in other tests, looks at the services of all mounts.
+    asked.retain(|r| r.service == Service::Auth && r.path != "/whoami");
     assert!(asked.is_empty(), "{asked:#?}");
 }
 
