@@ -230,7 +230,10 @@ fn without_a_login_stations_are_listed_and_every_sidecar_is_read() {
         .parse()
         .unwrap();
     assert!(bytes > 1_000_000, "{bytes} bytes");
-    assert!(portal.requests().iter().all(|r| r.service != Service::Auth));
+    let mut asked = portal.requests();
+    // `icosfs status`, in other tests, looks at the services of all mounts.
+    asked.retain(|r| r.service == Service::Auth && r.path != "/whoami");
+    assert!(asked.is_empty(), "{asked:#?}");
 }
 
 #[test]
