@@ -295,6 +295,19 @@ fn extended_attributes_tell_how_to_cite() {
         );
     }
     assert!(text.contains(&format!("11676/{id}")), "{text}");
+    // So `ls -l` asks for labels and access lists once, not of every file.
+    for (name, why) in [
+        ("system.posix_acl_access", "Operation not supported"),
+        ("security.selinux", "Operation not supported"),
+        ("user.nothing", "No such attribute"),
+    ] {
+        let output = Command::new("getfattr")
+            .args(["-n", name, &path])
+            .current_dir(mount.path(""))
+            .output()
+            .unwrap();
+        assert!(crate::support::said(&output).contains(why), "{name}");
+    }
 
     let without = TestMount::with(&portal, &["--no-xattr", "--uid=12", "--gid=34"], &[]);
     let output = Command::new("getfattr")
