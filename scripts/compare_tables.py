@@ -89,9 +89,11 @@ def main():
         portal = json.loads(server.stdout.readline())
         where = ["--auth-url", portal["auth"], "--meta-url", portal["meta"], "--data-url", portal["data"]]
         subprocess.run(
-            [icosfs, "mount", *where, "--cache-dir", home / "cache", mount],
+            [icosfs, "mount", *where, "--include-deprecated", "--cache-dir", home / "cache", mount],
             check=True, stdin=subprocess.DEVNULL, env={**os.environ, "ICOSFS_TOKEN": portal["token"]},
         )
+        # All at once: to ask for older versions one by one would use up the quota.
+        os.listdir(mount / "objects")
         names = tables(portal)
         left = [name for name in names if name not in notes.known]
         if len(left) < len(names):

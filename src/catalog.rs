@@ -20,9 +20,11 @@ use crate::portal::{MetadataClient, ObjectId, PortalError};
 
 mod age;
 mod archive;
+mod ask;
 mod collections;
 mod database;
 mod name;
+mod need;
 mod object;
 mod read;
 mod search;
@@ -33,11 +35,11 @@ mod write;
 
 pub use age::Lists;
 pub use archive::{Archive, Inside};
+pub use need::Need;
 pub use object::{FileId, Object, Representation};
 pub use read::{Folder, Listed};
 pub use search::{Order, Search};
 pub use selection::Selection;
-pub use sync::Need;
 pub use vocabulary::{Spec, Station, Vocabulary};
 
 use database::Database;
@@ -64,9 +66,19 @@ pub enum CatalogError {
     /// The portal could not be asked.
     #[error(transparent)]
     Portal(#[from] PortalError),
-    /// The file that the lists are in failed.
+    /// The database that the lists are in failed.
     #[error("the catalog cannot be used: {reason}; is the disk with the cache folder in order?")]
     Database {
+        /// `SQLite`'s words.
+        reason: String,
+    },
+    /// The lists are at hand, but the disk does not keep them.
+    #[error(
+        "the catalog cannot be kept in {path}: {reason}; it goes on in memory and is asked for again at the next mount; make room, or choose another folder with --cache-dir"
+    )]
+    NotKept {
+        /// Where it would be.
+        path: PathBuf,
         /// `SQLite`'s words.
         reason: String,
     },
@@ -165,6 +177,11 @@ impl Catalog {
             all_members: Flights::default(),
             lookups: Flights::default(),
         })))
+    }
+
+    /// Tells `watcher` if the disk does not keep the lists, once that is so.
+    pub fn watch(&self, watcher: impl Fn(&CatalogError) + Send + Sync + 'static) {
+        self.0.db.watch(Box::new(watcher));
     }
 
     /// Puts rows in as if the portal had sent them.

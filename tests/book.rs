@@ -222,3 +222,19 @@ fn every_test_that_shows_a_promise_exists() {
     }
     assert!(named > 30, "only {named}");
 }
+
+/// By mdBook itself, which the tests' Python brings along.
+#[test]
+fn mdbook_builds_the_book() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = PathBuf::from(interpreter().get_program());
+    let output = Command::new(python.with_file_name("mdbook"))
+        .args(["build", "docs", "--dest-dir"])
+        .arg(folder.path())
+        .output()
+        .expect("mdBook runs: tests/python/requirements.txt names it");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("WARN"), "{said}");
+    assert!(folder.path().join("semantics.html").exists(), "{said}");
+}

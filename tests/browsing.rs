@@ -280,6 +280,49 @@ fn objects_are_found_by_what_they_are_where_and_when() {
 }
 
 #[test]
+fn a_mount_lists_what_it_was_told_to_and_finds_the_rest_by_name() {
+    let portal = portal();
+    let ids = |options: &[&str]| -> BTreeSet<String> {
+        let mount = TestMount::with(&portal, options, &[]);
+        let names = mount.list("objects");
+        // Whatever is listed.
+        let co2 = format!("objects/{}.csv", co2(&portal));
+        assert!(mount.path(&co2).exists(), "{options:?}");
+        let ids = names.iter().filter_map(|name| name.strip_suffix(".json"));
+        ids.map(str::to_owned).collect()
+    };
+    let all = ids(&[]);
+    let co2 = co2(&portal).to_string();
+    assert!(all.contains(&co2));
+    let found = icosfs(&Home::new(), &portal, &["find", "--json"]);
+    let mut times: Vec<String> = (found.lines())
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|object| object["submitted"].as_str().unwrap().to_owned())
+        .collect();
+    times.sort();
+    let since = format!("--since={}", times.last().unwrap());
+    for options in [
+        &["--station=htm"][..],
+        &["--datatype=atcCo2L2DataObject"],
+        &["--datatype=atcCo2L2DataObject", "--station=HTM"],
+        &[&*since],
+        &["--level=2"],
+    ] {
+        let some = ids(options);
+        assert!(
+            some.is_subset(&all) && some.len() < all.len(),
+            "{options:?}"
+        );
+        assert!(!some.is_empty(), "{options:?}");
+    }
+    assert!(ids(&["--station=HTM"]).contains(&co2));
+    assert!(!ids(&["--level=3"]).contains(&co2));
+    assert!(ids(&["--since=2100-01-01"]).is_empty());
+    let older = ids(&["--include-deprecated"]);
+    assert!(older.is_superset(&all) && older.len() > all.len());
+}
+
+#[test]
 fn stations_types_and_objects_are_shown_to_people() {
     let portal = portal();
     let mount = TestMount::of(&portal);

@@ -264,7 +264,7 @@ fn readers_stuck_on_a_silent_portal_do_not_hold_up_those_of_cached_files() {
         assert!(cat.try_wait().unwrap().is_none(), "still waiting");
         let pid = nix::unistd::Pid::from_raw(cat.id().try_into().unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-        assert!(eventually(Duration::from_secs(5), || {
+        assert!(eventually(Duration::from_secs(20), || {
             cat.try_wait().unwrap().is_some()
         }));
     }

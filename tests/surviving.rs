@@ -12,7 +12,7 @@ use icosfs::portal::ObjectId;
 use nix::sys::signal::Signal;
 
 use crate::python::{printed, python};
-use crate::support::{Dice, TestMount, contents, eventually, files_below, portal};
+use crate::support::{Dice, Home, TestMount, contents, eventually, files_below, portal};
 
 fn mount_in(portal: &DemoPortal, cache: &Path, options: &[&str]) -> TestMount {
     let cache_dir = format!("--cache-dir={}", cache.display());
@@ -162,16 +162,18 @@ impl SmallDisk {
     }
 
     fn mount(&self, options: &str) {
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "icosfs-test"])
-            .arg(self.0.path())
-            .output()
-            .unwrap();
-        assert!(
-            mount.status.success(),
-            "run this test as root: {}",
-            String::from_utf8_lossy(&mount.stderr)
-        );
+        let mut said = String::new();
+        // A daemon that has been told to end may still write to it.
+        let mounted = eventually(Duration::from_secs(20), || {
+            let mount = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", options, "icosfs-test"])
+                .arg(self.0.path())
+                .output()
+                .unwrap();
+            said = String::from_utf8_lossy(&mount.stderr).into_owned();
+            mount.status.success()
+        });
+        assert!(mounted, "run this test as root: {said}");
     }
 }
 
@@ -181,9 +183,10 @@ impl Drop for SmallDisk {
     }
 }
 
-fn troubles(mount: &TestMount) -> String {
+/// What the mount says about what it cannot `keep`.
+fn troubles(mount: &TestMount, keep: &str) -> String {
     let errors = String::from_utf8(mount.read(".icosfs/errors")).unwrap();
-    let told = errors.lines().filter(|line| line.contains("keep cache"));
+    let told = errors.lines().filter(|line| line.contains(keep));
     told.collect::<Vec<_>>().join("\n")
 }
 
@@ -196,7 +199,7 @@ fn a_full_disk_costs_one_warning() {
     // The catalog needs some of it.
     mount.list("objects");
     assert_all_right(&mount, &contents);
-    let told = troubles(&mount);
+    let told = troubles(&mount, "keep cache");
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(
         told.contains("ENOSPC") && told.contains("--cache-dir"),
@@ -212,9 +215,72 @@ fn a_read_only_cache_costs_one_warning() {
     disk.mount("remount,ro");
     let mount = mount_in(&portal, disk.0.path(), &[]);
     assert_all_right(&mount, &contents);
-    let told = troubles(&mount);
+    let told = troubles(&mount, "keep cache");
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.contains("EROFS"), "{told}");
+}
+
+/// Names that the catalog did not have yet were answered with EIO.
+#[test]
+fn with_the_disk_full_names_are_found_all_the_same() {
+    let portal = portal();
+    let disk = SmallDisk::new(8 << 20);
+    let mount = mount_in(&portal, disk.0.path(), &["--memory=32M"]);
+    let stations = mount.list("stations");
+    // It takes what fits.
+    let full = fs::write(disk.0.path().join("rest"), vec![7; 8 << 20]).unwrap_err();
+    assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
+
+    for folder in ["objects", "documents", "collections", "datatypes"] {
+        assert!(!mount.list(folder).is_empty(), "{folder}");
+    }
+    let old = superseded(&portal);
+    mount.read(&format!("objects/{old}.json"));
+    let whole = walk(&mount);
+    assert_eq!(walk(&mount), whole);
+
+    assert_eq!(mount.list("stations"), stations);
+    let told = troubles(&mount, "keep catalog");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("--cache-dir"), "{told}");
+}
+
+/// A cache that someone else has filled, as on a cluster.
+#[test]
+fn a_catalog_that_cannot_be_written_is_read_and_goes_on_in_memory() {
+    let portal = portal();
+    let disk = SmallDisk::new(64 << 20);
+    let known = mount_in(&portal, disk.0.path(), &[]).list("objects");
+    disk.mount("remount,ro");
+    portal.go_offline(Service::Meta);
+    let mount = mount_in(&portal, disk.0.path(), &["--metadata-ttl=indefinite"]);
+    assert_eq!(mount.list("objects"), known);
+
+    portal.come_back(Service::Meta).unwrap();
+    let unlisted = format!("objects/{}.json", superseded(&portal));
+    assert!(eventually(Duration::from_secs(20), || {
+        mount.try_read(&unlisted).is_ok()
+    }));
+    assert!(!mount.list("documents").is_empty());
+
+    let told = troubles(&mount, "keep catalog");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+/// An object that is on no list of current ones.
+fn superseded(portal: &DemoPortal) -> ObjectId {
+    let found = Home::new().run(portal, &["find", "--include-deprecated", "--json"], "");
+    let lines = String::from_utf8(found.stdout).unwrap();
+    let old = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .find(|object| object["nextVersion"].is_string());
+    old.unwrap()["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// All paths of a mount.
+fn walk(mount: &TestMount) -> String {
+    String::from_utf8(mount.run("find", &["."]).stdout).unwrap()
 }
 
 /// The bar, scaled down: 64 readers of far more than the cache may hold.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use icosfs::demo::{DemoPortal, Service};
 
 use crate::shared_rdf::real_metadata;
-use crate::support::TestMount;
+use crate::support::{Home, TestMount};
 
 /// When each query that `portal` was asked began and ended.
 fn queries(portal: &DemoPortal) -> Vec<(Duration, Option<Duration>)> {
@@ -89,6 +89,79 @@ fn levels_and_versions_are_chosen_at_mount() {
     assert_eq!(sidecars(&versions, "objects").len(), 1387);
 }
 
+/// Each object is told by its inode number, and its data type by the folder.
+#[test]
+fn each_station_folder_is_what_icoscp_core_lists() {
+    let portal = real_metadata();
+    let home = Home::new();
+    let python = crate::python::python(&portal, &home);
+    let script = "import runpy; runpy.run_module('stations')";
+    let theirs: BTreeMap<String, Vec<(String, String)>> =
+        serde_json::from_str(&crate::python::printed(python, script, &[])).unwrap();
+    assert_eq!(theirs.len(), 141);
+
+    let mount = TestMount::with(&portal, &["--level=0,1,2,3"], &[]);
+    let objects: BTreeMap<u64, String> = by_inode(&mount, "objects")
+        .into_iter()
+        .filter_map(|(inode, name)| Some((inode, name.strip_suffix(".json")?.to_owned())))
+        .collect();
+    let mut ours: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for station in mount.list("stations") {
+        ours.insert(station, Vec::new());
+    }
+    for (path, inode) in walk(&mount, "stations") {
+        let parts: Vec<&str> = path.split('/').collect();
+        if let (&[_, station, data_type, _], Some(id)) = (&*parts, objects.get(&inode)) {
+            let listed = ours.get_mut(station).unwrap();
+            listed.push((id.clone(), data_type.to_owned()));
+        }
+    }
+    for listed in ours.values_mut() {
+        listed.sort();
+    }
+    assert_eq!(ours, theirs);
+    assert!(ours.values().map(Vec::len).sum::<usize>() > 500);
+}
+
+/// Of two mounts that share a catalog, one showed the stations' objects as the
+/// other had chosen them.
+#[test]
+fn what_one_mount_chose_does_not_hide_from_another_what_it_shows() {
+    let portal = real_metadata();
+    let cache = tempfile::tempdir().unwrap();
+    let cache_dir = format!("--cache-dir={}", cache.path().display());
+    let few = TestMount::with(&portal, &[&cache_dir, "--level=3"], &[]);
+    let all = ["--level=0,1,2,3", "--include-deprecated"];
+    let many = TestMount::with(&portal, &[&*cache_dir, all[0], all[1]], &[]);
+    let alone = TestMount::with(&portal, &all, &[]);
+    // A station with objects that one of them shows and the other does not.
+    let counted = |mount: &TestMount| -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for path in walk(mount, "stations").into_keys() {
+            let station = path.split('/').nth(1).unwrap_or_default().to_owned();
+            *counts.entry(station).or_default() += 1;
+        }
+        counts
+    };
+    let whole = counted(&alone);
+    let part = counted(&TestMount::with(&portal, &["--level=3"], &[]));
+    let (station, _) = (whole.iter())
+        .find(|&(station, count)| part[station] < *count)
+        .unwrap();
+    for folder in [&*format!("stations/{station}"), "objects"] {
+        let seen_by_few = few.list(folder);
+        let seen = many.list(folder);
+        assert_eq!(seen, alone.list(folder), "{folder}");
+        assert!(seen_by_few.len() < seen.len(), "{folder}: {seen:?}");
+    }
+
+    // What is known to one need not be asked for by the other.
+    let before = queries(&portal).len();
+    let again = TestMount::with(&portal, &[&cache_dir, "--include-deprecated"], &[]);
+    assert!(!again.list("objects").is_empty());
+    assert_eq!(queries(&portal).len(), before);
+}
+
 #[test]
 fn a_walk_through_everything_and_fifty_files_stay_within_the_quota() {
     let portal = real_metadata();
@@ -157,7 +230,10 @@ fn without_a_login_stations_are_listed_and_every_sidecar_is_read() {
         .parse()
         .unwrap();
     assert!(bytes > 1_000_000, "{bytes} bytes");
-    assert!(portal.requests().iter().all(|r| r.service != Service::Auth));
+    let mut asked = portal.requests();
+    // `icosfs status`, in other tests, looks at the services of all mounts.
+    asked.retain(|r| r.service == Service::Auth && r.path != "/whoami");
+    assert!(asked.is_empty(), "{asked:#?}");
 }
 
 #[test]
@@ -219,6 +295,19 @@ fn extended_attributes_tell_how_to_cite() {
         );
     }
     assert!(text.contains(&format!("11676/{id}")), "{text}");
+    // So `ls -l` asks for labels and access lists once, not of every file.
+    for (name, why) in [
+        ("system.posix_acl_access", "Operation not supported"),
+        ("security.selinux", "Operation not supported"),
+        ("user.nothing", "No such attribute"),
+    ] {
+        let output = Command::new("getfattr")
+            .args(["-n", name, &path])
+            .current_dir(mount.path(""))
+            .output()
+            .unwrap();
+        assert!(crate::support::said(&output).contains(why), "{name}");
+    }
 
     let without = TestMount::with(&portal, &["--no-xattr", "--uid=12", "--gid=34"], &[]);
     let output = Command::new("getfattr")
@@ -243,11 +332,15 @@ fn every_spelling_of_an_id_is_its_name() {
     let page: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let whole = page["hash"].as_str().unwrap();
     assert_eq!(whole.len(), 43);
+    let hex = (id.as_bytes().iter()).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let inode = |name: &str| std::fs::metadata(mount.path(name)).unwrap().ino();
-    assert_eq!(
-        inode(&format!("objects/{whole}.json")),
-        inode(&format!("objects/{id}.json"))
-    );
+    for name in [whole, &hex] {
+        assert_eq!(
+            inode(&format!("objects/{name}.json")),
+            inode(&format!("objects/{id}.json")),
+            "{name}"
+        );
+    }
     let unknown = icosfs::portal::ObjectId::of_content(b"nobody has this");
     let before = portal.requests().len();
     for _ in 0..3 {

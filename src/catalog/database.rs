@@ -1,95 +1,87 @@
-//! The file that the lists are kept in: opened, shared and, if it is damaged,
-//! set aside.
+//! The file that the lists are kept in: opened, shared, set aside if it is
+//! damaged, and left for memory if its disk does not keep it.
 //!
 //! Readers have connections of their own and, by `SQLite`'s write-ahead log,
 //! never wait for the writer, whether it is in this process or another.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::CatalogError;
 
-/// Raised with each change of the schema: a file of another version is thrown
-/// away, since all it holds can be asked for again.
-const VERSION: i64 = 2;
-const SCHEMA: &str = include_str!("schema.sql");
-/// Another mount's page of a list is written in less.
-const BUSY: Duration = Duration::from_secs(10);
-/// As many threads as take requests from the kernel, and some.
-const IDLE: usize = 8;
-/// Prepared statements kept by each connection.
-const STATEMENTS: usize = 64;
+mod place;
 
-/// Connections to one file.
+use place::{Place, lock, set_aside};
+
+/// The lists, wherever they are.
 #[derive(Debug)]
 pub(super) struct Database {
-    /// Nowhere: in memory, by the one connection that writes.
-    path: Option<PathBuf>,
-    idle: Mutex<Vec<Connection>>,
-    writer: Mutex<Connection>,
+    place: RwLock<Arc<Place>>,
+    trouble: Mutex<Trouble>,
+}
+
+type Watcher = Box<dyn Fn(&CatalogError) + Send + Sync>;
+
+/// What keeps the lists from being kept, and who wants to know.
+#[derive(Default)]
+struct Trouble {
+    reason: Option<CatalogError>,
+    watcher: Option<Watcher>,
+}
+
+impl fmt::Debug for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Trouble").field(&self.reason).finish()
+    }
 }
 
 impl Database {
-    /// Opens, or creates, the file at `path`. Where the disk does not let it,
-    /// all is kept in memory.
+    /// Opens, or creates, the file at `path`, anew if it is damaged. Where the
+    /// disk does not let it, all goes on in memory with what can be read.
     pub(super) fn open(path: &Path) -> Result<Self, CatalogError> {
-        match Self::open_file(path) {
-            Ok(writer) => Ok(Self {
-                path: Some(path.to_owned()),
-                idle: Mutex::default(),
-                writer: Mutex::new(writer),
-            }),
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error,
-                    "the catalog cannot be kept on the disk; it will be asked for again at the next mount");
-                let mut writer = Connection::open_in_memory()?;
-                prepare(&mut writer)?;
-                Ok(Self {
-                    path: None,
-                    idle: Mutex::default(),
-                    writer: Mutex::new(writer),
-                })
-            }
-        }
-    }
-
-    /// Opens the file for writing, anew if it is damaged.
-    fn open_file(path: &Path) -> Result<Connection, rusqlite::Error> {
-        match connect(path) {
+        let opened = match Place::file(path) {
             Err(error) if is_damage(&error) => {
                 set_aside(path, &error);
-                connect(path)
+                Place::file(path)
             }
             other => other,
+        };
+        let (place, error) = match opened {
+            Ok(place) => (place, None),
+            Err(error) => (
+                Place::copy_of(path).or_else(|_unreadable| Place::memory())?,
+                Some(error),
+            ),
+        };
+        let database = Self {
+            place: RwLock::new(Arc::new(place)),
+            trouble: Mutex::default(),
+        };
+        if let Some(error) = error {
+            database.left(path, &error);
         }
+        Ok(database)
     }
 
-    /// Asks something. Blocks on the disk, and never on a writer.
+    /// Tells `watcher` if the lists are not kept on the disk, once that is so.
+    pub(super) fn watch(&self, watcher: Watcher) {
+        let mut trouble = lock(&self.trouble);
+        if let Some(reason) = &trouble.reason {
+            watcher(reason);
+        }
+        trouble.watcher = Some(watcher);
+    }
+
+    /// Asks something, but not within another question. Blocks on the disk,
+    /// and, in a file, never on a writer.
     pub(super) fn read<T>(
         &self,
         question: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, CatalogError> {
-        self.healing(|| {
-            let Some(path) = &self.path else {
-                return question(&lock(&self.writer));
-            };
-            let idle = lock(&self.idle).pop();
-            let connection = match idle {
-                Some(connection) => connection,
-                None => connect_to_read(path)?,
-            };
-            let answer = question(&connection)?;
-            let mut idle = lock(&self.idle);
-            if idle.len() < IDLE {
-                idle.push(connection);
-            }
-            Ok(answer)
-        })
+        self.somewhere(|place| place.read(&question))
     }
 
     /// Changes something, all of it or nothing. Blocks while another writes.
@@ -97,136 +89,90 @@ impl Database {
         &self,
         change: impl Fn(&Transaction<'_>) -> Result<T, rusqlite::Error>,
     ) -> Result<T, CatalogError> {
-        self.healing(|| {
-            let mut writer = lock(&self.writer);
-            // Immediate: two that read first and then write would both fail.
-            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = change(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
-        })
+        self.somewhere(|place| place.write(&change))
     }
 
-    /// Does `work`, once more if the file turns out to be damaged.
-    fn healing<T>(&self, work: impl Fn() -> Result<T, rusqlite::Error>) -> Result<T, CatalogError> {
-        match work() {
-            Err(error) if is_damage(&error) => {
-                self.heal(&error)?;
-                Ok(work()?)
+    /// Does `work` where the lists are; if that turns out to be no good place,
+    /// where they are then.
+    fn somewhere<T>(
+        &self,
+        work: impl Fn(&Place) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, CatalogError> {
+        let mut place = self.place();
+        // From a damaged file to a new one, and from there to memory.
+        for _ in 0..2 {
+            match work(&place) {
+                Err(error) if is_damage(&error) || is_refusal(&error) => {
+                    place = self.instead_of(&place, error)?;
+                }
+                other => return Ok(other?),
             }
-            other => Ok(other?),
         }
+        Ok(work(&place)?)
     }
 
-    /// Begins a new file, unless another mount has done so already.
-    fn heal(&self, error: &rusqlite::Error) -> Result<(), CatalogError> {
-        let Some(path) = &self.path else {
-            return Ok(());
+    fn place(&self) -> Arc<Place> {
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&place)
+    }
+
+    /// Another place for what was in `failed`, unless there is one already.
+    fn instead_of(
+        &self,
+        failed: &Arc<Place>,
+        error: rusqlite::Error,
+    ) -> Result<Arc<Place>, CatalogError> {
+        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&place, failed) {
+            return Ok(Arc::clone(&place));
+        }
+        let Some(path) = failed.path() else {
+            // A copy of what was damaged, if anything.
+            *place = Arc::new(Place::memory()?);
+            return Ok(Arc::clone(&place));
         };
-        let mut writer = lock(&self.writer);
-        lock(&self.idle).clear();
-        let sound = connect(path).and_then(|connection| {
-            let said: String =
-                connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            Ok((said == "ok").then_some(connection))
-        });
-        *writer = if let Ok(Some(connection)) = sound {
-            connection
+        let (other, error) = if is_damage(&error) {
+            match anew(path, &error) {
+                Ok(file) => (file, None),
+                Err(error) => (Place::memory()?, Some(error)),
+            }
         } else {
-            set_aside(path, error);
-            connect(path)?
+            let copy = failed.copy().or_else(|_unreadable| Place::memory())?;
+            (copy, Some(error))
         };
-        Ok(())
-    }
-}
-
-fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
-    if let Some(folder) = path.parent() {
-        let private = std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700)
-            .recursive(true)
-            .create(folder);
-        if let Err(error) = private {
-            tracing::debug!(%error, "the catalog's folder cannot be made");
+        if let Some(error) = error {
+            self.left(path, &error);
         }
+        *place = Arc::new(other);
+        Ok(Arc::clone(&place))
     }
-    let mut connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    // What a crash loses can be asked for again.
-    connection.pragma_update(None, "synchronous", "normal")?;
-    tune(&connection)?;
-    prepare(&mut connection)?;
-    Ok(connection)
-}
 
-fn connect_to_read(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    tune(&connection)?;
-    Ok(connection)
-}
-
-fn tune(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // In KiB, for each connection. What else is read of the file stays in the
-    // kernel's page cache; mapped, it would count as our memory.
-    connection.pragma_update(None, "cache_size", -4000)
-}
-
-/// Sees to it that the tables are there.
-fn prepare(connection: &mut Connection) -> Result<(), rusqlite::Error> {
-    let version = |connection: &Connection| {
-        connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
-    };
-    if version(connection)? == VERSION {
-        return Ok(());
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another mount may have been first.
-    let found = version(&transaction)?;
-    if found == VERSION {
-        return Ok(());
-    }
-    let tables: Vec<String> = transaction
-        .prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
-        )?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    if !tables.is_empty() {
-        tracing::info!(
-            found,
-            VERSION,
-            "the catalog is of another version and is begun anew"
-        );
-    }
-    for table in tables {
-        transaction.execute_batch(&format!("DROP TABLE \"{}\"", table.replace('"', "\"\"")))?;
-    }
-    transaction.execute_batch(SCHEMA)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
-}
-
-/// Moves a damaged file out of the way: it may tell someone what happened.
-fn set_aside(path: &Path, error: &rusqlite::Error) {
-    let aside = path.with_extension("damaged");
-    tracing::warn!(path = %path.display(), %error, aside = %aside.display(),
-        "the catalog is damaged; it is set aside and will be asked for again");
-    if let Err(error) = fs::rename(path, &aside) {
-        tracing::warn!(%error, "a damaged catalog cannot be set aside");
-    }
-    for beside in ["-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(beside);
-        match fs::remove_file(&name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "a damaged catalog's log cannot be removed");
-            }
-            _ => {}
+    /// Notes that the lists are not kept at `path`.
+    fn left(&self, path: &Path, error: &rusqlite::Error) {
+        let reason = CatalogError::NotKept {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let mut trouble = lock(&self.trouble);
+        if let Some(watcher) = &trouble.watcher {
+            watcher(&reason);
+        } else {
+            tracing::warn!("{reason}");
         }
+        trouble.reason = Some(reason);
     }
+}
+
+/// A new file at `path` in place of a damaged one, unless another mount has
+/// begun one already.
+fn anew(path: &Path, error: &rusqlite::Error) -> Result<Place, rusqlite::Error> {
+    if let Ok(file) = Place::file(path)
+        && file.is_sound()
+    {
+        return Ok(file);
+    }
+    set_aside(path, error);
+    Place::file(path)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -236,12 +182,26 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether the disk does not do its part.
+fn is_refusal(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::CannotOpen
+                | ErrorCode::DiskFull
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+        )
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::place::VERSION;
     use super::*;
 
     fn count(database: &Database) -> i64 {
@@ -317,5 +277,55 @@ mod tests {
         let database = Database::open(&file.path().join("below/a/file")).unwrap();
         note(&database, "a");
         assert_eq!(count(&database), 1);
+        assert!(lock(&database.trouble).reason.is_some());
+    }
+
+    /// Whoever asked for what it did not have yet got EIO.
+    #[test]
+    fn a_disk_that_fills_up_is_left_with_all_that_was_known_and_one_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.sqlite");
+        let database = Database::open(&path).unwrap();
+        note(&database, "a");
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        database.watch(Box::new(move |error| lock(&heard).push(error.to_string())));
+        // As a full disk says it.
+        let pages: i64 =
+            (database.read(|db| db.query_row("PRAGMA page_count", [], |r| r.get(0)))).unwrap();
+        database.place().limit(pages).unwrap();
+        for n in 0..200 {
+            note(
+                &database,
+                &format!("a long key to fill some pages with: {n}"),
+            );
+        }
+        assert_eq!(count(&database), 201);
+        let told = lock(&told);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("full") && told[0].contains("--cache-dir"),
+            "{told:?}"
+        );
+        assert!(count(&Database::open(&path).unwrap()) < 201, "it was full");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_read_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("100% catalog?.sqlite");
+        note(&Database::open(&path).unwrap(), "a");
+        let place = Place::copy_of(&path).unwrap();
+        place
+            .write(|db| db.execute("INSERT INTO state VALUES ('b', 7)", []))
+            .unwrap();
+        // Neither log nor index can be made beside it.
+        let place = place::copy_of_immutable(&path).unwrap();
+        let database = Database {
+            place: RwLock::new(Arc::new(place)),
+            trouble: Mutex::default(),
+        };
+        note(&database, "b");
+        assert_eq!(count(&database), 2);
     }
 }

@@ -17,7 +17,9 @@ CREATE TABLE spec (
     -- Which of its objects are known: 0 some, 1 the current ones, 2 all.
     synced INTEGER NOT NULL DEFAULT 0,
     -- Those submitted before this.
-    until INTEGER NOT NULL DEFAULT 0
+    until INTEGER NOT NULL DEFAULT 0,
+    -- When they were last taken.
+    taken INTEGER
 );
 
 CREATE TABLE field (

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::vocabulary::{Spec, Vocabulary};
 use crate::portal::lists::Versions;
@@ -44,6 +45,7 @@ pub(super) struct View {
     stations: Option<HashSet<i64>>,
     since: i64,
     versions: Versions,
+    scope: u64,
 }
 
 impl View {
@@ -55,10 +57,13 @@ impl View {
             selection.levels.contains(&spec.level())
                 && (selection.datatypes.is_empty() || selection.datatypes.iter().any(named))
         };
-        let specs = (vocabulary.specs())
-            .filter(|spec| wanted(spec))
-            .map(|spec| spec.key)
-            .collect();
+        let shown: Vec<_> = vocabulary.specs().filter(|spec| wanted(spec)).collect();
+        let mut scope = format!("{:?}", selection.versions);
+        for spec in &shown {
+            scope.push(' ');
+            scope.push_str(spec.iri());
+        }
+        let specs = shown.into_iter().map(|spec| spec.key).collect();
         let stations = (!selection.stations.is_empty()).then(|| {
             let wanted = |wanted: &String, code: &str, iri: &str| {
                 code.eq_ignore_ascii_case(wanted) || iri.eq_ignore_ascii_case(wanted)
@@ -75,6 +80,7 @@ impl View {
                 .collect()
         });
         Self {
+            scope: xxh3_64(scope.as_bytes()),
             vocabulary: Arc::new(vocabulary),
             specs,
             stations,
@@ -85,7 +91,18 @@ impl View {
 
     /// The data types that are shown.
     pub(super) fn specs(&self) -> impl Iterator<Item = &Arc<Spec>> {
-        (self.vocabulary.specs()).filter(|spec| self.specs.contains(&spec.key))
+        (self.vocabulary.specs()).filter(|spec| self.shows_spec(spec.key))
+    }
+
+    /// Whether objects of a data type are shown.
+    pub(super) fn shows_spec(&self, spec: i64) -> bool {
+        self.specs.contains(&spec)
+    }
+
+    /// Stands for the data types and versions that are shown: who shows others
+    /// must ask for others.
+    pub(super) fn scope(&self) -> u64 {
+        self.scope
     }
 
     /// Whether a station's objects are shown.
@@ -105,7 +122,7 @@ impl View {
     pub(super) fn shows(&self, row: &Facts) -> bool {
         self.shows_version(row)
             && row.submitted >= self.since
-            && row.spec.is_none_or(|spec| self.specs.contains(&spec))
+            && row.spec.is_none_or(|spec| self.shows_spec(spec))
             && match (&self.stations, row.station) {
                 (None, _) => true,
                 (Some(shown), Some(station)) => shown.contains(&station),

@@ -17,7 +17,6 @@ pub struct Spec {
     row: SpecRow,
     columns: Arc<[ColumnRow]>,
     offered: bool,
-    pub(super) synced: i64,
     name: String,
     json: OnceLock<Arc<[u8]>>,
 }
@@ -143,7 +142,6 @@ impl Spec {
             },
             columns: columns.into(),
             offered: true,
-            synced: 0,
             name: "spec".to_owned(),
             json: OnceLock::new(),
         }
@@ -258,7 +256,7 @@ impl Vocabulary {
             ..Self::default()
         };
         let mut specs = db.prepare_cached(
-            "SELECT row, iri, label, level, format, dataset, theme, project, offered, synced
+            "SELECT row, iri, label, level, format, dataset, theme, project, offered
              FROM spec ORDER BY iri",
         )?;
         let mut rows = specs.query([])?;
@@ -280,7 +278,6 @@ impl Vocabulary {
                 columns: columns.cloned().unwrap_or_default(),
                 row: spec,
                 offered: row.get(8)?,
-                synced: row.get(9)?,
                 name,
                 json: OnceLock::new(),
             };

@@ -204,19 +204,23 @@ pub(super) fn successions(db: &Transaction<'_>, rows: &[SuccessionRow]) -> Done 
     Ok(())
 }
 
-/// Notes that of these data types all objects are known that were submitted
-/// before `until`.
+/// Notes that of these data types all objects are known, at `now`, that were
+/// submitted before `until`.
 pub(super) fn specs_synced(
     db: &Transaction<'_>,
     specs: &[i64],
     versions: Versions,
     until: Option<Timestamp>,
+    now: i64,
 ) -> Done {
     let until = until.map_or(0, Timestamp::as_millisecond);
-    let mut update =
-        db.prepare_cached("UPDATE spec SET synced = ?2, until = max(until, ?3) WHERE row = ?1")?;
+    // Another mount may know more than this one shows.
+    let mut update = db.prepare_cached(
+        "UPDATE spec SET synced = max(synced, ?2), until = max(until, ?3), taken = ?4
+         WHERE row = ?1",
+    )?;
     for spec in specs {
-        update.execute(params![spec, synced(versions), until])?;
+        update.execute(params![spec, synced(versions), until, now])?;
     }
     Ok(())
 }

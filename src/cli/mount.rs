@@ -180,14 +180,22 @@ fn ttl(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
 }
 
-/// Puts what keeps the cache from keeping among the failures of the mount.
-fn report_troubles(store: &Store, report: &Arc<Report>) {
-    let report = Arc::downgrade(report);
+/// Puts what keeps cache and catalog from keeping among the failures of the
+/// mount.
+fn report_troubles(store: &Store, catalog: &Catalog, report: &Arc<Report>) {
+    let cache = Arc::downgrade(report);
+    let lists = cache.clone();
     store.watch(move |error| {
-        if let Some(report) = report.upgrade() {
+        if let Some(report) = cache.upgrade() {
             let errno = errno::of_cache(error).code();
             let reason = format!("{error}; reads go on without it");
             report.failed("keep", "cache".to_owned(), errno, reason);
+        }
+    });
+    catalog.watch(move |error| {
+        if let Some(report) = lists.upgrade() {
+            let errno = errno::of_catalog(error).code();
+            report.failed("keep", "catalog".to_owned(), errno, error.to_string());
         }
     });
 }
@@ -248,7 +256,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     let report =
         Report::new(about, account.clone(), http.clone()).watching(catalog.clone(), store.clone());
     let report = Arc::new(report);
-    report_troubles(&store, &report);
+    report_troubles(&store, &catalog, &report);
     let options = Options {
         mountpoint: plan.mountpoint.clone(),
         source: services.cache_name(),

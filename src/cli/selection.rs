@@ -55,7 +55,7 @@ pub(super) struct FilesArgs {
     /// Their group
     #[arg(long, value_name = "GID", env = "ICOSFS_GID")]
     pub(super) gid: Option<u32>,
-    /// No extended attributes: `ls -l` asks for two of every file
+    /// No extended attributes
     #[arg(long, env = "ICOSFS_NO_XATTR")]
     pub(super) no_xattr: bool,
 }

@@ -461,7 +461,11 @@ impl Filesystem for Adapter {
             return reply.error(asked.failed(Errno::ENOSYS));
         }
         let (is_size, attribute) = (name == xattrs::SIZE, Attribute::named(name.as_bytes()));
-        // `ls -l` asks for two others of every file: they cost no look at it.
+        // Labels and access lists, which `ls -l` asks of every file unless it is
+        // told that there are none here.
+        if !name.as_bytes().starts_with(b"user.") {
+            return reply.error(asked.failed(Errno::EOPNOTSUPP));
+        }
         if !is_size && attribute.is_none() {
             return reply.error(asked.failed(Errno::NO_XATTR));
         }

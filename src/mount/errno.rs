@@ -30,8 +30,16 @@ pub fn of_tree(error: &TreeError) -> Errno {
     match error {
         TreeError::NoSuchName => Errno::ENOENT,
         TreeError::NotADirectory => Errno::ENOTDIR,
-        TreeError::Catalog(CatalogError::Portal(error)) => of_portal(error),
-        TreeError::Catalog(CatalogError::Database { .. }) => Errno::EIO,
+        TreeError::Catalog(error) => of_catalog(error),
+    }
+}
+
+/// The errno of what the catalog does not say, or cannot keep.
+#[must_use]
+pub fn of_catalog(error: &CatalogError) -> Errno {
+    match error {
+        CatalogError::Portal(error) => of_portal(error),
+        CatalogError::Database { .. } | CatalogError::NotKept { .. } => Errno::EIO,
     }
 }
 

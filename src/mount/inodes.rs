@@ -250,6 +250,8 @@ impl Inodes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -265,6 +267,33 @@ mod tests {
         assert!(inodes.get(number).is_none());
         inodes.forget(Inode::ROOT.0, 99);
         assert!(inodes.get(Inode::ROOT.0).is_some(), "the root stays");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_known_is_what_the_kernel_was_told_more_often_than_it_forgot(
+            steps in prop::collection::vec((any::<bool>(), 0_usize..4, 1_u64..4), 1..60),
+        ) {
+            let nodes = [Place::Objects, Place::Stations, Place::Documents, Place::Control]
+                .map(Node::Directory);
+            let inodes = Inodes::new();
+            let mut told = [0_u64; 4];
+            for (looked_up, which, count) in steps {
+                let number = nodes[which].inode().0;
+                if looked_up {
+                    (0..count).for_each(|_| inodes.remember(&nodes[which]));
+                    told[which] += count;
+                } else {
+                    // The kernel forgets no more than it was told.
+                    let count = count.min(told[which]);
+                    inodes.forget(number, count);
+                    told[which] -= count;
+                }
+                for (node, told) in nodes.iter().zip(told) {
+                    prop_assert_eq!(inodes.get(node.inode().0).is_some(), told > 0);
+                }
+            }
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(super) struct Circuit(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     failures: u32,
+    /// When it last answered.
+    answered: Option<Instant>,
     open: Option<(Instant, PortalError)>,
 }
 
@@ -33,13 +35,26 @@ impl Circuit {
 
     /// Notes that the service answered.
     pub(super) fn answered(&self) {
-        *self.state() = State::default();
+        *self.state() = State {
+            answered: Some(Instant::now()),
+            ..State::default()
+        };
     }
 
-    /// Notes that it did not, and after which time it wants to be asked again,
-    /// if it said so.
-    pub(super) fn failed(&self, error: &PortalError, retry_after: Option<Duration>) {
+    /// Notes that it did not when asked since `begun`, and after which time it
+    /// wants to be asked again, if it said so.
+    pub(super) fn failed(
+        &self,
+        error: &PortalError,
+        retry_after: Option<Duration>,
+        begun: Instant,
+    ) {
         let mut state = self.state();
+        // Others had answers meanwhile: it was bad luck.
+        let alive = state.answered.is_some_and(|at| at >= begun);
+        if alive && !matches!(error, PortalError::Busy { .. }) {
+            return;
+        }
         let pause = match (retry_after, error) {
             (Some(named), _) => named.min(BAN),
             // The quota is counted by the minute.
@@ -70,11 +85,11 @@ mod tests {
             retry_after: None,
         };
         assert!(circuit.refusal().is_none());
-        circuit.failed(&busy, Some(Duration::from_secs(100)));
+        circuit.failed(&busy, Some(Duration::from_secs(100)), Instant::now());
         assert!(matches!(circuit.refusal(), Some(PortalError::Busy { .. })));
         circuit.answered();
         assert!(circuit.refusal().is_none());
-        circuit.failed(&busy, Some(Duration::ZERO));
+        circuit.failed(&busy, Some(Duration::ZERO), Instant::now());
         assert!(circuit.refusal().is_none(), "it may be asked at once");
     }
 }

@@ -2,9 +2,10 @@
 //! login, and never sends one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
@@ -25,6 +26,12 @@ const JSON_LIMIT: usize = 64 << 20;
 /// 10 000 rows with long column lists stay well below.
 const SPARQL_LIMIT: usize = 256 << 20;
 
+/// The service lets no query run for longer than 9 s: whoever has no answer by
+/// now waits for the network, and not for the service.
+const OVERDUE: Duration = Duration::from_secs(10);
+/// The service takes 5 queries of one address at once.
+const MOST_UNDER_WAY: usize = 4;
+
 /// What a landing page is about.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Subject {
@@ -41,9 +48,11 @@ pub enum Subject {
 pub struct MetadataClient {
     http: Http,
     services: Services,
-    /// The service bans whoever uses up its quota of query time; one query at
-    /// a time cannot, and none of ours is urgent.
-    queries: Arc<Semaphore>,
+    /// Whose turn it is. The service bans whoever uses up its quota of query
+    /// time; one query at a time cannot, and few of ours are urgent.
+    turn: Arc<Semaphore>,
+    /// All that wait for an answer, those that are overdue as well.
+    under_way: Arc<Semaphore>,
     circuit: Arc<Circuit>,
 }
 
@@ -57,7 +66,8 @@ impl MetadataClient {
         Self {
             http,
             services,
-            queries: Arc::new(Semaphore::new(1)),
+            turn: Arc::new(Semaphore::new(1)),
+            under_way: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
             circuit: Arc::default(),
         }
     }
@@ -135,25 +145,40 @@ impl MetadataClient {
         self.json(url, &format!("{what} {}", path[2])).await
     }
 
-    /// Runs a SPARQL SELECT, when those asked before have been answered. After
-    /// a failure the service is left alone for a while, as long as it wishes.
+    /// Runs a SPARQL SELECT, when those asked before have been answered or are
+    /// overdue. After a failure the service is left alone for a while, as long
+    /// as it wishes.
     pub async fn sparql(&self, query: String) -> Result<Rows, PortalError> {
         // Others may be waiting for a service that says nothing.
         let patience = self.http.timeout();
-        let _turn = tokio::time::timeout(patience, self.queries.acquire())
-            .await
-            .map_err(|_late| PortalError::TimedOut {
-                service: Service::Meta,
-                waited: patience,
-            })?;
+        let admitted = async { (self.turn.acquire().await, self.under_way.acquire().await) };
+        let (turn, _under_way) =
+            tokio::time::timeout(patience, admitted)
+                .await
+                .map_err(|_late| PortalError::TimedOut {
+                    service: Service::Meta,
+                    waited: patience,
+                })?;
         if let Some(refusal) = self.circuit.refusal() {
             return Err(refusal);
         }
-        let mut retry_after = None;
-        let answer = self.ask(query, &mut retry_after).await;
+        let (begun, mut retry_after) = (Instant::now(), None);
+        let answer = {
+            let asking = std::pin::pin!(self.ask(query, &mut retry_after));
+            // The first try gives up by then, however short the patience.
+            let overdue = tokio::time::sleep(OVERDUE.min(patience / 4));
+            match select(asking, std::pin::pin!(overdue)).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(((), asking)) => {
+                    tracing::debug!("a query is overdue; the next may overtake it");
+                    drop(turn);
+                    asking.await
+                }
+            }
+        };
         match &answer {
             Ok(_) => self.circuit.answered(),
-            Err(error) => self.circuit.failed(error, retry_after),
+            Err(error) => self.circuit.failed(error, retry_after, begun),
         }
         answer
     }
@@ -269,5 +294,100 @@ impl MetadataClient {
     ) -> Result<Page<ObjectId>, PortalError> {
         let query = lists::within(bbox, offset, Self::PAGE);
         Ok(lists::parse_ids(&self.sparql(query).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::portal::Envri;
+    use crate::portal::http::Patience;
+
+    /// A service that answers every query but those that say `stall`, and
+    /// counts how many it has at once.
+    fn service(most_at_once: &Arc<AtomicUsize>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::clone(most_at_once));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+                std::thread::spawn(move || serve(stream, &now, &most));
+            }
+        });
+        url
+    }
+
+    fn serve(mut stream: TcpStream, now: &AtomicUsize, most: &AtomicUsize) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        loop {
+            let (mut line, mut len) = (String::new(), 0);
+            loop {
+                line.clear();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+                match line.trim().to_lowercase().strip_prefix("content-length: ") {
+                    Some(text) => len = text.parse().unwrap(),
+                    None if line == "\r\n" => break,
+                    None => {}
+                }
+            }
+            let mut body = vec![0; len];
+            reader.read_exact(&mut body).unwrap();
+            let at_once = now.fetch_add(1, Ordering::SeqCst) + 1;
+            most.fetch_max(at_once, Ordering::SeqCst);
+            if body == b"stall" {
+                // Until the client goes away.
+                let _ = reader.read(&mut [0]);
+            } else {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            now.fetch_sub(1, Ordering::SeqCst);
+            let rows = "{\"results\":{\"bindings\":[]}}";
+            let head = "HTTP/1.1 200 OK\r\nContent-Length:";
+            let _ = write!(stream, "{head} {}\r\n\r\n{rows}", rows.len());
+        }
+    }
+
+    fn client(most_at_once: &Arc<AtomicUsize>) -> MetadataClient {
+        let services = Services::of(Envri::Icos).with(Service::Meta, &service(most_at_once));
+        let http = Http::new(Patience::of(Duration::from_secs(2))).unwrap();
+        MetadataClient::new(http, services.unwrap())
+    }
+
+    #[tokio::test]
+    async fn queries_that_are_answered_are_asked_one_at_a_time() {
+        let most = Arc::default();
+        let client = client(&most);
+        let ask = |n: usize| client.sparql(format!("query {n}"));
+        let answers = futures_util::future::join_all((0..20).map(ask)).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(most.load(Ordering::SeqCst), 1);
+    }
+
+    /// All lookups waited for one that got no answer, as long as it did.
+    #[tokio::test]
+    async fn a_query_that_is_overdue_is_overtaken() {
+        let most = Arc::default();
+        let client = client(&most);
+        let mut stalled = std::pin::pin!(client.sparql("stall".to_owned()));
+        // It has its turn.
+        let begun = tokio::time::timeout(Duration::from_millis(100), &mut stalled);
+        assert!(begun.await.is_err());
+        let quick = client.sparql("quick".to_owned());
+        match select(stalled, std::pin::pin!(quick)).await {
+            Either::Left(_) => panic!("the overdue one ended first"),
+            Either::Right((answer, stalled)) => {
+                answer.unwrap();
+                assert!(matches!(stalled.await, Err(PortalError::TimedOut { .. })));
+            }
+        }
+        // Others were answered since: the service is not to be left alone.
+        client.sparql("next".to_owned()).await.unwrap();
     }
 }
