@@ -21,6 +21,7 @@ mod entry;
 mod folder;
 mod gone;
 mod growing;
+mod held;
 mod journal;
 mod notes;
 mod paths;

@@ -4,19 +4,22 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use super::blocks::{Block, Blocks, LONGEST};
-use super::gone::{Gone, Returned};
-use super::journal::{Journal, Told};
-use super::paths::{Paths, State, mark_of};
+use super::blocks::{Block, LONGEST};
+use super::gone::Gone;
+use super::held::{Admitted, Held};
+use super::journal::Told;
+use super::paths::{Paths, State};
 use super::spill::LEAST;
-use super::{CacheError, Place, Shared, create_private_dir};
+use super::{CacheError, Place, Shared};
+
+mod naming;
 
 /// Tells this process's entries apart.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -40,24 +43,6 @@ pub struct Entry {
     number: u64,
     /// Taken for moments only.
     held: Mutex<Held>,
-}
-
-/// What is there.
-#[derive(Debug)]
-struct Held {
-    blocks: Blocks,
-    /// The bytes of those blocks that the disk did not take.
-    in_memory: HashMap<u64, Bytes>,
-    memory_used: u64,
-    /// The order in which this process wrote blocks: the oldest go first.
-    written: VecDeque<u64>,
-    /// What was there before.
-    gone: Gone,
-    /// Whether all that was ever there is known to be right.
-    proved: bool,
-    /// See [`Life`].
-    turns: u64,
-    state: State,
 }
 
 /// Bytes of one life are of one content: a block's checksum outlives its
@@ -464,132 +449,8 @@ impl Entry {
         held.turn();
     }
 
-    /// The journal to note changes in, if there is one; a sealed file loses its
-    /// own name, which promised a whole file, and is partial again.
-    fn unsealed<'a>(&self, state: &'a mut State) -> io::Result<Option<&'a mut Journal>> {
-        if let State::Sealed(_) = state
-            // Whatever goes wrong: it is not whole any more, and if another
-            // took its names away, new bytes are best kept in memory.
-            && let State::Sealed(journal) = std::mem::replace(state, State::Diskless)
-        {
-            fs::rename(&self.paths.complete, &self.paths.partial)?;
-            fs::rename(&self.paths.sums, &self.paths.journal)?;
-            *state = State::Partial(journal);
-        }
-        Ok(match state {
-            State::Partial(journal) => Some(journal),
-            State::Sealed(_) | State::Diskless => None,
-        })
-    }
-
-    /// Gives a complete file its own name, once its bytes are on the disk.
-    /// Whoever calls this has checked what can be checked.
-    pub fn seal(&self) -> Result<(), CacheError> {
-        let failed = |error: io::Error| CacheError::io(&self.paths.complete, &error);
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        if self.is_sealed() || !self.held().in_memory.is_empty() {
-            return Ok(());
-        }
-        file.sync_data().map_err(failed)?;
-        if let Some(folder) = self.paths.complete.parent() {
-            create_private_dir(folder)?;
-        }
-        let mut held = self.held();
-        // Another reader may have sealed it, or found a damaged block.
-        if held.blocks.present() != self.len {
-            return Ok(());
-        }
-        let State::Partial(journal) = &mut held.state else {
-            return Ok(());
-        };
-        // Another process that has the file open, too, may yet give up blocks
-        // of it; whoever opens it next, alone, checks and seals it.
-        let sealed = journal.alone(|journal| self.give_name(file, journal));
-        if let Some(sealed) = sealed {
-            sealed.map_err(failed)?;
-        } else {
-            return Ok(());
-        }
-        if let State::Partial(journal) = std::mem::replace(&mut held.state, State::Diskless) {
-            held.state = State::Sealed(journal);
-        }
-        Ok(())
-    }
-
-    fn give_name(&self, file: &File, journal: &mut Journal) -> io::Result<()> {
-        // The checksums first: a file under its own name without them is
-        // taken for a stranger and dropped.
-        let renamed = fs::rename(&self.paths.journal, &self.paths.sums)
-            .and_then(|()| fs::rename(&self.paths.partial, &self.paths.complete));
-        // Another process that shares the cache may have been first.
-        let done_already = || fs::metadata(&self.paths.complete).is_ok_and(|f| f.len() == self.len);
-        renamed
-            .or_else(|error| match error.kind() {
-                ErrorKind::NotFound if done_already() => Ok(()),
-                _ => Err(error),
-            })
-            .and_then(|()| mark_of(file))
-            .and_then(|mark| journal.mark(mark))
-    }
-
-    /// The file itself, for the kernel to read directly: only if it is sealed
-    /// and nobody has touched it since.
-    #[must_use]
-    pub fn sealed_file(&self) -> Option<File> {
-        let file = self.file.as_ref().filter(|_| self.is_sealed())?;
-        let named = fs::metadata(&self.paths.complete).ok()?;
-        let own = file.metadata().ok()?;
-        (named.ino() == own.ino() && named.dev() == own.dev())
-            .then(|| file.try_clone().ok())
-            .flatten()
-    }
-
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What became of a block that was to be added.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Admitted {
-    Added,
-    /// Just it, or what cannot be compared with it, is there.
-    ThereAlready,
-    /// It is not what was there before.
-    Differs,
-}
-
-impl Held {
-    /// Ends the life of what was there.
-    fn turn(&mut self) {
-        self.turns += 1;
-        self.proved = false;
-        self.gone = Gone::default();
-    }
-
-    /// Adds `block` unless it contradicts what is there, or was.
-    fn admit(&mut self, block: Block) -> Admitted {
-        let there = self.blocks.touching(block.range()).next();
-        if let Some(there) = there {
-            let comparable = there.range() == block.range();
-            if !comparable {
-                self.turn();
-            }
-            return if comparable && there != block {
-                Admitted::Differs
-            } else {
-                Admitted::ThereAlready
-            };
-        }
-        match self.gone.take_back(block) {
-            Returned::Same => {}
-            Returned::Differs => return Admitted::Differs,
-            Returned::Unknown => self.turn(),
-        }
-        self.blocks.insert(block);
-        Admitted::Added
     }
 }
 
@@ -620,6 +481,8 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::super::{Bounds, Store};
     use super::*;
 

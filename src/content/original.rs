@@ -15,15 +15,17 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::{ContentError, Origin};
-use crate::cache::{CacheError, Entry, Found};
+use crate::cache::{Entry, Found};
 use crate::flight::Flights;
 use crate::memory::Memory;
 use crate::portal::{DataClient, ObjectId};
 
 mod proof;
+mod proving;
 mod stream;
 
-use proof::{Checked, Follower, Proof};
+use proof::{Follower, Proof};
+use proving::seal;
 use stream::Stream;
 
 /// The least that a random read fetches.
@@ -43,8 +45,6 @@ const SKIP: u64 = 8 << 20;
 /// was read of it.
 const WORTH_SPLITTING: u64 = 64 << 20;
 const BEFORE_SPLITTING: u64 = 2 << 20;
-/// How often a proof fetches again what is gone before it gives up.
-const ROUNDS: u32 = 4;
 /// Bytes are written to the cache in pieces of this size.
 const PIECE: usize = 128 << 10;
 
@@ -237,17 +237,6 @@ impl OriginalFile {
     fn segment(&self) -> u64 {
         let share = self.entry.len().div_ceil(self.how.connections.get().into());
         share.next_multiple_of(LEAST)
-    }
-
-    /// Whether all bytes came, and are not yet known to be the right ones.
-    fn must_prove_itself(&self) -> bool {
-        let entry = &self.entry;
-        !entry.is_proved()
-            && entry.was_covered()
-            // What is not there any more may have to be fetched again.
-            && (entry.is_complete()
-                || entry.len() <= self.how.whole_file_limit
-                || self.proof.can_end(entry))
     }
 
     /// The file in the cache, if it is whole and has proved itself.
@@ -468,58 +457,7 @@ impl OriginalFile {
         Ok(end)
     }
 
-    /// Checks the whole file against its id, fetching again what is gone, and
-    /// gives it its name; a wrong one is dropped.
-    async fn prove(self: &Arc<Self>) -> Result<(), ContentError> {
-        let file = Arc::clone(self);
-        let proving = || async move {
-            for _ in 0..ROUNDS {
-                let Some(from) = file.check().await? else {
-                    return Ok(());
-                };
-                let len = file.entry.len();
-                file.stream_for(&(from..len), len).wait_for(len).await?;
-            }
-            // What is fetched does not stay long enough, not even to be hashed.
-            Err(CacheError::TooSmall.into())
-        };
-        self.proofs.join((), proving).await
-    }
-
-    /// Checks what is there; where it must be fetched again from, if some of
-    /// it is gone.
-    async fn check(&self) -> Result<Option<u64>, ContentError> {
-        let (entry, id, proof) = (Arc::clone(&self.entry), self.id, Arc::clone(&self.proof));
-        let spoiled = Arc::clone(&self.spoiled);
-        let checked = tokio::task::spawn_blocking(move || match proof.check(&entry, id)? {
-            Checked::Missing(from) => Ok(Some(from)),
-            Checked::Wrong(life) => {
-                spoiled.note(id);
-                entry.discard(life);
-                Err(ContentError::WrongHash { id })
-            }
-            Checked::Right(life) => {
-                if entry.prove(life) {
-                    seal(&entry, id);
-                }
-                Ok(None)
-            }
-        });
-        // A panic in there is a bug, and no reason to trust the file.
-        checked.await.unwrap_or(Err(ContentError::WrongHash { id }))
-    }
-
     fn fetching(&self) -> MutexGuard<'_, Fetching> {
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Gives a proved file its name, if it is there as a whole.
-fn seal(entry: &Entry, id: ObjectId) {
-    if entry.is_complete()
-        && let Err(error) = entry.seal()
-    {
-        // Right all the same; it is only not kept under its own name.
-        tracing::warn!(%error, %id, "a complete object could not be sealed");
     }
 }

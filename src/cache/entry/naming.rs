@@ -1,0 +1,94 @@
+//! A file's own name: given once it is whole and checked, lost with a block.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+
+use super::super::journal::Journal;
+use super::super::paths::{State, mark_of};
+use super::super::{CacheError, create_private_dir};
+use super::Entry;
+
+impl Entry {
+    /// The journal to note changes in, if there is one; a sealed file loses its
+    /// own name, which promised a whole file, and is partial again.
+    pub(super) fn unsealed<'a>(&self, state: &'a mut State) -> io::Result<Option<&'a mut Journal>> {
+        if let State::Sealed(_) = state
+            // Whatever goes wrong: it is not whole any more, and if another
+            // took its names away, new bytes are best kept in memory.
+            && let State::Sealed(journal) = std::mem::replace(state, State::Diskless)
+        {
+            fs::rename(&self.paths.complete, &self.paths.partial)?;
+            fs::rename(&self.paths.sums, &self.paths.journal)?;
+            *state = State::Partial(journal);
+        }
+        Ok(match state {
+            State::Partial(journal) => Some(journal),
+            State::Sealed(_) | State::Diskless => None,
+        })
+    }
+
+    /// Gives a complete file its own name, once its bytes are on the disk.
+    /// Whoever calls this has checked what can be checked.
+    pub fn seal(&self) -> Result<(), CacheError> {
+        let failed = |error: io::Error| CacheError::io(&self.paths.complete, &error);
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        if self.is_sealed() || !self.held().in_memory.is_empty() {
+            return Ok(());
+        }
+        file.sync_data().map_err(failed)?;
+        if let Some(folder) = self.paths.complete.parent() {
+            create_private_dir(folder)?;
+        }
+        let mut held = self.held();
+        // Another reader may have sealed it, or found a damaged block.
+        if held.blocks.present() != self.len {
+            return Ok(());
+        }
+        let State::Partial(journal) = &mut held.state else {
+            return Ok(());
+        };
+        // Another process that has the file open, too, may yet give up blocks
+        // of it; whoever opens it next, alone, checks and seals it.
+        let sealed = journal.alone(|journal| self.give_name(file, journal));
+        if let Some(sealed) = sealed {
+            sealed.map_err(failed)?;
+        } else {
+            return Ok(());
+        }
+        if let State::Partial(journal) = std::mem::replace(&mut held.state, State::Diskless) {
+            held.state = State::Sealed(journal);
+        }
+        Ok(())
+    }
+
+    fn give_name(&self, file: &File, journal: &mut Journal) -> io::Result<()> {
+        // The checksums first: a file under its own name without them is
+        // taken for a stranger and dropped.
+        let renamed = fs::rename(&self.paths.journal, &self.paths.sums)
+            .and_then(|()| fs::rename(&self.paths.partial, &self.paths.complete));
+        // Another process that shares the cache may have been first.
+        let done_already = || fs::metadata(&self.paths.complete).is_ok_and(|f| f.len() == self.len);
+        renamed
+            .or_else(|error| match error.kind() {
+                ErrorKind::NotFound if done_already() => Ok(()),
+                _ => Err(error),
+            })
+            .and_then(|()| mark_of(file))
+            .and_then(|mark| journal.mark(mark))
+    }
+
+    /// The file itself, for the kernel to read directly: only if it is sealed
+    /// and nobody has touched it since.
+    #[must_use]
+    pub fn sealed_file(&self) -> Option<File> {
+        let file = self.file.as_ref().filter(|_| self.is_sealed())?;
+        let named = fs::metadata(&self.paths.complete).ok()?;
+        let own = file.metadata().ok()?;
+        (named.ino() == own.ino() && named.dev() == own.dev())
+            .then(|| file.try_clone().ok())
+            .flatten()
+    }
+}
