@@ -210,7 +210,8 @@ impl<'a> Life<'a> {
     fn flip_bits(&mut self) -> usize {
         let mut flipped = 0;
         for path in files_below(self.cache.path()) {
-            if !is_catalog(&path) && self.dice.roll(3) == 0 {
+            // A process that was killed leaves its socket.
+            if path.is_file() && !is_catalog(&path) && self.dice.roll(3) == 0 {
                 flipped += usize::from(flip_a_bit(&path, &mut self.dice));
             }
         }
