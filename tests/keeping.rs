@@ -44,6 +44,8 @@ fn verify_finds_and_removes_what_is_damaged() {
     let right = cache_command(&portal, cache.path(), &["verify"]);
     assert!(right.status.success(), "{}", said(&right));
 
+    // A file that nobody has open is not kept open.
+    let reader = fs::File::open(mount.path(&path)).unwrap();
     let file = kept_file(&mount, id);
     let mut bytes = fs::read(&file).unwrap();
     bytes[77] ^= 1;
@@ -57,7 +59,7 @@ fn verify_finds_and_removes_what_is_damaged() {
     );
     assert!(file.exists());
 
-    drop(mount);
+    drop((reader, mount));
     let found = cache_command(&portal, cache.path(), &["verify"]);
     assert!(!found.status.success());
     assert!(said(&found).contains("removed"), "{}", said(&found));
