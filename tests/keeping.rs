@@ -74,7 +74,9 @@ fn clear_and_evict_leave_what_a_mount_has_open() {
     let id = portal.repository().find(FILE).unwrap();
     let cache = tempfile::tempdir().unwrap();
     let mount = mount_in(&portal, cache.path());
-    mount.read(&format!("objects/{id}.nc"));
+    let path = format!("objects/{id}.nc");
+    mount.read(&path);
+    let reader = fs::File::open(mount.path(&path)).unwrap();
     let file = kept_file(&mount, id);
 
     for arguments in [
@@ -89,7 +91,7 @@ fn clear_and_evict_leave_what_a_mount_has_open() {
     let info = cache_command(&portal, cache.path(), &["info"]);
     assert!(said(&info).contains("originals"), "{}", said(&info));
 
-    drop(mount);
+    drop((reader, mount));
     let cleared = cache_command(&portal, cache.path(), &["clear"]);
     assert!(said(&cleared).contains("removed"), "{}", said(&cleared));
     assert!(!file.exists());

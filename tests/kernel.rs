@@ -12,7 +12,7 @@ use icosfs::portal::ObjectId;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
-use crate::support::{Dice, TestMount, contents, eventually, portal};
+use crate::support::{Dice, TestMount, contents, eventually, interpreter, portal};
 
 /// Every remount makes the kernel drop, and the daemon forget, all names and
 /// inodes that nobody uses; readers must not notice.
@@ -115,6 +115,45 @@ fn readers_killed_half_way_leave_nothing_behind() {
     assert!(!mount.open_cache_files().is_empty(), "it is being read");
     reader.read_to_end(&mut found).unwrap();
     assert!(found == *expected, "{path} is wrong");
+}
+
+/// A file outlives who opened it: in a child, across `exec`, under another's
+/// descriptor; only the last of them ends its use.
+#[test]
+fn files_whose_openers_died_are_read_on_and_closed_with_their_last_reader() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let mount = TestMount::of(&portal);
+    let (path, expected) = contents
+        .iter()
+        .find(|(path, _)| path.ends_with(".csv"))
+        .unwrap();
+    // Opens all, reads some, and dies while another program, which it started
+    // with the first as its standard input, reads on.
+    let opener = "import os, signal, subprocess, sys, time\n\
+        files = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]\n\
+        for file in files[1:]: os.read(file, 1000)\n\
+        subprocess.Popen(['sh', '-c', 'sleep 0.5; exec cat'], stdin=files[0], pass_fds=files)\n\
+        os.kill(os.getpid(), signal.SIGKILL)\n";
+    let mut command = interpreter();
+    command.args(["-S", "-c", opener]).arg(mount.path(path));
+    for (path, _) in &contents {
+        command.arg(mount.path(path));
+    }
+    let mut opener = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = opener.stdout.take().unwrap();
+    assert!(!opener.wait().unwrap().success(), "it was killed");
+    assert!(!mount.open_cache_files().is_empty());
+    let mut found = Vec::new();
+    out.read_to_end(&mut found).unwrap();
+    assert!(found == *expected, "{path} is wrong");
+    // The last of them has ended.
+    let at_rest = || mount.open_cache_files().is_empty();
+    assert!(
+        eventually(Duration::from_mins(1), at_rest),
+        "{:#?} are open",
+        mount.open_cache_files()
+    );
 }
 
 #[test]
