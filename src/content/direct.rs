@@ -25,7 +25,7 @@ use crate::portal::{ObjectId, Usage};
 
 /// Who reads an object for longer has read it again.
 const AGAIN: Duration = Duration::from_hours(1);
-/// Of how many objects it is remembered that they were read.
+/// Of how many files it is remembered that they were read.
 const REPORTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 /// A folder of the portal's own files. Cheap to clone.
@@ -39,13 +39,14 @@ struct Shared {
     folder: OwnedFd,
     usage: Option<Usage>,
     /// When reads were reported last.
-    reported: Mutex<LruCache<ObjectId, Instant>>,
+    reported: Mutex<LruCache<(ObjectId, Place), Instant>>,
 }
 
 /// One of its files.
 #[derive(Debug)]
 pub(super) struct DirectFile {
     id: ObjectId,
+    place: Place,
     file: File,
     len: u64,
     /// Cleared by the first read that fails.
@@ -72,11 +73,12 @@ impl DataFolder {
         place: &Place,
         len: u64,
     ) -> Option<Arc<DirectFile>> {
-        let (shared, place) = (Arc::clone(&self.0), place.clone());
-        let found = tokio::task::spawn_blocking(move || shared.open(&place, len)).await;
+        let (shared, at) = (Arc::clone(&self.0), place.clone());
+        let found = tokio::task::spawn_blocking(move || shared.open(&at, len)).await;
         let file = found.ok().flatten()?;
         Some(Arc::new(DirectFile {
             id,
+            place: place.clone(),
             file,
             len,
             readable: AtomicBool::new(true),
@@ -144,9 +146,10 @@ impl DirectFile {
         } = &*self.folder.0;
         let Some(usage) = usage else { return };
         let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = reported.get(&self.id);
+        let key = (self.id, self.place.clone());
+        let last = reported.get(&key);
         if last.is_none_or(|at| at.elapsed() >= AGAIN) {
-            reported.put(self.id, Instant::now());
+            reported.put(key, Instant::now());
             usage.report(self.id);
         }
     }
