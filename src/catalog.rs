@@ -203,6 +203,13 @@ impl Catalog {
         self.0.reload()
     }
 
+    /// Closes connections to the database that were not used for `idle`;
+    /// whether there will be more in a while.
+    #[must_use]
+    pub fn rest(&self, idle: Duration) -> bool {
+        self.0.db.rest(idle)
+    }
+
     /// How many objects are known, and how many bytes their originals have.
     /// Blocks on the disk, for all of them.
     pub fn totals(&self) -> Result<(u64, u64), CatalogError> {

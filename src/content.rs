@@ -6,13 +6,10 @@
 //! each byte is fetched once. Nothing here knows names, inodes or the kernel.
 
 use std::fs::File;
-use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lru::LruCache;
-use nix::sys::resource::{Resource, getrlimit};
 
 pub use crate::cache::Life;
 use crate::cache::{CacheError, Entry, Place, Store};
@@ -29,13 +26,16 @@ mod csv;
 mod direct;
 mod drawn;
 mod export;
+mod files;
 mod headers;
 mod kept;
+mod manners;
 mod origin;
 mod original;
 mod page;
 mod parquet;
 mod portal_csv;
+mod resting;
 mod shapes;
 mod sidecar;
 mod table_file;
@@ -44,6 +44,7 @@ mod whole;
 
 pub use direct::DataFolder;
 pub use export::{ExportError, Format, Progress, Selection, Stage};
+pub use files::Rested;
 pub use origin::{Origin, traced};
 pub use original::Fetch;
 
@@ -53,15 +54,13 @@ use columns::Columns;
 use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
+use files::{Content, Csv, Files};
+use manners::Manners;
 use original::{OriginalFile, Spoiled};
 use parquet::{ParquetFile, Workshop};
 use portal_csv::PortalCsv;
 use sidecar::Sidecars;
 use tables::{Tables, cpb_place};
-
-/// How many files' state is kept at most, the least recently read go first:
-/// each holds two descriptors, and what it has in the cache cannot be removed.
-const REMEMBERED: usize = 256;
 
 /// Why bytes could not be had.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -146,51 +145,12 @@ pub struct Contents {
     data: DataClient,
     store: Store,
     drawn: Arc<Drawn>,
-    files: Mutex<LruCache<FileId, Content>>,
+    files: Files,
     spoiled: Arc<Spoiled>,
+    manners: Arc<Manners>,
     entries: Entries,
     data_folder: Option<DataFolder>,
     fetch: Fetch,
-}
-
-/// The state of one file: what was drawn, counted or is under way.
-#[derive(Clone, Debug)]
-enum Content {
-    Original(Arc<OriginalFile>),
-    Direct(Arc<DirectFile>),
-    Csv(Csv),
-    Parquet(Arc<ParquetFile>),
-    Cpb(Arc<Columns>),
-}
-
-/// A table's text: drawn here, or by the portal.
-#[derive(Clone, Debug)]
-enum Csv {
-    Drawn(Arc<CsvFile>),
-    Portal(Arc<PortalCsv>),
-}
-
-impl Csv {
-    fn size(&self) -> Option<u64> {
-        match self {
-            Csv::Drawn(file) => file.size(),
-            Csv::Portal(file) => file.size(),
-        }
-    }
-
-    async fn exact_size(self) -> Result<u64, ContentError> {
-        match self {
-            Csv::Drawn(file) => file.exact_size().await,
-            Csv::Portal(file) => file.exact_size().await,
-        }
-    }
-
-    async fn read(self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
-        match self {
-            Csv::Drawn(file) => file.read(offset, len).await,
-            Csv::Portal(file) => file.read(offset, len).await,
-        }
-    }
 }
 
 impl Contents {
@@ -219,8 +179,9 @@ impl Contents {
             data,
             drawn: Arc::new(Drawn::new(store.memory().for_text())),
             store,
-            files: Mutex::new(LruCache::new(remembered())),
+            files: Files::default(),
             spoiled: Arc::default(),
+            manners: Arc::default(),
             entries: Entries::default(),
             data_folder,
             fetch: Fetch::default(),
@@ -244,7 +205,7 @@ impl Contents {
                 .at_hand(&Subject::Object(object.id()))
                 .map(|json| json.len() as u64),
             Representation::Csv => self.csv_length(object),
-            Representation::Parquet => match self.at_hand(object.id(), representation) {
+            Representation::Parquet => match self.files.get(object.id(), representation) {
                 Some(Content::Parquet(file)) => file.size(),
                 _ => None,
             },
@@ -310,6 +271,15 @@ impl Contents {
         }
     }
 
+    /// Lets go of the state of files that nobody has used for `idle`, and that
+    /// nobody has open as far as `in_use` knows: descriptors, and room in the
+    /// cache. May block for a moment, to close them.
+    pub fn rest(&self, idle: Duration, in_use: impl Fn(FileId) -> bool) -> Rested {
+        let mut rested = self.files.rest(idle, in_use);
+        rested.more |= self.entries.rest(idle);
+        rested
+    }
+
     /// How often the original of `object` turned out wrong so far: bytes read
     /// under different numbers are not of one content.
     #[must_use]
@@ -358,7 +328,7 @@ impl Contents {
     /// The original as the portal itself has it on its disk.
     async fn direct(&self, object: &Object) -> Option<Arc<DirectFile>> {
         let folder = self.data_folder.as_ref()?;
-        match self.at_hand(object.id(), Representation::Original) {
+        match self.files.get(object.id(), Representation::Original) {
             Some(Content::Direct(file)) => return Some(file),
             Some(_) => return None,
             None => {}
@@ -366,7 +336,10 @@ impl Contents {
         let place = place(object).ok()?;
         let file = folder.find(object.id(), &place, object.size()).await?;
         let content = Content::Direct(file);
-        match self.keep(object.id(), Representation::Original, content) {
+        match self
+            .files
+            .keep(object.id(), Representation::Original, content)
+        {
             Content::Direct(file) => Some(file),
             _ => None,
         }
@@ -382,31 +355,30 @@ impl Contents {
 
     fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
         let (id, representation) = (object.id(), Representation::Original);
-        if let Some(Content::Original(file)) = self.at_hand(id, representation) {
+        if let Some(Content::Original(file)) = self.files.get(id, representation) {
             return Ok(file);
         }
         let entry = self.store.entry(&place(object)?, object.size());
-        let (data, spoiled) = (self.data.clone(), Arc::clone(&self.spoiled));
-        let memory = self.store.memory().clone();
+        let (data, memory) = (self.data.clone(), self.store.memory().clone());
+        let (spoiled, manners) = (Arc::clone(&self.spoiled), Arc::clone(&self.manners));
         let file = Arc::new(OriginalFile::new(
-            id, entry, data, memory, self.fetch, spoiled,
+            id, entry, data, memory, self.fetch, spoiled, manners,
         ));
-        let kept = self.keep(id, representation, Content::Original(Arc::clone(&file)));
+        let kept = self
+            .files
+            .keep(id, representation, Content::Original(Arc::clone(&file)));
         if let Content::Original(first) = kept {
             return Ok(first);
         }
         // In place of the portal's own, which could not be read.
-        let id = FileId {
-            object: id,
-            representation,
-        };
-        self.files().put(id, Content::Original(Arc::clone(&file)));
+        let original = Content::Original(Arc::clone(&file));
+        self.files.replace(id, representation, original);
         Ok(file)
     }
 
     /// The length of a CSV that was drawn, or fetched, at any time.
     fn csv_length(&self, object: &Object) -> Option<u64> {
-        if let Some(Content::Csv(csv)) = self.at_hand(object.id(), Representation::Csv) {
+        if let Some(Content::Csv(csv)) = self.files.get(object.id(), Representation::Csv) {
             return csv.size();
         }
         let notes = self.store.notes();
@@ -416,7 +388,7 @@ impl Contents {
 
     async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
         let (id, representation) = (object.id(), Representation::Csv);
-        if let Some(Content::Csv(csv)) = self.at_hand(id, representation) {
+        if let Some(Content::Csv(csv)) = self.files.get(id, representation) {
             return Ok(csv);
         }
         let csv = match self.tables.open(object).await {
@@ -431,7 +403,10 @@ impl Contents {
             }
             Err(error) => return Err(error),
         };
-        match self.keep(id, representation, Content::Csv(csv.clone())) {
+        match self
+            .files
+            .keep(id, representation, Content::Csv(csv.clone()))
+        {
             Content::Csv(first) => Ok(first),
             _ => Ok(csv),
         }
@@ -439,12 +414,15 @@ impl Contents {
 
     fn parquet(&self, object: &Arc<Object>) -> Result<Arc<ParquetFile>, ContentError> {
         let (id, representation) = (object.id(), Representation::Parquet);
-        if let Some(Content::Parquet(file)) = self.at_hand(id, representation) {
+        if let Some(Content::Parquet(file)) = self.files.get(id, representation) {
             return Ok(file);
         }
         let file = ParquetFile::new(Arc::clone(object), self.workshop.clone())?;
         let file = Arc::new(file);
-        match self.keep(id, representation, Content::Parquet(Arc::clone(&file))) {
+        match self
+            .files
+            .keep(id, representation, Content::Parquet(Arc::clone(&file)))
+        {
             Content::Parquet(first) => Ok(first),
             _ => Ok(file),
         }
@@ -452,49 +430,18 @@ impl Contents {
 
     async fn cpb(&self, object: &Arc<Object>) -> Result<Arc<Columns>, ContentError> {
         let (id, representation) = (object.id(), Representation::Cpb);
-        if let Some(Content::Cpb(columns)) = self.at_hand(id, representation) {
+        if let Some(Content::Cpb(columns)) = self.files.get(id, representation) {
             return Ok(columns);
         }
         let columns = self.tables.open(object).await?;
-        match self.keep(id, representation, Content::Cpb(Arc::clone(&columns))) {
+        match self
+            .files
+            .keep(id, representation, Content::Cpb(Arc::clone(&columns)))
+        {
             Content::Cpb(first) => Ok(first),
             _ => Ok(columns),
         }
     }
-
-    fn at_hand(&self, object: ObjectId, representation: Representation) -> Option<Content> {
-        let id = FileId {
-            object,
-            representation,
-        };
-        self.files().get(&id).cloned()
-    }
-
-    /// Keeps `content`, unless another reader was first: then theirs is the
-    /// one.
-    fn keep(&self, object: ObjectId, representation: Representation, content: Content) -> Content {
-        let id = FileId {
-            object,
-            representation,
-        };
-        let mut files = self.files();
-        if let Some(first) = files.get(&id) {
-            return first.clone();
-        }
-        files.put(id, content.clone());
-        content
-    }
-
-    fn files(&self) -> MutexGuard<'_, LruCache<FileId, Content>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// As many files as leave most descriptors to others.
-fn remembered() -> NonZeroUsize {
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 8);
-    let files = usize::try_from(descriptors).map_or(REMEMBERED, |files| files.min(REMEMBERED));
-    NonZeroUsize::new(files.max(4)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Where the portal, and the cache, keep an original.

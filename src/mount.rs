@@ -29,6 +29,7 @@ mod pages;
 mod readahead;
 mod reading;
 pub mod report;
+mod rest;
 mod shared;
 mod unmount;
 mod xattrs;

@@ -14,6 +14,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::catalog::{Catalog, CatalogError, FileId, Object, Representation, Spec, Station};
 use crate::portal::ObjectId;
@@ -157,6 +158,13 @@ impl Tree {
         };
         let object = self.catalog.known_by_bits(first, mask)?;
         Ok(object.map(|object| Node::File(object, representation)))
+    }
+
+    /// Closes connections to the catalog that were not used for `idle`;
+    /// whether there will be more in a while.
+    #[must_use]
+    pub fn rest(&self, idle: Duration) -> bool {
+        self.catalog.rest(idle)
     }
 
     /// How many objects are known, and how many bytes their originals have.

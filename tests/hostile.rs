@@ -219,6 +219,41 @@ fn a_cache_that_others_can_write_to_is_refused() {
     assert!(get().status.success());
 }
 
+/// `sudo --preserve-env icosfs ...`: what root left in a user's home, that user
+/// could neither read nor replace.
+#[test]
+fn root_leaves_nothing_of_its_own_in_anothers_home() {
+    const USER: u32 = 65534;
+    let portal = portal();
+    let home = Home::new();
+    let user = Some(Uid::from_raw(USER));
+    chown(home.path(), user, None).expect("these tests run as root");
+    fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    let id = co2(&portal).to_string();
+
+    let login = ["login", "--user", &portal.user(), "--password-stdin"];
+    let login = home.run(&portal, &login, &portal.password());
+    assert!(login.status.success(), "{}", said(&login));
+    // Renewed, it is still the user's.
+    portal.revoke_tokens();
+    let cache = tempfile::tempdir().unwrap();
+    let elsewhere = format!("--cache-dir={}", cache.path().display());
+    let read = home.run(&portal, &[&elsewhere, "get", &id], "");
+    assert!(read.status.success(), "{}", said(&read));
+    let cached = home.run(&portal, &["get", &id], "");
+    assert!(!cached.status.success());
+    assert!(said(&cached).contains("without sudo"), "{}", said(&cached));
+
+    let mut there = files_below(home.path());
+    assert!(there.contains(&home.credentials()), "{there:?}");
+    there.push(home.credentials().parent().unwrap().to_owned());
+    for path in there {
+        let found = fs::symlink_metadata(&path).unwrap();
+        assert_eq!(found.uid(), USER, "{}", path.display());
+        assert_eq!(found.mode() & 0o077, 0, "{}", path.display());
+    }
+}
+
 #[test]
 fn what_is_kept_and_the_control_socket_are_their_owners_alone() {
     let portal = portal();

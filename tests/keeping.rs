@@ -36,6 +36,8 @@ fn verify_finds_and_removes_what_is_damaged() {
     let right = cache_command(&portal, cache.path(), &["verify"]);
     assert!(right.status.success(), "{}", said(&right));
 
+    // A file that nobody has open is not kept open.
+    let reader = fs::File::open(mount.path(&path)).unwrap();
     let file = mount.kept_file(id);
     let mut bytes = fs::read(&file).unwrap();
     bytes[77] ^= 1;
@@ -49,7 +51,7 @@ fn verify_finds_and_removes_what_is_damaged() {
     );
     assert!(file.exists());
 
-    drop(mount);
+    drop((reader, mount));
     let found = cache_command(&portal, cache.path(), &["verify"]);
     assert!(!found.status.success());
     assert!(said(&found).contains("removed"), "{}", said(&found));
@@ -64,7 +66,9 @@ fn clear_and_evict_leave_what_a_mount_has_open() {
     let id = portal.repository().find(FILE).unwrap();
     let cache = tempfile::tempdir().unwrap();
     let mount = mount_in(&portal, cache.path());
-    mount.read(&format!("objects/{id}.nc"));
+    let path = format!("objects/{id}.nc");
+    mount.read(&path);
+    let reader = fs::File::open(mount.path(&path)).unwrap();
     let file = mount.kept_file(id);
 
     for arguments in [
@@ -79,7 +83,7 @@ fn clear_and_evict_leave_what_a_mount_has_open() {
     let info = cache_command(&portal, cache.path(), &["info"]);
     assert!(said(&info).contains("originals"), "{}", said(&info));
 
-    drop(mount);
+    drop((reader, mount));
     let cleared = cache_command(&portal, cache.path(), &["clear"]);
     assert!(said(&cleared).contains("removed"), "{}", said(&cleared));
     assert!(!file.exists());

@@ -1,6 +1,7 @@
 //! What the kernel and its users do to a mount: forget, kill, crowd, stop.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use icosfs::portal::ObjectId;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
-use crate::support::{Dice, TestMount, contents, eventually, portal};
+use crate::support::{Dice, TestMount, contents, eventually, interpreter, portal};
 
 /// Every remount makes the kernel drop, and the daemon forget, all names and
 /// inodes that nobody uses; readers must not notice.
@@ -56,19 +57,15 @@ fn storms_of_forgotten_inodes_are_weathered() {
     });
 }
 
+/// What they had begun to read once stayed open, two descriptors for each of
+/// the last 256 files.
 #[test]
 fn readers_killed_half_way_leave_nothing_behind() {
     let portal = portal();
     let contents = contents(&portal);
-    let read_all = |mount: &TestMount| {
-        for (path, expected) in &contents {
-            assert!(mount.read(path) == *expected, "{path} is wrong");
-        }
-        mount.descriptors()
-    };
-    let undisturbed = read_all(&TestMount::of(&portal));
     let mount = TestMount::of(&portal);
     mount.list("objects");
+    let before = mount.descriptors();
     portal.add_fault(FaultRule::always(Fault::Bandwidth {
         bytes_per_second: 4_000_000,
     }));
@@ -92,13 +89,70 @@ fn readers_killed_half_way_leave_nothing_behind() {
         }
     }
     portal.clear_faults();
-    read_all(&mount);
-    // But for connections to the portal and to the catalog, kept for a while.
-    let settled = || mount.descriptors() <= undisturbed + 32;
+    for (path, expected) in &contents {
+        assert!(mount.read(path) == *expected, "{path} is wrong");
+    }
+    let (path, expected) = contents
+        .iter()
+        .find(|(path, _)| path.ends_with(".csv"))
+        .unwrap();
+    let mut reader = fs::File::open(mount.path(path)).unwrap();
+    let mut found = vec![0; expected.len() / 2];
+    reader.read_exact(&mut found).unwrap();
+    let id = path.trim_start_matches("objects/").trim_end_matches(".csv");
+    let of_reader = |path: &PathBuf| path.to_string_lossy().contains(id);
+    // A stream waits 20 s for its reader to come back.
+    let at_rest = || mount.open_cache_files().iter().all(of_reader);
+    assert!(!at_rest(), "they stay for a while");
     assert!(
-        eventually(Duration::from_secs(10), settled),
-        "{undisturbed} descriptors without them, {} with",
-        mount.descriptors()
+        eventually(Duration::from_mins(1), at_rest),
+        "{:#?} are open",
+        mount.open_cache_files()
+    );
+    // Besides, connections to the portal are kept for 50 s, and one to the lists.
+    let more = mount.descriptors().saturating_sub(before);
+    assert!(more <= 24, "{more} descriptors more");
+    assert!(!mount.open_cache_files().is_empty(), "it is being read");
+    reader.read_to_end(&mut found).unwrap();
+    assert!(found == *expected, "{path} is wrong");
+}
+
+/// A file outlives who opened it: in a child, across `exec`, under another's
+/// descriptor; only the last of them ends its use.
+#[test]
+fn files_whose_openers_died_are_read_on_and_closed_with_their_last_reader() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let mount = TestMount::of(&portal);
+    let (path, expected) = contents
+        .iter()
+        .find(|(path, _)| path.ends_with(".csv"))
+        .unwrap();
+    // Opens all, reads some, and dies while another program, which it started
+    // with the first as its standard input, reads on.
+    let opener = "import os, signal, subprocess, sys, time\n\
+        files = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]\n\
+        for file in files[1:]: os.read(file, 1000)\n\
+        subprocess.Popen(['sh', '-c', 'sleep 0.5; exec cat'], stdin=files[0], pass_fds=files)\n\
+        os.kill(os.getpid(), signal.SIGKILL)\n";
+    let mut command = interpreter();
+    command.args(["-S", "-c", opener]).arg(mount.path(path));
+    for (path, _) in &contents {
+        command.arg(mount.path(path));
+    }
+    let mut opener = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = opener.stdout.take().unwrap();
+    assert!(!opener.wait().unwrap().success(), "it was killed");
+    assert!(!mount.open_cache_files().is_empty());
+    let mut found = Vec::new();
+    out.read_to_end(&mut found).unwrap();
+    assert!(found == *expected, "{path} is wrong");
+    // The last of them has ended.
+    let at_rest = || mount.open_cache_files().is_empty();
+    assert!(
+        eventually(Duration::from_mins(1), at_rest),
+        "{:#?} are open",
+        mount.open_cache_files()
     );
 }
 

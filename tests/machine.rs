@@ -268,7 +268,7 @@ fn letting_others_in_needs_roots_permission_and_comes_with_a_warning() {
         &["user_allow_other", "/etc/fuse.conf", "root can add it"],
     );
     let allowed = place.apart(&format!(
-        "$I mount --demo --allow-other $M
+        "$I mount --demo --cache-dir=$H/roots --allow-other $M
          {AS_NOBODY} head -1 $M/README.md
          $I unmount $M"
     ));
@@ -278,7 +278,7 @@ fn letting_others_in_needs_roots_permission_and_comes_with_a_warning() {
         "{message}"
     );
     let alone = place.apart(&format!(
-        "$I mount --demo $M
+        "$I mount --demo --cache-dir=$H/roots $M
          {AS_NOBODY} head -1 $M/README.md || code=$?
          $I unmount $M; exit $code"
     ));

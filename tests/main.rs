@@ -6,6 +6,7 @@ mod support;
 mod book;
 mod browsing;
 mod caching;
+mod clock;
 mod credentials;
 mod demo;
 mod direct;
@@ -32,4 +33,5 @@ mod surviving;
 mod tables;
 #[cfg(feature = "shared-tests")]
 mod tree;
+mod verified;
 mod waiting;

@@ -155,6 +155,12 @@ impl Entry {
         self.held().proved
     }
 
+    /// Whether some of the bytes are in memory only: they go with the entry.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.held().memory_used > 0
+    }
+
     /// Whether the file is complete, checked and under its own name.
     #[must_use]
     pub fn is_sealed(&self) -> bool {

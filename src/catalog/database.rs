@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction};
 
@@ -90,6 +91,12 @@ impl Database {
         change: impl Fn(&Transaction<'_>) -> Result<T, rusqlite::Error>,
     ) -> Result<T, CatalogError> {
         self.somewhere(|place| place.write(&change))
+    }
+
+    /// Closes what was not used for `idle`; whether there will be more in a
+    /// while.
+    pub(super) fn rest(&self, idle: Duration) -> bool {
+        self.place().rest(idle)
     }
 
     /// Does `work` where the lists are; if that turns out to be no good place,

@@ -1,6 +1,8 @@
 //! What all commands have in common: which portal, who the user is, where
 //! bytes are kept, how much to say.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use directories::ProjectDirs;
+use nix::unistd::geteuid;
 
 use super::log::LogArgs;
 use crate::portal::auth::TokenProvider;
@@ -123,8 +126,24 @@ impl GlobalArgs {
         }
         let dirs = ProjectDirs::from("", "", "icosfs")
             .context("no home folder to keep a cache in; name one with --cache-dir")?;
-        Ok(dirs.cache_dir().to_owned())
+        let dir = dirs.cache_dir().to_owned();
+        expect_own_home(&dir)?;
+        Ok(dir)
     }
+}
+
+/// Root that was called by another, whose home folder it was given, would leave
+/// files there that their owner can neither use nor remove.
+fn expect_own_home(dir: &Path) -> anyhow::Result<()> {
+    let there = dir.ancestors().find_map(|dir| fs::metadata(dir).ok());
+    let owner = there.map_or(0, |found| found.uid());
+    if geteuid().is_root() && owner != 0 {
+        bail!(
+            "expected a home folder of root's, who runs this, found that of user {owner}; \
+             run it as that user, without sudo, or name a folder with --cache-dir"
+        );
+    }
+    Ok(())
 }
 
 /// Clients of a portal, logged in as far as the user provides for it.

@@ -3,13 +3,14 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use lru::LruCache;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::resting::{May, Resting};
 use super::{ContentError, Contents, Origin};
 use crate::cache::{CacheError, Entry, Found, Place};
 use crate::flight::Flights;
@@ -23,11 +24,28 @@ const IN_VAIN: u32 = 3;
 
 /// The files of late.
 #[derive(Debug)]
-pub(super) struct Entries(Mutex<LruCache<(ObjectId, String), Arc<EntryFile>>>);
+pub(super) struct Entries(Resting<(ObjectId, String), Arc<EntryFile>>);
 
 impl Default for Entries {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(REMEMBERED)))
+        Self(Resting::new(REMEMBERED))
+    }
+}
+
+impl Entries {
+    /// Lets go of what nobody has used for `idle`; whether there are others
+    /// that will have rested long enough in a while.
+    pub(super) fn rest(&self, idle: Duration) -> bool {
+        let (_closed, more) = self.0.rest(idle, |_, file| {
+            if file.kept.is_in_memory() {
+                May::Stay
+            } else if Arc::strong_count(file) == 1 {
+                May::Go
+            } else {
+                May::GoLater
+            }
+        });
+        more
     }
 }
 
@@ -63,14 +81,9 @@ impl Contents {
         archive: ObjectId,
         entry: &ArchiveEntry,
     ) -> Result<Arc<EntryFile>, ContentError> {
-        let mut files = self
-            .entries
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let key = (archive, entry.name.clone());
-        if let Some(file) = files.get(&key) {
-            return Ok(Arc::clone(file));
+        if let Some(file) = self.entries.0.get(&key) {
+            return Ok(file);
         }
         // The name is a stranger's.
         let name = format!("{archive}-{:032x}.entry", xxh3_128(entry.name.as_bytes()));
@@ -83,8 +96,7 @@ impl Contents {
             position: watch::Sender::new(0),
             flights: Flights::default(),
         });
-        files.put(key, Arc::clone(&file));
-        Ok(file)
+        Ok(self.entries.0.keep(key, file))
     }
 }
 

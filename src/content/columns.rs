@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::manners::{Asked, Manners};
 use super::table_file::TableFile;
 use super::{ContentError, Origin};
 use crate::cache::{CacheError, Found};
@@ -57,6 +58,7 @@ pub(super) struct Columns {
     last_end: AtomicU64,
     /// Bytes that have come from the portal.
     received: AtomicU64,
+    manners: Arc<Manners>,
 }
 
 impl Columns {
@@ -66,15 +68,17 @@ impl Columns {
         schema: Schema,
         file: TableFile,
         data: DataClient,
+        manners: Arc<Manners>,
     ) -> Self {
         Self {
+            slices: AtomicU32::new(manners.recall(id).requests),
+            manners,
             id,
             folder,
             layout: Layout::new(&schema),
             schema,
             file,
             data,
-            slices: AtomicU32::new(0),
             flights: Flights::default(),
             arrived: watch::Sender::new(()),
             wanted: watch::Sender::new(0),
@@ -96,6 +100,11 @@ impl Columns {
     /// The memory for its buffers.
     pub(super) fn memory(&self) -> &Memory {
         self.file.memory()
+    }
+
+    /// Whether some of the bytes are in memory only.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.file.is_in_memory()
     }
 
     /// Length of the `.cpb` file in bytes.
@@ -342,6 +351,19 @@ impl Columns {
             Found::Bytes(bytes) => Some(bytes),
             Found::Missing(_) => None,
         })
+    }
+}
+
+impl Drop for Columns {
+    fn drop(&mut self) {
+        // Of what came as a whole nothing more will be asked.
+        if !self.file.is_complete() {
+            let asked = Asked {
+                requests: *self.slices.get_mut(),
+                bytes: 0,
+            };
+            self.manners.note(self.id, asked);
+        }
     }
 }
 

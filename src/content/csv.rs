@@ -90,6 +90,11 @@ impl CsvFile {
         })
     }
 
+    /// What it is drawn from.
+    pub(super) fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
     fn id(&self) -> ObjectId {
         self.columns.id()
     }

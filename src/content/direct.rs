@@ -6,6 +6,7 @@
 //! than it should, or cannot be read is had from the data service instead.
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use lru::LruCache;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
@@ -23,6 +25,8 @@ use crate::portal::{ObjectId, Usage};
 
 /// Who reads an object for longer has read it again.
 const AGAIN: Duration = Duration::from_hours(1);
+/// Of how many files it is remembered that they were read.
+const REPORTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 /// A folder of the portal's own files. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -34,25 +38,31 @@ struct Shared {
     /// ours, does not come between.
     folder: OwnedFd,
     usage: Option<Usage>,
+    /// When reads were reported last.
+    reported: Mutex<LruCache<(ObjectId, Place), Instant>>,
 }
 
 /// One of its files.
 #[derive(Debug)]
 pub(super) struct DirectFile {
     id: ObjectId,
+    place: Place,
     file: File,
     len: u64,
     /// Cleared by the first read that fails.
     readable: AtomicBool,
-    reported: Mutex<Option<Instant>>,
-    usage: Option<Usage>,
+    folder: DataFolder,
 }
 
 impl DataFolder {
     /// The files in `folder`; what is read of them is reported to `usage`.
     #[must_use]
     pub fn new(folder: OwnedFd, usage: Option<Usage>) -> Self {
-        Self(Arc::new(Shared { folder, usage }))
+        Self(Arc::new(Shared {
+            folder,
+            usage,
+            reported: Mutex::new(LruCache::new(REPORTED)),
+        }))
     }
 
     /// The file of `id` at `place`, if there is one and it is `len` bytes
@@ -63,16 +73,16 @@ impl DataFolder {
         place: &Place,
         len: u64,
     ) -> Option<Arc<DirectFile>> {
-        let (shared, place) = (Arc::clone(&self.0), place.clone());
-        let found = tokio::task::spawn_blocking(move || shared.open(&place, len)).await;
+        let (shared, at) = (Arc::clone(&self.0), place.clone());
+        let found = tokio::task::spawn_blocking(move || shared.open(&at, len)).await;
         let file = found.ok().flatten()?;
         Some(Arc::new(DirectFile {
             id,
+            place: place.clone(),
             file,
             len,
             readable: AtomicBool::new(true),
-            reported: Mutex::default(),
-            usage: self.0.usage.clone(),
+            folder: self.clone(),
         }))
     }
 }
@@ -131,10 +141,15 @@ impl DirectFile {
     }
 
     fn report(&self) {
-        let Some(usage) = &self.usage else { return };
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_none_or(|at| at.elapsed() >= AGAIN) {
-            *reported = Some(Instant::now());
+        let Shared {
+            usage, reported, ..
+        } = &*self.folder.0;
+        let Some(usage) = usage else { return };
+        let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (self.id, self.place.clone());
+        let last = reported.get(&key);
+        if last.is_none_or(|at| at.elapsed() >= AGAIN) {
+            reported.put(key, Instant::now());
             usage.report(self.id);
         }
     }

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use lru::LruCache;
 
+use super::manners::{Asked, Manners};
 use super::{ContentError, Origin};
 use crate::cache::{Entry, Found};
 use crate::flight::Flights;
@@ -100,14 +101,13 @@ pub(super) struct OriginalFile {
     proofs: Flights<(), Result<(), ContentError>>,
     proof: Arc<Proof>,
     spoiled: Arc<Spoiled>,
+    manners: Arc<Manners>,
 }
 
 #[derive(Debug, Default)]
 struct Fetching {
     streams: Vec<Arc<Stream>>,
-    requests: u32,
-    /// Bytes asked for by ranges.
-    asked: u64,
+    asked: Asked,
     /// Whether parallel streams were begun.
     split: bool,
     /// Where the last read ended: the next one that begins there is part of a
@@ -123,6 +123,7 @@ impl OriginalFile {
         memory: Memory,
         how: Fetch,
         spoiled: Arc<Spoiled>,
+        manners: Arc<Manners>,
     ) -> Self {
         if entry.is_sealed() {
             // It was proved before it got its name.
@@ -134,10 +135,14 @@ impl OriginalFile {
             data,
             memory,
             how,
-            fetching: Mutex::default(),
+            fetching: Mutex::new(Fetching {
+                asked: manners.recall(id),
+                ..Fetching::default()
+            }),
             proofs: Flights::default(),
             proof: Arc::default(),
             spoiled,
+            manners,
         }
     }
 
@@ -272,7 +277,7 @@ impl OriginalFile {
         range: Range<u64>,
         wanted: u64,
     ) -> Arc<Stream> {
-        fetching.requests += 1;
+        fetching.asked.requests += 1;
         let stream = Arc::new(Stream::new(range, wanted));
         fetching.streams.push(Arc::clone(&stream));
         let (file, running) = (Arc::clone(self), Arc::clone(&stream));
@@ -295,7 +300,7 @@ impl OriginalFile {
     /// Whether so much was asked for that the rest had better come at once.
     fn wants_whole(&self, fetching: &Fetching) -> bool {
         let len = self.entry.len();
-        let often = fetching.requests >= PATIENCE || fetching.asked >= len / 4;
+        let often = fetching.asked.requests >= PATIENCE || fetching.asked.bytes >= len / 4;
         often && len <= self.how.whole_file_limit
     }
 
@@ -327,7 +332,7 @@ impl OriginalFile {
             });
         }
         // Of a file that is never fetched whole, more with every request.
-        let grown = LEAST << (fetching.requests / PATIENCE).min(MOST.ilog2() - LEAST.ilog2());
+        let grown = LEAST << (fetching.asked.requests / PATIENCE).min(MOST.ilog2() - LEAST.ilog2());
         let start = gap.start - gap.start % LEAST;
         let stop = end
             .max(start.saturating_add(grown))
@@ -336,7 +341,7 @@ impl OriginalFile {
         let range = self
             .first_gap(start..stop)
             .map_or(start..stop, |first| first.start..stop);
-        fetching.asked += range.end - range.start;
+        fetching.asked.bytes += range.end - range.start;
         range
     }
 
@@ -456,5 +461,15 @@ impl OriginalFile {
 
     fn fetching(&self) -> MutexGuard<'_, Fetching> {
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OriginalFile {
+    fn drop(&mut self) {
+        // Of what came as a whole nothing more will be asked.
+        if !self.entry.is_complete() {
+            let fetching = (self.fetching.get_mut()).unwrap_or_else(PoisonError::into_inner);
+            self.manners.note(self.id, fetching.asked);
+        }
     }
 }

@@ -69,6 +69,11 @@ impl ParquetFile {
         self.file.size()
     }
 
+    /// Whether the disk has all of it.
+    pub(super) fn is_on_disk(&self) -> bool {
+        self.file.is_on_disk()
+    }
+
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
         self.file.exact_size(|| self.build()).await
     }

@@ -71,6 +71,16 @@ impl TableFile {
         }
     }
 
+    /// Whether the cache has all of it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.entry.get().is_some_and(|entry| entry.is_complete())
+    }
+
+    /// Whether some of it is in memory only.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.entry.get().is_some_and(|entry| entry.is_in_memory())
+    }
+
     /// The memory for buffers.
     pub(super) fn memory(&self) -> &Memory {
         self.store.memory()

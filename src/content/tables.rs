@@ -7,6 +7,7 @@ use super::ContentError;
 use super::columns::Columns;
 use super::direct::DataFolder;
 use super::headers::Headers;
+use super::manners::Manners;
 use super::shapes::Shapes;
 use super::table_file::TableFile;
 use crate::cache::{Place, Store};
@@ -27,6 +28,7 @@ pub(super) struct Tables {
     headers: Headers,
     /// Those in use: whatever a table is seen as, its columns are fetched once.
     open: Mutex<HashMap<ObjectId, Weak<Columns>>>,
+    manners: Arc<Manners>,
 }
 
 impl Tables {
@@ -38,6 +40,7 @@ impl Tables {
             data_folder,
             shapes: Shapes::default(),
             open: Mutex::default(),
+            manners: Arc::default(),
         }
     }
 
@@ -92,6 +95,7 @@ impl Tables {
             schema,
             TableFile::new(direct, self.store.clone(), place, len),
             self.data.clone(),
+            Arc::clone(&self.manners),
         ));
         opened.insert(object.id(), Arc::downgrade(&columns));
         Ok(columns)

@@ -52,6 +52,12 @@ impl WholeFile {
         self.state().told
     }
 
+    /// Whether the disk has all of it.
+    pub(super) fn is_on_disk(&self) -> bool {
+        let state = self.state();
+        (state.entry.as_ref()).is_some_and(|entry| entry.is_sealed() && !entry.is_in_memory())
+    }
+
     /// The exact length; the file is made if that is not known.
     pub(super) async fn exact_size<F>(&self, make: impl FnOnce() -> F) -> Result<u64, ContentError>
     where

@@ -19,6 +19,7 @@ use super::caller::{Interrupted, unless_interrupted};
 use super::handles::Handle;
 use super::pages::{Files, Filled, Names, Page};
 use super::reading::Piece;
+use super::rest;
 use super::shared::{README, Shared};
 use super::xattrs::{self, Attribute};
 use super::{ExactSize, Operation, Options, Report};
@@ -49,9 +50,10 @@ impl Adapter {
         options: &Options,
         notifier: Arc<OnceLock<Notifier>>,
     ) -> Self {
-        Self(Arc::new(Shared::new(
-            tree, contents, report, runtime, options, notifier,
-        )))
+        let shared = Shared::new(tree, contents, report, runtime, options, notifier);
+        let shared = Arc::new(shared);
+        rest::begin(&shared);
+        Self(shared)
     }
 
     /// Notes a request; `span` says of what.
@@ -332,11 +334,10 @@ impl Filesystem for Adapter {
         if fh.0 != 0 {
             self.0.handles.remove(fh.0);
         }
-        let node = self.0.node(ino.0);
-        if matches!(node, Some(Node::File(..) | Node::Page(_))) {
-            self.0.inodes.released(ino.0);
-        }
+        self.0.inodes.released(ino.0);
         reply.ok();
+        self.0.was_released();
+        let node = self.0.node(ino.0);
         // The kernel may still hold an estimate of what is known by now.
         let Some(node) = node else { return };
         if !matches!(node, Node::File(..) | Node::Page(_)) {
@@ -436,6 +437,7 @@ impl Filesystem for Adapter {
     ) {
         self.0.handles.remove(fh.0);
         reply.ok();
+        self.0.was_released();
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {

@@ -189,6 +189,15 @@ impl Inodes {
         keeps
     }
 
+    /// Notes that all bytes of `life` have proved themselves: whatever the next
+    /// is, pages that show them may stay.
+    pub(super) fn proved(&self, number: u64, life: Life) {
+        let mut table = self.table();
+        if table.pages.peek(&number) == Some(&Pages::Of(life)) {
+            table.pages.pop(&number);
+        }
+    }
+
     /// Notes one more open handle, of this content, and says how it is served:
     /// as those that are open already, or else as `choose` says, which may be
     /// slow.

@@ -17,6 +17,7 @@ use fuser::{
     ReplyEntry, ReplyOpen,
 };
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::attributes::{FOREVER, Owner};
 use super::handles::{Handle, Handles};
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
     /// Whether the kernel can, and we may, have it read files by itself.
     pub(super) passthrough: AtomicBool,
+    /// Told whenever a reader closes something.
+    pub(super) released: watch::Sender<()>,
 }
 
 impl Shared {
@@ -80,6 +83,7 @@ impl Shared {
             exact_size: options.exact_size,
             totals: Mutex::default(),
             passthrough: AtomicBool::new(false),
+            released: watch::Sender::new(()),
         }
     }
 

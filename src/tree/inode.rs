@@ -33,7 +33,8 @@ impl Inode {
     }
 
     /// The number of `file`.
-    pub(super) fn of_file(file: FileId) -> Self {
+    #[must_use]
+    pub fn of_file(file: FileId) -> Self {
         let id = first_bits(file.object) >> (64 - BITS);
         Self(FILE | id << KINDS | kind(file.representation))
     }

@@ -145,12 +145,11 @@ impl<'a> Life<'a> {
             _ => {
                 self.calm_down();
                 // Whoever reads from it meanwhile goes on doing so.
-                for path in files_below(self.cache.path()) {
-                    if !is_catalog(&path) {
-                        let _ = fs::remove_file(path);
-                    }
+                for entry in fs::read_dir(self.cache.path()).unwrap().flatten() {
+                    // What is made anew meanwhile may stay.
+                    let _ = fs::remove_dir_all(entry.path());
                 }
-                "the cache is emptied".to_owned()
+                "the cache is emptied, lists and all".to_owned()
             }
         }
     }
@@ -210,8 +209,8 @@ impl<'a> Life<'a> {
     fn flip_bits(&mut self) -> usize {
         let mut flipped = 0;
         for path in files_below(self.cache.path()) {
-            // A process that was killed leaves its socket.
-            if path.is_file() && !is_catalog(&path) && self.dice.roll(3) == 0 {
+            let rots = path.is_file() && !is_catalog(&path);
+            if rots && self.dice.roll(3) == 0 {
                 flipped += usize::from(flip_a_bit(&path, &mut self.dice));
             }
         }

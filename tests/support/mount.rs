@@ -224,6 +224,17 @@ impl TestMount {
         open.expect("the daemon runs").count()
     }
 
+    /// The files that the daemon has open, those of lists and of lengths aside.
+    pub(crate) fn open_cache_files(&self) -> Vec<PathBuf> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the daemon runs");
+        let links = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        let is_file = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.starts_with(self.cache()) && !name.starts_with("catalog") && name != "lengths"
+        };
+        links.filter(is_file).collect()
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         // One that has ended waits for its parent, which may be slow to ask.
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -28,7 +28,8 @@ const STATEMENTS: usize = 64;
 pub(super) struct Place {
     /// Nowhere: in memory, by the one connection that writes.
     path: Option<PathBuf>,
-    idle: Mutex<Vec<Connection>>,
+    /// The one used last at the end.
+    idle: Mutex<Vec<(Connection, Instant)>>,
     writer: Mutex<Connection>,
 }
 
@@ -90,15 +91,29 @@ impl Place {
         };
         let idle = lock(&self.idle).pop();
         let connection = match idle {
-            Some(connection) => connection,
+            Some((connection, _)) => connection,
             None => connect_to_read(path)?,
         };
         let answer = question(&connection)?;
         let mut idle = lock(&self.idle);
         if idle.len() < IDLE {
-            idle.push(connection);
+            idle.push((connection, Instant::now()));
         }
         Ok(answer)
+    }
+
+    /// Closes the connections to read by that were not used for `idle`, but
+    /// for one; whether there are others.
+    pub(super) fn rest(&self, idle: Duration) -> bool {
+        let mut connections = lock(&self.idle);
+        let spare = connections.len().saturating_sub(1);
+        let is_idle = |used: &Instant| used.elapsed() >= idle;
+        let count = (connections[..spare].iter()).take_while(|(_, used)| is_idle(used));
+        let count = count.count();
+        let closed: Vec<_> = connections.drain(..count).collect();
+        drop(connections);
+        drop(closed);
+        count < spare
     }
 
     /// Changes something, all of it or nothing.

@@ -11,11 +11,12 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown,
 };
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
 use secrecy::zeroize::Zeroizing;
 
 /// How long a file that does not parse is given to become whole: whoever
@@ -220,6 +221,7 @@ impl SecretFile {
             .mode(PRIVATE)
             .open(self.beside("", ".lock"))
             .map_err(failed)?;
+        self.hand_over(&file).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock { _held: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -243,6 +245,7 @@ impl SecretFile {
                 .create_new(true)
                 .mode(PRIVATE)
                 .open(&new)?;
+            self.hand_over(&file)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&new, self.target())
@@ -281,13 +284,24 @@ impl SecretFile {
 
     fn create_folder(&self) -> Result<(), FileError> {
         match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(|error| self.failed("written", &error)),
+            Some(folder) if !folder.as_os_str().is_empty() => {
+                create(folder).map_err(|error| self.failed("written", &error))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Root may be at work for another, by sudo: what it writes belongs to
+    /// whom the file did, or else to the folder's owner, who could not use it
+    /// otherwise.
+    fn hand_over(&self, file: &File) -> io::Result<()> {
+        if !geteuid().is_root() {
+            return Ok(());
+        }
+        let target = self.target();
+        let folder = target.parent().unwrap_or(Path::new("/"));
+        let before = fs::metadata(&target).or_else(|_| fs::metadata(folder))?;
+        fchown(file, Some(before.uid()), Some(before.gid()))
     }
 
     fn failed(&self, action: &'static str, error: &io::Error) -> FileError {
@@ -297,6 +311,26 @@ impl SecretFile {
             reason: error.to_string(),
         }
     }
+}
+
+/// Makes `folder`, and those above it, for the owner of the one that is there.
+fn create(folder: &Path) -> io::Result<()> {
+    let above = match folder.parent() {
+        _ if folder.exists() => return Ok(()),
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    create(above)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        // Another was first.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    if geteuid().is_root() {
+        let owner = fs::metadata(above)?;
+        lchown(folder, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
