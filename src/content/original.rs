@@ -285,7 +285,7 @@ impl OriginalFile {
             let mut follower = file.proof.follow(&file.entry, &running.range());
             let result = file.run(&running, &mut follower).await;
             if let Some(follower) = follower {
-                file.proof.stop(follower, &file.entry).await;
+                file.proof.stop(follower).await;
             }
             running.end(result);
         });
@@ -453,7 +453,7 @@ impl OriginalFile {
         if end == stream.range().end
             && let Some(follower) = follower.take()
         {
-            self.proof.stop(follower, &self.entry).await;
+            self.proof.stop(follower).await;
         }
         stream.reached(end);
         Ok(end)

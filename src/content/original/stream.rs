@@ -18,7 +18,7 @@ pub(super) const SKIP: u64 = 8 << 20;
 /// often jumps again, into what has come by then.
 const ROUND_TRIPS: u32 = 4;
 /// After so many bytes it is known how fast a stream is.
-const TELLING: u64 = 1 << 20;
+const TELLING: u64 = 512 << 10;
 /// How long a stream waits for a reader to come back.
 const IDLE: Duration = Duration::from_secs(20);
 
