@@ -186,7 +186,10 @@ impl OriginalFile {
             let upto = gap.end.min(range.end);
             let stream = self.stream_for(&gap, range.end);
             Origin::Portal.note();
-            stream.wait_for(upto).await?;
+            // If it slows down meanwhile, its own request may be the better one.
+            if let Ok(waited) = tokio::time::timeout(stream.review(), stream.wait_for(upto)).await {
+                waited?;
+            }
         }
     }
 
@@ -260,9 +263,14 @@ impl OriginalFile {
             } else {
                 stream.reach()
             };
-            let ahead = position <= gap.start && gap.start < position.saturating_add(skip);
-            if ahead && gap.start < stream.range().end {
+            if gap.start < position || stream.range().end <= gap.start {
+                continue;
+            }
+            if gap.start < position.saturating_add(skip) {
                 stream.want(end.saturating_add(self.ahead()));
+                return Arc::clone(stream);
+            }
+            if stream.young().is_some() {
                 return Arc::clone(stream);
             }
         }
@@ -394,6 +402,7 @@ impl OriginalFile {
                 found: original.total,
             });
         }
+        stream.answered();
         let mut at = range.start;
         let mut piece = Vec::with_capacity(PIECE);
         while let Some(chunk) = original.chunk().await? {
