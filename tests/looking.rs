@@ -32,7 +32,8 @@ fn status_tells_what_was_asked_and_how_the_services_answer() {
         "authentication answers in",
         "metadata answers in",
         "data answers in",
-        "data: 1 request, 0 failed",
+        // To greet it, and for the table.
+        "data: 2 requests, 0 failed",
         " % of what was read needed no download",
         "lists    objects not taken yet; stations and data types 0 s old",
         "cache    /",
@@ -43,7 +44,7 @@ fn status_tells_what_was_asked_and_how_the_services_answer() {
     }
     let json: Value = serde_json::from_slice(&status(&mount, &["--json"]).stdout).unwrap();
     assert_eq!(json[0]["reachable"]["data"]["answers"], true);
-    assert_eq!(json[0]["traffic"]["services"]["data"]["requests"], 1);
+    assert_eq!(json[0]["traffic"]["services"]["data"]["requests"], 2);
     let slowest = json[0]["traffic"]["slowest"].to_string();
     assert!(slowest.contains("POST /"), "{slowest}");
 

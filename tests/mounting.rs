@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
+use icosfs::demo::Service;
 use nix::sys::signal::Signal;
 
 use crate::support::{SilentPortal, TestMount, co2, eventually, portal};
@@ -28,6 +29,22 @@ fn findmnt_shows_a_read_only_mount_of_icosfs() {
         );
     }
     assert!(line.contains("127.0.0.1_"), "{line}");
+}
+
+#[test]
+fn a_mount_is_connected_to_the_data_service_before_anything_is_read() {
+    let portal = portal();
+    let _mount = TestMount::of(&portal);
+    let of_data = || {
+        let requests = portal.requests().into_iter();
+        requests
+            .filter(|r| r.service == Service::Data)
+            .collect::<Vec<_>>()
+    };
+    assert!(eventually(Duration::from_secs(20), || !of_data().is_empty()));
+    for request in of_data() {
+        assert!(request.path == "/whoami" && !request.cookie, "{request:?}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ def run(stage):
     with stage.mount(portal) as mount:
         daemon = daemon_of(mount)
         list((mount / "objects").iterdir())
-        time.sleep(15)  # what was begun by then is over, and its threads have ended
+        time.sleep(30)  # what was begun by then is over, closed, and its threads have ended
         before = wakeups(daemon)
         time.sleep(10)
         # A thread that had nothing to do for long has ended, and slept no more.

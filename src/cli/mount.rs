@@ -231,10 +231,13 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let greeting = {
+    let greet = |service| {
         let (http, services) = (clients.http.clone(), clients.services.clone());
-        runtime.spawn(async move { http.probe(&services, Service::Meta, GREETING).await })
+        runtime.spawn(async move { http.probe(&services, service, GREETING).await })
     };
+    let greeting = greet(Service::Meta);
+    // What is read first then needs no handshake. Readers tell if it fails.
+    greet(Service::Data);
     let root = clients.cache_in(plan.storage.cache_dir());
     let catalog = Catalog::open(
         clients.meta.clone(),
