@@ -20,6 +20,7 @@ use super::spill::LEAST;
 use super::{CacheError, Place, Shared};
 
 mod naming;
+mod offering;
 
 /// Tells this process's entries apart.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
