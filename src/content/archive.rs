@@ -45,12 +45,15 @@ impl Entries {
                 May::GoLater
             }
         });
-        // Closed, they can make room for others.
+        // Closed, they can make room for others; that there was none is
+        // remembered for a while.
+        let made_room = !closed.is_empty();
         drop(closed);
         for (_, file) in self.0.unused_for(idle) {
             if file.kept.is_in_memory() {
                 // Nobody minds if it does not get its name.
-                more |= file.kept.offer_to_disk() && file.kept.seal().is_ok();
+                let offered = file.kept.offer_to_disk() && file.kept.seal().is_ok();
+                more |= offered || made_room;
             }
         }
         more

@@ -188,11 +188,13 @@ impl Files {
             proved: proved.collect(),
             more,
         };
-        // Closed, they can make room for others.
+        // Closed, they can make room for others; that there was none is
+        // remembered for a while.
+        let made_room = !files.is_empty();
         drop(files);
         for (id, content) in self.0.unused_for(idle) {
             if !in_use(id) && !content.can_be_had_again() {
-                rested.more |= content.offer_to_disk();
+                rested.more |= content.offer_to_disk() || made_room;
             }
         }
         rested
