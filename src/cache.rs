@@ -14,7 +14,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 mod blocks;
 mod entry;
@@ -26,6 +26,8 @@ mod journal;
 mod notes;
 mod paths;
 mod place;
+#[cfg(test)]
+mod races;
 mod space;
 mod spill;
 mod trouble;
@@ -44,6 +46,7 @@ use spill::Spill;
 use trouble::Troubles;
 
 use crate::memory::{Memory, NoMemory};
+use crate::sync::{Locked, Mutex};
 
 /// Why the cache did not keep or give bytes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -208,8 +211,8 @@ impl Store {
 }
 
 impl Shared {
-    fn open(&self) -> MutexGuard<'_, HashMap<Place, Weak<Entry>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> Locked<'_, HashMap<Place, Weak<Entry>>> {
+        self.open.lock()
     }
 
     fn create_folders(&self) -> Result<(), CacheError> {

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -150,13 +151,21 @@ fn command() -> clap::Command {
     topics::grouped(config::with_settings_to_show(Cli::command()))
 }
 
-/// Reads a `config.toml` and applies it, for [`crate::fuzzing`].
-pub(crate) fn read_config(text: &str) {
-    let command = command();
-    if let Ok(file) = config::ConfigFile::parse("config.toml".into(), text, &command) {
-        let _ = file
-            .apply(command)
-            .try_get_matches_from(["icosfs", "config", "show"]);
+/// Reads a `config.toml` and applies it, for [`crate::fuzzing`]: of settings by
+/// their numbers, with what stands behind the equals sign, and of other text.
+pub(crate) fn read_config(settings: &[(u8, &str)], text: &str) {
+    // To make it takes longer than all the rest.
+    static COMMAND: LazyLock<clap::Command> = LazyLock::new(command);
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| config::names(&COMMAND));
+    let named = |(number, value): &(u8, &str)| {
+        let name = &NAMES[usize::from(*number) % NAMES.len()];
+        format!("{name} = {value}\n")
+    };
+    let text = settings.iter().map(named).collect::<String>() + text;
+    if let Ok(file) = config::ConfigFile::parse("config.toml".into(), &text, &COMMAND) {
+        let applied = file.apply(COMMAND.clone());
+        let read = applied.try_get_matches_from(["icosfs", "config", "show"]);
+        assert!(read.is_ok(), "checked, and then refused: {read:?}");
     }
 }
 

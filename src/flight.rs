@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+
+use crate::sync::{Mutex, spawn};
 
 type Flight<V> = Shared<BoxFuture<'static, Option<V>>>;
 
@@ -43,14 +45,14 @@ where
         F: Future<Output = V> + Send + 'static,
     {
         let flight = {
-            let mut under_way = lock(&self.under_way);
+            let mut under_way = self.under_way.lock();
             if let Some(flight) = under_way.get(&key) {
                 flight.clone()
             } else {
                 let (work, done, landed) = (start(), Arc::clone(&self.under_way), key.clone());
-                let task = tokio::spawn(async move {
+                let task = spawn(async move {
                     let result = work.await;
-                    lock(&done).remove(&landed);
+                    done.lock().remove(&landed);
                     result
                 });
                 let flight: Flight<V> = task.map(Result::ok).boxed().shared();
@@ -58,26 +60,129 @@ where
                 flight
             }
         };
-        if let Some(value) = flight.await {
+        if let Some(value) = flight.clone().await {
             return value;
         }
         // The task ended without clearing up: it panicked, or the runtime is
-        // shutting down. The next caller must not join it.
-        lock(&self.under_way).remove(&key);
+        // shutting down. The next caller must not join it; but one may have
+        // begun another already.
+        let mut under_way = self.under_way.lock();
+        if under_way.get(&key).is_some_and(|now| now.ptr_eq(&flight)) {
+            under_way.remove(&key);
+        }
+        drop(under_way);
         panic!("a shared piece of work did not finish");
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use super::*;
+    use crate::sync::{block_on, check, thread};
+
+    /// Counts flights, and how many there are at once.
+    #[derive(Default)]
+    struct Counted {
+        flights: Flights<u8, usize>,
+        begun: AtomicUsize,
+        flying: AtomicUsize,
+        at_once: AtomicUsize,
+    }
+
+    impl Counted {
+        /// The number of the flight that this call is served by, the first
+        /// being 1; it fails if `fails` says so.
+        async fn join(self: &Arc<Self>, fails: impl Fn(usize) -> bool + Send + 'static) -> usize {
+            let counted = Arc::clone(self);
+            let fly = || async move {
+                let flying = counted.flying.fetch_add(1, Ordering::Relaxed) + 1;
+                counted.at_once.fetch_max(flying, Ordering::Relaxed);
+                let number = counted.begun.fetch_add(1, Ordering::Relaxed) + 1;
+                crate::sync::give_way().await;
+                counted.flying.fetch_sub(1, Ordering::Relaxed);
+                assert!(!fails(number), "as it should");
+                number
+            };
+            self.flights.join(7, fly).await
+        }
+
+        /// There was one at a time, and none is on the list any more.
+        fn assert_landed(&self) {
+            assert_eq!(self.at_once.load(Ordering::Relaxed), 1);
+            assert_eq!(self.flights.under_way.lock().len(), 0);
+        }
+    }
+
+    #[test]
+    fn in_whatever_order_callers_come_there_is_one_flight_at_a_time() {
+        check(|| {
+            let counted = Arc::new(Counted::default());
+            let callers: Vec<_> = (0..3)
+                .map(|_| {
+                    let counted = Arc::clone(&counted);
+                    thread::spawn(move || {
+                        let first = block_on(counted.join(|_| false));
+                        // Had it not ended, there would be none to wait for.
+                        let next = block_on(counted.join(|_| false));
+                        assert!(next > first, "{next} after {first}");
+                    })
+                })
+                .collect();
+            for caller in callers {
+                caller.join().unwrap();
+            }
+            counted.assert_landed();
+        });
+    }
+
+    #[test]
+    fn whoever_leaves_the_flight_lands_and_the_next_can_begin() {
+        check(|| {
+            let counted = Arc::new(Counted::default());
+            let leave = Arc::clone(&counted);
+            let left = thread::spawn(move || {
+                let _ = block_on(async { leave.join(|_| false).now_or_never() });
+            });
+            let stay = Arc::clone(&counted);
+            let stayed = thread::spawn(move || block_on(stay.join(|_| false)));
+            left.join().unwrap();
+            assert!((1..=2).contains(&stayed.join().unwrap()));
+            let next = block_on(counted.join(|_| false));
+            assert_eq!(next, counted.begun.load(Ordering::Relaxed));
+            counted.assert_landed();
+        });
+    }
+
+    /// The second to find the first flight failed once took the second flight
+    /// off the list, and a third began beside it.
+    #[test]
+    fn a_flight_that_fails_fails_for_its_own_callers_alone() {
+        check(|| {
+            let counted = Arc::new(Counted::default());
+            let callers: Vec<_> = (0..3)
+                .map(|_| {
+                    let counted = Arc::clone(&counted);
+                    thread::spawn(move || {
+                        let join = || block_on(counted.join(|number| number == 1));
+                        for _ in 0..2 {
+                            let joined = std::panic::catch_unwind(AssertUnwindSafe(join));
+                            if let Ok(number) = joined {
+                                assert!(number > 1);
+                            }
+                        }
+                    })
+                })
+                .collect();
+            for caller in callers {
+                caller.join().unwrap();
+            }
+            counted.assert_landed();
+        });
+    }
 
     #[tokio::test]
     async fn fifty_callers_cause_one_flight_and_the_next_a_second() {

@@ -42,9 +42,10 @@ pub fn archive_list(json: &[u8]) {
     }
 }
 
-/// `config.toml`.
-pub fn config(text: &str) {
-    cli::read_config(text);
+/// A `config.toml` of settings, by their numbers and values, and of other text:
+/// what is taken, the parser takes as well.
+pub fn config(settings: &[(u8, &str)], text: &str) {
+    cli::read_config(settings, text);
 }
 
 /// The journal of a file of `len` bytes with these records (offset, length,

@@ -17,5 +17,6 @@ pub mod fuzzing;
 pub mod memory;
 pub mod mount;
 pub mod portal;
+mod sync;
 pub mod table;
 pub mod tree;

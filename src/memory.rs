@@ -136,7 +136,42 @@ impl Share {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+    use crate::sync::{block_on, check, thread};
+
+    /// In an order that nobody's patience ends: who waits for what waits for
+    /// them would wait for ever.
+    #[test]
+    fn streams_and_answers_come_to_their_end_in_whatever_order_they_wait() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let _timers = runtime.enter();
+        check(|| {
+            let memory = Memory::new(1 << 20);
+            let taken = Arc::new(AtomicU64::new(0));
+            let threads = [100 << 10, 200 << 10, 1 << 30].map(|bytes: u64| {
+                let (memory, taken) = (memory.clone(), Arc::clone(&taken));
+                thread::spawn(move || {
+                    let _stream = block_on(memory.for_stream()).unwrap();
+                    let share = block_on(memory.for_answer(bytes)).unwrap();
+                    let mine = bytes.min(256 << 10);
+                    let now = taken.fetch_add(mine, Ordering::Relaxed) + mine;
+                    assert!(now <= 256 << 10, "{now}");
+                    thread::yield_now();
+                    taken.fetch_sub(mine, Ordering::Relaxed);
+                    drop(share.hold(vec![7]));
+                })
+            });
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(memory.answers.units.available_permits(), 64);
+        });
+    }
 
     #[tokio::test]
     async fn bytes_hold_their_memory_until_the_last_of_them_is_gone() {

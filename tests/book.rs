@@ -152,57 +152,6 @@ fn every_test_that_the_threat_model_names_exists() {
     }
 }
 
-/// What `cargo deny check licenses sources` would say, without it: that takes
-/// minutes to build. See deny.toml and scripts/audit.
-#[test]
-fn everything_that_is_built_in_comes_from_the_registry_under_a_licence_we_take() {
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--locked",
-            "--offline",
-            "--all-features",
-            // Of other systems nothing may have been fetched.
-            "--filter-platform",
-        ])
-        .arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let rules: toml::Table = fs::read_to_string("deny.toml").unwrap().parse().unwrap();
-    let allowed: Vec<&str> = rules["licenses"]["allow"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|licence| licence.as_str().unwrap())
-        .collect();
-    let packages = metadata["packages"].as_array().unwrap();
-    assert!(packages.len() > 100);
-    for package in packages {
-        let name = package["name"].as_str().unwrap();
-        let source = package["source"].as_str();
-        assert!(
-            name == "icosfs" || source.is_some_and(|source| source.starts_with("registry+")),
-            "{name} comes from {source:?}"
-        );
-        let licence = package["license"].as_str().unwrap_or_default();
-        assert!(taken(licence, &allowed), "{name} is under {licence:?}");
-    }
-}
-
-/// Whether an SPDX expression can be met; nested ones are none of ours.
-fn taken(licence: &str, allowed: &[&str]) -> bool {
-    let plain = licence.replace('/', " OR ").replace(['(', ')'], "");
-    let all = |part: &str| part.split(" AND ").all(|one| allowed.contains(&one.trim()));
-    // `(A OR B) AND C` asks for C with either.
-    if let Some((choice, also)) = licence.split_once(") AND ") {
-        return taken(choice.trim_matches(['(', ')']), allowed) && taken(also, allowed);
-    }
-    plain.split(" OR ").any(all)
-}
-
 /// A promise whose test was renamed would be one that nothing shows.
 #[test]
 fn every_test_that_shows_a_promise_exists() {

@@ -11,6 +11,7 @@ fn a_complete_original_is_read_by_the_kernel_itself() {
     let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
     let path = format!("objects/{id}.nc");
     let first = mount.read(&path);
+    mount.kept_file(id);
     let reads = || mount.status()["served"]["reads"].as_u64().unwrap();
     let before = reads();
 

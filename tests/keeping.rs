@@ -1,7 +1,7 @@
 //! `icosfs cache`: what it says, and that it disturbs no mount.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use icosfs::demo::{DemoPortal, Service};
@@ -25,14 +25,6 @@ fn cache_command(portal: &DemoPortal, cache: &Path, arguments: &[&str]) -> Outpu
     Home::new().run(portal, &all, "")
 }
 
-/// The complete file of `id` in the cache.
-fn kept_file(mount: &TestMount, id: ObjectId) -> PathBuf {
-    let cache = mount.status()["cache"].as_str().unwrap().to_owned();
-    let formats = fs::read_dir(Path::new(&cache).join("dataAppStorage")).unwrap();
-    let mut files = formats.map(|format| format.unwrap().path().join(id.to_string()));
-    files.find(|file| file.exists()).expect("it is complete")
-}
-
 #[test]
 fn verify_finds_and_removes_what_is_damaged() {
     let portal = portal();
@@ -46,7 +38,7 @@ fn verify_finds_and_removes_what_is_damaged() {
 
     // A file that nobody has open is not kept open.
     let reader = fs::File::open(mount.path(&path)).unwrap();
-    let file = kept_file(&mount, id);
+    let file = mount.kept_file(id);
     let mut bytes = fs::read(&file).unwrap();
     bytes[77] ^= 1;
     fs::write(&file, bytes).unwrap();
@@ -77,7 +69,7 @@ fn clear_and_evict_leave_what_a_mount_has_open() {
     let path = format!("objects/{id}.nc");
     mount.read(&path);
     let reader = fs::File::open(mount.path(&path)).unwrap();
-    let file = kept_file(&mount, id);
+    let file = mount.kept_file(id);
 
     for arguments in [
         &["clear"][..],

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use icosfs::demo::{DemoOptions, DemoPortal, Repository};
+use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultPlan, FaultRule, Repository};
 use icosfs::portal::ObjectId;
 
 use crate::support::TestMount;
@@ -81,6 +81,30 @@ fn scattered_reads_end_in_one_download_of_the_rest() {
 
     let ranges = large.ranges();
     assert!(ranges.len() <= 17, "{ranges:?}");
+}
+
+/// Its own request would take a round trip, and count as a download.
+#[test]
+fn who_jumps_to_what_comes_within_a_few_round_trips_waits_for_it() {
+    let large = Large::of(48 * MIB);
+    let mount = large.mount(&[]);
+    let right = large.portal.repository().original(&large.id).unwrap();
+    let file = File::open(mount.path(&large.path())).unwrap();
+    let mut found = vec![0; 1 << 20];
+    large.portal.set_faults(FaultPlan {
+        seed: 1,
+        rules: vec![FaultRule::always(Fault::Latency {
+            ms: 500,
+            jitter_ms: 0,
+        })],
+    });
+    // By then it is known how fast the bytes come.
+    for at in [0, MIB, 2 * MIB, 44 * MIB] {
+        file.read_exact_at(&mut found, at).unwrap();
+        let at = usize::try_from(at).unwrap();
+        assert!(found == right[at..at + found.len()], "bytes from {at}");
+    }
+    assert_eq!(large.ranges(), [None]);
 }
 
 #[test]

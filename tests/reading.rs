@@ -83,6 +83,24 @@ fn a_table_is_downloaded_once_whoever_reads_it() {
     assert_eq!(slices, 1);
 }
 
+/// How much a reader asks for at once tells whether it wants all.
+#[test]
+fn a_look_takes_a_slice_and_who_reads_much_at_once_gets_all_by_one_request() {
+    let received = |program, arguments: &[&str]| {
+        let portal = portal();
+        let mount = TestMount::of(&portal);
+        let table = a_table(&mount);
+        let arguments = [arguments, &[&table]].concat();
+        mount.run(program, &arguments);
+        let requests = portal.requests();
+        let columns = requests.iter().filter(|r| r.path == "/cpb");
+        columns.map(|r| r.bytes).collect::<Vec<_>>()
+    };
+    let (look, all) = (received("head", &["-1"]), received("cat", &[]));
+    assert!(look.len() == 1 && look[0] <= 256 << 10, "{look:?}");
+    assert!(all.len() == 1 && all[0] > 512 << 10, "{all:?}");
+}
+
 #[test]
 fn originals_hash_to_their_ids() {
     let portal = portal();

@@ -38,8 +38,8 @@ def run(stage):
         return run
 
     medians = stage.in_turn(
-        loop=loop("while read -r name; do cat $name; done"),
-        at_once=loop("xargs -P 16 -n 1 cat"),
+        loop=loop("while read -r name; do cat ./$name; done"),
+        at_once=loop("xargs -P 16 -n 1 cat --"),
     )
     for who, seconds in medians.items():
         stage.figure(who, seconds / COUNT * 1000, "ms a file")

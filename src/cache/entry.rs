@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -18,6 +18,7 @@ use super::journal::Told;
 use super::paths::{Paths, State};
 use super::spill::LEAST;
 use super::{CacheError, Place, Shared};
+use crate::sync::{Locked, Mutex};
 
 mod naming;
 mod offering;
@@ -42,6 +43,9 @@ pub struct Entry {
     file: Option<File>,
     /// Unlike any other entry's.
     number: u64,
+    /// Taken, before `held`, by whoever changes the file: what is written and
+    /// what is noted of it must not come apart.
+    disk: Mutex<()>,
     /// Taken for moments only.
     held: Mutex<Held>,
 }
@@ -50,7 +54,7 @@ pub struct Entry {
 /// bytes, and what comes in its place must be the same. So all that was ever
 /// read in one life proves itself together, whether or not it was ever there
 /// at the same time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Life {
     entry: u64,
     turns: u64,
@@ -99,6 +103,7 @@ impl Entry {
             me: me.clone(),
             paths,
             file,
+            disk: Mutex::default(),
             held: Mutex::new(Held {
                 blocks: told.blocks,
                 in_memory: HashMap::new(),
@@ -244,22 +249,20 @@ impl Entry {
     /// Keeps a block that the disk does not take.
     pub(super) fn keep_in_memory(&self, block: Block, bytes: &[u8]) -> Result<(), CacheError> {
         let len = u64::from(block.len);
-        let first = {
+        let admitted = {
             let mut held = self.held();
             let admitted = held.admit(block);
-            if admitted != Admitted::Added {
-                drop(held);
-                return self.settle(admitted);
+            if admitted == Admitted::Added {
+                let bytes = Bytes::copy_from_slice(bytes);
+                held.in_memory.insert(block.offset, bytes);
+                held.memory_used += len;
+                let first = held.memory_used == len;
+                self.cache.spill.add(&self.me, block.offset, len, first);
             }
-            held.in_memory
-                .insert(block.offset, Bytes::copy_from_slice(bytes));
-            held.memory_used += len;
-            held.memory_used == len
+            admitted
         };
-        if let Some(me) = self.me.upgrade() {
-            self.cache.spill.add(&me, block.offset, len, first);
-        }
-        Ok(())
+        self.cache.spill.make_room();
+        self.settle(admitted)
     }
 
     fn settle(&self, admitted: Admitted) -> Result<(), CacheError> {
@@ -271,6 +274,7 @@ impl Entry {
 
     /// Drops all that may be wrong, now that bytes came that differ.
     fn differs(&self) -> CacheError {
+        let _disk = self.disk.lock();
         let mut held = self.held();
         if !held.proved {
             self.drop_all(&mut held);
@@ -298,9 +302,17 @@ impl Entry {
         let Some(file) = &self.file else {
             return Ok(None);
         };
-        // To a complete file nothing may be written, nor may room be made in it.
-        if !matches!(self.held().state, State::Partial(_)) {
-            return Ok(None);
+        let _disk = self.disk.lock();
+        {
+            let mut held = self.held();
+            // To a complete file nothing may be written, nor may room be made in it.
+            if !matches!(held.state, State::Partial(_)) {
+                return Ok(None);
+            }
+            // Another was first: its bytes stay.
+            if held.blocks.touching(block.range()).next().is_some() {
+                return Ok(Some(held.admit(block)));
+            }
         }
         let wanted = u64::from(block.len);
         let room = self.cache.claim(wanted) || (self.shed(wanted) && self.cache.claim(wanted));
@@ -309,10 +321,6 @@ impl Entry {
         }
         file.write_all_at(bytes, block.offset)?;
         let mut held = self.held();
-        if !matches!(held.state, State::Partial(_)) {
-            self.cache.space.release(wanted);
-            return Ok(None);
-        }
         let admitted = held.admit(block);
         let Held { state, written, .. } = &mut *held;
         if let (Admitted::Added, State::Partial(journal)) = (admitted, state) {
@@ -342,7 +350,8 @@ impl Entry {
         freed >= wanted
     }
 
-    /// Makes the block at `offset` missing, and frees what it takes.
+    /// Makes the block at `offset` missing, and frees what it takes. The caller
+    /// has the disk, too, unless the block is in memory.
     fn drop_block(&self, held: &mut Held, offset: u64) -> u64 {
         let Some(block) = held.blocks.remove(offset) else {
             return 0;
@@ -399,6 +408,7 @@ impl Entry {
                 None => {
                     tracing::warn!(path = %self.paths.complete.display(), offset = block.offset,
                         "a cached block is damaged and will be fetched again");
+                    let _disk = self.disk.lock();
                     self.drop_block(&mut self.held(), block.offset);
                     return Ok(Found::Missing(block.range()));
                 }
@@ -440,6 +450,7 @@ impl Entry {
 
     /// Forgets all bytes of `life`, which turned out to be wrong as a whole.
     pub fn discard(&self, life: Life) {
+        let _disk = self.disk.lock();
         let mut held = self.held();
         if self.number == life.entry && held.turns == life.turns {
             self.drop_all(&mut held);
@@ -456,15 +467,27 @@ impl Entry {
         held.turn();
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cfg(test)]
+    pub(super) fn memory_used(&self) -> u64 {
+        self.held().memory_used
+    }
+
+    /// Makes the block at `offset` missing, as whoever makes room does.
+    #[cfg(test)]
+    pub(super) fn give_up(&self, offset: u64) {
+        let _disk = self.disk.lock();
+        self.drop_block(&mut self.held(), offset);
+    }
+
+    fn held(&self) -> Locked<'_, Held> {
+        self.held.lock()
     }
 }
 
 impl Drop for Entry {
     /// A file of which nothing came need not lie around.
     fn drop(&mut self) {
-        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.get_mut();
         if held.memory_used > 0 {
             self.cache.spill.remove(held.memory_used, true);
         }
@@ -475,7 +498,7 @@ impl Drop for Entry {
             return;
         }
         // Nobody may be opening it anew: not here, and in no other process.
-        let Ok(open) = self.cache.open.try_lock() else {
+        let Some(open) = self.cache.open.try_lock() else {
             return;
         };
         let reopened = open.get(&self.place).is_some_and(|e| e.strong_count() > 0);

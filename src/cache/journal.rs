@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::blocks::{Block, Blocks};
+use crate::sync::sleep;
 
 const MAGIC: [u8; 8] = *b"icosfs\x02\n";
 const HEAD: usize = 16;
@@ -154,7 +155,7 @@ fn open_locked(path: &Path) -> io::Result<File> {
             Ok(()) if file.metadata()?.nlink() > 0 => return Ok(file),
             Ok(()) => {}
             Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Err(_held) => std::thread::sleep(Duration::from_millis(2)),
+            Err(_held) => sleep(Duration::from_millis(2)),
         }
     }
 }

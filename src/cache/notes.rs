@@ -11,10 +11,11 @@ use std::io::{self, Read as _, Write as _};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::sync::{Locked, Mutex};
 
 const RECORD: usize = 24;
 /// What stands for a number that was taken back.
@@ -83,8 +84,8 @@ impl Notes {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Locked<'_, State> {
+        self.0.lock()
     }
 }
 

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::journal::{Journal, Told};
 use super::place::Kind;
 use super::{Place, remove_if_there};
+use crate::sync::other_threads_may_go_first;
 
 /// The names a file may have.
 #[derive(Debug)]
@@ -73,6 +74,10 @@ impl Paths {
     }
 
     pub(super) fn open_partial(&self, len: u64) -> io::Result<(File, Told, State)> {
+        // The journal first: whoever has it keeps others from taking the file
+        // away, which they do before they take the journal away.
+        let (journal, told) = Journal::open(&self.journal, len)?;
+        other_threads_may_go_first();
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -83,7 +88,6 @@ impl Paths {
         if file.metadata()?.len() != len {
             file.set_len(len)?;
         }
-        let (journal, told) = Journal::open(&self.journal, len)?;
         Ok((file, told, State::Partial(journal)))
     }
 }

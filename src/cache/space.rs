@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::place::{Kind, MAP, NEW, PARTIAL, Place, SUMS};
+use crate::sync::{AtomicU64, Mutex, other_threads_may_go_first};
 
 /// Room is made down to this share of the bound, so that it lasts a while.
 const AFTER: u64 = 9;
@@ -107,10 +107,7 @@ impl Space {
         if self.take_known(bytes) {
             return Claim::Granted;
         }
-        let mut no_room = self
-            .making_room
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut no_room = self.making_room.lock();
         // Another may have made room meanwhile.
         if self.take_known(bytes) {
             return Claim::Granted;
@@ -199,6 +196,7 @@ impl Space {
         if journal.try_lock().is_err() {
             return false;
         }
+        other_threads_may_go_first();
         // The file before its journal: bytes without one are dropped when they
         // are met, a journal without bytes only finds them missing.
         let removed = remove(&place.complete_in(&self.root))

@@ -2,9 +2,10 @@
 //! all files' go first.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Weak;
 
 use super::Entry;
+use crate::sync::{Locked, Mutex};
 
 /// However little memory there is, the last bytes written stay: someone is
 /// about to read them.
@@ -65,22 +66,21 @@ impl Spill {
         state.growing = state.growing.saturating_sub(len);
     }
 
-    /// Counts a block, the file's first or not, and drops the oldest ones that
-    /// have no place any more. The caller holds no lock.
-    pub(super) fn add(&self, entry: &Arc<Entry>, offset: u64, len: u64, first: bool) {
-        {
-            let mut state = self.state();
-            state.used += len;
-            state.holders += u64::from(first);
-            if state.order.len() > LONG {
-                state.order.retain(|(entry, _)| entry.strong_count() > 0);
-            }
-            state.order.push_back((Arc::downgrade(entry), offset));
+    /// Counts a block, the file's first or not. The caller has the file locked:
+    /// else the block could be dropped, and taken off the count, before.
+    pub(super) fn add(&self, entry: &Weak<Entry>, offset: u64, len: u64, first: bool) {
+        let mut state = self.state();
+        state.used += len;
+        state.holders += u64::from(first);
+        if state.order.len() > LONG {
+            state.order.retain(|(entry, _)| entry.strong_count() > 0);
         }
-        self.make_room();
+        state.order.push_back((Weak::clone(entry), offset));
     }
 
-    fn make_room(&self) {
+    /// Drops the oldest blocks that have no place any more. The caller holds no
+    /// lock.
+    pub(super) fn make_room(&self) {
         while let Some((entry, offset)) = self.too_much() {
             if let Some(entry) = entry.upgrade() {
                 entry.drop_from_memory(offset);
@@ -104,7 +104,15 @@ impl Spill {
         state.holders = state.holders.saturating_sub(u64::from(last));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Bytes of files that do not grow and of those that do, and how many files
+    /// hold some.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (u64, u64, u64) {
+        let state = self.state();
+        (state.used, state.growing, state.holders)
+    }
+
+    fn state(&self) -> Locked<'_, State> {
+        self.state.lock()
     }
 }

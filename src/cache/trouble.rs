@@ -3,9 +3,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use super::CacheError;
+use crate::sync::Mutex;
 
 type Watcher = Box<dyn Fn(&CacheError) + Send + Sync>;
 
@@ -32,7 +32,7 @@ impl Troubles {
             | CacheError::Differs { .. }
             | CacheError::UnsafeName(_) => None,
         };
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if !state.known.insert(cause) {
             return;
         }
@@ -46,7 +46,7 @@ impl Troubles {
 
     /// Tells `watcher` of all causes, those so far and those to come.
     pub(super) fn watch(&self, watcher: Watcher) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.untold.drain(..).for_each(|error| watcher(&error));
         state.watcher = Some(watcher);
     }

@@ -212,6 +212,11 @@ fn settings(command: &Command) -> BTreeMap<String, Arg> {
     found
 }
 
+/// What settings there are.
+pub(super) fn names(command: &Command) -> Vec<String> {
+    settings(command).into_keys().collect()
+}
+
 /// The name of the setting that `arg` is, if it is one.
 fn setting_name(arg: &Arg) -> Option<String> {
     arg.get_env()?;

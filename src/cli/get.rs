@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::provider::LoginArgs;
 use super::settings::{Clients, GlobalArgs};
-use super::storage::StorageArgs;
+use super::storage::{SETTLING, StorageArgs};
 use super::target;
 use super::waiting::Waiting;
 use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
@@ -150,8 +150,13 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         }
     });
     bar.finish_and_clear();
-    // A write may wait for a reader who never comes.
-    runtime.shutdown_background();
+    if result.is_ok() {
+        // It is kept, too: the disk may still be taking it.
+        runtime.shutdown_timeout(SETTLING);
+    } else {
+        // A write may wait for a reader who never comes.
+        runtime.shutdown_background();
+    }
     result
 }
 

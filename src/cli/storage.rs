@@ -17,6 +17,9 @@ use crate::cache::{Bounds, Store, default_limit};
 use crate::content::{Contents, DataFolder, Fetch};
 use crate::portal::Envri;
 
+/// How long a command that ends waits for the disk to take what was read last.
+pub(super) const SETTLING: Duration = Duration::from_secs(5);
+
 /// Where bytes are had before the portal is asked.
 #[derive(Args, Debug)]
 pub(super) struct StorageArgs {

@@ -119,6 +119,15 @@ impl Columns {
 
     /// Fetches what is missing of `rows`, and perhaps more.
     pub(super) async fn ensure(self: &Arc<Self>, rows: Range<u64>) -> Result<(), ContentError> {
+        self.bring_rows(rows, 0).await
+    }
+
+    /// As [`Columns::ensure`], for who reads so many bytes at once.
+    async fn bring_rows(
+        self: &Arc<Self>,
+        rows: Range<u64>,
+        at_once: u64,
+    ) -> Result<(), ContentError> {
         let mut patience = Patience::default();
         while let Some(missing) = self.first_missing(rows.clone()) {
             patience.try_again(missing.start)?;
@@ -130,7 +139,7 @@ impl Columns {
                     // What another flight brought meanwhile need not come again.
                     let rest = missing.start..columns.schema.rows();
                     match columns.first_missing(rest) {
-                        Some(still) => columns.fetch_rows(still).await,
+                        Some(still) => columns.fetch_rows(still, at_once).await,
                         None => Ok(()),
                     }
                 })
@@ -221,10 +230,14 @@ impl Columns {
     }
 
     /// From `row` on, the end of the rows that can be drawn, once there is at
-    /// least one.
-    pub(super) async fn available(self: &Arc<Self>, row: u64) -> Result<u64, ContentError> {
+    /// least one. The reader asks for `at_once` bytes at a time.
+    pub(super) async fn available(
+        self: &Arc<Self>,
+        row: u64,
+        at_once: u64,
+    ) -> Result<u64, ContentError> {
         let rows = self.schema.rows();
-        self.ensure(row..rows.min(row + 1)).await?;
+        self.bring_rows(row..rows.min(row + 1), at_once).await?;
         Ok(self
             .first_missing(row..rows)
             .map_or(rows, |missing| missing.start))

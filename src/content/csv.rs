@@ -119,7 +119,7 @@ impl CsvFile {
             }
             let row = self.known().index.rows();
             self.columns.expect_all(row).await?;
-            self.extend().await?;
+            self.extend(0).await?;
         }
     }
 
@@ -161,13 +161,13 @@ impl CsvFile {
                 None => {
                     let row = self.known().index.rows();
                     self.columns.note_origin(&(row..row + 1));
-                    self.extend().await?;
+                    self.extend(len as u64).await?;
                 }
             }
         }
         // Nobody reads to an end that is only remembered.
         while self.is_unproved(end) {
-            self.extend().await?;
+            self.extend(len as u64).await?;
         }
         let end = offset.saturating_add(out.len() as u64);
         self.last_end.store(end, Ordering::Relaxed);
@@ -196,8 +196,8 @@ impl CsvFile {
     }
 
     /// Draws the rows that follow those the index knows, up to the end of
-    /// their chunk or of what is there.
-    async fn extend(self: &Arc<Self>) -> Result<(), ContentError> {
+    /// their chunk or of what is there, for who reads `at_once` bytes at a time.
+    async fn extend(self: &Arc<Self>, at_once: u64) -> Result<(), ContentError> {
         let (start, chunk) = {
             let index = &self.known().index;
             let chunk = self.marks as u64 * u64::from(index.every().get());
@@ -207,7 +207,11 @@ impl CsvFile {
         self.flights
             .join(start, || async move {
                 let from = start - start % chunk;
-                let end = file.columns.available(start).await?.min(from + chunk);
+                let end = file
+                    .columns
+                    .available(start, at_once)
+                    .await?
+                    .min(from + chunk);
                 let drawing = file.draw(from..end).await?;
                 file.drawn.put(file.id(), from..end, drawing.text);
                 file.learn(start, from, &drawing.index)

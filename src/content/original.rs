@@ -26,7 +26,7 @@ mod proving;
 mod stream;
 
 use proof::{Follower, Proof};
-use proving::seal;
+use proving::seal_soon;
 use stream::Stream;
 
 /// The least that a random read fetches.
@@ -40,8 +40,6 @@ const AHEAD: u64 = 16 << 20;
 /// How far the streams of parallel connections run ahead of the last read of
 /// any part of the file.
 const FAR_AHEAD: u64 = 64 << 20;
-/// A reader this far ahead of a stream waits for it rather than start its own.
-const SKIP: u64 = 8 << 20;
 /// A file this long may come by several connections at once, once this much
 /// was read of it.
 const WORTH_SPLITTING: u64 = 64 << 20;
@@ -269,7 +267,7 @@ impl OriginalFile {
             let skip = if fetching.split || self.wants_whole(&fetching) {
                 u64::MAX
             } else {
-                SKIP
+                stream.reach()
             };
             let ahead = position <= gap.start && gap.start < position.saturating_add(skip);
             if ahead && gap.start < stream.range().end {
@@ -325,7 +323,7 @@ impl OriginalFile {
                 .map_or(0..len, |first| first.start..len);
         }
         let sequential = gap.start == 0
-            || (gap.start >= fetching.last_end && gap.start - fetching.last_end <= SKIP)
+            || (gap.start >= fetching.last_end && gap.start - fetching.last_end <= stream::SKIP)
             // The kernel's readahead arrives out of order: near the start, the
             // stream begins at the start.
             || gap.start <= 2 * LEAST;
@@ -426,8 +424,7 @@ impl OriginalFile {
         self.keep(stream, at, piece, follower).await?;
         // A block was damaged, say, and is mended.
         if self.entry.is_proved() && self.entry.is_complete() && !self.entry.is_sealed() {
-            let (entry, id) = (Arc::clone(&self.entry), self.id);
-            tokio::task::spawn_blocking(move || seal(&entry, id));
+            seal_soon(Arc::clone(&self.entry), self.id);
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! A mount by the real program, in a folder of its own, taken away at the end.
 
+use std::fs::DirEntry;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -155,6 +156,20 @@ impl TestMount {
     pub(crate) fn status(&self) -> Value {
         let json = std::fs::read(self.path(".icosfs/status.json")).expect("a status");
         serde_json::from_slice(&json).expect("JSON")
+    }
+
+    /// The complete file of `id` in the cache, once the disk has taken it.
+    pub(crate) fn kept_file(&self, id: ObjectId) -> PathBuf {
+        let cache = self.status()["cache"].as_str().expect("a path").to_owned();
+        let folder = Path::new(&cache).join("dataAppStorage");
+        let mut kept = None;
+        eventually(Duration::from_secs(20), || {
+            let mut formats = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let file = |format: DirEntry| format.path().join(id.to_string());
+            kept = formats.by_ref().map(file).find(|file| file.exists());
+            kept.is_some()
+        });
+        kept.expect("it is complete")
     }
 
     /// The reason of the last failure.

@@ -35,7 +35,7 @@ impl Entry {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        if self.is_sealed() || !self.held().in_memory.is_empty() {
+        if self.is_sealed() {
             return Ok(());
         }
         file.sync_data().map_err(failed)?;
@@ -43,8 +43,9 @@ impl Entry {
             create_private_dir(folder)?;
         }
         let mut held = self.held();
-        // Another reader may have sealed it, or found a damaged block.
-        if held.blocks.present() != self.len {
+        // Another reader may have sealed it, or found a damaged block, which came
+        // again and is in memory.
+        if held.blocks.present() != self.len || !held.in_memory.is_empty() {
             return Ok(());
         }
         let State::Partial(journal) = &mut held.state else {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cli::background;
+use crate::cli::storage::SETTLING;
 use crate::mount::{self, Mounted};
 
 /// How long readers have to finish once the daemon was told to end. Then their
@@ -75,7 +76,8 @@ pub(super) fn serve(
             Err(_late) => Ok(Ok(())),
         }
     });
-    runtime.shutdown_background();
+    // What was read last may be on its way to the disk, to be kept.
+    runtime.shutdown_timeout(SETTLING);
     match result {
         Ok(served) => served.context("the mount broke down"),
         // The thread that served it panicked.

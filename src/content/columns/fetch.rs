@@ -28,10 +28,17 @@ const IDLE: Duration = Duration::from_secs(20);
 
 impl Columns {
     /// Fetches all columns of the rows from `missing.start` on, more with each
-    /// request.
-    pub(super) async fn fetch_rows(&self, missing: Range<u64>) -> Result<(), ContentError> {
+    /// request, and more for who reads much at once.
+    pub(super) async fn fetch_rows(
+        &self,
+        missing: Range<u64>,
+        at_once: u64,
+    ) -> Result<(), ContentError> {
         let slices = self.slices.load(Ordering::Relaxed);
-        let window = FIRST_WINDOW.saturating_mul(GROWTH.saturating_pow(slices));
+        // Who takes a look (`head`) has the kernel read a few pages, and who
+        // wants it all many.
+        let first = (at_once.saturating_mul(GROWTH)).clamp(FIRST_WINDOW, FIRST_WINDOW * GROWTH);
+        let window = first.saturating_mul(GROWTH.saturating_pow(slices));
         let left = missing.end - missing.start;
         let length = if slices + 1 >= SLICES {
             left

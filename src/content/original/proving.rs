@@ -54,7 +54,7 @@ impl OriginalFile {
             }
             Checked::Right(life) => {
                 if entry.prove(life) {
-                    seal(&entry, id);
+                    seal_soon(entry, id);
                 }
                 Ok(None)
             }
@@ -64,12 +64,15 @@ impl OriginalFile {
     }
 }
 
-/// Gives a proved file its name, if it is there as a whole.
-pub(super) fn seal(entry: &Entry, id: ObjectId) {
-    if entry.is_complete()
-        && let Err(error) = entry.seal()
-    {
-        // Right all the same; it is only not kept under its own name.
-        tracing::warn!(%error, %id, "a complete object could not be sealed");
-    }
+/// Gives a proved file its name, if it is there as a whole. Nobody waits for
+/// that: the disk may take seconds to take all of it.
+pub(super) fn seal_soon(entry: Arc<Entry>, id: ObjectId) {
+    tokio::task::spawn_blocking(move || {
+        if entry.is_complete()
+            && let Err(error) = entry.seal()
+        {
+            // Right all the same; it is only not kept under its own name.
+            tracing::warn!(%error, %id, "a complete object could not be sealed");
+        }
+    });
 }

@@ -1,7 +1,8 @@
 //! A request under way: how far it is, how far it is wanted, and until when.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -9,6 +10,15 @@ use super::ContentError;
 
 /// A stream no longer than this runs to its end, whoever still wants it.
 pub(super) const SHORT: u64 = 4 << 20;
+/// A reader this far ahead of a stream always waits for it rather than start
+/// its own.
+pub(super) const SKIP: u64 = 8 << 20;
+/// One further ahead waits if the stream is there within so many round trips:
+/// its own request would take one, and count as a download; and who jumps once
+/// often jumps again, into what has come by then.
+const ROUND_TRIPS: u32 = 4;
+/// After so many bytes it is known how fast a stream is.
+const TELLING: u64 = 1 << 20;
 /// How long a stream waits for a reader to come back.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -20,6 +30,19 @@ pub(super) struct Stream {
     progress: watch::Sender<Progress>,
     /// How far readers want it to run.
     wanted: watch::Sender<u64>,
+    /// Taken for moments only.
+    pace: Mutex<Pace>,
+}
+
+/// When what arrived.
+#[derive(Debug)]
+struct Pace {
+    /// When it was asked for.
+    asked: Instant,
+    /// When the first bytes and the last ones so far came.
+    arrived: Option<(Instant, Instant)>,
+    /// For how long nobody wanted more, between these.
+    paused: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +62,11 @@ impl Stream {
                 ended: None,
             }),
             wanted: watch::Sender::new(wanted),
+            pace: Mutex::new(Pace {
+                asked: Instant::now(),
+                arrived: None,
+                paused: Duration::ZERO,
+            }),
             range,
         }
     }
@@ -59,8 +87,19 @@ impl Stream {
 
     /// Everything before `position` is in the cache.
     pub(super) fn reached(&self, position: u64) {
+        let now = Instant::now();
+        let mut pace = self.pace();
+        let first = pace.arrived.map_or(now, |(first, _)| first);
+        pace.arrived = Some((first, now));
+        drop(pace);
         self.progress
             .send_modify(|progress| progress.position = position);
+    }
+
+    /// How far ahead of it a reader had better wait for it, in bytes.
+    pub(super) fn reach(&self) -> u64 {
+        let came = self.position() - self.range.start;
+        self.pace().reach(came).unwrap_or(SKIP).max(SKIP)
     }
 
     /// It is over, and how.
@@ -101,8 +140,55 @@ impl Stream {
         if short || at < *self.wanted.borrow() {
             return true;
         }
+        let since = Instant::now();
         let mut wanted = self.wanted.subscribe();
         let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
+        self.pace().paused += since.elapsed();
         further.is_ok()
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pace {
+    /// How many bytes come within [`ROUND_TRIPS`], as far as `came` bytes tell.
+    fn reach(&self, came: u64) -> Option<u64> {
+        let (first, last) = self.arrived.filter(|_| came >= TELLING)?;
+        let round_trips = first.duration_since(self.asked) * ROUND_TRIPS;
+        let took = (last.duration_since(first)).saturating_sub(self.paused);
+        let reach = u128::from(came) * round_trips.as_nanos() / took.as_nanos().max(1);
+        Some(u64::try_from(reach).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(round_trip: u64, took: u64, paused: u64) -> Pace {
+        let asked = Instant::now();
+        let first = asked + Duration::from_millis(round_trip);
+        Pace {
+            asked,
+            arrived: Some((first, first + Duration::from_millis(took))),
+            paused: Duration::from_millis(paused),
+        }
+    }
+
+    #[test]
+    fn a_reader_waits_for_what_comes_within_four_round_trips() {
+        // 16 MB in 20 ms, then nobody wanted more for a while.
+        assert_eq!(pace(50, 520, 500).reach(16_000_000), Some(160_000_000));
+        assert_eq!(pace(1, 20, 0).reach(16_000_000), Some(3_200_000));
+    }
+
+    #[test]
+    fn little_tells_nothing_of_a_stream() {
+        assert_eq!(pace(50, 1, 0).reach(TELLING - 1), None);
+        assert_eq!(Stream::new(0..SHORT, 0).reach(), SKIP);
+        // All came at once: no division by nothing.
+        assert!(pace(50, 0, 0).reach(TELLING) > Some(1 << 40));
     }
 }
