@@ -213,7 +213,7 @@ impl OriginalFile {
     pub(super) fn offer_to_disk(&self) -> bool {
         let settled = self.entry.offer_to_disk();
         if settled && self.entry.is_proved() {
-            seal(&self.entry, self.id);
+            seal_soon(Arc::clone(&self.entry), self.id);
         }
         settled
     }
