@@ -186,7 +186,10 @@ impl OriginalFile {
             let upto = gap.end.min(range.end);
             let stream = self.stream_for(&gap, range.end);
             Origin::Portal.note();
-            stream.wait_for(upto).await?;
+            // If it slows down meanwhile, its own request may be the better one.
+            if let Ok(waited) = tokio::time::timeout(stream.review(), stream.wait_for(upto)).await {
+                waited?;
+            }
         }
     }
 
@@ -269,9 +272,14 @@ impl OriginalFile {
             } else {
                 stream.reach()
             };
-            let ahead = position <= gap.start && gap.start < position.saturating_add(skip);
-            if ahead && gap.start < stream.range().end {
+            if gap.start < position || stream.range().end <= gap.start {
+                continue;
+            }
+            if gap.start < position.saturating_add(skip) {
                 stream.want(end.saturating_add(self.ahead()));
+                return Arc::clone(stream);
+            }
+            if stream.young().is_some() {
                 return Arc::clone(stream);
             }
         }
@@ -294,7 +302,7 @@ impl OriginalFile {
             let mut follower = file.proof.follow(&file.entry, &running.range());
             let result = file.run(&running, &mut follower).await;
             if let Some(follower) = follower {
-                file.proof.stop(follower, &file.entry).await;
+                file.proof.stop(follower).await;
             }
             running.end(result);
         });
@@ -403,6 +411,7 @@ impl OriginalFile {
                 found: original.total,
             });
         }
+        stream.answered();
         let mut at = range.start;
         let mut piece = Vec::with_capacity(PIECE);
         while let Some(chunk) = original.chunk().await? {
@@ -462,7 +471,7 @@ impl OriginalFile {
         if end == stream.range().end
             && let Some(follower) = follower.take()
         {
-            self.proof.stop(follower, &self.entry).await;
+            self.proof.stop(follower).await;
         }
         stream.reached(end);
         Ok(end)

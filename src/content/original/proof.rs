@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::ContentError;
@@ -25,7 +25,26 @@ const CATCH_UP: u64 = 8 << 20;
 
 /// The hash of a file's first bytes, unless someone is carrying it on.
 #[derive(Debug, Default)]
-pub(super) struct Proof(Mutex<Option<Running>>);
+pub(super) struct Proof {
+    /// Taken for moments only.
+    kept: Mutex<Option<Running>>,
+    carriers: watch::Sender<Carriers>,
+}
+
+/// Who carries the hash on.
+#[derive(Debug, Default)]
+struct Carriers {
+    count: usize,
+    /// How often they were told to bring it back.
+    recalls: u64,
+}
+
+/// One of those who carry it on, until dropped.
+struct Carrier {
+    proof: Arc<Proof>,
+    /// How often others had been told when it began.
+    recalls: u64,
+}
 
 #[derive(Debug)]
 struct Running {
@@ -42,7 +61,7 @@ pub(super) struct Follower {
     /// How many bytes of the stream went in already.
     skip: u64,
     pieces: mpsc::Sender<Bytes>,
-    hashed: JoinHandle<Option<Running>>,
+    hashing: JoinHandle<()>,
 }
 
 /// What a check has found.
@@ -59,7 +78,11 @@ pub(super) enum Checked {
 impl Proof {
     /// Someone to give the bytes of a stream of `range`; none if the hash is
     /// not there, nor can be brought there by what the cache holds.
-    pub(super) fn follow(&self, entry: &Arc<Entry>, range: &Range<u64>) -> Option<Follower> {
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        range: &Range<u64>,
+    ) -> Option<Follower> {
         let running = self.take_of(entry);
         let behind = range.start.saturating_sub(running.upto);
         let within_reach =
@@ -69,44 +92,37 @@ impl Proof {
             return None;
         }
         let skip = running.upto.saturating_sub(range.start);
-        let (start, entry) = (range.start, Arc::clone(entry));
-        let (pieces, mut waiting) = mpsc::channel::<Bytes>(WAITING);
-        let hashed = tokio::spawn(async move {
-            let caught_up = tokio::task::spawn_blocking(move || {
-                let mut running = running;
-                // Fails if something is gone again: then the hash stays there.
-                let _ = running.advance(&entry, start);
-                running
-            });
-            let mut running = caught_up.await.ok()?;
-            let there = running.upto >= start;
-            while let Some(piece) = waiting.recv().await {
-                if there {
-                    running.add(&piece);
-                }
-            }
-            Some(running)
-        });
+        let (pieces, waiting) = mpsc::channel::<Bytes>(WAITING);
+        let carried = Carrier::of(self).carry(running, Arc::clone(entry), range.start, waiting);
         Some(Follower {
             skip,
             pieces,
-            hashed,
+            hashing: tokio::spawn(carried),
         })
     }
 
-    /// Takes back what `follower` has hashed of `entry`.
-    pub(super) async fn stop(&self, follower: Follower, entry: &Entry) {
-        let Follower { pieces, hashed, .. } = follower;
+    /// Takes back what `follower` has hashed.
+    pub(super) async fn stop(&self, follower: Follower) {
+        let Follower {
+            pieces, hashing, ..
+        } = follower;
         drop(pieces);
         // A panic in there is a bug; the file is then hashed from the start.
-        if let Ok(Some(running)) = hashed.await {
-            self.put(running, entry.life());
-        }
+        let _ = hashing.await;
+    }
+
+    /// Has whoever carries the hash on bring it back, for who cannot wait until
+    /// their stream has come to its end.
+    pub(super) async fn recall(&self) {
+        self.carriers.send_modify(|carriers| carriers.recalls += 1);
+        let mut carriers = self.carriers.subscribe();
+        // Never fails: `self` holds the sender.
+        let _ = carriers.wait_for(|carriers| carriers.count == 0).await;
     }
 
     /// Whether the hash can go on to the end by what is there.
     pub(super) fn can_end(&self, entry: &Entry) -> bool {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let upto = (kept.as_ref()).filter(|running| running.life == entry.life());
         upto.is_some_and(|running| entry.missing(running.upto..entry.len()).is_empty())
     }
@@ -134,17 +150,72 @@ impl Proof {
     }
 
     fn take(&self) -> Option<Running> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        (self.kept.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Keeps whichever is further of `life`: two streams may bring the same
     /// bytes.
     fn put(&self, running: Running, life: Life) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let upto = (kept.as_ref()).and_then(|kept| (kept.life == life).then_some(kept.upto));
         if running.life == life && upto.is_none_or(|upto| upto < running.upto) {
             *kept = Some(running);
         }
+    }
+}
+
+impl Carrier {
+    fn of(proof: &Arc<Proof>) -> Self {
+        let mut recalls = 0;
+        proof.carriers.send_modify(|carriers| {
+            carriers.count += 1;
+            recalls = carriers.recalls;
+        });
+        let proof = Arc::clone(proof);
+        Self { proof, recalls }
+    }
+
+    /// Carries the hash on to `start` by what the cache holds, then with the
+    /// pieces that come, until they end or it is recalled.
+    async fn carry(
+        self,
+        running: Running,
+        entry: Arc<Entry>,
+        start: u64,
+        mut pieces: mpsc::Receiver<Bytes>,
+    ) {
+        let mut carriers = self.proof.carriers.subscribe();
+        let cached = Arc::clone(&entry);
+        let caught_up = tokio::task::spawn_blocking(move || {
+            let mut running = running;
+            // Fails if something is gone again: then the hash stays there.
+            let _ = running.advance(&cached, start);
+            running
+        });
+        let Ok(mut running) = caught_up.await else {
+            return;
+        };
+        let there = running.upto >= start;
+        loop {
+            tokio::select! {
+                biased;
+                _ = carriers.wait_for(|carriers| carriers.recalls != self.recalls) => break,
+                piece = pieces.recv() => match piece {
+                    Some(piece) if there => running.add(&piece),
+                    Some(_) => {}
+                    None => break,
+                },
+            }
+        }
+        self.proof.put(running, entry.life());
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        (self.proof.carriers).send_modify(|carriers| carriers.count -= 1);
     }
 }
 
@@ -191,7 +262,42 @@ impl Follower {
         let skipped = self.skip.min(piece.len() as u64);
         self.skip -= skipped;
         piece.advance(usize::try_from(skipped).expect("within the piece"));
-        // Fails only if hashing panicked, which `stop` finds out.
+        // Fails if the hash was recalled.
         let _ = self.pieces.send(piece).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::{Bounds, Place, Store};
+
+    /// It was hashed again from its start: a file may be whole before the
+    /// stream that brings its last gap has come to an end.
+    #[tokio::test]
+    async fn who_needs_a_hash_that_is_carried_on_gets_it_as_far_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, memory) = (1 << 30, 1 << 20);
+        let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
+        let bytes = Bytes::from(vec![7; 3 * (128 << 10)]);
+        let entry = store.entry(&Place::new("x", "y").unwrap(), bytes.len() as u64);
+        entry.write(0, &bytes).unwrap();
+        let proof = Arc::new(Proof::default());
+        let mut follower = proof.follow(&entry, &(0..entry.len())).unwrap();
+        follower.feed(bytes.slice(..128 << 10)).await;
+
+        proof.recall().await;
+
+        let upto = |proof: &Proof| proof.kept.lock().unwrap().as_ref().map(|kept| kept.upto);
+        let kept = upto(&proof).expect("it was brought back");
+        assert!(kept <= 128 << 10);
+        // What it brings from now on is of no use any more, and holds up nobody.
+        for _ in 0..2 * WAITING {
+            follower.feed(bytes.slice(..128 << 10)).await;
+        }
+        proof.stop(follower).await;
+        assert_eq!(upto(&proof), Some(kept));
+        let right = proof.check(&entry, ObjectId::of_content(&bytes)).unwrap();
+        assert_eq!(right, Checked::Right(entry.life()));
     }
 }

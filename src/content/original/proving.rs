@@ -28,6 +28,7 @@ impl OriginalFile {
         let file = Arc::clone(self);
         let proving = || async move {
             for _ in 0..ROUNDS {
+                file.proof.recall().await;
                 let Some(from) = file.check().await? else {
                     return Ok(());
                 };

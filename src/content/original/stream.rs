@@ -16,9 +16,13 @@ pub(super) const SKIP: u64 = 8 << 20;
 /// One further ahead waits if the stream is there within so many round trips:
 /// its own request would take one, and count as a download; and who jumps once
 /// often jumps again, into what has come by then.
-const ROUND_TRIPS: u32 = 4;
-/// After so many bytes it is known how fast a stream is.
-const TELLING: u64 = 1 << 20;
+const ROUND_TRIPS: u32 = 8;
+/// After so many bytes, or so much of a round trip, it is known how fast a
+/// stream is; until then, whether to wait for it is not decided.
+const TELLING: u64 = 4 << 20;
+const YOUNG: u32 = 4;
+/// How long a wait is at least, before it is asked again whether it is worth it.
+const REVIEW: Duration = Duration::from_millis(100);
 /// How long a stream waits for a reader to come back.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -34,14 +38,15 @@ pub(super) struct Stream {
     pace: Mutex<Pace>,
 }
 
-/// When what arrived.
+/// How fast it is: from the answer's beginning on, so that what a connection
+/// takes to get up to speed counts.
 #[derive(Debug)]
 struct Pace {
-    /// When it was asked for.
     asked: Instant,
-    /// When the first bytes and the last ones so far came.
-    arrived: Option<(Instant, Instant)>,
-    /// For how long nobody wanted more, between these.
+    answered: Option<Instant>,
+    /// When the last bytes so far came.
+    arrived: Option<Instant>,
+    /// For how long nobody wanted more, in between.
     paused: Duration,
 }
 
@@ -64,6 +69,7 @@ impl Stream {
             wanted: watch::Sender::new(wanted),
             pace: Mutex::new(Pace {
                 asked: Instant::now(),
+                answered: None,
                 arrived: None,
                 paused: Duration::ZERO,
             }),
@@ -85,13 +91,14 @@ impl Stream {
         self.progress.borrow().ended.is_some()
     }
 
+    /// The answer has begun.
+    pub(super) fn answered(&self) {
+        self.pace().answered = Some(Instant::now());
+    }
+
     /// Everything before `position` is in the cache.
     pub(super) fn reached(&self, position: u64) {
-        let now = Instant::now();
-        let mut pace = self.pace();
-        let first = pace.arrived.map_or(now, |(first, _)| first);
-        pace.arrived = Some((first, now));
-        drop(pace);
+        self.pace().arrived = Some(Instant::now());
         self.progress
             .send_modify(|progress| progress.position = position);
     }
@@ -100,6 +107,27 @@ impl Stream {
     pub(super) fn reach(&self) -> u64 {
         let came = self.position() - self.range.start;
         self.pace().reach(came).unwrap_or(SKIP).max(SKIP)
+    }
+
+    /// For how long it is too young to tell how fast it is.
+    pub(super) fn young(&self) -> Option<Duration> {
+        if self.position() - self.range.start >= TELLING {
+            return None;
+        }
+        let pace = self.pace();
+        let answered = pace.answered?;
+        let until = answered + answered.duration_since(pace.asked) / YOUNG;
+        let left = until.checked_duration_since(Instant::now())?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// After how long a reader who waits had better look again whether that is
+    /// still the best.
+    pub(super) fn review(&self) -> Duration {
+        self.young().unwrap_or_else(|| {
+            let round_trips = self.pace().round_trips();
+            round_trips.unwrap_or(IDLE).max(REVIEW)
+        })
     }
 
     /// It is over, and how.
@@ -153,12 +181,16 @@ impl Stream {
 }
 
 impl Pace {
+    fn round_trips(&self) -> Option<Duration> {
+        let answered = self.answered?;
+        Some(answered.duration_since(self.asked) * ROUND_TRIPS)
+    }
+
     /// How many bytes come within [`ROUND_TRIPS`], as far as `came` bytes tell.
     fn reach(&self, came: u64) -> Option<u64> {
-        let (first, last) = self.arrived.filter(|_| came >= TELLING)?;
-        let round_trips = first.duration_since(self.asked) * ROUND_TRIPS;
-        let took = (last.duration_since(first)).saturating_sub(self.paused);
-        let reach = u128::from(came) * round_trips.as_nanos() / took.as_nanos().max(1);
+        let took = self.arrived?.duration_since(self.answered?);
+        let took = took.saturating_sub(self.paused).as_nanos().max(1);
+        let reach = u128::from(came) * self.round_trips()?.as_nanos() / took;
         Some(u64::try_from(reach).unwrap_or(u64::MAX))
     }
 }
@@ -169,26 +201,28 @@ mod tests {
 
     fn pace(round_trip: u64, took: u64, paused: u64) -> Pace {
         let asked = Instant::now();
-        let first = asked + Duration::from_millis(round_trip);
+        let answered = asked + Duration::from_millis(round_trip);
         Pace {
             asked,
-            arrived: Some((first, first + Duration::from_millis(took))),
+            answered: Some(answered),
+            arrived: Some(answered + Duration::from_millis(took)),
             paused: Duration::from_millis(paused),
         }
     }
 
     #[test]
-    fn a_reader_waits_for_what_comes_within_four_round_trips() {
+    fn a_reader_waits_for_what_comes_within_a_few_round_trips() {
         // 16 MB in 20 ms, then nobody wanted more for a while.
-        assert_eq!(pace(50, 520, 500).reach(16_000_000), Some(160_000_000));
-        assert_eq!(pace(1, 20, 0).reach(16_000_000), Some(3_200_000));
+        assert_eq!(pace(50, 520, 500).reach(16_000_000), Some(320_000_000));
+        assert_eq!(pace(1, 20, 0).reach(16_000_000), Some(6_400_000));
     }
 
     #[test]
-    fn little_tells_nothing_of_a_stream() {
-        assert_eq!(pace(50, 1, 0).reach(TELLING - 1), None);
-        assert_eq!(Stream::new(0..SHORT, 0).reach(), SKIP);
+    fn a_stream_that_has_not_begun_tells_nothing() {
+        let stream = Stream::new(0..SHORT, 0);
+        assert_eq!(stream.reach(), SKIP);
+        assert_eq!(stream.review(), IDLE);
         // All came at once: no division by nothing.
-        assert!(pace(50, 0, 0).reach(TELLING) > Some(1 << 40));
+        assert!(pace(50, 0, 0).reach(1 << 20) > Some(1 << 40));
     }
 }
