@@ -4,6 +4,7 @@
 //! Modules are listed as the way of one `read(2)` leads through them; none
 //! knows of one above it.
 
+mod allocator;
 pub mod cache;
 pub mod catalog;
 pub mod cli;

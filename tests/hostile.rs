@@ -4,6 +4,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::{Uid, chown};
 
@@ -109,6 +111,81 @@ fn a_file_name_that_leads_elsewhere_is_a_name_in_its_folder() {
     assert!(mount.read(named) == portal.repository().original(&id).unwrap());
     let outside = files_below(&mount.home().path().join("cache"));
     assert!(outside.iter().all(|path| !path.ends_with("etc/passwd")));
+}
+
+/// An answer with `edit` made to its body, and its length set right.
+fn edited(answer: &[u8], edit: impl Fn(&str) -> String) -> Vec<u8> {
+    let end = find(answer, "\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    let Ok(body) = std::str::from_utf8(&answer[end..]) else {
+        return answer.to_vec();
+    };
+    let body = edit(body);
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let lines = head.trim_end().lines();
+    let kept = lines.filter(|line| !line.to_ascii_lowercase().starts_with("content-length"));
+    let mut head: Vec<String> = kept.map(str::to_owned).collect();
+    head.push(format!("Content-Length: {}", body.len()));
+    format!("{}\r\n\r\n{body}", head.join("\r\n")).into_bytes()
+}
+
+/// What tables look like comes from the metadata service; their bytes do not.
+#[test]
+fn a_table_that_is_said_to_be_another_is_refused_or_drawn_of_what_came() {
+    let portal = portal();
+    let id = co2(&portal);
+    let csv = portal.repository().csv(&id).unwrap();
+    let rows = csv.lines().count() - 1;
+    let file = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let number = |n: &str| {
+        let value = |n: &str| format!("\"value\":\"{n}\"");
+        (value(&rows.to_string()), value(n))
+    };
+    let format = |new: &str| {
+        let iri = |name: &str| format!("ontologies/cpmeta/{name}\"");
+        (iri("float32"), iri(new))
+    };
+    let once = "[\\\"TIMESTAMP".to_owned();
+    let twice = format!("{once}\\\",\\\"TIMESTAMP");
+    // Whether more bytes are claimed than come.
+    let lies = [
+        (number(&(rows + 1).to_string()), true),
+        (number("4611686018427387904"), true),
+        (number("18446744073709551615"), true),
+        (format("float64"), true),
+        ((once, twice), true),
+        (format("bmpChar"), false),
+    ];
+    for ((old, new), more) in lies {
+        let told = format!("{old} as {new}");
+        let twisted = Arc::new(AtomicBool::new(false));
+        let note = Arc::clone(&twisted);
+        let meta = Front::twisting(&portal.meta_url(), move |answer| {
+            edited(&answer, |body| {
+                note.fetch_or(body.contains(&old), Ordering::Relaxed);
+                body.replace(&old, &new)
+            })
+        });
+        let option = format!("--meta-url={}", meta.url());
+        let options = [&*option, "--timeout=2"];
+        let mount = TestMount::with(&portal, &options, &[("ICOSFS_TOKEN", &portal.token())]);
+        for ending in ["csv", "cpb", "parquet"] {
+            let path = match ending {
+                "cpb" => format!("dataAppStorage/asciiAtcProductTimeSer/{id}.cpb"),
+                _ => format!("objects/{id}.{ending}"),
+            };
+            let read = mount.try_read(&path).map(|bytes| bytes.len());
+            assert_eq!(read.is_err(), more, "{told}: {path}: {read:?}");
+        }
+        assert!(twisted.load(Ordering::Relaxed), "{told}: nobody was told");
+        assert!(mount.is_running(), "{told}");
+        let peak = mount.peak_memory();
+        assert!(peak < 512 << 20, "{told}: {peak} bytes of memory");
+        let original = mount.read(&format!("objects/{file}.nc"));
+        assert!(
+            original == portal.repository().original(&file).unwrap(),
+            "{told}"
+        );
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::{CacheError, Place, Shared};
 use crate::sync::{Locked, Mutex};
 
 mod naming;
+mod offering;
 
 /// Tells this process's entries apart.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);

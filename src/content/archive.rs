@@ -36,7 +36,7 @@ impl Entries {
     /// Lets go of what nobody has used for `idle`; whether there are others
     /// that will have rested long enough in a while.
     pub(super) fn rest(&self, idle: Duration) -> bool {
-        let (_closed, more) = self.0.rest(idle, |_, file| {
+        let (closed, mut more) = self.0.rest(idle, |_, file| {
             if file.kept.is_in_memory() {
                 May::Stay
             } else if Arc::strong_count(file) == 1 {
@@ -45,6 +45,17 @@ impl Entries {
                 May::GoLater
             }
         });
+        // Closed, they can make room for others; that there was none is
+        // remembered for a while.
+        let made_room = !closed.is_empty();
+        drop(closed);
+        for (_, file) in self.0.unused_for(idle) {
+            if file.kept.is_in_memory() {
+                // Nobody minds if it does not get its name.
+                let offered = file.kept.offer_to_disk() && file.kept.seal().is_ok();
+                more |= offered || made_room;
+            }
+        }
         more
     }
 }

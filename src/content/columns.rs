@@ -107,6 +107,11 @@ impl Columns {
         self.file.is_in_memory()
     }
 
+    /// Offers the disk what only memory has; whether it takes all of it.
+    pub(super) fn offer_to_disk(&self) -> bool {
+        self.file.offer_to_disk()
+    }
+
     /// Length of the `.cpb` file in bytes.
     pub(super) fn file_len(&self) -> u64 {
         self.layout.file_len()

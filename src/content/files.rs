@@ -93,6 +93,18 @@ impl Content {
         }
     }
 
+    /// Offers the disk what only memory has. Blocks on the disk.
+    fn offer_to_disk(&self) -> bool {
+        match self {
+            Content::Original(file) => file.offer_to_disk(),
+            Content::Direct(_) => false,
+            Content::Csv(Csv::Drawn(file)) => file.columns().offer_to_disk(),
+            Content::Csv(Csv::Portal(file)) => file.offer_to_disk(),
+            Content::Parquet(file) => file.offer_to_disk(),
+            Content::Cpb(columns) => columns.offer_to_disk(),
+        }
+    }
+
     /// Of an original whose bytes have proved themselves, their life.
     fn proved(&self) -> Option<Life> {
         match self {
@@ -172,10 +184,20 @@ impl Files {
             }
         });
         let proved = (files.iter()).filter_map(|(id, content)| Some((*id, content.proved()?)));
-        Rested {
+        let mut rested = Rested {
             proved: proved.collect(),
             more,
+        };
+        // Closed, they can make room for others; that there was none is
+        // remembered for a while.
+        let made_room = !files.is_empty();
+        drop(files);
+        for (id, content) in self.0.unused_for(idle) {
+            if !in_use(id) && !content.can_be_had_again() {
+                rested.more |= content.offer_to_disk() || made_room;
+            }
         }
+        rested
     }
 }
 

@@ -212,6 +212,15 @@ impl OriginalFile {
         &self.entry
     }
 
+    /// Offers the disk what only memory has; whether it takes all of it.
+    pub(super) fn offer_to_disk(&self) -> bool {
+        let settled = self.entry.offer_to_disk();
+        if settled && self.entry.is_proved() {
+            seal_soon(Arc::clone(&self.entry), self.id);
+        }
+        settled
+    }
+
     /// Notes that a reader got as far as `end`.
     fn was_read(self: &Arc<Self>, end: u64) {
         let mut fetching = self.fetching();

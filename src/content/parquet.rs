@@ -74,6 +74,11 @@ impl ParquetFile {
         self.file.is_on_disk()
     }
 
+    /// Offers the disk what only memory has; whether it takes all of it.
+    pub(super) fn offer_to_disk(&self) -> bool {
+        self.file.offer_to_disk()
+    }
+
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
         self.file.exact_size(|| self.build()).await
     }

@@ -83,6 +83,17 @@ impl<K: Clone + Eq + Hash, V: Clone> Resting<K, V> {
         (rested.into_iter().filter_map(pop).collect(), more)
     }
 
+    /// What was not used for `idle`.
+    pub(super) fn unused_for(&self, idle: Duration) -> Vec<(K, V)> {
+        let states = self.states();
+        let unused = states
+            .iter()
+            .filter(|(_, kept)| kept.used.elapsed() >= idle);
+        unused
+            .map(|(key, kept)| (key.clone(), kept.state.clone()))
+            .collect()
+    }
+
     fn states(&self) -> MutexGuard<'_, LruCache<K, Kept<V>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -81,6 +81,11 @@ impl TableFile {
         self.entry.get().is_some_and(|entry| entry.is_in_memory())
     }
 
+    /// Offers the disk what only memory has; whether it takes all of it.
+    pub(super) fn offer_to_disk(&self) -> bool {
+        self.entry.get().is_some_and(|entry| entry.offer_to_disk())
+    }
+
     /// The memory for buffers.
     pub(super) fn memory(&self) -> &Memory {
         self.store.memory()

@@ -58,6 +58,13 @@ impl WholeFile {
         (state.entry.as_ref()).is_some_and(|entry| entry.is_sealed() && !entry.is_in_memory())
     }
 
+    /// Offers the disk what only memory has; whether it takes all of it.
+    pub(super) fn offer_to_disk(&self) -> bool {
+        let entry = self.state().entry.clone();
+        let settled = entry.is_some_and(|entry| entry.offer_to_disk() && entry.seal().is_ok());
+        settled && self.is_on_disk()
+    }
+
     /// The exact length; the file is made if that is not known.
     pub(super) async fn exact_size<F>(&self, make: impl FnOnce() -> F) -> Result<u64, ContentError>
     where

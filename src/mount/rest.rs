@@ -1,5 +1,6 @@
-//! What is closed a while after its last reader has gone: a mount at rest
-//! holds no file of its cache open, and has no timer running.
+//! What is closed a while after its last reader has gone, and memory given
+//! back: a mount at rest holds no file of its cache open, and has no timer
+//! running.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::shared::Shared;
+use crate::allocator;
 use crate::tree::Inode;
 
 /// How long something must not have been used: long enough for whoever opens a
@@ -14,17 +16,26 @@ use crate::tree::Inode;
 const IDLE: Duration = Duration::from_secs(10);
 /// How often it is looked for, while there is anything to be closed.
 const LOOK: Duration = Duration::from_secs(5);
+/// After so many looks memory is given back, though files are still read: to
+/// have it again takes time, too.
+const OFTEN: u32 = 12;
 
 /// Closes what rests, for as long as the mount lives; `released` tells that
 /// something was closed by its reader.
 async fn rest(mount: Weak<Shared>, mut released: watch::Receiver<()>) {
     while released.changed().await.is_ok() {
-        loop {
+        for look in 1.. {
             tokio::time::sleep(LOOK).await;
             let Some(shared) = mount.upgrade() else {
                 return;
             };
-            let looking = tokio::task::spawn_blocking(move || shared.close_idle());
+            let looking = tokio::task::spawn_blocking(move || {
+                let more = shared.close_idle();
+                if !more || look % OFTEN == 0 {
+                    allocator::trim();
+                }
+                more
+            });
             if !looking.await.unwrap_or(false) {
                 break;
             }

@@ -335,12 +335,13 @@ fn same(model: &File, offset: u64, found: &[u8], weather: Weather, whole: bool) 
 }
 
 /// The file's bytes, read by page faults. One that fails kills the process:
-/// it must be another's.
+/// it must be another's. To write the mapping itself would not fault: the
+/// kernel writes less, and Python says nothing.
 fn mapped(path: &std::path::Path) -> io::Result<Vec<u8>> {
     let script = "import mmap, os, sys\n\
         f = open(sys.argv[1], 'rb')\n\
         n = os.fstat(f.fileno()).st_size\n\
-        if n: sys.stdout.buffer.write(mmap.mmap(f.fileno(), n, access=mmap.ACCESS_READ))\n";
+        if n: sys.stdout.buffer.write(bytes(mmap.mmap(f.fileno(), n, access=mmap.ACCESS_READ)))\n";
     let output = interpreter()
         .args(["-S", "-c", script])
         .arg(path)
