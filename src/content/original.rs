@@ -185,7 +185,9 @@ impl OriginalFile {
             };
             let upto = gap.end.min(range.end);
             Origin::Portal.note();
-            let (stream, review) = self.stream_for(&gap, range.end);
+            let Some((stream, review)) = self.stream_for(&gap, range.end) else {
+                continue;
+            };
             // If it slows down meanwhile, its own request may be the better one.
             if let Ok(waited) = tokio::time::timeout(review, stream.wait_for(upto)).await {
                 waited?;
@@ -266,15 +268,22 @@ impl OriginalFile {
 
     /// The stream that will bring the start of `gap`: one under way, or a new
     /// one; and how long to wait before this is asked again. `end` is the end of
-    /// the read.
-    fn stream_for(self: &Arc<Self>, gap: &Range<u64>, end: u64) -> (Arc<Stream>, Duration) {
+    /// the read. None if nothing of it is missing any more.
+    fn stream_for(self: &Arc<Self>, gap: &Range<u64>, end: u64) -> Option<(Arc<Stream>, Duration)> {
         let mut fetching = self.fetching();
         fetching.streams.retain(|stream| !stream.is_over());
         let ahead = self.ahead();
         let wanted = end.saturating_add(ahead);
-        let nearest = (fetching.streams.iter())
-            .filter(|stream| (stream.position()..stream.range().end).contains(&gap.start))
-            .max_by_key(|stream| stream.position());
+        // Before a last look at what is missing: what a stream has passed by
+        // then, and is missing all the same, it does not bring.
+        let streams: Vec<_> = (fetching.streams.iter())
+            .map(|stream| (stream.position(), Arc::clone(stream)))
+            .collect();
+        let gap = &self.first_gap(gap.clone())?;
+        let nearest = (streams.iter())
+            .filter(|(position, stream)| (*position..stream.range().end).contains(&gap.start))
+            .max_by_key(|(position, _)| *position)
+            .map(|(_, stream)| stream);
         if let Some(stream) = nearest {
             let worth = if fetching.split || self.wants_whole(&fetching) {
                 // Once all of it is on its way, everyone waits for that.
@@ -287,14 +296,14 @@ impl OriginalFile {
                 Worth::Waiting { review, portion } => {
                     let portion = stream.position().saturating_add(portion.max(ahead));
                     stream.want(wanted.min(portion));
-                    return (Arc::clone(stream), review);
+                    return Some((Arc::clone(stream), review));
                 }
-                Worth::Unknown(review) => return (Arc::clone(stream), review),
+                Worth::Unknown(review) => return Some((Arc::clone(stream), review)),
                 Worth::Nothing => {}
             }
         }
         let range = self.plan(gap, end, &mut fetching);
-        (self.begin(&mut fetching, range, wanted), stream::IDLE)
+        Some((self.begin(&mut fetching, range, wanted), stream::IDLE))
     }
 
     /// Sends for `range`.

@@ -53,7 +53,9 @@ impl OriginalFile {
     async fn bring(self: &Arc<Self>, from: u64) -> Result<(), ContentError> {
         let len = self.entry.len();
         while let Some(gap) = self.first_gap(from..len) {
-            let (stream, review) = self.stream_for(&gap, len);
+            let Some((stream, review)) = self.stream_for(&gap, len) else {
+                continue;
+            };
             if let Ok(came) = tokio::time::timeout(review, stream.wait_for(len)).await {
                 return came;
             }
