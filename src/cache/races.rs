@@ -221,7 +221,10 @@ fn a_file_under_its_own_name_is_what_was_proved() {
         };
         let wrong = {
             let entry = entry.clone();
-            move || drop(entry.write(4, &WRONG[4..]))
+            move || {
+                drop(entry.write(4, &WRONG[4..]));
+                drop(entry.keep_in_memory(Block::of(4, &WRONG[4..]), &WRONG[4..]));
+            }
         };
         // As where a block is damaged, and the disk full when it comes again.
         let in_memory = {
@@ -229,6 +232,7 @@ fn a_file_under_its_own_name_is_what_was_proved() {
             move || {
                 entry.give_up(4);
                 drop(entry.keep_in_memory(Block::of(4, &RIGHT[4..]), &RIGHT[4..]));
+                entry.offer_to_disk();
             }
         };
         together![prove(), prove(), wrong, in_memory];

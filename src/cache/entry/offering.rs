@@ -20,6 +20,7 @@ impl Entry {
 
     /// Whether the block at `offset` is not in memory any more.
     fn move_block(&self, file: &File, offset: u64) -> bool {
+        let _disk = self.disk.lock();
         let bytes = {
             let held = self.held();
             let Some(bytes) = held.in_memory.get(&offset) else {
@@ -46,9 +47,9 @@ impl Entry {
             ..
         } = &mut *held;
         let block = blocks.touching(offset..offset + 1).next();
-        // It may have been pushed out of memory meanwhile.
-        let (Ok(()), State::Partial(journal), Some(block), true) =
-            (&written, state, block, in_memory.contains_key(&offset))
+        // It may have been pushed out of memory meanwhile, and another be there.
+        let same = in_memory.get(&offset).map(|now| now.as_ptr()) == Some(bytes.as_ptr());
+        let (Ok(()), State::Partial(journal), Some(block), true) = (&written, state, block, same)
         else {
             drop(held);
             self.cache.space.release(len);
