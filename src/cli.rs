@@ -153,18 +153,23 @@ fn command() -> clap::Command {
 
 /// Reads a `config.toml` and applies it, for [`crate::fuzzing`]: of settings by
 /// their numbers, with what stands behind the equals sign, and of other text.
-pub(crate) fn read_config(settings: &[(u8, &str)], text: &str) {
-    // To make it takes longer than all the rest.
-    static COMMAND: LazyLock<clap::Command> = LazyLock::new(command);
-    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| config::names(&COMMAND));
-    let named = |(number, value): &(u8, &str)| {
-        let name = &NAMES[usize::from(*number) % NAMES.len()];
+pub(crate) fn read_config(settings: &[(u8, String)], text: &str) {
+    // All settings of one command: to copy and to drop twenty commands takes
+    // longer than all the rest.
+    static COMMAND: LazyLock<clap::Command> = LazyLock::new(|| {
+        clap::Command::new("icosfs").args(config::settings(&command()).into_values())
+    });
+    let names: Vec<&str> = COMMAND
+        .get_arguments()
+        .filter_map(|a| a.get_long())
+        .collect();
+    let line = |(number, value): &(u8, String)| {
+        let name = names[usize::from(*number) % names.len()];
         format!("{name} = {value}\n")
     };
-    let text = settings.iter().map(named).collect::<String>() + text;
+    let text = settings.iter().map(line).collect::<String>() + text;
     if let Ok(file) = config::ConfigFile::parse("config.toml".into(), &text, &COMMAND) {
-        let applied = file.apply(COMMAND.clone());
-        let read = applied.try_get_matches_from(["icosfs", "config", "show"]);
+        let read = file.apply(COMMAND.clone()).try_get_matches_from(["icosfs"]);
         assert!(read.is_ok(), "checked, and then refused: {read:?}");
     }
 }

@@ -44,7 +44,7 @@ pub fn archive_list(json: &[u8]) {
 
 /// A `config.toml` of settings, by their numbers and values, and of other text:
 /// what is taken, the parser takes as well.
-pub fn config(settings: &[(u8, &str)], text: &str) {
+pub fn config(settings: &[(u8, String)], text: &str) {
     cli::read_config(settings, text);
 }
 

@@ -73,6 +73,21 @@ fn a_login_is_tried_before_it_is_saved_and_told_of_the_licence() {
     assert!(said(&output).contains("the data licence is accepted"));
 }
 
+/// A full home folder, say, costs a login with each mount, not the data.
+#[test]
+fn a_token_that_cannot_be_kept_serves_all_the_same() {
+    let (portal, home) = (portal(), Home::new());
+    write_credentials(&portal, &home.credentials(), None);
+    let before = fs::read(home.credentials()).unwrap();
+    let name = home.credentials().file_name().unwrap().to_owned();
+    let new = format!(".{}.new/full", name.display());
+    fs::create_dir_all(home.credentials().with_file_name(new)).unwrap();
+    let mount = TestMount::at(home, &portal, &[], &[], "");
+    assert_eq!(reads(&mount, &portal), Ok(()));
+    assert_eq!(logins(&portal), 1);
+    assert_eq!(fs::read(mount.home().credentials()).unwrap(), before);
+}
+
 #[test]
 fn a_damaged_file_is_named_with_its_line_and_left_as_it_is() {
     let (portal, home) = (portal(), Home::new());

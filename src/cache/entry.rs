@@ -577,6 +577,40 @@ mod tests {
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
     }
 
+    #[test]
+    fn bytes_that_the_disk_lost_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = store(&dir).entry(&place(), 8);
+        entry.write(0, b"0123").unwrap();
+        entry.write(4, b"4567").unwrap();
+        let partial = dir.path().join("partial/netcdf~x");
+        let file = fs::OpenOptions::new().write(true).open(partial).unwrap();
+        file.set_len(6).unwrap();
+        assert_eq!(entry.read(0..8).unwrap(), Found::Missing(4..8));
+        assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"0123".to_vec()));
+    }
+
+    /// Their names are gone, and nothing can be noted of them: they go on in
+    /// memory, and the cause is told.
+    #[test]
+    fn a_sealed_file_that_lost_its_name_goes_on_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        store.watch(move |error| tell.lock().push(error.to_string()));
+        let entry = store.entry(&place(), 4);
+        entry.write(0, b"good").unwrap();
+        entry.seal().unwrap();
+        fs::remove_dir_all(dir.path()).unwrap();
+        entry.discard(entry.life());
+        assert!(!entry.is_sealed());
+        assert_eq!(told.lock().len(), 1, "{:?}", told.lock());
+        entry.write(0, b"good").unwrap();
+        assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));
+        assert_eq!(entry.memory_used(), 4);
+    }
+
     /// A file longer than the cache is never there as a whole.
     #[test]
     fn a_block_that_comes_again_must_be_what_it_was() {

@@ -190,11 +190,22 @@ mod tests {
         assert_eq!((checked.unwrap().damaged, &*seen), (0, &b"0123456789"[..]));
         fs::write(dir.path().join("dataAppStorage/netcdf/whole"), "0123x56789").unwrap();
         assert_eq!(folder.check(named("whole"), |_| {}).unwrap().damaged, 10);
+        let checked = folder.check(named("half"), |_| {}).unwrap();
+        assert_eq!((checked.right, checked.damaged), (10, 0));
+        // As where power fails: the journal outlives the bytes.
+        fs::remove_file(dir.path().join("partial/netcdf~half")).unwrap();
+        let checked = folder.check(named("half"), |_| {}).unwrap();
+        assert_eq!((checked.right, checked.damaged), (0, 10));
 
         assert!(folder.remove(named("whole")) && !folder.remove(named("half")));
         assert!(half.missing(0..10).is_empty());
         drop((half, store));
         assert!(folder.remove(named("half")));
         assert!(folder.files().is_empty());
+
+        let stray = dir.path().join("partial/netcdf~stray");
+        fs::write(&stray, "of which no journal speaks").unwrap();
+        folder.remove_strays();
+        assert!(!stray.exists());
     }
 }

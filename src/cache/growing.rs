@@ -283,6 +283,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_whose_folder_goes_as_it_grows_is_given_up_with_its_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        let place = Place::new("csv", "x.csv").unwrap();
+        let mut growing = Growing::new(store.clone(), place.clone());
+        growing.append(&text(2 * LONGEST)).unwrap();
+        assert_eq!(store.usage().held, 2 * LONGEST as u64);
+        fs::remove_dir_all(dir.path().join("partial")).unwrap();
+        let error = growing.finish().unwrap_err();
+        assert!(matches!(error, CacheError::Io { .. }), "{error}");
+        assert_eq!(store.usage().held, 0);
+        assert!(store.sealed(&place).is_none());
+    }
+
+    #[test]
     fn a_file_that_was_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place::new("csv", "x.csv").unwrap();

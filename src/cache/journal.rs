@@ -217,6 +217,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_journal_tells_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.map");
+        std::fs::write(&path, "short").unwrap();
+        let (len, told) = Journal::peek(&path).unwrap();
+        assert_eq!((len, told.blocks.present(), told.mark), (0, 0, None));
+
+        let beyond = record(Block::of(95, b"0123456789"));
+        Journal::open(&path, 100)
+            .unwrap()
+            .0
+            .0
+            .write_all(&beyond)
+            .unwrap();
+        let (_, told) = Journal::peek(&path).unwrap();
+        assert_eq!(
+            told.blocks.present(),
+            0,
+            "a block that ends behind the file"
+        );
+    }
+
+    #[test]
     fn a_torn_record_and_all_behind_it_are_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.map");

@@ -198,7 +198,7 @@ fn place() -> Option<PathBuf> {
 
 /// All settings of `command` and its subcommands by their names, each free of
 /// its relations to other options.
-fn settings(command: &Command) -> BTreeMap<String, Arg> {
+pub(super) fn settings(command: &Command) -> BTreeMap<String, Arg> {
     let mut found = BTreeMap::new();
     let mut commands = vec![command];
     while let Some(command) = commands.pop() {
@@ -210,11 +210,6 @@ fn settings(command: &Command) -> BTreeMap<String, Arg> {
         commands.extend(command.get_subcommands());
     }
     found
-}
-
-/// What settings there are.
-pub(super) fn names(command: &Command) -> Vec<String> {
-    settings(command).into_keys().collect()
 }
 
 /// The name of the setting that `arg` is, if it is one.

@@ -308,6 +308,20 @@ mod tests {
         }
     }
 
+    /// Every fourth of 8 rows, in a text of 90 bytes.
+    #[test]
+    fn kept_offsets_that_do_not_fit_the_rows_are_refused() {
+        let read = |starts: &[u64]| {
+            let numbers = [&[4, 8, 90], starts].concat();
+            let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+            RowIndex::from_bytes(&bytes).is_ok()
+        };
+        assert!(read(&[2, 40, 90]));
+        for starts in [&[2, 40][..], &[2, 40, 80, 90], &[2, 80, 40], &[2, 40, 91]] {
+            assert!(!read(starts), "{starts:?}");
+        }
+    }
+
     #[test]
     fn rows_that_pass_a_mark_are_refused() {
         let mut index = RowIndex::new(2, NonZeroU32::new(4).unwrap());

@@ -195,6 +195,9 @@ mod tests {
             (r"^[^\d]$", "\u{663}", true, true),
             (r"^Temp \[.C\]$", "Temp [\u{b0}C]", true, true),
             (r"a b#c", "a b#c", true, true),
+            (r"^\D\W\s\S\t$", "x- y\t", true, true),
+            (r"\D|\W", "7", false, false),
+            (r"(?:ab)+?b*", "abab", true, true),
             (r"^[a-c\-x]+$", "a-x", true, true),
             ("", "anything", true, false),
         ] {

@@ -27,6 +27,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError as Library;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
@@ -49,7 +50,7 @@ pub enum ParquetError {
     Window(#[from] TableError),
     /// Parquet cannot take it, or the file cannot.
     #[error("cannot write Parquet: {0}")]
-    Write(#[from] parquet::errors::ParquetError),
+    Write(#[from] Library),
     /// Columns that do not fit each other.
     #[error("cannot put columns together: {0}")]
     Batch(#[from] ArrowError),
@@ -62,7 +63,6 @@ impl ParquetError {
     ///
     /// The error itself, if it was not.
     pub fn into_io(self) -> Result<io::Error, Self> {
-        use parquet::errors::ParquetError as Library;
         match self {
             ParquetError::Write(Library::External(cause)) => cause
                 .downcast()
@@ -79,8 +79,12 @@ pub struct ParquetWriter<W: Write + Send> {
     /// Positions in the window of the columns that are written.
     written: Vec<usize>,
     schema: SchemaRef,
-    inner: ArrowWriter<W>,
+    inner: ArrowWriter<Out<W>>,
 }
+
+/// What is written to. Taken back by itself, for the library gives it back with
+/// what it says of a last failed write turned into text.
+struct Out<W>(Option<W>);
 
 impl<W: Write + Send> ParquetWriter<W> {
     /// A writer of these columns, in their order, repeats of a name left out.
@@ -103,7 +107,7 @@ impl<W: Write + Send> ParquetWriter<W> {
         let schema = Schema::new_with_metadata(fields, about.iter().cloned().collect());
         let schema = Arc::new(schema);
         let inner = ArrowWriter::try_new(
-            out,
+            Out(Some(out)),
             Arc::clone(&schema),
             Some(properties(columns, &written, about)),
         )?;
@@ -140,8 +144,25 @@ impl<W: Write + Send> ParquetWriter<W> {
     /// # Errors
     ///
     /// As [`Self::new`].
-    pub fn finish(self) -> Result<W, ParquetError> {
-        Ok(self.inner.into_inner()?)
+    pub fn finish(mut self) -> Result<W, ParquetError> {
+        self.inner.finish()?;
+        self.inner.sync().map_err(Library::from)?;
+        let out = self.inner.inner_mut().0.take();
+        Ok(out.expect("it is taken here alone"))
+    }
+}
+
+impl<W: Write> Write for Out<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Some(out) => out.write(bytes),
+            // The library's buffer is empty by then.
+            None => Ok(0),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), W::flush)
     }
 }
 

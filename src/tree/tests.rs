@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{Listing, Node, Place, Tree};
+use super::{Listing, Node, Place, Tree, TreeError};
 use crate::catalog::{Catalog, Selection, Walk};
 use crate::portal::http::{Http, Patience};
 use crate::portal::lists::{ObjectRow, SpecRow, SuccessionRow};
@@ -116,6 +117,27 @@ impl Repository {
         }
         names
     }
+}
+
+#[test]
+fn what_no_folder_can_have_is_not_looked_for() {
+    let mut repository = Repository::new();
+    repository.add("a.nc");
+    let (place, at) = (repository.place(), |parent: &Node, name: &[u8]| {
+        let found = repository
+            .tree
+            .look_up_at_once(parent, OsStr::from_bytes(name));
+        found.expect("it can be said at once")
+    });
+    let file = at(&place, b"a.nc").unwrap();
+    assert!(matches!(at(&file, b"x"), Err(TreeError::NotADirectory)));
+    assert!(matches!(at(&place, b"\xff.nc"), Err(TreeError::NoSuchName)));
+    let objects = at(&Node::Directory(Place::Root), b"objects").unwrap();
+    assert!(matches!(at(&objects, b"no id"), Err(TreeError::NoSuchName)));
+    assert!(matches!(
+        at(&Node::Directory(Place::Root), b"x"),
+        Err(TreeError::NoSuchName)
+    ));
 }
 
 /// Some entries from a position on.

@@ -38,11 +38,19 @@ impl Home {
     /// The program, with an environment of its own.
     pub(crate) fn icosfs(&self) -> Command {
         let mut command = Command::new(ICOSFS);
+        self.alone(&mut command);
+        command
+    }
+
+    /// Leaves `command` nothing of the environment but where programs are, and
+    /// where scripts/coverage wants to know what was run.
+    pub(crate) fn alone<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let kept = ["PATH", "LLVM_PROFILE_FILE"];
+        let kept = kept.map(|name| std::env::var_os(name).map(|value| (name, value)));
         command
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.path());
-        command
+            .envs(kept.into_iter().flatten())
+            .env("HOME", self.path())
     }
 
     /// Runs the program against `portal`, with `input` to read.

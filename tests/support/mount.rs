@@ -57,11 +57,8 @@ impl TestMount {
     pub(crate) fn after(first: &str, portal: &DemoPortal, options: &[&str]) -> Self {
         let home = Home::new();
         let mut command = Command::new("sh");
-        command
-            .args(["-ec", &format!("{first}; exec \"$0\" \"$@\""), ICOSFS])
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", home.path());
+        let script = format!("{first}; exec \"$0\" \"$@\"");
+        home.alone(&mut command).args(["-ec", &script, ICOSFS]);
         let token = portal.token();
         let env = [("ICOSFS_TOKEN", &*token)];
         Self::by(command, home, portal, options, &env, "")

@@ -372,6 +372,56 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_no_small_file_in_a_folder_is_named_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("long");
+        fs::write(&long, vec![b'x'; LONGEST + 1]).unwrap();
+        for path in [dir.path().to_owned(), long.clone()] {
+            let error = SecretFile::at(path.clone())
+                .read(text)
+                .unwrap_err()
+                .to_string();
+            let named = error.contains(&path.display().to_string());
+            assert!(named && error.contains("expected a small file"), "{error}");
+        }
+        let below = SecretFile::at(long.join("secret"));
+        let failures = [
+            below.stamp().unwrap_err(),
+            below.read(text).unwrap_err(),
+            below.lock().await.unwrap_err(),
+            below.remove().await.unwrap_err(),
+        ];
+        for error in failures {
+            assert!(error.to_string().contains("long/secret"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_replaced_stays_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SecretFile::at(dir.path().join("secret"));
+        let lock = file.lock().await.unwrap();
+        file.replace(&lock, b"old").unwrap();
+        // In the place of what a crash may have left.
+        fs::create_dir_all(dir.path().join(".secret.new/full")).unwrap();
+        let error = file.replace(&lock, b"new").unwrap_err().to_string();
+        assert!(
+            error.contains(&file.path().display().to_string()),
+            "{error}"
+        );
+        assert_eq!(file.read(text).unwrap().unwrap().0, "old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_another_replaces_for_too_long_is_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SecretFile::at(dir.path().join("secret"));
+        let _held = file.lock().await.unwrap();
+        let error = file.lock().await.unwrap_err();
+        assert!(matches!(error, FileError::Busy { .. }), "{error}");
+    }
+
+    #[tokio::test]
     async fn a_symbolic_link_stays_one() {
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));

@@ -42,6 +42,32 @@ fn column(format: ValueFormat, bytes: &[u8]) -> ArrayRef {
     Arc::clone(read(file).1.column(0))
 }
 
+/// The last bytes' reason was once lost in a text, so that a full disk looked
+/// like a fault of the table.
+#[test]
+fn what_the_writer_beneath_says_comes_through() {
+    struct Full;
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let columns = [Column::new("x", ValueFormat::Int32)];
+    let written = ParquetWriter::new(Full, &columns, &[]).and_then(|mut writer| {
+        writer.write(1, &[&[0; 4]])?;
+        writer.finish()
+    });
+    let error = written.err().expect("nothing can be written");
+    assert_eq!(error.into_io().unwrap().kind(), io::ErrorKind::StorageFull);
+
+    let mut writer = ParquetWriter::new(Vec::new(), &columns, &[]).unwrap();
+    let error = writer.write(2, &[&[0; 4]]).unwrap_err();
+    error.into_io().unwrap_err();
+}
+
 #[test]
 fn every_format_has_its_type_and_its_null() {
     let ints = |values: [i32; 3]| values.map(i32::to_be_bytes).concat();
