@@ -45,6 +45,8 @@ use space::{Claim, Space};
 use spill::Spill;
 use trouble::Troubles;
 
+use tokio::sync::Semaphore;
+
 use crate::memory::{Memory, NoMemory};
 use crate::sync::{Locked, Mutex};
 
@@ -123,7 +125,12 @@ struct Shared {
     notes: Notes,
     /// Entries in use: each file has one, however many read it.
     open: Mutex<HashMap<Place, Weak<Entry>>>,
+    /// Turns at having the disk take a whole file.
+    sealing: Arc<Semaphore>,
 }
+
+/// So many files at once are taken by the disk.
+const SEALING: u32 = 8;
 
 impl Store {
     /// Opens, or creates, the cache in `root`, for its owner alone. Where the
@@ -140,11 +147,18 @@ impl Store {
             memory,
             troubles: Troubles::default(),
             open: Mutex::default(),
+            sealing: Arc::new(Semaphore::new(SEALING as usize)),
         };
         if let Err(error) = folders {
             shared.troubles.note(error);
         }
         Self(Arc::new(shared))
+    }
+
+    /// Waits until the disk has taken all complete files that it is to take.
+    pub async fn settled(&self) {
+        // Fails never: nobody closes it.
+        let _ = self.0.sealing.acquire_many(SEALING).await;
     }
 
     /// The memory for buffers, its own and those of what reads from it.

@@ -45,6 +45,19 @@ impl Large {
         of_it.map(|request| request.range).collect()
     }
 
+    /// Half a second lies between a request and its answer.
+    fn is_far(&self, faults: &[Fault]) {
+        let latency = Fault::Latency {
+            ms: 500,
+            jitter_ms: 0,
+        };
+        let faults = faults.iter().cloned().chain([latency]);
+        self.portal.set_faults(FaultPlan {
+            seed: 1,
+            rules: faults.map(FaultRule::always).collect(),
+        });
+    }
+
     /// Reads `count` stretches of 64 KiB all over the file, and compares.
     fn read_scattered(&self, mount: &TestMount, count: u64) {
         let right = self.portal.repository().original(&self.id).unwrap();
@@ -91,20 +104,29 @@ fn who_jumps_to_what_comes_within_a_few_round_trips_waits_for_it() {
     let right = large.portal.repository().original(&large.id).unwrap();
     let file = File::open(mount.path(&large.path())).unwrap();
     let mut found = vec![0; 1 << 20];
-    large.portal.set_faults(FaultPlan {
-        seed: 1,
-        rules: vec![FaultRule::always(Fault::Latency {
-            ms: 500,
-            jitter_ms: 0,
-        })],
-    });
+    large.is_far(&[]);
     // By then it is known how fast the bytes come.
-    for at in [0, MIB, 2 * MIB, 44 * MIB] {
+    for at in [0, MIB, 2 * MIB, 30 * MIB] {
         file.read_exact_at(&mut found, at).unwrap();
         let at = usize::try_from(at).unwrap();
         assert!(found == right[at..at + found.len()], "bytes from {at}");
     }
     assert_eq!(large.ranges(), [None]);
+}
+
+#[test]
+fn who_jumps_to_what_comes_much_later_does_not_wait_for_it() {
+    let large = Large::of(48 * MIB);
+    let mount = large.mount(&[]);
+    let file = File::open(mount.path(&large.path())).unwrap();
+    // Half a minute for all of it.
+    large.is_far(&[Fault::Bandwidth {
+        bytes_per_second: 1_500_000,
+    }]);
+    for at in [0, 40 * MIB] {
+        file.read_exact_at(&mut [0; 4096], at).unwrap();
+    }
+    assert_eq!(large.ranges().len(), 2);
 }
 
 #[test]

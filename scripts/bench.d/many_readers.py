@@ -3,6 +3,7 @@
 Against the demo portal, which counts its requests.
 """
 
+import contextlib
 import pathlib
 import subprocess
 import time
@@ -46,7 +47,8 @@ def wakeups(pid):
     """How often each thread of the process went to sleep by itself so far."""
     tasks = {}
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches"):
-                tasks[task.name] = int(line.split()[1])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It has just ended.
+            for line in (task / "status").read_text().splitlines():
+                if line.startswith("voluntary_ctxt_switches"):
+                    tasks[task.name] = int(line.split()[1])
     return tasks

@@ -564,7 +564,7 @@ mod tests {
         let store = store(&dir);
         let entry = store.entry(&place(), 10);
         entry.write(0, b"0123456789").unwrap();
-        entry.seal().unwrap();
+        entry.seal(entry.life()).unwrap();
         let complete = dir.path().join("dataAppStorage/netcdf/x");
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
 
@@ -573,8 +573,22 @@ mod tests {
         assert!(!complete.exists(), "a damaged file keeps no good name");
 
         entry.write(0, b"0123456789").unwrap();
-        entry.seal().unwrap();
+        entry.seal(entry.life()).unwrap();
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
+    }
+
+    /// Seconds may lie between the proof of a file and its name.
+    #[test]
+    fn what_came_after_the_proof_gets_no_name_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = store(&dir).entry(&place(), 8);
+        entry.write(0, b"the good").unwrap();
+        let life = entry.life();
+        assert!(entry.prove(life));
+        entry.discard(life);
+        entry.write(0, b"an other").unwrap();
+        entry.seal(life).unwrap();
+        assert!(!entry.is_sealed());
     }
 
     #[test]
@@ -601,7 +615,7 @@ mod tests {
         store.watch(move |error| tell.lock().push(error.to_string()));
         let entry = store.entry(&place(), 4);
         entry.write(0, b"good").unwrap();
-        entry.seal().unwrap();
+        entry.seal(entry.life()).unwrap();
         fs::remove_dir_all(dir.path()).unwrap();
         entry.discard(entry.life());
         assert!(!entry.is_sealed());
@@ -691,7 +705,7 @@ mod tests {
             let entry = store.entry(&place(), 4);
             entry.write(0, b"good").unwrap();
             assert!(entry.is_complete() && !entry.is_sealed());
-            entry.seal().unwrap();
+            entry.seal(entry.life()).unwrap();
         }
         let entry = store.entry(&place(), 4);
         assert!(entry.is_sealed());
@@ -706,7 +720,7 @@ mod tests {
         {
             let entry = store(&dir).entry(&place(), 4);
             entry.write(0, b"good").unwrap();
-            entry.seal().unwrap();
+            entry.seal(entry.life()).unwrap();
             assert!(entry.sealed_file().is_some());
         }
         let complete = dir.path().join("dataAppStorage/netcdf/x");
@@ -808,7 +822,7 @@ mod tests {
         fs::remove_dir_all(dir.path()).unwrap();
         let entry = store.entry(&place(), 4);
         entry.write(0, b"good").unwrap();
-        entry.seal().unwrap();
+        entry.seal(entry.life()).unwrap();
         assert!(entry.is_sealed() && dir.path().join("dataAppStorage/netcdf/x").exists());
     }
 

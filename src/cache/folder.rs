@@ -176,7 +176,7 @@ mod tests {
         {
             let whole = store.entry(&place("whole"), 10);
             whole.write(0, b"0123456789").unwrap();
-            whole.seal().unwrap();
+            whole.seal(whole.life()).unwrap();
         }
         let folder = Folder::at(dir.path().to_owned());
         let files = folder.files();

@@ -155,7 +155,7 @@ impl Growing {
             // Not to the disk, where it would be in the place of what is there.
             entry.keep_in_memory(Block::of(offset, &bytes), &bytes)?;
         }
-        entry.seal()?;
+        entry.seal(entry.life())?;
         Ok(entry)
     }
 

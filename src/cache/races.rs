@@ -215,7 +215,7 @@ fn a_file_under_its_own_name_is_what_was_proved() {
                 let life = entry.life();
                 let found = entry.read(0..8).unwrap();
                 if found == Found::Bytes(RIGHT.to_vec()) && entry.prove(life) {
-                    entry.seal().unwrap();
+                    entry.seal(life).unwrap();
                 }
             }
         };
@@ -276,7 +276,7 @@ fn a_file_that_goes_as_it_is_opened_begins_anew() {
         let open = move || {
             let entry = store.entry(&place("x"), 8);
             entry.write(0, RIGHT).unwrap();
-            entry.seal().unwrap();
+            entry.seal(entry.life()).unwrap();
             assert!(entry.is_sealed());
         };
         let remove = move || {

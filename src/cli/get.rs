@@ -122,7 +122,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         .context("the catalog cannot be opened")?;
     let id = target.id(&catalog)?;
     let store = storage.store(&clients)?;
-    let contents = storage.contents(&clients, store, TTL);
+    let contents = storage.contents(&clients, store.clone(), TTL);
     let bar = bar(output.is_some());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -150,13 +150,10 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         }
     });
     bar.finish_and_clear();
-    if result.is_ok() {
-        // It is kept, too: the disk may still be taking it.
-        runtime.shutdown_timeout(SETTLING);
-    } else {
-        // A write may wait for a reader who never comes.
-        runtime.shutdown_background();
-    }
+    // It is kept, too: the disk may still be taking it.
+    let _ = runtime.block_on(async { tokio::time::timeout(SETTLING, store.settled()).await });
+    // A write may wait for a reader who never comes.
+    runtime.shutdown_background();
     result
 }
 

@@ -290,5 +290,5 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
             plain(&error.to_string())
         );
     }
-    service::serve(runtime, mounted, signals)
+    service::serve(runtime, mounted, signals, &store)
 }

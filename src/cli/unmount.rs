@@ -10,7 +10,7 @@ use super::waiting::Waiting;
 use crate::mount::{absolute, detach, unmount};
 
 /// How long the daemon has to end, so that its cache is free for others.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `icosfs unmount` takes.
 #[derive(Args, Debug)]

@@ -52,7 +52,7 @@ impl Entries {
         for (_, file) in self.0.unused_for(idle) {
             if file.kept.is_in_memory() {
                 // Nobody minds if it does not get its name.
-                let offered = file.kept.offer_to_disk() && file.kept.seal().is_ok();
+                let offered = file.kept.offer_to_disk() && file.kept.seal(file.kept.life()).is_ok();
                 more |= offered || made_room;
             }
         }
@@ -167,11 +167,8 @@ impl EntryFile {
         if at != self.entry.size {
             return Err(wrong_length(at));
         }
-        let kept = Arc::clone(&self.kept);
-        let sealed = tokio::task::spawn_blocking(move || kept.seal()).await;
-        if let Ok(Err(error)) = sealed {
-            tracing::warn!(%error, "a file of an archive could not be given its name");
-        }
+        let life = self.kept.life();
+        Arc::clone(&self.kept).seal_soon(life).await;
         Ok(())
     }
 }

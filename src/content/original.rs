@@ -10,6 +10,7 @@ use std::fs::File;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -26,8 +27,7 @@ mod proving;
 mod stream;
 
 use proof::{Follower, Proof};
-use proving::seal_soon;
-use stream::Stream;
+use stream::{Stream, Worth};
 
 /// The least that a random read fetches.
 const LEAST: u64 = 1 << 20;
@@ -163,7 +163,7 @@ impl OriginalFile {
             }
             // A file must have proved itself before its last bytes go out, so
             // that nobody reads a wrong one to the end.
-            if self.must_prove_itself() {
+            if self.must_prove_itself().await {
                 self.prove().await?;
                 continue;
             }
@@ -173,7 +173,7 @@ impl OriginalFile {
                     Ok(bytes) => {
                         // Covered, or dropped, since the checks above.
                         let turned = self.spoiled.generation(self.id) != generation;
-                        if turned || self.must_prove_itself() {
+                        if turned || self.must_prove_itself().await {
                             continue;
                         }
                         self.was_read(range.end);
@@ -184,10 +184,12 @@ impl OriginalFile {
                 },
             };
             let upto = gap.end.min(range.end);
-            let stream = self.stream_for(&gap, range.end);
             Origin::Portal.note();
+            let Some((stream, review)) = self.stream_for(&gap, range.end) else {
+                continue;
+            };
             // If it slows down meanwhile, its own request may be the better one.
-            if let Ok(waited) = tokio::time::timeout(stream.review(), stream.wait_for(upto)).await {
+            if let Ok(waited) = tokio::time::timeout(review, stream.wait_for(upto)).await {
                 waited?;
             }
         }
@@ -212,11 +214,16 @@ impl OriginalFile {
         &self.entry
     }
 
-    /// Offers the disk what only memory has; whether it takes all of it.
+    /// Offers the disk what only memory has; whether it takes all of it. Blocks
+    /// on the disk.
     pub(super) fn offer_to_disk(&self) -> bool {
         let settled = self.entry.offer_to_disk();
-        if settled && self.entry.is_proved() {
-            seal_soon(Arc::clone(&self.entry), self.id);
+        let life = self.entry.life();
+        if settled
+            && self.entry.is_proved()
+            && let Err(error) = self.entry.seal(life)
+        {
+            tracing::warn!(%error, id = %self.id, "a complete object got no name of its own");
         }
         settled
     }
@@ -260,31 +267,43 @@ impl OriginalFile {
     }
 
     /// The stream that will bring the start of `gap`: one under way, or a new
-    /// one. `end` is the end of the read.
-    fn stream_for(self: &Arc<Self>, gap: &Range<u64>, end: u64) -> Arc<Stream> {
+    /// one; and how long to wait before this is asked again. `end` is the end of
+    /// the read. None if nothing of it is missing any more.
+    fn stream_for(self: &Arc<Self>, gap: &Range<u64>, end: u64) -> Option<(Arc<Stream>, Duration)> {
         let mut fetching = self.fetching();
         fetching.streams.retain(|stream| !stream.is_over());
-        for stream in &fetching.streams {
-            let position = stream.position();
-            // Once all of it is on its way, everyone waits for that.
-            let skip = if fetching.split || self.wants_whole(&fetching) {
-                u64::MAX
+        let ahead = self.ahead();
+        let wanted = end.saturating_add(ahead);
+        // Before a last look at what is missing: what a stream has passed by
+        // then, and is missing all the same, it does not bring.
+        let streams: Vec<_> = (fetching.streams.iter())
+            .map(|stream| (stream.position(), Arc::clone(stream)))
+            .collect();
+        let gap = &self.first_gap(gap.clone())?;
+        let nearest = (streams.iter())
+            .filter(|(position, stream)| (*position..stream.range().end).contains(&gap.start))
+            .max_by_key(|(position, _)| *position)
+            .map(|(_, stream)| stream);
+        if let Some(stream) = nearest {
+            let worth = if fetching.split || self.wants_whole(&fetching) {
+                // Once all of it is on its way, everyone waits for that.
+                let (review, portion) = (stream::IDLE, u64::MAX);
+                Worth::Waiting { review, portion }
             } else {
-                stream.reach()
+                stream.worth(gap.start, self.entry.capacity() / 2)
             };
-            if gap.start < position || stream.range().end <= gap.start {
-                continue;
-            }
-            if gap.start < position.saturating_add(skip) {
-                stream.want(end.saturating_add(self.ahead()));
-                return Arc::clone(stream);
-            }
-            if stream.young().is_some() {
-                return Arc::clone(stream);
+            match worth {
+                Worth::Waiting { review, portion } => {
+                    let portion = stream.position().saturating_add(portion.max(ahead));
+                    stream.want(wanted.min(portion));
+                    return Some((Arc::clone(stream), review));
+                }
+                Worth::Unknown(review) => return Some((Arc::clone(stream), review)),
+                Worth::Nothing => {}
             }
         }
         let range = self.plan(gap, end, &mut fetching);
-        self.begin(&mut fetching, range, end.saturating_add(self.ahead()))
+        Some((self.begin(&mut fetching, range, wanted), stream::IDLE))
     }
 
     /// Sends for `range`.
@@ -403,6 +422,7 @@ impl OriginalFile {
         let len = self.entry.len();
         let range = stream.range();
         let to = (range.end < len).then_some(range.end);
+        stream.asked();
         let mut original = self.data.original(self.id, range.start, to).await?;
         if original.total != len {
             return Err(ContentError::WrongLength {
@@ -431,9 +451,10 @@ impl OriginalFile {
             }
         }
         self.keep(stream, at, piece, follower).await?;
+        let life = self.entry.life();
         // A block was damaged, say, and is mended.
         if self.entry.is_proved() && self.entry.is_complete() && !self.entry.is_sealed() {
-            seal_soon(Arc::clone(&self.entry), self.id);
+            Arc::clone(&self.entry).seal_soon(life).await;
         }
         Ok(())
     }

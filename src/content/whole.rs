@@ -61,7 +61,8 @@ impl WholeFile {
     /// Offers the disk what only memory has; whether it takes all of it.
     pub(super) fn offer_to_disk(&self) -> bool {
         let entry = self.state().entry.clone();
-        let settled = entry.is_some_and(|entry| entry.offer_to_disk() && entry.seal().is_ok());
+        let settled =
+            entry.is_some_and(|entry| entry.offer_to_disk() && entry.seal(entry.life()).is_ok());
         settled && self.is_on_disk()
     }
 

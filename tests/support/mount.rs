@@ -249,7 +249,7 @@ impl Drop for TestMount {
     fn drop(&mut self) {
         if self.pid != 0 && self.is_running() {
             self.signal(Signal::SIGTERM);
-            eventually(Duration::from_secs(5), || !self.is_running());
+            eventually(Duration::from_secs(10), || !self.is_running());
         }
     }
 }

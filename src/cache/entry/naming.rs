@@ -3,11 +3,16 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::journal::Journal;
 use super::super::paths::{State, mark_of};
 use super::super::{CacheError, create_private_dir};
-use super::Entry;
+use super::{Entry, Life};
+
+/// How long a reader waits for the turn of a file that it completed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Entry {
     /// The journal to note changes in, if there is one; a sealed file loses its
@@ -28,9 +33,10 @@ impl Entry {
         })
     }
 
-    /// Gives a complete file its own name, once its bytes are on the disk.
-    /// Whoever calls this has checked what can be checked.
-    pub fn seal(&self) -> Result<(), CacheError> {
+    /// Gives a complete file its own name, once its bytes are on the disk, if
+    /// they are still of `life` by then. Whoever calls this has checked of that
+    /// life what can be checked.
+    pub fn seal(&self, life: Life) -> Result<(), CacheError> {
         let failed = |error: io::Error| CacheError::io(&self.paths.complete, &error);
         let Some(file) = &self.file else {
             return Ok(());
@@ -45,7 +51,8 @@ impl Entry {
         let mut held = self.held();
         // Another reader may have sealed it, or found a damaged block, which came
         // again and is in memory.
-        if held.blocks.present() != self.len || !held.in_memory.is_empty() {
+        let same = self.number == life.entry && held.turns == life.turns;
+        if !same || held.blocks.present() != self.len || !held.in_memory.is_empty() {
             return Ok(());
         }
         let State::Partial(journal) = &mut held.state else {
@@ -63,6 +70,24 @@ impl Entry {
             held.state = State::Sealed(journal);
         }
         Ok(())
+    }
+
+    /// Has [`Entry::seal`] done in a while: the disk may take seconds to take
+    /// all of a file, for which no reader should wait, unless many files are
+    /// waiting for it already.
+    pub async fn seal_soon(self: Arc<Self>, life: Life) {
+        let turn = Arc::clone(&self.cache.sealing).acquire_owned();
+        // A disk that hangs keeps nothing, and holds up nobody for ever.
+        let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, turn).await else {
+            return;
+        };
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = self.seal(life) {
+                // Right all the same; it is only not kept under its own name.
+                tracing::warn!(%error, "a complete file could not be given its name");
+            }
+            drop(turn);
+        });
     }
 
     fn give_name(&self, file: &File, journal: &mut Journal) -> io::Result<()> {

@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::cache::Store;
 use crate::cli::background;
 use crate::cli::storage::SETTLING;
 use crate::mount::{self, Mounted};
@@ -51,6 +52,7 @@ pub(super) fn serve(
     runtime: Runtime,
     mounted: Mounted,
     mut signals: Signals,
+    store: &Store,
 ) -> anyhow::Result<()> {
     let place = mounted.place();
     let (ended, mut end) = oneshot::channel();
@@ -61,23 +63,24 @@ pub(super) fn serve(
     }
     background::notify("READY=1");
     let result = runtime.block_on(async {
-        tokio::select! {
-            result = &mut end => return result,
-            () = signals.told_to_end(in_background) => {}
-        }
-        tracing::info!("told to end");
-        background::notify("STOPPING=1");
-        if let Some(Err(error)) = place.as_ref().map(mount::detach_mount) {
-            tracing::warn!(%error, "the mount stays behind");
-        }
-        // Who still reads loses the connection when this process ends.
-        match tokio::time::timeout(FAREWELL, end).await {
-            Ok(result) => result,
-            Err(_late) => Ok(Ok(())),
-        }
+        let result = tokio::select! {
+            result = &mut end => result,
+            () = signals.told_to_end(in_background) => {
+                tracing::info!("told to end");
+                background::notify("STOPPING=1");
+                if let Some(Err(error)) = place.as_ref().map(mount::detach_mount) {
+                    tracing::warn!(%error, "the mount stays behind");
+                }
+                // Who still reads loses the connection when this process ends.
+                let end = tokio::time::timeout(FAREWELL, end).await;
+                end.unwrap_or(Ok(Ok(())))
+            }
+        };
+        // What was read last may be on its way to the disk, to be kept.
+        let _ = tokio::time::timeout(SETTLING, store.settled()).await;
+        result
     });
-    // What was read last may be on its way to the disk, to be kept.
-    runtime.shutdown_timeout(SETTLING);
+    runtime.shutdown_background();
     match result {
         Ok(served) => served.context("the mount broke down"),
         // The thread that served it panicked.

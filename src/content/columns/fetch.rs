@@ -35,8 +35,8 @@ impl Columns {
         at_once: u64,
     ) -> Result<(), ContentError> {
         let slices = self.slices.load(Ordering::Relaxed);
-        // Who takes a look (`head`) has the kernel read a few pages, and who
-        // wants it all many.
+        // Who takes a look (`head`) asks for some KiB, and who wants it all for
+        // more; the first row comes with the last of its columns.
         let first = (at_once.saturating_mul(GROWTH)).clamp(FIRST_WINDOW, FIRST_WINDOW * GROWTH);
         let window = first.saturating_mul(GROWTH.saturating_pow(slices));
         let left = missing.end - missing.start;
@@ -186,12 +186,7 @@ impl Columns {
         if !entry.is_complete() {
             return Ok(());
         }
-        let entry = Arc::clone(entry);
-        let sealed = tokio::task::spawn_blocking(move || entry.seal()).await;
-        // A seal that failed is tried again by the next; the bytes are there.
-        if let Ok(Err(error)) = sealed {
-            tracing::warn!(%error, "a complete table could not be given its name");
-        }
+        Arc::clone(entry).seal_soon(entry.life()).await;
         Ok(())
     }
 }

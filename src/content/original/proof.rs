@@ -35,16 +35,15 @@ pub(super) struct Proof {
 #[derive(Debug, Default)]
 struct Carriers {
     count: usize,
-    /// How often they were told to bring it back.
-    recalls: u64,
+    /// How many want it back.
+    recallers: usize,
 }
 
 /// One of those who carry it on, until dropped.
-struct Carrier {
-    proof: Arc<Proof>,
-    /// How often others had been told when it began.
-    recalls: u64,
-}
+struct Carrier(Arc<Proof>);
+
+/// As long as it lives, nobody carries the hash on.
+pub(super) struct Recalled<'a>(&'a Proof);
 
 #[derive(Debug)]
 struct Running {
@@ -83,6 +82,7 @@ impl Proof {
         entry: &Arc<Entry>,
         range: &Range<u64>,
     ) -> Option<Follower> {
+        let carrier = Carrier::of(self)?;
         let running = self.take_of(entry);
         let behind = range.start.saturating_sub(running.upto);
         let within_reach =
@@ -93,11 +93,11 @@ impl Proof {
         }
         let skip = running.upto.saturating_sub(range.start);
         let (pieces, waiting) = mpsc::channel::<Bytes>(WAITING);
-        let carried = Carrier::of(self).carry(running, Arc::clone(entry), range.start, waiting);
+        let carrying = carrier.carry(running, Arc::clone(entry), range.start, waiting);
         Some(Follower {
             skip,
             pieces,
-            hashing: tokio::spawn(carried),
+            hashing: tokio::spawn(carrying),
         })
     }
 
@@ -113,11 +113,14 @@ impl Proof {
 
     /// Has whoever carries the hash on bring it back, for who cannot wait until
     /// their stream has come to its end.
-    pub(super) async fn recall(&self) {
-        self.carriers.send_modify(|carriers| carriers.recalls += 1);
+    pub(super) async fn recall(&self) -> Recalled<'_> {
+        self.carriers
+            .send_modify(|carriers| carriers.recallers += 1);
+        let recalled = Recalled(self);
         let mut carriers = self.carriers.subscribe();
         // Never fails: `self` holds the sender.
         let _ = carriers.wait_for(|carriers| carriers.count == 0).await;
+        recalled
     }
 
     /// Whether the hash can go on to the end by what is there.
@@ -167,14 +170,14 @@ impl Proof {
 }
 
 impl Carrier {
-    fn of(proof: &Arc<Proof>) -> Self {
-        let mut recalls = 0;
-        proof.carriers.send_modify(|carriers| {
-            carriers.count += 1;
-            recalls = carriers.recalls;
+    /// None while others want the hash back.
+    fn of(proof: &Arc<Proof>) -> Option<Self> {
+        let free = proof.carriers.send_if_modified(|carriers| {
+            let free = carriers.recallers == 0;
+            carriers.count += usize::from(free);
+            free
         });
-        let proof = Arc::clone(proof);
-        Self { proof, recalls }
+        free.then(|| Self(Arc::clone(proof)))
     }
 
     /// Carries the hash on to `start` by what the cache holds, then with the
@@ -186,7 +189,7 @@ impl Carrier {
         start: u64,
         mut pieces: mpsc::Receiver<Bytes>,
     ) {
-        let mut carriers = self.proof.carriers.subscribe();
+        let mut carriers = self.0.carriers.subscribe();
         let cached = Arc::clone(&entry);
         let caught_up = tokio::task::spawn_blocking(move || {
             let mut running = running;
@@ -201,7 +204,7 @@ impl Carrier {
         loop {
             tokio::select! {
                 biased;
-                _ = carriers.wait_for(|carriers| carriers.recalls != self.recalls) => break,
+                _ = carriers.wait_for(|carriers| carriers.recallers > 0) => break,
                 piece = pieces.recv() => match piece {
                     Some(piece) if there => running.add(&piece),
                     Some(_) => {}
@@ -209,13 +212,19 @@ impl Carrier {
                 },
             }
         }
-        self.proof.put(running, entry.life());
+        self.0.put(running, entry.life());
     }
 }
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        (self.proof.carriers).send_modify(|carriers| carriers.count -= 1);
+        (self.0.carriers).send_modify(|carriers| carriers.count -= 1);
+    }
+}
+
+impl Drop for Recalled<'_> {
+    fn drop(&mut self) {
+        (self.0.carriers).send_modify(|carriers| carriers.recallers -= 1);
     }
 }
 
@@ -286,8 +295,11 @@ mod tests {
         let mut follower = proof.follow(&entry, &(0..entry.len())).unwrap();
         follower.feed(bytes.slice(..128 << 10)).await;
 
-        proof.recall().await;
+        let recalled = proof.recall().await;
 
+        // Nor does anyone begin with it now.
+        assert!(proof.follow(&entry, &(0..entry.len())).is_none());
+        drop(recalled);
         let upto = |proof: &Proof| proof.kept.lock().unwrap().as_ref().map(|kept| kept.upto);
         let kept = upto(&proof).expect("it was brought back");
         assert!(kept <= 128 << 10);

@@ -4,22 +4,25 @@ use std::sync::Arc;
 
 use super::proof::Checked;
 use super::{ContentError, OriginalFile};
-use crate::cache::{CacheError, Entry};
-use crate::portal::ObjectId;
+use crate::cache::CacheError;
 
 /// How often a proof fetches again what is gone before it gives up.
 const ROUNDS: u32 = 4;
 
 impl OriginalFile {
     /// Whether all bytes came, and are not yet known to be the right ones.
-    pub(super) fn must_prove_itself(&self) -> bool {
+    pub(super) async fn must_prove_itself(&self) -> bool {
         let entry = &self.entry;
-        !entry.is_proved()
-            && entry.was_covered()
-            // What is not there any more may have to be fetched again.
-            && (entry.is_complete()
-                || entry.len() <= self.how.whole_file_limit
-                || self.proof.can_end(entry))
+        if entry.is_proved() || !entry.was_covered() {
+            return false;
+        }
+        if entry.is_complete() || entry.len() <= self.how.whole_file_limit {
+            return true;
+        }
+        // What is not there any more would have to be fetched again, unless it
+        // is hashed already.
+        let _recalled = self.proof.recall().await;
+        self.proof.can_end(entry)
     }
 
     /// Checks the whole file against its id, fetching again what is gone, and
@@ -28,12 +31,17 @@ impl OriginalFile {
         let file = Arc::clone(self);
         let proving = || async move {
             for _ in 0..ROUNDS {
-                file.proof.recall().await;
-                let Some(from) = file.check().await? else {
-                    return Ok(());
-                };
-                let len = file.entry.len();
-                file.stream_for(&(from..len), len).wait_for(len).await?;
+                let recalled = file.proof.recall().await;
+                let checked = file.check().await?;
+                drop(recalled);
+                match checked {
+                    Checked::Right(life) => {
+                        Arc::clone(&file.entry).seal_soon(life).await;
+                        return Ok(());
+                    }
+                    Checked::Missing(from) => file.bring(from).await?,
+                    Checked::Wrong(_) => return Err(ContentError::WrongHash { id: file.id }),
+                }
             }
             // What is fetched does not stay long enough, not even to be hashed.
             Err(CacheError::TooSmall.into())
@@ -41,39 +49,39 @@ impl OriginalFile {
         self.proofs.join((), proving).await
     }
 
-    /// Checks what is there; where it must be fetched again from, if some of
-    /// it is gone.
-    async fn check(&self) -> Result<Option<u64>, ContentError> {
+    /// Fetches what is missing from `from` on.
+    async fn bring(self: &Arc<Self>, from: u64) -> Result<(), ContentError> {
+        let len = self.entry.len();
+        while let Some(gap) = self.first_gap(from..len) {
+            let Some((stream, review)) = self.stream_for(&gap, len) else {
+                continue;
+            };
+            if let Ok(came) = tokio::time::timeout(review, stream.wait_for(len)).await {
+                return came;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what is there, and drops it if it is wrong.
+    async fn check(&self) -> Result<Checked, ContentError> {
         let (entry, id, proof) = (Arc::clone(&self.entry), self.id, Arc::clone(&self.proof));
         let spoiled = Arc::clone(&self.spoiled);
-        let checked = tokio::task::spawn_blocking(move || match proof.check(&entry, id)? {
-            Checked::Missing(from) => Ok(Some(from)),
-            Checked::Wrong(life) => {
-                spoiled.note(id);
-                entry.discard(life);
-                Err(ContentError::WrongHash { id })
-            }
-            Checked::Right(life) => {
-                if entry.prove(life) {
-                    seal_soon(entry, id);
+        let checked = tokio::task::spawn_blocking(move || {
+            let checked = proof.check(&entry, id)?;
+            match checked {
+                Checked::Missing(_) => {}
+                Checked::Wrong(life) => {
+                    spoiled.note(id);
+                    entry.discard(life);
                 }
-                Ok(None)
+                Checked::Right(life) => {
+                    entry.prove(life);
+                }
             }
+            Ok(checked)
         });
         // A panic in there is a bug, and no reason to trust the file.
         checked.await.unwrap_or(Err(ContentError::WrongHash { id }))
     }
-}
-
-/// Gives a proved file its name, if it is there as a whole. Nobody waits for
-/// that: the disk may take seconds to take all of it.
-pub(super) fn seal_soon(entry: Arc<Entry>, id: ObjectId) {
-    tokio::task::spawn_blocking(move || {
-        if entry.is_complete()
-            && let Err(error) = entry.seal()
-        {
-            // Right all the same; it is only not kept under its own name.
-            tracing::warn!(%error, %id, "a complete object could not be sealed");
-        }
-    });
 }

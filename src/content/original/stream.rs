@@ -17,14 +17,17 @@ pub(super) const SKIP: u64 = 8 << 20;
 /// its own request would take one, and count as a download; and who jumps once
 /// often jumps again, into what has come by then.
 const ROUND_TRIPS: u32 = 8;
-/// After so many bytes, or so much of a round trip, it is known how fast a
-/// stream is; until then, whether to wait for it is not decided.
+/// What is longer was not the way, but a server that hesitated.
+const LONGEST_TRIP: Duration = Duration::from_millis(500);
+/// A reader looks again after a round trip whether waiting is still the best,
+/// but not more often than this.
+const REVIEW: Duration = Duration::from_millis(10);
+/// Once so many bytes came, or a part of a round trip went by, it is known how
+/// fast an answer that has begun is.
 const TELLING: u64 = 4 << 20;
-const YOUNG: u32 = 4;
-/// How long a wait is at least, before it is asked again whether it is worth it.
-const REVIEW: Duration = Duration::from_millis(100);
+const PART: u32 = 4;
 /// How long a stream waits for a reader to come back.
-const IDLE: Duration = Duration::from_secs(20);
+pub(super) const IDLE: Duration = Duration::from_secs(20);
 
 /// A request under way.
 #[derive(Debug)]
@@ -44,10 +47,21 @@ pub(super) struct Stream {
 struct Pace {
     asked: Instant,
     answered: Option<Instant>,
-    /// When the last bytes so far came.
-    arrived: Option<Instant>,
-    /// For how long nobody wanted more, in between.
+    /// For how long nobody wanted more, and since when again.
     paused: Duration,
+    paused_since: Option<Instant>,
+}
+
+/// Whether a reader should wait for a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Worth {
+    /// Yes, and look again after a while; until then, so many bytes from where
+    /// it is may be wanted of it.
+    Waiting { review: Duration, portion: u64 },
+    /// That will be known after a while.
+    Unknown(Duration),
+    /// No.
+    Nothing,
 }
 
 #[derive(Clone, Debug)]
@@ -70,8 +84,8 @@ impl Stream {
             pace: Mutex::new(Pace {
                 asked: Instant::now(),
                 answered: None,
-                arrived: None,
                 paused: Duration::ZERO,
+                paused_since: None,
             }),
             range,
         }
@@ -91,6 +105,11 @@ impl Stream {
         self.progress.borrow().ended.is_some()
     }
 
+    /// It is asked for now.
+    pub(super) fn asked(&self) {
+        self.pace().asked = Instant::now();
+    }
+
     /// The answer has begun.
     pub(super) fn answered(&self) {
         self.pace().answered = Some(Instant::now());
@@ -98,36 +117,16 @@ impl Stream {
 
     /// Everything before `position` is in the cache.
     pub(super) fn reached(&self, position: u64) {
-        self.pace().arrived = Some(Instant::now());
         self.progress
             .send_modify(|progress| progress.position = position);
     }
 
-    /// How far ahead of it a reader had better wait for it, in bytes.
-    pub(super) fn reach(&self) -> u64 {
-        let came = self.position() - self.range.start;
-        self.pace().reach(came).unwrap_or(SKIP).max(SKIP)
-    }
-
-    /// For how long it is too young to tell how fast it is.
-    pub(super) fn young(&self) -> Option<Duration> {
-        if self.position() - self.range.start >= TELLING {
-            return None;
-        }
-        let pace = self.pace();
-        let answered = pace.answered?;
-        let until = answered + answered.duration_since(pace.asked) / YOUNG;
-        let left = until.checked_duration_since(Instant::now())?;
-        (!left.is_zero()).then_some(left)
-    }
-
-    /// After how long a reader who waits had better look again whether that is
-    /// still the best.
-    pub(super) fn review(&self) -> Duration {
-        self.young().unwrap_or_else(|| {
-            let round_trips = self.pace().round_trips();
-            round_trips.unwrap_or(IDLE).max(REVIEW)
-        })
+    /// Whether who needs what lies at `offset` should wait for it, if it is no
+    /// further away than `most`.
+    pub(super) fn worth(&self, offset: u64, most: u64) -> Worth {
+        let position = self.position();
+        let (came, distance) = (position - self.range.start, offset.saturating_sub(position));
+        self.pace().worth(came, distance, most, Instant::now())
     }
 
     /// It is over, and how.
@@ -168,10 +167,12 @@ impl Stream {
         if short || at < *self.wanted.borrow() {
             return true;
         }
-        let since = Instant::now();
+        self.pace().paused_since = Some(Instant::now());
         let mut wanted = self.wanted.subscribe();
         let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
-        self.pace().paused += since.elapsed();
+        let mut pace = self.pace();
+        let since = pace.paused_since.take();
+        pace.paused += since.map_or(Duration::ZERO, |since| since.elapsed());
         further.is_ok()
     }
 
@@ -181,17 +182,33 @@ impl Stream {
 }
 
 impl Pace {
-    fn round_trips(&self) -> Option<Duration> {
-        let answered = self.answered?;
-        Some(answered.duration_since(self.asked) * ROUND_TRIPS)
-    }
-
-    /// How many bytes come within [`ROUND_TRIPS`], as far as `came` bytes tell.
-    fn reach(&self, came: u64) -> Option<u64> {
-        let took = self.arrived?.duration_since(self.answered?);
-        let took = took.saturating_sub(self.paused).as_nanos().max(1);
-        let reach = u128::from(came) * self.round_trips()?.as_nanos() / took;
-        Some(u64::try_from(reach).unwrap_or(u64::MAX))
+    /// As [`Stream::worth`], after `came` bytes.
+    fn worth(&self, came: u64, distance: u64, most: u64, now: Instant) -> Worth {
+        if distance < SKIP {
+            let (review, portion) = (IDLE, u64::MAX);
+            return Worth::Waiting { review, portion };
+        }
+        let Some(answered) = self.answered else {
+            return Worth::Nothing;
+        };
+        let round_trip = (answered.duration_since(self.asked)).min(LONGEST_TRIP);
+        let until = self.paused_since.unwrap_or(now);
+        let took = until.duration_since(answered).saturating_sub(self.paused);
+        let within = |time: Duration| {
+            let bytes = u128::from(came) * time.as_nanos() / took.as_nanos().max(1);
+            u64::try_from(bytes).unwrap_or(u64::MAX)
+        };
+        if distance < within(round_trip * ROUND_TRIPS).min(most) {
+            let review = round_trip.max(REVIEW);
+            // Enough that it does not pause before.
+            let portion = within(review * 2);
+            return Worth::Waiting { review, portion };
+        }
+        let left = (round_trip / PART).saturating_sub(took);
+        if came < TELLING && !left.is_zero() && self.paused_since.is_none() {
+            return Worth::Unknown(left);
+        }
+        Worth::Nothing
     }
 }
 
@@ -199,30 +216,73 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace(round_trip: u64, took: u64, paused: u64) -> Pace {
+    const MB: u64 = 1_000_000;
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A stream that was answered after 50 ms, and when that was.
+    fn pace() -> (Pace, Instant) {
         let asked = Instant::now();
-        let answered = asked + Duration::from_millis(round_trip);
-        Pace {
+        let answered = asked + 50 * MS;
+        let pace = Pace {
             asked,
             answered: Some(answered),
-            arrived: Some(answered + Duration::from_millis(took)),
-            paused: Duration::from_millis(paused),
-        }
+            paused: Duration::ZERO,
+            paused_since: None,
+        };
+        (pace, answered)
     }
 
     #[test]
     fn a_reader_waits_for_what_comes_within_a_few_round_trips() {
-        // 16 MB in 20 ms, then nobody wanted more for a while.
-        assert_eq!(pace(50, 520, 500).reach(16_000_000), Some(320_000_000));
-        assert_eq!(pace(1, 20, 0).reach(16_000_000), Some(6_400_000));
+        let (pace, answered) = pace();
+        let worth = |distance, most| pace.worth(16 * MB, distance, most, answered + 20 * MS);
+        let (review, portion) = (50 * MS, 80 * MB);
+        let waiting = Worth::Waiting { review, portion };
+        assert_eq!(worth(319 * MB, u64::MAX), waiting);
+        assert_eq!(worth(321 * MB, u64::MAX), Worth::Nothing);
+        // What the cache does not hold so long is of no use.
+        assert_eq!(worth(319 * MB, 100 * MB), Worth::Nothing);
     }
 
     #[test]
-    fn a_stream_that_has_not_begun_tells_nothing() {
-        let stream = Stream::new(0..SHORT, 0);
-        assert_eq!(stream.reach(), SKIP);
-        assert_eq!(stream.review(), IDLE);
-        // All came at once: no division by nothing.
-        assert!(pace(50, 0, 0).reach(1 << 20) > Some(1 << 40));
+    fn a_pause_tells_nothing_of_a_stream_and_a_stall_does() {
+        let (mut pace, answered) = pace();
+        let later = answered + 10_020 * MS;
+        let worth = |pace: &Pace| pace.worth(16 * MB, 100 * MB, u64::MAX, later);
+        assert_eq!(worth(&pace), Worth::Nothing, "it stalls");
+        pace.paused_since = Some(answered + 20 * MS);
+        let waiting = worth(&pace);
+        assert!(matches!(waiting, Worth::Waiting { .. }), "{waiting:?}");
+        pace.paused_since = None;
+        pace.paused = 10_000 * MS;
+        assert_eq!(worth(&pace), waiting, "it goes on");
+    }
+
+    #[test]
+    fn a_young_stream_is_given_a_part_of_a_round_trip() {
+        let (mut pace, answered) = pace();
+        let worth = |pace: &Pace, after| pace.worth(1, 100 * MB, u64::MAX, answered + after);
+        let unknown = Worth::Unknown(Duration::from_micros(10_500));
+        assert_eq!(worth(&pace, 2 * MS), unknown);
+        assert_eq!(worth(&pace, 13 * MS), Worth::Nothing);
+        // It would never get older.
+        pace.paused_since = Some(answered + 2 * MS);
+        assert_eq!(worth(&pace, 2 * MS), Worth::Nothing);
+        pace.answered = None;
+        assert_eq!(worth(&pace, 2 * MS), Worth::Nothing);
+    }
+
+    #[test]
+    fn a_server_that_hesitated_is_not_taken_for_a_long_way() {
+        let asked = Instant::now();
+        let answered = asked + 15_000 * MS;
+        let pace = Pace {
+            asked,
+            answered: Some(answered),
+            paused: Duration::ZERO,
+            paused_since: None,
+        };
+        let worth = pace.worth(10 * MB, 50 * MB, u64::MAX, answered + 10_000 * MS);
+        assert_eq!(worth, Worth::Nothing);
     }
 }
