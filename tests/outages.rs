@@ -94,6 +94,29 @@ fn a_collections_older_objects_are_there_though_asking_for_them_failed_once() {
         .exists()));
 }
 
+/// Folders were shown empty, or with the one object that someone had looked up
+/// by its name, when their lists could not be had.
+#[test]
+fn what_is_known_of_one_object_does_not_pass_for_a_list() {
+    let portal = portal();
+    let mount = mount_with(&portal, &[]);
+    let id = co2(&portal);
+    assert!(std::fs::metadata(mount.path(&format!("objects/{id}.csv"))).is_ok());
+    let types = mount.list("datatypes");
+    portal.go_offline(Service::Meta);
+    let of_types = types.iter().map(|name| format!("datatypes/{name}"));
+    let folders = of_types.chain(["objects", "documents", "collections"].map(str::to_owned));
+    for folder in folders {
+        let listed: Result<Vec<_>, _> =
+            std::fs::read_dir(mount.path(&folder)).and_then(Iterator::collect);
+        assert!(listed.is_err(), "{folder}: {listed:?}");
+    }
+    portal.come_back(Service::Meta).unwrap();
+    let all = portal.repository().objects().len();
+    let back = || std::fs::read_dir(mount.path("objects")).is_ok_and(|list| list.count() > all / 2);
+    assert!(eventually(Duration::from_mins(1), back));
+}
+
 /// A folder of a hundred files behind a dead service must not take a hundred
 /// time-outs to read.
 #[test]

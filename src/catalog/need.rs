@@ -83,18 +83,23 @@ impl Inner {
         })
     }
 
-    /// Whether something can be shown though it was never taken whole.
+    /// Whether something can be shown though not all of it was ever taken:
+    /// what is known of single objects, because they were looked up, must not
+    /// pass for a list.
     pub(super) fn knows_some(&self, need: Need) -> Result<bool, CatalogError> {
-        let (what, station) = match need {
-            Need::Vocabulary => ("spec", None),
-            Need::Objects => ("object WHERE spec IS NOT NULL", None),
-            // Not just any: an empty folder would say that there are none.
-            Need::Station(key) => ("object WHERE station = ?1", Some(key)),
-            Need::Documents => ("object WHERE spec IS NULL", None),
-            Need::Collections => ("collection", None),
-            Need::Members(_) => return Ok(false),
+        // Lists of some data types were taken, perhaps by a mount that shows
+        // fewer.
+        let listed = "EXISTS (SELECT 1 FROM spec WHERE taken IS NOT NULL)";
+        let (query, station) = match need {
+            Need::Vocabulary => ("SELECT EXISTS (SELECT 1 FROM spec)".to_owned(), None),
+            Need::Objects => (format!("SELECT {listed}"), None),
+            // An empty folder would say that there are none.
+            Need::Station(key) => (
+                format!("SELECT {listed} AND EXISTS (SELECT 1 FROM object WHERE station = ?1)"),
+                Some(key),
+            ),
+            Need::Documents | Need::Collections | Need::Members(_) => return Ok(false),
         };
-        let query = format!("SELECT EXISTS (SELECT 1 FROM {what})");
         self.db.read(|db| {
             let found = |row: &rusqlite::Row<'_>| row.get(0);
             match station {

@@ -11,10 +11,12 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use super::world::{CORRUPT, File, World};
 use crate::support::{Dice, interpreter};
 
-/// Longer than any answer may take: several waits of the mount's `--timeout`.
-const HANG: Duration = Duration::from_mins(1);
-/// Once nothing is wrong any more, all must be well within this.
-pub(super) const HEALED: Duration = Duration::from_secs(20);
+/// Longer than any answer may take: several waits of the mount's `--timeout`,
+/// after things healed.
+const HANG: Duration = Duration::from_mins(2);
+/// Once nothing is wrong any more, all must be well within this, however busy
+/// the machine.
+pub(super) const HEALED: Duration = Duration::from_mins(1);
 /// How many files an actor has open.
 const HANDLES: usize = 6;
 
