@@ -7,13 +7,12 @@
 //! so much, that the rest comes in one stream too.
 
 use std::fs::File;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lru::LruCache;
 
 use super::manners::{Asked, Manners};
 use super::{ContentError, Origin};
@@ -24,9 +23,11 @@ use crate::portal::{DataClient, ObjectId};
 
 mod proof;
 mod proving;
+mod spoiled;
 mod stream;
 
 use proof::{Follower, Proof};
+pub(super) use spoiled::Spoiled;
 use stream::{Stream, Worth};
 
 /// The least that a random read fetches.
@@ -63,29 +64,6 @@ impl Default for Fetch {
             connections: NonZeroU32::MIN,
             whole_file_limit: 1 << 30,
         }
-    }
-}
-
-/// How often originals turned out wrong.
-#[derive(Debug)]
-pub(super) struct Spoiled(Mutex<LruCache<ObjectId, u64>>);
-
-impl Default for Spoiled {
-    fn default() -> Self {
-        let bound = NonZeroUsize::new(10_000).expect("not zero");
-        Self(Mutex::new(LruCache::new(bound)))
-    }
-}
-
-impl Spoiled {
-    pub(super) fn generation(&self, id: ObjectId) -> u64 {
-        let mut spoiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        spoiled.get(&id).copied().unwrap_or(0)
-    }
-
-    fn note(&self, id: ObjectId) {
-        let mut spoiled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *spoiled.get_or_insert_mut(id, || 0) += 1;
     }
 }
 

@@ -219,10 +219,10 @@ mod tests {
     const MB: u64 = 1_000_000;
     const MS: Duration = Duration::from_millis(1);
 
-    /// A stream that was answered after 50 ms, and when that was.
-    fn pace() -> (Pace, Instant) {
+    /// A stream that was answered after a while, and when that was.
+    fn pace_after(hesitation: Duration) -> (Pace, Instant) {
         let asked = Instant::now();
-        let answered = asked + 50 * MS;
+        let answered = asked + hesitation;
         let pace = Pace {
             asked,
             answered: Some(answered),
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_reader_waits_for_what_comes_within_a_few_round_trips() {
-        let (pace, answered) = pace();
+        let (pace, answered) = pace_after(50 * MS);
         let worth = |distance, most| pace.worth(16 * MB, distance, most, answered + 20 * MS);
         let (review, portion) = (50 * MS, 80 * MB);
         let waiting = Worth::Waiting { review, portion };
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_pause_tells_nothing_of_a_stream_and_a_stall_does() {
-        let (mut pace, answered) = pace();
+        let (mut pace, answered) = pace_after(50 * MS);
         let later = answered + 10_020 * MS;
         let worth = |pace: &Pace| pace.worth(16 * MB, 100 * MB, u64::MAX, later);
         assert_eq!(worth(&pace), Worth::Nothing, "it stalls");
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_young_stream_is_given_a_part_of_a_round_trip() {
-        let (mut pace, answered) = pace();
+        let (mut pace, answered) = pace_after(50 * MS);
         let worth = |pace: &Pace, after| pace.worth(1, 100 * MB, u64::MAX, answered + after);
         let unknown = Worth::Unknown(Duration::from_micros(10_500));
         assert_eq!(worth(&pace, 2 * MS), unknown);
@@ -274,14 +274,7 @@ mod tests {
 
     #[test]
     fn a_server_that_hesitated_is_not_taken_for_a_long_way() {
-        let asked = Instant::now();
-        let answered = asked + 15_000 * MS;
-        let pace = Pace {
-            asked,
-            answered: Some(answered),
-            paused: Duration::ZERO,
-            paused_since: None,
-        };
+        let (pace, answered) = pace_after(15_000 * MS);
         let worth = pace.worth(10 * MB, 50 * MB, u64::MAX, answered + 10_000 * MS);
         assert_eq!(worth, Worth::Nothing);
     }
