@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
@@ -25,9 +25,10 @@ const CHUNK: usize = 1 << 20;
 /// Where every so many rows begin is noted, fewer if they are long: who reads
 /// here and there has no more than these drawn.
 const EVERY: std::ops::RangeInclusive<usize> = 64..=1024;
-/// How many chunks are drawn side by side, at most, for who waits for all of
-/// them: one takes a processor for some milliseconds.
-const SIDE_BY_SIDE: usize = 4;
+/// How many chunks are drawn side by side for who waits for all of them: one
+/// takes a processor for some milliseconds. (Linux tells their number from files.)
+static SIDE_BY_SIDE: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, |all| all.get().min(4)));
 
 /// A table seen as text.
 #[derive(Debug)]
@@ -219,10 +220,9 @@ impl CsvFile {
             let from = from + n * chunk;
             Arc::clone(&file).draw_once(from..end.min(from + chunk))
         };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let mut drawn = stream::iter(0..(end - from).div_ceil(chunk))
             .map(draw)
-            .buffered(processors.min(SIDE_BY_SIDE));
+            .buffered(*SIDE_BY_SIDE);
         while let Some(index) = drawn.next().await {
             let index = index?;
             self.learn(from, &index)?;
