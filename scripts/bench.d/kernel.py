@@ -11,7 +11,7 @@ import subprocess
 import threading
 
 from sequential import GIB, original
-from stage import cat, drop_caches, timed
+from stage import cat, settle, timed
 
 CONNECTIONS = pathlib.Path("/sys/fs/fuse/connections")
 READS, LENGTH, READERS = 64, 4 << 10, 32
@@ -62,7 +62,7 @@ def run(stage):
                 path = mount / f"objects/{name}.bin"
                 change(mount, value)
                 seconds = timed(read, path)
-            drop_caches()
+            settle()
             return seconds
 
         return run

@@ -8,7 +8,7 @@ what Python takes to load xarray is nobody's merit.
 import subprocess
 import sys
 
-from stage import drop_caches
+from stage import settle
 
 RTT = 50
 
@@ -64,14 +64,14 @@ def run(stage):
             before = stage.requests_so_far()
             seconds = read(path)
             counts.append(stage.requests_so_far() - before)
-        drop_caches()
+        settle()
         return seconds
 
     def rclone(mode):
         def run():
             with stage.rclone(url, mode) as mount:
                 seconds = read(mount / name)
-            drop_caches()
+            settle()
             return seconds
 
         return run
