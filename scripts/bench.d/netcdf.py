@@ -76,7 +76,7 @@ def run(stage):
 
         return run
 
-    medians = stage.in_turn(icosfs=icosfs, rclone_off=rclone("off"), rclone_full=rclone("full"),
+    medians = stage.in_turn(rehearse=True, icosfs=icosfs, rclone_off=rclone("off"), rclone_full=rclone("full"),
                             local=lambda: read(folder / name))
     for who, seconds in medians.items():
         stage.figure(who, seconds, "s")

@@ -59,6 +59,7 @@ def run(stage):
 
         curl(f"{url}/objects/{name}")  # warm the server's page cache
         medians = stage.in_turn(
+            rehearse=True,
             icosfs=icosfs,
             curl=lambda: curl(f"{url}/objects/{name}"),
             rclone_off=rclone("off"),

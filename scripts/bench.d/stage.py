@@ -44,14 +44,19 @@ class Stage:
 
     # Figures
 
-    def in_turn(self, rounds=None, **contestants):
+    def in_turn(self, rounds=None, rehearse=False, **contestants):
         """Runs each contestant in turn, round after round; their medians.
 
         A contestant returns its own measure, or None for the seconds it took.
+        Whoever needs much memory should `rehearse`, and is measured right after
+        that: a virtual machine's host may have taken back what was free for some
+        seconds, and to get it anew costs as much as to fill it.
         """
         results = {name: [] for name in contestants}
         for _ in range(rounds or self.rounds):
             for name, run in contestants.items():
+                if rehearse:
+                    run()
                 started = time.perf_counter()
                 measure = run()
                 took = time.perf_counter() - started
@@ -187,10 +192,8 @@ def cpu_seconds(pid):
 def settle():
     """Lets the disk finish what the last contestant has written.
 
-    The kernel keeps what it has read: the server's files stay in memory, as if
-    many asked for them, and a mount that was not there before has nothing. To
-    drop it all would strike who writes most: where memory that is free goes back
-    to the host, as on virtual machines, each page of it has to be fetched anew.
+    What the kernel has read stays: the server's files are in its memory, as those
+    are that many ask for, and a mount that was not there before has nothing.
     """
     subprocess.run(["sync"], check=True)
 

@@ -321,12 +321,7 @@ impl OriginalFile {
         fetching.streams.push(Arc::clone(&stream));
         let (file, running) = (Arc::clone(self), Arc::clone(&stream));
         tokio::spawn(async move {
-            let mut follower = file.proof.follow(&file.entry, &running.range());
-            let result = file.run(&running, &mut follower).await;
-            if let Some(follower) = follower {
-                file.proof.stop(follower).await;
-            }
-            running.end(result);
+            running.end(file.run(&running).await);
         });
         stream
     }

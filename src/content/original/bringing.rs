@@ -1,8 +1,11 @@
-//! How a stream comes into the cache.
+//! How a stream comes into the cache: one task takes it from the network,
+//! another checks and keeps it, and the hash is a third, so that on a quick line
+//! no core waits for another.
 
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::piece::{Arriving, Piece};
@@ -10,12 +13,28 @@ use super::proof::Follower;
 use super::stream::Stream;
 use super::{ContentError, OriginalFile};
 
+/// How many pieces may wait to be kept.
+const WAITING: usize = 2;
+
 impl OriginalFile {
     /// Fetches `stream`'s range into the cache.
-    pub(super) async fn run(
+    pub(super) async fn run(self: &Arc<Self>, stream: &Arc<Stream>) -> Result<(), ContentError> {
+        let follower = self.proof.follow(&self.entry, &stream.range());
+        let (pieces, coming) = mpsc::channel(WAITING);
+        let keeper = Arc::clone(self).keep(Arc::clone(stream), coming, follower);
+        let keeping = tokio::spawn(keeper);
+        let fetched = self.fetch(stream, pieces).await;
+        // A panic in there is a bug; what it did not keep is missing.
+        let kept = keeping.await.unwrap_or(Ok(()));
+        kept.and(fetched)
+    }
+
+    /// Hands over what comes of `stream`, piece by piece, as long as someone
+    /// takes it.
+    async fn fetch(
         &self,
         stream: &Stream,
-        follower: &mut Option<Follower>,
+        pieces: mpsc::Sender<Piece>,
     ) -> Result<(), ContentError> {
         let _buffers = self.memory.for_stream().await?;
         let len = self.entry.len();
@@ -43,7 +62,9 @@ impl OriginalFile {
                         Ok(chunk) => break chunk?,
                         Err(_late) => {
                             let piece = arriving.cut(true, stream.awaited(), &self.memory);
-                            self.keep(stream, piece, follower).await?;
+                            if pieces.send(piece).await.is_err() {
+                                return Ok(());
+                            }
                         }
                     }
                 }
@@ -55,25 +76,47 @@ impl OriginalFile {
                 arriving.take(&mut chunk);
                 if arriving.is_full() {
                     let piece = arriving.cut(true, stream.awaited(), &self.memory);
-                    self.keep(stream, piece, follower).await?;
+                    if pieces.send(piece).await.is_err() {
+                        return Ok(());
+                    }
                 }
             }
-            if !stream.is_wanted(stream.position()).await {
+            if !stream.is_wanted(arriving.at()).await {
                 return Ok(());
             }
         }
         let piece = arriving.cut(false, stream.awaited(), &self.memory);
-        self.keep(stream, piece, follower).await?;
+        // Fails if what came before could not be kept.
+        let _ = pieces.send(piece).await;
+        Ok(())
+    }
+
+    /// Keeps the pieces of `stream` that come, and lets its readers know.
+    async fn keep(
+        self: Arc<Self>,
+        stream: Arc<Stream>,
+        mut pieces: mpsc::Receiver<Piece>,
+        mut follower: Option<Follower>,
+    ) -> Result<(), ContentError> {
+        let mut kept = Ok(());
+        while let Some(piece) = pieces.recv().await {
+            kept = self.keep_piece(&stream, piece, &mut follower).await;
+            if kept.is_err() {
+                break;
+            }
+        }
+        if let Some(follower) = follower {
+            self.proof.stop(follower).await;
+        }
         let life = self.entry.life();
         // A block was damaged, say, and is mended.
         if self.entry.is_proved() && self.entry.is_complete() && !self.entry.is_sealed() {
             Arc::clone(&self.entry).seal_soon(life).await;
         }
-        Ok(())
+        kept
     }
 
-    /// Keeps a piece of the stream, and lets its readers know.
-    async fn keep(
+    async fn keep_piece(
         &self,
         stream: &Stream,
         piece: Piece,

@@ -50,6 +50,11 @@ impl Arriving {
         }
     }
 
+    /// Where it begins in the file.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Takes from `chunk` what is part of it.
     pub(super) fn take(&mut self, chunk: &mut Bytes) {
         let taken = chunk.len().min(self.len - self.bytes.len());
