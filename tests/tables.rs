@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use icosfs::catalog::Representation::{Cpb, Csv, Parquet};
-use icosfs::content::Size;
+use icosfs::content::{Origin, Size};
 use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
 use icosfs::portal::ObjectId;
 
@@ -127,6 +127,82 @@ fn a_table_seen_in_many_ways_at_once_is_fetched_once() {
     let csv = contents.read(id, Csv);
     assert!(csv == portal.repository().csv(&id).unwrap().as_bytes());
     assert!(contents.read(id, Cpb) == portal.repository().cpb(&id).unwrap());
+}
+
+/// pandas asks for the length, looks at some places, then maps the file and
+/// reads it at several places at once. What was drawn for its length was drawn
+/// again then, under the names of other rows.
+#[test]
+fn text_that_was_drawn_for_its_length_is_not_drawn_again_wherever_it_is_read() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_table("mapped.csv", 7, 80_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let folder = tempfile::tempdir().unwrap();
+    let contents = TestContents::of(&portal, &folder);
+    let text = portal.repository().csv(&id).unwrap().into_bytes();
+    let len = contents.exact_size(id, Csv).unwrap();
+    assert_eq!(len, text.len() as u64);
+    assert!(len > 4 << 20, "several chunks, and far between: {len}");
+    let size = 300_000;
+    for eighth in [4, 0, 6, 2, 7, 1, 5, 3] {
+        let at = len / 8 * eighth + 7;
+        let (found, origin) = contents.read_from(id, Csv, at, size);
+        let from = usize::try_from(at).unwrap();
+        assert!(found == text[from..text.len().min(from + size)], "{at}");
+        assert_eq!(origin, Origin::Memory, "{at}");
+    }
+    assert_eq!(slices(&portal), 1);
+}
+
+/// When there was no room for all of it, each piece of text went just before it
+/// was read, for the sake of those that had been.
+#[test]
+fn of_text_longer_than_its_memory_most_is_drawn_but_once_more() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_table("longer.csv", 7, 200_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let folder = tempfile::tempdir().unwrap();
+    let contents = TestContents::of(&portal, &folder);
+    let text = portal.repository().csv(&id).unwrap().into_bytes();
+    contents.exact_size(id, Csv).unwrap();
+    // An eighth of the memory is for text.
+    let longer = text.len() - (8 << 20);
+    let (mut read, mut drawn) = (Vec::new(), 0);
+    while read.len() < text.len() {
+        let (piece, origin) = contents.read_from(id, Csv, read.len() as u64, 128 << 10);
+        drawn += usize::from(origin != Origin::Memory);
+        read.extend(piece);
+    }
+    assert!(read == text);
+    // What is drawn at once is about a megabyte.
+    let expected = longer / 1_000_000;
+    assert!((expected..=expected + 3).contains(&drawn), "{drawn} draws");
+    assert_eq!(slices(&portal), 1);
+}
+
+/// Those who wait for the length draw many pieces at once, and side by side
+/// with those who read.
+#[test]
+fn a_long_table_measured_and_read_by_many_at_once_is_fetched_once() {
+    let mut repository = Repository::builtin(1);
+    let id = repository.add_table("crowded.csv", 7, 60_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let folder = tempfile::tempdir().unwrap();
+    let contents = TestContents::of(&portal, &folder);
+    let text = portal.repository().csv(&id).unwrap().into_bytes();
+    let (contents, text) = (&contents, &text);
+    std::thread::scope(|scope| {
+        for reader in 0..4 {
+            scope.spawn(move || {
+                let at = text.len() / 4 * reader;
+                assert_eq!(contents.exact_size(id, Csv).unwrap(), text.len() as u64);
+                let found = contents.read_at(id, Csv, at as u64, 100_000);
+                assert!(found == text[at..text.len().min(at + 100_000)]);
+            });
+            scope.spawn(move || assert!(&contents.read(id, Csv) == text));
+        }
+    });
+    assert!(slices(&portal) <= 2, "{} requests", slices(&portal));
 }
 
 #[test]
@@ -354,7 +430,7 @@ fn a_length_remembered_wrongly_is_found_out_and_forgotten() {
         let told = length.checked_add_signed(wrong).unwrap();
         notes[8..16].copy_from_slice(&told.to_le_bytes());
         let seed = u64::from_le_bytes(*b"icosfs1\n");
-        let sum = xxhash_rust::xxh3::xxh3_64_with_seed(&notes[..16], seed);
+        let sum = twox_hash::XxHash3_64::oneshot_with_seed(seed, &notes[..16]);
         notes[16..].copy_from_slice(&sum.to_le_bytes());
         fs::write(folder.path().join("lengths"), notes).unwrap();
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream};
 
 use super::ContentError;
 use super::columns::{Columns, Patience};
@@ -24,6 +25,9 @@ const CHUNK: usize = 1 << 20;
 /// Where every so many rows begin is noted, fewer if they are long: who reads
 /// here and there has no more than these drawn.
 const EVERY: std::ops::RangeInclusive<usize> = 64..=1024;
+/// How many chunks are drawn side by side, at most, for who waits for all of
+/// them: one takes a processor for some milliseconds.
+const SIDE_BY_SIDE: usize = 4;
 
 /// A table seen as text.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub(super) struct CsvFile {
     known: Mutex<Known>,
     /// How many of the index's marks make a chunk.
     marks: usize,
-    flights: Flights<u64, Result<(), ContentError>>,
+    flights: Flights<Range<u64>, Result<Arc<RowIndex>, ContentError>>,
     /// Where the last read ended.
     last_end: AtomicU64,
 }
@@ -119,7 +123,7 @@ impl CsvFile {
             }
             let row = self.known().index.rows();
             self.columns.expect_all(row).await?;
-            self.extend(0).await?;
+            self.extend(0, u64::MAX).await?;
         }
     }
 
@@ -146,11 +150,14 @@ impl CsvFile {
             match span {
                 Some(span) => {
                     let from = usize::try_from(at - span.bytes.start).unwrap_or(usize::MAX);
-                    let text = self.text(span).await?;
+                    let text = self.text(span.clone()).await?;
                     // Never empty: the span shows the byte at `at`.
                     let rest = text.get(from..).unwrap_or_default();
                     if rest.is_empty() {
                         break;
+                    }
+                    if rest.len() <= wanted {
+                        self.drawn.is_read(self.id(), span.rows);
                     }
                     if rest.len() >= wanted && out.is_empty() {
                         return Ok(text.slice(from..from + wanted));
@@ -161,13 +168,13 @@ impl CsvFile {
                 None => {
                     let row = self.known().index.rows();
                     self.columns.note_origin(&(row..row + 1));
-                    self.extend(len as u64).await?;
+                    self.extend(len as u64, 1).await?;
                 }
             }
         }
         // Nobody reads to an end that is only remembered.
         while self.is_unproved(end) {
-            self.extend(len as u64).await?;
+            self.extend(len as u64, u64::MAX).await?;
         }
         let end = offset.saturating_add(out.len() as u64);
         self.last_end.store(end, Ordering::Relaxed);
@@ -182,48 +189,65 @@ impl CsvFile {
     }
 
     /// The rows to draw for a read of `bytes`, if they are known already, and
-    /// whether all are: a whole chunk for who reads on from about where the
-    /// last read ended. (The kernel's readahead comes out of order.)
+    /// whether all are: a whole chunk if it is at hand, or for who reads on from
+    /// about where the last read ended. (The kernel's readahead comes out of
+    /// order, and who maps a file may read it at several places at once.)
     fn locate(&self, bytes: Range<u64>) -> (Option<Span>, bool) {
         let index = &self.known().index;
         let last_end = self.last_end.load(Ordering::Relaxed);
-        let span = if bytes.start.abs_diff(last_end) <= CHUNK as u64 {
-            index.block(bytes.start, self.marks)
-        } else {
-            index.locate(bytes)
-        };
+        let reads_on = bytes.start.abs_diff(last_end) <= CHUNK as u64;
+        let chunk = index
+            .block(bytes.start, self.marks)
+            .filter(|chunk| reads_on || self.drawn.has(self.id(), &chunk.rows));
+        let span = chunk.or_else(|| index.locate(bytes));
         (span, self.is_whole(index))
     }
 
-    /// Draws the rows that follow those the index knows, up to the end of
-    /// their chunk or of what is there, for who reads `at_once` bytes at a time.
-    async fn extend(self: &Arc<Self>, at_once: u64) -> Result<(), ContentError> {
+    /// Draws the rows that follow those the index knows, for who reads
+    /// `at_once` bytes at a time: so many chunks of them, or what is there.
+    async fn extend(self: &Arc<Self>, at_once: u64, chunks: u64) -> Result<(), ContentError> {
         let (start, chunk) = {
             let index = &self.known().index;
             let chunk = self.marks as u64 * u64::from(index.every().get());
             (index.rows(), chunk)
         };
+        let mut from = start - start % chunk;
+        let there = self.columns.available(start, at_once).await?;
+        let end = there.min(from.saturating_add(chunk.saturating_mul(chunks)));
         let file = Arc::clone(self);
+        let draw = move |n: u64| {
+            let from = from + n * chunk;
+            Arc::clone(&file).draw_once(from..end.min(from + chunk))
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut drawn = stream::iter(0..(end - from).div_ceil(chunk))
+            .map(draw)
+            .buffered(processors.min(SIDE_BY_SIDE));
+        while let Some(index) = drawn.next().await {
+            let index = index?;
+            self.learn(from, &index)?;
+            from += index.rows();
+        }
+        Ok(())
+    }
+
+    /// Draws and keeps a chunk; whoever wants the same meanwhile gets the same.
+    async fn draw_once(self: Arc<Self>, rows: Range<u64>) -> Result<Arc<RowIndex>, ContentError> {
+        let file = Arc::clone(&self);
         self.flights
-            .join(start, || async move {
-                let from = start - start % chunk;
-                let end = file
-                    .columns
-                    .available(start, at_once)
-                    .await?
-                    .min(from + chunk);
-                let drawing = file.draw(from..end).await?;
-                file.drawn.put(file.id(), from..end, drawing.text);
-                file.learn(start, from, &drawing.index)
+            .join(rows.clone(), || async move {
+                let drawing = file.draw(rows.clone()).await?;
+                file.drawn.put(file.id(), rows, drawing.text);
+                Ok(Arc::new(drawing.index))
             })
             .await
     }
 
-    /// Notes where the rows from number `from` on begin, unless others than
-    /// `start` are the next to be known.
-    fn learn(&self, start: u64, from: u64, drawn: &RowIndex) -> Result<(), ContentError> {
+    /// Notes where the rows from number `from` on begin, unless they are known,
+    /// or some before them are not.
+    fn learn(&self, from: u64, drawn: &RowIndex) -> Result<(), ContentError> {
         let mut known = self.known();
-        if known.index.rows() != start {
+        if !(from..from + drawn.rows()).contains(&known.index.rows()) {
             return Ok(());
         }
         known.index.replace_from(from, drawn)?;

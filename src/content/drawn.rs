@@ -1,8 +1,9 @@
 //! Text drawn of late, for the reads that ask for the rest of it: the kernel
-//! asks in smaller pieces than it pays to draw.
+//! asks in smaller pieces than it pays to draw, and whoever asks for a table's
+//! length reads its text next.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -12,7 +13,8 @@ use crate::portal::ObjectId;
 /// Which rows of which table.
 type Key = (ObjectId, Range<u64>);
 
-/// Pieces of text, the least recently used of which go first.
+/// Pieces of text. Those that were read go first (whoever reads on wants the
+/// others), then the least recently used.
 #[derive(Debug)]
 pub(super) struct Drawn {
     bound: usize,
@@ -37,13 +39,21 @@ impl Drawn {
         }
     }
 
+    pub(super) fn has(&self, table: ObjectId, rows: &Range<u64>) -> bool {
+        self.state().pieces.contains(&(table, rows.clone()))
+    }
+
     pub(super) fn get(&self, table: ObjectId, rows: Range<u64>) -> Option<Bytes> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.pieces.get(&(table, rows)).cloned()
+        self.state().pieces.get(&(table, rows)).cloned()
+    }
+
+    /// Notes that a piece was read to its end.
+    pub(super) fn is_read(&self, table: ObjectId, rows: Range<u64>) {
+        self.state().pieces.demote(&(table, rows));
     }
 
     pub(super) fn put(&self, table: ObjectId, rows: Range<u64>, text: Bytes) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.bytes += text.len();
         if let Some(old) = state.pieces.put((table, rows), text) {
             state.bytes -= old.len();
@@ -53,6 +63,10 @@ impl Drawn {
         {
             state.bytes -= old.len();
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,5 +85,8 @@ mod tests {
         }
         assert!(drawn.get(id, 0..1).is_none());
         assert!(drawn.get(id, 1..2).is_some() && drawn.get(id, 2..3).is_some());
+        drawn.is_read(id, 2..3);
+        drawn.put(id, 3..4, text);
+        assert!(drawn.has(id, &(1..2)) && !drawn.has(id, &(2..3)));
     }
 }

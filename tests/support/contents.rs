@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use icosfs::cache::{Bounds, Store};
 use icosfs::catalog::{Catalog, Object, Representation, Selection};
-use icosfs::content::{ContentError, Contents, Size};
+use icosfs::content::{ContentError, Contents, Origin, Size, traced};
 use icosfs::demo::DemoPortal;
 use icosfs::portal::auth::{Token, TokenAuth};
 use icosfs::portal::http::{Http, Patience};
@@ -115,6 +115,20 @@ impl TestContents {
     ) -> Vec<u8> {
         self.try_read_at(id, seen_as, offset, len)
             .unwrap_or_else(|error| panic!("{id} at {offset}: {error}"))
+    }
+
+    /// A read, and the farthest place that its bytes came from.
+    pub(crate) fn read_from(
+        &self,
+        id: ObjectId,
+        seen_as: Representation,
+        offset: u64,
+        len: usize,
+    ) -> (Vec<u8>, Origin) {
+        let object = self.object(id);
+        let reading = traced(self.contents.read(&object, seen_as, 0, offset, len));
+        let (bytes, origin) = self.runtime.block_on(reading);
+        (Vec::from(bytes.expect("it can be read")), origin)
     }
 
     /// Reads a file as `cat` does.
