@@ -15,9 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What the network library holds of a body that nobody takes: its buffer
-/// grows to some 400 KiB, and a few pieces wait to be hashed and written.
-pub const STREAM: u64 = 1 << 20;
+/// What is held of a body that is not taken as fast as it comes: the network
+/// library's buffer grows to some 400 KiB, and at most 8 pieces of 128 KiB wait
+/// to be written and hashed.
+pub const STREAM: u64 = 3 << 19;
 /// How long to wait for the memory of an answer: others hold it for moments.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to wait for the memory of a stream: others may have much to

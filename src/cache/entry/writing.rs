@@ -45,13 +45,15 @@ impl Entry {
             }
         }
         for gap in gaps {
-            let bytes = part(&gap);
-            let blocks = bytes.chunks(LONGEST).scan(gap.start, |at, piece| {
-                let block = Block::of(*at, piece);
-                *at = block.range().end;
-                Some(block)
-            });
-            self.keep(&blocks.collect::<Vec<_>>(), bytes)?;
+            let longest = LONGEST as u64;
+            let (mut at, mut blocks) = (gap.start, Vec::new());
+            while at < gap.end {
+                // Wherever they are written from, so that they can be compared.
+                let end = gap.end.min((at / longest + 1) * longest);
+                blocks.push(Block::of(at, part(&(at..end))));
+                at = end;
+            }
+            self.keep(&blocks, part(&gap))?;
         }
         Ok(())
     }
@@ -70,8 +72,12 @@ impl Entry {
         if let &[block] = blocks {
             return self.keep_in_memory(block, bytes);
         }
-        let mut each = blocks.iter().zip(bytes.chunks(LONGEST));
-        each.try_for_each(|(block, bytes)| self.keep(slice::from_ref(block), bytes))
+        let mut rest = bytes;
+        blocks.iter().try_for_each(|block| {
+            let (bytes, others) = rest.split_at(block.len as usize);
+            rest = others;
+            self.keep(slice::from_ref(block), bytes)
+        })
     }
 
     /// Keeps a block that the disk does not take.

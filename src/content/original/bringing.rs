@@ -23,18 +23,23 @@ impl OriginalFile {
         let (pieces, coming) = mpsc::channel(WAITING);
         let keeper = Arc::clone(self).keep(Arc::clone(stream), coming, follower);
         let keeping = tokio::spawn(keeper);
-        let fetched = self.fetch(stream, pieces).await;
-        // A panic in there is a bug; what it did not keep is missing.
-        let kept = keeping.await.unwrap_or(Ok(()));
+        let fetched = tokio::select! {
+            fetched = self.fetch(stream, &pieces) => fetched,
+            // What comes cannot be kept; the keeper says why.
+            () = pieces.closed() => Ok(()),
+        };
+        drop(pieces);
+        // A panic in there is a bug, and no reason to trust the file.
+        let kept = keeping.await;
+        let kept = kept.unwrap_or(Err(ContentError::WrongHash { id: self.id }));
         kept.and(fetched)
     }
 
-    /// Hands over what comes of `stream`, piece by piece, as long as someone
-    /// takes it.
+    /// Hands over what comes of `stream`, piece by piece.
     async fn fetch(
         &self,
         stream: &Stream,
-        pieces: mpsc::Sender<Piece>,
+        pieces: &mpsc::Sender<Piece>,
     ) -> Result<(), ContentError> {
         let _buffers = self.memory.for_stream().await?;
         let len = self.entry.len();
@@ -50,7 +55,13 @@ impl OriginalFile {
             });
         }
         stream.answered();
-        let mut arriving = Arriving::first(range.start);
+        let mut arriving = Arriving::first(range);
+        let hand_over = async |arriving: &mut Arriving, more| {
+            let piece = arriving.cut(more, stream.awaited(), &self.memory);
+            // Fails if it cannot be kept: then nothing more is fetched.
+            let _ = pieces.send(piece).await;
+            arriving.go_on();
+        };
         loop {
             let chunk = {
                 let mut coming = pin!(original.chunk());
@@ -60,12 +71,7 @@ impl OriginalFile {
                     };
                     match timeout_at(due, &mut coming).await {
                         Ok(chunk) => break chunk?,
-                        Err(_late) => {
-                            let piece = arriving.cut(true, stream.awaited(), &self.memory);
-                            if pieces.send(piece).await.is_err() {
-                                return Ok(());
-                            }
-                        }
+                        Err(_late) => hand_over(&mut arriving, true).await,
                     }
                 }
             };
@@ -75,19 +81,21 @@ impl OriginalFile {
             while !chunk.is_empty() {
                 arriving.take(&mut chunk);
                 if arriving.is_full() {
-                    let piece = arriving.cut(true, stream.awaited(), &self.memory);
-                    if pieces.send(piece).await.is_err() {
-                        return Ok(());
-                    }
+                    hand_over(&mut arriving, true).await;
                 }
             }
-            if !stream.is_wanted(arriving.at()).await {
-                return Ok(());
+            if !stream.is_wanted(arriving.at()) {
+                // What has come need not come again if nobody comes back.
+                if arriving.due().is_some() {
+                    hand_over(&mut arriving, true).await;
+                }
+                if !stream.is_wanted_again(arriving.at()).await {
+                    return Ok(());
+                }
+                arriving.go_on();
             }
         }
-        let piece = arriving.cut(false, stream.awaited(), &self.memory);
-        // Fails if what came before could not be kept.
-        let _ = pieces.send(piece).await;
+        hand_over(&mut arriving, false).await;
         Ok(())
     }
 
@@ -99,21 +107,22 @@ impl OriginalFile {
         mut follower: Option<Follower>,
     ) -> Result<(), ContentError> {
         let mut kept = Ok(());
-        while let Some(piece) = pieces.recv().await {
+        while kept.is_ok()
+            && let Some(piece) = pieces.recv().await
+        {
             kept = self.keep_piece(&stream, piece, &mut follower).await;
-            if kept.is_err() {
-                break;
-            }
         }
+        drop(pieces);
         if let Some(follower) = follower {
             self.proof.stop(follower).await;
         }
+        kept?;
         let life = self.entry.life();
         // A block was damaged, say, and is mended.
         if self.entry.is_proved() && self.entry.is_complete() && !self.entry.is_sealed() {
             Arc::clone(&self.entry).seal_soon(life).await;
         }
-        kept
+        Ok(())
     }
 
     async fn keep_piece(
@@ -148,6 +157,9 @@ impl OriginalFile {
         }
         if may_stay && same_life {
             stream.recent.hold(at, bytes.clone(), life);
+        } else {
+            // Its readers keep up with a slow stream from the cache.
+            stream.recent.clear();
         }
         let is_last = end == stream.range().end;
         if !is_last {
@@ -164,5 +176,48 @@ impl OriginalFile {
             stream.reached(end);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::Fetch;
+    use super::*;
+    use crate::cache::{Bounds, Place, Store};
+    use crate::demo::{DemoOptions, DemoPortal, Repository};
+    use crate::memory::Memory;
+    use crate::portal::Bootstrap;
+
+    /// That was noticed only once more came, which may be never; meanwhile
+    /// everyone who needed the rest waited for it.
+    #[tokio::test]
+    async fn a_stream_that_cannot_be_kept_ends_though_the_portal_says_no_more() {
+        const LEN: u64 = 3 << 20;
+        let mut repository = Repository::builtin(1);
+        let id = repository.add_original("x.bin", LEN);
+        let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+        let stall = json!({"object": id.to_string(), "fault": {"stall": {"after": 1 << 20}}});
+        portal.add_fault(serde_json::from_value(stall).unwrap());
+        let bootstrap = Bootstrap::with_services(portal.services()).unwrap();
+        let clients = bootstrap.from_cookie_token(&portal.token()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, memory) = (1 << 30, 64 << 20);
+        let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
+        let entry = store.entry(&Place::new("bin", "x").unwrap(), LEN);
+        // Other bytes than those that will come.
+        entry.write(128 << 10, &vec![7; 128 << 10]).unwrap();
+        let (memory, how) = (Memory::new(memory), Fetch::default());
+        let (spoiled, manners) = (Arc::default(), Arc::default());
+        let file = OriginalFile::new(id, entry, clients.data, memory, how, spoiled, manners);
+
+        let reading = Arc::new(file).read(0, 0, 512 << 10);
+        let read = tokio::time::timeout(Duration::from_secs(15), reading).await;
+
+        let error = read.expect("it ends soon").unwrap_err();
+        assert!(matches!(error, ContentError::WrongHash { .. }), "{error}");
     }
 }

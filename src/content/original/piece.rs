@@ -2,6 +2,7 @@
 //! slow one, so that nobody waits for what is there; much of a quick one, in the
 //! pieces that the kernel asks for, so that it passes through few hands.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -25,7 +26,10 @@ pub(super) struct Arriving {
     len: usize,
     /// The memory for it, if it is a large one.
     share: Option<Share>,
+    /// Since when it is waited for.
     since: Instant,
+    /// Where the stream should end.
+    end: u64,
 }
 
 /// A piece that has come.
@@ -39,14 +43,15 @@ pub(super) struct Piece {
 }
 
 impl Arriving {
-    /// The first piece of a stream that begins at `at`.
-    pub(super) fn first(at: u64) -> Self {
+    /// The first piece of a stream of `range`.
+    pub(super) fn first(range: Range<u64>) -> Self {
         Self {
-            at,
+            at: range.start,
             bytes: Vec::with_capacity(SMALL),
-            len: SMALL,
+            len: until(range.end, range.start, SMALL),
             share: None,
             since: Instant::now(),
+            end: range.end,
         }
     }
 
@@ -73,6 +78,12 @@ impl Arriving {
         may_be_cut.then(|| self.since + QUICK)
     }
 
+    /// Is waited for from now on: what the last piece took to be kept, or a
+    /// stream was not wanted, says nothing of the line.
+    pub(super) fn go_on(&mut self) {
+        self.since = Instant::now();
+    }
+
     /// What is there, in whole blocks if `more` comes; what is over begins the
     /// next piece. That one ends, if it is a large one, where someone waits who
     /// waits for everything before `awaited`, or a number of large ones from
@@ -80,24 +91,30 @@ impl Arriving {
     pub(super) fn cut(&mut self, more: bool, awaited: u64, memory: &Memory) -> Piece {
         let now = Instant::now();
         let there = self.bytes.len();
-        let whole = if more { there - there % SMALL } else { there };
+        let whole = if more && !self.is_full() {
+            there - there % SMALL
+        } else {
+            there
+        };
         let was_quick = now.duration_since(self.since) * steps(LARGE) <= QUICK * steps(whole);
         let share = (more && was_quick).then(|| memory.for_piece(LARGE as u64));
         let share = share.flatten();
         let at = self.at + whole as u64;
-        let len = if share.is_some() {
-            until(awaited, at)
+        let most = if share.is_some() {
+            before(awaited, at)
         } else {
             SMALL
         };
-        let mut bytes = Vec::with_capacity(if more { len.max(there - whole) } else { 0 });
+        let len = until(self.end, at, most).max((there - whole).next_multiple_of(SMALL));
+        let mut bytes = Vec::with_capacity(if more { len } else { 0 });
         bytes.extend_from_slice(&self.bytes[whole..]);
         let next = Self {
             at,
-            len: len.max(bytes.len().next_multiple_of(SMALL)),
             bytes,
+            len,
             share,
             since: now,
+            end: self.end,
         };
         let Self {
             at,
@@ -122,8 +139,8 @@ fn steps(len: usize) -> u32 {
     u32::try_from(len / SMALL).unwrap_or(u32::MAX)
 }
 
-/// How long a large piece at `at` is.
-fn until(awaited: u64, at: u64) -> usize {
+/// How long a large piece at `at` is, if someone waits for all before `awaited`.
+fn before(awaited: u64, at: u64) -> usize {
     let (large, small) = (LARGE as u64, SMALL as u64);
     let odd = (at + large - awaited % large) % large;
     let len = large - odd;
@@ -134,6 +151,16 @@ fn until(awaited: u64, at: u64) -> usize {
         large
     };
     usize::try_from(len).expect("at most LARGE")
+}
+
+/// How long a piece at `at` is that has `most` bytes, unless the stream ends
+/// before. What comes behind its end is a piece like any other, for others to
+/// refuse.
+fn until(end: u64, at: u64, most: usize) -> usize {
+    match usize::try_from(end.saturating_sub(at)) {
+        Ok(0) | Err(_) => most,
+        Ok(left) => left.min(most),
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +178,7 @@ mod tests {
     /// How long the pieces are of a stream that brings `chunk` bytes `every` so
     /// often.
     async fn lengths(chunk: usize, every: Duration, awaited: u64, memory: &Memory) -> Vec<u64> {
-        let (mut arriving, mut pieces) = (Arriving::first(0), Vec::new());
+        let (mut arriving, mut pieces) = (Arriving::first(0..1 << 40), Vec::new());
         let mut come = 0;
         while come < 8 << 20 {
             let next = Instant::now() + every;
@@ -202,7 +229,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_has_come_of_a_stream_that_falters_does_not_wait_for_the_rest() {
         let memory = memory();
-        let mut arriving = Arriving::first(0);
+        let mut arriving = Arriving::first(0..1 << 40);
         arriving.take(&mut Bytes::from(vec![7; SMALL]));
         arriving.cut(true, 0, &memory);
         assert_eq!(arriving.due(), None, "there is nothing");
@@ -228,7 +255,7 @@ mod tests {
 
     #[test]
     fn large_pieces_end_where_someone_waits_or_large_ones_from_there() {
-        let len = |awaited, at| until(awaited, at) as u64;
+        let len = |awaited, at| before(awaited, at) as u64;
         assert_eq!(len(0, 0), MIB);
         assert_eq!(len(0, BLOCK), MIB - BLOCK);
         assert_eq!(len(768 << 10, 128 << 10), 640 << 10);

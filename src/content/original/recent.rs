@@ -13,11 +13,18 @@ use crate::cache::Life;
 /// How many are held.
 const MOST: usize = 4;
 
-/// The last pieces, one after another.
+/// The last large pieces.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     /// Taken for moments only.
-    pieces: Mutex<VecDeque<Held>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pieces: VecDeque<Held>,
+    /// The stream is far ahead of its readers: none of this is for them.
+    rests: bool,
 }
 
 #[derive(Debug)]
@@ -31,22 +38,32 @@ impl Recent {
     /// Holds `bytes`, which lie at `at` and are in the cache, too, in this life
     /// of its.
     pub(super) fn hold(&self, at: u64, bytes: Bytes, life: Life) {
-        let mut pieces = self.pieces();
-        if pieces.len() == MOST {
-            pieces.pop_front();
+        let mut state = self.state();
+        if state.rests {
+            return;
         }
-        pieces.push_back(Held { at, bytes, life });
+        if state.pieces.len() == MOST {
+            state.pieces.pop_front();
+        }
+        state.pieces.push_back(Held { at, bytes, life });
     }
 
     /// Lets all go.
     pub(super) fn clear(&self) {
-        self.pieces().clear();
+        self.state().pieces.clear();
+    }
+
+    /// Lets all go, and holds nothing as long as the stream `rests`.
+    pub(super) fn rest(&self, rests: bool) {
+        let mut state = self.state();
+        state.rests = rests;
+        state.pieces.clear();
     }
 
     /// The bytes of `range`, in parts, if all of them are there and of this life.
     pub(super) fn find(&self, range: &Range<u64>, life: Life) -> Option<Vec<Bytes>> {
         let (mut parts, mut at) = (Vec::new(), range.start);
-        for piece in &*self.pieces() {
+        for piece in &self.state().pieces {
             let end = piece.at + piece.bytes.len() as u64;
             if piece.life == life && (piece.at..end).contains(&at) && at < range.end {
                 let within = |place: u64| usize::try_from(place - piece.at).expect("in memory");
@@ -58,8 +75,8 @@ impl Recent {
         (at == range.end && !parts.is_empty()).then_some(parts)
     }
 
-    fn pieces(&self) -> MutexGuard<'_, VecDeque<Held>> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,6 +106,12 @@ mod tests {
 
         entry.discard(life);
         assert_eq!(recent.find(&(25..52), entry.life()), None);
+        recent.rest(true);
+        recent.hold(20, all.slice(20..60), life);
+        assert_eq!(found(25..52), None);
+        recent.rest(false);
+        recent.hold(20, all.slice(20..60), life);
+        assert_eq!(found(25..52), Some((25..52).collect()));
         recent.clear();
         assert_eq!(found(25..52), None);
     }

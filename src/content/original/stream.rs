@@ -182,18 +182,20 @@ impl Stream {
         }
     }
 
-    /// Waits while the stream is far enough ahead of its readers; false if
-    /// they do not come back.
-    pub(super) async fn is_wanted(&self, at: u64) -> bool {
+    /// Whether what lies at `at` should be fetched already.
+    pub(super) fn is_wanted(&self, at: u64) -> bool {
         let short = self.range.end - self.range.start <= SHORT;
-        if short || at < *self.wanted.borrow() {
-            return true;
-        }
-        // Its readers are far behind.
-        self.recent.clear();
+        short || at < *self.wanted.borrow()
+    }
+
+    /// Waits until what lies at `at` is wanted; false if the stream is far
+    /// enough ahead of its readers, and they do not come back.
+    pub(super) async fn is_wanted_again(&self, at: u64) -> bool {
+        self.recent.rest(true);
         self.pace().paused_since = Some(Instant::now());
         let mut wanted = self.wanted.subscribe();
         let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
+        self.recent.rest(false);
         let mut pace = self.pace();
         let since = pace.paused_since.take();
         pace.paused += since.map_or(Duration::ZERO, |since| since.elapsed());
