@@ -6,7 +6,8 @@
 //! oldest goes. *Streams* of the network may hold their share for long, but
 //! wait for nothing that answers hold; and *answers* hold theirs only while
 //! they are read, drawn and sent, never across a wait. So answers keep flowing
-//! whatever becomes of the streams.
+//! whatever becomes of the streams. Large *pieces* of streams are for speed
+//! alone: where there is no memory for one, small ones do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What the network library holds of a body that nobody takes: its buffer
-/// grows to some 400 KiB, and a few pieces wait to be hashed and written.
-pub const STREAM: u64 = 1 << 20;
+/// What is held of a body that is not taken as fast as it comes: the network
+/// library's buffer grows to some 400 KiB, and at most 8 pieces of 128 KiB wait
+/// to be written and hashed.
+pub const STREAM: u64 = 3 << 19;
 /// How long to wait for the memory of an answer: others hold it for moments.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to wait for the memory of a stream: others may have much to
@@ -31,6 +33,7 @@ pub struct Memory {
     total: u64,
     answers: Pool,
     streams: Pool,
+    pieces: Pool,
 }
 
 /// Memory taken; given back when dropped.
@@ -62,8 +65,10 @@ impl Memory {
     pub fn new(total: u64) -> Self {
         Self {
             total,
-            answers: Pool::new(total / 4),
+            // Pieces become answers.
+            answers: Pool::new(total / 4 - total / 16),
             streams: Pool::new((total / 8).max(2 * STREAM)),
+            pieces: Pool::new(total / 16),
         }
     }
 
@@ -89,6 +94,12 @@ impl Memory {
     pub async fn for_stream(&self) -> Result<Share, NoMemory> {
         self.streams.take(STREAM, LONG_PATIENCE).await
     }
+
+    /// Memory for a piece of a stream of so many bytes, if there is some now.
+    #[must_use]
+    pub fn for_piece(&self, bytes: u64) -> Option<Share> {
+        self.pieces.take_now(bytes)
+    }
 }
 
 impl Pool {
@@ -110,6 +121,13 @@ impl Pool {
             // Late; nothing ever closes the semaphore.
             Ok(Err(_)) | Err(_) => Err(NoMemory { waited: patience }),
         }
+    }
+
+    /// None if there is not as much, now or ever.
+    fn take_now(&self, bytes: u64) -> Option<Share> {
+        let wanted = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(wanted);
+        permit.ok().map(|permit| Share { _permit: permit })
     }
 }
 
@@ -158,9 +176,9 @@ mod tests {
                 thread::spawn(move || {
                     let _stream = block_on(memory.for_stream()).unwrap();
                     let share = block_on(memory.for_answer(bytes)).unwrap();
-                    let mine = bytes.min(256 << 10);
+                    let mine = bytes.min(192 << 10);
                     let now = taken.fetch_add(mine, Ordering::Relaxed) + mine;
-                    assert!(now <= 256 << 10, "{now}");
+                    assert!(now <= 192 << 10, "{now}");
                     thread::yield_now();
                     taken.fetch_sub(mine, Ordering::Relaxed);
                     drop(share.hold(vec![7]));
@@ -169,21 +187,21 @@ mod tests {
             for thread in threads {
                 thread.join().unwrap();
             }
-            assert_eq!(memory.answers.units.available_permits(), 64);
+            assert_eq!(memory.answers.units.available_permits(), 48);
         });
     }
 
     #[tokio::test]
     async fn bytes_hold_their_memory_until_the_last_of_them_is_gone() {
         let memory = Memory::new(1 << 20);
-        let share = memory.for_answer(256 << 10).await.unwrap();
+        let share = memory.for_answer(192 << 10).await.unwrap();
         let bytes = share.hold(vec![7; 10]);
         let part = bytes.slice(2..4);
         drop(bytes);
         assert_eq!(memory.answers.units.available_permits(), 0);
         assert_eq!(part, vec![7; 2]);
         drop(part);
-        memory.for_answer(256 << 10).await.unwrap();
+        memory.for_answer(192 << 10).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -109,7 +109,7 @@ fn readers_killed_half_way_leave_nothing_behind() {
         "{:#?} are open",
         mount.open_cache_files()
     );
-    // Besides, connections to the portal are kept for 50 s, and one to the lists.
+    // Besides, connections to the portal are kept for 50 s and more.
     let more = mount.descriptors().saturating_sub(before);
     assert!(more <= 24, "{more} descriptors more");
     assert!(!mount.open_cache_files().is_empty(), "it is being read");

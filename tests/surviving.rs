@@ -350,6 +350,32 @@ fn few_descriptors_suffice() {
     assert!(eventually(Duration::from_secs(5), || mount.descriptors() < 64));
 }
 
+/// A mount that had no descriptor left to read its lists by held the disk for
+/// broken, and went on in memory.
+#[test]
+fn a_lack_of_descriptors_passes() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    mount.list("objects");
+    assert!(mount.has_catalog_open());
+    // Those up to standard error are taken.
+    mount.limit_descriptors(3);
+    std::thread::scope(|scope| {
+        for reader in 0..16 {
+            let mount = &mount;
+            scope.spawn(move || {
+                for n in 10..40 {
+                    let unknown = format!("objects/AAAAAAAAAAAAAAAAAAAA{n}{}.json", 10 + reader);
+                    assert!(fs::metadata(mount.path(&unknown)).is_err());
+                }
+            });
+        }
+    });
+    mount.limit_descriptors(1024);
+    assert!(mount.has_catalog_open(), "it went on in memory");
+    assert_all_right(&mount, &contents(&portal));
+}
+
 /// The cache is a Jupyter user's data folder.
 #[test]
 fn a_filled_cache_serves_icoscp_core_without_the_services() {

@@ -433,7 +433,7 @@ fn a_length_remembered_wrongly_is_found_out_and_forgotten() {
         let told = length.checked_add_signed(wrong).unwrap();
         notes[8..16].copy_from_slice(&told.to_le_bytes());
         let seed = u64::from_le_bytes(*b"icosfs1\n");
-        let sum = xxhash_rust::xxh3::xxh3_64_with_seed(&notes[..16], seed);
+        let sum = twox_hash::XxHash3_64::oneshot_with_seed(seed, &notes[..16]);
         notes[16..].copy_from_slice(&sum.to_le_bytes());
         fs::write(folder.path().join("lengths"), notes).unwrap();
 

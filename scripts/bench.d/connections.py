@@ -7,7 +7,7 @@ nginx lets each connection have 8 MiB/s, at 20 and 100 ms; beside `icosfs mount
 import subprocess
 
 from sequential import GIB, original
-from stage import cat, drop_caches, timed
+from stage import cat, settle, timed
 
 CONNECTIONS = 8
 
@@ -35,7 +35,7 @@ def run(stage):
                 before = stage.requests_so_far()
                 seconds = timed(lambda: cat(path))
                 counts.append(stage.requests_so_far() - before)
-            drop_caches()
+            settle()
             return seconds
 
         medians = stage.in_turn(icosfs=icosfs, curls=lambda: curls(f"{url}/objects/{name}"))

@@ -11,7 +11,7 @@ import subprocess
 import threading
 
 from sequential import GIB, original
-from stage import cat, drop_caches, timed
+from stage import cat, settle, timed
 
 CONNECTIONS = pathlib.Path("/sys/fs/fuse/connections")
 READS, LENGTH, READERS = 64, 4 << 10, 32
@@ -62,14 +62,14 @@ def run(stage):
                 path = mount / f"objects/{name}.bin"
                 change(mount, value)
                 seconds = timed(read, path)
-            drop_caches()
+            settle()
             return seconds
 
         return run
 
-    medians = stage.in_turn(**{f"read_ahead_kb {kb}": measure(read_ahead, kb, cat) for kb in (128, 1024, 4096)})
+    medians = stage.in_turn(rehearse=True, **{f"read_ahead_kb {kb}": measure(read_ahead, kb, cat) for kb in (128, 1024, 4096)})
     for who, seconds in medians.items():
         stage.figure(f"cold read, {who}", GIB / seconds / 1e6, "MB/s")
     runs = {f"max_background {n}": measure(background, n, read_at_random) for n in (16, 512)}
-    for who, seconds in stage.in_turn(**runs).items():
+    for who, seconds in stage.in_turn(rehearse=True, **runs).items():
         stage.figure(f"{READERS} random readers, {who}", READERS * READS / seconds, "reads/s")

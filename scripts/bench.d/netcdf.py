@@ -8,7 +8,7 @@ what Python takes to load xarray is nobody's merit.
 import subprocess
 import sys
 
-from stage import drop_caches
+from stage import settle
 
 RTT = 50
 
@@ -64,19 +64,19 @@ def run(stage):
             before = stage.requests_so_far()
             seconds = read(path)
             counts.append(stage.requests_so_far() - before)
-        drop_caches()
+        settle()
         return seconds
 
     def rclone(mode):
         def run():
             with stage.rclone(url, mode) as mount:
                 seconds = read(mount / name)
-            drop_caches()
+            settle()
             return seconds
 
         return run
 
-    medians = stage.in_turn(icosfs=icosfs, rclone_off=rclone("off"), rclone_full=rclone("full"),
+    medians = stage.in_turn(rehearse=True, icosfs=icosfs, rclone_off=rclone("off"), rclone_full=rclone("full"),
                             local=lambda: read(folder / name))
     for who, seconds in medians.items():
         stage.figure(who, seconds, "s")

@@ -9,7 +9,7 @@ import random
 import time
 
 from sequential import GIB, original
-from stage import drop_caches
+from stage import settle
 
 READS, LENGTH, RTT = 1000, 64 << 10, 20
 
@@ -27,19 +27,19 @@ def run(stage):
             before = stage.requests_so_far()
             seconds = read_at_random(path)
             counts.append(stage.requests_so_far() - before)
-        drop_caches()
+        settle()
         return seconds
 
     def rclone(mode):
         def run():
             with stage.rclone(url, mode) as mount:
                 seconds = read_at_random(mount / name)
-            drop_caches()
+            settle()
             return seconds
 
         return run
 
-    medians = stage.in_turn(icosfs=icosfs, rclone_off=rclone("off"), rclone_full=rclone("full"))
+    medians = stage.in_turn(rehearse=True, icosfs=icosfs, rclone_off=rclone("off"), rclone_full=rclone("full"))
     for who, seconds in medians.items():
         stage.figure(f"{who}", READS / seconds, "reads/s")
     best = min(medians["rclone_off"], medians["rclone_full"])

@@ -7,7 +7,7 @@ distance is a sleep in the server before each answer. Each mount is fresh.
 import pathlib
 import re
 
-from stage import cat, cpu_seconds, curl, daemon_of, drop_caches, timed
+from stage import cat, cpu_seconds, curl, daemon_of, settle, timed
 
 GIB = 1 << 30
 
@@ -45,20 +45,21 @@ def run(stage):
                 seconds = timed(lambda: cat(path))
                 counts.append(stage.requests_so_far() - before)
                 cpu.append(cpu_seconds(daemon_of(mount)))
-            drop_caches()
+            settle()
             return seconds
 
         def rclone(mode):
             def run():
                 with stage.rclone(url, mode) as mount:
                     seconds = timed(lambda: cat(mount / name))
-                drop_caches()
+                settle()
                 return seconds
 
             return run
 
         curl(f"{url}/objects/{name}")  # warm the server's page cache
         medians = stage.in_turn(
+            rehearse=True,
             icosfs=icosfs,
             curl=lambda: curl(f"{url}/objects/{name}"),
             rclone_off=rclone("off"),

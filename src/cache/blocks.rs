@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The longest block. A read checks whole blocks, so a small read of a long
 /// one costs more than it should; short ones cost memory.
@@ -24,7 +24,7 @@ impl Block {
         Self {
             offset,
             len: u32::try_from(bytes.len()).expect("blocks are at most LONGEST bytes"),
-            sum: xxh3_64(bytes),
+            sum: XxHash3_64::oneshot(bytes),
         }
     }
 
@@ -38,7 +38,7 @@ impl Block {
     }
 
     pub(super) fn matches(&self, bytes: &[u8]) -> bool {
-        xxh3_64(bytes) == self.sum
+        XxHash3_64::oneshot(bytes) == self.sum
     }
 }
 

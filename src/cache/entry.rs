@@ -13,7 +13,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::blocks::{Block, LONGEST};
 use super::gone::Gone;
-use super::held::{Admitted, Held};
+use super::held::Held;
 use super::journal::Told;
 use super::paths::{Paths, State};
 use super::spill::LEAST;
@@ -22,6 +22,7 @@ use crate::sync::{Locked, Mutex};
 
 mod naming;
 mod offering;
+mod writing;
 
 /// Tells this process's entries apart.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -195,95 +196,6 @@ impl Entry {
         self.held().blocks.gaps(range).collect()
     }
 
-    /// Keeps `bytes`, which lie at `offset`; what is there already is left.
-    ///
-    /// # Errors
-    ///
-    /// [`CacheError::Differs`] if they are not what was there before: unless
-    /// that is proved, all is dropped, for either may be wrong. None for want
-    /// of room or a disk: then the latest bytes are there, and older ones
-    /// missing again.
-    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
-        let range = offset..offset + bytes.len() as u64;
-        assert!(range.end <= self.len, "writes end within the file");
-        let part = |part: &Range<u64>| {
-            let at = |place: u64| usize::try_from(place - offset).expect("within bytes");
-            &bytes[at(part.start)..at(part.end)]
-        };
-        let (gaps, there): (Vec<_>, Vec<_>) = {
-            let held = self.held();
-            let gaps = held.blocks.gaps(range.clone()).collect();
-            (gaps, held.blocks.touching(range.clone()).collect())
-        };
-        for block in there {
-            let within = range.start <= block.range().start && block.range().end <= range.end;
-            if !within {
-                // It cannot be compared without reading it.
-                self.held().turn();
-            } else if !block.matches(part(&block.range())) {
-                return Err(self.differs());
-            }
-        }
-        for gap in gaps {
-            let mut at = gap.start;
-            for piece in part(&gap).chunks(LONGEST) {
-                self.keep(Block::of(at, piece), piece)?;
-                at += piece.len() as u64;
-            }
-        }
-        Ok(())
-    }
-
-    fn keep(&self, block: Block, bytes: &[u8]) -> Result<(), CacheError> {
-        match self.write_to_disk(block, bytes) {
-            Ok(Some(admitted)) => return self.settle(admitted),
-            Ok(None) => {}
-            Err(error) => {
-                self.cache.space.release(block.len.into());
-                self.note(&error);
-            }
-        }
-        self.keep_in_memory(block, bytes)
-    }
-
-    /// Keeps a block that the disk does not take.
-    pub(super) fn keep_in_memory(&self, block: Block, bytes: &[u8]) -> Result<(), CacheError> {
-        let len = u64::from(block.len);
-        let admitted = {
-            let mut held = self.held();
-            let admitted = held.admit(block);
-            if admitted == Admitted::Added {
-                let bytes = Bytes::copy_from_slice(bytes);
-                held.in_memory.insert(block.offset, bytes);
-                held.memory_used += len;
-                let first = held.memory_used == len;
-                self.cache.spill.add(&self.me, block.offset, len, first);
-            }
-            admitted
-        };
-        self.cache.spill.make_room();
-        self.settle(admitted)
-    }
-
-    fn settle(&self, admitted: Admitted) -> Result<(), CacheError> {
-        match admitted {
-            Admitted::Added | Admitted::ThereAlready => Ok(()),
-            Admitted::Differs => Err(self.differs()),
-        }
-    }
-
-    /// Drops all that may be wrong, now that bytes came that differ.
-    fn differs(&self) -> CacheError {
-        let _disk = self.disk.lock();
-        let mut held = self.held();
-        if !held.proved {
-            self.drop_all(&mut held);
-        }
-        CacheError::Differs {
-            path: self.paths.complete.clone(),
-        }
-    }
-
     /// Makes the block at `offset` missing, if it is in memory only.
     pub(super) fn drop_from_memory(&self, offset: u64) {
         let mut held = self.held();
@@ -295,59 +207,6 @@ impl Entry {
     fn note(&self, error: &io::Error) {
         let error = CacheError::io(&self.paths.partial, error);
         self.cache.troubles.note(error);
-    }
-
-    /// What became of the block, if the disk took it.
-    fn write_to_disk(&self, block: Block, bytes: &[u8]) -> io::Result<Option<Admitted>> {
-        let Some(file) = &self.file else {
-            return Ok(None);
-        };
-        let _disk = self.disk.lock();
-        {
-            let mut held = self.held();
-            // To a complete file nothing may be written, nor may room be made in it.
-            if !matches!(held.state, State::Partial(_)) {
-                return Ok(None);
-            }
-            // Another was first: its bytes stay.
-            if held.blocks.touching(block.range()).next().is_some() {
-                return Ok(Some(held.admit(block)));
-            }
-        }
-        let wanted = u64::from(block.len);
-        let room = self.cache.claim(wanted) || (self.shed(wanted) && self.cache.claim(wanted));
-        if !room {
-            return Ok(None);
-        }
-        file.write_all_at(bytes, block.offset)?;
-        let mut held = self.held();
-        let admitted = held.admit(block);
-        let Held { state, written, .. } = &mut *held;
-        if let (Admitted::Added, State::Partial(journal)) = (admitted, state) {
-            written.push_back(block.offset);
-            // A journal that cannot be written only means that the bytes are
-            // fetched again another time.
-            if let Err(error) = journal.add(block) {
-                self.note(&error);
-            }
-        } else {
-            self.cache.space.release(wanted);
-        }
-        Ok(Some(admitted))
-    }
-
-    /// Gives up the oldest blocks of this file for `wanted` new bytes, but for
-    /// the last few; false if there are no more.
-    fn shed(&self, wanted: u64) -> bool {
-        let mut held = self.held();
-        let mut freed = 0;
-        while freed < wanted.max(1 << 20) && held.blocks.present() > LEAST {
-            let Some(oldest) = held.written.pop_front() else {
-                break;
-            };
-            freed += self.drop_block(&mut held, oldest);
-        }
-        freed >= wanted
     }
 
     /// Makes the block at `offset` missing, and frees what it takes. The caller
@@ -527,6 +386,40 @@ mod tests {
 
     fn place() -> Place {
         Place::new("netcdf", "x").unwrap()
+    }
+
+    #[test]
+    fn what_comes_around_a_block_that_is_there_is_kept_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..=255).cycle().take(8 * LONGEST).collect();
+        {
+            let store = store(&dir);
+            let entry = store.entry(&place(), bytes.len() as u64);
+            let part = 3 * LONGEST..4 * LONGEST;
+            entry.write(part.start as u64, &bytes[part]).unwrap();
+            entry.write(0, &bytes).unwrap();
+            // And what is noted of it.
+            let held = store.usage().held - entry.len();
+            assert!(held <= 8192, "{held}");
+        }
+        let store = store(&dir);
+        let entry = store.entry(&place(), bytes.len() as u64);
+        let found = entry.read(0..entry.len()).unwrap();
+        assert!(found == Found::Bytes(bytes));
+    }
+
+    #[test]
+    fn a_run_that_is_longer_than_the_room_for_it_is_kept_as_far_as_that_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = bounded(&dir, 6 << 20);
+        let bytes: Vec<u8> = (0..=255).cycle().take(8 << 20).collect();
+        let entry = store.entry(&place(), bytes.len() as u64);
+        entry.write(0, &bytes).unwrap();
+        let on_disk = store.usage().held;
+        assert!((4 << 20..=6 << 20).contains(&on_disk), "{on_disk}");
+        let end = entry.len();
+        let found = entry.read(end - (4 << 20)..end).unwrap();
+        assert!(found == Found::Bytes(bytes[4 << 20..].to_vec()));
     }
 
     #[test]

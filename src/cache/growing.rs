@@ -166,9 +166,7 @@ impl Growing {
         remove_if_there(&map)?;
         let journal = || {
             let (mut journal, _) = Journal::open(&map, self.len)?;
-            self.blocks
-                .iter()
-                .try_for_each(|&block| journal.add(block))?;
+            journal.add(&self.blocks)?;
             fs::rename(&new.path, &partial)
         };
         journal().map_err(|error| {

@@ -17,7 +17,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::blocks::{Block, Blocks};
 use crate::sync::sleep;
@@ -85,8 +85,10 @@ impl Journal {
         Ok((len, told))
     }
 
-    pub(super) fn add(&mut self, block: Block) -> io::Result<()> {
-        self.append(block)
+    /// Notes blocks that are there now.
+    pub(super) fn add(&mut self, blocks: &[Block]) -> io::Result<()> {
+        let records = blocks.iter().flat_map(|&block| record(block));
+        self.0.write_all(&records.collect::<Vec<_>>())
     }
 
     pub(super) fn take_back(&mut self, offset: u64) -> io::Result<()> {
@@ -133,7 +135,7 @@ fn record(block: Block) -> [u8; RECORD] {
     record[..8].copy_from_slice(&block.offset.to_le_bytes());
     record[8..12].copy_from_slice(&block.len.to_le_bytes());
     record[12..20].copy_from_slice(&block.sum.to_le_bytes());
-    let check = xxh3_64(&record[..20]);
+    let check = XxHash3_64::oneshot(&record[..20]);
     record[20..].copy_from_slice(&check.to_le_bytes());
     record
 }
@@ -172,7 +174,7 @@ fn read_records(bytes: &[u8], len: u64, told: &mut Told) -> usize {
             len: u32::from_le_bytes(record[8..12].try_into().expect("4 bytes of a record")),
             sum: word(12),
         };
-        if word(20) != xxh3_64(&record[..20]) {
+        if word(20) != XxHash3_64::oneshot(&record[..20]) {
             break;
         }
         match block {
@@ -246,7 +248,7 @@ mod tests {
         {
             let (mut journal, _) = Journal::open(&path, 100).unwrap();
             for offset in [0, 10, 20, 30] {
-                journal.add(Block::of(offset, b"0123456789")).unwrap();
+                journal.add(&[Block::of(offset, b"0123456789")]).unwrap();
             }
             journal.take_back(10).unwrap();
             journal.mark(7).unwrap();

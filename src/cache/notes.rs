@@ -13,7 +13,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use lru::LruCache;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use twox_hash::XxHash3_64;
 
 use crate::sync::{Locked, Mutex};
 
@@ -93,7 +93,7 @@ fn record(key: u64, number: u64) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     record[..8].copy_from_slice(&key.to_le_bytes());
     record[8..16].copy_from_slice(&number.to_le_bytes());
-    let sum = xxh3_64_with_seed(&record[..16], SEED);
+    let sum = XxHash3_64::oneshot_with_seed(SEED, &record[..16]);
     record[16..].copy_from_slice(&sum.to_le_bytes());
     record
 }
@@ -115,7 +115,7 @@ fn read(path: &Path, numbers: &mut LruCache<u64, u64>) -> io::Result<usize> {
             let word = record[at..at + 8].try_into();
             u64::from_le_bytes(word.expect("eight bytes of a record"))
         });
-        if sum == xxh3_64_with_seed(&record[..16], SEED) {
+        if sum == XxHash3_64::oneshot_with_seed(SEED, &record[..16]) {
             numbers.put(key, number);
         }
     }

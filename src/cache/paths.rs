@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::journal::{Journal, Told};
 use super::place::Kind;
@@ -113,5 +113,5 @@ pub(super) fn mark_of(file: &File) -> io::Result<u64> {
     ] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    Ok(xxh3_64(&bytes))
+    Ok(XxHash3_64::oneshot(&bytes))
 }

@@ -5,17 +5,22 @@
 //! never wait for the writer, whether it is in this process or another.
 
 use std::fmt;
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::CatalogError;
 
+mod file;
 mod place;
+mod tables;
 
-use place::{Place, lock, set_aside};
+use place::{Place, set_aside};
 
 /// The lists, wherever they are.
 #[derive(Debug)]
@@ -191,7 +196,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// Whether the disk does not do its part.
 fn is_refusal(error: &rusqlite::Error) -> bool {
-    matches!(
+    let refused = matches!(
         error.sqlite_error_code(),
         Some(
             ErrorCode::CannotOpen
@@ -201,14 +206,30 @@ fn is_refusal(error: &rusqlite::Error) -> bool {
                 | ErrorCode::ReadOnly
                 | ErrorCode::SystemIoFailure
         )
-    )
+    );
+    refused && !lacks_descriptors()
+}
+
+/// Whether no more files can be opened just now: that passes, and is not the
+/// disk's fault.
+fn lacks_descriptors() -> bool {
+    let lacks = |error: &io::Error| {
+        [Errno::EMFILE, Errno::ENFILE].contains(&Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+    };
+    fs::File::open("/dev/null").is_err_and(|error| lacks(&error))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
 
-    use super::place::VERSION;
+    use super::tables::VERSION;
     use super::*;
 
     fn count(database: &Database) -> i64 {
@@ -334,5 +355,109 @@ mod tests {
         };
         note(&database, "b");
         assert_eq!(count(&database), 2);
+    }
+
+    /// How many descriptors there are of files in `dir`.
+    fn descriptors(dir: &Path) -> usize {
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        let links = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        links.filter(|path| path.starts_with(dir)).count()
+    }
+
+    /// There was one for each reader that there ever was at once.
+    #[test]
+    fn at_rest_no_descriptor_is_left_of_former_readers() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("catalog.sqlite")).unwrap();
+        assert_eq!(count(&database), 0);
+        let at_first = descriptors(dir.path());
+        for round in 1..3 {
+            read_at_once(&database, 12);
+            note(&database, &format!("{round}"));
+            assert!(descriptors(dir.path()) > at_first + 10);
+            let hour = Duration::from_hours(1);
+            assert!(database.rest(hour), "nothing has rested");
+            database
+                .read(|db| {
+                    assert!(database.rest(Duration::ZERO), "one is in use");
+                    db.query_row("SELECT 1", [], |_| Ok(()))
+                })
+                .unwrap();
+            assert!(!database.rest(Duration::ZERO), "all has rested");
+            assert_eq!(descriptors(dir.path()), at_first);
+            assert_eq!(count(&database), round);
+        }
+    }
+
+    /// What it had would be lost, and keys of its rows would be another's.
+    #[test]
+    fn a_file_that_vanished_is_held_on_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.sqlite");
+        let database = Database::open(&path).unwrap();
+        note(&database, "a");
+        read_at_once(&database, 3);
+        fs::remove_file(&path).unwrap();
+        assert!(!database.rest(Duration::ZERO));
+        note(&database, "b");
+        assert_eq!(count(&database), 2);
+    }
+
+    fn read_at_once(database: &Database, readers: usize) {
+        let all = Barrier::new(readers);
+        thread::scope(|scope| {
+            for _ in 0..readers {
+                scope.spawn(|| {
+                    database.read(|db| {
+                        all.wait();
+                        db.query_row("SELECT COUNT(*) FROM state", [], |row| row.get::<_, i64>(0))
+                    })
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn two_mounts_read_and_write_while_all_is_opened_again_and_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.sqlite");
+        let mounts = [
+            Database::open(&path).unwrap(),
+            Database::open(&path).unwrap(),
+        ];
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for mount in &mounts {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        mount.rest(Duration::ZERO);
+                        thread::yield_now();
+                    }
+                });
+            }
+            let workers: Vec<_> = (0..4)
+                .map(|worker| {
+                    let mount = &mounts[worker % 2];
+                    scope.spawn(move || {
+                        let mut last = 0;
+                        for n in 0..100 {
+                            note(mount, &format!("{worker}: {n}"));
+                            let now = count(mount);
+                            assert!(now > last, "{now} after {last}");
+                            last = now;
+                        }
+                    })
+                })
+                .collect();
+            let fine = workers.into_iter().all(|worker| worker.join().is_ok());
+            over.store(true, Ordering::Relaxed);
+            assert!(fine);
+        });
+        assert_eq!(mounts.each_ref().map(count), [400, 400]);
+        assert!(
+            mounts
+                .iter()
+                .all(|mount| lock(&mount.trouble).reason.is_none())
+        );
     }
 }

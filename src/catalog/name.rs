@@ -6,7 +6,7 @@
 //! it had one, or as if it had been told apart by an id already, could be taken
 //! for another's: such a stem always gets its object's id.
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::portal::ObjectId;
 
@@ -77,7 +77,7 @@ impl Stem {
 
 /// The number that the stem `text` is found by.
 pub(super) fn key(text: &str) -> i64 {
-    xxh3_64(text.as_bytes()).cast_signed()
+    XxHash3_64::oneshot(text.as_bytes()).cast_signed()
 }
 
 /// The id at the end of a stem that was told apart by it.

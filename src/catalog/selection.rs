@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::vocabulary::{Spec, Vocabulary};
 use crate::portal::lists::Versions;
@@ -80,7 +80,7 @@ impl View {
                 .collect()
         });
         Self {
-            scope: xxh3_64(scope.as_bytes()),
+            scope: XxHash3_64::oneshot(scope.as_bytes()),
             vocabulary: Arc::new(vocabulary),
             specs,
             stations,

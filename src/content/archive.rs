@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 use super::resting::{May, Resting};
 use super::{ContentError, Contents, Origin};
@@ -97,7 +97,10 @@ impl Contents {
             return Ok(file);
         }
         // The name is a stranger's.
-        let name = format!("{archive}-{:032x}.entry", xxh3_128(entry.name.as_bytes()));
+        let name = format!(
+            "{archive}-{:032x}.entry",
+            XxHash3_128::oneshot(entry.name.as_bytes())
+        );
         let place = Place::new(Place::VIEWS, &name)?;
         let file = Arc::new(EntryFile {
             archive,

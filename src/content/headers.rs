@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_128;
+use twox_hash::XxHash3_128;
 
 use crate::cache::{CacheError, Found, Growing, Place, Store};
 use crate::catalog::Spec;
@@ -119,7 +119,7 @@ fn learn(known: &Mutex<HashMap<String, Header>>, iri: &str, line: &Bytes, new: b
 fn place(iri: &str) -> Result<Place, CacheError> {
     Place::new(
         Place::VIEWS,
-        &format!("{:032x}.header", xxh3_128(iri.as_bytes())),
+        &format!("{:032x}.header", XxHash3_128::oneshot(iri.as_bytes())),
     )
 }
 

@@ -8,7 +8,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use super::ContentError;
 use crate::cache::{Found, Growing, Place, Store};
@@ -25,7 +25,7 @@ pub(super) fn key(id: ObjectId, rows: u64, columns: u64) -> u64 {
     for number in [RULES, rows, columns] {
         said.extend_from_slice(&number.to_le_bytes());
     }
-    xxh3_64(&said)
+    XxHash3_64::oneshot(&said)
 }
 
 /// Says what columns a table has; not their order, which does not change where
@@ -38,12 +38,12 @@ pub(super) fn columns_key(schema: &Schema) -> u64 {
             said.extend_from_slice(part.as_bytes());
         }
     }
-    xxh3_64(&said)
+    XxHash3_64::oneshot(&said)
 }
 
 /// What the text of a table is remembered by that only the portal can write.
 pub(super) fn portal_key(id: ObjectId) -> u64 {
-    xxh3_64(&[b"written by the portal ", &id.as_bytes()[..]].concat())
+    XxHash3_64::oneshot(&[b"written by the portal ", &id.as_bytes()[..]].concat())
 }
 
 /// The memory of one table's text.

@@ -21,12 +21,15 @@ use crate::flight::Flights;
 use crate::memory::Memory;
 use crate::portal::{DataClient, ObjectId};
 
+mod bringing;
+mod piece;
 mod proof;
 mod proving;
+mod recent;
 mod spoiled;
 mod stream;
 
-use proof::{Follower, Proof};
+use proof::Proof;
 pub(super) use spoiled::Spoiled;
 use stream::{Stream, Worth};
 
@@ -45,8 +48,6 @@ const FAR_AHEAD: u64 = 64 << 20;
 /// was read of it.
 const WORTH_SPLITTING: u64 = 64 << 20;
 const BEFORE_SPLITTING: u64 = 2 << 20;
-/// Bytes are written to the cache in pieces of this size.
-const PIECE: usize = 128 << 10;
 
 /// How originals are fetched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -166,6 +167,7 @@ impl OriginalFile {
             let Some((stream, review)) = self.stream_for(&gap, range.end) else {
                 continue;
             };
+            stream.expect(&range);
             // If it slows down meanwhile, its own request may be the better one.
             if let Ok(waited) = tokio::time::timeout(review, stream.wait_for(upto)).await {
                 waited?;
@@ -178,12 +180,35 @@ impl OriginalFile {
         &self,
         range: &Range<u64>,
     ) -> Result<Result<Bytes, Range<u64>>, ContentError> {
+        if let Some(parts) = self.recent(range) {
+            return self.join(parts).await.map(Ok);
+        }
         let bytes = range.end - range.start + Entry::SURPLUS;
         let share = self.memory.for_answer(bytes).await?;
         Ok(match self.entry.read(range.clone())? {
             Found::Bytes(bytes) => Ok(share.hold(bytes)),
             Found::Missing(gap) => Err(gap),
         })
+    }
+
+    /// The bytes of `range`, in parts, if a stream has just brought them.
+    fn recent(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
+        let life = self.entry.life();
+        let fetching = self.fetching();
+        let mut found = fetching
+            .streams
+            .iter()
+            .map(|stream| stream.recent.find(range, life));
+        found.find_map(|parts| parts)
+    }
+
+    async fn join(&self, mut parts: Vec<Bytes>) -> Result<Bytes, ContentError> {
+        if let [_] = parts[..] {
+            return Ok(parts.swap_remove(0));
+        }
+        let len: usize = parts.iter().map(Bytes::len).sum();
+        let share = self.memory.for_answer(len as u64).await?;
+        Ok(share.hold(parts.concat()))
     }
 
     /// Its place in the cache: whoever holds it keeps what is known of bytes
@@ -296,12 +321,7 @@ impl OriginalFile {
         fetching.streams.push(Arc::clone(&stream));
         let (file, running) = (Arc::clone(self), Arc::clone(&stream));
         tokio::spawn(async move {
-            let mut follower = file.proof.follow(&file.entry, &running.range());
-            let result = file.run(&running, &mut follower).await;
-            if let Some(follower) = follower {
-                file.proof.stop(follower).await;
-            }
-            running.end(result);
+            running.end(file.run(&running).await);
         });
         stream
     }
@@ -337,7 +357,7 @@ impl OriginalFile {
                 0
             } else {
                 // What comes again must be comparable with what was there.
-                gap.start - gap.start % PIECE as u64
+                gap.start - gap.start % piece::SMALL as u64
             };
             let stop = self.stop_of(start, fetching);
             return self.first_gap(start..stop).map_or(start..stop, |first| {
@@ -388,92 +408,6 @@ impl OriginalFile {
         } else {
             stop
         }
-    }
-
-    /// Fetches `stream`'s range into the cache.
-    async fn run(
-        &self,
-        stream: &Stream,
-        follower: &mut Option<Follower>,
-    ) -> Result<(), ContentError> {
-        let _buffers = self.memory.for_stream().await?;
-        let len = self.entry.len();
-        let range = stream.range();
-        let to = (range.end < len).then_some(range.end);
-        stream.asked();
-        let mut original = self.data.original(self.id, range.start, to).await?;
-        if original.total != len {
-            return Err(ContentError::WrongLength {
-                id: self.id,
-                expected: len,
-                found: original.total,
-            });
-        }
-        stream.answered();
-        let mut at = range.start;
-        let mut piece = Vec::with_capacity(PIECE);
-        while let Some(chunk) = original.chunk().await? {
-            let mut chunk = &chunk[..];
-            while !chunk.is_empty() {
-                let room = PIECE - piece.len();
-                let taken = chunk.len().min(room);
-                piece.extend_from_slice(&chunk[..taken]);
-                chunk = &chunk[taken..];
-                if piece.len() == PIECE {
-                    let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
-                    at = self.keep(stream, at, full, follower).await?;
-                }
-            }
-            if !stream.is_wanted(at).await {
-                return Ok(());
-            }
-        }
-        self.keep(stream, at, piece, follower).await?;
-        let life = self.entry.life();
-        // A block was damaged, say, and is mended.
-        if self.entry.is_proved() && self.entry.is_complete() && !self.entry.is_sealed() {
-            Arc::clone(&self.entry).seal_soon(life).await;
-        }
-        Ok(())
-    }
-
-    async fn keep(
-        &self,
-        stream: &Stream,
-        at: u64,
-        piece: Vec<u8>,
-        follower: &mut Option<Follower>,
-    ) -> Result<u64, ContentError> {
-        let end = at + piece.len() as u64;
-        if end > stream.range().end {
-            return Err(ContentError::WrongLength {
-                id: self.id,
-                expected: stream.range().end,
-                found: end,
-            });
-        }
-        let piece = Bytes::from(piece);
-        let life = self.entry.life();
-        let written = self.entry.write(at, &piece);
-        // Whoever read what was there before may have read wrong bytes.
-        if self.entry.life() != life {
-            self.spoiled.note(self.id);
-        }
-        if let Err(error) = written {
-            tracing::warn!(%error, id = %self.id, "an object is not always the same");
-            return Err(ContentError::WrongHash { id: self.id });
-        }
-        if let Some(follower) = follower {
-            follower.feed(piece).await;
-        }
-        // Whoever finds the file whole wants its hash.
-        if end == stream.range().end
-            && let Some(follower) = follower.take()
-        {
-            self.proof.stop(follower).await;
-        }
-        stream.reached(end);
-        Ok(end)
     }
 
     fn fetching(&self) -> MutexGuard<'_, Fetching> {

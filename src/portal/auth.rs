@@ -8,7 +8,8 @@
 //! fails.
 //!
 //! What was refused is not tried again for a minute (`PATIENCE`), unless it
-//! was replaced meanwhile: nobody's account gets locked by a file manager.
+//! was replaced meanwhile: nobody's account gets locked by a file manager. A
+//! token that a login just gave is replaced by another login after 10 s.
 
 use std::fmt;
 use std::sync::Arc;
@@ -129,7 +130,7 @@ pub enum AuthError {
     },
     /// The portal refused a token that it had handed out just before.
     #[error(
-        "the portal refuses even a new login token of {user} (from {source_name}); it will be asked again in a minute"
+        "the portal refuses even a new login token of {user} (from {source_name}); it will be asked again in a few seconds"
     )]
     RefusedAnew {
         /// Who.

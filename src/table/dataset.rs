@@ -16,6 +16,7 @@
 //! rather than guess.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use regex::Regex;
 
@@ -78,13 +79,18 @@ struct Fit {
     clash: Option<usize>,
 }
 
-/// A pattern, or why it cannot be used, which matters only once a name gets
-/// as far as needing it.
+/// A pattern, compiled once a name gets as far as needing it; or why it cannot
+/// be.
 #[derive(Debug)]
 struct Pattern {
     column: usize,
-    compiled: Result<(Regex, Regex), String>,
+    part: OnceLock<Result<Regex, String>>,
+    whole: OnceLock<Result<Regex, String>>,
 }
+
+/// Names times patterns: what strangers can make us work. A table has hundreds
+/// of columns, a dataset some dozen patterns.
+const MOST_TRIALS: usize = 100_000;
 
 impl Dataset {
     /// A dataset of the columns given, in any order.
@@ -106,8 +112,8 @@ impl Dataset {
                 }
                 Title::Pattern => patterns.push(Pattern {
                     column: index,
-                    compiled: java_regex::compile(label, Extent::Part)
-                        .and_then(|part| Ok((part, java_regex::compile(label, Extent::Whole)?))),
+                    part: OnceLock::new(),
+                    whole: OnceLock::new(),
                 }),
             }
         }
@@ -133,6 +139,7 @@ impl Dataset {
     /// [`TableError::Ambiguous`], [`TableError::UnsupportedRegex`] or
     /// [`TableError::LineBreakInTitle`] if a name cannot be matched for sure.
     pub fn ingested<S: AsRef<str>>(&self, actual: &[S]) -> Result<Vec<Column>, TableError> {
+        self.check_trials(actual.len())?;
         let mut columns = Vec::new();
         for title in actual {
             if let Some(definition) = self.lookup(title.as_ref(), Extent::Part)? {
@@ -174,6 +181,7 @@ impl Dataset {
         &self,
         actual: &[S],
     ) -> Result<Vec<Disagreement>, TableError> {
+        self.check_trials(actual.len())?;
         let mut found = Vec::new();
         for title in actual {
             let title = title.as_ref();
@@ -193,6 +201,19 @@ impl Dataset {
         Ok(found)
     }
 
+    /// Whether so many names can be tried while a reader waits.
+    fn check_trials(&self, names: usize) -> Result<(), TableError> {
+        let count = self.patterns.len();
+        match self.patterns.first() {
+            Some(pattern) if count.saturating_mul(names) > MOST_TRIALS => {
+                let label = &self.columns[pattern.column].column.label;
+                let reason = format!("there are {count} patterns for {names} names");
+                Err(unsupported(label, &reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn lookup(&self, title: &str, extent: Extent) -> Result<Option<&DatasetColumn>, TableError> {
         let ambiguous = |one: usize, other: usize| TableError::Ambiguous {
             label: title.to_owned(),
@@ -210,17 +231,14 @@ impl Dataset {
         }
         let mut first: Option<usize> = None;
         for pattern in &self.patterns {
-            let (part, whole) =
-                pattern
-                    .compiled
-                    .as_ref()
-                    .map_err(|reason| TableError::UnsupportedRegex {
-                        pattern: self.columns[pattern.column].column.label.clone(),
-                        reason: reason.clone(),
-                    })?;
-            let fits = match extent {
-                Extent::Part => part.is_match(title),
-                Extent::Whole => whole.is_match(title),
+            let label = &self.columns[pattern.column].column.label;
+            let compiled = match extent {
+                Extent::Part => &pattern.part,
+                Extent::Whole => &pattern.whole,
+            };
+            let fits = match compiled.get_or_init(|| java_regex::compile(label, extent)) {
+                Ok(regex) => regex.is_match(title),
+                Err(reason) => return Err(unsupported(label, reason)),
             };
             match first {
                 _ if !fits => {}
@@ -234,6 +252,13 @@ impl Dataset {
             }
         }
         Ok(first.map(|index| &self.columns[index]))
+    }
+}
+
+fn unsupported(pattern: &str, reason: &str) -> TableError {
+    TableError::UnsupportedRegex {
+        pattern: pattern.to_owned(),
+        reason: reason.to_owned(),
     }
 }
 
@@ -339,6 +364,23 @@ mod tests {
         assert!(matches!(format_of("ab"), Err(TableError::Ambiguous { .. })));
         assert_eq!(format_of("ac"), Ok(ValueFormat::Int32));
         assert!(unclear.mandatory().is_err());
+    }
+
+    #[test]
+    fn more_names_and_patterns_than_can_be_tried_are_left_to_the_portal() {
+        let patterns: Vec<String> = (0..400).map(|n| format!("^a{n}$")).collect();
+        let patterns: Vec<_> = (patterns.iter())
+            .map(|pattern| (&**pattern, ValueFormat::Int32, Pattern, Optional))
+            .collect();
+        let many = dataset(&patterns);
+        assert_eq!(many.ingested(&["a399"; 3]).unwrap().len(), 3);
+        let error = many.ingested(&["a399"; 300]).unwrap_err();
+        assert!(error.portal_may_serve_csv(), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "cannot match column names by the Java pattern \"^a0$\": \
+             there are 400 patterns for 300 names"
+        );
     }
 
     #[test]

@@ -27,8 +27,11 @@ pub(super) enum Extent {
 /// Line breaks to Java: a title that contains one is not to be matched.
 pub(super) const LINE_BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Memory for one compiled pattern, far above what a column's name needs.
-const SIZE_LIMIT: usize = 1 << 20;
+/// Memory for one compiled pattern, far above what a column's name needs: those
+/// of the ontology take a few KiB. To try a name takes as long as this is large.
+const SIZE_LIMIT: usize = 1 << 17;
+/// Bytes of a pattern, likewise. One of megabytes takes minutes to compile.
+const LONGEST: usize = 1000;
 
 /// Compiles `pattern` for titles without line breaks.
 ///
@@ -36,6 +39,9 @@ const SIZE_LIMIT: usize = 1 << 20;
 ///
 /// What stands in the way.
 pub(super) fn compile(pattern: &str, extent: Extent) -> Result<Regex, String> {
+    if pattern.len() > LONGEST {
+        return Err(format!("it is longer than {LONGEST} bytes"));
+    }
     let mut translated = translate(pattern)?;
     if extent == Extent::Whole {
         translated = format!(r"\A(?:{translated})\z");
@@ -235,5 +241,17 @@ mod tests {
         assert!(compile(bomb, Extent::Part).is_err());
         let nested = "(".repeat(100_000);
         assert!(compile(&nested, Extent::Part).is_err());
+    }
+
+    /// To compile an answer's worth of alternatives took a minute: they fit.
+    #[test]
+    fn a_pattern_longer_than_any_columns_name_is_refused_unread() {
+        let branches = |count: usize| {
+            let branches: Vec<String> = (0..count).map(|n| format!("a{n}b")).collect();
+            branches.join("|")
+        };
+        let refused = compile(&branches(900_000), Extent::Part).unwrap_err();
+        assert_eq!(refused, "it is longer than 1000 bytes");
+        assert!(compile(&branches(150), Extent::Whole).is_ok());
     }
 }

@@ -5,7 +5,7 @@
 //! to be kept of the millions that the kernel may know. Some programs keep
 //! inode numbers in signed integers: the highest bit stays clear.
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 use crate::catalog::{FileId, Representation, first_bits};
 
@@ -27,7 +27,7 @@ impl Inode {
 
     /// The number of what is at `path`, or is called so.
     pub(super) fn of_path(path: &str) -> Self {
-        let hash = xxh3_64(path.as_bytes()) >> 2;
+        let hash = XxHash3_64::oneshot(path.as_bytes()) >> 2;
         // 0 means nothing to the kernel, 1 the root.
         Self(hash.max(2))
     }

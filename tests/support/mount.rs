@@ -221,15 +221,32 @@ impl TestMount {
         open.expect("the daemon runs").count()
     }
 
+    /// Lets the daemon open so many files, and no more.
+    pub(crate) fn limit_descriptors(&self, count: usize) {
+        let mut limit = Command::new("prlimit");
+        limit.arg(format!("--pid={}", self.pid));
+        limit.arg(format!("--nofile={count}:"));
+        let limited = limit.status().expect("util-linux is installed");
+        assert!(limited.success(), "{limit:?}");
+    }
+
     /// The files that the daemon has open, those of lists and of lengths aside.
     pub(crate) fn open_cache_files(&self) -> Vec<PathBuf> {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the daemon runs");
-        let links = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
         let is_file = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             path.starts_with(self.cache()) && !name.starts_with("catalog") && name != "lengths"
         };
-        links.filter(is_file).collect()
+        self.open().filter(is_file).collect()
+    }
+
+    /// Whether the daemon has the file open that the lists are in.
+    pub(crate) fn has_catalog_open(&self) -> bool {
+        (self.open()).any(|path| path.to_string_lossy().ends_with("/catalog.sqlite"))
+    }
+
+    fn open(&self) -> impl Iterator<Item = PathBuf> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the daemon runs");
+        open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -61,7 +61,7 @@ impl Entry {
         in_memory.remove(&offset);
         *memory_used -= len;
         order.push_back(offset);
-        let noted = journal.add(block);
+        let noted = journal.add(&[block]);
         self.cache.spill.remove(len, *memory_used == 0);
         drop(held);
         // Then the bytes are fetched again another time.

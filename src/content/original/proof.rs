@@ -18,7 +18,7 @@ use crate::portal::ObjectId;
 
 /// How many pieces may wait for the processor: the hash takes about as long as
 /// the rest of the way, on another core.
-const WAITING: usize = 4;
+const WAITING: usize = 2;
 
 /// How far behind a stream the hash may be to catch up with it, in bytes.
 const CATCH_UP: u64 = 8 << 20;

@@ -1,12 +1,15 @@
 //! A request under way: how far it is, how far it is wanted, and until when.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::ContentError;
+use super::piece::LARGE;
+use super::recent::Recent;
 
 /// A stream no longer than this runs to its end, whoever still wants it.
 pub(super) const SHORT: u64 = 4 << 20;
@@ -37,6 +40,10 @@ pub(super) struct Stream {
     progress: watch::Sender<Progress>,
     /// How far readers want it to run.
     wanted: watch::Sender<u64>,
+    /// Where someone waits who needs as much as the kernel asks for at once.
+    awaited: AtomicU64,
+    /// What it has brought last.
+    pub(super) recent: Recent,
     /// Taken for moments only.
     pace: Mutex<Pace>,
 }
@@ -81,6 +88,8 @@ impl Stream {
                 ended: None,
             }),
             wanted: watch::Sender::new(wanted),
+            awaited: AtomicU64::new(0),
+            recent: Recent::default(),
             pace: Mutex::new(Pace {
                 asked: Instant::now(),
                 answered: None,
@@ -131,6 +140,7 @@ impl Stream {
 
     /// It is over, and how.
     pub(super) fn end(&self, result: Result<(), ContentError>) {
+        self.recent.clear();
         self.progress
             .send_modify(|progress| progress.ended = Some(result));
     }
@@ -142,6 +152,18 @@ impl Stream {
             *wanted = (*wanted).max(end);
             further
         });
+    }
+
+    /// A reader is about to wait for the end of `read`.
+    pub(super) fn expect(&self, read: &Range<u64>) {
+        if read.end - read.start >= LARGE as u64 {
+            self.awaited.store(read.end, Ordering::Relaxed);
+        }
+    }
+
+    /// Where large pieces of it should end, or a number of them from there.
+    pub(super) fn awaited(&self) -> u64 {
+        self.awaited.load(Ordering::Relaxed)
     }
 
     /// Waits until the stream is past `end`, or over.
@@ -160,16 +182,20 @@ impl Stream {
         }
     }
 
-    /// Waits while the stream is far enough ahead of its readers; false if
-    /// they do not come back.
-    pub(super) async fn is_wanted(&self, at: u64) -> bool {
+    /// Whether what lies at `at` should be fetched already.
+    pub(super) fn is_wanted(&self, at: u64) -> bool {
         let short = self.range.end - self.range.start <= SHORT;
-        if short || at < *self.wanted.borrow() {
-            return true;
-        }
+        short || at < *self.wanted.borrow()
+    }
+
+    /// Waits until what lies at `at` is wanted; false if the stream is far
+    /// enough ahead of its readers, and they do not come back.
+    pub(super) async fn is_wanted_again(&self, at: u64) -> bool {
+        self.recent.rest(true);
         self.pace().paused_since = Some(Instant::now());
         let mut wanted = self.wanted.subscribe();
         let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
+        self.recent.rest(false);
         let mut pace = self.pace();
         let since = pace.paused_since.take();
         pace.paused += since.map_or(Duration::ZERO, |since| since.elapsed());

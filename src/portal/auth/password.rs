@@ -24,6 +24,11 @@ const HURRY: Duration = Duration::from_secs(5);
 /// How long after a login that got no answer whoever has no token waits before
 /// the next.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long after a login whoever finds its token refused waits before the
+/// next. A right password locks no account, and a token that was good for
+/// longer was revoked: who revokes them each minute must not be in the way for
+/// the rest of it.
+const ANEW: Duration = Duration::from_secs(10);
 
 /// Logs in when a token is needed, and again an hour before it expires.
 #[derive(Debug)]
@@ -226,6 +231,7 @@ impl Shared {
         let living = state.living();
         let patience = match (&tried.result, &living) {
             (Err(AuthError::Service(_)), None) => PAUSE,
+            (Ok(()), None) if state.token.is_none() => ANEW,
             _ => PATIENCE,
         };
         if tried.at.elapsed() >= patience {
@@ -342,5 +348,41 @@ impl State {
     fn user(&self) -> String {
         let user = self.credentials.as_ref().map(Credentials::user);
         user.unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portal::Envri;
+    use crate::portal::http::Patience;
+
+    /// Of two tokens that were revoked a minute apart, the second was taken for
+    /// one that the portal had never accepted if its login had come late: for
+    /// the rest of a minute readers were denied all data.
+    #[test]
+    fn a_token_that_is_refused_a_while_after_its_login_is_replaced() {
+        let http = Http::new(Patience::default()).unwrap();
+        let credentials = Credentials::new("a@b.se".to_owned(), "a word".to_owned().into());
+        let services = Services::of(Envri::Icos);
+        let auth = PasswordAuth::new(http, services, credentials, "a test".to_owned());
+        let is_settled = |seconds, result| {
+            let at = Instant::now().checked_sub(Duration::from_secs(seconds));
+            auth.shared.state().tried = at.map(|at| Attempt {
+                at,
+                after_refusal: true,
+                result,
+            });
+            auth.shared.settled().is_some()
+        };
+        let wrong = || {
+            Err(AuthError::WrongPassword {
+                user: "a@b.se".to_owned(),
+                source_name: "a test".to_owned(),
+            })
+        };
+        assert!(is_settled(5, Ok(())), "not time and again");
+        assert!(!is_settled(40, Ok(())));
+        assert!(is_settled(40, wrong()), "accounts must not be locked");
     }
 }
