@@ -1,5 +1,8 @@
 -- Times are milliseconds since 1970, ids the 18 bytes of an object's id.
 
+-- The keys of data types, stations and labels are made of what they stand for,
+-- so that one from another such file stands for nothing else.
+
 -- When a list was last taken, and how far it goes.
 CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 

@@ -1,11 +1,11 @@
 //! What the portal told, into the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::name::Stem;
+use super::name::{Stem, key};
 use crate::portal::ObjectId;
 use crate::portal::lists::{
     CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow, Versions,
@@ -66,9 +66,9 @@ pub(super) fn vocabulary(
     }
     db.execute("UPDATE station SET code = NULL", [])?;
     let mut insert = db.prepare_cached(
-        "INSERT INTO station (iri, code, name, country, class, lat, lon, elevation)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT (iri) DO UPDATE SET code = excluded.code, name = excluded.name,
+        "INSERT INTO station (row, iri, code, name, country, class, lat, lon, elevation)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (row) DO UPDATE SET code = excluded.code, name = excluded.name,
              country = excluded.country, class = excluded.class, lat = excluded.lat,
              lon = excluded.lon, elevation = excluded.elevation",
     )?;
@@ -83,8 +83,9 @@ pub(super) fn vocabulary(
             elevation,
         } = row;
         let (lat, lon) = position.unzip();
+        let key = key(iri);
         insert.execute(params![
-            iri, code, name, country, class, lat, lon, elevation
+            key, iri, code, name, country, class, lat, lon, elevation
         ])?;
     }
     Ok(())
@@ -102,14 +103,22 @@ pub(super) fn spec(db: &Transaction<'_>, row: &SpecRow, offered: bool) -> Done {
         project,
     } = row;
     db.prepare_cached(
-        "INSERT INTO spec (iri, label, level, format, dataset, theme, project, offered)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-         ON CONFLICT (iri) DO UPDATE SET label = excluded.label, level = excluded.level,
+        "INSERT INTO spec (row, iri, label, level, format, dataset, theme, project, offered)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT (row) DO UPDATE SET label = excluded.label, level = excluded.level,
              format = excluded.format, dataset = excluded.dataset, theme = excluded.theme,
              project = excluded.project, offered = excluded.offered",
     )?
     .execute(params![
-        iri, label, level, format, dataset, theme, project, offered
+        key(iri),
+        iri,
+        label,
+        level,
+        format,
+        dataset,
+        theme,
+        project,
+        offered
     ])?;
     Ok(())
 }
@@ -274,12 +283,14 @@ pub(super) fn members_taken(db: &Transaction<'_>, collections: &[ObjectId], now:
     Ok(())
 }
 
-/// Keys of what many objects refer to.
+/// Keys of what many objects refer to. They are made of what they stand for:
+/// whoever remembers one may have it from lists that were damaged and begun
+/// anew since, where a number would stand for something else.
 #[derive(Default)]
 struct Keys {
     specs: HashMap<String, Option<i64>>,
-    stations: HashMap<String, i64>,
-    labels: HashMap<String, i64>,
+    stations: HashSet<i64>,
+    labels: HashSet<i64>,
 }
 
 impl Keys {
@@ -293,8 +304,8 @@ impl Keys {
             return Ok(*key);
         }
         let key = db
-            .prepare_cached("SELECT row FROM spec WHERE iri = ?1")?
-            .query_row([iri], |row| row.get(0))
+            .prepare_cached("SELECT row FROM spec WHERE row = ?1")?
+            .query_row([key(iri)], |row| row.get(0))
             .optional()?;
         self.specs.insert(iri.to_owned(), key);
         Ok(key)
@@ -306,15 +317,11 @@ impl Keys {
         iri: Option<&str>,
     ) -> Result<Option<i64>, rusqlite::Error> {
         let Some(iri) = iri else { return Ok(None) };
-        if let Some(key) = self.stations.get(iri) {
-            return Ok(Some(*key));
+        let key = key(iri);
+        if self.stations.insert(key) {
+            db.prepare_cached("INSERT OR IGNORE INTO station (row, iri) VALUES (?1, ?2)")?
+                .execute(params![key, iri])?;
         }
-        db.prepare_cached("INSERT OR IGNORE INTO station (iri) VALUES (?1)")?
-            .execute([iri])?;
-        let key = db
-            .prepare_cached("SELECT row FROM station WHERE iri = ?1")?
-            .query_row([iri], |row| row.get(0))?;
-        self.stations.insert(iri.to_owned(), key);
         Ok(Some(key))
     }
 
@@ -327,15 +334,43 @@ impl Keys {
             return Ok(None);
         };
         let json = serde_json::to_string(labels).unwrap_or_default();
-        if let Some(key) = self.labels.get(&json) {
-            return Ok(Some(*key));
+        let key = key(&json);
+        if self.labels.insert(key) {
+            db.prepare_cached("INSERT OR IGNORE INTO labels (row, json) VALUES (?1, ?2)")?
+                .execute(params![key, json])?;
         }
-        db.prepare_cached("INSERT OR IGNORE INTO labels (json) VALUES (?1)")?
-            .execute([&json])?;
-        let key = db
-            .prepare_cached("SELECT row FROM labels WHERE json = ?1")?
-            .query_row([&json], |row| row.get(0))?;
-        self.labels.insert(json, key);
         Ok(Some(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::Database;
+    use super::*;
+
+    /// Labels are remembered by their keys: after damaged lists were begun anew
+    /// under a mount, a table got the names of another one's columns.
+    #[test]
+    fn a_key_of_lists_that_are_gone_stands_for_the_same_in_new_ones_or_for_nothing() {
+        let labels = [["a".to_owned()], ["b".to_owned()]];
+        let dir = tempfile::tempdir().unwrap();
+        let keys_in_order = |name: &str, order: [usize; 2]| {
+            let database = Database::open(&dir.path().join(name)).unwrap();
+            let keys = database.write(|db| {
+                let mut keys = [[None; 2]; 2];
+                let mut known = Keys::default();
+                for n in order {
+                    keys[n] = [
+                        known.labels(db, Some(&labels[n]))?,
+                        known.station(db, Some(&labels[n][0]))?,
+                    ];
+                }
+                Ok(keys)
+            });
+            keys.unwrap()
+        };
+        let keys = keys_in_order("damaged", [0, 1]);
+        assert_eq!(keys_in_order("new", [1, 0]), keys);
+        assert_ne!(keys[0], keys[1]);
     }
 }

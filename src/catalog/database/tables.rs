@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// Raised with each change of the schema: a file of another version is thrown
 /// away, since all it holds can be asked for again.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 /// Prepared statements kept by each connection.
 pub(super) const STATEMENTS: usize = 64;
 const SCHEMA: &str = include_str!("../schema.sql");
