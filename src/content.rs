@@ -280,6 +280,11 @@ impl Contents {
         rested
     }
 
+    /// Lets go of buffers that nobody uses just now.
+    pub fn trim(&self) {
+        self.store.memory().trim();
+    }
+
     /// How often the original of `object` turned out wrong so far: bytes read
     /// under different numbers are not of one content.
     #[must_use]

@@ -9,7 +9,7 @@
 //! whatever becomes of the streams. Large *pieces* of streams are for speed
 //! alone: where there is no memory for one, small ones do.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// library's buffer grows to some 400 KiB, and at most 8 pieces of 128 KiB wait
 /// to be written and hashed.
 pub const STREAM: u64 = 3 << 19;
+/// A large piece of a stream: what the kernel asks for at once, if the mount may
+/// say so.
+pub const PIECE: usize = 1 << 20;
 /// How long to wait for the memory of an answer: others hold it for moments.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to wait for the memory of a stream: others may have much to
@@ -34,6 +37,20 @@ pub struct Memory {
     answers: Pool,
     streams: Pool,
     pieces: Pool,
+    spare: Arc<Spare>,
+}
+
+/// Buffers of pieces that are not in use just now: in the allocator they would
+/// leave holes that others fill, in each thread's part of it.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<Vec<u8>>>);
+
+/// A buffer of a piece, and the memory for it.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    share: Share,
+    spare: Arc<Spare>,
 }
 
 /// Memory taken; given back when dropped.
@@ -69,6 +86,7 @@ impl Memory {
             answers: Pool::new(total / 4 - total / 16),
             streams: Pool::new((total / 8).max(2 * STREAM)),
             pieces: Pool::new(total / 16),
+            spare: Arc::default(),
         }
     }
 
@@ -95,10 +113,69 @@ impl Memory {
         self.streams.take(STREAM, LONG_PATIENCE).await
     }
 
-    /// Memory for a piece of a stream of so many bytes, if there is some now.
+    /// An empty buffer for a piece of a stream, of [`PIECE`] bytes, if there is
+    /// memory for it now.
     #[must_use]
-    pub fn for_piece(&self, bytes: u64) -> Option<Share> {
-        self.pieces.take_now(bytes)
+    pub fn for_piece(&self) -> Option<Buffer> {
+        let share = self.pieces.take_now(PIECE as u64)?;
+        let unused = self.spare.buffers().pop();
+        Some(Buffer {
+            bytes: unused.unwrap_or_else(|| Vec::with_capacity(PIECE)),
+            share,
+            spare: Arc::clone(&self.spare),
+        })
+    }
+
+    /// Lets go of what nobody uses just now.
+    pub fn trim(&self) {
+        self.spare.buffers().clear();
+    }
+}
+
+impl Spare {
+    fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[allow(clippy::len_without_is_empty)] // Nobody needs to know.
+impl Buffer {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Its bytes, as many as it has; more than [`PIECE`] would be uncounted.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// The bytes, for all who need them; once the last clone of them is gone,
+    /// the buffer is for others.
+    #[must_use]
+    pub fn hold(self) -> Bytes {
+        struct Held(Option<Buffer>);
+        impl AsRef<[u8]> for Held {
+            fn as_ref(&self) -> &[u8] {
+                self.0.as_ref().map_or(&[], |buffer| &buffer.bytes)
+            }
+        }
+        impl Drop for Held {
+            fn drop(&mut self) {
+                if let Some(Buffer {
+                    mut bytes,
+                    share,
+                    spare,
+                }) = self.0.take()
+                {
+                    bytes.clear();
+                    spare.buffers().push(bytes);
+                    drop(share);
+                }
+            }
+        }
+        Bytes::from_owner(Held(Some(self)))
     }
 }
 
@@ -189,6 +266,27 @@ mod tests {
             }
             assert_eq!(memory.answers.units.available_permits(), 48);
         });
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_once_its_last_bytes_are_gone() {
+        let memory = Memory::new(32 << 20);
+        let mut buffer = memory.for_piece().unwrap();
+        buffer.bytes().extend_from_slice(b"piece");
+        let bytes = buffer.hold();
+        let (part, at) = (bytes.slice(1..3), bytes.as_ptr());
+        drop(bytes);
+        let other = memory.for_piece().unwrap();
+        assert!(memory.for_piece().is_none(), "there is memory for two");
+        assert_eq!(part, b"ie"[..]);
+        drop(part);
+        let mut again = memory.for_piece().unwrap();
+        assert_eq!(again.bytes().as_ptr(), at);
+        assert!(again.bytes().is_empty());
+        drop((again.hold(), other.hold()));
+        assert_eq!(memory.spare.buffers().len(), 2);
+        memory.trim();
+        assert_eq!(memory.spare.buffers().len(), 0);
     }
 
     #[tokio::test]

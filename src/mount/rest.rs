@@ -18,7 +18,7 @@ const IDLE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(5);
 /// After so many looks memory is given back, though files are still read: to
 /// have it again takes time, too.
-const OFTEN: u32 = 12;
+const OFTEN: u32 = 4;
 
 /// Closes what rests, for as long as the mount lives; `released` tells that
 /// something was closed by its reader.
@@ -31,6 +31,9 @@ async fn rest(mount: Weak<Shared>, mut released: watch::Receiver<()>) {
             };
             let looking = tokio::task::spawn_blocking(move || {
                 let more = shared.close_idle();
+                if !more {
+                    shared.contents.trim();
+                }
                 if !more || look % OFTEN == 0 {
                     allocator::trim();
                 }

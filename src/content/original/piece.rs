@@ -8,28 +8,31 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::time::Instant;
 
-use crate::memory::{Memory, Share};
+use crate::memory::{Buffer, Memory, PIECE as LARGE};
 
 /// The least that is kept at once: a block of the cache.
 pub(super) const SMALL: usize = 128 << 10;
-/// The most: what the kernel asks for at once, if the mount may say so.
-pub(super) const LARGE: usize = 1 << 20;
-/// So long may it take to come.
+/// So long may a large one take to come.
 const QUICK: Duration = Duration::from_millis(4);
 
 /// A piece that arrives.
 #[derive(Debug)]
 pub(super) struct Arriving {
     at: u64,
-    bytes: Vec<u8>,
+    buffer: Buffered,
     /// How long it will be.
     len: usize,
-    /// The memory for it, if it is a large one.
-    share: Option<Share>,
     /// Since when it is waited for.
     since: Instant,
     /// Where the stream should end.
     end: u64,
+}
+
+/// What has come of a piece.
+#[derive(Debug)]
+enum Buffered {
+    Small(Vec<u8>),
+    Large(Buffer),
 }
 
 /// A piece that has come.
@@ -47,9 +50,8 @@ impl Arriving {
     pub(super) fn first(range: Range<u64>) -> Self {
         Self {
             at: range.start,
-            bytes: Vec::with_capacity(SMALL),
+            buffer: Buffered::Small(Vec::with_capacity(SMALL)),
             len: until(range.end, range.start, SMALL),
-            share: None,
             since: Instant::now(),
             end: range.end,
         }
@@ -62,19 +64,19 @@ impl Arriving {
 
     /// Takes from `chunk` what is part of it.
     pub(super) fn take(&mut self, chunk: &mut Bytes) {
-        let taken = chunk.len().min(self.len - self.bytes.len());
-        self.bytes.extend_from_slice(&chunk[..taken]);
+        let taken = chunk.len().min(self.len - self.buffer.len());
+        self.buffer.bytes().extend_from_slice(&chunk[..taken]);
         chunk.advance(taken);
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.len() == self.len
+        self.buffer.len() == self.len
     }
 
     /// When that part of it should be kept which is there, in whole blocks, if
     /// there is one.
     pub(super) fn due(&self) -> Option<Instant> {
-        let may_be_cut = self.len > SMALL && self.bytes.len() >= SMALL;
+        let may_be_cut = self.len > SMALL && self.buffer.len() >= SMALL;
         may_be_cut.then(|| self.since + QUICK)
     }
 
@@ -90,46 +92,61 @@ impl Arriving {
     /// there.
     pub(super) fn cut(&mut self, more: bool, awaited: u64, memory: &Memory) -> Piece {
         let now = Instant::now();
-        let there = self.bytes.len();
+        let there = self.buffer.len();
         let whole = if more && !self.is_full() {
             there - there % SMALL
         } else {
             there
         };
         let was_quick = now.duration_since(self.since) * steps(LARGE) <= QUICK * steps(whole);
-        let share = (more && was_quick).then(|| memory.for_piece(LARGE as u64));
-        let share = share.flatten();
+        let large = (more && was_quick).then(|| memory.for_piece()).flatten();
         let at = self.at + whole as u64;
-        let most = if share.is_some() {
+        let most = if large.is_some() {
             before(awaited, at)
         } else {
             SMALL
         };
         let len = until(self.end, at, most).max((there - whole).next_multiple_of(SMALL));
-        let mut bytes = Vec::with_capacity(if more { len } else { 0 });
-        bytes.extend_from_slice(&self.bytes[whole..]);
+        let capacity = if more { len } else { 0 };
+        let mut buffer = large.map_or_else(
+            || Buffered::Small(Vec::with_capacity(capacity)),
+            Buffered::Large,
+        );
+        let came = self.buffer.bytes();
+        buffer.bytes().extend_from_slice(&came[whole..]);
+        came.truncate(whole);
         let next = Self {
             at,
-            bytes,
+            buffer,
             len,
-            share,
             since: now,
             end: self.end,
         };
-        let Self {
-            at,
-            mut bytes,
-            share,
-            ..
-        } = std::mem::replace(self, next);
-        bytes.truncate(whole);
+        let Self { at, buffer, .. } = std::mem::replace(self, next);
+        let may_stay = matches!(buffer, Buffered::Large(_));
         Piece {
             at,
-            may_stay: share.is_some(),
-            bytes: match share {
-                Some(share) => share.hold(bytes),
-                None => Bytes::from(bytes),
+            may_stay,
+            bytes: match buffer {
+                Buffered::Small(bytes) => Bytes::from(bytes),
+                Buffered::Large(buffer) => buffer.hold(),
             },
+        }
+    }
+}
+
+impl Buffered {
+    fn len(&self) -> usize {
+        match self {
+            Self::Small(bytes) => bytes.len(),
+            Self::Large(buffer) => buffer.len(),
+        }
+    }
+
+    fn bytes(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(buffer) => buffer.bytes(),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::ContentError;
-use super::piece::LARGE;
 use super::recent::Recent;
+use crate::memory::PIECE;
 
 /// A stream no longer than this runs to its end, whoever still wants it.
 pub(super) const SHORT: u64 = 4 << 20;
@@ -156,7 +156,7 @@ impl Stream {
 
     /// A reader is about to wait for the end of `read`.
     pub(super) fn expect(&self, read: &Range<u64>) {
-        if read.end - read.start >= LARGE as u64 {
+        if read.end - read.start >= PIECE as u64 {
             self.awaited.store(read.end, Ordering::Relaxed);
         }
     }
