@@ -3,8 +3,8 @@
 The demo stands for a server that writes CSV at no more than 20 MB/s (a
 bandwidth fault on the route /csv); its columns come as fast as they can. Each
 reader is a new process that measures only its reading. A table is an hourly
-year, a half-hourly one, or many; what pandas takes to parse a local copy of the same text is shown
-beside, since no file system can take less.
+year, a half-hourly one, or many; what pandas takes to parse a local copy of the
+same text is shown beside, since no file system can take less.
 """
 
 import json

@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     /// Labels are remembered by their keys: after damaged lists were begun anew
-    /// under a mount, a table got the names of another one's columns.
+    /// under a mount, a table could get the names of another one's columns.
     #[test]
     fn a_key_of_lists_that_are_gone_stands_for_the_same_in_new_ones_or_for_nothing() {
         let labels = [["a".to_owned()], ["b".to_owned()]];
