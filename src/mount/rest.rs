@@ -16,15 +16,12 @@ use crate::tree::Inode;
 const IDLE: Duration = Duration::from_secs(10);
 /// How often it is looked for, while there is anything to be closed.
 const LOOK: Duration = Duration::from_secs(5);
-/// After so many looks memory is given back, though files are still read: to
-/// have it again takes time, too.
-const OFTEN: u32 = 4;
 
 /// Closes what rests, for as long as the mount lives; `released` tells that
 /// something was closed by its reader.
 async fn rest(mount: Weak<Shared>, mut released: watch::Receiver<()>) {
     while released.changed().await.is_ok() {
-        for look in 1.. {
+        loop {
             tokio::time::sleep(LOOK).await;
             let Some(shared) = mount.upgrade() else {
                 return;
@@ -33,8 +30,6 @@ async fn rest(mount: Weak<Shared>, mut released: watch::Receiver<()>) {
                 let more = shared.close_idle();
                 if !more {
                     shared.contents.trim();
-                }
-                if !more || look % OFTEN == 0 {
                     allocator::trim();
                 }
                 more
