@@ -29,6 +29,8 @@ def run(stage):
         freed, calm, beside = [], [], []
         # In turn, so that what else the machine does strikes both alike.
         for _ in range(ROUNDS):
+            # As long as below: after a pause, a virtual machine is slow at first.
+            time.sleep(1)
             calm.append(latencies(objects, cached, table))
             cats = [subprocess.Popen(["cat", stuck[n % 2]], stdout=subprocess.DEVNULL) for n in range(STUCK)]
             time.sleep(1)
