@@ -28,9 +28,11 @@ async fn rest(mount: Weak<Shared>, mut released: watch::Receiver<()>) {
             };
             let looking = tokio::task::spawn_blocking(move || {
                 let more = shared.close_idle();
-                if !more {
+                if more {
+                    allocator::decay();
+                } else {
                     shared.contents.trim();
-                    allocator::trim();
+                    allocator::purge();
                 }
                 more
             });
