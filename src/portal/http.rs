@@ -26,6 +26,8 @@ pub(crate) use tries::Tries;
 const REASON_LIMIT: usize = 300;
 /// The longest error page that is looked at.
 const ERROR_LIMIT: usize = 64 << 10;
+/// How many bytes of a body are kept in one buffer until all have arrived.
+const PIECE: usize = 1 << 20;
 
 /// Hosts that are never behind a proxy.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1/128";
@@ -386,17 +388,30 @@ impl Answer {
         if let Body::Whole(body) = &mut self.body {
             return Ok(body.take().unwrap_or_default());
         }
-        let mut body = BytesMut::new();
+        // In pieces, since a buffer that grows is there twice while it moves.
+        let (mut full, mut body) = (Vec::new(), BytesMut::new());
+        let mut length = 0;
         while let Some(chunk) = self.chunk().await? {
-            if body.len() + chunk.len() > limit {
+            length += chunk.len();
+            if length > limit {
                 return Err(PortalError::bad_answer(
                     self.service,
                     format_args!("expected at most {limit} bytes, found more"),
                 ));
             }
+            if body.len() + chunk.len() > PIECE {
+                full.push(std::mem::replace(&mut body, BytesMut::with_capacity(PIECE)));
+            }
             body.extend_from_slice(&chunk);
         }
-        Ok(body.freeze())
+        if full.is_empty() {
+            return Ok(body.freeze());
+        }
+        let mut whole = BytesMut::with_capacity(length);
+        for piece in full.into_iter().chain([body]) {
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
     }
 
     /// The answer, unless its status says that another try may do better.
