@@ -111,6 +111,7 @@ impl Entry {
                 memory_used: 0,
                 written: VecDeque::new(),
                 gone: Gone::default(),
+                came_last: None,
                 proved: false,
                 turns: 0,
                 state,
@@ -136,6 +137,14 @@ impl Entry {
     pub fn was_covered(&self) -> bool {
         let held = self.held();
         held.blocks.present() + held.gone.len() == self.len
+    }
+
+    /// The block that came last of those that were never there before: nobody
+    /// can have read it when the file came to be covered. None if none has come
+    /// since the file was opened, or if its bytes were not always of one life.
+    #[must_use]
+    pub fn came_last(&self) -> Option<Range<u64>> {
+        self.held().came_last.clone()
     }
 
     /// What content the bytes are of.
@@ -406,6 +415,26 @@ mod tests {
         let entry = store.entry(&place(), bytes.len() as u64);
         let found = entry.read(0..entry.len()).unwrap();
         assert!(found == Found::Bytes(bytes));
+    }
+
+    #[test]
+    fn what_comes_again_did_not_come_last_nor_did_anything_of_a_second_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let block = LONGEST as u64;
+        let bytes = [vec![1; LONGEST], vec![2; LONGEST], vec![3; LONGEST]];
+        let store = store(&dir);
+        let entry = store.entry(&place(), 3 * block);
+        assert_eq!(entry.came_last(), None);
+        for at in [0, 2, 1] {
+            entry.write(at as u64 * block, &bytes[at]).unwrap();
+        }
+        assert_eq!(entry.came_last(), Some(block..2 * block));
+        entry.give_up(0);
+        entry.write(0, &bytes[0]).unwrap();
+        assert_eq!(entry.came_last(), Some(block..2 * block));
+        entry.discard(entry.life());
+        entry.write(0, &bytes[0]).unwrap();
+        assert_eq!(entry.came_last(), None);
     }
 
     #[test]

@@ -16,7 +16,9 @@ pub(super) struct Gone {
 /// How a block that comes is to what was in its place.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Returned {
-    /// Just that, or there was nothing.
+    /// There was nothing.
+    New,
+    /// Just that.
     Same,
     /// It has another checksum.
     Differs,
@@ -41,7 +43,7 @@ impl Gone {
     pub(super) fn take_back(&mut self, block: Block) -> Returned {
         let was: Vec<Block> = self.blocks.touching(block.range()).collect();
         let returned = match was[..] {
-            [] => Returned::Same,
+            [] => Returned::New,
             [same] if same == block => Returned::Same,
             [other] if other.range() == block.range() => return Returned::Differs,
             _ => Returned::Unknown,

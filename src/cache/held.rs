@@ -1,6 +1,7 @@
 //! What is there of a file, what was, and how the two go together.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -19,6 +20,9 @@ pub(super) struct Held {
     pub(super) written: VecDeque<u64>,
     /// What was there before.
     pub(super) gone: Gone,
+    /// Of what was never there before, what came last; none after the first
+    /// life, in which readers of another may still go on.
+    pub(super) came_last: Option<Range<u64>>,
     /// Whether all that was ever there is known to be right.
     pub(super) proved: bool,
     /// How many contents it had before; see [`Life`](super::Life).
@@ -41,6 +45,7 @@ impl Held {
     pub(super) fn turn(&mut self) {
         self.turns += 1;
         self.proved = false;
+        self.came_last = None;
         self.gone = Gone::default();
     }
 
@@ -59,7 +64,8 @@ impl Held {
             };
         }
         match self.gone.take_back(block) {
-            Returned::Same => {}
+            Returned::New if self.turns == 0 => self.came_last = Some(block.range()),
+            Returned::New | Returned::Same => {}
             Returned::Differs => return Admitted::Differs,
             Returned::Unknown => self.turn(),
         }

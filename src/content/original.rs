@@ -140,9 +140,9 @@ impl OriginalFile {
             if self.spoiled.generation(self.id) != generation {
                 return Err(ContentError::WrongHash { id: self.id });
             }
-            // A file must have proved itself before its last bytes go out, so
-            // that nobody reads a wrong one to the end.
-            if self.must_prove_itself().await {
+            // A file must have proved itself before its last bytes go out, those
+            // that came last, so that nobody reads a wrong one to the end.
+            if self.must_prove_itself(&range).await {
                 self.prove().await?;
                 continue;
             }
@@ -152,7 +152,7 @@ impl OriginalFile {
                     Ok(bytes) => {
                         // Covered, or dropped, since the checks above.
                         let turned = self.spoiled.generation(self.id) != generation;
-                        if turned || self.must_prove_itself().await {
+                        if turned || self.must_prove_itself(&range).await {
                             continue;
                         }
                         self.was_read(range.end);
