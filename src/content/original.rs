@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::manners::{Asked, Manners};
 use super::{ContentError, Origin};
-use crate::cache::{Entry, Found};
+use crate::cache::{Entry, Found, Life};
 use crate::flight::Flights;
 use crate::memory::Memory;
 use crate::portal::{DataClient, ObjectId};
@@ -89,6 +89,8 @@ struct Fetching {
     asked: Asked,
     /// Whether parallel streams were begun.
     split: bool,
+    /// Of which life a proof was begun before anyone waited for it.
+    proving: Option<Life>,
     /// Where the last read ended: the next one that begins there is part of a
     /// sequence.
     last_end: u64,
@@ -140,8 +142,8 @@ impl OriginalFile {
             if self.spoiled.generation(self.id) != generation {
                 return Err(ContentError::WrongHash { id: self.id });
             }
-            // A file must have proved itself before its last bytes go out, those
-            // that came last, so that nobody reads a wrong one to the end.
+            // A file must have proved itself before its last bytes go out, so
+            // that nobody reads a wrong one to the end.
             if self.must_prove_itself(&range).await {
                 self.prove().await?;
                 continue;
@@ -150,9 +152,11 @@ impl OriginalFile {
                 Some(gap) => gap,
                 None => match self.read_cached(&range).await? {
                     Ok(bytes) => {
-                        // Covered, or dropped, since the checks above.
-                        let turned = self.spoiled.generation(self.id) != generation;
-                        if turned || self.must_prove_itself(&range).await {
+                        // Covered, or dropped, since the checks above: a wrong
+                        // file is noted before its bytes go.
+                        if self.must_prove_itself(&range).await
+                            || self.spoiled.generation(self.id) != generation
+                        {
                             continue;
                         }
                         self.was_read(range.end);

@@ -20,25 +20,36 @@ impl OriginalFile {
         if entry.is_proved() || !entry.was_covered() {
             return false;
         }
-        if entry.is_complete() {
-            // Nobody reads a wrong file to its end as long as there are bytes
-            // that none of its readers gets.
-            let withheld = entry.came_last().unwrap_or(0..entry.len());
-            let passes_by = range.end <= withheld.start || withheld.end <= range.start;
-            if passes_by && !range.is_empty() {
-                // It goes on though nobody waits for it yet.
-                let _ = self.prove().now_or_never();
-                return false;
-            }
-            return true;
-        }
         if entry.len() <= self.how.whole_file_limit {
+            return !(entry.is_complete() && self.pass_by(range));
+        }
+        // Those of a longer file may have gone out before all came.
+        if entry.is_complete() {
             return true;
         }
         // What is not there any more would have to be fetched again, unless it
         // is hashed already.
         let _recalled = self.proof.recall().await;
         self.proof.can_end(entry)
+    }
+
+    /// Whether who reads `range` need not wait, since nobody reads a wrong file
+    /// to its end as long as what came last is withheld from all.
+    fn pass_by(self: &Arc<Self>, range: &Range<u64>) -> bool {
+        let life = self.entry.life();
+        let Some(withheld) = self.entry.came_last() else {
+            return false;
+        };
+        let apart = range.end <= withheld.start || withheld.end <= range.start;
+        if !apart || range.is_empty() {
+            return false;
+        }
+        // What fails then, fails for who waits as well.
+        if self.fetching().proving.replace(life) != Some(life) {
+            // It goes on though nobody waits for it yet.
+            let _ = self.prove().now_or_never();
+        }
+        true
     }
 
     /// Checks the whole file against its id, fetching again what is gone, and
@@ -88,8 +99,12 @@ impl OriginalFile {
             match checked {
                 Checked::Missing(_) => {}
                 Checked::Wrong(life) => {
+                    tracing::warn!(%id, "an original's bytes are not those of its id, and go");
+                    // Before, so that no reader goes on with those of another
+                    // life; and once more, for who has begun meanwhile.
                     spoiled.note(id);
                     entry.discard(life);
+                    spoiled.note(id);
                 }
                 Checked::Right(life) => {
                     entry.prove(life);
@@ -104,11 +119,13 @@ impl OriginalFile {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     use bytes::Bytes;
     use tokio::sync::oneshot;
-    use tokio::time::{sleep, timeout};
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
 
     use super::super::Fetch;
     use super::*;
@@ -117,44 +134,89 @@ mod tests {
     use crate::memory::Memory;
     use crate::portal::Bootstrap;
 
+    const LEN: u64 = 2 << 20;
+    const SOON: Duration = Duration::from_secs(15);
+
+    /// A file that is all there, and the first of its proofs, which takes until
+    /// it is told to end.
+    struct Hashing {
+        file: Arc<OriginalFile>,
+        ends: oneshot::Sender<()>,
+        _kept: (DemoPortal, tempfile::TempDir),
+    }
+
+    impl Hashing {
+        /// Of a file that is fetched whole up to `whole_file_limit`.
+        async fn begin(whole_file_limit: u64) -> Self {
+            let mut repository = Repository::builtin(1);
+            let id = repository.add_original("x.bin", LEN);
+            let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+            let bootstrap = Bootstrap::with_services(portal.services()).unwrap();
+            let data = bootstrap.from_cookie_token(&portal.token()).unwrap().data;
+            let dir = tempfile::tempdir().unwrap();
+            let (disk, memory) = (1 << 30, 64 << 20);
+            let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
+            let entry = store.entry(&Place::new("bin", "x").unwrap(), LEN);
+            let (memory, connections) = (Memory::new(memory), NonZeroU32::MIN);
+            let how = Fetch {
+                connections,
+                whole_file_limit,
+            };
+            let (spoiled, manners) = (Arc::default(), Arc::default());
+            let file = OriginalFile::new(id, entry, data, memory, how, spoiled, manners);
+            let file = Arc::new(file);
+            let (ends, end) = oneshot::channel::<()>();
+            let proof = file.proofs.join((), || async {
+                let _ = end.await;
+                Ok(())
+            });
+            assert!(proof.now_or_never().is_none());
+            let all = file.bring(0);
+            timeout(SOON, all).await.expect("it comes").unwrap();
+            assert!(file.entry.is_complete());
+            Self {
+                file,
+                ends,
+                _kept: (portal, dir),
+            }
+        }
+
+        /// Reads some bytes of it in a task of its own.
+        fn read(&self, at: u64) -> JoinHandle<Result<Bytes, ContentError>> {
+            tokio::spawn(Arc::clone(&self.file).read(0, at, 1000))
+        }
+
+        /// Whether they are read before the proof has ended.
+        async fn is_read(&self, at: u64) -> bool {
+            let (mut reading, a_while) = (self.read(at), Duration::from_millis(200));
+            timeout(a_while, &mut reading).await.is_ok()
+        }
+    }
+
+    async fn comes(reading: JoinHandle<Result<Bytes, ContentError>>) {
+        let read = timeout(SOON, reading).await.expect("it comes").unwrap();
+        assert_eq!(read.unwrap().len(), 1000);
+    }
+
     /// All of it waited: a second for a GiB that several connections brought.
     #[tokio::test]
     async fn while_a_file_is_hashed_only_what_came_last_waits_for_it() {
-        const LEN: u64 = 2 << 20;
-        const SOON: Duration = Duration::from_secs(15);
-        let mut repository = Repository::builtin(1);
-        let id = repository.add_original("x.bin", LEN);
-        let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
-        let bootstrap = Bootstrap::with_services(portal.services()).unwrap();
-        let clients = bootstrap.from_cookie_token(&portal.token()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let (disk, memory) = (1 << 30, 64 << 20);
-        let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
-        let entry = store.entry(&Place::new("bin", "x").unwrap(), LEN);
-        let (memory, how) = (Memory::new(memory), Fetch::default());
-        let (spoiled, manners) = (Arc::default(), Arc::default());
-        let file = OriginalFile::new(id, entry, clients.data, memory, how, spoiled, manners);
-        let file = Arc::new(file);
-        // The hash takes its time.
-        let (hashed, hashing) = oneshot::channel::<()>();
-        let proof = file.proofs.join((), || async {
-            let _ = hashing.await;
-            Ok(())
-        });
-        assert!(proof.now_or_never().is_none());
+        let hashing = Hashing::begin(LEN).await;
+        comes(hashing.read(0)).await;
+        assert!(!hashing.is_read(LEN - 1000).await);
+        let end = hashing.read(LEN - 1000);
+        hashing.ends.send(()).unwrap();
+        comes(end).await;
+        assert!(hashing.file.entry.is_proved());
+    }
 
-        let end = tokio::spawn(Arc::clone(&file).read(0, LEN - 1000, 1000));
-        while !file.entry.is_complete() {
-            sleep(Duration::from_millis(1)).await;
-        }
-        let read = |at| timeout(SOON, Arc::clone(&file).read(0, at, 1000));
-        let start: Result<Bytes, _> = read(0).await.expect("it does not wait");
-        assert_eq!(start.unwrap().len(), 1000);
-        assert!(!end.is_finished() && !file.entry.is_proved());
-
-        hashed.send(()).unwrap();
-        let end = timeout(SOON, end).await.expect("it is over").unwrap();
-        assert_eq!(end.unwrap().len(), 1000);
-        assert!(file.entry.is_proved());
+    /// What came last may have been read before some of the rest came again.
+    #[tokio::test]
+    async fn while_a_file_is_hashed_that_is_never_fetched_whole_all_of_it_waits() {
+        let hashing = Hashing::begin(LEN - 1).await;
+        assert!(!hashing.is_read(0).await);
+        let start = hashing.read(0);
+        hashing.ends.send(()).unwrap();
+        comes(start).await;
     }
 }
