@@ -176,9 +176,10 @@ fn of_text_longer_than_its_memory_only_the_surplus_is_drawn_again() {
                 assert!(found == text[from..text.len().min(from + size)], "{from}");
             }
         }
-        // An eighth of the memory is for text, and a chunk about a megabyte.
+        // An eighth of the memory is for text, and a chunk somewhat less than a
+        // megabyte; of two that are drawn side by side, either is kept longer.
         let surplus = (text.len() - (8 << 20)) / 1_000_000;
-        assert!((surplus..=surplus + 3).contains(&draws), "{draws} draws");
+        assert!((surplus..=surplus + 5).contains(&draws), "{draws} draws");
     }
     assert_eq!(slices(&portal), 2);
 }

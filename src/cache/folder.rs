@@ -2,11 +2,12 @@
 //! away. Works beside live mounts: what any process has open stays.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::blocks::Block;
 use super::journal::{Journal, Told};
 use super::place::Kind;
 use super::space::{Candidate, Space};
@@ -41,6 +42,8 @@ pub struct Checked {
     pub right: u64,
     /// Bytes that are not what was written.
     pub damaged: u64,
+    /// Whether all bytes of the file are there, and right.
+    pub whole: bool,
 }
 
 impl Folder {
@@ -84,28 +87,28 @@ impl Folder {
     }
 
     /// Reads all that is there of `file`, checks it, and hands what is right
-    /// to `visit`, in order. Does not count as use.
+    /// to `visit`, in order. Does not count as use. What a mount gives up
+    /// meanwhile is neither right nor damaged.
     pub fn check(&self, file: &Kept, mut visit: impl FnMut(&[u8])) -> Result<Checked, CacheError> {
-        let map = self.map_of(file);
-        let path = if file.complete {
-            file.place.complete_in(&self.root)
-        } else {
-            file.place.beside_in(&self.root, Kind::Partial)
-        };
-        let failed = |error: std::io::Error| CacheError::io(&path, &error);
-        let (len, Told { blocks, .. }) = Journal::peek(&map).map_err(failed)?;
-        let bytes = match File::open(&path) {
-            Ok(bytes) => bytes,
+        let beside = |kind| file.place.beside_in(&self.root, kind);
+        let maps = [beside(Kind::Sums), beside(Kind::Journal)];
+        let paths = [file.place.complete_in(&self.root), beside(Kind::Partial)];
+        let named = usize::from(!file.complete);
+        let failed = |error: io::Error| CacheError::io(&paths[named], &error);
+        let told = || under_either(&maps, named, Journal::peek);
+        let (map, (len, Told { blocks, .. })) = told().map_err(failed)?;
+        let (name, bytes) = match under_either(&paths, named, |path| File::open(path)) {
+            Ok(found) => found,
             // Journals outlive their files where power fails.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Checked {
-                    right: 0,
                     damaged: blocks.present(),
+                    ..Checked::default()
                 });
             }
             Err(error) => return Err(failed(error)),
         };
-        let mut checked = Checked::default();
+        let (mut checked, mut doubtful) = (Checked::default(), Vec::new());
         let mut buffer = Vec::new();
         for block in blocks.touching(0..len) {
             buffer.resize(block.len as usize, 0);
@@ -114,13 +117,20 @@ impl Folder {
                 checked.right += u64::from(block.len);
                 visit(&buffer);
             } else {
-                checked.damaged += u64::from(block.len);
+                doubtful.push(block);
             }
         }
-        if file.complete {
+        if !doubtful.is_empty() {
+            let (_, (_, now)) = told().map_err(failed)?;
+            let there = |block: &Block| now.blocks.touching(block.range()).any(|now| now == *block);
+            let damaged = doubtful.iter().filter(|block| there(block));
+            checked.damaged += damaged.map(|block| u64::from(block.len)).sum::<u64>();
+        }
+        if (map, name) == (0, 0) {
             // What a sealed file lacks is as bad as what is wrong in it.
             checked.damaged += len - blocks.present();
         }
+        checked.whole = checked.right == len;
         Ok(checked)
     }
 
@@ -157,10 +167,59 @@ impl Folder {
     }
 }
 
+/// What `open` makes of the first of two names of a file that there is, and
+/// which: a mount may give it the other one meanwhile.
+fn under_either<T>(
+    names: &[PathBuf; 2],
+    first: usize,
+    open: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(usize, T)> {
+    let mut found = Err(ErrorKind::NotFound.into());
+    for at in [first, 1 - first, first] {
+        found = open(&names[at]).map(|opened| (at, opened));
+        if !matches!(&found, Err(error) if error.kind() == ErrorKind::NotFound) {
+            break;
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::blocks::LONGEST;
     use super::*;
     use crate::cache::{Bounds, Store};
+
+    /// It was said to be damaged.
+    #[test]
+    fn a_file_that_a_mount_names_or_gives_up_in_part_meanwhile_is_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, memory) = (1 << 40, 1 << 20);
+        let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
+        let place = Place::new("netcdf", "x").unwrap();
+        let (block, bytes) = (LONGEST as u64, vec![7; 2 * LONGEST]);
+        let entry = store.entry(&place, 2 * block);
+        entry.write(0, &bytes).unwrap();
+        let folder = Folder::at(dir.path().to_owned());
+        let found = |file: &Kept, visit: &mut dyn FnMut()| {
+            let checked = folder.check(file, |_| visit()).unwrap();
+            (checked.right, checked.damaged)
+        };
+        let partial = folder.files().remove(0);
+        // As while it is given its name: what is known of it goes first.
+        let (map, sums) = (Kind::Journal, Kind::Sums);
+        let [map, sums] = [map, sums].map(|kind| place.beside_in(dir.path(), kind));
+        fs::rename(&map, &sums).unwrap();
+        let between = folder.files().remove(0);
+        assert_eq!(found(&between, &mut || ()), (2 * block, 0));
+        fs::rename(&sums, &map).unwrap();
+        entry.seal(entry.life()).unwrap();
+        assert_eq!(found(&partial, &mut || ()), (2 * block, 0));
+        let complete = folder.files().remove(0);
+        let given_up = found(&complete, &mut || entry.give_up(block));
+        assert_eq!(given_up, (block, 0));
+        assert_eq!(found(&complete, &mut || ()), (block, 0));
+    }
 
     #[test]
     fn files_are_checked_and_taken_away_but_for_those_in_use() {

@@ -142,7 +142,7 @@ fn verify(folder: &Folder) -> anyhow::Result<()> {
             Ok(checked) => {
                 right += checked.right;
                 // An original proves itself by its name.
-                let original = file.complete && !file.place.name().contains('.');
+                let original = file.complete && checked.whole && !file.place.name().contains('.');
                 let id = object_of(file).filter(|_| original);
                 let proved = id.is_none_or(|id| id.matches(&hash.finalize().into()));
                 (checked.damaged > 0)
