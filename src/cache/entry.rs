@@ -317,10 +317,13 @@ impl Entry {
     }
 
     /// Forgets all bytes of `life`, which turned out to be wrong as a whole.
-    pub fn discard(&self, life: Life) {
+    /// Unless others have forgotten them before, `told` is called first, while
+    /// nobody else sees what is there.
+    pub fn discard(&self, life: Life, told: impl FnOnce()) {
         let _disk = self.disk.lock();
         let mut held = self.held();
         if self.number == life.entry && held.turns == life.turns {
+            told();
             self.drop_all(&mut held);
         }
     }
@@ -432,7 +435,7 @@ mod tests {
         entry.give_up(0);
         entry.write(0, &bytes[0]).unwrap();
         assert_eq!(entry.came_last(), Some(block..2 * block));
-        entry.discard(entry.life());
+        entry.discard(entry.life(), || ());
         entry.write(0, &bytes[0]).unwrap();
         assert_eq!(entry.came_last(), None);
     }
@@ -507,7 +510,7 @@ mod tests {
         entry.write(0, b"the good").unwrap();
         let life = entry.life();
         assert!(entry.prove(life));
-        entry.discard(life);
+        entry.discard(life, || ());
         entry.write(0, b"an other").unwrap();
         entry.seal(life).unwrap();
         assert!(!entry.is_sealed());
@@ -539,7 +542,7 @@ mod tests {
         entry.write(0, b"good").unwrap();
         entry.seal(entry.life()).unwrap();
         fs::remove_dir_all(dir.path()).unwrap();
-        entry.discard(entry.life());
+        entry.discard(entry.life(), || ());
         assert!(!entry.is_sealed());
         assert_eq!(told.lock().len(), 1, "{:?}", told.lock());
         entry.write(0, b"good").unwrap();
@@ -613,7 +616,7 @@ mod tests {
         let store = store(&dir);
         let entry = store.entry(&place(), 4);
         entry.write(0, b"evil").unwrap();
-        entry.discard(entry.life());
+        entry.discard(entry.life(), || ());
         assert_eq!(entry.missing(0..4), vec![0..4]);
         entry.write(0, b"good").unwrap();
         assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));

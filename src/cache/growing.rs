@@ -148,7 +148,7 @@ impl Growing {
         self.store.forget(&self.place);
         let entry = self.store.entry(&self.place, self.len);
         if !handed_over && !entry.is_sealed() {
-            entry.discard(entry.life());
+            entry.discard(entry.life(), || ());
         }
         while let Some((offset, bytes)) = self.in_memory.pop_front() {
             self.store.0.spill.let_go(bytes.len() as u64);

@@ -96,13 +96,13 @@ fn what_is_held_in_memory_is_counted_once_and_no_longer() {
             },
             {
                 let one = one.clone();
-                move || one.discard(one.life())
+                move || one.discard(one.life(), || ())
             },
             {
                 let other = other.clone();
                 move || {
                     let _ = other.write(0, RIGHT);
-                    other.discard(other.life());
+                    other.discard(other.life(), || ());
                 }
             },
             {

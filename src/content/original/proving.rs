@@ -100,11 +100,9 @@ impl OriginalFile {
                 Checked::Missing(_) => {}
                 Checked::Wrong(life) => {
                     tracing::warn!(%id, "an original's bytes are not those of its id, and go");
-                    // Before, so that no reader goes on with those of another
-                    // life; and once more, for who has begun meanwhile.
-                    spoiled.note(id);
-                    entry.discard(life);
-                    spoiled.note(id);
+                    // So that no reader goes on with those of another life, nor
+                    // does one who begins meanwhile find any of this one.
+                    entry.discard(life, || spoiled.note(id));
                 }
                 Checked::Right(life) => {
                     entry.prove(life);

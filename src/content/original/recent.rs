@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(found(55..61), None);
         assert_eq!(found(30..30), None);
 
-        entry.discard(life);
+        entry.discard(life, || ());
         assert_eq!(recent.find(&(25..52), entry.life()), None);
         recent.rest(true);
         recent.hold(20, all.slice(20..60), life);
