@@ -138,8 +138,8 @@ impl OriginalFile {
         let range = offset.min(end)..end;
         loop {
             // What this reader got before was of another content, which turned
-            // out wrong; and one that waits must not fetch the next in vain.
-            if self.spoiled.generation(self.id) != generation {
+            // out wrong.
+            if self.is_spoiled_since(generation) {
                 return Err(ContentError::WrongHash { id: self.id });
             }
             // A file must have proved itself before its last bytes go out, so
@@ -154,8 +154,7 @@ impl OriginalFile {
                     Ok(bytes) => {
                         // Covered, or dropped, since the checks above: a wrong
                         // file is noted before its bytes go.
-                        if self.must_prove_itself(&range).await
-                            || self.spoiled.generation(self.id) != generation
+                        if self.must_prove_itself(&range).await || self.is_spoiled_since(generation)
                         {
                             continue;
                         }
@@ -166,6 +165,10 @@ impl OriginalFile {
                     Err(gap) => gap,
                 },
             };
+            // The next content is for others to fetch.
+            if self.is_spoiled_since(generation) {
+                continue;
+            }
             let upto = gap.end.min(range.end);
             Origin::Portal.note();
             let Some((stream, review)) = self.stream_for(&gap, range.end) else {
@@ -177,6 +180,11 @@ impl OriginalFile {
                 waited?;
             }
         }
+    }
+
+    /// Whether bytes that were read under `generation` turned out wrong.
+    fn is_spoiled_since(&self, generation: u64) -> bool {
+        self.spoiled.generation(self.id) != generation
     }
 
     /// The bytes of `range`, or a stretch of them that is gone again.
