@@ -23,6 +23,9 @@ const MOST_FAILED: u32 = 3;
 /// The longest first pause. Each further one may be twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A try with less than this part of the time would only say that the service
+/// is silent, which it cannot know.
+const LEAST: u32 = 16;
 
 /// The tries of one question.
 #[derive(Debug)]
@@ -102,8 +105,9 @@ impl Tries {
             } => *asked + jitter(PAUSE),
             _ => jitter(LONGEST_PAUSE.min(PAUSE * 2_u32.saturating_pow(self.made - 1))),
         };
-        let left = self.http.timeout().saturating_sub(self.progress.elapsed());
-        if !worth_it || self.made >= self.most || pause >= left {
+        let timeout = self.http.timeout();
+        let left = timeout.saturating_sub(self.progress.elapsed() + pause);
+        if !worth_it || self.made >= self.most || left < timeout / LEAST {
             self.http.gave_up(self.service, self.begun, error);
             return false;
         }
@@ -118,4 +122,33 @@ impl Tries {
 fn jitter(longest: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8);
     longest.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portal::http::Patience;
+
+    /// It had some milliseconds for its answer, did not get one, and had the
+    /// service taken for dead.
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_has_no_time_for_an_answer_is_not_made() {
+        let timeout = Duration::from_secs(2);
+        let http = Http::new(Patience::of(timeout)).unwrap();
+        let service = Service::Data;
+        let broken_off = PortalError::BrokenOff {
+            service,
+            received: 0,
+            reason: "as a test".to_owned(),
+        };
+        for _ in 0..50 {
+            let mut tries = http.tries(service);
+            tokio::time::advance(Duration::from_millis(1880)).await;
+            assert!(!tries.again(&broken_off).await);
+            let mut tries = http.tries(service);
+            tokio::time::advance(Duration::from_millis(1600)).await;
+            assert!(tries.again(&broken_off).await);
+        }
+        assert!(http.breaker(service).check().is_ok());
+    }
 }
