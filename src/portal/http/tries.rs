@@ -102,11 +102,11 @@ impl Tries {
             PortalError::Busy {
                 retry_after: Some(asked),
                 ..
-            } => *asked + jitter(PAUSE),
+            } => asked.saturating_add(jitter(PAUSE)),
             _ => jitter(LONGEST_PAUSE.min(PAUSE * 2_u32.saturating_pow(self.made - 1))),
         };
         let timeout = self.http.timeout();
-        let left = timeout.saturating_sub(self.progress.elapsed() + pause);
+        let left = timeout.saturating_sub(self.progress.elapsed().saturating_add(pause));
         if !worth_it || self.made >= self.most || left < timeout / LEAST {
             self.http.gave_up(self.service, self.begun, error);
             return false;
@@ -150,5 +150,16 @@ mod tests {
             assert!(tries.again(&broken_off).await);
         }
         assert!(http.breaker(service).check().is_ok());
+    }
+
+    /// Together with our pause, that is more than a duration can be.
+    #[tokio::test]
+    async fn a_service_that_wants_to_be_left_alone_for_ever_is() {
+        let busy = PortalError::Busy {
+            service: Service::Meta,
+            retry_after: Some(Duration::MAX),
+        };
+        let http = Http::new(Patience::default()).unwrap();
+        assert!(!http.tries(Service::Meta).again(&busy).await);
     }
 }
