@@ -435,9 +435,13 @@ mod tests {
         entry.give_up(0);
         entry.write(0, &bytes[0]).unwrap();
         assert_eq!(entry.came_last(), Some(block..2 * block));
-        entry.discard(entry.life(), || ());
+        let (life, mut told) = (entry.life(), 0);
+        entry.discard(life, || told += 1);
         entry.write(0, &bytes[0]).unwrap();
         assert_eq!(entry.came_last(), None);
+        // That life is over, and was told of.
+        entry.discard(life, || told += 1);
+        assert_eq!((told, entry.missing(0..block)), (1, vec![]));
     }
 
     #[test]

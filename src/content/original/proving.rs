@@ -118,6 +118,7 @@ impl OriginalFile {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+    use std::pin::pin;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -216,5 +217,26 @@ mod tests {
         let start = hashing.read(0);
         hashing.ends.send(()).unwrap();
         comes(start).await;
+    }
+
+    /// It fetched the next content, which others then got, right or wrong.
+    #[tokio::test]
+    async fn who_read_a_file_that_turns_out_wrong_does_not_fetch_the_next() {
+        let hashing = Hashing::begin(LEN).await;
+        let file = &hashing.file;
+        let requests = || file.fetching().asked.requests;
+        let before = requests();
+        // All there is: a read has looked for everything by when it waits.
+        let all = file.memory.for_answer(u64::MAX).await.unwrap();
+        let mut reading = pin!(Arc::clone(file).read(0, 0, 1000));
+        assert!((&mut reading).now_or_never().is_none());
+
+        let turned = || file.spoiled.note(file.id);
+        file.entry.discard(file.entry.life(), turned);
+        drop(all);
+
+        let read = timeout(SOON, reading).await.expect("it ends");
+        assert!(matches!(read, Err(ContentError::WrongHash { .. })));
+        assert_eq!(requests(), before);
     }
 }
