@@ -10,8 +10,8 @@ use std::error::Error;
 use std::hint::black_box;
 use std::time::Instant;
 
-use icosfs::table::schema::Column;
-use icosfs::table::{CsvWriter, ValueFormat};
+use icos_table::schema::Column;
+use icos_table::{CsvWriter, ValueFormat};
 
 /// Rows of a window: what a stream of a table draws at once.
 const WINDOW: usize = 16 * 1024;

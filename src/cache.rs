@@ -48,7 +48,7 @@ use trouble::Troubles;
 use tokio::sync::Semaphore;
 
 use crate::memory::{Memory, NoMemory};
-use crate::sync::{Locked, Mutex};
+use icos_sync::{Locked, Mutex};
 
 /// Why the cache did not keep or give bytes.
 #[derive(Clone, Debug, thiserror::Error)]

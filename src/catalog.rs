@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use tokio::sync::watch;
 
-use crate::flight::Flights;
-use crate::portal::{MetadataClient, ObjectId, PortalError};
+use icos_portal::{MetadataClient, ObjectId, PortalError};
+use icos_sync::SingleFlight;
 
 mod age;
 mod archive;
@@ -109,9 +109,9 @@ struct Inner {
     view: RwLock<Arc<View>>,
     known: Mutex<Known>,
     growth: watch::Sender<Growth>,
-    syncs: Flights<Need, Result<(), CatalogError>>,
-    all_members: Flights<(), Result<(), CatalogError>>,
-    lookups: Flights<ObjectId, Result<bool, CatalogError>>,
+    syncs: SingleFlight<Need, Result<(), CatalogError>>,
+    all_members: SingleFlight<(), Result<(), CatalogError>>,
+    lookups: SingleFlight<ObjectId, Result<bool, CatalogError>>,
 }
 
 /// What is kept in memory.
@@ -173,9 +173,9 @@ impl Catalog {
                 narrow: Narrow::default(),
             }),
             growth: watch::Sender::default(),
-            syncs: Flights::default(),
-            all_members: Flights::default(),
-            lookups: Flights::default(),
+            syncs: SingleFlight::default(),
+            all_members: SingleFlight::default(),
+            lookups: SingleFlight::default(),
         })))
     }
 
@@ -188,9 +188,9 @@ impl Catalog {
     #[cfg(test)]
     pub(crate) fn pretend(
         &self,
-        specs: &[crate::portal::lists::SpecRow],
-        objects: &[crate::portal::lists::ObjectRow],
-        successions: &[crate::portal::lists::SuccessionRow],
+        specs: &[icos_portal::lists::SpecRow],
+        objects: &[icos_portal::lists::ObjectRow],
+        successions: &[icos_portal::lists::SuccessionRow],
     ) -> Result<(), CatalogError> {
         self.0.db.write(|db| {
             if !specs.is_empty() {

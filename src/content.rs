@@ -15,9 +15,9 @@ pub use crate::cache::Life;
 use crate::cache::{CacheError, Entry, Place, Store};
 use crate::catalog::{FileId, Object, Representation};
 use crate::memory::NoMemory;
-use crate::portal::meta::Subject;
-use crate::portal::{DataClient, MetadataClient, ObjectId, PortalError};
-use crate::table::TableError;
+use icos_portal::meta::Subject;
+use icos_portal::{DataClient, MetadataClient, ObjectId, PortalError};
+use icos_table::TableError;
 
 mod about;
 mod archive;

@@ -4,21 +4,7 @@
 use crate::cache;
 use crate::catalog::{Archive, Inside};
 use crate::cli;
-use crate::portal::auth::Credentials;
-use crate::portal::{Envri, archive, lists};
-
-/// A credentials file: what was read is what is read again once written.
-pub fn credentials(content: &[u8]) {
-    if let Some((read, written)) = Credentials::parse(content, Envri::Icos) {
-        let (again, twice) = Credentials::parse(&written, Envri::Icos).expect("we wrote it");
-        assert!(again.same_as(&read) && twice == written);
-    }
-}
-
-/// SPARQL results, by every list that is made of some.
-pub fn sparql_results(json: &[u8]) {
-    lists::read_every_way(json);
-}
+use icos_portal::archive;
 
 /// The list of what is in an archive: each entry is found, by safe names.
 pub fn archive_list(json: &[u8]) {

@@ -1,22 +1,22 @@
-//! Mounts a Carbon Portal repository (ICOS, SITES or ICOS Cities) as plain
-//! files, and is the client library beneath.
+//! Mounts a repository of the ICOS Carbon Portal (ICOS, SITES or ICOS Cities) as
+//! plain files.
 //!
-//! Modules are listed as the way of one `read(2)` leads through them; none
-//! knows of one above it.
+//! The modules are listed in the order in which a `read(2)` passes through them;
+//! none imports one above it.
+
+pub mod cli;
+
+pub mod mount;
+
+pub mod tree;
+
+pub mod content;
+
+pub mod catalog;
+
+pub mod cache;
+pub mod memory;
 
 mod allocator;
-pub mod cache;
-pub mod catalog;
-pub mod cli;
-pub mod content;
-#[cfg(feature = "demo")]
-pub mod demo;
-mod flight;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod memory;
-pub mod mount;
-pub mod portal;
-mod sync;
-pub mod table;
-pub mod tree;

@@ -234,7 +234,7 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::sync::{block_on, check, thread};
+    use icos_sync::{block_on, check, thread};
 
     /// In an order that nobody's patience ends: who waits for what waits for
     /// them would wait for ever.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
 use crate::content::Contents;
-use crate::portal::Envri;
 use crate::tree::Tree;
+use icos_portal::Envri;
 
 mod adapter;
 mod asked;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::catalog::{Catalog, CatalogError, FileId, Object, Representation, Spec, Station};
-use crate::portal::ObjectId;
-use crate::portal::archive::ArchiveEntry;
+use icos_portal::ObjectId;
+use icos_portal::archive::ArchiveEntry;
 
 mod inode;
 mod listing;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use icosfs::demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, Service};
 use serde_json::Value;
 
 use crate::support::{

@@ -1,6 +1,6 @@
 //! What is kept, and how it is read again.
 
-use icosfs::portal::ObjectId;
+use icos_portal::ObjectId;
 
 use crate::support::{TestMount, co2, portal};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use icosfs::demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, Service};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::support::{Home, TestMount, eventually, portal, serves_csv};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use icosfs::demo::DemoPortal;
+use icos_demo::DemoPortal;
 use jiff::SignedDuration;
 use serde_json::Value;
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use icosfs::demo::DemoPortal;
-use icosfs::portal::ObjectId;
+use icos_demo::DemoPortal;
+use icos_portal::ObjectId;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ fn downloads(portal: &DemoPortal) -> usize {
     let routes = ["cpb", "csv", "objects"];
     let of_data = requests
         .iter()
-        .filter(|r| r.service == icosfs::demo::Service::Data);
+        .filter(|r| r.service == icos_demo::Service::Data);
     of_data.filter(|r| routes.contains(&&*r.route)).count()
 }
 

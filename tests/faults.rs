@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use icosfs::demo::{DemoOptions, DemoPortal, FaultRule, Repository, Service};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, FaultRule, Repository, Service};
+use icos_portal::ObjectId;
 use serde_json::json;
 
 use crate::support::{TestMount, co2, contents, eventually, portal, said};

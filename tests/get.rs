@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, Repository};
+use icos_portal::ObjectId;
 
 use crate::support::{
     Home, co2, get, interpreter, portal, python_script, said, services_of, slices,

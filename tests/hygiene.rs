@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use icosfs::demo::{DemoPortal, RecordedRequest, Service};
+use icos_demo::{DemoPortal, RecordedRequest, Service};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use icosfs::demo::{DemoPortal, Service};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoPortal, Service};
+use icos_portal::ObjectId;
 
 use crate::support::{Home, TestMount, co2, portal, said};
 

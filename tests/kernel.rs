@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
+use icos_portal::ObjectId;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 

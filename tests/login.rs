@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use icosfs::demo::Service;
+use icos_demo::Service;
 
 use crate::support::{TestMount, co2, portal};
 

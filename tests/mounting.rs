@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use icosfs::demo::Service;
+use icos_demo::Service;
 use nix::sys::signal::Signal;
 
 use crate::support::{SilentPortal, TestMount, co2, eventually, portal};

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultPlan, FaultRule, Repository};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, Fault, FaultPlan, FaultRule, Repository};
+use icos_portal::ObjectId;
 
 use crate::support::TestMount;
 

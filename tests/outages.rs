@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use icosfs::demo::{DemoPortal, Fault, FaultPlan, FaultRule, Service};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoPortal, Fault, FaultPlan, FaultRule, Service};
+use icos_portal::ObjectId;
 
 use crate::support::{SilentPortal, TestMount, co2, contents, eventually, get, portal};
 

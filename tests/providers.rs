@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use icosfs::demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, Service};
 use jiff::SignedDuration;
 
 use crate::support::{Home, TestMount, co2, eventually, portal, said, write_credentials};

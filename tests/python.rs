@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use icosfs::demo::DemoPortal;
+use icos_demo::DemoPortal;
 use jiff::SignedDuration;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 
-use icosfs::portal::ObjectId;
+use icos_portal::ObjectId;
 use serde_json::Value;
 
 use crate::support::{TestMount, co2, get, portal, serves_csv, serves_original};

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use icosfs::demo::{DemoOptions, DemoPortal, Repository};
+use icos_demo::{DemoOptions, DemoPortal, Repository};
 
 use crate::support::{TestContents, TestMount, get};
 

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository, Service};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository, Service};
+use icos_portal::ObjectId;
 use nix::sys::signal::Signal;
 
 use crate::python::{printed, python};

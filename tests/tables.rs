@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
+use icos_portal::ObjectId;
 use icosfs::catalog::Representation::{Cpb, Csv, Parquet};
 use icosfs::content::{Origin, Size};
-use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
-use icosfs::portal::ObjectId;
 
 use crate::support::{
     TestContents, TestMount, co2, eventually, get, interpreter, portal, python_script, slices,

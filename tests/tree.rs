@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::process::Command;
 use std::time::Duration;
 
-use icosfs::demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, Service};
 
 use crate::shared_rdf::real_metadata;
 use crate::support::{Home, TestMount};
@@ -341,7 +341,7 @@ fn every_spelling_of_an_id_is_its_name() {
             "{name}"
         );
     }
-    let unknown = icosfs::portal::ObjectId::of_content(b"nobody has this");
+    let unknown = icos_portal::ObjectId::of_content(b"nobody has this");
     let before = portal.requests().len();
     for _ in 0..3 {
         let path = format!("objects/{unknown}.json");

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use icosfs::demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
+use icos_portal::ObjectId;
 
 use crate::support::{TestMount, python_script};
 

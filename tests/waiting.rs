@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use icosfs::demo::{DemoOptions, DemoPortal, Repository};
+use icos_demo::{DemoOptions, DemoPortal, Repository};
 
 use crate::support::{TestMount, interpreter, said};
 

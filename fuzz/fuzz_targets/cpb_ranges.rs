@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use icosfs::table::schema::Column;
-use icosfs::table::{Layout, Part, RowIndex, Schema, ValueFormat};
+use icos_table::schema::Column;
+use icos_table::{Layout, Part, RowIndex, Schema, ValueFormat};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 

@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|content: &[u8]| icosfs::fuzzing::credentials(content));
+fuzz_target!(|content: &[u8]| icos_portal::fuzzing::credentials(content));

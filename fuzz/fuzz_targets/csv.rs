@@ -4,8 +4,8 @@
 
 use std::num::NonZeroU32;
 
-use icosfs::table::schema::Column;
-use icosfs::table::{CsvWriter, GoodFlags, ParquetWriter, RowIndex, ValueFormat};
+use icos_table::schema::Column;
+use icos_table::{CsvWriter, GoodFlags, ParquetWriter, RowIndex, ValueFormat};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 

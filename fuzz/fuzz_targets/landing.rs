@@ -3,9 +3,9 @@
 
 #![no_main]
 
-use icosfs::portal::landing::Landing;
-use icosfs::table::schema::{About, Column};
-use icosfs::table::{GoodFlags, ParquetWriter, Schema, ValueFormat};
+use icos_portal::landing::Landing;
+use icos_table::schema::{About, Column};
+use icos_table::{GoodFlags, ParquetWriter, Schema, ValueFormat};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {

@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use icosfs::table::dataset::{Presence, Title};
-use icosfs::table::schema::Column;
-use icosfs::table::{CsvWriter, Dataset, DatasetColumn, Layout, Schema, ValueFormat};
+use icos_table::dataset::{Presence, Title};
+use icos_table::schema::Column;
+use icos_table::{CsvWriter, Dataset, DatasetColumn, Layout, Schema, ValueFormat};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 

@@ -4,4 +4,4 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|json: &[u8]| icosfs::fuzzing::sparql_results(json));
+fuzz_target!(|json: &[u8]| icos_portal::fuzzing::sparql_results(json));

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use icosfs::portal::Envri;
-use icosfs::portal::auth::Token;
+use icos_portal::Envri;
+use icos_portal::auth::Token;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&str, &[u8])| {

@@ -18,7 +18,7 @@ use super::journal::Told;
 use super::paths::{Paths, State};
 use super::spill::LEAST;
 use super::{CacheError, Place, Shared};
-use crate::sync::{Locked, Mutex};
+use icos_sync::{Locked, Mutex};
 
 mod naming;
 mod offering;

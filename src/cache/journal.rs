@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use twox_hash::XxHash3_64;
 
 use super::blocks::{Block, Blocks};
-use crate::sync::sleep;
+use icos_sync::sleep;
 
 const MAGIC: [u8; 8] = *b"icosfs\x02\n";
 const HEAD: usize = 16;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use lru::LruCache;
 use twox_hash::XxHash3_64;
 
-use crate::sync::{Locked, Mutex};
+use icos_sync::{Locked, Mutex};
 
 const RECORD: usize = 24;
 /// What stands for a number that was taken back.

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_64;
 use super::journal::{Journal, Told};
 use super::place::Kind;
 use super::{Place, remove_if_there};
-use crate::sync::other_threads_may_go_first;
+use icos_sync::schedule_point;
 
 /// The names a file may have.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Paths {
         // The journal first: whoever has it keeps others from taking the file
         // away, which they do before they take the journal away.
         let (journal, told) = Journal::open(&self.journal, len)?;
-        other_threads_may_go_first();
+        schedule_point();
         let file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -1,4 +1,4 @@
-//! What threads do to a cache at once, in any order; see [`crate::sync`].
+//! What threads do to a cache at once, in any order; see [`icos_sync`].
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +10,7 @@ use super::blocks::{Block, LONGEST};
 use super::notes::Notes;
 use super::trouble::Troubles;
 use super::{Bounds, CacheError, Entry, Folder, Found, Growing, Life, Place, Store};
-use crate::sync::{Mutex, check, thread};
+use icos_sync::{Mutex, check, thread};
 
 /// What is right.
 const RIGHT: &[u8; 8] = b"rightone";

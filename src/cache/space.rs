@@ -12,7 +12,7 @@ use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::place::{Kind, MAP, NEW, PARTIAL, Place, SUMS};
-use crate::sync::{AtomicU64, Mutex, other_threads_may_go_first};
+use icos_sync::{AtomicU64, Mutex, schedule_point};
 
 /// Room is made down to this share of the bound, so that it lasts a while.
 const AFTER: u64 = 9;
@@ -196,7 +196,7 @@ impl Space {
         if journal.try_lock().is_err() {
             return false;
         }
-        other_threads_may_go_first();
+        schedule_point();
         // The file before its journal: bytes without one are dropped when they
         // are met, a journal without bytes only finds them missing.
         let removed = remove(&place.complete_in(&self.root))

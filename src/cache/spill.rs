@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Weak;
 
 use super::Entry;
-use crate::sync::{Locked, Mutex};
+use icos_sync::{Locked, Mutex};
 
 /// However little memory there is, the last bytes written stay: someone is
 /// about to read them.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::CacheError;
-use crate::sync::Mutex;
+use icos_sync::Mutex;
 
 type Watcher = Box<dyn Fn(&CacheError) + Send + Sync>;
 

@@ -8,8 +8,8 @@ use rusqlite::OptionalExtension as _;
 
 use super::name::component;
 use super::{Catalog, CatalogError, Object};
-use crate::portal::archive::ArchiveEntry;
-use crate::portal::{ObjectId, PortalError};
+use icos_portal::archive::ArchiveEntry;
+use icos_portal::{ObjectId, PortalError};
 
 /// No program could open a longer path, and to look into one costs its length
 /// squared.

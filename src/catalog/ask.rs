@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::need::{SpecState, VOCABULARY, now};
 use super::sync::Growth;
 use super::{Catalog, CatalogError, Inner, Need, write};
-use crate::portal::lists::{Cursor, MemberRow, ObjectRow, ObjectScope, Page, Versions};
-use crate::portal::{MetadataClient, ObjectId};
+use icos_portal::lists::{Cursor, MemberRow, ObjectRow, ObjectScope, Page, Versions};
+use icos_portal::{MetadataClient, ObjectId};
 
 /// Submissions may be complete a little before they are listed.
 const OVERLAP: Duration = Duration::from_hours(1);

@@ -2,8 +2,8 @@
 
 use super::read::id_of;
 use super::{Catalog, CatalogError, Collection, Inner};
-use crate::portal::ObjectId;
-use crate::portal::lists::Versions;
+use icos_portal::ObjectId;
+use icos_portal::lists::Versions;
 
 impl Catalog {
     /// The collections that are shown: those that nothing supersedes, unless

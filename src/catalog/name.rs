@@ -8,7 +8,7 @@
 
 use twox_hash::XxHash3_64;
 
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// The longest stem in bytes: with an id, an ending and `~` a name stays below
 /// 255.

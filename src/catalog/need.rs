@@ -7,8 +7,8 @@ use rusqlite::Connection;
 
 use super::selection::View;
 use super::{CatalogError, Inner, write};
-use crate::portal::ObjectId;
-use crate::portal::lists::Versions;
+use icos_portal::ObjectId;
+use icos_portal::lists::Versions;
 
 /// What the state of [`Need::Vocabulary`] is called.
 pub(super) const VOCABULARY: &str = "vocabulary";

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::name::{Stem, extension};
 use super::vocabulary::{Spec, Station};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// A data object, or a document.
 #[derive(Debug)]

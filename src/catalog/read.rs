@@ -10,7 +10,7 @@ use super::name::{key, marked_id};
 use super::selection::{Facts, View};
 use super::vocabulary::Vocabulary;
 use super::{Inner, Object};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// What a folder's objects have in common.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

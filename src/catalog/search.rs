@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Catalog, CatalogError, Folder, Need, Object};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// What is looked for, beyond what a [`super::Selection`] says.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,7 @@ impl Catalog {
             let sent = page.sent;
             let before = ids.len();
             ids.extend(page.rows);
-            if sent < crate::portal::MetadataClient::PAGE || ids.len() == before {
+            if sent < icos_portal::MetadataClient::PAGE || ids.len() == before {
                 return Ok(ids);
             }
         }

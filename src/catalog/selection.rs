@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use twox_hash::XxHash3_64;
 
 use super::vocabulary::{Spec, Vocabulary};
-use crate::portal::lists::Versions;
+use icos_portal::lists::Versions;
 
 /// Which objects folders show. All others are there by their names.
 #[derive(Clone, Debug, Eq, PartialEq)]

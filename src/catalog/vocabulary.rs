@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::name::component;
 use super::{Folder, Need};
-use crate::portal::lists::{ColumnRow, SpecRow, StationRow};
+use icos_portal::lists::{ColumnRow, SpecRow, StationRow};
 
 /// A data type, with the columns that its tables may have.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::name::{Stem, key};
-use crate::portal::ObjectId;
-use crate::portal::lists::{
+use icos_portal::ObjectId;
+use icos_portal::lists::{
     CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow, Versions,
 };
 

@@ -6,8 +6,8 @@ use clap::Subcommand;
 use super::provider::LoginArgs;
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::{Waiting, block_on_while};
-use crate::portal::account::Licence;
-use crate::portal::{Account, Services};
+use icos_portal::account::Licence;
+use icos_portal::{Account, Services};
 
 /// What `icosfs auth` can do.
 #[derive(Debug, Subcommand)]

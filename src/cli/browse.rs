@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::settings::GlobalArgs;
 use crate::catalog::{Catalog, Selection};
-use crate::portal::{MetadataClient, Service, Services};
+use icos_portal::{MetadataClient, Service, Services};
 
 /// How old a list may be.
 const TTL: Duration = Duration::from_mins(10);

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::settings::{GlobalArgs, bytes};
 use crate::cache::{Folder, Kept};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// What `icosfs cache` can do.
 #[derive(Debug, Subcommand)]

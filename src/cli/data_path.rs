@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::mount::{OutsideError, open_outside};
-use crate::portal::Envri;
+use icos_portal::Envri;
 
 /// Opens the folder that `--data-path` names, or else the variable that the
 /// Python library knows as well. None if there is none, or if it lies in a

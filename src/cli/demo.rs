@@ -9,11 +9,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::settings::{Clients, bytes};
-use crate::demo::{
+use icos_demo::{
     DemoOptions, DemoPortal, Fault, FaultPlan, FaultRule, RecordedRequest, Repository,
 };
-use crate::portal::auth::{Token, TokenAuth};
-use crate::portal::http::Http;
+use icos_portal::auth::{Token, TokenAuth};
+use icos_portal::http::Http;
 
 /// The built-in repository is the same every time.
 const SEED: u64 = 2026;

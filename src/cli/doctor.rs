@@ -16,9 +16,9 @@ use super::settings::GlobalArgs;
 use super::terminal::{plain, size};
 use super::waiting::block_on_while;
 use crate::mount::{Access, lack, mountinfo};
-use crate::portal::account::Licence;
-use crate::portal::http::Http;
-use crate::portal::{Account, Service, Services};
+use icos_portal::account::Licence;
+use icos_portal::http::Http;
+use icos_portal::{Account, Service, Services};
 
 /// How long a service may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use super::settings::{GlobalArgs, bytes};
 use super::table::{self, Table};
 use super::waiting::block_on_while;
 use crate::catalog::{Object, Order, Representation, Search, Selection};
-use crate::portal::lists::Versions;
+use icos_portal::lists::Versions;
 
 /// What `icosfs find` takes.
 #[derive(Args, Debug)]
@@ -144,7 +144,7 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     // A typing error would look as if there were no data.
     for station in named {
         let known = browse.catalog.shown_stations();
-        let is = |row: &crate::portal::lists::StationRow| {
+        let is = |row: &icos_portal::lists::StationRow| {
             row.code.eq_ignore_ascii_case(&station) || row.iri.eq_ignore_ascii_case(&station)
         };
         if !known.iter().any(|known| is(known.row())) {

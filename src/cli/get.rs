@@ -18,7 +18,7 @@ use super::target;
 use super::waiting::Waiting;
 use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
 use crate::content::{Contents, ExportError, Format, Progress, Selection, Stage};
-use crate::portal::Service;
+use icos_portal::Service;
 
 /// Landing pages are read once.
 const TTL: Duration = Duration::from_mins(10);

@@ -9,7 +9,7 @@ use std::path::Path;
 use clap::Command;
 
 use super::config::nearest;
-use crate::portal::Envri;
+use icos_portal::Envri;
 
 /// mount(8)'s own words, which mean nothing here or what is done anyway.
 const GENERIC: [&str; 33] = [

@@ -58,9 +58,9 @@ impl LogArgs {
         } = self;
         let by_count = match verbose {
             // What makes reading data fail, or soon will.
-            0 if serves => "error,icosfs::portal=warn",
+            0 if serves => "error,icos_portal=warn",
             // A command that ends says itself that nothing answers.
-            0 => "error,icosfs::portal=warn,icosfs::portal::http=error",
+            0 => "error,icos_portal=warn,icos_portal::http=error",
             1 => "icosfs=info,warn",
             2 => "icosfs=debug,info",
             _ => "trace",

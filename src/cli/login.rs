@@ -11,12 +11,12 @@ use secrecy::ExposeSecret as _;
 use super::provider::{ask_secret, saved_token, secret_from_stdin};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::Waiting;
-use crate::portal::account::Licence;
-use crate::portal::auth::{
+use icos_portal::account::Licence;
+use icos_portal::auth::{
     AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
 };
-use crate::portal::http::Http;
-use crate::portal::{Account, Services};
+use icos_portal::http::Http;
+use icos_portal::{Account, Services};
 
 /// What `icosfs login` takes.
 #[derive(Args, Debug)]

@@ -20,8 +20,8 @@ use super::terminal::plain;
 use crate::cache::Store;
 use crate::catalog::{Catalog, Selection};
 use crate::mount::{self, About, Access, ExactSize, Mounted, Options, Report, errno};
-use crate::portal::{Service, Services};
 use crate::tree::Tree;
+use icos_portal::{Service, Services};
 
 mod access;
 pub(super) mod folder;

@@ -16,7 +16,7 @@ use super::cache::bar;
 use super::settings::GlobalArgs;
 use super::status::read_status;
 use crate::mount::{absolute, mountinfo};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// Files read at once: each is one stream from the portal.
 const AT_ONCE: usize = 4;
@@ -95,7 +95,7 @@ fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf>
     }
     let data = global
         .services()?
-        .base(crate::portal::Service::Data)
+        .base(icos_portal::Service::Data)
         .to_string();
     let mut mounts: Vec<PathBuf> = mountinfo::mounts()?
         .into_iter()

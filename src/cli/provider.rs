@@ -16,12 +16,12 @@ use directories::ProjectDirs;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use crate::portal::auth::{
+use icos_portal::auth::{
     Credentials, CredentialsFile, FileError, PasswordAuth, StoredAuth, Token, TokenAuth, TokenFile,
     TokenProvider,
 };
-use crate::portal::http::Http;
-use crate::portal::{Envri, Services};
+use icos_portal::http::Http;
+use icos_portal::{Envri, Services};
 
 /// No password or token is longer.
 const LONGEST: usize = 64 << 10;

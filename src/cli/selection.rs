@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::catalog::Selection;
-use crate::portal::lists::Versions;
+use icos_portal::lists::Versions;
 
 /// Options that choose among objects. All others are there by their ids.
 #[derive(Args, Clone, Debug)]

@@ -13,9 +13,9 @@ use directories::ProjectDirs;
 use nix::unistd::geteuid;
 
 use super::log::LogArgs;
-use crate::portal::auth::TokenProvider;
-use crate::portal::http::{Certificate, Http, Patience};
-use crate::portal::{Account, DataClient, Envri, MetadataClient, Service, Services, Usage};
+use icos_portal::auth::TokenProvider;
+use icos_portal::http::{Certificate, Http, Patience};
+use icos_portal::{Account, DataClient, Envri, MetadataClient, Service, Services, Usage};
 
 /// Options that any command takes.
 #[derive(Args, Clone, Debug)]

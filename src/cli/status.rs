@@ -13,8 +13,8 @@ use super::settings::block_on;
 use super::terminal::plain;
 use crate::mount::report::Status;
 use crate::mount::{absolute, mountinfo};
-use crate::portal::http::{Http, Patience};
-use crate::portal::{Envri, PortalError, Service, Services};
+use icos_portal::http::{Http, Patience};
+use icos_portal::{Envri, PortalError, Service, Services};
 
 mod text;
 

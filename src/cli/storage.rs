@@ -15,7 +15,7 @@ use super::data_path;
 use super::settings::{Clients, bytes, size};
 use crate::cache::{Bounds, Store, default_limit};
 use crate::content::{Contents, DataFolder, Fetch};
-use crate::portal::Envri;
+use icos_portal::Envri;
 
 /// How long a command that ends waits for the disk to take what was read last.
 pub(super) const SETTLING: Duration = Duration::from_secs(5);

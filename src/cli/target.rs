@@ -9,8 +9,8 @@ use url::Url;
 
 use crate::catalog::Catalog;
 use crate::mount::{absolute, mountinfo};
-use crate::portal::ObjectId;
 use crate::tree::Inode;
+use icos_portal::ObjectId;
 
 /// Where a mount has it, and what sets an id apart from an option.
 const FOLDER: &str = "objects/";

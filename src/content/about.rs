@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::ContentError;
 use super::sidecar::Sidecars;
-use crate::portal::ObjectId;
-use crate::portal::landing::{ColumnInfo, Landing, Resource};
-use crate::portal::meta::Subject;
-use crate::table::schema::About;
-use crate::table::{Column, GoodFlags};
+use icos_portal::ObjectId;
+use icos_portal::landing::{ColumnInfo, Landing, Resource};
+use icos_portal::meta::Subject;
+use icos_table::schema::About;
+use icos_table::{Column, GoodFlags};
 
 /// Where it is found. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -13,9 +13,9 @@ use twox_hash::XxHash3_128;
 use super::resting::{May, Resting};
 use super::{ContentError, Contents, Origin};
 use crate::cache::{CacheError, Entry, Found, Place};
-use crate::flight::Flights;
-use crate::portal::archive::ArchiveEntry;
-use crate::portal::{DataClient, ObjectId};
+use icos_portal::archive::ArchiveEntry;
+use icos_portal::{DataClient, ObjectId};
+use icos_sync::SingleFlight;
 
 /// How many files' state is kept.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -69,7 +69,7 @@ struct EntryFile {
     kept: Arc<Entry>,
     /// Up to where the one that comes has come.
     position: watch::Sender<u64>,
-    flights: Flights<(), Result<(), ContentError>>,
+    flights: SingleFlight<(), Result<(), ContentError>>,
 }
 
 impl Contents {
@@ -108,7 +108,7 @@ impl Contents {
             data: self.data.clone(),
             kept: self.store.entry(&place, entry.size),
             position: watch::Sender::new(0),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
         });
         Ok(self.entries.0.keep(key, file))
     }

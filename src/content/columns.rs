@@ -17,10 +17,10 @@ use super::manners::{Asked, Manners};
 use super::table_file::TableFile;
 use super::{ContentError, Origin};
 use crate::cache::{CacheError, Found};
-use crate::flight::Flights;
 use crate::memory::Memory;
-use crate::portal::{DataClient, ObjectId};
-use crate::table::{Layout, Schema};
+use icos_portal::{DataClient, ObjectId};
+use icos_sync::SingleFlight;
+use icos_table::{Layout, Schema};
 
 mod fetch;
 mod slice;
@@ -45,7 +45,7 @@ pub(super) struct Columns {
     data: DataClient,
     /// Slices fetched so far.
     slices: AtomicU32,
-    flights: Flights<(), Result<(), ContentError>>,
+    flights: SingleFlight<(), Result<(), ContentError>>,
     /// Told whenever bytes have come.
     arrived: watch::Sender<()>,
     /// How far into the `.cpb` file readers want a slice to run.
@@ -79,7 +79,7 @@ impl Columns {
             schema,
             file,
             data,
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             arrived: watch::Sender::new(()),
             wanted: watch::Sender::new(0),
             position: AtomicU64::new(0),

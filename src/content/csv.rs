@@ -14,10 +14,10 @@ use super::columns::{Columns, Patience};
 use super::drawn::Drawn;
 use super::kept::Kept;
 use crate::cache::Store;
-use crate::flight::Flights;
-use crate::portal::ObjectId;
-use crate::table::index::Span;
-use crate::table::{CsvWriter, RowIndex};
+use icos_portal::ObjectId;
+use icos_sync::SingleFlight;
+use icos_table::index::Span;
+use icos_table::{CsvWriter, RowIndex};
 
 /// About how much text is drawn at once for who reads on and on: enough that a
 /// wide table's columns are read in long stretches.
@@ -40,7 +40,7 @@ pub(super) struct CsvFile {
     known: Mutex<Known>,
     /// How many of the index's marks make a chunk.
     marks: usize,
-    flights: Flights<Range<u64>, Result<Arc<RowIndex>, ContentError>>,
+    flights: SingleFlight<Range<u64>, Result<Arc<RowIndex>, ContentError>>,
     /// Where the last read ended.
     last_end: AtomicU64,
 }
@@ -90,7 +90,7 @@ impl CsvFile {
             drawn,
             kept,
             marks,
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             last_end: AtomicU64::new(0),
         })
     }

@@ -21,7 +21,7 @@ use nix::sys::stat::Mode;
 
 use super::Origin;
 use crate::cache::Place;
-use crate::portal::{ObjectId, Usage};
+use icos_portal::{ObjectId, Usage};
 
 /// Who reads an object for longer has read it again.
 const AGAIN: Duration = Duration::from_hours(1);

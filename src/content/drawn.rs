@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use lru::LruCache;
 
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// Which rows of which table.
 type Key = (ObjectId, Range<u64>);

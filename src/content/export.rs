@@ -10,9 +10,9 @@ use super::columns::{Columns, Patience};
 use super::parquet::off_the_loop;
 use super::{ContentError, Contents};
 use crate::catalog::{Object, Representation};
-use crate::table::flags::flag_of;
-use crate::table::parquet::ParquetError;
-use crate::table::{Column, CsvWriter, GoodFlags, ParquetWriter, Schema, TableError};
+use icos_table::flags::flag_of;
+use icos_table::parquet::ParquetError;
+use icos_table::{Column, CsvWriter, GoodFlags, ParquetWriter, Schema, TableError};
 
 /// About how many bytes of columns are drawn at once.
 const WINDOW: u64 = 4 << 20;

@@ -21,7 +21,7 @@ use super::portal_csv::PortalCsv;
 use super::resting::{May, Resting};
 use super::{ContentError, Life};
 use crate::catalog::{FileId, Representation};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// How many files' state is kept at most, the least recently read go first:
 /// each holds two descriptors.

@@ -9,8 +9,8 @@ use twox_hash::XxHash3_128;
 
 use crate::cache::{CacheError, Found, Growing, Place, Store};
 use crate::catalog::Spec;
-use crate::flight::Flights;
-use crate::portal::{DataClient, ObjectId, PortalError};
+use icos_portal::{DataClient, ObjectId, PortalError};
+use icos_sync::SingleFlight;
 
 /// The longest header line worth reading.
 const LIMIT: u64 = 4 << 20;
@@ -22,7 +22,7 @@ pub(super) struct Headers {
     store: Store,
     known: Arc<Mutex<HashMap<String, Header>>>,
     /// Of each dataset one table is asked for; it says which, if it fails.
-    flights: Flights<String, Result<Bytes, (ObjectId, PortalError)>>,
+    flights: SingleFlight<String, Result<Bytes, (ObjectId, PortalError)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Headers {
             data,
             store,
             known: Arc::default(),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
         }
     }
 

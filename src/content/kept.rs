@@ -12,8 +12,8 @@ use twox_hash::XxHash3_64;
 
 use super::ContentError;
 use crate::cache::{Found, Growing, Place, Store};
-use crate::portal::ObjectId;
-use crate::table::{RowIndex, Schema};
+use icos_portal::ObjectId;
+use icos_table::{RowIndex, Schema};
 
 /// To be raised whenever a table's text comes out otherwise than before.
 const RULES: u64 = 2;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// Of how many objects it is remembered.
 const OBJECTS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");

@@ -17,9 +17,9 @@ use bytes::Bytes;
 use super::manners::{Asked, Manners};
 use super::{ContentError, Origin};
 use crate::cache::{Entry, Found, Life};
-use crate::flight::Flights;
 use crate::memory::Memory;
-use crate::portal::{DataClient, ObjectId};
+use icos_portal::{DataClient, ObjectId};
+use icos_sync::SingleFlight;
 
 mod bringing;
 mod piece;
@@ -77,7 +77,7 @@ pub(super) struct OriginalFile {
     memory: Memory,
     how: Fetch,
     fetching: Mutex<Fetching>,
-    proofs: Flights<(), Result<(), ContentError>>,
+    proofs: SingleFlight<(), Result<(), ContentError>>,
     proof: Arc<Proof>,
     spoiled: Arc<Spoiled>,
     manners: Arc<Manners>,
@@ -120,7 +120,7 @@ impl OriginalFile {
                 asked: manners.recall(id),
                 ..Fetching::default()
             }),
-            proofs: Flights::default(),
+            proofs: SingleFlight::default(),
             proof: Arc::default(),
             spoiled,
             manners,

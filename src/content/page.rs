@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{ContentError, Contents, SIDECAR_GUESS, Size};
-use crate::portal::meta::Subject;
+use icos_portal::meta::Subject;
 
 impl Contents {
     /// What can be said at once about the length of the page about `subject`.

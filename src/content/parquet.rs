@@ -15,9 +15,9 @@ use super::tables::Tables;
 use super::whole::WholeFile;
 use crate::cache::{CacheError, Entry, Growing, Place, Store};
 use crate::catalog::Object;
-use crate::portal::ObjectId;
-use crate::table::ParquetWriter;
-use crate::table::parquet::ParquetError;
+use icos_portal::ObjectId;
+use icos_table::ParquetWriter;
+use icos_table::parquet::ParquetError;
 
 /// About how many bytes of columns are handed to the writer at once.
 const WINDOW: u64 = 4 << 20;

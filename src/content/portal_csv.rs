@@ -10,8 +10,8 @@ use super::ContentError;
 use super::kept::portal_key;
 use super::whole::WholeFile;
 use crate::cache::{Entry, Growing, Place, Store};
-use crate::portal::{DataClient, ObjectId, PortalError};
-use crate::table::TableError;
+use icos_portal::{DataClient, ObjectId, PortalError};
+use icos_table::TableError;
 
 /// A table that only the portal can write.
 #[derive(Debug)]

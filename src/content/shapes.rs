@@ -9,9 +9,9 @@ use lru::LruCache;
 
 use super::kept;
 use crate::catalog::{Object, Spec};
-use crate::portal::lists::ColumnRow;
-use crate::table::dataset::{Presence, Title};
-use crate::table::{
+use icos_portal::lists::ColumnRow;
+use icos_table::dataset::{Presence, Title};
+use icos_table::{
     Column, CsvWriter, Dataset, DatasetColumn, Layout, Schema, TableError, ValueFormat,
 };
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::Origin;
-use crate::flight::Flights;
-use crate::portal::meta::Subject;
-use crate::portal::{MetadataClient, PortalError};
+use icos_portal::meta::Subject;
+use icos_portal::{MetadataClient, PortalError};
+use icos_sync::SingleFlight;
 
 /// About ten kilobytes each.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
@@ -21,7 +21,7 @@ pub(super) struct Sidecars {
     meta: MetadataClient,
     ttl: Duration,
     fetched: Arc<Mutex<LruCache<Subject, (Bytes, Instant)>>>,
-    flights: Flights<Subject, Result<Bytes, PortalError>>,
+    flights: SingleFlight<Subject, Result<Bytes, PortalError>>,
 }
 
 impl Sidecars {
@@ -30,7 +30,7 @@ impl Sidecars {
             meta,
             ttl,
             fetched: Arc::new(Mutex::new(LruCache::new(REMEMBERED))),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
         }
     }
 

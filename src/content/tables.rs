@@ -12,8 +12,8 @@ use super::shapes::Shapes;
 use super::table_file::TableFile;
 use crate::cache::{Place, Store};
 use crate::catalog::{Object, Spec};
-use crate::portal::{DataClient, ObjectId};
-use crate::table::{Layout, Schema, TableError};
+use icos_portal::{DataClient, ObjectId};
+use icos_table::{Layout, Schema, TableError};
 
 /// What a line of a CSV is guessed to be long.
 const LINE_GUESS: u64 = 256;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use super::{ContentError, Origin};
 use crate::cache::{CacheError, Entry, Found, Place, Store};
-use crate::flight::Flights;
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
+use icos_sync::SingleFlight;
 
 /// How often a read has the file made again whose bytes are damaged on the
 /// disk, or were pushed out of memory, before it gives up.
@@ -22,7 +22,7 @@ pub(super) struct WholeFile {
     id: ObjectId,
     store: Store,
     state: Mutex<State>,
-    flights: Flights<(), Result<Arc<Entry>, ContentError>>,
+    flights: SingleFlight<(), Result<Arc<Entry>, ContentError>>,
 }
 
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl WholeFile {
             id,
             store,
             state: Mutex::new(State { entry, told }),
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
         }
     }
 

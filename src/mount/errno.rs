@@ -6,9 +6,9 @@ use fuser::Errno;
 use crate::cache::CacheError;
 use crate::catalog::CatalogError;
 use crate::content::ContentError;
-use crate::portal::PortalError;
-use crate::portal::auth::AuthError;
 use crate::tree::TreeError;
+use icos_portal::PortalError;
+use icos_portal::auth::AuthError;
 
 /// The errno of a failed read.
 #[must_use]

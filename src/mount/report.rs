@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Store;
 use crate::catalog::Catalog;
 use crate::content::Origin;
-use crate::portal::Account;
-use crate::portal::account::LoginStatus;
-use crate::portal::http::Http;
-use crate::portal::traffic::Traffic;
+use icos_portal::Account;
+use icos_portal::account::LoginStatus;
+use icos_portal::http::Http;
+use icos_portal::traffic::Traffic;
 
 mod metrics;
 mod state;
@@ -363,7 +363,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::portal::http::Patience;
+    use icos_portal::http::Patience;
 
     #[test]
     fn repeated_failures_are_counted_and_old_ones_forgotten() {

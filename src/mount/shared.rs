@@ -25,9 +25,9 @@ use super::inodes::{Inodes, Service};
 use super::{ExactSize, Options, Report, errno};
 use crate::catalog::{Object, Representation, Spec};
 use crate::content::{ContentError, Contents, Size};
-use crate::portal::meta::Subject;
-use crate::portal::{self, Envri, ObjectId, PortalError};
 use crate::tree::{ControlFile, Inode, Listing, Node, Page, Place, Tree, TreeError};
+use icos_portal::meta::Subject;
+use icos_portal::{Envri, ObjectId, PortalError};
 
 /// What `/README.md` says.
 pub(super) const README: &str = include_str!("readme.md");
@@ -359,7 +359,7 @@ impl Shared {
         let json = self.contents.page(&Subject::Object(id)).await?;
         serde_json::from_slice(&json).map_err(|error| {
             PortalError::BadAnswer {
-                service: portal::Service::Meta,
+                service: icos_portal::Service::Meta,
                 reason: format!("expected a landing page's JSON, found {error}"),
             }
             .into()

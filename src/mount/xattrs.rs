@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::catalog::Object;
 use crate::content::Size;
-use crate::portal::Envri;
+use icos_portal::Envri;
 
 /// What the names begin with.
 const PREFIX: &str = "user.icos.";

@@ -67,7 +67,7 @@ fn kind(representation: Representation) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::portal::ObjectId;
+    use icos_portal::ObjectId;
 
     #[test]
     fn a_number_tells_which_file_it_is_of() {

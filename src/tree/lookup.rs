@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::place::Naming;
 use super::{ControlFile, Node, Page, Place, Trail, Tree, TreeError};
 use crate::catalog::{Folder, Inside, Object, Representation, stems};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// What can be said of a name at once.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::catalog::{Folder, Need, Object, Spec, Station};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// A directory.
 #[derive(Clone, Debug)]

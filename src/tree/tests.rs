@@ -12,9 +12,9 @@ use proptest::prelude::*;
 
 use super::{Listing, Node, Place, Tree, TreeError};
 use crate::catalog::{Catalog, Selection, Walk};
-use crate::portal::http::{Http, Patience};
-use crate::portal::lists::{ObjectRow, SpecRow, SuccessionRow};
-use crate::portal::{Envri, MetadataClient, ObjectId, Services};
+use icos_portal::http::{Http, Patience};
+use icos_portal::lists::{ObjectRow, SpecRow, SuccessionRow};
+use icos_portal::{Envri, MetadataClient, ObjectId, Services};
 
 const SPEC: &str = "http://meta.icos-cp.eu/resources/cpmeta/aType";
 

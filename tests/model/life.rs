@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use icosfs::demo::{FaultPlan, FaultRule, Service};
+use icos_demo::{FaultPlan, FaultRule, Service};
 use nix::sys::signal::Signal;
 
 use super::actor::{Actor, HEALED, Weather};
@@ -154,7 +154,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn break_answers(&mut self, name: &str, faults: &[icosfs::demo::Fault]) {
+    fn break_answers(&mut self, name: &str, faults: &[icos_demo::Fault]) {
         #[allow(clippy::cast_precision_loss)] // A few.
         let probability = 0.35 / faults.len() as f64;
         let rules = faults.iter().map(|fault| {

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use icosfs::demo::{DemoOptions, DemoPortal, Fault, Repository};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, Fault, Repository};
+use icos_portal::ObjectId;
 
 use crate::support::{TestMount, contents};
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use icos_demo::DemoPortal;
+use icos_portal::auth::{Token, TokenAuth};
+use icos_portal::http::{Http, Patience};
+use icos_portal::{DataClient, MetadataClient, ObjectId};
 use icosfs::cache::{Bounds, Store};
 use icosfs::catalog::{Catalog, Object, Representation, Selection};
 use icosfs::content::{ContentError, Contents, Origin, Size, traced};
-use icosfs::demo::DemoPortal;
-use icosfs::portal::auth::{Token, TokenAuth};
-use icosfs::portal::http::{Http, Patience};
-use icosfs::portal::{DataClient, MetadataClient, ObjectId};
 use tokio::runtime::Runtime;
 
 /// How much the kernel asks for at once.

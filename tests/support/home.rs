@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use icosfs::demo::DemoPortal;
-use icosfs::portal::Envri;
-use icosfs::portal::auth::{Credentials, CredentialsFile, Token};
+use icos_demo::DemoPortal;
+use icos_portal::Envri;
+use icos_portal::auth::{Credentials, CredentialsFile, Token};
 use secrecy::SecretString;
 
 use super::services_of;

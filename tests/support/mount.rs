@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use icosfs::demo::DemoPortal;
+use icos_demo::DemoPortal;
+use icos_portal::ObjectId;
 use icosfs::mount::mountinfo;
-use icosfs::portal::ObjectId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

@@ -4,8 +4,8 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-use icosfs::portal::ObjectId;
+use icos_demo::{DemoOptions, DemoPortal, Repository};
+use icos_portal::ObjectId;
 
 /// The built-in repository on free ports.
 pub(crate) fn portal() -> DemoPortal {

@@ -10,7 +10,7 @@ use crate::cache::Usage;
 use crate::catalog::Lists;
 use crate::cli::terminal::{duration, size};
 use crate::mount::report::{State, Status};
-use crate::portal::PortalError;
+use icos_portal::PortalError;
 
 /// Requests that are worth showing took this many milliseconds.
 const SLOW: u64 = 500;

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::slice::{Rest, Target};
 use super::{AHEAD, Columns, SLICES};
 use crate::content::ContentError;
-use crate::portal::data::{ColumnsRequest, RowSlice, StoredTable};
-use crate::table::{Part, StoredType};
+use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
+use icos_table::{Part, StoredType};
 
 /// Bytes of columns in the first slice of a table that is read from its start;
 /// enough for a `head`.

@@ -188,9 +188,9 @@ mod tests {
     use super::super::Fetch;
     use super::*;
     use crate::cache::{Bounds, Place, Store};
-    use crate::demo::{DemoOptions, DemoPortal, Repository};
     use crate::memory::Memory;
-    use crate::portal::Bootstrap;
+    use icos_demo::{DemoOptions, DemoPortal, Repository};
+    use icos_portal::Bootstrap;
 
     /// That was noticed only once more came, which may be never; meanwhile
     /// everyone who needed the rest waited for it.

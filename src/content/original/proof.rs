@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::ContentError;
 use crate::cache::{Entry, Found, Life};
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// How many pieces may wait for the processor: the hash takes about as long as
 /// the rest of the way, on another core.

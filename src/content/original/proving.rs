@@ -129,9 +129,9 @@ mod tests {
     use super::super::Fetch;
     use super::*;
     use crate::cache::{Bounds, Place, Store};
-    use crate::demo::{DemoOptions, DemoPortal, Repository};
     use crate::memory::Memory;
-    use crate::portal::Bootstrap;
+    use icos_demo::{DemoOptions, DemoPortal, Repository};
+    use icos_portal::Bootstrap;
 
     const LEN: u64 = 2 << 20;
     const SOON: Duration = Duration::from_secs(15);

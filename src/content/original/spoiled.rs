@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
-use crate::portal::ObjectId;
+use icos_portal::ObjectId;
 
 /// How often originals turned out wrong.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Served, State};
-use crate::portal::traffic::{ServiceTraffic, Traffic};
+use icos_portal::traffic::{ServiceTraffic, Traffic};
 
 /// All that is counted.
 pub(super) struct Counters {

@@ -1,0 +1,524 @@
+//! The built-in tables.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shelf;
+use crate::cells;
+use crate::content::Original;
+use crate::item::{ColumnContent, Item, Kind, TableMeta};
+use crate::table::{column_salt, object_salt};
+use crate::values::{Format, Value, Values};
+use icos_portal::ObjectId;
+
+const HOUR: i64 = 3_600_000;
+const HALF_HOUR: i64 = HOUR / 2;
+
+/// 2023-01-01, where most tables start.
+const NEW_YEAR: i64 = 1_672_531_200_000;
+
+pub(super) fn put(shelf: &mut Shelf) {
+    atmosphere(shelf);
+    ecosystem(shelf);
+    ocean(shelf);
+    odd(shelf);
+}
+
+/// Hourly gases, some in several versions.
+fn atmosphere(shelf: &mut Shelf) {
+    let mut previous = Vec::new();
+    for (release, submitted, rows) in [
+        ("2022-1", "2022-07-09T10:00:12.104Z", 4000),
+        ("2023-1", "2023-07-14T08:11:02.877Z", 6000),
+        ("2024-1", "2024-09-12T09:05:38.471Z", 8760),
+    ] {
+        // The first two versions share their file name, as 180 real ones do.
+        let label = if release == "2024-1" {
+            "2024.1"
+        } else {
+            "2023.1"
+        };
+        let id = gas(
+            shelf,
+            &Gas {
+                name: format!("ICOS_ATC_L2_L2-{label}_HTM_150.0_CTS.CO2.zip"),
+                title: "co2",
+                station: "AS_HTM",
+                height: "150.0",
+                rows,
+                submitted,
+                previous,
+            },
+        );
+        previous = vec![id];
+    }
+    let co2 = previous;
+    let mut members = co2;
+    for (station, height, gas_name, spec_rows) in [
+        ("AS_HTM", "150.0", "ch4", 8760),
+        ("AS_HTM", "30.0", "co", 2000),
+        ("AS_SVB", "150.0", "co2", 8760),
+        ("AS_SVB", "150.0", "ch4", 3000),
+    ] {
+        members.push(gas(
+            shelf,
+            &Gas {
+                name: format!(
+                    "ICOS_ATC_L2_L2-2024.1_{}_{height}_CTS.{}.zip",
+                    &station[3..],
+                    gas_name.to_uppercase()
+                ),
+                title: gas_name,
+                station,
+                height,
+                rows: spec_rows,
+                submitted: "2024-09-12T09:10:00Z",
+                previous: Vec::new(),
+            },
+        ));
+    }
+    shelf.atmosphere = members;
+}
+
+struct Gas {
+    name: String,
+    title: &'static str,
+    station: &'static str,
+    height: &'static str,
+    rows: u64,
+    submitted: &'static str,
+    previous: Vec<ObjectId>,
+}
+
+fn gas(shelf: &mut Shelf, gas: &Gas) -> ObjectId {
+    let (spec, mean, season, noise) = match gas.title {
+        "co2" => ("atcCo2L2DataObject", 421.0, 8.0, 4.0),
+        "ch4" => ("atcCh4L2DataObject", 1980.0, 20.0, 15.0),
+        _ => ("atcCoL2DataObject", 130.0, 30.0, 10.0),
+    };
+    let wave = |mean, season, noise, decimals| Values::Wave {
+        mean,
+        season,
+        day: season / 4.0,
+        noise,
+        decimals,
+        gaps: 40,
+        step: HOUR,
+    };
+    let column = |name, format, values| ColumnContent {
+        name: Cow::Borrowed(name),
+        format,
+        values,
+    };
+    let flags = "OUR\0NKHX".encode_utf16().collect();
+    let columns = vec![
+        column("TIMESTAMP", Format::DateTime, clock(HOUR)),
+        column(gas.title, Format::Float32, wave(mean, season, noise, 3)),
+        column("Stdev", Format::Float32, wave(0.4, 0.1, 0.2, 3)),
+        column("NbPoints", Format::Int32, wave(50.0, 0.0, 9.0, 0)),
+        column("Flag", Format::BmpChar, Values::Flags(flags)),
+    ];
+    let kind = Kind::Series {
+        spec,
+        station: gas.station,
+        time: ["2023-01-01T00:00:00Z", "2023-12-31T23:00:00Z"],
+        height: Some(gas.height),
+    };
+    let mut item = table(
+        shelf,
+        &gas.name,
+        kind,
+        columns,
+        gas.rows,
+        gas.submitted,
+        Packing::Zip,
+    );
+    item.previous.clone_from(&gas.previous);
+    shelf.put(item)
+}
+
+/// Half-hourly fluxes with a flag for each, and soil sensors.
+fn ecosystem(shelf: &mut Shelf) {
+    let mut ids = Vec::new();
+    for (station, rows) in [("ES_SE-Htm", 17_520), ("ES_FI-Sii", 5000)] {
+        let series = |spec| Kind::Series {
+            spec,
+            station,
+            time: ["2022-12-31T23:00:00Z", "2023-12-31T23:00:00Z"],
+            height: None,
+        };
+        let code = &station[3..];
+        let submitted = "2024-02-01T07:13:21Z";
+        let name = format!("ICOSETC_{code}_FLUXES_L2.csv");
+        let fluxes = table(
+            shelf,
+            &name,
+            series("etcL2Fluxes"),
+            fluxes(),
+            rows,
+            submitted,
+            Packing::Plain,
+        );
+        ids.push(shelf.put(fluxes));
+        let name = format!("ICOSETC_{code}_METEOSENS_L2.csv.gz");
+        let sensors = table(
+            shelf,
+            &name,
+            series("etcL2Meteosens"),
+            sensors(),
+            2000,
+            submitted,
+            Packing::Gzip,
+        );
+        ids.push(shelf.put(sensors));
+    }
+    shelf.ecosystem = ids;
+}
+
+fn fluxes() -> Vec<ColumnContent> {
+    let flux = |name, format, mean, day| ColumnContent {
+        name: Cow::Borrowed(name),
+        format,
+        values: Values::Wave {
+            mean,
+            season: -mean / 2.0,
+            day,
+            noise: 5.0,
+            decimals: 6,
+            gaps: 9,
+            step: HALF_HOUR,
+        },
+    };
+    let flag = |name| ColumnContent {
+        name: Cow::Borrowed(name),
+        format: Format::BmpChar,
+        values: Values::Flags("012".encode_utf16().collect()),
+    };
+    vec![
+        time_column("TIMESTAMP", Format::DateTime),
+        flux("FC", Format::Float64, -2.0, 8.0),
+        flag("FC_QC"),
+        flux("LE", Format::Float32, 40.0, -60.0),
+        flag("LE_QC"),
+        flux("H", Format::Float32, 20.0, -70.0),
+        flag("H_QC"),
+        flux("TA", Format::Float32, 7.0, -5.0),
+    ]
+}
+
+/// The last column is one that the ingestion finds by searching the pattern in
+/// its name, while landing pages, which match whole names, do not show it; the
+/// last but one is unknown to both.
+fn sensors() -> Vec<ColumnContent> {
+    let soil = |name| ColumnContent {
+        name: Cow::Borrowed(name),
+        format: Format::Float32,
+        values: Values::Wave {
+            mean: 8.0,
+            season: -9.0,
+            day: 0.4,
+            noise: 0.05,
+            decimals: 2,
+            gaps: 100,
+            step: HALF_HOUR,
+        },
+    };
+    vec![
+        time_column("TIMESTAMP", Format::DateTime),
+        soil("TS_1_1_1"),
+        soil("TS_2_1_1"),
+        soil("TA"),
+        soil("TS_1_2_1"),
+        soil("BATTERY"),
+        soil("TS_1_1_1_SD"),
+    ]
+}
+
+/// Cruises: dates and times of day apart, and places. One has a column of
+/// words, which keeps the portal from serving it as a table.
+fn ocean(shelf: &mut Shelf) {
+    let mut ids = Vec::new();
+    for (expedition, remarks, rows) in [("11SS20230410", false, 1500), ("11SS20230912", true, 300)]
+    {
+        let kind = Kind::Series {
+            spec: "icosOtcL2Product",
+            station: "OS_11SS",
+            time: ["2023-04-10T06:00:00Z", "2023-04-14T18:00:00Z"],
+            height: None,
+        };
+        let mut columns = cruise(rows);
+        if remarks {
+            columns.push(ColumnContent {
+                name: Cow::Borrowed("Remark"),
+                format: Format::Text,
+                values: Values::Noise,
+            });
+        }
+        let name = format!("{expedition}_SOOP_OTC.csv");
+        let submitted = "2024-03-05T14:00:00Z";
+        let mut item = table(shelf, &name, kind, columns, rows, submitted, Packing::Plain);
+        if let Some(table) = &mut item.table {
+            // Without the names, the columns are the mandatory ones, in an
+            // order that nothing tells.
+            table.named = remarks;
+        }
+        ids.push(shelf.put(item));
+    }
+    shelf.ocean = ids;
+}
+
+fn cruise(rows: u64) -> Vec<ColumnContent> {
+    let column = |name, format, values| ColumnContent {
+        name: Cow::Borrowed(name),
+        format,
+        values,
+    };
+    let place = |from, to| Values::Track { from, to, rows };
+    let wave = Values::Wave {
+        mean: 380.0,
+        season: 0.0,
+        day: 12.0,
+        noise: 6.0,
+        decimals: 2,
+        gaps: 25,
+        step: 60_000,
+    };
+    vec![
+        column("Date", Format::Date, clock(60_000)),
+        column("Time", Format::TimeOfDay, clock(60_000)),
+        column("Latitude", Format::Float64, place(51.23, 51.71)),
+        column("Longitude", Format::Float64, place(2.92, 2.35)),
+        column("fCO2 [uatm]", Format::Float32, wave),
+        column(
+            "fCO2 [uatm] QC Flag",
+            Format::BmpChar,
+            Values::Flags("2349".encode_utf16().collect()),
+        ),
+    ]
+}
+
+/// Tables for trying clients out: every value format with every odd value, no
+/// row at all, and a single one.
+fn odd(shelf: &mut Shelf) {
+    for (name, rows) in [
+        ("every_format.csv", 240),
+        ("every_format_no_row.csv", 0),
+        ("every_format_one_row.csv", 1),
+    ] {
+        let kind = Kind::Series {
+            spec: "everyFormat",
+            station: "OS_OES",
+            time: ["2023-01-01T00:00:00Z", "2023-01-06T00:00:00Z"],
+            height: None,
+        };
+        let columns = every_format();
+        let submitted = "2024-01-01T00:00:00Z";
+        let mut item = table(shelf, name, kind, columns, rows, submitted, Packing::Plain);
+        item.licence = (rows == 1).then_some("https://creativecommons.org/publicdomain/zero/1.0/");
+        shelf.put(item);
+    }
+}
+
+/// What number writers stumble over.
+const ODD_FLOATS: [f32; 17] = [
+    0.0,
+    -0.0,
+    f32::INFINITY,
+    f32::NEG_INFINITY,
+    f32::MIN_POSITIVE,
+    f32::from_bits(1),
+    f32::from_bits(0x7F_FFFF),
+    f32::MAX,
+    f32::MIN,
+    0.1,
+    1.0e-3,
+    9.999_999e-4,
+    9_999_999.0,
+    1.0e7,
+    16_777_216.0,
+    3.0e10,
+    413.271,
+];
+
+/// What number writers stumble over.
+const ODD_DOUBLES: [f64; 19] = [
+    0.0,
+    -0.0,
+    f64::INFINITY,
+    f64::NEG_INFINITY,
+    f64::MIN_POSITIVE,
+    f64::from_bits(1),
+    f64::from_bits(4),
+    f64::from_bits(0xF_FFFF_FFFF_FFFF),
+    f64::MAX,
+    f64::MIN,
+    0.1 + 0.2,
+    1.0e-3,
+    9.999_999_999_999_999e-4,
+    9_999_999.999_999_998,
+    1.0e7,
+    9_007_199_254_740_993.0,
+    1.0e23,
+    5.684_341_886_080_802e-14,
+    2.0e-3,
+];
+
+fn every_format() -> Vec<ColumnContent> {
+    let column = |name, format: Format, odd: Vec<Value>| ColumnContent {
+        name: Cow::Borrowed(name),
+        format,
+        values: Values::Listed(Arc::from([vec![format.null()], odd].concat())),
+    };
+    let int = |values: &[i32]| values.iter().map(|v| Value::Int(*v)).collect();
+    let dates = int(&[0, -1, 18_262, -719_162, 2_932_896, 11_016]);
+    let millis = |values: &[f64]| values.iter().map(|v| Value::Double(*v)).collect();
+    let times = [
+        0.0,
+        -1.0,
+        1_577_836_800_000.0,
+        1_577_836_800_123.0,
+        -62_135_596_800_000.0,
+        253_402_300_799_999.0,
+        1_700_000_000_500.0,
+    ];
+    let chars = "OUR,\"; \u{E5}\u{3B1}\u{4E2D}\t"
+        .encode_utf16()
+        .map(Value::Char);
+    vec![
+        column("iso8601dateTime", Format::DateTime, millis(&times)),
+        column(
+            "int32",
+            Format::Int32,
+            int(&[0, 1, -1, i32::MAX, i32::MIN + 1, 1234]),
+        ),
+        column(
+            "float32",
+            Format::Float32,
+            ODD_FLOATS.map(Value::Float).to_vec(),
+        ),
+        column(
+            "float64",
+            Format::Float64,
+            ODD_DOUBLES.map(Value::Double).to_vec(),
+        ),
+        column("bmpChar", Format::BmpChar, chars.collect()),
+        column(
+            "boolean",
+            Format::Boolean,
+            vec![Value::Byte(0), Value::Byte(1)],
+        ),
+        column("iso8601date", Format::Date, dates),
+        column("etcDate", Format::Date, int(&[19_000, -25_508, 1])),
+        column(
+            "iso8601month",
+            Format::Month,
+            int(&[2020 * 12 + 1, 12, 9999 * 12 + 11]),
+        ),
+        column(
+            "iso8601timeOfDay",
+            Format::TimeOfDay,
+            int(&[0, 1, 59, 60, 1800, 43_200, 86_399, 86_400]),
+        ),
+        column(
+            "isoLikeLocalDateTime",
+            Format::DateTime,
+            millis(&times[2..]),
+        ),
+        column("etcLocalDateTime", Format::DateTime, millis(&times[..3])),
+    ]
+}
+
+fn clock(step: i64) -> Values {
+    Values::Clock {
+        start: NEW_YEAR,
+        step,
+    }
+}
+
+fn time_column(name: &'static str, format: Format) -> ColumnContent {
+    ColumnContent {
+        name: Cow::Borrowed(name),
+        format,
+        values: clock(HALF_HOUR),
+    }
+}
+
+/// How an original is packed.
+#[derive(Clone, Copy)]
+enum Packing {
+    Plain,
+    Zip,
+    Gzip,
+}
+
+/// A table whose original holds the same values as text.
+fn table(
+    shelf: &Shelf,
+    name: &str,
+    kind: Kind,
+    columns: Vec<ColumnContent>,
+    rows: u64,
+    submitted: &'static str,
+    packing: Packing,
+) -> Item {
+    let text = original_text(shelf.seed, name, submitted, &columns, rows);
+    let memory = "a vector takes what is written";
+    let bytes = match packing {
+        Packing::Plain => text.into_bytes(),
+        Packing::Zip => {
+            let inner = name.trim_end_matches(".zip");
+            super::files::zip_of(&[(inner, text.as_bytes())])
+        }
+        Packing::Gzip => {
+            let level = flate2::Compression::fast();
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), level);
+            packer.write_all(text.as_bytes()).expect(memory);
+            packer.finish().expect(memory)
+        }
+    };
+    Item {
+        submitted,
+        published: Some(submitted),
+        table: Some(TableMeta { rows, named: true }),
+        columns,
+        ..Item::new(name, kind, Original::Bytes(Bytes::from(bytes)))
+    }
+}
+
+fn original_text(
+    seed: u64,
+    name: &str,
+    submitted: &str,
+    columns: &[ColumnContent],
+    rows: u64,
+) -> String {
+    let names: Vec<_> = columns.iter().map(|c| &*c.name).collect();
+    let mut text = format!("# {name}\n# made by the demo portal\n# {submitted}\n");
+    text.push_str(&(names.join(";") + "\n"));
+    let salt = object_salt(seed, name, submitted);
+    for row in 0..rows {
+        for (at, column) in columns.iter().enumerate() {
+            if at > 0 {
+                text.push(';');
+            }
+            match column
+                .values
+                .at(column.format, column_salt(salt, &column.name), row)
+            {
+                // The station's own notation; it need not be Java's.
+                Value::Float(v) => write!(text, "{v}").expect("a string takes any text"),
+                Value::Double(v) if column.format == Format::Float64 => {
+                    write!(text, "{v}").expect("a string takes any text");
+                }
+                value => cells::write(&mut text, column.format, value)
+                    .expect("clocks and lists stay within the calendar; a test draws all"),
+            }
+        }
+        text.push('\n');
+    }
+    text
+}

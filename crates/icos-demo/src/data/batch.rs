@@ -1,0 +1,203 @@
+//! Several originals at once, as a ZIP stream: a collection's members
+//! (`GET /collections/<id>`), or any objects (`/objects?ids=[...]`).
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use super::{file, licence};
+use crate::content::Original;
+use crate::graph::Node;
+use crate::http::{Ask, Reply, exception, found, reply, text};
+use crate::landing;
+use crate::repository::Repository;
+use crate::state::Shared;
+use icos_portal::ObjectId;
+
+/// Bytes collected before they are sent.
+const PIECE: usize = 1 << 16;
+
+/// A collection with all its members, those of inner collections too.
+pub(super) fn collection(shared: &Arc<Shared>, ask: &Ask, id: &ObjectId) -> Reply {
+    let Some(collection) = shared.repository.collection(id) else {
+        return exception(
+            "java.util.NoSuchElementException",
+            "head of empty IndexedSeq",
+        );
+    };
+    let mut seen = HashSet::new();
+    let mut members = Vec::new();
+    descend(collection, &mut seen, &mut members);
+    let accepted = licence::accepted_for(ask, &[*id]);
+    if !accepted && must_accept_any(shared, ask, &members) {
+        return found(&licence::location(&[*id], None, true));
+    }
+    let title = collection.text("dcterms:title").unwrap_or("collection");
+    let mut reply = send(shared, members, title);
+    if accepted {
+        licence::forget(&mut reply);
+    }
+    reply
+}
+
+/// Data objects below a collection, each once.
+fn descend<'g>(collection: Node<'g>, seen: &mut HashSet<&'g str>, members: &mut Vec<ObjectId>) {
+    for item in collection.nodes("dcterms:hasPart") {
+        if !seen.insert(item.iri()) {
+            continue;
+        }
+        if item.is_a("cpmeta:Collection") {
+            descend(item, seen, members);
+        } else if item.is_a("cpmeta:DataObject") {
+            members.extend(item.local_name().parse::<ObjectId>());
+        }
+    }
+}
+
+/// The objects named by `ids`, in a file named by `fileName`, both from the
+/// URL or, when posted, from a form.
+pub(super) fn objects(shared: &Arc<Shared>, ask: &Ask) -> Reply {
+    let posted = ask.method == Method::POST;
+    let fields = if posted {
+        ask.form()
+    } else {
+        ask.query.clone()
+    };
+    let field = |name: &str| {
+        let found = fields.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    let Some((items, name)) = field("ids").and_then(licence::items).zip(field("fileName")) else {
+        let why = if posted {
+            "Expected fileName and ids (js array of SHA256 hashsums) in request payload"
+        } else {
+            "Expected fileName URL parameter and js array of SHA256 hashsums in 'ids' URL parameter"
+        };
+        return text(StatusCode::BAD_REQUEST, why);
+    };
+    let by_cookie = licence::accepted_for(ask, &items);
+    let accepted = by_cookie || (posted && field("licenceOk") == Some("true"));
+    if !accepted && must_accept_any(shared, ask, &items) {
+        return found(&licence::location(&items, Some(name), false));
+    }
+    let mut reply = send(shared, items, name);
+    if by_cookie {
+        licence::forget(&mut reply);
+    }
+    reply
+}
+
+fn must_accept_any(shared: &Shared, ask: &Ask, items: &[ObjectId]) -> bool {
+    (items.iter())
+        .filter_map(|item| shared.repository.object(item))
+        .any(|object| licence::must_be_accepted(shared, ask, object))
+}
+
+fn send(shared: &Arc<Shared>, items: Vec<ObjectId>, title: &str) -> Reply {
+    let (pieces, received) = mpsc::channel(8);
+    let archived = Arc::clone(shared);
+    tokio::task::spawn_blocking(move || {
+        let pipe = Pipe {
+            pieces,
+            buffer: Vec::with_capacity(PIECE),
+        };
+        // It fails only when the client has gone.
+        let _ = archive(&archived.repository, &items, pipe);
+    });
+    let stream = futures_util::stream::unfold(received, |mut received| async {
+        let piece: Bytes = received.recv().await?;
+        Some((Ok::<_, io::Error>(piece), received))
+    });
+    let body = Body::from_stream(stream);
+    let mut reply = reply(StatusCode::OK, "application/zip", body);
+    file::attachment(&mut reply, &format!("{title}.zip"));
+    reply
+}
+
+/// Writes the archive: the objects that can be had, a table of contents that
+/// says why the others are missing, and the licence.
+fn archive(repository: &Repository, items: &[ObjectId], pipe: Pipe) -> zip::result::ZipResult<()> {
+    let mut zip = ZipWriter::new_stream(pipe);
+    let stored = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Deflated)
+        .compression_level(Some(1));
+    let mut contents = "Included,File name,PID,Landing page,Omission reason (if any)\n".to_owned();
+    let mut used = HashSet::new();
+    for id in items {
+        let Some(object) = repository.object(id) else {
+            continue;
+        };
+        let mut name = object.text("cpmeta:hasName").unwrap_or("object").to_owned();
+        let original = repository
+            .content(id)
+            .filter(|original| !matches!(original, Original::Missing));
+        let reason = landing::inaccessible(repository.envri(), object).or_else(|| {
+            let missing = "File with object contents is missing on the server";
+            original.is_none().then(|| missing.to_owned())
+        });
+        let included = if reason.is_none() { "Yes" } else { "No" };
+        if let (None, Some(original)) = (&reason, original) {
+            name = unused(&name, &mut used);
+            // Beyond 4 GiB the format needs longer fields.
+            let large = original.size() > u64::from(u32::MAX);
+            zip.start_file(&*name, stored.large_file(large))?;
+            for piece in original.pieces(0..original.size()) {
+                zip.write_all(&piece)?;
+            }
+        }
+        let reason = reason.unwrap_or_default();
+        let handle = format!("11676/{id},https://hdl.handle.net/11676/{id}");
+        writeln!(contents, "{included},{name},{handle},{reason}").expect("a string takes any text");
+    }
+    zip.start_file("!TOC.csv", stored)?;
+    zip.write_all(contents.as_bytes())?;
+    zip.start_file("!LICENCE.pdf", stored)?;
+    zip.write_all(b"%PDF-1.4\n% Creative Commons Attribution 4.0 International\n%%EOF\n")?;
+    zip.finish()?.into_inner().flush()?;
+    Ok(())
+}
+
+/// A name not yet used: `x.csv`, then `x(1).csv`.
+fn unused(name: &str, used: &mut HashSet<String>) -> String {
+    let numbered = |number: u32| match (number, name.rsplit_once('.')) {
+        (0, _) => name.to_owned(),
+        (_, None) => format!("{name}({number})"),
+        (_, Some((stem, extension))) => format!("{stem}({number}).{extension}"),
+    };
+    let free = (0..=u32::MAX)
+        .map(numbered)
+        .find(|name| !used.contains(name))
+        .expect("numbers do not end before names do");
+    used.insert(free.clone());
+    free
+}
+
+/// Hands what is written to it to the response.
+struct Pipe {
+    pieces: mpsc::Sender<Bytes>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        (self.pieces.blocking_send(full.into()))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+}

@@ -1,0 +1,195 @@
+//! `POST /cpb`: columns of a `.cpb` file as bytes.
+//!
+//! The service believes the request: where a column lies in the file follows
+//! from the schema that the client sends. It checks no range; what comes of a
+//! wrong one depends on how Java reads files (see [`read_column`]).
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::http::{Ask, Reply, exception, put, reply, text};
+use crate::state::Shared;
+use crate::table::Table;
+use icos_portal::ObjectId;
+
+/// Below this many bytes a column is read, from it on it is mapped.
+const MAPPED_FROM: u64 = 10_000;
+
+/// Bytes made at a time.
+const PIECE: u64 = 1 << 18;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TableRequest {
+    table_id: String,
+    sub_folder: String,
+    schema: Schema,
+    column_numbers: Vec<i64>,
+    slice: Option<Slice>,
+}
+
+#[derive(Deserialize)]
+struct Schema {
+    columns: Vec<DataType>,
+    size: i64,
+}
+
+#[derive(Deserialize)]
+struct Slice {
+    offset: i64,
+    length: i32,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "UPPERCASE")]
+enum DataType {
+    Int,
+    Float,
+    Double,
+    Short,
+    Char,
+    Byte,
+    String,
+}
+
+impl DataType {
+    fn width(self) -> i64 {
+        match self {
+            Self::Byte => 1,
+            Self::Short | Self::Char => 2,
+            Self::Int | Self::Float | Self::String => 4,
+            Self::Double => 8,
+        }
+    }
+}
+
+pub(super) fn answer(shared: &Shared, ask: &Ask) -> Reply {
+    let mut reply = guarded(shared, ask);
+    put(&mut reply, ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
+    reply
+}
+
+fn guarded(shared: &Shared, ask: &Ask) -> Reply {
+    let envri = shared.repository.envri();
+    let Some(user) = shared.user(ask) else {
+        return text(
+            StatusCode::UNAUTHORIZED,
+            format!("{envri} data portal login is required for binary downloads"),
+        );
+    };
+    if !shared.has_accepted_licence(&user) {
+        return text(
+            StatusCode::FORBIDDEN,
+            "Accepting data licence in your user profile is required for binary downloads",
+        );
+    }
+    let is_json = ask
+        .header(CONTENT_TYPE)
+        .is_some_and(|kind| kind.starts_with("application/json"));
+    let request = serde_json::from_slice::<TableRequest>(&ask.body).ok();
+    let id = request.as_ref().and_then(|r| r.table_id.parse().ok());
+    match request.zip(id).filter(|_| is_json) {
+        Some((request, id)) => serve(shared, &request, &id),
+        None => text(
+            StatusCode::BAD_REQUEST,
+            "Expected a proper binary table request",
+        ),
+    }
+}
+
+fn serve(shared: &Shared, request: &TableRequest, id: &ObjectId) -> Reply {
+    let repository = &shared.repository;
+    let columns = &request.schema.columns;
+    let rows = request
+        .slice
+        .as_ref()
+        .map_or(request.schema.size, |slice| slice.length.into());
+    let offset = request.slice.as_ref().map_or(0, |slice| slice.offset);
+    let mut length = 0_i64;
+    let mut parts = Vec::new();
+    for &number in &request.column_numbers {
+        let Some(column) = usize::try_from(number).ok().and_then(|n| columns.get(n)) else {
+            return exception(
+                "java.lang.ArrayIndexOutOfBoundsException",
+                &format!("Index {number} out of bounds for length {}", columns.len()),
+            );
+        };
+        let before: i64 = columns[..usize::try_from(number).unwrap_or(0)]
+            .iter()
+            .map(|c| c.width().saturating_mul(request.schema.size))
+            .fold(0, i64::saturating_add);
+        let start = before.saturating_add(offset.saturating_mul(column.width()));
+        let part = rows.saturating_mul(column.width());
+        length = length.saturating_add(part);
+        parts.push((start, part));
+    }
+    if columns.contains(&DataType::String) {
+        return exception(
+            "java.lang.AssertionError",
+            "assertion failed: Only numeric BinTables can be fetched as binary data.",
+        );
+    }
+    let stored = repository.storage_folder(id) == Some(&*request.sub_folder);
+    let table = repository.table(id).filter(|_| stored);
+    let reason = repository.unreadable(id);
+    let (Some(table), None) = (table, &reason) else {
+        let missing = || format!("Binary file not found for object {id}");
+        return exception(
+            "se.lu.nateko.cp.data.api.CpDataException",
+            &reason.unwrap_or_else(missing),
+        );
+    };
+    let Ok(length) = u64::try_from(length) else {
+        return exception(
+            "java.lang.IllegalArgumentException",
+            "requirement failed: contentLength must be positive",
+        );
+    };
+    let pieces = parts
+        .into_iter()
+        .flat_map(move |(start, part)| read_column(&table, start, part));
+    let body = Body::from_stream(futures_util::stream::iter(pieces));
+    let mut reply = reply(StatusCode::OK, "application/octet-stream", body);
+    put(&mut reply, CONTENT_LENGTH, &length.to_string());
+    reply
+}
+
+/// The bytes at `start` of the table's file, as Java's `RandomAccessFile` gives
+/// them: a small part is read into an array of zeros, which stay where the
+/// file has ended; a large part is mapped, which fails past the end. So does
+/// whatever is negative. A failure here ends the connection, since the head
+/// has been sent.
+fn read_column(
+    table: &Arc<Table>,
+    start: i64,
+    length: i64,
+) -> impl Iterator<Item = io::Result<Bytes>> + Send + use<> {
+    let place = u64::try_from(start).ok().zip(u64::try_from(length).ok());
+    let mapped = place.is_some_and(|(_, length)| length >= MAPPED_FROM);
+    let place = place.filter(|(start, length)| {
+        !mapped
+            || start
+                .checked_add(*length)
+                .is_some_and(|end| end <= table.file_size())
+    });
+    let broken = place.is_none();
+    let (mut at, end) = place.map_or((0, 0), |(start, length)| (start, start + length));
+    let table = Arc::clone(table);
+    let failure = broken.then(|| Err(io::Error::other("read past the end of the file")));
+    let pieces = std::iter::from_fn(move || {
+        (at < end).then(|| {
+            let length = (end - at).min(PIECE);
+            let mut piece = table.read_file(at, length);
+            piece.resize(usize::try_from(length).unwrap_or(0), 0);
+            at += length;
+            Ok(Bytes::from(piece))
+        })
+    });
+    failure.into_iter().chain(pieces)
+}

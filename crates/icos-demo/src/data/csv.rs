@@ -1,0 +1,141 @@
+//! `GET /csv/<id>`: a table, or a part of it, as text.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use bytes::Bytes;
+
+use super::file::attachment;
+use crate::http::{Ask, Reply, exception, reply, text};
+use crate::state::Shared;
+use crate::table::Table;
+use icos_portal::ObjectId;
+
+/// Cells made at a time, so that no piece keeps a thread for long.
+const CELLS: u64 = 2048;
+
+pub(super) fn answer(shared: &Shared, ask: &Ask, id: &ObjectId) -> Reply {
+    let envri = shared.repository.envri();
+    let login_required = || {
+        text(
+            StatusCode::UNAUTHORIZED,
+            format!("{envri} data portal login is required for CSV downloads"),
+        )
+    };
+    let Some(user) = shared.user(ask) else {
+        return login_required();
+    };
+    if !shared.has_accepted_licence(&user) {
+        return text(
+            StatusCode::FORBIDDEN,
+            "Accepting data licence in your user profile is required for CSV downloads",
+        );
+    }
+    // Akka rejects a malformed number, and the next route to try says this.
+    let Ok(asked) = Asked::read(ask) else {
+        return login_required();
+    };
+    match table(shared, id, &asked) {
+        Ok((table, name)) => send(&table, &asked, &name),
+        Err(failed) => *failed,
+    }
+}
+
+/// What is asked for.
+struct Asked {
+    columns: Option<Vec<String>>,
+    offset: Option<i64>,
+    limit: Option<i32>,
+}
+
+impl Asked {
+    fn read(ask: &Ask) -> Result<Self, std::num::ParseIntError> {
+        let columns: Vec<_> = (ask.query.iter())
+            .filter(|(key, _)| key == "col")
+            .map(|(_, value)| value.clone())
+            .collect();
+        Ok(Self {
+            columns: (!columns.is_empty()).then_some(columns),
+            offset: ask.parameter("offset").map(str::parse).transpose()?,
+            limit: ask.parameter("limit").map(str::parse).transpose()?,
+        })
+    }
+
+    /// `x.zip` becomes `x_2_cols_offset_10_limit_5.csv`.
+    fn file_name(&self, original: &str) -> String {
+        let stem = original.rsplit_once('.').map_or(original, |(stem, _)| stem);
+        let columns = self.columns.as_ref().map(|c| format!("_{}_cols", c.len()));
+        let offset = self.offset.map(|offset| format!("_offset_{offset}"));
+        let limit = self.limit.map(|limit| format!("_limit_{limit}"));
+        let choices = [columns, offset, limit].into_iter().flatten();
+        format!("{stem}{}.csv", choices.collect::<String>())
+    }
+}
+
+/// The table and the file's name, or a failure.
+fn table(
+    shared: &Shared,
+    id: &ObjectId,
+    asked: &Asked,
+) -> Result<(Arc<Table>, String), Box<Reply>> {
+    let repository = &shared.repository;
+    let failed = |class: &str, message: &str| Err(Box::new(exception(class, message)));
+    let object = repository.object(id);
+    let Some((object, table)) = object.zip(repository.table(id)) else {
+        let iri = format!("{}{id}", repository.envri().landing_prefix());
+        return failed(
+            "java.lang.Exception",
+            &format!("Data object not found: {iri}"),
+        );
+    };
+    let rows = i64::try_from(table.rows()).unwrap_or(i64::MAX);
+    // Past the end nothing is read, so that nothing fails.
+    if asked.offset.unwrap_or(0) < rows {
+        if let Some(why) = shared.repository.unreadable(id) {
+            return failed("se.lu.nateko.cp.data.api.CpDataException", &why);
+        }
+        if table.has_text() {
+            return failed(
+                "java.lang.AssertionError",
+                "assertion failed: string-value columns in BinTable are not supported in BinTableRowReader",
+            );
+        }
+    }
+    let name = asked.file_name(object.text("cpmeta:hasName").unwrap_or("table"));
+    Ok((table, name))
+}
+
+fn send(table: &Arc<Table>, asked: &Asked, name: &str) -> Reply {
+    let selected = table.select(asked.columns.as_deref());
+    let rows = i64::try_from(table.rows()).unwrap_or(i64::MAX);
+    let offset = asked.offset.unwrap_or(0);
+    let limit = asked.limit.map_or(i64::MAX, i64::from);
+    let end = offset.saturating_add(limit.min(rows.saturating_sub(offset)));
+    let header = table.csv_header(&selected);
+    let table = Arc::clone(table);
+    let step = (CELLS / (selected.len() as u64).max(1)).max(1);
+    // A negative offset or limit is found out only when reading.
+    let bounds = (offset >= rows || (offset >= 0 && end >= offset))
+        .then(|| (offset.cast_unsigned(), end.max(offset).cast_unsigned()));
+    let mut at = bounds.map_or(0, |(start, _)| start);
+    let pieces = std::iter::from_fn(move || {
+        let Some((_, end)) = bounds else {
+            return Some(Err(io::Error::other("rows out of bounds")));
+        };
+        (at < end).then(|| {
+            let next = (at + step).min(end);
+            let piece = table.csv_rows(&selected, at..next);
+            at = next;
+            piece
+                .map(Bytes::from)
+                .map_err(|_| io::Error::other("not a date"))
+        })
+    });
+    let all = std::iter::once(Ok(Bytes::from(header))).chain(pieces);
+    let body = Body::from_stream(futures_util::stream::iter(all));
+    let mut reply = reply(StatusCode::OK, "text/csv; charset=UTF-8", body);
+    attachment(&mut reply, name);
+    reply
+}

@@ -1,0 +1,294 @@
+//! A file as Akka HTTP sends it: content type by extension, validators, ranges.
+
+use std::fmt::Write as _;
+use std::io;
+use std::ops::Range;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+};
+use axum::http::{HeaderValue, StatusCode};
+use bytes::Bytes;
+
+use crate::content::Original;
+use crate::http::{Ask, Reply, put, reply, text};
+
+/// No part of the file lies in the ranges asked for.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Unsatisfiable;
+
+/// The answer to a request for `original`, called `name`.
+pub(super) fn send(
+    ask: &Ask,
+    original: &Original,
+    name: &str,
+    modified: jiff::Timestamp,
+) -> Result<Reply, Unsatisfiable> {
+    let size = original.size();
+    let date = http_date(modified);
+    let millis = modified.as_second() * 1000;
+    let tag = format!("\"{:x}\"", millis.cast_unsigned() ^ size.reverse_bits());
+    let mut reply = if ask
+        .header(IF_MATCH)
+        .is_some_and(|tags| !matches(tags, &tag))
+    {
+        text(
+            StatusCode::PRECONDITION_FAILED,
+            "The precondition given in one or more of the request-header fields evaluated to \
+            false when it was tested on the server.",
+        )
+    } else if is_unchanged(ask, &tag, &date) {
+        let mut reply = Reply::new(Body::empty());
+        *reply.status_mut() = StatusCode::NOT_MODIFIED;
+        reply
+    } else {
+        let wanted = ask.header(RANGE).and_then(|header| ranges(header, size));
+        match wanted.filter(|_| range_applies(ask, &tag, &date)) {
+            None => whole(original, name),
+            Some(ranges) => match &*coalesced(ranges) {
+                [] => return Err(Unsatisfiable),
+                [range] => part(original, name, range),
+                ranges if ranges.len() > MOST_RANGES => return Err(Unsatisfiable),
+                ranges => parts(original, name, ranges),
+            },
+        }
+    };
+    put(&mut reply, ETAG, &tag);
+    put(&mut reply, LAST_MODIFIED, &date);
+    Ok(reply)
+}
+
+/// More ranges are refused, and those closer than this are made one (the
+/// defaults of Akka HTTP).
+const MOST_RANGES: usize = 16;
+const CLOSE: u64 = 80;
+
+fn whole(original: &Original, name: &str) -> Reply {
+    let size = original.size();
+    let (content_type, encoding) = content_type(name);
+    let mut reply = reply(StatusCode::OK, content_type, body(original, &(0..size)));
+    put(&mut reply, CONTENT_LENGTH, &size.to_string());
+    put(&mut reply, ACCEPT_RANGES, "bytes");
+    if let Some(encoding) = encoding {
+        put(&mut reply, CONTENT_ENCODING, encoding);
+    }
+    reply
+}
+
+fn part(original: &Original, name: &str, range: &Range<u64>) -> Reply {
+    let mut reply = whole(original, name);
+    *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
+    *reply.body_mut() = body(original, range);
+    let length = HeaderValue::from(range.end - range.start);
+    reply.headers_mut().insert(CONTENT_LENGTH, length);
+    put(
+        &mut reply,
+        CONTENT_RANGE,
+        &content_range(range, original.size()),
+    );
+    reply
+}
+
+/// Several ranges, each with a head of its own.
+fn parts(original: &Original, name: &str, ranges: &[Range<u64>]) -> Reply {
+    const BOUNDARY: &str = "icosfs-demo-byteranges";
+    let (content_type, encoding) = content_type(name);
+    let size = original.size();
+    let mut length = 0;
+    let mut pieces: Vec<Box<dyn Iterator<Item = Bytes> + Send>> = Vec::new();
+    for range in ranges {
+        let head = format!(
+            "\r\n--{BOUNDARY}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
+            content_range(range, size)
+        );
+        length += head.len() as u64 + (range.end - range.start);
+        pieces.push(Box::new(std::iter::once(Bytes::from(head))));
+        pieces.push(Box::new(original.pieces(range.clone())));
+    }
+    let end = format!("\r\n--{BOUNDARY}--");
+    length += end.len() as u64;
+    pieces.push(Box::new(std::iter::once(Bytes::from(end))));
+    let all = pieces.into_iter().flatten().map(Ok::<_, io::Error>);
+    let body = Body::from_stream(futures_util::stream::iter(all));
+    let content_type = format!("multipart/byteranges; boundary={BOUNDARY}");
+    let mut reply = reply(StatusCode::PARTIAL_CONTENT, &content_type, body);
+    put(&mut reply, CONTENT_LENGTH, &length.to_string());
+    put(&mut reply, ACCEPT_RANGES, "bytes");
+    if let Some(encoding) = encoding {
+        put(&mut reply, CONTENT_ENCODING, encoding);
+    }
+    reply
+}
+
+fn body(original: &Original, range: &Range<u64>) -> Body {
+    let pieces = original.pieces(range.clone()).map(Ok::<_, io::Error>);
+    Body::from_stream(futures_util::stream::iter(pieces))
+}
+
+fn content_range(range: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", range.start, range.end - 1)
+}
+
+/// Makes ranges that lie close together one, as long as they come in order.
+fn coalesced(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut all: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match all.last_mut() {
+            Some(last) if (last.start..=last.end + CLOSE).contains(&range.start) => {
+                last.end = last.end.max(range.end);
+            }
+            _ => all.push(range),
+        }
+    }
+    all
+}
+
+/// Names the file the answer is to be kept as.
+pub(super) fn attachment(reply: &mut Reply, name: &str) {
+    let ascii: String = (name.chars())
+        .map(|c| {
+            if c.is_ascii() && !c.is_control() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .flat_map(|c| {
+            matches!(c, '"' | '\\')
+                .then_some('\\')
+                .into_iter()
+                .chain([c])
+        })
+        .collect();
+    let mut disposition = format!("attachment; filename=\"{ascii}\"");
+    if ascii != name {
+        let encoded =
+            percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+        write!(disposition, "; filename*=UTF-8''{encoded}").expect("a string takes any text");
+    }
+    put(reply, CONTENT_DISPOSITION, &disposition);
+}
+
+fn is_unchanged(ask: &Ask, tag: &str, date: &str) -> bool {
+    match ask.header(IF_NONE_MATCH) {
+        Some(tags) => matches(tags, tag),
+        None => ask.header(IF_MODIFIED_SINCE) == Some(date),
+    }
+}
+
+/// Whether a list of tags has this one.
+fn matches(tags: &str, tag: &str) -> bool {
+    tags == "*" || tags.split(',').any(|t| weak(t) == tag)
+}
+
+fn weak(tag: &str) -> &str {
+    tag.trim().trim_start_matches("W/")
+}
+
+/// Whether `If-Range`, if there is one, still holds.
+fn range_applies(ask: &Ask, tag: &str, date: &str) -> bool {
+    ask.header(IF_RANGE)
+        .is_none_or(|condition| condition == tag || condition == date)
+}
+
+/// The satisfiable ranges of a well-formed header; nothing if it is malformed,
+/// which Akka takes for no header.
+fn ranges(header: &str, size: u64) -> Option<Vec<Range<u64>>> {
+    let mut found = Vec::new();
+    for spec in header.strip_prefix("bytes=")?.split(',') {
+        let (first, last) = spec.trim().split_once('-')?;
+        let number = |text: &str| text.parse::<u64>();
+        let range = match (first.is_empty(), last.is_empty()) {
+            (true, true) => return None,
+            (true, false) => size.saturating_sub(number(last).ok()?)..size,
+            (false, true) => number(first).ok()?..size,
+            (false, false) => {
+                let (first, last) = (number(first).ok()?, number(last).ok()?);
+                if last < first {
+                    return None;
+                }
+                first..last.saturating_add(1).min(size)
+            }
+        };
+        if range.start < range.end {
+            found.push(range);
+        }
+    }
+    Some(found)
+}
+
+/// The content type of a file name, and the encoding it reveals.
+pub(super) fn content_type(name: &str) -> (&'static str, Option<&'static str>) {
+    let lower = name.to_lowercase();
+    if let Some(inner) = lower.strip_suffix(".gz")
+        && inner.contains('.')
+    {
+        return (by_extension(inner), Some("gzip"));
+    }
+    (by_extension(&lower), None)
+}
+
+fn by_extension(name: &str) -> &'static str {
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    match extension {
+        "csv" => "text/csv; charset=UTF-8",
+        "txt" | "log" | "conf" => "text/plain; charset=UTF-8",
+        "htm" | "html" => "text/html; charset=UTF-8",
+        "xml" => "text/xml; charset=UTF-8",
+        "json" => "application/json",
+        "zip" => "application/zip",
+        "gz" => "application/gzip",
+        "pdf" => "application/pdf",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "xls" => "application/vnd.ms-excel",
+        "xlsx" => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "doc" => "application/msword",
+        "docx" => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        _ => "application/octet-stream",
+    }
+}
+
+fn http_date(time: jiff::Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn range_headers_are_read_as_akka_does() {
+        for (header, expected) in [
+            ("bytes=0-9", "0..10"),
+            ("bytes=90-", "90..100"),
+            ("bytes=-10", "90..100"),
+            ("bytes=-1000", "0..100"),
+            ("bytes=50-1000", "50..100"),
+            ("bytes=0-0, 99-99", "0..1, 99..100"),
+            ("bytes=100-", ""),
+            ("bytes=-0", ""),
+            ("bytes=9-1", "malformed"),
+            ("bytes=-", "malformed"),
+            ("bytes=a-b", "malformed"),
+            ("lines=0-9", "malformed"),
+        ] {
+            let found = ranges(header, 100).map_or("malformed".to_owned(), |ranges| {
+                let texts: Vec<_> = ranges.iter().map(|range| format!("{range:?}")).collect();
+                texts.join(", ")
+            });
+            assert_eq!(found, expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_gzipped_text_is_sent_as_encoded_text() {
+        assert_eq!(
+            content_type("flux.CSV.gz"),
+            ("text/csv; charset=UTF-8", Some("gzip"))
+        );
+        assert_eq!(content_type("a.nc"), ("application/octet-stream", None));
+    }
+}

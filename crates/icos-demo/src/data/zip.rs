@@ -1,0 +1,171 @@
+//! `GET /zip/<id>/...`: the entries of an object that is a ZIP file.
+
+use std::io::{Cursor, Read as _};
+
+use axum::http::StatusCode;
+use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::{file, licence};
+use crate::content::Original;
+use crate::http::{Ask, Reply, exception, put, reply, text};
+use crate::landing;
+use crate::state::Shared;
+use icos_portal::ObjectId;
+
+/// What Akka escapes in a path's segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+pub(super) fn answer(shared: &Shared, ask: &Ask, id: Option<ObjectId>) -> Reply {
+    let Some(id) = id else {
+        return text(
+            StatusCode::BAD_REQUEST,
+            "Expected base64Url- or hex-encoded SHA-256 hash",
+        );
+    };
+    match &ask.segments()[2..] {
+        ["listContents"] => list(shared, &id),
+        ["extractFile", path @ ..] if !path.is_empty() => extract(shared, ask, &id, path),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "Only 'listContents' and 'extractFile' services are available for zipped objects",
+        ),
+    }
+}
+
+/// Opens an object's file as a ZIP archive.
+fn open(shared: &Shared, id: &ObjectId) -> Result<ZipArchive<Cursor<Bytes>>, Box<Reply>> {
+    let failed = |class: &str, why: &str| Box::new(exception(class, why));
+    match shared.repository.content(id) {
+        Some(Original::Bytes(bytes)) => ZipArchive::new(Cursor::new(bytes))
+            .map_err(|_| failed("java.util.zip.ZipException", "zip END header not found")),
+        // Computed content is noise.
+        Some(Original::Blocks { .. }) => Err(failed(
+            "java.util.zip.ZipException",
+            "zip END header not found",
+        )),
+        Some(Original::Missing) | None => {
+            Err(failed("java.nio.file.NoSuchFileException", &id.to_string()))
+        }
+    }
+}
+
+/// Lists the entries. Needs no login.
+fn list(shared: &Shared, id: &ObjectId) -> Reply {
+    if shared.repository.object(id).is_none() {
+        let why = format!("Object {id} not found on the metadata server");
+        return exception("se.lu.nateko.cp.data.api.MetadataObjectNotFound", &why);
+    }
+    let mut archive = match open(shared, id) {
+        Ok(archive) => archive,
+        Err(failed) => return *failed,
+    };
+    let entries: Vec<_> = (0..archive.len())
+        .filter_map(|index| {
+            let entry = archive.by_index(index).ok()?;
+            let name = entry.name();
+            (!entry.is_dir()).then(|| {
+                json!({
+                    "name": name,
+                    "path": format!("/zip/{id}/extractFile/{name}"),
+                    "size": entry.size(),
+                })
+            })
+        })
+        .collect();
+    let mut reply = crate::http::json(&entries.into());
+    put(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    reply
+}
+
+fn extract(shared: &Shared, ask: &Ask, id: &ObjectId, path: &[&str]) -> Reply {
+    let envri = shared.repository.envri();
+    let Some(object) = shared.repository.object(id) else {
+        return super::original::answer(shared, ask, id);
+    };
+    if let Some(why) = landing::inaccessible(envri, object) {
+        return text(StatusCode::NOT_FOUND, why);
+    }
+    if matches!(
+        shared.repository.content(id),
+        Some(Original::Missing) | None
+    ) {
+        return text(
+            StatusCode::NOT_FOUND,
+            "File with object contents is missing on the server",
+        );
+    }
+    if licence::must_be_accepted(shared, ask, object) {
+        return if shared.user(ask).is_none() {
+            text(
+                StatusCode::UNAUTHORIZED,
+                format!("{envri} data portal login is required for zip entry downloads"),
+            )
+        } else {
+            let licence = landing::licence(envri, object).url;
+            text(
+                StatusCode::FORBIDDEN,
+                format!("Accepting the following licence(s) is required for download: {licence}"),
+            )
+        };
+    }
+    match open(shared, id) {
+        Ok(archive) => entry(archive, path),
+        Err(failed) => *failed,
+    }
+}
+
+/// The service escapes the path again, in which a plus needs no escaping, and
+/// then decodes it as a form's field, in which a plus is a blank. So an entry
+/// with a plus in its name cannot be had, however it is spelled.
+fn entry(mut archive: ZipArchive<Cursor<Bytes>>, path: &[&str]) -> Reply {
+    let name = path.join("/").replace('+', " ");
+    let content = match archive.by_name(&name) {
+        Ok(mut entry) => {
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).map(|_| content)
+        }
+        Err(ZipError::FileNotFound) => {
+            return text(StatusCode::NOT_FOUND, "Unknown zip entry");
+        }
+        Err(e) => Err(e.into()),
+    };
+    let content = match content {
+        Ok(content) => content,
+        Err(e) => return exception("java.util.zip.ZipException", &e.to_string()),
+    };
+    let last = path.last().copied().unwrap_or_default();
+    let file_name = utf8_percent_encode(last, SEGMENT).to_string();
+    let (content_type, _) = file::content_type(&file_name);
+    // A stream, of which the length is not told.
+    let body = axum::body::Body::from_stream(futures_util::stream::iter([Ok::<
+        _,
+        std::convert::Infallible,
+    >(Bytes::from(
+        content,
+    ))]));
+    let mut reply = reply(StatusCode::OK, content_type, body);
+    file::attachment(&mut reply, &file_name);
+    reply
+}

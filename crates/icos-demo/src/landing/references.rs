@@ -1,0 +1,232 @@
+//! Licence and citation.
+
+use serde_json::{Value, json};
+
+use super::object::submission_end;
+use super::people::{agent, contributors, staff};
+use super::{BadMetadata, Fields, keywords};
+use crate::graph::{Graph, Node};
+use icos_portal::Envri;
+
+/// The licence of an object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Licence {
+    pub(crate) url: String,
+    name: String,
+    webpage: String,
+    base: Option<String>,
+}
+
+impl Licence {
+    /// Whether anyone may take the object without login or acceptance.
+    pub(crate) fn is_public_domain(&self) -> bool {
+        self.url == "https://creativecommons.org/publicdomain/zero/1.0/"
+    }
+
+    /// The licence that users accept in their profile.
+    pub(crate) fn main(envri: Envri) -> Self {
+        let (url, name) = match envri {
+            Envri::Icos | Envri::IcosCities => (
+                "http://meta.icos-cp.eu/ontologies/cpmeta/icosLicence",
+                "ICOS CCBY4 Data Licence",
+            ),
+            Envri::Sites => (
+                "https://meta.fieldsites.se/ontologies/sites/sitesLicence",
+                "SITES CCBY4 Data Licence",
+            ),
+        };
+        let page = match envri {
+            Envri::Icos | Envri::IcosCities => "https://data.icos-cp.eu/licence",
+            Envri::Sites => "https://data.fieldsites.se/licence",
+        };
+        Self {
+            url: url.to_owned(),
+            name: name.to_owned(),
+            webpage: page.to_owned(),
+            base: Some("https://creativecommons.org/licenses/by/4.0".to_owned()),
+        }
+    }
+
+    fn of(licence: Node<'_>) -> Self {
+        let iri = licence.iri();
+        Self {
+            url: iri.to_owned(),
+            name: licence.text("rdfs:label").unwrap_or(iri).to_owned(),
+            webpage: licence
+                .one("rdfs:seeAlso")
+                .map_or(iri, |page| page.iri())
+                .to_owned(),
+            base: licence.one("skos:exactMatch").map(|b| b.iri().to_owned()),
+        }
+    }
+
+    fn json(&self) -> Value {
+        Fields::default()
+            .with("url", self.url.clone())
+            .with("name", self.name.clone())
+            .with("webpage", self.webpage.clone())
+            .maybe("baseLicence", self.base.clone())
+            .json()
+    }
+}
+
+/// An object's own licence, or that of its data type, or of its project, or
+/// the repository's.
+pub(crate) fn licence(envri: Envri, object: Node<'_>) -> Licence {
+    let implied = |node: Node<'_>| node.one("cpmeta:impliesDefaultLicence").map(Licence::of);
+    let spec = object.one("cpmeta:hasObjectSpec");
+    (object.one("dcterms:license").map(Licence::of))
+        .or_else(|| implied(spec?))
+        .or_else(|| implied(spec?.one("cpmeta:hasAssociatedProject")?))
+        .unwrap_or_else(|| Licence::main(envri))
+}
+
+/// The `references` of a landing page.
+pub(super) fn references(
+    graph: &Graph,
+    envri: Envri,
+    object: Node<'_>,
+) -> Result<Value, BadMetadata> {
+    let authors = authors(graph, object)?;
+    let title = title(object);
+    let citation = citation_of(object, &authors, title.as_deref());
+    let key = object.local_name();
+    let text = |name: &str| title.clone().unwrap_or_else(|| name.to_owned());
+    let bibtex = format!("@misc{{{key},\n  title={{{}}}\n}}", text("Untitled"));
+    let ris = format!("TY  - DATA\r\nTI  - {}\r\nER  - \r\n", text("Untitled"));
+    Ok(Fields::default()
+        .maybe("citationString", citation)
+        .with("citationBibTex", bibtex)
+        .with("citationRis", ris)
+        .some("keywords", keywords(object))
+        .some("authors", authors)
+        .maybe("title", title)
+        .maybe("temporalCoverageDisplay", period(object))
+        .with("licence", licence(envri, object).json())
+        .json())
+}
+
+/// How to cite an object, as the virtual property `hasCitationString` says.
+pub(crate) fn citation(graph: &Graph, object: Node<'_>) -> Option<String> {
+    let authors = authors(graph, object).ok()?;
+    citation_of(object, &authors, title(object).as_deref())
+}
+
+/// The virtual property `hasBiblioInfo`: the references as JSON text.
+pub(crate) fn biblio_info(graph: &Graph, envri: Envri, object: Node<'_>) -> Option<String> {
+    Some(references(graph, envri, object).ok()?.to_string())
+}
+
+fn authors(_graph: &Graph, object: Node<'_>) -> Result<Vec<Value>, BadMetadata> {
+    if object.is_a("cpmeta:DocumentObject") {
+        return contributors(object, "dcterms:creator");
+    }
+    let spec = object.one("cpmeta:hasObjectSpec");
+    let level = spec.and_then(|s| s.number::<i64>("cpmeta:hasDataLevel"));
+    let stat = object
+        .one("cpmeta:wasAcquiredBy")
+        .and_then(|a| a.one("prov:wasAssociatedWith"));
+    if let (Some(stat), Some(0..=2)) = (stat, level) {
+        let mut members = staff(stat);
+        members.retain(|member| member["role"]["weight"].is_number());
+        members.sort_by_key(|member| {
+            let weight = member["role"]["weight"].as_i64().unwrap_or(0);
+            let name = member["person"]["lastName"].as_str().unwrap_or_default();
+            (-weight, name.to_uppercase())
+        });
+        let mut authors: Vec<Value> = members.iter().map(|m| m["person"].clone()).collect();
+        authors.dedup();
+        return Ok(authors);
+    }
+    let Some(production) = object.one("cpmeta:wasProducedBy") else {
+        return Ok(Vec::new());
+    };
+    let mut authors = contributors(production, "cpmeta:wasParticipatedInBy")?;
+    if let Some(creator) = production.one("cpmeta:wasPerformedBy") {
+        let creator = agent(creator)?;
+        if !authors.contains(&creator) {
+            authors.insert(0, creator);
+        }
+    }
+    Ok(authors)
+}
+
+fn title(object: Node<'_>) -> Option<String> {
+    if let Some(title) = object.text("dcterms:title") {
+        return Some(title.to_owned());
+    }
+    let spec = object.one("cpmeta:hasObjectSpec")?.text("rdfs:label")?;
+    let acquisition = object.one("cpmeta:wasAcquiredBy")?;
+    let stat = acquisition.one("prov:wasAssociatedWith")?;
+    let height = acquisition
+        .text("cpmeta:hasSamplingHeight")
+        .map(|height| format!(" ({height} m)"));
+    Some(format!(
+        "{spec} from {}{}",
+        stat.text("cpmeta:hasName")?,
+        height.unwrap_or_default()
+    ))
+}
+
+fn period(object: Node<'_>) -> Option<String> {
+    let day = |text: Option<&str>| Some(text?.split('T').next()?.to_owned());
+    let acquisition = object.one("cpmeta:wasAcquiredBy");
+    let of = |own: &str, acquired: &str| {
+        day(object.text(own)).or_else(|| day(acquisition.and_then(|a| a.text(acquired))))
+    };
+    let start = of("cpmeta:hasStartTime", "prov:startedAtTime")?;
+    let end = of("cpmeta:hasEndTime", "prov:endedAtTime")?;
+    Some(format!("{start}\u{2013}{end}"))
+}
+
+fn citation_of(object: Node<'_>, authors: &[Value], title: Option<&str>) -> Option<String> {
+    let names: Vec<_> = (authors.iter())
+        .filter_map(|author| match (&author["lastName"], &author["firstName"]) {
+            (Value::String(last), Value::String(first)) => {
+                Some(format!("{last}, {}.", first.chars().next()?))
+            }
+            _ => author["name"].as_str().map(str::to_owned),
+        })
+        .collect();
+    let names = names.join(", ");
+    let pid = match object.text("cpmeta:hasDoi") {
+        Some(doi) => format!("https://doi.org/{doi}"),
+        None => format!("https://hdl.handle.net/11676/{}", object.local_name()),
+    };
+    if object.is_a("cpmeta:DocumentObject") {
+        let year = submission_end(object)?.to_string()[..4].to_owned();
+        let title = title.or_else(|| object.text("cpmeta:hasName"))?;
+        let names = if names.is_empty() { "ICOS RI" } else { &names };
+        return Some(format!("{names}, {year}. {title}, {pid}"));
+    }
+    let produced = object.one("cpmeta:wasProducedBy");
+    let acquired = object.one("cpmeta:wasAcquiredBy");
+    let time = produced
+        .and_then(|p| p.text("cpmeta:hasEndTime"))
+        .or_else(|| acquired.and_then(|a| a.text("prov:endedAtTime")))?;
+    let project = object
+        .one("cpmeta:hasObjectSpec")?
+        .one("cpmeta:hasAssociatedProject")?;
+    let project = match (project.local_name(), project.text("rdfs:label")) {
+        ("icos", _) => "ICOS RI,".to_owned(),
+        ("misc", _) | (_, None) => String::new(),
+        (_, Some(label)) => format!("{label},"),
+    };
+    Some(format!(
+        "{names} ({}). {}, {}, {project} {pid}",
+        time.get(..4)?,
+        title?,
+        period(object)?
+    ))
+}
+
+/// The references of a collection.
+pub(super) fn collection_references(collection: Node<'_>, title: &str) -> Value {
+    let doi = collection.text("cpmeta:hasDoi");
+    let citation = doi.map(|doi| format!("{title}. https://doi.org/{doi}"));
+    let mut json = json!({"title": title});
+    if let Some(citation) = citation {
+        json["citationString"] = citation.into();
+    }
+    json
+}

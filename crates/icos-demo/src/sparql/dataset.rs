@@ -1,0 +1,169 @@
+//! The repository's graph, as the query engine sees it.
+//!
+//! Adds the portal's virtual properties: triples no one stored, which appear
+//! only where the subject is known and the object is asked for, as in the
+//! portal (`StatementsEnricher` of its meta service).
+
+use std::convert::Infallible;
+
+use oxrdf::{Literal, NamedNode, Term};
+use spareval::{InternalQuad, QueryableDataset};
+
+use crate::graph::{Graph, Node, TermId};
+use crate::landing;
+use crate::repository::Repository;
+use crate::vocab::iri;
+
+/// A repository to be queried.
+#[derive(Clone, Copy)]
+pub(super) struct Triples<'a> {
+    pub(super) repository: &'a Repository,
+    /// Whether the query may see virtual properties.
+    pub(super) with_virtual: bool,
+}
+
+/// The virtual properties.
+pub(super) const VIRTUAL: [&str; 3] = [
+    "cpmeta:hasBiblioInfo",
+    "cpmeta:hasCitationString",
+    "dcterms:license",
+];
+
+/// A term of the graph by its number, any other by itself: one spelling each,
+/// so that equal terms are equal here.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Known {
+    InGraph(TermId),
+    Other(Term),
+}
+
+impl<'a> Triples<'a> {
+    fn graph(self) -> &'a Graph {
+        self.repository.graph()
+    }
+
+    fn known(self, term: Term) -> Known {
+        match self.graph().id(&term) {
+            Some(id) => Known::InGraph(id),
+            None => Known::Other(term),
+        }
+    }
+
+    /// The virtual triples that match. The portal joins one pattern after the
+    /// other, so that the subject is always known by then; the engine here may
+    /// join otherwise, and asks about all subjects at once.
+    fn virtual_triples(
+        self,
+        subject: Option<&Known>,
+        predicate: Option<&Known>,
+    ) -> Vec<InternalQuad<Known>> {
+        let asked: Vec<_> = VIRTUAL
+            .into_iter()
+            .map(|property| {
+                (
+                    property,
+                    self.known(NamedNode::new_unchecked(iri(property)).into()),
+                )
+            })
+            .filter(|(_, name)| predicate.is_none_or(|asked| asked == name))
+            .collect();
+        let named = |term: &Known| match term {
+            Known::InGraph(id) => match self.graph().term(*id) {
+                Term::NamedNode(name) => self.repository.item(name.as_str()),
+                Term::BlankNode(_) | Term::Literal(_) => None,
+            },
+            Known::Other(_) => None,
+        };
+        let subjects = match subject {
+            _ if asked.is_empty() => Vec::new(),
+            Some(subject) => named(subject).into_iter().collect(),
+            // A predicate that is asked for by name only.
+            None if predicate.is_some() => self.repository.items(),
+            None => Vec::new(),
+        };
+        (subjects.into_iter())
+            .flat_map(|item| self.virtual_triples_of(item, &asked))
+            .collect()
+    }
+
+    fn virtual_triples_of(
+        self,
+        object: Node<'a>,
+        asked: &[(&str, Known)],
+    ) -> Vec<InternalQuad<Known>> {
+        let (graph, envri) = (self.graph(), self.repository.envri());
+        let text = |text: String| Term::from(Literal::new_simple_literal(text));
+        let subject = self.known(NamedNode::new_unchecked(object.iri()).into());
+        let mut found = Vec::new();
+        for (property, name) in asked {
+            let property = *property;
+            let value = match property {
+                "cpmeta:hasBiblioInfo" => landing::biblio_info(graph, envri, object).map(text),
+                "cpmeta:hasCitationString" => landing::citation(graph, object).map(text),
+                // A stored licence answers for itself.
+                _ => object.one(property).is_none().then(|| {
+                    let licence = landing::licence(envri, object);
+                    NamedNode::new_unchecked(licence.url).into()
+                }),
+            };
+            found.extend(value.map(|value| InternalQuad {
+                subject: subject.clone(),
+                predicate: name.clone(),
+                object: self.known(value),
+                graph_name: None,
+            }));
+        }
+        found
+    }
+}
+
+impl<'a> QueryableDataset<'a> for Triples<'a> {
+    type InternalTerm = Known;
+    type Error = Infallible;
+
+    fn internal_quads_for_pattern(
+        &self,
+        subject: Option<&Known>,
+        predicate: Option<&Known>,
+        object: Option<&Known>,
+        graph_name: Option<Option<&Known>>,
+    ) -> impl Iterator<Item = Result<InternalQuad<Known>, Infallible>> + use<'a> {
+        let extra = match (subject, object, graph_name) {
+            (subject, None, Some(None)) if self.with_virtual => {
+                self.virtual_triples(subject, predicate)
+            }
+            _ => Vec::new(),
+        };
+        let number = |term: Option<&Known>| match term {
+            None => Some(None),
+            Some(Known::InGraph(id)) => Some(Some(*id)),
+            Some(Known::Other(_)) => None,
+        };
+        // One graph, without a name; and no triple has a term it does not know.
+        let pattern = matches!(graph_name, Some(None))
+            .then(|| Some((number(subject)?, number(predicate)?, number(object)?)))
+            .flatten();
+        let graph = self.graph();
+        (pattern.into_iter())
+            .flat_map(move |(s, p, o)| graph.triples(s, p, o))
+            .map(|[s, p, o]| InternalQuad {
+                subject: Known::InGraph(s),
+                predicate: Known::InGraph(p),
+                object: Known::InGraph(o),
+                graph_name: None,
+            })
+            .chain(extra)
+            .map(Ok)
+    }
+
+    fn internalize_term(&self, term: Term) -> Result<Known, Infallible> {
+        Ok(self.known(term))
+    }
+
+    fn externalize_term(&self, term: Known) -> Result<Term, Infallible> {
+        Ok(match term {
+            Known::InGraph(id) => self.graph().term(id).clone(),
+            Known::Other(term) => term,
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Section 4: what querying costs, how long it may take, what is kept.
+
+use std::time::Duration;
+
+use super::support::{Question, Visit};
+use crate::{DemoOptions, Fault, FaultRule, Repository, SparqlLimits};
+
+const EVERYTHING: &str = "select * where { ?s ?p ?o }";
+
+fn limited(change: impl FnOnce(&mut SparqlLimits)) -> Visit {
+    let mut options = DemoOptions::default();
+    change(&mut options.limits);
+    Visit::to(Repository::builtin(1), options)
+}
+
+#[tokio::test]
+async fn a_query_of_more_than_nine_seconds_is_a_400() {
+    assert_eq!(
+        SparqlLimits::default().longest_query,
+        Duration::from_secs(9)
+    );
+    let visit = limited(|limits| limits.longest_query = Duration::from_millis(100));
+    visit
+        .portal
+        .add_fault(FaultRule::always(Fault::SlowQuery { ms: 9000 }));
+    let answer = visit.post("meta:/sparql").body(EVERYTHING).answer().await;
+    answer.assert(400, "SPARQL execution timeout");
+}
+
+#[tokio::test]
+async fn a_query_stopped_after_its_first_results_is_a_200_with_an_error_at_its_end() {
+    let visit = limited(|limits| limits.longest_query = Duration::from_millis(400));
+    let endless = "select * where { ?a ?b ?c . ?d ?e ?f }";
+    let answer = visit
+        .post("meta:/sparql")
+        .header("accept", "text/csv")
+        .body(endless)
+        .answer()
+        .await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .text()
+            .ends_with("java.util.concurrent.CancellationException\n")
+    );
+}
+
+#[tokio::test]
+async fn who_queries_too_much_gets_503() {
+    let visit = limited(|limits| limits.per_minute = Duration::from_millis(50));
+    visit
+        .portal
+        .add_fault(FaultRule::always(Fault::SlowQuery { ms: 60 }));
+    let ask = async |number: u32| {
+        let query = format!("{EVERYTHING} limit {number}");
+        visit.post("meta:/sparql").body(query).answer().await
+    };
+    assert_eq!(ask(1).await.status, 200);
+    ask(2).await.assert(
+        503,
+        "You have exceeded your per-minute query quota. Please wait 1 minute to run more queries.",
+    );
+    let again = ask(1).await;
+    assert_eq!(again.status, 200, "kept results cost nothing");
+    assert_eq!(again.header("x-cache-status"), "HIT");
+}
+
+#[tokio::test]
+async fn results_are_kept_unless_the_client_forbids_it() {
+    let visit = limited(|limits| limits.cache_life = Duration::from_millis(300));
+    let ask = || visit.post("meta:/sparql").body(EVERYTHING);
+    let status = async |question: Question| {
+        let answer = question.answer().await;
+        answer.header("x-cache-status").to_owned()
+    };
+    assert_eq!(status(ask()).await, "MISS");
+    assert_eq!(status(ask()).await, "HIT");
+    assert_eq!(status(ask().header("accept", "text/csv")).await, "MISS");
+    assert_eq!(
+        status(ask().header("cache-control", "no-cache")).await,
+        "BYPASS"
+    );
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(status(ask().header("accept", "text/csv")).await, "MISS");
+}
+
+#[tokio::test]
+async fn results_too_long_to_keep_are_made_again_and_have_no_last_row() {
+    let visit = limited(|limits| limits.cache_entry = 1 << 20);
+    // Beyond what clients ask for at once.
+    let query = "select ?a where { ?a ?b ?c . ?d ?e ?f } limit 30000";
+    for _ in 0..2 {
+        let question = visit.post("meta:/sparql").header("accept", "text/csv");
+        let answer = question.body(query).answer().await;
+        assert_eq!(answer.header("x-cache-status"), "MISS");
+        assert_eq!(answer.text().lines().count(), 30_001);
+    }
+}

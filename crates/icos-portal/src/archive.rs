@@ -1,0 +1,66 @@
+//! Entries of objects that are ZIP archives.
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use super::data::expect_ok;
+use super::http::Answer;
+use super::{DataClient, MetadataClient, ObjectId, PortalError, Service};
+
+/// The longest list of entries worth reading.
+const LIST_LIMIT: usize = 64 << 20;
+
+/// An entry of an archive.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ArchiveEntry {
+    /// Its path as the archive has it: written by strangers.
+    pub name: String,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+impl MetadataClient {
+    /// What is in the archive `id`. The data service knows, but needs no login
+    /// for it.
+    pub async fn archive(&self, id: ObjectId) -> Result<Vec<ArchiveEntry>, PortalError> {
+        let path = ["zip", &id.to_string(), "listContents"];
+        let request = self
+            .http()
+            .request(Method::GET, self.services().url(Service::Data, &path));
+        let answer = self
+            .http()
+            .fetch(Service::Data, request, LIST_LIMIT)
+            .await?;
+        let what = format!("list of what is in object {id}");
+        let json = expect_ok(answer, &what).await?.bytes(LIST_LIMIT).await?;
+        parse_list(&json)
+    }
+}
+
+/// Parses the portal's list of the entries of an archive.
+pub fn parse_list(json: &[u8]) -> Result<Vec<ArchiveEntry>, PortalError> {
+    serde_json::from_slice(json).map_err(|error| {
+        PortalError::bad_answer(
+            Service::Data,
+            format_args!("expected a list of entries, found {error}"),
+        )
+    })
+}
+
+impl DataClient {
+    /// The bytes of the entry `name` of the archive `id`.
+    pub async fn archive_entry(&self, id: ObjectId, name: &str) -> Result<Answer, PortalError> {
+        let id_text = id.to_string();
+        let mut path = vec!["zip", &id_text, "extractFile"];
+        path.extend(name.split('/'));
+        let url = self.services().url(Service::Data, &path);
+        let what = format!("entry {name:?} of object {id}");
+        let mut tries = self.tries();
+        let answer = self
+            .authorised(&what, &mut tries, || {
+                self.http().request(Method::GET, url.clone())
+            })
+            .await?;
+        expect_ok(answer, &what).await
+    }
+}

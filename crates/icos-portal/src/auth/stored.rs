@@ -1,0 +1,101 @@
+//! What `icosfs login` keeps: a token, or user name and password.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+
+use super::{
+    AuthError, CredentialsFile, FileError, PasswordAuth, Standing, Token, TokenAuth, TokenFile,
+    TokenProvider,
+};
+use crate::Services;
+use crate::http::Http;
+
+/// Provides whatever login there is on this machine: a saved token that still
+/// lives, or else the credentials file that the Python library uses.
+///
+/// There may be neither, and they may come and go at any time.
+#[derive(Debug)]
+pub struct StoredAuth {
+    saved: TokenAuth,
+    credentials: PasswordAuth,
+}
+
+impl StoredAuth {
+    /// Provides what is kept in either file.
+    #[must_use]
+    pub fn new(
+        http: Http,
+        services: Services,
+        saved: TokenFile,
+        credentials: CredentialsFile,
+    ) -> Self {
+        Self {
+            saved: TokenAuth::from_file(saved, &services),
+            credentials: PasswordAuth::from_file(http, services, credentials),
+        }
+    }
+
+    /// What the saved token says, if the credentials know nothing better.
+    async fn second(&self, saved: Result<Arc<Token>, AuthError>) -> Result<Arc<Token>, AuthError> {
+        match self.credentials.token().await {
+            Err(error) if is_missing(&error) => match saved {
+                Err(error) if is_missing(&error) => Err(AuthError::NotLoggedIn),
+                saved => saved,
+            },
+            result => result,
+        }
+    }
+}
+
+impl TokenProvider for StoredAuth {
+    fn token(&self) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
+        async {
+            match self.saved.token().await {
+                Ok(token) if !token.is_expired(Timestamp::now()) => Ok(token),
+                saved => self.second(saved).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn replace(&self, refused: Arc<Token>) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
+        async move {
+            let saved = self.saved.token().await;
+            match saved {
+                Ok(token) if token.same_as(&refused) => {
+                    let saved = self.saved.replace(refused).await;
+                    match saved {
+                        Ok(token) => Ok(token),
+                        refusal => self.second(refusal).await,
+                    }
+                }
+                _ => self.credentials.replace(refused).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn standing(&self) -> BoxFuture<'_, Option<Standing>> {
+        async {
+            let there = |standing: &Standing| !standing.problem.as_ref().is_some_and(is_missing);
+            let saved = self.saved.standing().await.filter(there);
+            let lives = |standing: &Standing| {
+                let token = standing.token.as_ref();
+                standing.problem.is_none()
+                    && token.is_some_and(|token| !token.is_expired(Timestamp::now()))
+            };
+            if saved.as_ref().is_some_and(lives) {
+                return saved;
+            }
+            self.credentials.standing().await.filter(there).or(saved)
+        }
+        .boxed()
+    }
+}
+
+fn is_missing(error: &AuthError) -> bool {
+    matches!(error, AuthError::File(FileError::Missing { .. }))
+}

@@ -1,0 +1,200 @@
+//! The authentication token and the cookie that carries it.
+//!
+//! Its form, from the portal's `cpauth` service: padded standard base64 of
+//! `[expiryMillis,"mail","Source"]`, the byte 0x1E and a signature.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::Envri;
+use crate::error::harmless;
+
+/// A token that lives longer than this is fresh: no need to renew it.
+const FRESH: Duration = Duration::from_hours(1);
+/// A token that lives shorter than this counts as expired.
+const EXPIRED: Duration = Duration::from_secs(10);
+
+/// A token: who logged in, how, until when. The cookie itself stays secret.
+#[derive(Clone, Debug)]
+pub struct Token {
+    user: String,
+    source: String,
+    expires: Timestamp,
+    cookie: SecretString,
+}
+
+/// The text is not an authentication token. Its message never shows the text.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected a token such as `{cookie}=…` from the portal's My Account page, found {found}")]
+pub struct BadToken {
+    cookie: &'static str,
+    found: &'static str,
+}
+
+impl Token {
+    /// Reads `text`: the token with or without its cookie's name before it
+    /// and a `;` behind.
+    ///
+    /// # Errors
+    ///
+    /// [`BadToken`] if it is no token, or one of another repository.
+    pub fn parse(envri: Envri, text: &str) -> Result<Self, BadToken> {
+        let cookie = envri.cookie_name();
+        let bad = |found| BadToken { cookie, found };
+        let text = text.trim().trim_end_matches(';').trim_end();
+        let value = match text.split_once('=') {
+            Some((name, value)) if name == cookie => value,
+            Some((name, _)) if Envri::ALL.iter().any(|e| e.cookie_name() == name) => {
+                return Err(bad("the cookie of another repository"));
+            }
+            _ => text,
+        };
+        let decoded = STANDARD
+            .decode(value)
+            .map_err(|_| bad("something that is not base64"))?;
+        let claims = decoded
+            .split(|&byte| byte == 0x1e)
+            .next()
+            .filter(|claims| claims.len() < decoded.len())
+            .ok_or_else(|| bad("base64 without a signature"))?;
+        let (millis, user, source): (i64, String, String) = serde_json::from_slice(claims)
+            .map_err(|_| bad("base64 without expiry time, user and source"))?;
+        // They are shown to people.
+        if [&user, &source].iter().any(|text| harmless(text) != **text) {
+            return Err(bad("a user's name with control characters"));
+        }
+        Ok(Self {
+            user,
+            source,
+            expires: Timestamp::from_millisecond(millis)
+                .map_err(|_| bad("an expiry time out of range"))?,
+            cookie: SecretString::from(format!("{cookie}={value}")),
+        })
+    }
+
+    /// The user's mail address.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// How the user logged in: `Password`, `Saml`, `Orcid`, …
+    #[must_use]
+    pub fn login_method(&self) -> &str {
+        &self.source
+    }
+
+    /// When the token's life ends.
+    #[must_use]
+    pub fn expires(&self) -> Timestamp {
+        self.expires
+    }
+
+    /// Whether it lives an hour more.
+    #[must_use]
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        self.expires.duration_since(now) > signed(FRESH)
+    }
+
+    /// Whether fewer than ten seconds are left.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.duration_since(now) < signed(EXPIRED)
+    }
+
+    /// The secret itself, as the cookie `name=value`: for the wire, and for
+    /// whoever asks for it by `icosfs auth token`.
+    #[must_use]
+    pub fn cookie(&self) -> &str {
+        self.cookie.expose_secret()
+    }
+
+    /// The same as a header's value, which no log shows.
+    pub(crate) fn header(&self) -> HeaderValue {
+        let mut header = HeaderValue::from_str(self.cookie())
+            .expect("a cookie's name and base64 are plain ASCII");
+        header.set_sensitive(true);
+        header
+    }
+
+    /// Whether both are the same token.
+    #[must_use]
+    pub fn same_as(&self, other: &Token) -> bool {
+        self.cookie() == other.cookie()
+    }
+}
+
+fn signed(span: Duration) -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(span).unwrap_or(jiff::SignedDuration::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn encoded(claims: &str) -> String {
+        let mut bytes = claims.as_bytes().to_vec();
+        bytes.extend([0x1e, 1, 2, 3]);
+        STANDARD.encode(bytes)
+    }
+
+    /// A token that expires then.
+    pub(crate) fn token(millis: i64) -> Token {
+        let claims = format!(r#"[{millis},"a@b.se","Saml"]"#);
+        Token::parse(Envri::Icos, &encoded(&claims)).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_read_in_every_spelling() {
+        let value = encoded(r#"[1700000000000,"a@b.se","Saml"]"#);
+        for text in [
+            value.clone(),
+            format!("cpauthToken={value}"),
+            format!(" cpauthToken={value};\n"),
+            format!("{value};"),
+        ] {
+            let token = Token::parse(Envri::Icos, &text).unwrap();
+            assert_eq!(token.user(), "a@b.se");
+            assert_eq!(token.login_method(), "Saml");
+            assert_eq!(token.cookie(), format!("cpauthToken={value}"));
+            assert_eq!(token.expires().as_millisecond(), 1_700_000_000_000);
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_without_showing_it() {
+        let value = encoded(r#"[1700000000000,"a@b.se","Saml"]"#);
+        for text in [
+            String::new(),
+            "hunter2!".to_owned(),
+            STANDARD.encode("no separator"),
+            encoded("[]"),
+            encoded(r#"[9223372036854775807,"a","b"]"#),
+            encoded(r#"[1700000000000,"\u001b[2Ja@b.se","Saml"]"#),
+            format!("fieldsitesToken={value}"),
+        ] {
+            let error = Token::parse(Envri::Icos, &text).unwrap_err().to_string();
+            assert!(text.is_empty() || !error.contains(&text), "{error}");
+        }
+    }
+
+    #[test]
+    fn freshness_and_expiry_have_the_python_librarys_margins() {
+        let token = Token::parse(Envri::Icos, &encoded(r#"[1700000000000,"a","b"]"#)).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1_700_000_000 - seconds).unwrap();
+        assert!(token.is_fresh(at(3601)) && !token.is_fresh(at(3600)));
+        assert!(!token.is_expired(at(10)) && token.is_expired(at(9)));
+    }
+
+    #[test]
+    fn debug_output_hides_the_cookie() {
+        let value = encoded(r#"[1700000000000,"a","b"]"#);
+        let token = Token::parse(Envri::Icos, &value).unwrap();
+        assert!(!format!("{token:?}").contains(&value));
+    }
+}

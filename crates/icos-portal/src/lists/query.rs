@@ -1,0 +1,244 @@
+//! The queries' text.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::{Cursor, ObjectScope, Versions};
+use crate::{Envri, ObjectId};
+
+const PREFIXES: &str = "\
+prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
+prefix dcterms: <http://purl.org/dc/terms/>
+prefix prov: <http://www.w3.org/ns/prov#>
+prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#>
+prefix xsd: <http://www.w3.org/2001/XMLSchema#>
+";
+
+const OBJECT: &str = "select ?dobj ?spec ?station ?samplingHeight ?fileName ?size ?submTime \
+    ?timeStart ?timeEnd ?nRows ?colNames ?doi ?next where {\n";
+
+/// The objects of `scope`, oldest submission first, `limit` from `cursor` on.
+pub(crate) fn objects(scope: ObjectScope<'_>, cursor: Cursor, limit: usize) -> String {
+    let mut query = format!("{PREFIXES}{OBJECT}");
+    values(&mut query, "spec", scope.specs);
+    query.push_str("\t?dobj cpmeta:hasObjectSpec ?spec .\n");
+    let station = "?dobj cpmeta:wasAcquiredBy/prov:wasAssociatedWith ?station .";
+    values(&mut query, "station", scope.stations);
+    let _ = if scope.stations.is_empty() {
+        writeln!(query, "\tOPTIONAL{{ {station} }}")
+    } else {
+        writeln!(query, "\t{station}")
+    };
+    query.push_str(
+        "	OPTIONAL{ ?dobj cpmeta:wasAcquiredBy/cpmeta:hasSamplingHeight ?samplingHeight . }
+	?dobj cpmeta:hasSizeInBytes ?size .
+	?dobj cpmeta:hasName ?fileName .
+	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
+	?dobj cpmeta:hasStartTime | (cpmeta:wasAcquiredBy / prov:startedAtTime) ?timeStart .
+	?dobj cpmeta:hasEndTime | (cpmeta:wasAcquiredBy / prov:endedAtTime) ?timeEnd .
+	OPTIONAL{ ?dobj cpmeta:hasNumberOfRows ?nRows }
+	OPTIONAL{ ?dobj cpmeta:hasActualColumnNames ?colNames }
+	OPTIONAL{ ?dobj cpmeta:hasDoi ?doi }
+",
+    );
+    query.push_str(match scope.versions {
+        Versions::Current => "\tFILTER NOT EXISTS {[] cpmeta:isNextVersionOf ?dobj}\n",
+        Versions::All => "\tOPTIONAL{ ?next cpmeta:isNextVersionOf ?dobj }\n",
+    });
+    paged(query, scope.before, cursor, limit)
+}
+
+/// The documents, oldest submission first, `limit` from `cursor` on.
+pub(crate) fn documents(before: Option<Timestamp>, cursor: Cursor, limit: usize) -> String {
+    let query = format!(
+        "{PREFIXES}{OBJECT}	?dobj a cpmeta:DocumentObject .
+	?dobj cpmeta:hasSizeInBytes ?size .
+	?dobj cpmeta:hasName ?fileName .
+	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
+	OPTIONAL{{ ?dobj cpmeta:hasDoi ?doi }}
+	OPTIONAL{{ ?next cpmeta:isNextVersionOf ?dobj }}
+"
+    );
+    paged(query, before, cursor, limit)
+}
+
+fn paged(mut query: String, before: Option<Timestamp>, cursor: Cursor, limit: usize) -> String {
+    if let Some(since) = cursor.since {
+        let _ = writeln!(query, "\tFILTER(?submTime >= \"{since}\"^^xsd:dateTime)");
+    }
+    if let Some(before) = before {
+        let _ = writeln!(query, "\tFILTER(?submTime < \"{before}\"^^xsd:dateTime)");
+    }
+    let _ = write!(
+        query,
+        "}}\norder by ?submTime offset {} limit {limit}",
+        cursor.seen
+    );
+    query
+}
+
+/// Objects and documents by name, whatever their type and version.
+pub(crate) fn objects_by_id(envri: Envri, ids: &[ObjectId]) -> String {
+    let landing = envri.landing_prefix();
+    let mut query = format!("{PREFIXES}{OBJECT}\tVALUES ?dobj {{");
+    for id in ids {
+        let _ = write!(query, " <{landing}{id}>");
+    }
+    query.push_str(
+        " }
+	?dobj cpmeta:hasSizeInBytes ?size .
+	?dobj cpmeta:hasName ?fileName .
+	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
+	OPTIONAL{ ?dobj cpmeta:hasObjectSpec ?spec }
+	OPTIONAL{ ?dobj cpmeta:wasAcquiredBy/prov:wasAssociatedWith ?station }
+	OPTIONAL{ ?dobj cpmeta:wasAcquiredBy/cpmeta:hasSamplingHeight ?samplingHeight }
+	OPTIONAL{ ?dobj cpmeta:hasStartTime | (cpmeta:wasAcquiredBy / prov:startedAtTime) ?timeStart }
+	OPTIONAL{ ?dobj cpmeta:hasEndTime | (cpmeta:wasAcquiredBy / prov:endedAtTime) ?timeEnd }
+	OPTIONAL{ ?dobj cpmeta:hasNumberOfRows ?nRows }
+	OPTIONAL{ ?dobj cpmeta:hasActualColumnNames ?colNames }
+	OPTIONAL{ ?dobj cpmeta:hasDoi ?doi }
+	OPTIONAL{ ?next cpmeta:isNextVersionOf ?dobj }
+}",
+    );
+    query
+}
+
+/// Which objects were superseded by those submitted from `since` to `before`.
+pub(crate) fn successions(since: Timestamp, before: Timestamp) -> String {
+    format!(
+        "{PREFIXES}select ?old ?new where {{
+	{{ ?new cpmeta:isNextVersionOf ?old }} UNION
+	{{ ?plain cpmeta:isNextVersionOf ?old ; dcterms:hasPart ?new }}
+	?new cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
+	FILTER(?submTime >= \"{since}\"^^xsd:dateTime)
+	FILTER(?submTime < \"{before}\"^^xsd:dateTime)
+}}"
+    )
+}
+
+/// Every data type that may hold data, of whatever level.
+pub(crate) fn specs(envri: Envri) -> String {
+    let prefix = envri.instance_prefix();
+    format!(
+        "{PREFIXES}select ?spec ?specLabel ?level ?format ?dataset ?themeLabel ?projectLabel where {{
+	?spec cpmeta:hasDataLevel ?level ;
+		cpmeta:hasAssociatedProject ?project ;
+		cpmeta:hasFormat ?format ;
+		cpmeta:hasSpecificDatasetType ?dsType .
+	FILTER NOT EXISTS {{?project cpmeta:hasHideFromSearchPolicy \"true\"^^xsd:boolean}}
+	FILTER(STRSTARTS(str(?spec), \"{prefix}\"))
+	?spec rdfs:label ?specLabel .
+	OPTIONAL{{ ?spec cpmeta:hasDataTheme/rdfs:label ?themeLabel }}
+	OPTIONAL{{ ?project rdfs:label ?projectLabel }}
+	OPTIONAL{{ ?spec cpmeta:containsDataset ?dataset }}
+}}
+order by ?specLabel"
+    )
+}
+
+/// One data type, listed or not.
+pub(crate) fn spec(_envri: Envri, spec: &str) -> String {
+    format!(
+        "{PREFIXES}select ?spec ?specLabel ?level ?format ?dataset ?themeLabel ?projectLabel where {{
+	VALUES ?spec {{ <{}> }}
+	?spec cpmeta:hasDataLevel ?level ; cpmeta:hasFormat ?format ; rdfs:label ?specLabel .
+	OPTIONAL{{ ?spec cpmeta:hasDataTheme/rdfs:label ?themeLabel }}
+	OPTIONAL{{ ?spec cpmeta:hasAssociatedProject/rdfs:label ?projectLabel }}
+	OPTIONAL{{ ?spec cpmeta:containsDataset ?dataset }}
+}}",
+        iri(spec)
+    )
+}
+
+/// The columns of every dataset.
+pub(crate) fn columns() -> String {
+    format!(
+        "{PREFIXES}select ?dataset ?colTitle ?valFormat ?isOptional ?isRegex ?valType ?unit where {{
+	?dataset cpmeta:hasColumn ?col .
+	?col cpmeta:hasColumnTitle ?colTitle ; cpmeta:hasValueFormat ?valFormat .
+	OPTIONAL{{ ?col cpmeta:isOptionalColumn ?isOptional }}
+	OPTIONAL{{ ?col cpmeta:isRegexColumn ?isRegex }}
+	OPTIONAL{{ ?col cpmeta:hasValueType ?type .
+		?type rdfs:label ?valType
+		OPTIONAL{{ ?type cpmeta:hasUnit ?unit }} }}
+}}"
+    )
+}
+
+/// The repository's own stations.
+pub(crate) fn stations(envri: Envri) -> String {
+    let (class, prefix) = (envri.station_class(), envri.instance_prefix());
+    format!(
+        "{PREFIXES}select ?station ?stType ?stId ?stationName ?cCode ?lat ?lon ?elevation where {{
+	?stType rdfs:subClassOf* <{class}> .
+	?station a ?stType ; cpmeta:hasStationId ?stId ; cpmeta:hasName ?stationName ; cpmeta:countryCode ?cCode .
+	FILTER(strstarts(str(?station), \"{prefix}\"))
+	OPTIONAL{{?station cpmeta:hasLatitude ?lat ; cpmeta:hasLongitude ?lon}}
+	OPTIONAL{{?station cpmeta:hasElevation ?elevation}}
+}}
+order by ?stId"
+    )
+}
+
+/// Every collection.
+pub(crate) fn collections() -> String {
+    format!(
+        "{PREFIXES}select ?coll ?title ?doi ?next where {{
+	?coll a cpmeta:Collection ; dcterms:title ?title .
+	OPTIONAL{{ ?coll cpmeta:hasDoi ?doi }}
+	OPTIONAL{{ ?next cpmeta:isNextVersionOf ?coll }}
+}}
+order by ?coll"
+    )
+}
+
+/// What is in collections, `limit` rows from the `offset`th on: in all of
+/// them, or in one.
+pub(crate) fn members(envri: Envri, of: Option<ObjectId>, offset: usize, limit: usize) -> String {
+    let which = of.map_or_else(String::new, |id| {
+        format!(
+            "\tVALUES ?coll {{ <{}/collections/{id}> }}\n",
+            envri.meta_url()
+        )
+    });
+    format!(
+        "{PREFIXES}select ?coll ?item where {{
+{which}	?coll a cpmeta:Collection ; dcterms:hasPart ?item .
+}}
+order by ?coll ?item offset {offset} limit {limit}"
+    )
+}
+
+/// The objects within west, south, east and north, in degrees.
+pub(crate) fn within(bbox: [f64; 4], offset: usize, limit: usize) -> String {
+    let [west, south, east, north] = bbox;
+    format!(
+        "{PREFIXES}prefix geo: <http://www.opengis.net/ont/geosparql#>
+select ?dobj where {{
+	?dobj cpmeta:hasObjectSpec ?spec .
+	?dobj geo:sfIntersects/geo:asWKT \"POLYGON(({west} {south}, {east} {south}, {east} {north}, {west} {north}, {west} {south}))\"^^geo:wktLiteral .
+}}
+order by ?dobj offset {offset} limit {limit}"
+    )
+}
+
+fn values(query: &mut String, variable: &str, iris: &[&str]) {
+    if iris.is_empty() {
+        return;
+    }
+    let _ = write!(query, "\tVALUES ?{variable} {{");
+    for one in iris {
+        let _ = write!(query, " <{}>", iri(one));
+    }
+    query.push_str(" }\n");
+}
+
+/// IRIs come from the service's own answers; this keeps a hostile one from
+/// ending the IRI early and writing a query of its own.
+fn iri(text: &str) -> String {
+    text.replace(
+        |c: char| c.is_control() || c.is_whitespace() || "<>\"{}|\\^`".contains(c),
+        "",
+    )
+}

@@ -1,0 +1,321 @@
+//! Where a table's columns lie in its `.cpb` file.
+//!
+//! The file is all ingested columns in the order of storage, whole, one after
+//! another, without a header; then a Java object stream with the dictionary of
+//! strings, which for the tables that are served is empty and so always the
+//! same ten bytes (`BinTableWriter.scala`).
+
+use std::ops::Range;
+
+use super::{Schema, TableError};
+
+/// What ends every `.cpb` file without strings: an object stream (magic,
+/// version) of one block of four bytes, the number 0.
+pub const TRAILER: [u8; 10] = [0xac, 0xed, 0x00, 0x05, 0x77, 0x04, 0, 0, 0, 0];
+
+/// The byte ranges of a table's columns.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Layout {
+    rows: u64,
+    widths: Vec<u64>,
+    /// Start of each stored column, and the end of the last.
+    starts: Vec<u64>,
+}
+
+/// A piece of a `.cpb` file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// Whole values of one column.
+    Cells(Cells),
+    /// Bytes of the trailer.
+    Trailer {
+        /// Where the piece lies in the file.
+        bytes: Range<u64>,
+    },
+}
+
+/// Rows of one stored column that cover a piece of a `.cpb` file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cells {
+    /// The column, in the order of storage.
+    pub column: usize,
+    /// The rows to ask for.
+    pub rows: Range<u64>,
+    /// Where those rows lie in the file; their first and last value may reach
+    /// beyond the bytes that were asked for.
+    pub bytes: Range<u64>,
+}
+
+impl Part {
+    /// Where the piece lies in the file.
+    #[must_use]
+    pub fn bytes(&self) -> Range<u64> {
+        match self {
+            Part::Cells(cells) => cells.bytes.clone(),
+            Part::Trailer { bytes } => bytes.clone(),
+        }
+    }
+}
+
+impl Layout {
+    /// The layout of a table.
+    #[must_use]
+    pub fn new(schema: &Schema) -> Self {
+        let widths: Vec<u64> = schema.stored_types().map(|s| s.width() as u64).collect();
+        let mut starts = vec![0];
+        let mut end = 0;
+        for &width in &widths {
+            // A schema's stored bytes fit an i64.
+            end += width * schema.rows();
+            starts.push(end);
+        }
+        Layout {
+            rows: schema.rows(),
+            widths,
+            starts,
+        }
+    }
+
+    /// Size in bytes of the file of a table with the columns of `schema`, which
+    /// admits so many `rows`.
+    #[must_use]
+    pub fn len_of(schema: &Schema, rows: u64) -> u64 {
+        schema.row_width() * rows + TRAILER.len() as u64
+    }
+
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.trailer_start() + TRAILER.len() as u64
+    }
+
+    /// Number of stored columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.widths.len()
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes that one value of a stored column takes.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::NoSuchIndex`].
+    pub fn width(&self, column: usize) -> Result<u64, TableError> {
+        self.widths
+            .get(column)
+            .copied()
+            .ok_or(TableError::NoSuchIndex {
+                columns: self.columns(),
+                index: column,
+            })
+    }
+
+    /// Where `rows` of the stored column number `column` lie in the file.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::NoSuchIndex`]; [`TableError::RowsPastEnd`] if `rows` end
+    /// after the last row, or before they begin.
+    pub fn column_range(&self, column: usize, rows: Range<u64>) -> Result<Range<u64>, TableError> {
+        let width = self.width(column)?;
+        if rows.end > self.rows || rows.start > rows.end {
+            return Err(TableError::RowsPastEnd {
+                rows: self.rows,
+                end: rows.end.max(rows.start),
+            });
+        }
+        let start = self.starts[column];
+        Ok(start + rows.start * width..start + rows.end * width)
+    }
+
+    /// The pieces that cover the `bytes` of the file, in order and without
+    /// gaps; nothing past its end. Only the first and the last reach beyond
+    /// what was asked, by less than a value.
+    pub fn cover(&self, bytes: Range<u64>) -> impl Iterator<Item = Part> + '_ {
+        let end = bytes.end.min(self.file_len());
+        let wanted = bytes.start..end;
+        // Columns that end before the range begins are skipped in one step.
+        let first = self.starts[1..].partition_point(|&end| end <= wanted.start);
+        (first..self.columns())
+            .map_while({
+                let wanted = wanted.clone();
+                move |column| (self.starts[column] < wanted.end).then_some(column)
+            })
+            .filter_map({
+                let wanted = wanted.clone();
+                move |column| self.cells(column, &wanted)
+            })
+            .map(Part::Cells)
+            .chain(self.trailer_part(&wanted))
+    }
+
+    /// Bytes of the trailer that a piece of it names.
+    #[must_use]
+    pub fn trailer(&self, bytes: Range<u64>) -> &'static [u8] {
+        let within = |at: u64| {
+            let offset = at.saturating_sub(self.trailer_start());
+            usize::try_from(offset).map_or(TRAILER.len(), |offset| offset.min(TRAILER.len()))
+        };
+        TRAILER
+            .get(within(bytes.start)..within(bytes.end))
+            .unwrap_or(&[])
+    }
+
+    fn trailer_start(&self) -> u64 {
+        self.starts[self.columns()]
+    }
+
+    fn cells(&self, column: usize, wanted: &Range<u64>) -> Option<Cells> {
+        let (start, end) = (self.starts[column], self.starts[column + 1]);
+        let width = self.widths[column];
+        let from = wanted.start.max(start) - start;
+        let to = wanted.end.min(end).checked_sub(start)?;
+        if from >= to {
+            return None;
+        }
+        let rows = from / width..to.div_ceil(width);
+        Some(Cells {
+            column,
+            bytes: start + rows.start * width..start + rows.end * width,
+            rows,
+        })
+    }
+
+    fn trailer_part(&self, wanted: &Range<u64>) -> Option<Part> {
+        let bytes = wanted.start.max(self.trailer_start())..wanted.end;
+        (bytes.start < bytes.end).then_some(Part::Trailer { bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Column, ValueFormat};
+    use proptest::prelude::*;
+
+    fn layout(rows: u64, formats: &[ValueFormat]) -> Layout {
+        let column = |(i, &format): (usize, &ValueFormat)| Column::new(format!("{i:03}"), format);
+        let columns = formats.iter().enumerate().map(column).collect();
+        Layout::new(&Schema::new(rows, columns).unwrap())
+    }
+
+    /// The file cell by cell: which column and row each byte belongs to, none
+    /// for the trailer.
+    fn owners(rows: u64, formats: &[ValueFormat]) -> Vec<Option<(usize, u64)>> {
+        let mut owners = Vec::new();
+        for (column, format) in formats.iter().enumerate() {
+            for row in 0..rows {
+                owners.extend(std::iter::repeat_n(Some((column, row)), format.width()));
+            }
+        }
+        owners.extend([None; 10]);
+        owners
+    }
+
+    fn any_table() -> impl Strategy<Value = (u64, Vec<ValueFormat>)> {
+        let served: Vec<_> = ValueFormat::ALL
+            .into_iter()
+            .filter(|&format| format != ValueFormat::String)
+            .collect();
+        (
+            0..20_u64,
+            prop::collection::vec(prop::sample::select(served), 1..8),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_range_is_covered_by_the_cells_that_own_its_bytes(
+            (rows, formats) in any_table(), start in 0..1000_u64, len in 0..1000_u64,
+        ) {
+            let layout = layout(rows, &formats);
+            let owners = owners(rows, &formats);
+            prop_assert_eq!(layout.file_len(), owners.len() as u64);
+
+            let wanted = start..start + len;
+            let mut expected: Vec<_> = (wanted.start..wanted.end.min(layout.file_len()))
+                .map(|at| owners[usize::try_from(at).unwrap()])
+                .collect();
+            expected.dedup();
+            let mut covered = Vec::new();
+            let mut at = None;
+            for part in layout.cover(wanted.clone()) {
+                let bytes = part.bytes();
+                prop_assert!(bytes.start < bytes.end);
+                prop_assert!(at.is_none_or(|at| at == bytes.start), "a gap");
+                at = Some(bytes.end);
+                match part {
+                    Part::Cells(cells) => {
+                        prop_assert_eq!(
+                            layout.column_range(cells.column, cells.rows.clone()),
+                            Ok(cells.bytes)
+                        );
+                        covered.extend(cells.rows.map(|row| Some((cells.column, row))));
+                    }
+                    Part::Trailer { bytes } => {
+                        prop_assert!(!layout.trailer(bytes).is_empty());
+                        covered.push(None);
+                    }
+                }
+            }
+            prop_assert_eq!(covered, expected);
+        }
+
+        #[test]
+        fn columns_lie_where_their_cells_are(
+            (rows, formats) in any_table(), column in 0..8_usize, start in 0..20_u64, end in 0..20_u64,
+        ) {
+            let layout = layout(rows, &formats);
+            let range = layout.column_range(column, start..end);
+            if column < formats.len() && start <= end && end <= rows {
+                let range = range.unwrap();
+                let owners = owners(rows, &formats);
+                let width = formats[column].width() as u64;
+                prop_assert_eq!(range.end - range.start, (end - start) * width);
+                for at in range {
+                    let (owner, row) = owners[usize::try_from(at).unwrap()].unwrap();
+                    prop_assert!(owner == column && (start..end).contains(&row));
+                }
+            } else {
+                prop_assert!(range.is_err());
+            }
+        }
+
+        #[test]
+        fn no_range_however_absurd_panics(start: u64, end: u64, rows in 0..i32::MAX as u64) {
+            let layout = layout(rows, &[ValueFormat::Float64, ValueFormat::Boolean]);
+            prop_assert!(layout.cover(start..end).count() <= 3);
+            let _ = layout.trailer(start..end);
+            let _ = layout.column_range(1, start..end);
+        }
+    }
+
+    #[test]
+    fn the_trailer_is_javas() {
+        let layout = layout(2, &[ValueFormat::Int32]);
+        assert_eq!(layout.file_len(), 18);
+        let schema = Schema::new(0, vec![Column::new("a", ValueFormat::Int32)]).unwrap();
+        assert_eq!(Layout::len_of(&schema, 2), 18);
+        assert_eq!(layout.trailer(8..18), TRAILER);
+        assert_eq!(layout.trailer(17..100), [0]);
+        assert_eq!(layout.trailer(0..8), [0_u8; 0]);
+        let parts: Vec<_> = layout.cover(5..9).collect();
+        assert_eq!(
+            parts,
+            [
+                Part::Cells(Cells {
+                    column: 0,
+                    rows: 1..2,
+                    bytes: 4..8
+                }),
+                Part::Trailer { bytes: 8..9 }
+            ]
+        );
+    }
+}
