@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::need::{SpecState, VOCABULARY, now};
 use super::sync::Growth;
 use super::{Catalog, CatalogError, Inner, Need, write};
-use icos_portal::lists::{Cursor, MemberRow, ObjectRow, ObjectScope, Page, Versions};
+use icos_portal::lists::{Cursor, MemberRow, ObjectRow, ObjectScope, ResultPage, Versions};
 use icos_portal::{MetadataClient, ObjectId};
 
 /// Submissions may be complete a little before they are listed.
@@ -195,7 +195,7 @@ impl Catalog {
             let page = self.0.meta.members(of, offset).await?;
             offset += page.sent;
             rows.extend(page.rows);
-            if page.sent < MetadataClient::PAGE {
+            if page.sent < MetadataClient::MAX_ROWS {
                 break;
             }
         }
@@ -242,11 +242,11 @@ fn without_until(specs: Vec<(i64, String, Option<&i64>)>) -> Vec<(i64, String)> 
 }
 
 /// Moves `cursor` past `page`; says whether it is the last.
-fn is_last(page: &Page<ObjectRow>, cursor: &mut Cursor) -> bool {
+fn is_last(page: &ResultPage<ObjectRow>, cursor: &mut Cursor) -> bool {
     let before = *cursor;
     cursor.advance(&page.rows);
     // A page without one good row would be asked for for ever.
-    page.sent < MetadataClient::PAGE || *cursor == before
+    page.sent < MetadataClient::MAX_ROWS || *cursor == before
 }
 
 impl Inner {

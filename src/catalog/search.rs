@@ -99,7 +99,7 @@ impl Catalog {
             let sent = page.sent;
             let before = ids.len();
             ids.extend(page.rows);
-            if sent < icos_portal::MetadataClient::PAGE || ids.len() == before {
+            if sent < icos_portal::MetadataClient::MAX_ROWS || ids.len() == before {
                 return Ok(ids);
             }
         }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use super::provider::LoginArgs;
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::{Waiting, block_on_while};
-use icos_portal::account::Licence;
+use icos_portal::account::LicenceStatus;
 use icos_portal::{Account, Services};
 
 /// What `icosfs auth` can do.
@@ -52,13 +52,13 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
     let mut login = None;
     let mut readable = false;
     if let Some(account) = &account
-        && account.standing().await.is_some()
+        && account.login_state().await.is_some()
     {
         // Proves the login, which may take one.
         let sign = Waiting::until("trying the login");
         let checked = account.check_licence().await;
         drop(sign);
-        readable = matches!(checked, Ok(Licence::Accepted));
+        readable = matches!(checked, Ok(LicenceStatus::Accepted));
         login = account.status().await;
         if let (Some(login), Err(error)) = (&mut login, checked) {
             login.advice.get_or_insert(error.to_string());

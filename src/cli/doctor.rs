@@ -16,7 +16,7 @@ use super::settings::GlobalArgs;
 use super::terminal::{plain, size};
 use super::waiting::block_on_while;
 use crate::mount::{Access, lack, mountinfo};
-use icos_portal::account::Licence;
+use icos_portal::account::LicenceStatus;
 use icos_portal::http::Http;
 use icos_portal::{Account, Service, Services};
 
@@ -320,7 +320,7 @@ async fn account(http: Http, services: Services, login: LoginArgs) -> anyhow::Re
         }
     };
     let account = Account::new(http, services, auth);
-    if account.standing().await.is_none() {
+    if account.login_state().await.is_none() {
         return Ok(vec![Finding::note("login", ANONYMOUS, "icosfs login")]);
     }
     // Proves the login, which may take one.
@@ -333,8 +333,8 @@ async fn account(http: Http, services: Services, login: LoginArgs) -> anyhow::Re
         Ok(Ok(licence)) => vec![
             Finding::ok("login", who),
             match licence {
-                Licence::Accepted => Finding::ok("licence", "accepted"),
-                Licence::NotAccepted => Finding::bad(
+                LicenceStatus::Accepted => Finding::ok("licence", "accepted"),
+                LicenceStatus::NotAccepted => Finding::bad(
                     "licence",
                     "not accepted: data cannot be read",
                     format!("accept it in your profile at {}", account.page()),

@@ -10,6 +10,7 @@ use super::table::{self, plain};
 use super::target;
 use super::waiting::block_on_while;
 use crate::catalog::{Object, Selection};
+use icos_portal::meta::Subject;
 
 /// What `icosfs info` takes.
 #[derive(Args, Debug)]
@@ -35,7 +36,10 @@ pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
         let id = target.id(&browse.catalog)?;
         let object = browse.catalog.object(id).await?;
         let object = object.with_context(|| format!("the repository has no object {id}"))?;
-        Ok((object, browse.meta.landing_json(id).await?))
+        Ok((
+            object,
+            browse.meta.landing_json(&Subject::Object(id)).await?,
+        ))
     })?;
     if args.json {
         println!("{}", String::from_utf8_lossy(&json));

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use super::provider::{ask_secret, saved_token, secret_from_stdin};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::Waiting;
-use icos_portal::account::Licence;
+use icos_portal::account::LicenceStatus;
 use icos_portal::auth::{
     AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
 };
@@ -151,8 +151,8 @@ async fn tell_licence(account: &Account) {
     let licence = account.check_licence().await;
     drop(sign);
     match licence {
-        Ok(Licence::Accepted) => println!("the data licence is accepted"),
-        Ok(Licence::NotAccepted) => println!(
+        Ok(LicenceStatus::Accepted) => println!("the data licence is accepted"),
+        Ok(LicenceStatus::NotAccepted) => println!(
             "the data licence is not accepted yet; accept it in your profile at {}, or reading data fails",
             account.page()
         ),
@@ -179,7 +179,7 @@ fn ask_user() -> anyhow::Result<String> {
 fn credentials_file(path: Option<PathBuf>, services: &Services) -> anyhow::Result<CredentialsFile> {
     match path {
         Some(path) => Ok(CredentialsFile::at(path, services.envri())),
-        None => CredentialsFile::of_python(services.envri())
+        None => CredentialsFile::standard(services.envri())
             .context("no home folder to keep a login in; name a file with --credentials"),
     }
 }

@@ -282,7 +282,7 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     )
     .with_context(|| format!("cannot mount at {}", plan.mountpoint.display()))?;
     if let Some(account) = account {
-        runtime.spawn(account.mind());
+        runtime.spawn(account.monitor());
     }
     if let Ok(Err(error)) = runtime.block_on(greeting) {
         eprintln!(

@@ -94,7 +94,7 @@ impl LoginArgs {
             let auth = PasswordAuth::from_file(http, services, file);
             return Ok(Some(Arc::new(auth)));
         }
-        match (saved_token(envri), CredentialsFile::of_python(envri)) {
+        match (saved_token(envri), CredentialsFile::standard(envri)) {
             (Some(saved), Some(credentials)) => {
                 let auth = StoredAuth::new(http, services, saved, credentials);
                 Ok(Some(Arc::new(auth)))

@@ -14,8 +14,8 @@ use nix::unistd::geteuid;
 
 use super::log::LogArgs;
 use icos_portal::auth::TokenProvider;
-use icos_portal::http::{Certificate, Http, Patience};
-use icos_portal::{Account, DataClient, Envri, MetadataClient, Service, Services, Usage};
+use icos_portal::http::{Certificate, Http, Timeouts};
+use icos_portal::{Account, DataClient, Envri, MetadataClient, Service, Services, UsageReporter};
 
 /// Options that any command takes.
 #[derive(Args, Clone, Debug)]
@@ -82,8 +82,8 @@ impl GlobalArgs {
 
     /// A pool of connections to the portal.
     pub(super) fn http(&self) -> anyhow::Result<Http> {
-        let patience = Patience::of(Duration::from_secs(self.timeout));
-        Http::trusting(patience, self.authorities()?).context("cannot set up HTTPS")
+        let patience = Timeouts::of(Duration::from_secs(self.timeout));
+        Http::with_certificates(patience, self.authorities()?).context("cannot set up HTTPS")
     }
 
     fn authorities(&self) -> anyhow::Result<Vec<Certificate>> {
@@ -153,7 +153,7 @@ pub(super) struct Clients {
     pub(super) account: Option<Account>,
     pub(super) meta: MetadataClient,
     pub(super) data: DataClient,
-    pub(super) usage: Usage,
+    pub(super) usage: UsageReporter,
     pub(super) http: Http,
 }
 
@@ -170,7 +170,7 @@ impl Clients {
             account,
             meta: MetadataClient::new(http.clone(), services.clone()),
             data: DataClient::new(http.clone(), services.clone(), auth.clone()),
-            usage: Usage::new(http.clone(), services.clone(), auth),
+            usage: UsageReporter::new(http.clone(), services.clone(), auth),
             http,
             services,
         }

@@ -13,7 +13,7 @@ use super::settings::block_on;
 use super::terminal::plain;
 use crate::mount::report::Status;
 use crate::mount::{absolute, mountinfo};
-use icos_portal::http::{Http, Patience};
+use icos_portal::http::{Http, Timeouts};
 use icos_portal::{Envri, PortalError, Service, Services};
 
 mod text;
@@ -133,7 +133,7 @@ fn reach(status: &Status) -> anyhow::Result<Vec<Reached>> {
         .with(Service::Auth, &urls.auth)?
         .with(Service::Meta, &urls.meta)?
         .with(Service::Data, &urls.data)?;
-    let http = Http::new(Patience::default())?;
+    let http = Http::new(Timeouts::default())?;
     block_on(async {
         let ask = |service| {
             let (http, services) = (&http, &services);

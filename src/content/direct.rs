@@ -21,7 +21,7 @@ use nix::sys::stat::Mode;
 
 use super::Origin;
 use crate::cache::Place;
-use icos_portal::{ObjectId, Usage};
+use icos_portal::{ObjectId, UsageReporter};
 
 /// Who reads an object for longer has read it again.
 const AGAIN: Duration = Duration::from_hours(1);
@@ -37,7 +37,7 @@ struct Shared {
     /// Held open: whatever is mounted over its path later, even a mount of
     /// ours, does not come between.
     folder: OwnedFd,
-    usage: Option<Usage>,
+    usage: Option<UsageReporter>,
     /// When reads were reported last.
     reported: Mutex<LruCache<(ObjectId, Place), Instant>>,
 }
@@ -57,7 +57,7 @@ pub(super) struct DirectFile {
 impl DataFolder {
     /// The files in `folder`; what is read of them is reported to `usage`.
     #[must_use]
-    pub fn new(folder: OwnedFd, usage: Option<Usage>) -> Self {
+    pub fn new(folder: OwnedFd, usage: Option<UsageReporter>) -> Self {
         Self(Arc::new(Shared {
             folder,
             usage,

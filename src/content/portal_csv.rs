@@ -82,7 +82,7 @@ impl PortalCsv {
                 return Err(reason.into());
             }
             let _buffers = store.memory().for_stream().await?;
-            let mut tries = data.tries();
+            let mut retries = data.retries();
             loop {
                 match fetch(&data, id, &store, &place).await {
                     // The portal cannot write strings, or cannot yet.
@@ -92,7 +92,7 @@ impl PortalCsv {
                         refused.store(true, Ordering::Relaxed);
                         return Err(reason.into());
                     }
-                    Err(ContentError::Portal(error)) if tries.again(&error).await => {}
+                    Err(ContentError::Portal(error)) if retries.back_off(&error).await => {}
                     fetched => return fetched,
                 }
             }

@@ -53,7 +53,7 @@ impl Sidecars {
         let asked = subject.clone();
         self.flights
             .join(subject.clone(), || async move {
-                let json = meta.page(&asked).await?;
+                let json = meta.landing_json(&asked).await?;
                 fetched
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)

@@ -56,9 +56,9 @@ pub fn of_portal(error: &PortalError) -> Errno {
         PortalError::TimedOut { .. } => Errno::ETIMEDOUT,
         PortalError::Unreachable { .. } => Errno::EHOSTUNREACH,
         PortalError::Busy { .. } => Errno::EBUSY,
-        PortalError::BrokenOff { .. }
+        PortalError::ConnectionLost { .. }
         | PortalError::Status { .. }
-        | PortalError::BadAnswer { .. } => Errno::EIO,
+        | PortalError::BadResponse { .. } => Errno::EIO,
     }
 }
 
@@ -67,7 +67,7 @@ fn of_auth(error: &AuthError) -> Errno {
         AuthError::NotLoggedIn
         | AuthError::Expired { .. }
         | AuthError::Refused { .. }
-        | AuthError::RefusedAnew { .. }
+        | AuthError::NewTokenRefused { .. }
         | AuthError::WrongPassword { .. }
         | AuthError::BadToken(_)
         | AuthError::File(_) => Errno::EACCES,

@@ -16,7 +16,7 @@ use crate::content::Origin;
 use icos_portal::Account;
 use icos_portal::account::LoginStatus;
 use icos_portal::http::Http;
-use icos_portal::traffic::Traffic;
+use icos_portal::traffic::TrafficStats;
 
 mod metrics;
 mod state;
@@ -154,7 +154,7 @@ pub struct Status {
     pub served: Served,
     /// What was asked of the portal.
     #[serde(default)]
-    pub traffic: Traffic,
+    pub traffic: TrafficStats,
     /// The kernel's requests since the mount began, by name.
     #[serde(default)]
     pub requests: BTreeMap<String, u64>,
@@ -363,7 +363,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use icos_portal::http::Patience;
+    use icos_portal::http::Timeouts;
 
     #[test]
     fn repeated_failures_are_counted_and_old_ones_forgotten() {
@@ -381,7 +381,7 @@ mod tests {
             control: None,
             since: Timestamp::UNIX_EPOCH,
         };
-        let report = Report::new(about, None, Http::new(Patience::default()).unwrap());
+        let report = Report::new(about, None, Http::new(Timeouts::default()).unwrap());
         let fail =
             |file: &str| report.failed("read", file.to_owned(), libc::EACCES, "no".to_owned());
         fail("a");

@@ -358,7 +358,7 @@ impl Shared {
     pub(super) async fn landing_page(&self, id: ObjectId) -> Result<Value, ContentError> {
         let json = self.contents.page(&Subject::Object(id)).await?;
         serde_json::from_slice(&json).map_err(|error| {
-            PortalError::BadAnswer {
+            PortalError::BadResponse {
                 service: icos_portal::Service::Meta,
                 reason: format!("expected a landing page's JSON, found {error}"),
             }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::{Listing, Node, Place, Tree, TreeError};
 use crate::catalog::{Catalog, Selection, Walk};
-use icos_portal::http::{Http, Patience};
+use icos_portal::http::{Http, Timeouts};
 use icos_portal::lists::{ObjectRow, SpecRow, SuccessionRow};
 use icos_portal::{Envri, MetadataClient, ObjectId, Services};
 
@@ -31,7 +31,7 @@ struct Repository {
 impl Repository {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let http = Http::new(Patience::default()).unwrap();
+        let http = Http::new(Timeouts::default()).unwrap();
         let meta = MetadataClient::new(http, Services::of(Envri::Icos));
         let selection = Selection::default();
         let catalog = Catalog::open(meta, folder.path(), Duration::MAX, selection).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use icos_demo::DemoPortal;
 use icos_portal::auth::{Token, TokenAuth};
-use icos_portal::http::{Http, Patience};
+use icos_portal::http::{Http, Timeouts};
 use icos_portal::{DataClient, MetadataClient, ObjectId};
 use icosfs::cache::{Bounds, Store};
 use icosfs::catalog::{Catalog, Object, Representation, Selection};
@@ -52,7 +52,7 @@ impl TestContents {
         bounds: Bounds,
     ) -> Self {
         let ttl = Duration::from_mins(10);
-        let http = Http::new(Patience::default()).expect("HTTP");
+        let http = Http::new(Timeouts::default()).expect("HTTP");
         let services = portal.services();
         let token = Token::parse(services.envri(), &portal.token()).expect("a token");
         let auth = TokenAuth::new(token, "a test".to_owned(), &services);

@@ -12,8 +12,8 @@ use reqwest::header::COOKIE;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::auth::{AuthError, Standing, TokenProvider};
-use super::error::harmless;
+use super::auth::{AuthError, LoginState, TokenProvider};
+use super::error::sanitize;
 use super::http::Http;
 use super::{PortalError, Service, Services};
 
@@ -33,24 +33,24 @@ pub struct Account {
     services: Services,
     auth: Arc<dyn TokenProvider>,
     /// As it was last seen.
-    licence: Arc<Mutex<Option<Licence>>>,
+    licence: Arc<Mutex<Option<LicenceStatus>>>,
 }
 
 /// Whether the user has accepted the data licence.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Licence {
+pub enum LicenceStatus {
     /// Data can be read.
     Accepted,
     /// Reading data fails until it is accepted on the portal's account page.
     NotAccepted,
 }
 
-impl fmt::Display for Licence {
+impl fmt::Display for LicenceStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Licence::Accepted => "accepted",
-            Licence::NotAccepted => "not accepted",
+            LicenceStatus::Accepted => "accepted",
+            LicenceStatus::NotAccepted => "not accepted",
         })
     }
 }
@@ -69,20 +69,20 @@ impl Account {
 
     /// What is known of the login without asking the portal; `None` if there
     /// is none.
-    pub async fn standing(&self) -> Option<Standing> {
-        self.auth.standing().await
+    pub async fn login_state(&self) -> Option<LoginState> {
+        self.auth.login_state().await
     }
 
     /// The same for its owner's eyes.
     pub async fn status(&self) -> Option<LoginStatus> {
-        let standing = self.standing().await?;
+        let standing = self.login_state().await?;
         let (licence, now) = (self.licence(), Timestamp::now());
         Some(LoginStatus::new(standing, licence, now, self.page()))
     }
 
     /// Whether the licence was accepted when that was last asked.
     #[must_use]
-    pub fn licence(&self) -> Option<Licence> {
+    pub fn licence(&self) -> Option<LicenceStatus> {
         *self.licence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,11 +101,11 @@ impl Account {
         let url = self.services.url(Service::Auth, &["whoami"]);
         let json = self.ask("who is logged in", |_| url.clone()).await?;
         let whoami: Whoami = parsed(&json)?;
-        Ok(harmless(&whoami.email))
+        Ok(sanitize(&whoami.email))
     }
 
     /// Asks whether the licence is accepted.
-    pub async fn check_licence(&self) -> Result<Licence, PortalError> {
+    pub async fn check_licence(&self) -> Result<LicenceStatus, PortalError> {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
         struct Profile {
@@ -124,9 +124,9 @@ impl Account {
         let json = self.ask("the user's profile", profile).await?;
         let user: User = parsed(&json)?;
         let licence = if user.profile.icos_licence_ok {
-            Licence::Accepted
+            LicenceStatus::Accepted
         } else {
-            Licence::NotAccepted
+            LicenceStatus::NotAccepted
         };
         *self.licence.lock().unwrap_or_else(PoisonError::into_inner) = Some(licence);
         Ok(licence)
@@ -159,7 +159,7 @@ impl Account {
 
     /// Looks after the login for as long as a mount lives: checks the licence
     /// at once, warns of what will make reads fail. Never ends.
-    pub async fn mind(self) {
+    pub async fn monitor(self) {
         let mut told = Vec::new();
         loop {
             let warnings = self.warnings().await;
@@ -174,18 +174,18 @@ impl Account {
 
     /// What will make reads fail, as of now.
     async fn warnings(&self) -> Vec<String> {
-        let standing = self.standing().await;
+        let standing = self.login_state().await;
         let mut warnings = Vec::new();
         // A login that fails is for readers to try again, not for us.
         let works = standing.as_ref().is_some_and(|s| s.problem.is_none());
-        if works && self.licence() != Some(Licence::Accepted) {
+        if works && self.licence() != Some(LicenceStatus::Accepted) {
             match self.check_licence().await {
-                Ok(Licence::NotAccepted) => warnings.push(format!(
+                Ok(LicenceStatus::NotAccepted) => warnings.push(format!(
                     "the data licence is not accepted: reading data will fail until you accept it in your profile at {}",
                     self.page()
                 )),
                 // Without a login there is nothing to warn of.
-                Ok(Licence::Accepted) | Err(PortalError::Auth(AuthError::NotLoggedIn)) => {}
+                Ok(LicenceStatus::Accepted) | Err(PortalError::Auth(AuthError::NotLoggedIn)) => {}
                 Err(error) => {
                     warnings.push(format!("the data licence could not be checked: {error}"));
                 }
@@ -197,7 +197,7 @@ impl Account {
 }
 
 fn parsed<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, PortalError> {
-    serde_json::from_slice(json).map_err(|error| PortalError::bad_answer(Service::Auth, error))
+    serde_json::from_slice(json).map_err(|error| PortalError::bad_response(Service::Auth, error))
 }
 
 #[cfg(test)]
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::Envri;
     use crate::auth::{Token, TokenAuth};
-    use crate::http::Patience;
+    use crate::http::Timeouts;
 
     /// It was, every minute of an outage of the authentication service.
     #[tokio::test]
@@ -221,7 +221,7 @@ mod tests {
         let text = STANDARD.encode(format!("[{expires},\"a@b.se\",\"Saml\"]\x1e123"));
         let token = Token::parse(Envri::Icos, &text).unwrap();
         let auth = TokenAuth::new(token, "a test".to_owned(), &services);
-        let http = Http::new(Patience::of(Duration::from_secs(2))).unwrap();
+        let http = Http::new(Timeouts::of(Duration::from_secs(2))).unwrap();
         let account = Account::new(http, services, Arc::new(auth));
         let first = account.warnings().await;
         assert_eq!(first.len(), 1, "{first:?}");

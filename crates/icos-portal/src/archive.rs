@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use super::data::expect_ok;
-use super::http::Answer;
+use super::http::Response;
 use super::{DataClient, MetadataClient, ObjectId, PortalError, Service};
 
 /// The longest list of entries worth reading.
@@ -40,7 +40,7 @@ impl MetadataClient {
 /// Parses the portal's list of the entries of an archive.
 pub fn parse_list(json: &[u8]) -> Result<Vec<ArchiveEntry>, PortalError> {
     serde_json::from_slice(json).map_err(|error| {
-        PortalError::bad_answer(
+        PortalError::bad_response(
             Service::Data,
             format_args!("expected a list of entries, found {error}"),
         )
@@ -49,15 +49,15 @@ pub fn parse_list(json: &[u8]) -> Result<Vec<ArchiveEntry>, PortalError> {
 
 impl DataClient {
     /// The bytes of the entry `name` of the archive `id`.
-    pub async fn archive_entry(&self, id: ObjectId, name: &str) -> Result<Answer, PortalError> {
+    pub async fn archive_entry(&self, id: ObjectId, name: &str) -> Result<Response, PortalError> {
         let id_text = id.to_string();
         let mut path = vec!["zip", &id_text, "extractFile"];
         path.extend(name.split('/'));
         let url = self.services().url(Service::Data, &path);
         let what = format!("entry {name:?} of object {id}");
-        let mut tries = self.tries();
+        let mut retries = self.retries();
         let answer = self
-            .authorised(&what, &mut tries, || {
+            .authorised(&what, &mut retries, || {
                 self.http().request(Method::GET, url.clone())
             })
             .await?;

@@ -7,7 +7,7 @@
 //! than our clock; and a token that still lives is used while its renewal
 //! fails.
 //!
-//! What was refused is not tried again for a minute (`PATIENCE`), unless it
+//! What was refused is not tried again for a minute (`TIMEOUT`), unless it
 //! was replaced meanwhile: nobody's account gets locked by a file manager. A
 //! token that a login just gave is replaced by another login after 10 s.
 
@@ -22,22 +22,22 @@ use super::PortalError;
 
 mod credentials;
 mod login;
-mod password;
+mod password_auth;
 mod secret_file;
-mod stored;
+mod stored_auth;
 mod token;
 mod token_auth;
-mod watched;
+mod watched_file;
 
 pub use credentials::{Credentials, CredentialsFile};
-pub use password::PasswordAuth;
+pub use password_auth::PasswordAuth;
 pub use secret_file::FileError;
-pub use stored::StoredAuth;
+pub use stored_auth::StoredAuth;
 pub use token::{BadToken, Token};
 pub use token_auth::{TokenAuth, TokenFile};
 
 /// How long the portal's refusal of a token or password is remembered.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long what a file said is believed before it is looked at again.
 const BELIEVED: Duration = Duration::from_secs(1);
@@ -52,12 +52,12 @@ pub trait TokenProvider: fmt::Debug + Send + Sync {
     fn replace(&self, refused: Arc<Token>) -> BoxFuture<'_, Result<Arc<Token>, AuthError>>;
 
     /// What is known without asking the portal; `None` if there is no login.
-    fn standing(&self) -> BoxFuture<'_, Option<Standing>>;
+    fn login_state(&self) -> BoxFuture<'_, Option<LoginState>>;
 }
 
 /// What is known of a login.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct LoginState {
     /// Where it comes from, for a person, e.g. `ICOSFS_TOKEN`.
     pub source: String,
     /// The user's mail address, once it is known.
@@ -79,7 +79,7 @@ pub enum Renewal {
     ByHand,
 }
 
-impl Standing {
+impl LoginState {
     /// What the user should know and do before reads fail: a token that
     /// nothing renews ends within the hour, or has ended.
     #[must_use]
@@ -132,7 +132,7 @@ pub enum AuthError {
     #[error(
         "the portal refuses even a new login token of {user} (from {source_name}); it will be asked again in a few seconds"
     )]
-    RefusedAnew {
+    NewTokenRefused {
         /// Who.
         user: String,
         /// Where the password came from.

@@ -9,13 +9,13 @@ use super::auth::{
     AuthError, Credentials, CredentialsFile, FileError, PasswordAuth, Token, TokenAuth,
     TokenProvider,
 };
-use super::http::{Http, Patience};
+use super::http::{Http, Timeouts};
 use super::{DataClient, Envri, MetadataClient, PortalError, Service, Services};
 
 /// Makes clients of one repository, as `icoscp_core.bootstrap.Bootstrap` does.
 ///
 /// Nothing here asks the portal; the first request that needs a token does.
-/// Clients need a tokio runtime.
+/// PortalClients need a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
     http: Http,
@@ -24,7 +24,7 @@ pub struct Bootstrap {
 
 /// A login and the clients that use it.
 #[derive(Clone, Debug)]
-pub struct Clients {
+pub struct PortalClients {
     /// Provides tokens.
     pub auth: Arc<dyn TokenProvider>,
     /// Metadata, for which no login is needed, and none is used.
@@ -46,7 +46,7 @@ impl Bootstrap {
 
     /// A bootstrap for a portal elsewhere.
     pub fn with_services(services: Services) -> Result<Self, PortalError> {
-        let http = Http::new(Patience::default()).map_err(|error| PortalError::Unreachable {
+        let http = Http::new(Timeouts::default()).map_err(|error| PortalError::Unreachable {
             service: Service::Data,
             reason: error.to_string(),
         })?;
@@ -62,9 +62,9 @@ impl Bootstrap {
     /// if it is not in the library's form.
     ///
     /// ```
-    /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icosfs::portal::auth::{Credentials, CredentialsFile};
-    /// # use icosfs::portal::{Bootstrap, Envri};
+    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
+    /// # use icos_portal::auth::{Credentials, CredentialsFile};
+    /// # use icos_portal::{Bootstrap, Envri};
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let folder = tempfile::tempdir()?;
@@ -79,11 +79,11 @@ impl Bootstrap {
     /// # })?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn from_password_file(&self, file: Option<PathBuf>) -> Result<Clients, AuthError> {
+    pub fn from_password_file(&self, file: Option<PathBuf>) -> Result<PortalClients, AuthError> {
         let envri = self.services.envri();
         let file = match file {
             Some(path) => CredentialsFile::at(path, envri),
-            None => CredentialsFile::of_python(envri).ok_or(AuthError::NotLoggedIn)?,
+            None => CredentialsFile::standard(envri).ok_or(AuthError::NotLoggedIn)?,
         };
         if file.load()?.is_none() {
             let path = file.path().to_owned();
@@ -101,8 +101,8 @@ impl Bootstrap {
     /// [`AuthError::BadToken`] if it is no token of this repository.
     ///
     /// ```
-    /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icosfs::portal::{Bootstrap, ObjectId};
+    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
+    /// # use icos_portal::{Bootstrap, ObjectId};
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let clients = Bootstrap::with_services(portal.services())?.from_cookie_token(&portal.token())?;
@@ -115,7 +115,7 @@ impl Bootstrap {
     /// # })?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn from_cookie_token(&self, token: &str) -> Result<Clients, AuthError> {
+    pub fn from_cookie_token(&self, token: &str) -> Result<PortalClients, AuthError> {
         let token = Token::parse(self.services.envri(), token)?;
         let auth = TokenAuth::new(token, "the program's own token".to_owned(), &self.services);
         Ok(self.from_auth_provider(Arc::new(auth)))
@@ -124,8 +124,8 @@ impl Bootstrap {
     /// Logs in as `user`, when a token is needed.
     ///
     /// ```
-    /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icosfs::portal::Bootstrap;
+    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
+    /// # use icos_portal::Bootstrap;
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// let clients = Bootstrap::with_services(portal.services())?
@@ -136,7 +136,7 @@ impl Bootstrap {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn from_credentials(&self, user: String, password: SecretString) -> Clients {
+    pub fn from_credentials(&self, user: String, password: SecretString) -> PortalClients {
         self.from_auth_provider(Arc::new(PasswordAuth::new(
             self.http.clone(),
             self.services.clone(),
@@ -149,9 +149,9 @@ impl Bootstrap {
     ///
     /// ```
     /// # use std::sync::Arc;
-    /// # use icosfs::demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icosfs::portal::auth::{TokenAuth, TokenFile};
-    /// # use icosfs::portal::{Bootstrap, Envri};
+    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
+    /// # use icos_portal::auth::{TokenAuth, TokenFile};
+    /// # use icos_portal::{Bootstrap, Envri};
     /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
     /// # tokio::runtime::Runtime::new()?.block_on(async {
     /// # let folder = tempfile::tempdir()?;
@@ -169,9 +169,9 @@ impl Bootstrap {
     /// ```
     #[must_use]
     #[allow(clippy::wrong_self_convention)] // The Python library's names.
-    pub fn from_auth_provider(&self, auth: Arc<dyn TokenProvider>) -> Clients {
+    pub fn from_auth_provider(&self, auth: Arc<dyn TokenProvider>) -> PortalClients {
         let (http, services) = (self.http.clone(), self.services.clone());
-        Clients {
+        PortalClients {
             meta: MetadataClient::new(http.clone(), services.clone()),
             data: DataClient::new(http, services, Some(Arc::clone(&auth))),
             auth,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::auth::{AuthError, Token, TokenProvider};
-use super::http::{Answer, Http, Tries};
+use super::http::{Http, Response, Retries};
 use super::{ObjectId, PortalError, Service, Services};
 
 /// The longest header line worth reading.
@@ -72,28 +72,28 @@ fn as_text<S: serde::Serializer>(id: &ObjectId, serializer: S) -> Result<S::Ok, 
 
 /// An original on its way. Where the connection breaks, it goes on.
 #[derive(Debug)]
-pub struct Original {
+pub struct OriginalStream {
     /// Length of the whole original in bytes.
     pub total: u64,
     client: DataClient,
     id: ObjectId,
-    tries: Tries,
+    retries: Retries,
     /// What is still to come.
     rest: Range<u64>,
-    body: Answer,
+    body: Response,
 }
 
-impl Original {
+impl OriginalStream {
     /// All of it, as far as it has not been handed out yet.
     ///
     /// # Errors
     ///
-    /// As [`Original::chunk`]; [`PortalError::BadAnswer`] past `limit` bytes.
+    /// As [`OriginalStream::chunk`]; [`PortalError::BadResponse`] past `limit` bytes.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes, PortalError> {
         let mut bytes = BytesMut::new();
         while let Some(chunk) = self.chunk().await? {
             if bytes.len() + chunk.len() > limit {
-                return Err(PortalError::bad_answer(
+                return Err(PortalError::bad_response(
                     Service::Data,
                     format_args!("expected at most {limit} bytes, found more"),
                 ));
@@ -112,30 +112,30 @@ impl Original {
         loop {
             let error = match self.body.chunk().await {
                 Ok(Some(chunk)) => {
-                    self.tries.progress();
+                    self.retries.progress();
                     self.rest.start += chunk.len() as u64;
                     return Ok(Some(chunk));
                 }
                 // More than was asked for is for the caller to judge.
                 Ok(None) if self.rest.start >= self.rest.end => return Ok(None),
-                Ok(None) => PortalError::BrokenOff {
+                Ok(None) => PortalError::ConnectionLost {
                     service: Service::Data,
                     received: self.body.received(),
                     reason: "the body is shorter than asked for".to_owned(),
                 },
                 Err(error) => error,
             };
-            if !self.tries.again(&error).await {
+            if !self.retries.back_off(&error).await {
                 return Err(error);
             }
             let Range { start, end } = self.rest;
             let to = (end < self.total).then_some(end);
             let (total, body) = self
                 .client
-                .original_once(self.id, start, to, &mut self.tries)
+                .original_once(self.id, start, to, &mut self.retries)
                 .await?;
             if total != self.total {
-                return Err(PortalError::bad_answer(
+                return Err(PortalError::bad_response(
                     Service::Data,
                     format_args!(
                         "expected {} bytes of {}, found {total}",
@@ -148,27 +148,27 @@ impl Original {
     }
 }
 
-/// Columns on their way, one after another. Where the connection breaks, they
+/// ColumnStream on their way, one after another. Where the connection breaks, they
 /// go on with the column that it broke in.
 #[derive(Debug)]
-pub struct Columns {
+pub struct ColumnStream {
     client: DataClient,
     request: ColumnsRequest,
-    tries: Tries,
+    retries: Retries,
     /// How many bytes each column has.
     lengths: Vec<u64>,
     /// How many bytes have been handed out.
     received: u64,
     /// How many bytes of the answer were handed out before it began.
     again: u64,
-    body: Answer,
+    body: Response,
 }
 
-impl Columns {
+impl ColumnStream {
     /// How many bytes the service promises in all, if it does.
     #[must_use]
-    pub fn expected(&self) -> Option<u64> {
-        self.body.expected()
+    pub fn content_length(&self) -> Option<u64> {
+        self.body.content_length()
     }
 
     /// The next piece; `None` once all columns have arrived.
@@ -180,7 +180,7 @@ impl Columns {
         loop {
             let error = match self.body.chunk().await {
                 Ok(Some(mut chunk)) => {
-                    self.tries.progress();
+                    self.retries.progress();
                     let known = usize::try_from(self.again)
                         .unwrap_or(usize::MAX)
                         .min(chunk.len());
@@ -195,14 +195,14 @@ impl Columns {
                 Ok(None) => return Ok(None),
                 Err(error) => error,
             };
-            if !self.tries.again(&error).await {
+            if !self.retries.back_off(&error).await {
                 return Err(error);
             }
             let (column, before) = self.broken_column();
             let mut rest = self.request.clone();
             rest.column_numbers.drain(..column);
             self.again = self.received - before;
-            self.body = self.client.columns_once(&rest, &mut self.tries).await?;
+            self.body = self.client.columns_once(&rest, &mut self.retries).await?;
         }
     }
 
@@ -270,20 +270,20 @@ impl DataClient {
     ///
     /// # Errors
     ///
-    /// [`PortalError::BadAnswer`] if the service sends other bytes than asked.
+    /// [`PortalError::BadResponse`] if the service sends other bytes than asked.
     pub async fn original(
         &self,
         id: ObjectId,
         from: u64,
         to: Option<u64>,
-    ) -> Result<Original, PortalError> {
-        let mut tries = self.http.tries(Service::Data);
-        let (total, body) = self.original_once(id, from, to, &mut tries).await?;
-        Ok(Original {
+    ) -> Result<OriginalStream, PortalError> {
+        let mut retries = self.http.retries(Service::Data);
+        let (total, body) = self.original_once(id, from, to, &mut retries).await?;
+        Ok(OriginalStream {
             total,
             client: self.clone(),
             id,
-            tries,
+            retries,
             rest: from..to.unwrap_or(total),
             body,
         })
@@ -295,8 +295,8 @@ impl DataClient {
         id: ObjectId,
         from: u64,
         to: Option<u64>,
-        tries: &mut Tries,
-    ) -> Result<(u64, Answer), PortalError> {
+        retries: &mut Retries,
+    ) -> Result<(u64, Response), PortalError> {
         let url = self
             .services
             .url(Service::Data, &["objects", &id.to_string()]);
@@ -307,7 +307,7 @@ impl DataClient {
         };
         let what = format!("object {id}");
         let body = self
-            .authorised(&what, tries, || {
+            .authorised(&what, retries, || {
                 let mut request = self.http.request(Method::GET, url.clone());
                 if let Some(range) = &range {
                     request = request.header(RANGE, range);
@@ -317,7 +317,7 @@ impl DataClient {
             .await?;
         let header = |name: &HeaderName| body.header(name);
         let unexpected = |found: String| {
-            PortalError::bad_answer(
+            PortalError::bad_response(
                 Service::Data,
                 format_args!("expected bytes from {from} of {what}, found {found}"),
             )
@@ -325,7 +325,7 @@ impl DataClient {
         let (offset, total) = match (body.status(), &range) {
             (StatusCode::OK, _) => {
                 let total = body
-                    .expected()
+                    .content_length()
                     .ok_or_else(|| unexpected("a body of unknown length".to_owned()))?;
                 (0, total)
             }
@@ -341,14 +341,14 @@ impl DataClient {
         Ok((total, body))
     }
 
-    /// Columns of a table, one after another, big-endian.
-    pub async fn columns(&self, request: &ColumnsRequest) -> Result<Columns, PortalError> {
-        let mut tries = self.http.tries(Service::Data);
-        let body = self.columns_once(request, &mut tries).await?;
-        Ok(Columns {
+    /// ColumnStream of a table, one after another, big-endian.
+    pub async fn columns(&self, request: &ColumnsRequest) -> Result<ColumnStream, PortalError> {
+        let mut retries = self.http.retries(Service::Data);
+        let body = self.columns_once(request, &mut retries).await?;
+        Ok(ColumnStream {
             client: self.clone(),
             request: request.clone(),
-            tries,
+            retries,
             lengths: request.lengths(),
             received: 0,
             again: 0,
@@ -359,14 +359,14 @@ impl DataClient {
     async fn columns_once(
         &self,
         request: &ColumnsRequest,
-        tries: &mut Tries,
-    ) -> Result<Answer, PortalError> {
+        retries: &mut Retries,
+    ) -> Result<Response, PortalError> {
         let what = format!("table {}", request.table_id);
         let url = self.services.url(Service::Data, &["cpb"]);
         let json = serde_json::to_vec(request)
-            .map_err(|error| PortalError::bad_answer(Service::Data, error))?;
+            .map_err(|error| PortalError::bad_response(Service::Data, error))?;
         let answer = self
-            .authorised(&what, tries, || {
+            .authorised(&what, retries, || {
                 self.http
                     .request(Method::POST, url.clone())
                     .header(CONTENT_TYPE, "application/json")
@@ -377,15 +377,15 @@ impl DataClient {
     }
 
     /// The portal's own CSV of a table, whole, or its first `limit` rows.
-    pub async fn csv(&self, id: ObjectId, limit: Option<u64>) -> Result<Answer, PortalError> {
+    pub async fn csv(&self, id: ObjectId, limit: Option<u64>) -> Result<Response, PortalError> {
         let what = format!("table {id}");
         let mut url = self.services.url(Service::Data, &["csv", &id.to_string()]);
         if let Some(limit) = limit {
             url.set_query(Some(&format!("limit={limit}")));
         }
-        let mut tries = self.http.tries(Service::Data);
+        let mut retries = self.http.retries(Service::Data);
         let answer = self
-            .authorised(&what, &mut tries, || {
+            .authorised(&what, &mut retries, || {
                 self.http.request(Method::GET, url.clone())
             })
             .await?;
@@ -394,11 +394,11 @@ impl DataClient {
 
     /// The header line of the portal's own CSV of a table, with its end.
     pub async fn csv_header(&self, id: ObjectId) -> Result<Bytes, PortalError> {
-        let mut tries = self.tries();
+        let mut retries = self.retries();
         loop {
             let header = async { self.csv(id, Some(0)).await?.bytes(HEADER_LIMIT).await };
             match header.await {
-                Err(error) if tries.again(&error).await => {}
+                Err(error) if retries.back_off(&error).await => {}
                 header => return header,
             }
         }
@@ -406,8 +406,8 @@ impl DataClient {
 
     /// The tries for what must be asked for anew as a whole.
     #[must_use]
-    pub fn tries(&self) -> Tries {
-        self.http.tries(Service::Data)
+    pub fn retries(&self) -> Retries {
+        self.http.retries(Service::Data)
     }
 
     /// Sends what `request` makes, with the user's cookie if there is one, and
@@ -416,9 +416,9 @@ impl DataClient {
     pub(super) async fn authorised(
         &self,
         what: &str,
-        tries: &mut Tries,
+        retries: &mut Retries,
         request: impl Fn() -> RequestBuilder,
-    ) -> Result<Answer, PortalError> {
+    ) -> Result<Response, PortalError> {
         // Some objects are free for all, so without a token we try as anyone.
         let mut token = match &self.auth {
             None => Err(None),
@@ -432,7 +432,7 @@ impl DataClient {
             };
             let answer = self
                 .http
-                .send_within(tries, Service::Data, &with_cookie)
+                .send_within(retries, Service::Data, &with_cookie)
                 .await?;
             let refusal = match self.refusal(answer, what, &token).await {
                 Ok(answer) => return Ok(answer),
@@ -452,10 +452,10 @@ impl DataClient {
     /// Sorts the refusals out of the answers.
     async fn refusal(
         &self,
-        answer: Answer,
+        answer: Response,
         what: &str,
         token: &Result<Arc<Token>, Option<AuthError>>,
-    ) -> Result<Answer, PortalError> {
+    ) -> Result<Response, PortalError> {
         let what_owned = || what.to_owned();
         let status = answer.status();
         let redirected = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
@@ -522,11 +522,11 @@ impl DataClient {
         let body = expect_ok(answer, "whoami").await?.bytes(64 * 1024).await?;
         serde_json::from_slice::<Whoami>(&body)
             .map(|whoami| whoami.email.is_some())
-            .map_err(|error| PortalError::bad_answer(Service::Data, error))
+            .map_err(|error| PortalError::bad_response(Service::Data, error))
     }
 }
 
-pub(super) async fn expect_ok(answer: Answer, what: &str) -> Result<Answer, PortalError> {
+pub(super) async fn expect_ok(answer: Response, what: &str) -> Result<Response, PortalError> {
     if answer.status() == StatusCode::OK {
         Ok(answer)
     } else {

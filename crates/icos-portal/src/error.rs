@@ -79,7 +79,7 @@ pub enum PortalError {
     },
     /// The connection broke, or closed before the whole answer had arrived.
     #[error("the {service} service broke off after {received} bytes ({reason})")]
-    BrokenOff {
+    ConnectionLost {
         /// Which one.
         service: Service,
         /// How many bytes of the body arrived.
@@ -99,7 +99,7 @@ pub enum PortalError {
     },
     /// The answer is not what the protocol promises.
     #[error("the {service} service answered something unexpected: {reason}")]
-    BadAnswer {
+    BadResponse {
         /// Which one.
         service: Service,
         /// What was expected and what was found.
@@ -109,8 +109,8 @@ pub enum PortalError {
 
 impl PortalError {
     /// An answer of `service` that breaks the protocol.
-    pub(crate) fn bad_answer(service: Service, reason: impl fmt::Display) -> Self {
-        Self::BadAnswer {
+    pub(crate) fn bad_response(service: Service, reason: impl fmt::Display) -> Self {
+        Self::BadResponse {
             service,
             reason: reason.to_string(),
         }
@@ -119,7 +119,7 @@ impl PortalError {
 
 /// A stranger's words on one line that a terminal shows and does not obey: no
 /// control characters, and none that turn the direction of what follows.
-pub(crate) fn harmless(words: &str) -> String {
+pub(crate) fn sanitize(words: &str) -> String {
     let shown = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
         '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
@@ -143,7 +143,7 @@ mod tests {
             ("good\rbad", "good bad"),
             ("\u{202E}drowssap", "\u{FFFD}drowssap"),
         ] {
-            assert_eq!(harmless(words), shown, "{words:?}");
+            assert_eq!(sanitize(words), shown, "{words:?}");
         }
     }
 }

@@ -8,19 +8,19 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 pub use reqwest::Certificate;
 use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Method, NoProxy, Proxy, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Method, NoProxy, Proxy, RequestBuilder, StatusCode, redirect};
 use tokio::time::Instant;
 use url::Url;
 
-use super::error::harmless;
-use super::traffic::{Counter, Traffic};
+use super::error::sanitize;
+use super::traffic::{TrafficCounter, TrafficStats};
 use super::{PortalError, Service};
 
-mod breaker;
-mod tries;
+mod circuit_breaker;
+mod retries;
 
-use breaker::Breaker;
-pub use tries::Tries;
+use circuit_breaker::CircuitBreaker;
+pub use retries::Retries;
 
 /// The longest text of an error answer that is worth showing to a person.
 const REASON_LIMIT: usize = 300;
@@ -37,20 +37,20 @@ const LOOPBACK: &str = "localhost,127.0.0.0/8,::1/128";
 pub struct Http {
     client: reqwest::Client,
     timeout: Duration,
-    breakers: Arc<[Arc<Breaker>; 3]>,
-    counter: Arc<Counter>,
+    breakers: Arc<[Arc<CircuitBreaker>; 3]>,
+    counter: Arc<TrafficCounter>,
 }
 
 /// How patient to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// How long a connection may take to open.
     pub connect: Duration,
     /// How long a question may make no progress, however often it is asked.
     pub stall: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// To wait for `timeout` without progress.
     #[must_use]
     pub fn of(timeout: Duration) -> Self {
@@ -61,7 +61,7 @@ impl Patience {
     }
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -81,13 +81,13 @@ impl Http {
     ///
     /// If TLS cannot be set up, e.g. for want of root certificates, or the
     /// environment names a proxy that makes no sense.
-    pub fn new(patience: Patience) -> Result<Self, reqwest::Error> {
-        Self::trusting(patience, Vec::new())
+    pub fn new(patience: Timeouts) -> Result<Self, reqwest::Error> {
+        Self::with_certificates(patience, Vec::new())
     }
 
     /// The same, and believes these authorities besides the machine's own.
-    pub fn trusting(
-        patience: Patience,
+    pub fn with_certificates(
+        patience: Timeouts,
         authorities: Vec<Certificate>,
     ) -> Result<Self, reqwest::Error> {
         // A second installation only finds the first one in place.
@@ -121,7 +121,7 @@ impl Http {
 
     /// What was asked by it and its clones so far.
     #[must_use]
-    pub fn traffic(&self) -> Traffic {
+    pub fn traffic(&self) -> TrafficStats {
         self.counter.so_far()
     }
 
@@ -136,8 +136,8 @@ impl Http {
 
     /// The tries for a question to `service` that may be asked as often as
     /// one likes.
-    pub(crate) fn tries(&self, service: Service) -> Tries {
-        Tries::new(self.clone(), service, u32::MAX)
+    pub(crate) fn retries(&self, service: Service) -> Retries {
+        Retries::new(self.clone(), service, u32::MAX)
     }
 
     /// Sends `request` at most `times`, for what does more than answer, and
@@ -147,9 +147,9 @@ impl Http {
         times: u32,
         service: Service,
         request: RequestBuilder,
-    ) -> Result<Answer, PortalError> {
-        let mut tries = Tries::new(self.clone(), service, times);
-        self.send_within(&mut tries, service, &request).await
+    ) -> Result<Response, PortalError> {
+        let mut retries = Retries::new(self.clone(), service, times);
+        self.send_within(&mut retries, service, &request).await
     }
 
     /// Sends `request` and takes the whole body, of at most `limit` bytes, as
@@ -159,16 +159,16 @@ impl Http {
         service: Service,
         request: RequestBuilder,
         limit: usize,
-    ) -> Result<Answer, PortalError> {
-        let mut tries = self.tries(service);
+    ) -> Result<Response, PortalError> {
+        let mut retries = self.retries(service);
         loop {
-            let mut answer = self.send_within(&mut tries, service, &request).await?;
+            let mut answer = self.send_within(&mut retries, service, &request).await?;
             match answer.take_all(limit).await {
                 Ok(body) => {
                     answer.body = Body::Whole(Some(body));
                     return Ok(answer);
                 }
-                Err(error) if tries.again(&error).await => {}
+                Err(error) if retries.back_off(&error).await => {}
                 Err(error) => return Err(error),
             }
         }
@@ -179,14 +179,14 @@ impl Http {
     /// caller's.
     pub(crate) async fn send_within(
         &self,
-        tries: &mut Tries,
+        retries: &mut Retries,
         service: Service,
         request: &RequestBuilder,
-    ) -> Result<Answer, PortalError> {
+    ) -> Result<Response, PortalError> {
         loop {
             // Whoever finds it dead need not find out for themselves.
             self.breaker(service).check()?;
-            let failed = match self.send_once(service, request, tries.stall()).await {
+            let failed = match self.send_once(service, request, retries.stall()).await {
                 Ok(answer) => match answer.worth_another().await {
                     Ok(answer) => return Ok(answer),
                     Err((error, answer)) => (error, Some(answer)),
@@ -194,7 +194,7 @@ impl Http {
                 Err(error) => (error, None),
             };
             let (error, answer) = failed;
-            if !tries.again(&error).await {
+            if !retries.back_off(&error).await {
                 return answer.ok_or(error);
             }
         }
@@ -205,10 +205,10 @@ impl Http {
         service: Service,
         request: &RequestBuilder,
         stall: Duration,
-    ) -> Result<Answer, PortalError> {
+    ) -> Result<Response, PortalError> {
         let again = request.try_clone().ok_or_else(|| {
             // Never: all bodies are in memory.
-            PortalError::bad_answer(service, "a request that cannot be sent")
+            PortalError::bad_response(service, "a request that cannot be sent")
         })?;
         let (client, request) = again.build_split();
         let request = request.map_err(|error| self.explain(service, 0, &error))?;
@@ -227,7 +227,7 @@ impl Http {
             .map_err(|error| self.explain(service, 0, &error))?;
         self.breaker(service).answered();
         tracing::debug!(%service, url = %response.url(), status = response.status().as_u16(), "answered");
-        Ok(Answer {
+        Ok(Response {
             expected: response.content_length(),
             status: response.status(),
             headers: response.headers().clone(),
@@ -245,7 +245,7 @@ impl Http {
             .gave_up(service, begun, error, &self.client);
     }
 
-    fn breaker(&self, service: Service) -> &Arc<Breaker> {
+    fn breaker(&self, service: Service) -> &Arc<CircuitBreaker> {
         match service {
             Service::Auth => &self.breakers[0],
             Service::Meta => &self.breakers[1],
@@ -270,7 +270,7 @@ impl Http {
         if error.is_connect() {
             PortalError::Unreachable { service, reason }
         } else {
-            PortalError::BrokenOff {
+            PortalError::ConnectionLost {
                 service,
                 received,
                 reason,
@@ -290,7 +290,7 @@ fn variable(names: &[&str]) -> Option<String> {
 
 /// An answer whose body has yet to be read.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     status: StatusCode,
     headers: HeaderMap,
     body: Body,
@@ -304,12 +304,12 @@ pub struct Answer {
 
 #[derive(Debug)]
 enum Body {
-    Arriving(Response),
+    Arriving(reqwest::Response),
     /// All of it, until it is taken.
     Whole(Option<Bytes>),
 }
 
-impl Answer {
+impl Response {
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -330,7 +330,7 @@ impl Answer {
 
     /// How many bytes the head promises, if it does.
     #[must_use]
-    pub fn expected(&self) -> Option<u64> {
+    pub fn content_length(&self) -> Option<u64> {
         self.expected
     }
 
@@ -344,7 +344,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`PortalError::TimedOut`] without progress, [`PortalError::BrokenOff`]
+    /// [`PortalError::TimedOut`] without progress, [`PortalError::ConnectionLost`]
     /// if the connection ends before the promised length.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, PortalError> {
         let response = match &mut self.body {
@@ -364,7 +364,7 @@ impl Answer {
                 Ok(Some(chunk))
             }
             Ok(None) if self.expected.is_some_and(|want| want != self.received) => {
-                Err(PortalError::BrokenOff {
+                Err(PortalError::ConnectionLost {
                     service: self.service,
                     received: self.received,
                     reason: "the body is shorter than announced".to_owned(),
@@ -379,7 +379,7 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// As [`Answer::chunk`]; [`PortalError::BadAnswer`] past `limit` bytes.
+    /// As [`Response::chunk`]; [`PortalError::BadResponse`] past `limit` bytes.
     pub async fn bytes(mut self, limit: usize) -> Result<Bytes, PortalError> {
         self.take_all(limit).await
     }
@@ -394,7 +394,7 @@ impl Answer {
         while let Some(chunk) = self.chunk().await? {
             length += chunk.len();
             if length > limit {
-                return Err(PortalError::bad_answer(
+                return Err(PortalError::bad_response(
                     self.service,
                     format_args!("expected at most {limit} bytes, found more"),
                 ));
@@ -491,5 +491,5 @@ fn first_line(body: &[u8]) -> String {
         .chars()
         .take(REASON_LIMIT)
         .collect();
-    harmless(&words)
+    sanitize(&words)
 }

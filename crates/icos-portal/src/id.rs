@@ -12,11 +12,11 @@ use sha2::{Digest as _, Sha256};
 /// SHA-256, shown as 24 base64url symbols.
 ///
 /// ```
-/// use icosfs::portal::ObjectId;
+/// use icos_portal::ObjectId;
 ///
 /// let id: ObjectId = "UNhY4JhezH9gQYqvDMWrWH9CwlcKiECVqejMrND2VFw".parse()?;
 /// assert_eq!(id.to_string(), "UNhY4JhezH9gQYqvDMWrWH9C");
-/// # Ok::<(), icosfs::portal::id::BadObjectId>(())
+/// # Ok::<(), icos_portal::id::BadObjectId>(())
 /// ```
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectId([u8; 18]);

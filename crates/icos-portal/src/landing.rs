@@ -34,13 +34,13 @@ pub struct Landing {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Specification {
     /// How its files are written.
-    pub format: Option<Format>,
+    pub format: Option<ObjectFormat>,
 }
 
 /// A file format.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Format {
+pub struct ObjectFormat {
     /// The quality flags that mean good.
     #[serde(default)]
     pub good_flag_values: Vec<String>,
@@ -98,12 +98,12 @@ pub struct References {
     /// The citation.
     pub citation_string: Option<String>,
     /// The licence.
-    pub licence: Option<Licence>,
+    pub licence: Option<LicenceRef>,
 }
 
 /// A licence.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Licence {
+pub struct LicenceRef {
     /// Its name.
     pub name: Option<String>,
     /// Where it is to be read.
@@ -114,7 +114,7 @@ impl Landing {
     /// Reads a landing page's JSON.
     pub fn parse(json: &[u8]) -> Result<Self, PortalError> {
         serde_json::from_slice(json).map_err(|error| {
-            PortalError::bad_answer(
+            PortalError::bad_response(
                 Service::Meta,
                 format_args!("expected a landing page's JSON, found {error}"),
             )

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::sparql::Rows;
+use super::sparql::QueryRows;
 use super::{ObjectId, PortalError};
 
 mod parse;
@@ -24,7 +24,9 @@ pub(super) use query::{
 
 /// Reads results as every kind of list, for [`crate::fuzzing`].
 pub(crate) fn read_every_way(json: &[u8]) {
-    let Ok(rows) = Rows::parse(json) else { return };
+    let Ok(rows) = QueryRows::parse(json) else {
+        return;
+    };
     let sent = [
         parse_objects(&rows).rows.len(),
         parse_specs(&rows).rows.len(),
@@ -158,7 +160,7 @@ pub struct SuccessionRow {
 
 /// A piece of a list.
 #[derive(Debug)]
-pub struct Page<T> {
+pub struct ResultPage<T> {
     /// The rows that could be understood.
     pub rows: Vec<T>,
     /// How many the service sent.
@@ -230,10 +232,10 @@ impl Cursor {
     }
 }
 
-impl<T> Page<T> {
+impl<T> ResultPage<T> {
     fn of(
-        rows: &super::sparql::Rows,
-        mut parse: impl FnMut(super::sparql::Row<'_>) -> Result<T, PortalError>,
+        rows: &super::sparql::QueryRows,
+        mut parse: impl FnMut(super::sparql::QueryRow<'_>) -> Result<T, PortalError>,
     ) -> Self {
         let mut page = Self {
             rows: Vec::with_capacity(rows.len()),
@@ -319,7 +321,7 @@ mod tests {
         let json = serde_json::json!({"results": {"bindings": [
             row("2020-01-01T00:00:00Z"), row("yesterday"), row("2020-01-02T00:00:00Z"),
         ]}});
-        let rows = crate::sparql::Rows::parse(json.to_string().as_bytes()).unwrap();
+        let rows = crate::sparql::QueryRows::parse(json.to_string().as_bytes()).unwrap();
         let page = parse_objects(&rows);
         assert_eq!((page.rows.len(), page.sent), (2, 3));
     }

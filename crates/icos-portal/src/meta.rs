@@ -12,14 +12,17 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::circuit::Circuit;
 use super::http::{Http, says_unknown};
 use super::lists::{
-    self, CollectionRow, ColumnRow, Cursor, MemberRow, ObjectRow, ObjectScope, Page, SpecRow,
+    self, CollectionRow, ColumnRow, Cursor, MemberRow, ObjectRow, ObjectScope, ResultPage, SpecRow,
     StationRow, SuccessionRow,
 };
-use super::sparql::Rows;
+use super::sparql::QueryRows;
 use super::{ObjectId, PortalError, Service, Services};
+
+mod query_backoff;
+
+use query_backoff::QueryBackoff;
 
 /// No landing page is near this size; a collection of everything is.
 const JSON_LIMIT: usize = 64 << 20;
@@ -53,12 +56,12 @@ pub struct MetadataClient {
     turn: Arc<Semaphore>,
     /// All that wait for an answer, those that are overdue as well.
     under_way: Arc<Semaphore>,
-    circuit: Arc<Circuit>,
+    circuit: Arc<QueryBackoff>,
 }
 
 impl MetadataClient {
     /// The most rows a list gives at once, `icoscp_core`'s own limit.
-    pub const PAGE: usize = 10_000;
+    pub const MAX_ROWS: usize = 10_000;
 
     /// A client of the metadata service among `services`.
     #[must_use]
@@ -80,18 +83,6 @@ impl MetadataClient {
 
     pub(super) fn http(&self) -> &Http {
         &self.http
-    }
-
-    /// The landing JSON of an object or document, byte for byte.
-    ///
-    /// # Errors
-    ///
-    /// [`PortalError::NotFound`] if there is no such object.
-    pub async fn landing_json(&self, id: ObjectId) -> Result<Bytes, PortalError> {
-        let url = self
-            .services
-            .url(Service::Meta, &["objects", &id.to_string()]);
-        self.json(url, &format!("object {id}")).await
     }
 
     async fn json(&self, url: Url, what: &str) -> Result<Bytes, PortalError> {
@@ -127,28 +118,21 @@ impl MetadataClient {
     /// # Errors
     ///
     /// [`PortalError::NotFound`] if there is no such thing.
-    pub async fn page(&self, subject: &Subject) -> Result<Bytes, PortalError> {
-        let (id, name);
-        let (path, what): ([&str; 3], &str) = match subject {
-            Subject::Object(object) => return self.landing_json(*object).await,
-            Subject::Collection(collection) => {
-                id = collection.to_string();
-                (["", "collections", &id], "collection")
-            }
-            Subject::Station(station) => {
-                name = station;
-                (["resources", "stations", name], "station")
-            }
+    pub async fn landing_json(&self, subject: &Subject) -> Result<Bytes, PortalError> {
+        let (path, name, what): (&[&str], _, _) = match subject {
+            Subject::Object(id) => (&["objects"], id.to_string(), "object"),
+            Subject::Collection(id) => (&["collections"], id.to_string(), "collection"),
+            Subject::Station(name) => (&["resources", "stations"], name.clone(), "station"),
         };
-        let segments: Vec<&str> = path.into_iter().filter(|part| !part.is_empty()).collect();
+        let segments = [path, &[name.as_str()]].concat();
         let url = self.services.url(Service::Meta, &segments);
-        self.json(url, &format!("{what} {}", path[2])).await
+        self.json(url, &format!("{what} {name}")).await
     }
 
     /// Runs a SPARQL SELECT, when those asked before have been answered or are
     /// overdue. After a failure the service is left alone for a while, as long
     /// as it wishes.
-    pub async fn sparql(&self, query: String) -> Result<Rows, PortalError> {
+    pub async fn sparql(&self, query: String) -> Result<QueryRows, PortalError> {
         // Others may be waiting for a service that says nothing.
         let patience = self.http.timeout();
         let admitted = async { (self.turn.acquire().await, self.under_way.acquire().await) };
@@ -187,7 +171,7 @@ impl MetadataClient {
         &self,
         query: String,
         retry_after: &mut Option<Duration>,
-    ) -> Result<Rows, PortalError> {
+    ) -> Result<QueryRows, PortalError> {
         let request = self
             .http
             .request(Method::POST, self.services.url(Service::Meta, &["sparql"]))
@@ -203,28 +187,28 @@ impl MetadataClient {
             *retry_after = seconds.map(Duration::from_secs);
             return Err(answer.into_error("answer to a query").await);
         }
-        Rows::parse(&answer.bytes(SPARQL_LIMIT).await?)
+        QueryRows::parse(&answer.bytes(SPARQL_LIMIT).await?)
     }
 
-    /// Up to [`MetadataClient::PAGE`] objects of `scope` from `cursor` on,
+    /// Up to [`MetadataClient::MAX_ROWS`] objects of `scope` from `cursor` on,
     /// oldest submission first. If fewer were sent, they are the last.
     pub async fn objects(
         &self,
         scope: ObjectScope<'_>,
         cursor: Cursor,
-    ) -> Result<Page<ObjectRow>, PortalError> {
-        let query = lists::objects(scope, cursor, Self::PAGE);
+    ) -> Result<ResultPage<ObjectRow>, PortalError> {
+        let query = lists::objects(scope, cursor, Self::MAX_ROWS);
         Ok(lists::parse_objects(&self.sparql(query).await?))
     }
 
-    /// Up to [`MetadataClient::PAGE`] documents from `cursor` on, oldest
+    /// Up to [`MetadataClient::MAX_ROWS`] documents from `cursor` on, oldest
     /// submission first.
     pub async fn documents(
         &self,
         before: Option<Timestamp>,
         cursor: Cursor,
-    ) -> Result<Page<ObjectRow>, PortalError> {
-        let query = lists::documents(before, cursor, Self::PAGE);
+    ) -> Result<ResultPage<ObjectRow>, PortalError> {
+        let query = lists::documents(before, cursor, Self::MAX_ROWS);
         Ok(lists::parse_objects(&self.sparql(query).await?))
     }
 
@@ -274,25 +258,25 @@ impl MetadataClient {
         Ok(lists::parse_collections(&self.sparql(lists::collections()).await?).rows)
     }
 
-    /// Up to [`MetadataClient::PAGE`] rows of what is in collections, from the
+    /// Up to [`MetadataClient::MAX_ROWS`] rows of what is in collections, from the
     /// `offset`th on: in all of them, or in one.
     pub async fn members(
         &self,
         of: Option<ObjectId>,
         offset: usize,
-    ) -> Result<Page<MemberRow>, PortalError> {
-        let query = lists::members(self.services.envri(), of, offset, Self::PAGE);
+    ) -> Result<ResultPage<MemberRow>, PortalError> {
+        let query = lists::members(self.services.envri(), of, offset, Self::MAX_ROWS);
         Ok(lists::parse_members(&self.sparql(query).await?))
     }
 
-    /// Up to [`MetadataClient::PAGE`] ids of objects, from the `offset`th on,
+    /// Up to [`MetadataClient::MAX_ROWS`] ids of objects, from the `offset`th on,
     /// whose data were taken within west, south, east and north, in degrees.
     pub async fn within(
         &self,
         bbox: [f64; 4],
         offset: usize,
-    ) -> Result<Page<ObjectId>, PortalError> {
-        let query = lists::within(bbox, offset, Self::PAGE);
+    ) -> Result<ResultPage<ObjectId>, PortalError> {
+        let query = lists::within(bbox, offset, Self::MAX_ROWS);
         Ok(lists::parse_ids(&self.sparql(query).await?))
     }
 }
@@ -305,7 +289,7 @@ mod tests {
 
     use super::*;
     use crate::Envri;
-    use crate::http::Patience;
+    use crate::http::Timeouts;
 
     /// A service that answers every query but those that say `stall`, and
     /// counts how many it has at once.
@@ -356,7 +340,7 @@ mod tests {
 
     fn client(most_at_once: &Arc<AtomicUsize>) -> MetadataClient {
         let services = Services::of(Envri::Icos).with(Service::Meta, &service(most_at_once));
-        let http = Http::new(Patience::of(Duration::from_secs(2))).unwrap();
+        let http = Http::new(Timeouts::of(Duration::from_secs(2))).unwrap();
         MetadataClient::new(http, services.unwrap())
     }
 

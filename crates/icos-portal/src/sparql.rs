@@ -10,10 +10,10 @@ use super::{PortalError, Service};
 
 /// The rows of a SELECT.
 #[derive(Debug)]
-pub struct Rows(Vec<HashMap<String, Cell>>);
+pub struct QueryRows(Vec<HashMap<String, BoundValue>>);
 
 #[derive(Debug, Deserialize)]
-struct Cell {
+struct BoundValue {
     value: String,
 }
 
@@ -24,17 +24,17 @@ struct Document {
 
 #[derive(Deserialize)]
 struct Results {
-    bindings: Vec<HashMap<String, Cell>>,
+    bindings: Vec<HashMap<String, BoundValue>>,
 }
 
-impl Rows {
+impl QueryRows {
     /// Reads a JSON results document. A server that runs out of time may
     /// append text to it, or cut it: both are errors.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, PortalError> {
         serde_json::from_slice::<Document>(json)
             .map(|document| Self(document.results.bindings))
             .map_err(|error| {
-                PortalError::bad_answer(
+                PortalError::bad_response(
                     Service::Meta,
                     format_args!("expected SPARQL results, found {error}"),
                 )
@@ -54,16 +54,16 @@ impl Rows {
     }
 
     /// The rows in order.
-    pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
-        self.0.iter().map(Row)
+    pub fn iter(&self) -> impl Iterator<Item = QueryRow<'_>> {
+        self.0.iter().map(QueryRow)
     }
 }
 
 /// One row; a variable may be unbound.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a>(&'a HashMap<String, Cell>);
+pub struct QueryRow<'a>(&'a HashMap<String, BoundValue>);
 
-impl<'a> Row<'a> {
+impl<'a> QueryRow<'a> {
     /// The text or IRI of `variable`, if bound.
     #[must_use]
     pub fn get(self, variable: &str) -> Option<&'a str> {
@@ -74,10 +74,10 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     ///
-    /// [`PortalError::BadAnswer`] if it is unbound.
+    /// [`PortalError::BadResponse`] if it is unbound.
     pub fn text(self, variable: &str) -> Result<&'a str, PortalError> {
         self.get(variable).ok_or_else(|| {
-            PortalError::bad_answer(
+            PortalError::bad_response(
                 Service::Meta,
                 format_args!("expected a value for ?{variable}, found none"),
             )
@@ -92,7 +92,7 @@ impl<'a> Row<'a> {
     ) -> Result<T, PortalError> {
         let text = self.text(variable)?;
         parse(text).ok_or_else(|| {
-            PortalError::bad_answer(
+            PortalError::bad_response(
                 Service::Meta,
                 format_args!("?{variable} is unintelligible: {text:?}"),
             )
@@ -125,11 +125,11 @@ mod tests {
     #[test]
     fn text_behind_the_results_is_an_error() {
         let good = br#"{"head":{"vars":["a"]},"results":{"bindings":[{"a":{"type":"literal","value":"7"}}]}}"#;
-        let rows = Rows::parse(good).unwrap();
+        let rows = QueryRows::parse(good).unwrap();
         assert_eq!(rows.iter().next().unwrap().number("a").unwrap(), Some(7));
         let mut late = good.to_vec();
         late.extend(b" query timed out");
-        assert!(Rows::parse(&late).is_err());
-        assert!(Rows::parse(&good[..40]).is_err());
+        assert!(QueryRows::parse(&late).is_err());
+        assert!(QueryRows::parse(&good[..40]).is_err());
     }
 }

@@ -13,7 +13,7 @@ const REMEMBERED: usize = 5;
 
 /// All requests since the program began.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Traffic {
+pub struct TrafficStats {
     /// By the name of the service.
     pub services: BTreeMap<String, ServiceTraffic>,
     /// Those that took longest to be answered, slowest first.
@@ -44,9 +44,9 @@ pub struct SlowRequest {
 
 /// Counts.
 #[derive(Debug, Default)]
-pub(super) struct Counter(Mutex<Traffic>);
+pub(super) struct TrafficCounter(Mutex<TrafficStats>);
 
-impl Counter {
+impl TrafficCounter {
     /// Notes that `request` had its answer, or none, after `took`.
     pub(super) fn answered(
         &self,
@@ -79,11 +79,11 @@ impl Counter {
     }
 
     /// All of it, as it is now.
-    pub(super) fn so_far(&self) -> Traffic {
+    pub(super) fn so_far(&self) -> TrafficStats {
         self.with(|traffic| traffic.clone())
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Traffic) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut TrafficStats) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_slowest_requests_are_remembered_in_order() {
-        let counter = Counter::default();
+        let counter = TrafficCounter::default();
         for ms in [3, 9, 1, 7, 5, 8, 2] {
             let took = Duration::from_millis(ms);
             counter.answered(Service::Data, || format!("GET /{ms}"), took, ms == 9);

@@ -136,7 +136,7 @@ impl Columns {
         let mut others = self.others.subscribe();
         let _buffers = self.memory().for_stream().await?;
         let mut body = self.data.columns(&request).await?;
-        if let Some(found) = body.expected().filter(|&found| found != expected) {
+        if let Some(found) = body.content_length().filter(|&found| found != expected) {
             return Err(wrong_length(found));
         }
         let mut target = Target::new(self.file.entry(), ranges);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Served, State};
-use icos_portal::traffic::{ServiceTraffic, Traffic};
+use icos_portal::traffic::{ServiceTraffic, TrafficStats};
 
 /// All that is counted.
 pub(super) struct Counters {
@@ -17,7 +17,7 @@ pub(super) struct Counters {
     pub(super) requests: Vec<(&'static str, u64)>,
     /// Failures that programs were told of, by the errno's name.
     pub(super) failed: BTreeMap<String, u64>,
-    pub(super) traffic: Traffic,
+    pub(super) traffic: TrafficStats,
     pub(super) state: State,
 }
 

@@ -6,8 +6,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Licence;
-use crate::auth::{Renewal, Standing, Token};
+use super::LicenceStatus;
+use crate::auth::{LoginState, Renewal, Token};
 
 /// A login as its owner sees it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -25,7 +25,7 @@ pub struct LoginStatus {
     /// Whether a new one is had without the user's doing.
     pub renewed: bool,
     /// Whether the data licence is accepted, if that was asked.
-    pub licence: Option<Licence>,
+    pub licence: Option<LicenceStatus>,
     /// Where its owner finds the account.
     pub account_page: String,
     /// Why reading data fails, or soon will, and what to do.
@@ -34,15 +34,15 @@ pub struct LoginStatus {
 
 impl LoginStatus {
     pub(super) fn new(
-        standing: Standing,
-        licence: Option<Licence>,
+        standing: LoginState,
+        licence: Option<LicenceStatus>,
         now: Timestamp,
         page: String,
     ) -> Self {
         let warning = standing.warning(now, &page);
         let problem = standing.problem.as_ref().map(ToString::to_string);
         let advice = problem.or(warning).or_else(|| {
-            (licence == Some(Licence::NotAccepted)).then(|| {
+            (licence == Some(LicenceStatus::NotAccepted)).then(|| {
                 format!("the data licence is not accepted; accept it in your profile at {page}")
             })
         });
@@ -119,7 +119,7 @@ mod tests {
             (
                 Some(7200),
                 true,
-                Some(Licence::NotAccepted),
+                Some(LicenceStatus::NotAccepted),
                 "2 h left, licence not accepted",
             ),
         ] {

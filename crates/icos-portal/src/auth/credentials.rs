@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Token;
-use super::secret_file::{FileError, Flaw, Lock, SecretFile, Stamp};
-use super::watched::Source;
+use super::secret_file::{FileError, FileLock, FileVersion, LineError, SecretFile};
+use super::watched_file::Source;
 use crate::Envri;
 
 /// A user name, a password and perhaps the token they last gave.
@@ -98,7 +98,7 @@ impl CredentialsFile {
     /// The file that the Python library uses if it is told of no other:
     /// `~/.icoscp/<cookie name>_auth_conf.json`. `None` without a home folder.
     #[must_use]
-    pub fn of_python(envri: Envri) -> Option<Self> {
+    pub fn standard(envri: Envri) -> Option<Self> {
         let name = format!("{}_auth_conf.json", envri.cookie_name());
         let home = std::env::home_dir().filter(|home| home.is_absolute())?;
         Some(Self::at(home.join(".icoscp").join(name), envri))
@@ -142,7 +142,7 @@ impl CredentialsFile {
         self.file.remove().await
     }
 
-    pub(super) async fn lock(&self) -> Result<Lock, FileError> {
+    pub(super) async fn lock(&self) -> Result<FileLock, FileError> {
         self.file.lock().await
     }
 
@@ -150,7 +150,7 @@ impl CredentialsFile {
     /// others by now.
     pub(super) async fn renew(
         &self,
-        lock: Lock,
+        lock: FileLock,
         credentials: Credentials,
     ) -> Result<(), FileError> {
         let file = self.clone();
@@ -176,11 +176,11 @@ impl CredentialsFile {
 impl Source for CredentialsFile {
     type Value = Credentials;
 
-    fn stamp(&self) -> Result<Option<Stamp>, FileError> {
+    fn stamp(&self) -> Result<Option<FileVersion>, FileError> {
         self.file.stamp()
     }
 
-    fn load(&self) -> Result<Option<(Credentials, Stamp)>, FileError> {
+    fn load(&self) -> Result<Option<(Credentials, FileVersion)>, FileError> {
         self.file.tighten();
         let found = self.file.read(Document::parse)?;
         Ok(found.map(|(document, stamp)| (document.credentials(self.envri), stamp)))
@@ -217,13 +217,13 @@ struct Fields {
 }
 
 impl Document {
-    fn parse(content: &[u8]) -> Result<Self, Flaw> {
+    fn parse(content: &[u8]) -> Result<Self, LineError> {
         let fields = serde_json::from_slice(content).map_err(|error| flaw(&error))?;
         let fields = Wiped(fields);
         let Fields {
             user_id, password, ..
         } = serde_json::from_slice(content).map_err(|error| flaw(&error))?;
-        let password = revealed(&Zeroizing::new(password)).ok_or_else(|| Flaw {
+        let password = revealed(&Zeroizing::new(password)).ok_or_else(|| LineError {
             line: line_of(content, "\"password\""),
             reason: "expected `password` as icoscp_core writes it, in hexadecimal digits"
                 .to_owned(),
@@ -265,7 +265,7 @@ impl Document {
         }
     }
 
-    fn write(&self, file: &SecretFile, lock: &Lock) -> Result<(), FileError> {
+    fn write(&self, file: &SecretFile, lock: &FileLock) -> Result<(), FileError> {
         let mut content = Zeroizing::new(Vec::with_capacity(16 << 10));
         serde_json::to_writer(&mut *content, &self.fields.0).map_err(|error| FileError::Io {
             path: file.path().to_owned(),
@@ -292,13 +292,13 @@ impl Drop for Wiped {
 
 /// The library's words for a flaw show what they found: it may be the
 /// password.
-fn flaw(error: &serde_json::Error) -> Flaw {
+fn flaw(error: &serde_json::Error) -> LineError {
     let reason = match error.classify() {
         serde_json::error::Category::Eof => "expected more, found the end",
         serde_json::error::Category::Syntax => "expected JSON",
         _ => "expected an object with the texts `user_id` and `password`",
     };
-    Flaw {
+    LineError {
         line: error.line().max(1),
         reason: reason.to_owned(),
     }

@@ -11,11 +11,11 @@ use reqwest::header::{CONTENT_TYPE, DATE, SET_COOKIE};
 use secrecy::zeroize::Zeroizing;
 
 use super::{AuthError, Credentials, Token};
-use crate::http::{Answer, Http};
+use crate::http::{Http, Response};
 use crate::{PortalError, Service, Services};
 
 /// How long a login may take: someone's `read` waits for it.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// A login that went astray is tried once more.
 const LOGINS: u32 = 2;
 
@@ -53,12 +53,12 @@ pub(super) async fn log_in(
             ahead: date.duration_since(now),
         })
     };
-    tokio::time::timeout(PATIENCE, login)
+    tokio::time::timeout(TIMEOUT, login)
         .await
         .unwrap_or_else(|_late| {
             Err(service(PortalError::TimedOut {
                 service: Service::Auth,
-                waited: PATIENCE,
+                waited: TIMEOUT,
             }))
         })
 }
@@ -71,7 +71,7 @@ async fn post(
     http: &Http,
     services: &Services,
     credentials: &Credentials,
-) -> Result<Answer, PortalError> {
+) -> Result<Response, PortalError> {
     let (user, password) = (credentials.user(), credentials.password());
     // Each byte becomes three at most; roomy from the start, so that growing
     // leaves no copies behind.
@@ -100,7 +100,7 @@ fn parsed_date(text: &str) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-fn token(services: &Services, answer: &Answer) -> Result<Token, AuthError> {
+fn token(services: &Services, answer: &Response) -> Result<Token, AuthError> {
     let name = services.envri().cookie_name();
     let cookie = answer
         .headers()
@@ -113,7 +113,7 @@ fn token(services: &Services, answer: &Answer) -> Result<Token, AuthError> {
         })
         .ok_or_else(|| {
             let reason = format_args!("expected the cookie {name}, found none");
-            service(PortalError::bad_answer(Service::Auth, reason))
+            service(PortalError::bad_response(Service::Auth, reason))
         })?;
     Ok(Token::parse(services.envri(), cookie)?)
 }

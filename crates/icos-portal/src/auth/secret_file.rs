@@ -72,14 +72,14 @@ pub enum FileError {
 
 /// What is wrong with a file's content, and where.
 #[derive(Debug)]
-pub(super) struct Flaw {
+pub(super) struct LineError {
     pub(super) line: usize,
     pub(super) reason: String,
 }
 
 /// Tells one state of a file from the next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Stamp {
+pub(super) struct FileVersion {
     device: u64,
     inode: u64,
     size: u64,
@@ -87,7 +87,7 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileVersion {
     fn of(metadata: &fs::Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -107,7 +107,7 @@ pub(super) struct SecretFile {
 
 /// The right to replace a file, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct FileLock {
     _held: File,
 }
 
@@ -121,9 +121,9 @@ impl SecretFile {
     }
 
     /// The file's present state; `None` if there is no file.
-    pub(super) fn stamp(&self) -> Result<Option<Stamp>, FileError> {
+    pub(super) fn stamp(&self) -> Result<Option<FileVersion>, FileError> {
         match fs::metadata(&self.path) {
-            Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
+            Ok(metadata) => Ok(Some(FileVersion::of(&metadata))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", &error)),
         }
@@ -133,8 +133,8 @@ impl SecretFile {
     /// there is no file. Blocks while the file is half written.
     pub(super) fn read<T>(
         &self,
-        parse: impl Fn(&[u8]) -> Result<T, Flaw>,
-    ) -> Result<Option<(T, Stamp)>, FileError> {
+        parse: impl Fn(&[u8]) -> Result<T, LineError>,
+    ) -> Result<Option<(T, FileVersion)>, FileError> {
         let deadline = Instant::now() + HALF_WRITTEN;
         loop {
             let (content, stamp) = match self.content() {
@@ -145,7 +145,7 @@ impl SecretFile {
             match parse(&content) {
                 Ok(value) => return Ok(Some((value, stamp))),
                 Err(_) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-                Err(Flaw { line, reason }) => {
+                Err(LineError { line, reason }) => {
                     return Err(FileError::Damaged {
                         path: self.path.clone(),
                         line,
@@ -156,7 +156,7 @@ impl SecretFile {
         }
     }
 
-    fn content(&self) -> io::Result<(Zeroizing<Vec<u8>>, Stamp)> {
+    fn content(&self) -> io::Result<(Zeroizing<Vec<u8>>, FileVersion)> {
         let file = File::open(&self.path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() > LONGEST as u64 {
@@ -165,7 +165,7 @@ impl SecretFile {
         // Roomy from the start: growing would leave copies behind.
         let mut content = Zeroizing::new(Vec::with_capacity(LONGEST));
         file.take(LONGEST as u64).read_to_end(&mut content)?;
-        Ok((content, Stamp::of(&metadata)))
+        Ok((content, FileVersion::of(&metadata)))
     }
 
     /// Takes the file away from the eyes of others, if it is open to them.
@@ -190,7 +190,7 @@ impl SecretFile {
 
     /// The right to replace the file: to be had before it is read, so that
     /// what is written builds on what was there.
-    pub(super) async fn lock(&self) -> Result<Lock, FileError> {
+    pub(super) async fn lock(&self) -> Result<FileLock, FileError> {
         let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
         loop {
             let file = self.clone();
@@ -210,7 +210,7 @@ impl SecretFile {
         }
     }
 
-    fn try_lock(&self) -> Result<Option<Lock>, FileError> {
+    fn try_lock(&self) -> Result<Option<FileLock>, FileError> {
         let failed = |error| self.failed("locked", &error);
         self.create_folder()?;
         // Never removed: whoever waits for it would hold another one's place.
@@ -223,14 +223,14 @@ impl SecretFile {
             .map_err(failed)?;
         self.hand_over(&file).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _held: file })),
+            Ok(()) => Ok(Some(FileLock { _held: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
 
     /// Puts `content` in the place of what is there, at one stroke.
-    pub(super) fn replace(&self, _lock: &Lock, content: &[u8]) -> Result<(), FileError> {
+    pub(super) fn replace(&self, _lock: &FileLock, content: &[u8]) -> Result<(), FileError> {
         let failed = |error| self.failed("written", &error);
         self.create_folder()?;
         // One name: what a crash left of an earlier attempt goes now.
@@ -337,10 +337,10 @@ fn create(folder: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn text(content: &[u8]) -> Result<String, Flaw> {
+    fn text(content: &[u8]) -> Result<String, LineError> {
         match std::str::from_utf8(content) {
             Ok(text) if !text.is_empty() => Ok(text.to_owned()),
-            _ => Err(Flaw {
+            _ => Err(LineError {
                 line: 1,
                 reason: "expected a text".to_owned(),
             }),

@@ -12,7 +12,7 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::Envri;
-use crate::error::harmless;
+use crate::error::sanitize;
 
 /// A token that lives longer than this is fresh: no need to renew it.
 const FRESH: Duration = Duration::from_hours(1);
@@ -65,7 +65,7 @@ impl Token {
         let (millis, user, source): (i64, String, String) = serde_json::from_slice(claims)
             .map_err(|_| bad("base64 without expiry time, user and source"))?;
         // They are shown to people.
-        if [&user, &source].iter().any(|text| harmless(text) != **text) {
+        if [&user, &source].iter().any(|text| sanitize(text) != **text) {
             return Err(bad("a user's name with control characters"));
         }
         Ok(Self {

@@ -9,9 +9,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::secret_file::{FileError, Flaw, SecretFile, Stamp};
-use super::watched::{Source, Watched};
-use super::{AuthError, BELIEVED, BadToken, PATIENCE, Renewal, Standing, Token, TokenProvider};
+use super::secret_file::{FileError, FileVersion, LineError, SecretFile};
+use super::watched_file::{Source, WatchedFile};
+use super::{AuthError, BELIEVED, BadToken, LoginState, Renewal, TIMEOUT, Token, TokenProvider};
 use crate::{Envri, Services};
 
 /// A file that holds a token and nothing else, in any of its spellings.
@@ -58,13 +58,13 @@ impl TokenFile {
 impl Source for TokenFile {
     type Value = Arc<Token>;
 
-    fn stamp(&self) -> Result<Option<Stamp>, FileError> {
+    fn stamp(&self) -> Result<Option<FileVersion>, FileError> {
         self.file.stamp()
     }
 
-    fn load(&self) -> Result<Option<(Arc<Token>, Stamp)>, FileError> {
+    fn load(&self) -> Result<Option<(Arc<Token>, FileVersion)>, FileError> {
         self.file.read(|content| {
-            let flaw = |error: BadToken| Flaw {
+            let flaw = |error: BadToken| LineError {
                 line: 1,
                 reason: error.to_string(),
             };
@@ -94,7 +94,7 @@ pub struct TokenAuth {
 #[derive(Debug)]
 enum Origin {
     Given { token: Arc<Token>, source: String },
-    File(Watched<TokenFile>),
+    File(WatchedFile<TokenFile>),
 }
 
 impl TokenAuth {
@@ -108,7 +108,7 @@ impl TokenAuth {
     /// Provides the token in `file`, read again when it was replaced.
     #[must_use]
     pub fn from_file(file: TokenFile, services: &Services) -> Self {
-        Self::of(Origin::File(Watched::new(file)), services)
+        Self::of(Origin::File(WatchedFile::new(file)), services)
     }
 
     fn of(origin: Origin, services: &Services) -> Self {
@@ -144,7 +144,7 @@ impl TokenAuth {
     fn was_refused(&self, token: &Token) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |(refused, at): &(Arc<Token>, Instant)| {
-            refused.same_as(token) && at.elapsed() < PATIENCE
+            refused.same_as(token) && at.elapsed() < TIMEOUT
         };
         refused.as_ref().is_some_and(same)
     }
@@ -195,7 +195,7 @@ impl TokenProvider for TokenAuth {
         .boxed()
     }
 
-    fn standing(&self) -> BoxFuture<'_, Option<Standing>> {
+    fn login_state(&self) -> BoxFuture<'_, Option<LoginState>> {
         async {
             let (token, problem) = match self.at_hand(BELIEVED).await {
                 Ok(token) => {
@@ -204,7 +204,7 @@ impl TokenProvider for TokenAuth {
                 }
                 Err(error) => (None, Some(error)),
             };
-            Some(Standing {
+            Some(LoginState {
                 source: self.source(),
                 user: token.as_ref().map(|token| token.user().to_owned()),
                 token,

@@ -3,16 +3,16 @@
 use jiff::Timestamp;
 
 use super::{
-    CollectionRow, ColumnRow, MemberRow, ObjectRow, Page, SpecRow, StationRow, SuccessionRow,
+    CollectionRow, ColumnRow, MemberRow, ObjectRow, ResultPage, SpecRow, StationRow, SuccessionRow,
 };
-use crate::sparql::{Row, Rows};
+use crate::sparql::{QueryRow, QueryRows};
 use crate::{ObjectId, PortalError};
 
-pub(crate) fn parse_objects(rows: &Rows) -> Page<ObjectRow> {
-    Page::of(rows, object)
+pub(crate) fn parse_objects(rows: &QueryRows) -> ResultPage<ObjectRow> {
+    ResultPage::of(rows, object)
 }
 
-fn object(row: Row<'_>) -> Result<ObjectRow, PortalError> {
+fn object(row: QueryRow<'_>) -> Result<ObjectRow, PortalError> {
     // What is not needed to show the object may be wrong.
     let instant = |variable| -> Option<Timestamp> { row.get(variable)?.parse().ok() };
     Ok(ObjectRow {
@@ -39,8 +39,8 @@ fn id(iri: &str) -> Option<ObjectId> {
     iri.rsplit('/').next()?.parse().ok()
 }
 
-pub(crate) fn parse_specs(rows: &Rows) -> Page<SpecRow> {
-    Page::of(rows, |row| {
+pub(crate) fn parse_specs(rows: &QueryRows) -> ResultPage<SpecRow> {
+    ResultPage::of(rows, |row| {
         Ok(SpecRow {
             iri: row.text("spec")?.to_owned(),
             label: row.text("specLabel")?.to_owned(),
@@ -53,8 +53,8 @@ pub(crate) fn parse_specs(rows: &Rows) -> Page<SpecRow> {
     })
 }
 
-pub(crate) fn parse_columns(rows: &Rows) -> Page<ColumnRow> {
-    Page::of(rows, |row| {
+pub(crate) fn parse_columns(rows: &QueryRows) -> ResultPage<ColumnRow> {
+    ResultPage::of(rows, |row| {
         Ok(ColumnRow {
             dataset: row.text("dataset")?.to_owned(),
             title: row.text("colTitle")?.to_owned(),
@@ -67,9 +67,9 @@ pub(crate) fn parse_columns(rows: &Rows) -> Page<ColumnRow> {
     })
 }
 
-pub(crate) fn parse_stations(rows: &Rows) -> Page<StationRow> {
-    let number = |row: Row<'_>, variable| row.get(variable).and_then(|text| text.parse().ok());
-    Page::of(rows, |row| {
+pub(crate) fn parse_stations(rows: &QueryRows) -> ResultPage<StationRow> {
+    let number = |row: QueryRow<'_>, variable| row.get(variable).and_then(|text| text.parse().ok());
+    ResultPage::of(rows, |row| {
         let class = row.text("stType")?;
         Ok(StationRow {
             iri: row.text("station")?.to_owned(),
@@ -83,8 +83,8 @@ pub(crate) fn parse_stations(rows: &Rows) -> Page<StationRow> {
     })
 }
 
-pub(crate) fn parse_collections(rows: &Rows) -> Page<CollectionRow> {
-    Page::of(rows, |row| {
+pub(crate) fn parse_collections(rows: &QueryRows) -> ResultPage<CollectionRow> {
+    ResultPage::of(rows, |row| {
         Ok(CollectionRow {
             id: row.parsed("coll", id)?,
             title: row.text("title")?.to_owned(),
@@ -94,8 +94,8 @@ pub(crate) fn parse_collections(rows: &Rows) -> Page<CollectionRow> {
     })
 }
 
-pub(crate) fn parse_members(rows: &Rows) -> Page<MemberRow> {
-    Page::of(rows, |row| {
+pub(crate) fn parse_members(rows: &QueryRows) -> ResultPage<MemberRow> {
+    ResultPage::of(rows, |row| {
         Ok(MemberRow {
             collection: row.parsed("coll", id)?,
             item: row.parsed("item", id)?,
@@ -103,8 +103,8 @@ pub(crate) fn parse_members(rows: &Rows) -> Page<MemberRow> {
     })
 }
 
-pub(crate) fn parse_successions(rows: &Rows) -> Page<SuccessionRow> {
-    Page::of(rows, |row| {
+pub(crate) fn parse_successions(rows: &QueryRows) -> ResultPage<SuccessionRow> {
+    ResultPage::of(rows, |row| {
         Ok(SuccessionRow {
             old: row.parsed("old", id)?,
             new: row.parsed("new", id)?,
@@ -112,6 +112,6 @@ pub(crate) fn parse_successions(rows: &Rows) -> Page<SuccessionRow> {
     })
 }
 
-pub(crate) fn parse_ids(rows: &Rows) -> Page<ObjectId> {
-    Page::of(rows, |row| row.parsed("dobj", id))
+pub(crate) fn parse_ids(rows: &QueryRows) -> ResultPage<ObjectId> {
+    ResultPage::of(rows, |row| row.parsed("dobj", id))
 }

@@ -29,7 +29,7 @@ const LEAST: u32 = 16;
 
 /// The tries of one question.
 #[derive(Debug)]
-pub struct Tries {
+pub struct Retries {
     http: Http,
     service: Service,
     most: u32,
@@ -41,7 +41,7 @@ pub struct Tries {
     failed: u32,
 }
 
-impl Tries {
+impl Retries {
     pub(super) fn new(http: Http, service: Service, most: u32) -> Self {
         let now = Instant::now();
         Self {
@@ -75,7 +75,7 @@ impl Tries {
 
     /// Whether to try again after `error`, once a pause is over. If not, and
     /// the service seems dead, nobody else need wait for it.
-    pub async fn again(&mut self, error: &PortalError) -> bool {
+    pub async fn back_off(&mut self, error: &PortalError) -> bool {
         self.made += 1;
         let worth_it = match error {
             PortalError::Unreachable { .. } => {
@@ -88,7 +88,7 @@ impl Tries {
             }
             PortalError::TimedOut { .. }
             | PortalError::Busy { .. }
-            | PortalError::BrokenOff { .. } => true,
+            | PortalError::ConnectionLost { .. } => true,
             PortalError::Status { .. }
             | PortalError::LoginRequired { .. }
             | PortalError::Unauthorized { .. }
@@ -96,7 +96,7 @@ impl Tries {
             | PortalError::Withheld { .. }
             | PortalError::NotFound { .. }
             | PortalError::Auth(_)
-            | PortalError::BadAnswer { .. } => false,
+            | PortalError::BadResponse { .. } => false,
         };
         let pause = match error {
             PortalError::Busy {
@@ -127,27 +127,27 @@ fn jitter(longest: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Patience;
+    use crate::http::Timeouts;
 
     /// It had some milliseconds for its answer, did not get one, and had the
     /// service taken for dead.
     #[tokio::test(start_paused = true)]
     async fn a_try_that_has_no_time_for_an_answer_is_not_made() {
         let timeout = Duration::from_secs(2);
-        let http = Http::new(Patience::of(timeout)).unwrap();
+        let http = Http::new(Timeouts::of(timeout)).unwrap();
         let service = Service::Data;
-        let broken_off = PortalError::BrokenOff {
+        let broken_off = PortalError::ConnectionLost {
             service,
             received: 0,
             reason: "as a test".to_owned(),
         };
         for _ in 0..50 {
-            let mut tries = http.tries(service);
+            let mut retries = http.retries(service);
             tokio::time::advance(Duration::from_millis(1880)).await;
-            assert!(!tries.again(&broken_off).await);
-            let mut tries = http.tries(service);
+            assert!(!retries.back_off(&broken_off).await);
+            let mut retries = http.retries(service);
             tokio::time::advance(Duration::from_millis(1600)).await;
-            assert!(tries.again(&broken_off).await);
+            assert!(retries.back_off(&broken_off).await);
         }
         assert!(http.breaker(service).check().is_ok());
     }
@@ -159,7 +159,7 @@ mod tests {
             service: Service::Meta,
             retry_after: Some(Duration::MAX),
         };
-        let http = Http::new(Patience::default()).unwrap();
-        assert!(!http.tries(Service::Meta).again(&busy).await);
+        let http = Http::new(Timeouts::default()).unwrap();
+        assert!(!http.retries(Service::Meta).back_off(&busy).await);
     }
 }

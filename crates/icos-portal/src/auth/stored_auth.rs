@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::{
-    AuthError, CredentialsFile, FileError, PasswordAuth, Standing, Token, TokenAuth, TokenFile,
+    AuthError, CredentialsFile, FileError, LoginState, PasswordAuth, Token, TokenAuth, TokenFile,
     TokenProvider,
 };
 use crate::Services;
@@ -78,11 +78,11 @@ impl TokenProvider for StoredAuth {
         .boxed()
     }
 
-    fn standing(&self) -> BoxFuture<'_, Option<Standing>> {
+    fn login_state(&self) -> BoxFuture<'_, Option<LoginState>> {
         async {
-            let there = |standing: &Standing| !standing.problem.as_ref().is_some_and(is_missing);
-            let saved = self.saved.standing().await.filter(there);
-            let lives = |standing: &Standing| {
+            let there = |standing: &LoginState| !standing.problem.as_ref().is_some_and(is_missing);
+            let saved = self.saved.login_state().await.filter(there);
+            let lives = |standing: &LoginState| {
                 let token = standing.token.as_ref();
                 standing.problem.is_none()
                     && token.is_some_and(|token| !token.is_expired(Timestamp::now()))
@@ -90,7 +90,7 @@ impl TokenProvider for StoredAuth {
             if saved.as_ref().is_some_and(lives) {
                 return saved;
             }
-            self.credentials.standing().await.filter(there).or(saved)
+            self.credentials.login_state().await.filter(there).or(saved)
         }
         .boxed()
     }

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::secret_file::{FileError, Stamp};
+use super::secret_file::{FileError, FileVersion};
 use icos_sync::SingleFlight;
 
 /// How long a disk may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a file said; `None` if there is none.
 pub(super) type Said<T> = Result<Option<T>, FileError>;
@@ -18,10 +18,10 @@ pub(super) trait Source: Clone + Send + Sync + 'static {
     type Value: Clone + Send + Sync + 'static;
 
     /// The file's present state. Blocks on the disk.
-    fn stamp(&self) -> Result<Option<Stamp>, FileError>;
+    fn stamp(&self) -> Result<Option<FileVersion>, FileError>;
 
     /// What it holds in which state. Blocks on the disk.
-    fn load(&self) -> Result<Option<(Self::Value, Stamp)>, FileError>;
+    fn load(&self) -> Result<Option<(Self::Value, FileVersion)>, FileError>;
 
     /// The error for a disk that does not answer.
     fn busy(&self) -> FileError;
@@ -30,7 +30,7 @@ pub(super) trait Source: Clone + Send + Sync + 'static {
 /// A [`Source`] and what it last said. However many ask at once, the disk is
 /// asked once.
 #[derive(Debug)]
-pub(super) struct Watched<S: Source> {
+pub(super) struct WatchedFile<S: Source> {
     source: S,
     last: Arc<Mutex<Last<S::Value>>>,
     looks: SingleFlight<(), Said<S::Value>>,
@@ -40,13 +40,13 @@ pub(super) struct Watched<S: Source> {
 struct Last<T> {
     said: Said<T>,
     /// The state it was in when it said so.
-    stamp: Option<Stamp>,
+    stamp: Option<FileVersion>,
     looked: Option<Instant>,
     /// The last value there was, though the file was spoilt since.
     good: Option<T>,
 }
 
-impl<S: Source> Watched<S> {
+impl<S: Source> WatchedFile<S> {
     pub(super) fn new(source: S) -> Self {
         Self {
             source,
@@ -83,13 +83,13 @@ impl<S: Source> Watched<S> {
                 .await
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         });
-        match tokio::time::timeout(PATIENCE, look).await {
+        match tokio::time::timeout(TIMEOUT, look).await {
             Ok(said) => said,
             Err(_late) => Err(self.source.busy()),
         }
     }
 
-    /// As [`Watched::get`]; while the file is spoilt or its disk does not
+    /// As [`WatchedFile::get`]; while the file is spoilt or its disk does not
     /// answer, what was there before.
     pub(super) async fn get_good(&self, believed: Duration) -> Said<S::Value> {
         let said = self.get(believed).await;

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::PortalError;
+use crate::PortalError;
 
 /// After a first failure.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -15,7 +15,7 @@ const BAN: Duration = Duration::from_mins(15);
 
 /// Open while a service wants to be left alone.
 #[derive(Debug, Default)]
-pub(super) struct Circuit(Mutex<State>);
+pub(super) struct QueryBackoff(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,7 +25,7 @@ struct State {
     open: Option<(Instant, PortalError)>,
 }
 
-impl Circuit {
+impl QueryBackoff {
     /// The failure that is still too fresh for another question, if any.
     pub(super) fn refusal(&self) -> Option<PortalError> {
         let state = self.state();
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn after_a_failure_no_question_gets_through_until_an_answer_or_the_time() {
-        let circuit = Circuit::default();
+        let circuit = QueryBackoff::default();
         let busy = PortalError::Busy {
             service: Service::Meta,
             retry_after: None,

@@ -21,7 +21,7 @@ const PROBE: Duration = Duration::from_secs(10);
 
 /// What is known of one service.
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<State>);
+pub(super) struct CircuitBreaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -33,7 +33,7 @@ struct State {
     url: Option<Url>,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// # Errors
     ///
     /// What the last who waited for it was told, while the service is dead.
@@ -90,7 +90,12 @@ impl Breaker {
 }
 
 /// Asks, without a cookie and seldom, whether the service lives.
-async fn revive(breaker: Weak<Breaker>, service: Service, url: Url, client: reqwest::Client) {
+async fn revive(
+    breaker: Weak<CircuitBreaker>,
+    service: Service,
+    url: Url,
+    client: reqwest::Client,
+) {
     let mut pause = FIRST_PROBE;
     loop {
         tokio::time::sleep(pause).await;

@@ -17,12 +17,12 @@ const WAITING: usize = 10_000;
 /// The most objects in one report.
 const BATCH: usize = 100;
 /// How long a report may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reports reads to `<auth>/logs/portaluse`. Nobody waits for it, and nobody
 /// learns of its failures.
 #[derive(Clone, Debug)]
-pub struct Usage(Arc<Shared>);
+pub struct UsageReporter(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -40,7 +40,7 @@ struct Reads {
     sending: bool,
 }
 
-impl Usage {
+impl UsageReporter {
     /// Reports to the authentication service among `services`.
     #[must_use]
     pub fn new(http: Http, services: Services, auth: Option<Arc<dyn TokenProvider>>) -> Self {
@@ -79,7 +79,7 @@ impl Shared {
                 let until = reads.waiting.len().min(BATCH);
                 reads.waiting.drain(..until).collect()
             };
-            match tokio::time::timeout(PATIENCE, self.send(&batch)).await {
+            match tokio::time::timeout(TIMEOUT, self.send(&batch)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "reads were not reported"),
                 Err(_late) => tracing::debug!("reads were not reported in time"),

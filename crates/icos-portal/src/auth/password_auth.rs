@@ -9,10 +9,10 @@ use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
 use super::login::{Fresh, log_in};
-use super::secret_file::{FileError, Lock};
-use super::watched::Watched;
+use super::secret_file::{FileError, FileLock};
+use super::watched_file::WatchedFile;
 use super::{
-    AuthError, BELIEVED, Credentials, CredentialsFile, PATIENCE, Renewal, Standing, Token,
+    AuthError, BELIEVED, Credentials, CredentialsFile, LoginState, Renewal, TIMEOUT, Token,
     TokenProvider,
 };
 use crate::Services;
@@ -50,7 +50,7 @@ struct Shared {
 #[derive(Debug)]
 enum Origin {
     Given(Credentials),
-    File(Watched<CredentialsFile>),
+    File(WatchedFile<CredentialsFile>),
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ impl PasswordAuth {
     #[must_use]
     pub fn from_file(http: Http, services: Services, file: CredentialsFile) -> Self {
         let source = file.path().display().to_string();
-        Self::of(http, services, Origin::File(Watched::new(file)), source)
+        Self::of(http, services, Origin::File(WatchedFile::new(file)), source)
     }
 
     fn of(http: Http, services: Services, origin: Origin, source: String) -> Self {
@@ -156,12 +156,12 @@ impl TokenProvider for PasswordAuth {
         .boxed()
     }
 
-    fn standing(&self) -> BoxFuture<'_, Option<Standing>> {
+    fn login_state(&self) -> BoxFuture<'_, Option<LoginState>> {
         async {
             let looked = self.shared.look(BELIEVED).await;
             let state = self.shared.state();
             let tried = state.tried.as_ref().and_then(|t| t.result.clone().err());
-            Some(Standing {
+            Some(LoginState {
                 source: self.shared.source.clone(),
                 user: state.credentials.as_ref().map(|c| c.user().to_owned()),
                 token: state.token.clone(),
@@ -232,7 +232,7 @@ impl Shared {
         let patience = match (&tried.result, &living) {
             (Err(AuthError::Service(_)), None) => PAUSE,
             (Ok(()), None) if state.token.is_none() => ANEW,
-            _ => PATIENCE,
+            _ => TIMEOUT,
         };
         if tried.at.elapsed() >= patience {
             return None;
@@ -245,7 +245,7 @@ impl Shared {
                 Some(token) => Some(Ok(Arc::clone(token))),
                 // A token just had may be refused, but not time and again.
                 None => tried.after_refusal.then(|| {
-                    Err(AuthError::RefusedAnew {
+                    Err(AuthError::NewTokenRefused {
                         user: state.user(),
                         source_name: self.source.clone(),
                     })
@@ -254,7 +254,7 @@ impl Shared {
         }
     }
 
-    async fn log_in(&self, lock: Option<Lock>) -> Result<Arc<Token>, AuthError> {
+    async fn log_in(&self, lock: Option<FileLock>) -> Result<Arc<Token>, AuthError> {
         let (credentials, after_refusal) = {
             let state = self.state();
             let credentials = state.credentials.clone().ok_or(AuthError::NotLoggedIn)?;
@@ -355,14 +355,14 @@ impl State {
 mod tests {
     use super::*;
     use crate::Envri;
-    use crate::http::Patience;
+    use crate::http::Timeouts;
 
     /// Of two tokens that were revoked a minute apart, the second was taken for
     /// one that the portal had never accepted if its login had come late: for
     /// the rest of a minute readers were denied all data.
     #[test]
     fn a_token_that_is_refused_a_while_after_its_login_is_replaced() {
-        let http = Http::new(Patience::default()).unwrap();
+        let http = Http::new(Timeouts::default()).unwrap();
         let credentials = Credentials::new("a@b.se".to_owned(), "a word".to_owned().into());
         let services = Services::of(Envri::Icos);
         let auth = PasswordAuth::new(http, services, credentials, "a test".to_owned());
