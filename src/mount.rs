@@ -16,31 +16,31 @@ use crate::tree::Tree;
 use icos_portal::Envri;
 
 mod adapter;
-mod asked;
 mod attributes;
-mod caller;
+mod directory_reply;
 pub mod errno;
 mod handles;
+mod host_check;
+mod idle;
 mod inodes;
-mod machine;
+mod interrupt;
+mod mount_state;
 pub mod mountinfo;
-mod outside;
-mod pages;
+mod outside_mounts;
+mod read;
 mod readahead;
-mod reading;
 pub mod report;
-mod rest;
-mod shared;
+mod request_trace;
 mod unmount;
 mod xattrs;
 
-pub use machine::{Lack, lack};
-pub use outside::{OutsideError, open_outside};
-pub use report::{About, Operation, Report};
+pub use host_check::{MissingRequirement, missing_requirement};
+pub use outside_mounts::{OpenFolderError, open_folder_outside_mounts};
+pub use report::{MountInfo, MountReport, Operation};
 pub use unmount::{UnmountError, detach, detach_mount, unmount};
 
 use adapter::Adapter;
-use mountinfo::Mount;
+use mountinfo::MountEntry;
 
 /// The file system type that `findmnt -t fuse.icosfs` looks for, without
 /// `fuse.`.
@@ -75,7 +75,7 @@ pub enum Access {
 
 /// How to mount.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct MountOptions {
     /// Where.
     pub mountpoint: PathBuf,
     /// What `mount` and `df` show as the device, e.g. the portal's host.
@@ -98,12 +98,12 @@ pub struct Options {
 
 /// A mount that serves requests until it is unmounted.
 #[derive(Debug)]
-pub struct Mounted {
+pub struct MountSession {
     session: BackgroundSession,
-    place: Option<Mount>,
+    entry: Option<MountEntry>,
 }
 
-impl Mounted {
+impl MountSession {
     /// Mounts, and begins to serve: `runtime` carries all that waits.
     ///
     /// # Errors
@@ -112,9 +112,9 @@ impl Mounted {
     pub fn new(
         tree: Tree,
         contents: Arc<Contents>,
-        report: Arc<Report>,
+        report: Arc<MountReport>,
         runtime: tokio::runtime::Handle,
-        options: &Options,
+        options: &MountOptions,
     ) -> io::Result<Self> {
         let notifier = Arc::new(std::sync::OnceLock::new());
         let adapter = Adapter::new(
@@ -126,7 +126,7 @@ impl Mounted {
             Arc::clone(&notifier),
         );
         let config = config(options);
-        let session = match machine::by_system_call(options)? {
+        let session = match host_check::mount_as_root(options)? {
             Some(device) => {
                 let session = Session::from_fd(adapter, device, config.acl, config);
                 session.inspect_err(|_| {
@@ -138,17 +138,17 @@ impl Mounted {
         // Requests are answered only once the loops run, below.
         let _ = notifier.set(session.notifier());
         let session = session.spawn()?;
-        let place = mountinfo::mount_at(&options.mountpoint)?;
-        if let Some(place) = &place {
-            readahead::raise(place);
+        let entry = mountinfo::mount_at(&options.mountpoint)?;
+        if let Some(entry) = &entry {
+            readahead::raise(entry);
         }
-        Ok(Self { session, place })
+        Ok(Self { session, entry })
     }
 
     /// Its line in the table of mounts.
     #[must_use]
-    pub fn place(&self) -> Option<Mount> {
-        self.place.clone()
+    pub fn entry(&self) -> Option<MountEntry> {
+        self.entry.clone()
     }
 
     /// Waits until the mount is gone, whoever takes it away.
@@ -163,7 +163,7 @@ impl Mounted {
     }
 }
 
-fn config(options: &Options) -> Config {
+fn config(options: &MountOptions) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::RO,

@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::provider::LoginArgs;
 use super::settings::{GlobalArgs, block_on};
-use super::waiting::{Waiting, block_on_while};
+use super::waiting::{WaitNotice, block_on_while};
 use icos_portal::account::LicenceStatus;
 use icos_portal::{Account, Services};
 
@@ -55,7 +55,7 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
         && account.login_state().await.is_some()
     {
         // Proves the login, which may take one.
-        let sign = Waiting::until("trying the login");
+        let sign = WaitNotice::spinner("trying the login");
         let checked = account.check_licence().await;
         drop(sign);
         readable = matches!(checked, Ok(LicenceStatus::Accepted));

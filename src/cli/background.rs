@@ -14,7 +14,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 
-use super::waiting::Waiting;
+use super::waiting::WaitNotice;
 
 /// Set for the process that is to become the daemon. Its standard output is
 /// then a pipe to the one that started it.
@@ -43,7 +43,7 @@ pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result
         .spawn()
         .context("cannot start the background process")?;
     let mut said = Vec::new();
-    let sign = Waiting::plainly_until("waiting for the mount to answer");
+    let sign = WaitNotice::line("waiting for the mount to answer");
     if let Some(mut stdout) = child.stdout.take() {
         stdout
             .read_to_end(&mut said)

@@ -89,7 +89,7 @@ pub(super) struct ConfigFile {
 impl ConfigFile {
     /// Reads the file, if there is one; `command` says what it may hold.
     pub(super) fn load(command: &Command) -> Result<Self, ConfigError> {
-        let Some(path) = place() else {
+        let Some(path) = config_path() else {
             return Ok(Self::default());
         };
         let text = match std::fs::read_to_string(&path) {
@@ -184,7 +184,7 @@ fn unless_empty(arg: Arg) -> Arg {
 }
 
 /// Where the file is, whether or not it exists.
-fn place() -> Option<PathBuf> {
+fn config_path() -> Option<PathBuf> {
     match std::env::var_os(VARIABLE) {
         Some(path) if path.is_empty() => None,
         Some(path) => Some(path.into()),
@@ -317,12 +317,12 @@ pub(super) fn run(
         Some(path) => println!("# settings; there is no {}", path.display()),
         None => println!("# settings, without a file"),
     }
-    let width = |text: fn(&Shown) -> usize| shown.iter().map(text).max().unwrap_or(0);
+    let width = |text: fn(&ShownSetting) -> usize| shown.iter().map(text).max().unwrap_or(0);
     let (names, values) = (
         width(|s| s.name.len()),
         width(|s| s.value.as_ref().map_or(1, String::len)),
     );
-    for Shown {
+    for ShownSetting {
         name,
         value,
         source,
@@ -334,13 +334,13 @@ pub(super) fn run(
     Ok(())
 }
 
-struct Shown {
+struct ShownSetting {
     name: String,
     value: Option<String>,
     source: String,
 }
 
-fn shown(matches: &ArgMatches, file: &ConfigFile) -> Vec<Shown> {
+fn shown(matches: &ArgMatches, file: &ConfigFile) -> Vec<ShownSetting> {
     let in_file = |name: &str| match &file.path {
         Some(path) if file.values.contains_key(name) => path.display().to_string(),
         _ => "default".to_owned(),
@@ -360,7 +360,7 @@ fn shown(matches: &ArgMatches, file: &ConfigFile) -> Vec<Shown> {
                     .map_or(String::new(), |variable| variable.to_string_lossy().into()),
                 _ => in_file(&name),
             };
-            Shown {
+            ShownSetting {
                 name,
                 value,
                 source,

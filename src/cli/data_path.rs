@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::mount::{OutsideError, open_outside};
+use crate::mount::{OpenFolderError, open_folder_outside_mounts};
 use icos_portal::Envri;
 
 /// Opens the folder that `--data-path` names, or else the variable that the
@@ -24,9 +24,9 @@ pub(super) fn open(
             None => return Ok(None),
         },
     };
-    match open_outside(&path, planned) {
+    match open_folder_outside_mounts(&path, planned) {
         Ok(folder) => Ok(Some(folder)),
-        Err(error @ OutsideError::Inside { .. }) => {
+        Err(error @ OpenFolderError::Inside { .. }) => {
             eprintln!("icosfs: {source} is left out: {error}");
             Ok(None)
         }

@@ -10,12 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
-use super::mount::folder::is_dead;
+use super::mount::mountpoint::is_dead;
 use super::provider::LoginArgs;
 use super::settings::GlobalArgs;
 use super::terminal::{plain, size};
 use super::waiting::block_on_while;
-use crate::mount::{Access, lack, mountinfo};
+use crate::mount::{Access, missing_requirement, mountinfo};
 use icos_portal::account::LicenceStatus;
 use icos_portal::http::Http;
 use icos_portal::{Account, Service, Services};
@@ -159,10 +159,10 @@ fn kernel() -> Finding {
 }
 
 fn fuse() -> Finding {
-    match lack(Access::Owner) {
+    match missing_requirement(Access::Owner) {
         None => Finding::ok("fuse", "this user can mount"),
-        Some(lack) => {
-            let text = lack.to_string();
+        Some(missing) => {
+            let text = missing.to_string();
             let (found, remedy) = text.split_once("; ").unwrap_or((&text, ""));
             Finding::bad("fuse", found, remedy)
         }
@@ -170,7 +170,7 @@ fn fuse() -> Finding {
 }
 
 fn others() -> Finding {
-    match lack(Access::Everyone) {
+    match missing_requirement(Access::Everyone) {
         None => Finding::ok("other users", "can be let in with --allow-other"),
         Some(_) => Finding::note(
             "other users",

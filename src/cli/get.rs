@@ -15,7 +15,7 @@ use super::provider::LoginArgs;
 use super::settings::{Clients, GlobalArgs};
 use super::storage::{SETTLING, StorageArgs};
 use super::target;
-use super::waiting::Waiting;
+use super::waiting::WaitNotice;
 use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
 use crate::content::{Contents, ExportError, Format, Progress, Selection, Stage};
 use icos_portal::Service;
@@ -133,7 +133,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let work = async {
-            let sign = Waiting::until("asking the portal about it");
+            let sign = WaitNotice::spinner("asking the portal about it");
             let object = catalog.object(id).await?;
             drop(sign);
             let object = object.with_context(|| format!("the repository has no object {id}"))?;

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use super::provider::{ask_secret, saved_token, secret_from_stdin};
 use super::settings::{GlobalArgs, block_on};
-use super::waiting::Waiting;
+use super::waiting::WaitNotice;
 use icos_portal::account::LicenceStatus;
 use icos_portal::auth::{
     AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
@@ -102,7 +102,7 @@ async fn with_password(
         given.clone(),
         "your input".to_owned(),
     );
-    let sign = Waiting::until("trying the login");
+    let sign = WaitNotice::spinner("trying the login");
     let token = auth.token().await;
     drop(sign);
     let token = match token {
@@ -130,7 +130,7 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let token = Token::parse(services.envri(), text.expose_secret())?;
     let auth = TokenAuth::new(token.clone(), "your input".to_owned(), &services);
     let account = Account::new(http, services.clone(), Arc::new(auth));
-    let sign = Waiting::until("trying the token");
+    let sign = WaitNotice::spinner("trying the token");
     let user = account.whoami().await;
     drop(sign);
     let user = user.context("the token was tried in vain; nothing was saved")?;
@@ -147,7 +147,7 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
 }
 
 async fn tell_licence(account: &Account) {
-    let sign = Waiting::until("asking whether the licence is accepted");
+    let sign = WaitNotice::spinner("asking whether the licence is accepted");
     let licence = account.check_licence().await;
     drop(sign);
     match licence {

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use self::service::Signals;
+use self::lifecycle::Signals;
 use super::background;
-use super::log::control::Control;
+use super::log::control::ControlSocket;
 use super::provider::LoginArgs;
 use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs};
@@ -19,13 +19,15 @@ use super::storage::{Storage, StorageArgs};
 use super::terminal::plain;
 use crate::cache::Store;
 use crate::catalog::{Catalog, Selection};
-use crate::mount::{self, About, Access, ExactSize, Mounted, Options, Report, errno};
+use crate::mount::{
+    self, Access, ExactSize, MountInfo, MountOptions, MountReport, MountSession, errno,
+};
 use crate::tree::Tree;
 use icos_portal::{Service, Services};
 
 mod access;
-pub(super) mod folder;
-mod service;
+mod lifecycle;
+pub(super) mod mountpoint;
 
 /// How long the portal has to answer before the mount goes without.
 const GREETING: Duration = Duration::from_secs(2);
@@ -46,7 +48,7 @@ pub(super) struct MountArgs {
     /// Stay in the foreground until ctrl-C
     #[arg(short, long)]
     foreground: bool,
-    /// Options as mount(8) and fstab write them, each a flag without its
+    /// MountOptions as mount(8) and fstab write them, each a flag without its
     /// dashes: `-o cache_size=5G,allow_other`
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub(super) options: Vec<String>,
@@ -98,7 +100,7 @@ enum WhenExact {
 
 /// A mount's checked configuration.
 #[derive(Debug)]
-struct Plan {
+struct MountConfig {
     mountpoint: PathBuf,
     storage: Storage,
     metadata_ttl: Duration,
@@ -128,7 +130,7 @@ pub(super) fn run(
         selection,
         login,
     } = args;
-    let mountpoint = folder::free(&mountpoint)?;
+    let mountpoint = mountpoint::prepare(&mountpoint)?;
     let access = access.checked(&mountpoint)?;
     if !background::is_daemon() {
         access::warn(access);
@@ -137,7 +139,7 @@ pub(super) fn run(
         }
     }
     let services = global.services()?;
-    let plan = Plan {
+    let config = MountConfig {
         storage: storage.check(global.cache_dir()?, services.envri(), Some(&mountpoint))?,
         mountpoint,
         metadata_ttl,
@@ -155,11 +157,12 @@ pub(super) fn run(
         let portal = super::demo::builtin()?;
         let clients = portal.clients(http)?;
         let kept = [Service::Data, Service::Meta].map(|service| {
-            plan.storage
+            config
+                .storage
                 .cache_dir()
                 .join(clients.services.host_name(service))
         });
-        let result = serve(clients, plan);
+        let result = serve(clients, config);
         // Its ports, and so its cache, are never met again.
         for folder in kept {
             let _ = std::fs::remove_dir_all(folder);
@@ -167,7 +170,7 @@ pub(super) fn run(
         return result;
     }
     let auth = login.provider(&http, &services)?;
-    serve(Clients::new(http, services, auth), plan)
+    serve(Clients::new(http, services, auth), config)
 }
 
 /// Reads how long metadata are believed.
@@ -182,7 +185,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
 
 /// Puts what keeps cache and catalog from keeping among the failures of the
 /// mount.
-fn report_troubles(store: &Store, catalog: &Catalog, report: &Arc<Report>) {
+fn report_troubles(store: &Store, catalog: &Catalog, report: &Arc<MountReport>) {
     let cache = Arc::downgrade(report);
     let lists = cache.clone();
     store.watch(move |error| {
@@ -205,10 +208,10 @@ fn about(
     services: &Services,
     mountpoint: PathBuf,
     cache: PathBuf,
-    control: Option<&Control>,
-) -> About {
+    control: Option<&ControlSocket>,
+) -> MountInfo {
     let url = |service| services.base(service).to_string();
-    About {
+    MountInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         portal: services.envri().name().to_owned(),
@@ -225,8 +228,8 @@ fn about(
 }
 
 /// Mounts and serves until the mount is taken away or a signal arrives.
-fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
-    service::raise_file_limit();
+fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
+    lifecycle::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -238,49 +241,49 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
     let greeting = greet(Service::Meta);
     // What is read first then needs no handshake. Readers tell if it fails.
     greet(Service::Data);
-    let root = clients.cache_in(plan.storage.cache_dir());
+    let root = clients.cache_in(config.storage.cache_dir());
     let catalog = Catalog::open(
         clients.meta.clone(),
-        &(plan.storage.cache_dir()).join(clients.services.host_name(Service::Meta)),
-        plan.metadata_ttl,
-        plan.selection,
+        &(config.storage.cache_dir()).join(clients.services.host_name(Service::Meta)),
+        config.metadata_ttl,
+        config.selection,
     )
     .context("the catalog cannot be opened")?;
-    let control = Control::listen(plan.storage.cache_dir());
-    let store = plan.storage.store(&clients)?;
-    let contents = (plan.storage).contents(&clients, store.clone(), plan.metadata_ttl);
+    let control = ControlSocket::listen(config.storage.cache_dir());
+    let store = config.storage.store(&clients)?;
+    let contents = (config.storage).contents(&clients, store.clone(), config.metadata_ttl);
     let Clients {
         services,
         account,
         http,
         ..
     } = clients;
-    let about = about(&services, plan.mountpoint.clone(), root, control.as_ref());
-    let report =
-        Report::new(about, account.clone(), http.clone()).watching(catalog.clone(), store.clone());
+    let about = about(&services, config.mountpoint.clone(), root, control.as_ref());
+    let report = MountReport::new(about, account.clone(), http.clone())
+        .watching(catalog.clone(), store.clone());
     let report = Arc::new(report);
     report_troubles(&store, &catalog, &report);
-    let options = Options {
-        mountpoint: plan.mountpoint.clone(),
+    let options = MountOptions {
+        mountpoint: config.mountpoint.clone(),
         source: services.cache_name(),
-        metadata_ttl: plan.metadata_ttl,
-        exact_size: plan.exact_size,
-        access: plan.access,
-        uid: plan.files.uid,
-        gid: plan.files.gid,
-        xattr: !plan.files.no_xattr,
+        metadata_ttl: config.metadata_ttl,
+        exact_size: config.exact_size,
+        access: config.access,
+        uid: config.files.uid,
+        gid: config.files.gid,
+        xattr: !config.files.no_xattr,
         envri: services.envri(),
     };
     // Before the mount: a signal that arrives from now on takes it away again.
     let signals = Signals::watch(&runtime)?;
-    let mounted = Mounted::new(
+    let mounted = MountSession::new(
         Tree::new(catalog),
         Arc::new(contents),
         report,
         runtime.handle().clone(),
         &options,
     )
-    .with_context(|| format!("cannot mount at {}", plan.mountpoint.display()))?;
+    .with_context(|| format!("cannot mount at {}", config.mountpoint.display()))?;
     if let Some(account) = account {
         runtime.spawn(account.monitor());
     }
@@ -290,5 +293,5 @@ fn serve(clients: Clients, plan: Plan) -> anyhow::Result<()> {
             plain(&error.to_string())
         );
     }
-    service::serve(runtime, mounted, signals, &store)
+    lifecycle::serve(runtime, mounted, signals, &store)
 }

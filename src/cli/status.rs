@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::settings::block_on;
 use super::terminal::plain;
-use crate::mount::report::Status;
+use crate::mount::report::MountStatus;
 use crate::mount::{absolute, mountinfo};
 use icos_portal::http::{Http, Timeouts};
 use icos_portal::{Envri, PortalError, Service, Services};
@@ -39,12 +39,12 @@ pub(super) struct StatusArgs {
 }
 
 /// What is known of one mount.
-struct Answer {
+struct MountAnswer {
     mountpoint: PathBuf,
-    status: anyhow::Result<(Status, Vec<Reached>)>,
+    status: anyhow::Result<(MountStatus, Vec<ServiceCheck>)>,
 }
 
-struct Reached {
+struct ServiceCheck {
     service: Service,
     answer: Result<Duration, PortalError>,
 }
@@ -75,7 +75,7 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         .into_iter()
         .map(|mountpoint| std::thread::spawn(move || ask(mountpoint)))
         .collect();
-    let answers: Vec<Answer> = asking
+    let answers: Vec<MountAnswer> = asking
         .into_iter()
         .filter_map(|thread| thread.join().ok())
         .collect();
@@ -96,17 +96,17 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     }
 }
 
-fn ask(mountpoint: PathBuf) -> Answer {
+fn ask(mountpoint: PathBuf) -> MountAnswer {
     let status = read_status(&mountpoint).map(|status| {
-        let reached = reach(&status).unwrap_or_default();
-        (status, reached)
+        let checks = reach(&status).unwrap_or_default();
+        (status, checks)
     });
-    Answer { mountpoint, status }
+    MountAnswer { mountpoint, status }
 }
 
 /// What the mount at `mountpoint` says, asked in a thread that may be left
 /// behind.
-pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<Status> {
+pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<MountStatus> {
     let path = mountpoint.join(".icosfs/status.json");
     let (answer, answered) = mpsc::channel();
     std::thread::spawn(move || answer.send(std::fs::read(path)));
@@ -127,7 +127,7 @@ pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<Status> {
 
 /// Whether its services answer, each asked from here: the mount itself might
 /// be waiting for them.
-fn reach(status: &Status) -> anyhow::Result<Vec<Reached>> {
+fn reach(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
     let urls = &status.about.services;
     let services = Services::of(status.about.portal.parse::<Envri>()?)
         .with(Service::Auth, &urls.auth)?
@@ -140,7 +140,7 @@ fn reach(status: &Status) -> anyhow::Result<Vec<Reached>> {
             async move {
                 let answer = http.probe(services, service, REACH).await;
                 let answer = answer.map(|probe| probe.took);
-                Reached { service, answer }
+                ServiceCheck { service, answer }
             }
         };
         let (auth, meta, data) =
@@ -149,11 +149,11 @@ fn reach(status: &Status) -> anyhow::Result<Vec<Reached>> {
     })
 }
 
-fn as_json(answer: &Answer) -> Value {
+fn as_json(answer: &MountAnswer) -> Value {
     match &answer.status {
-        Ok((status, reached)) => {
+        Ok((status, checks)) => {
             let mut value = serde_json::to_value(status).unwrap_or_default();
-            let reachable = reached.iter().map(|r| {
+            let reachable = checks.iter().map(|r| {
                 let found = match &r.answer {
                     Ok(took) => json!({"answers": true, "ms": took.as_millis()}),
                     Err(error) => json!({"answers": false, "reason": error.to_string()}),

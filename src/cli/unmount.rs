@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::status::read_status;
-use super::waiting::Waiting;
+use super::waiting::WaitNotice;
 use crate::mount::{absolute, detach, unmount};
 
 /// How long the daemon has to end, so that its cache is free for others.
@@ -34,7 +34,7 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     unmount(&mountpoint)?;
-    let _sign = Waiting::until("waiting for its process to end");
+    let _sign = WaitNotice::spinner("waiting for its process to end");
     let deadline = Instant::now() + PATIENCE;
     while daemon.is_some_and(is_running) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));

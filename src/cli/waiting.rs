@@ -18,14 +18,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// Says what is waited for, from a moment on and until this is dropped. Says
 /// nothing where standard error is no terminal.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct WaitNotice {
     over: Option<Sender<()>>,
     shower: Option<JoinHandle<()>>,
 }
 
-impl Waiting {
+impl WaitNotice {
     /// Shows a line that goes again.
-    pub(super) fn until(what: &'static str) -> Self {
+    pub(super) fn spinner(what: &'static str) -> Self {
         Self::showing(move |over| {
             let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
@@ -41,7 +41,7 @@ impl Waiting {
     }
 
     /// Prints a line that stays: where another process may print, too.
-    pub(super) fn plainly_until(what: &'static str) -> Self {
+    pub(super) fn line(what: &'static str) -> Self {
         Self::showing(move |_| eprintln!("icosfs: {what} ..."))
     }
 
@@ -67,11 +67,11 @@ pub(super) fn block_on_while<T>(
     what: &'static str,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    let _sign = Waiting::until(what);
+    let _sign = WaitNotice::spinner(what);
     block_on(work)
 }
 
-impl Drop for Waiting {
+impl Drop for WaitNotice {
     fn drop(&mut self) {
         drop(self.over.take());
         if let Some(shower) = self.shower.take() {

@@ -14,15 +14,15 @@ use fuser::{
 };
 use tracing::{Instrument as _, Span, debug_span};
 
-use super::asked::Asked;
-use super::caller::{Interrupted, unless_interrupted};
+use super::directory_reply::{AttributesPage, DirectoryPage, NamesPage, PageFill};
 use super::handles::Handle;
-use super::pages::{Files, Filled, Names, Page};
-use super::reading::Piece;
-use super::rest;
-use super::shared::{README, Shared};
-use super::xattrs::{self, Attribute};
-use super::{ExactSize, Operation, Options, Report};
+use super::idle;
+use super::interrupt::{Interrupted, unless_interrupted};
+use super::mount_state::{MountState, README};
+use super::read::ReadRange;
+use super::request_trace::RequestTrace;
+use super::xattrs::{self, ObjectAttribute};
+use super::{ExactSize, MountOptions, MountReport, Operation};
 use crate::catalog::Representation;
 use crate::content::{Contents, Origin, Size};
 use crate::tree::{Listing, Node, Place, Tree};
@@ -39,26 +39,26 @@ const STACK_DEPTH: u32 = 2;
 
 /// Translates the kernel's requests. Cheap to clone: tasks take a clone along.
 #[derive(Clone, Debug)]
-pub(super) struct Adapter(Arc<Shared>);
+pub(super) struct Adapter(Arc<MountState>);
 
 impl Adapter {
     pub(super) fn new(
         tree: Tree,
         contents: Arc<Contents>,
-        report: Arc<Report>,
+        report: Arc<MountReport>,
         runtime: tokio::runtime::Handle,
-        options: &Options,
+        options: &MountOptions,
         notifier: Arc<OnceLock<Notifier>>,
     ) -> Self {
-        let shared = Shared::new(tree, contents, report, runtime, options, notifier);
+        let shared = MountState::new(tree, contents, report, runtime, options, notifier);
         let shared = Arc::new(shared);
-        rest::begin(&shared);
+        idle::spawn_closer(&shared);
         Self(shared)
     }
 
     /// Notes a request; `span` says of what.
-    fn asked(&self, operation: Operation, span: Span) -> Asked {
-        Asked::new(&self.0.report, operation, span)
+    fn asked(&self, operation: Operation, span: Span) -> RequestTrace {
+        RequestTrace::new(&self.0.report, operation, span)
     }
 
     /// Replies with a piece of a listing; waits if it grows and has nothing
@@ -66,15 +66,15 @@ impl Adapter {
     fn list(
         &self,
         req: &Request,
-        asked: Asked,
+        asked: RequestTrace,
         listing: Arc<Listing>,
         offset: u64,
-        mut page: impl Page,
+        mut page: impl DirectoryPage,
     ) {
         let root = Node::Directory(Place::Root);
         match page.fill(&listing, offset) {
-            Ok(Filled::Enough) => page.send(Ok(())),
-            Ok(Filled::NothingYet) => self.answer(
+            Ok(PageFill::Enough) => page.send(Ok(())),
+            Ok(PageFill::NothingYet) => self.answer(
                 req,
                 asked,
                 |shared| async move {
@@ -82,8 +82,8 @@ impl Adapter {
                         let grown = listing.grown().await;
                         let filled = grown.and_then(|()| page.fill(&listing, offset));
                         match filled {
-                            Ok(Filled::NothingYet) => {}
-                            Ok(Filled::Enough) => return Ok((page, Ok(()))),
+                            Ok(PageFill::NothingYet) => {}
+                            Ok(PageFill::Enough) => return Ok((page, Ok(()))),
                             Err(error) => {
                                 let errno = shared.fail_tree("list", &root, &error);
                                 return Ok((page, Err(errno)));
@@ -111,9 +111,9 @@ impl Adapter {
     fn answer<T, F>(
         &self,
         request: &Request,
-        asked: Asked,
-        work: impl FnOnce(Arc<Shared>) -> F,
-        reply: impl FnOnce(Result<T, Errno>, &Asked) + Send + 'static,
+        asked: RequestTrace,
+        work: impl FnOnce(Arc<MountState>) -> F,
+        reply: impl FnOnce(Result<T, Errno>, &RequestTrace) + Send + 'static,
     ) where
         F: Future<Output = Result<T, Errno>> + Send + 'static,
         T: Send,
@@ -128,7 +128,7 @@ impl Adapter {
     }
 }
 
-fn reply_xattr(value: Option<&str>, size: u32, asked: &Asked, reply: ReplyXattr) {
+fn reply_xattr(value: Option<&str>, size: u32, asked: &RequestTrace, reply: ReplyXattr) {
     match value {
         Some(value) => reply_bytes(value.as_bytes(), size, asked, reply),
         None => reply.error(asked.failed(Errno::NO_XATTR)),
@@ -136,7 +136,7 @@ fn reply_xattr(value: Option<&str>, size: u32, asked: &Asked, reply: ReplyXattr)
 }
 
 /// Replies with an attribute, or with its length if that is asked.
-fn reply_bytes(bytes: &[u8], size: u32, asked: &Asked, reply: ReplyXattr) {
+fn reply_bytes(bytes: &[u8], size: u32, asked: &RequestTrace, reply: ReplyXattr) {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     if size == 0 {
         reply.size(len);
@@ -283,7 +283,7 @@ impl Filesystem for Adapter {
     ) {
         let span = debug_span!("read", ino = ino.0, offset, len = size);
         let asked = self.asked(Operation::Read, span);
-        let (handle, piece) = (self.0.handles.get(fh.0), Piece { offset, size });
+        let (handle, piece) = (self.0.handles.get(fh.0), ReadRange { offset, size });
         let node = self.0.node(ino.0);
         if let Some(Handle::Original {
             beside_older: true, ..
@@ -397,7 +397,7 @@ impl Filesystem for Adapter {
         let Some(listing) = self.0.listing(fh) else {
             return reply.error(asked.failed(Errno::EBADF));
         };
-        let names = Names {
+        let names = NamesPage {
             reply,
             directory: ino,
         };
@@ -417,7 +417,7 @@ impl Filesystem for Adapter {
         let (Some(listing), Some(node)) = (self.0.listing(fh), self.0.node(ino.0)) else {
             return reply.error(asked.failed(Errno::EBADF));
         };
-        let files = Files {
+        let files = AttributesPage {
             reply,
             name_ttl: self.0.name_ttl(&node),
             directory: node,
@@ -462,7 +462,10 @@ impl Filesystem for Adapter {
             // So said once, the kernel asks no more.
             return reply.error(asked.failed(Errno::ENOSYS));
         }
-        let (is_size, attribute) = (name == xattrs::SIZE, Attribute::named(name.as_bytes()));
+        let (is_size, attribute) = (
+            name == xattrs::SIZE,
+            ObjectAttribute::named(name.as_bytes()),
+        );
         // Labels and access lists, which `ls -l` asks of every file unless it is
         // told that there are none here.
         if !name.as_bytes().starts_with(b"user.") {
@@ -481,8 +484,8 @@ impl Filesystem for Adapter {
             return reply.error(asked.failed(Errno::NO_XATTR));
         };
         match attribute.look_up(&object, self.0.envri) {
-            xattrs::Lookup::Known(value) => reply_xattr(value.as_deref(), size, &asked, reply),
-            xattrs::Lookup::OnPage => self.answer(
+            xattrs::XattrValue::Known(value) => reply_xattr(value.as_deref(), size, &asked, reply),
+            xattrs::XattrValue::OnLandingPage => self.answer(
                 req,
                 asked,
                 move |shared| async move {

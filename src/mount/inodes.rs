@@ -21,50 +21,50 @@ const EXACT: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 
 /// Inodes by number.
 #[derive(Debug)]
-pub(super) struct Inodes(Mutex<Table>);
+pub(super) struct Inodes(Mutex<InodeTable>);
 
 #[derive(Debug)]
-struct Table {
-    named: HashMap<u64, Named>,
-    open: HashMap<u64, Open>,
+struct InodeTable {
+    named: HashMap<u64, KnownNode>,
+    open: HashMap<u64, OpenInode>,
     /// The exact lengths that the kernel was told last.
     exact: LruCache<u64, u64>,
     /// Originals whose pages do not only show what has proved itself.
-    pages: LruCache<u64, Pages>,
+    pages: LruCache<u64, PageEpochs>,
     /// Whether some were forgotten there: any other may be one of them.
     forgot_pages: bool,
 }
 
 /// A directory, or a file that is not of an object.
 #[derive(Debug)]
-struct Named {
+struct KnownNode {
     node: Node,
     /// How often the kernel looked it up and has not forgotten it.
     lookups: u64,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenInode {
     /// How many handles.
     handles: u32,
     /// How they are served: the kernel does not let cached and passed-through
     /// ones mix.
-    service: Service,
+    service: ServeMode,
     /// The content that the first of them began with, as they are counted.
     generation: u64,
 }
 
 /// What is settled about one more handle.
 #[derive(Clone, Debug)]
-pub(super) struct Opened {
-    pub(super) service: Service,
+pub(super) struct OpenedHandle {
+    pub(super) service: ServeMode,
     /// Whether others may be open that began with another content.
     pub(super) beside_older: bool,
 }
 
 /// What the kernel's pages of an original show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Pages {
+enum PageEpochs {
     /// Also what has not proved itself, of this life.
     Of(Life),
     /// Of several: they may not go together.
@@ -73,7 +73,7 @@ enum Pages {
 
 /// How the bytes of an open file reach its readers.
 #[derive(Clone, Debug)]
-pub(super) enum Service {
+pub(super) enum ServeMode {
     /// By READ requests.
     Requests,
     /// By the kernel itself, from this file.
@@ -82,7 +82,7 @@ pub(super) enum Service {
 
 /// What must be known to open a file, or to answer for its attributes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Use {
+pub(super) struct InodeUsage {
     /// Whether any handle is open.
     pub(super) is_open: bool,
     /// The exact length that the kernel was told. Until then its own idea of
@@ -92,7 +92,7 @@ pub(super) struct Use {
 
 impl Inodes {
     pub(super) fn new() -> Self {
-        let inodes = Self(Mutex::new(Table {
+        let inodes = Self(Mutex::new(InodeTable {
             named: HashMap::new(),
             open: HashMap::new(),
             exact: LruCache::new(EXACT),
@@ -117,10 +117,13 @@ impl Inodes {
             return;
         }
         let mut table = self.table();
-        let named = table.named.entry(node.inode().0).or_insert_with(|| Named {
-            node: node.clone(),
-            lookups: 0,
-        });
+        let named = table
+            .named
+            .entry(node.inode().0)
+            .or_insert_with(|| KnownNode {
+                node: node.clone(),
+                lookups: 0,
+            });
         named.lookups += 1;
     }
 
@@ -138,9 +141,9 @@ impl Inodes {
         }
     }
 
-    pub(super) fn usage(&self, number: u64) -> Use {
+    pub(super) fn usage(&self, number: u64) -> InodeUsage {
         let table = self.table();
-        Use {
+        InodeUsage {
             is_open: table.open.contains_key(&number),
             told: table.exact.peek(&number).copied(),
         }
@@ -161,10 +164,10 @@ impl Inodes {
         let mut table = self.table();
         let shown = table.pages.get(&number).copied();
         let pages = match shown {
-            Some(Pages::Of(other)) if other == life => return,
-            Some(_) => Pages::Mixed,
-            None if table.forgot_pages => Pages::Mixed,
-            None => Pages::Of(life),
+            Some(PageEpochs::Of(other)) if other == life => return,
+            Some(_) => PageEpochs::Mixed,
+            None if table.forgot_pages => PageEpochs::Mixed,
+            None => PageEpochs::Of(life),
         };
         if let Some((pushed_out, _)) = table.pages.push(number, pages)
             && pushed_out != number
@@ -180,8 +183,8 @@ impl Inodes {
         let shown = table.pages.get(&number).copied();
         let keeps = match shown {
             None => !table.forgot_pages,
-            Some(Pages::Of(shown)) => shown == life,
-            Some(Pages::Mixed) => false,
+            Some(PageEpochs::Of(shown)) => shown == life,
+            Some(PageEpochs::Mixed) => false,
         };
         if !keeps || proved {
             table.pages.pop(&number);
@@ -193,7 +196,7 @@ impl Inodes {
     /// is, pages that show them may stay.
     pub(super) fn proved(&self, number: u64, life: Life) {
         let mut table = self.table();
-        if table.pages.peek(&number) == Some(&Pages::Of(life)) {
+        if table.pages.peek(&number) == Some(&PageEpochs::Of(life)) {
             table.pages.pop(&number);
         }
     }
@@ -205,14 +208,14 @@ impl Inodes {
         &self,
         number: u64,
         generation: u64,
-        choose: impl FnOnce() -> Service,
-    ) -> Opened {
+        choose: impl FnOnce() -> ServeMode,
+    ) -> OpenedHandle {
         let others = self.open_as(number, generation, None);
         others.unwrap_or_else(|| {
             let service = choose();
             // Another opener may have chosen meanwhile: its choice holds.
             let opened = self.open_as(number, generation, Some(&service));
-            opened.unwrap_or(Opened {
+            opened.unwrap_or(OpenedHandle {
                 service,
                 beside_older: false,
             })
@@ -220,23 +223,28 @@ impl Inodes {
     }
 
     /// Counts a handle if it is settled how it is served.
-    fn open_as(&self, number: u64, generation: u64, chosen: Option<&Service>) -> Option<Opened> {
+    fn open_as(
+        &self,
+        number: u64,
+        generation: u64,
+        chosen: Option<&ServeMode>,
+    ) -> Option<OpenedHandle> {
         let mut table = self.table();
         if let Some(open) = table.open.get_mut(&number) {
             open.handles += 1;
-            return Some(Opened {
+            return Some(OpenedHandle {
                 service: open.service.clone(),
                 beside_older: open.generation != generation,
             });
         }
         let service = chosen?.clone();
-        let open = Open {
+        let open = OpenInode {
             handles: 1,
             service: service.clone(),
             generation,
         };
         table.open.insert(number, open);
-        Some(Opened {
+        Some(OpenedHandle {
             service,
             beside_older: false,
         })
@@ -252,7 +260,7 @@ impl Inodes {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, InodeTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -308,7 +316,7 @@ mod tests {
     #[test]
     fn handles_of_one_file_are_served_alike_until_all_are_closed() {
         let inodes = Inodes::new();
-        inodes.opened(7, 0, || Service::Requests);
+        inodes.opened(7, 0, || ServeMode::Requests);
         let second = inodes.opened(7, 0, || panic!("it is settled"));
         let third = inodes.opened(7, 1, || panic!("it is settled"));
         assert!(!second.beside_older && third.beside_older);

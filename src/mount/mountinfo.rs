@@ -10,7 +10,7 @@ use super::SUBTYPE;
 
 /// A mount.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Mount {
+pub struct MountEntry {
     /// Its number among all mounts.
     pub id: u64,
     /// The number of the mount that it lies on.
@@ -25,7 +25,7 @@ pub struct Mount {
     pub device: String,
 }
 
-impl Mount {
+impl MountEntry {
     /// Whether it is one of icosfs.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -34,24 +34,24 @@ impl Mount {
 }
 
 /// All mounts of icosfs that this process can see, oldest first.
-pub fn mounts() -> io::Result<Vec<Mount>> {
+pub fn mounts() -> io::Result<Vec<MountEntry>> {
     let mut all = all()?;
-    all.retain(Mount::is_ours);
+    all.retain(MountEntry::is_ours);
     Ok(all)
 }
 
 /// The mount at `mountpoint`, of whatever type; the topmost if there are
 /// several.
-pub fn mount_at(mountpoint: &Path) -> io::Result<Option<Mount>> {
+pub fn mount_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
     Ok(topmost(all()?, mountpoint))
 }
 
-fn all() -> io::Result<Vec<Mount>> {
+fn all() -> io::Result<Vec<MountEntry>> {
     std::fs::read("/proc/self/mountinfo").map(|table| parse(&table))
 }
 
 /// The order of the table says little: mounts can be slid beneath others.
-fn topmost(mut all: Vec<Mount>, mountpoint: &Path) -> Option<Mount> {
+fn topmost(mut all: Vec<MountEntry>, mountpoint: &Path) -> Option<MountEntry> {
     all.retain(|mount| mount.mountpoint == mountpoint);
     let top = all
         .iter()
@@ -61,7 +61,7 @@ fn topmost(mut all: Vec<Mount>, mountpoint: &Path) -> Option<Mount> {
 
 /// Fields as proc(5) has them: id, parent, device, root, mount point, options,
 /// optional fields, `-`, type, source, ...
-fn parse(table: &[u8]) -> Vec<Mount> {
+fn parse(table: &[u8]) -> Vec<MountEntry> {
     let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
     let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
     table
@@ -73,7 +73,7 @@ fn parse(table: &[u8]) -> Vec<Mount> {
             let device = fields.next()?;
             let mountpoint = fields.nth(1)?;
             let mut rest = fields.skip_while(|field| field != b"-").skip(1);
-            Some(Mount {
+            Some(MountEntry {
                 id,
                 parent,
                 mountpoint: OsString::from_vec(unescape(mountpoint)).into(),
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert_eq!(
             found[1],
-            Mount {
+            MountEntry {
                 id: 40,
                 parent: 22,
                 mountpoint: "/home/a b".into(),

@@ -18,11 +18,11 @@ use icos_portal::account::LoginStatus;
 use icos_portal::http::Http;
 use icos_portal::traffic::TrafficStats;
 
+mod live_state;
 mod metrics;
-mod state;
 
-pub use state::State;
-use state::Watched;
+pub use live_state::LiveState;
+use live_state::LiveStateSource;
 
 /// Failures remembered.
 const REMEMBERED: usize = 100;
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What is settled when the mount begins.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct About {
+pub struct MountInfo {
     /// Version of icosfs.
     pub version: String,
     /// The daemon's process id.
@@ -81,7 +81,7 @@ pub struct Failure {
 
 /// What was done since the mount began.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Served {
+pub struct ServedStats {
     /// READ requests of the kernel.
     pub reads: u64,
     /// Bytes that they were answered with.
@@ -146,12 +146,12 @@ impl Operation {
 
 /// The whole of `.icosfs/status.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Status {
+pub struct MountStatus {
     /// What is settled.
     #[serde(flatten)]
-    pub about: About,
+    pub about: MountInfo,
     /// What was done.
-    pub served: Served,
+    pub served: ServedStats,
     /// What was asked of the portal.
     #[serde(default)]
     pub traffic: TrafficStats,
@@ -160,7 +160,7 @@ pub struct Status {
     pub requests: BTreeMap<String, u64>,
     /// What the mount has at this moment.
     #[serde(flatten)]
-    pub state: State,
+    pub state: LiveState,
     /// The login; none for anonymous access.
     pub login: Option<LoginStatus>,
     /// The last failures, newest first.
@@ -169,11 +169,11 @@ pub struct Status {
 
 /// Collects what happens.
 #[derive(Debug)]
-pub struct Report {
-    about: About,
+pub struct MountReport {
+    about: MountInfo,
     account: Option<Account>,
     http: Http,
-    watched: Option<Watched>,
+    watched: Option<LiveStateSource>,
     failures: Mutex<VecDeque<Failure>>,
     /// All that there were, by the errno's name.
     failed: Mutex<BTreeMap<String, u64>>,
@@ -184,11 +184,11 @@ pub struct Report {
     requests: [AtomicU64; Operation::ALL.len()],
 }
 
-impl Report {
+impl MountReport {
     /// Begins a report, with what `account` knows of the login, and what was
     /// asked by `http`.
     #[must_use]
-    pub fn new(about: About, account: Option<Account>, http: Http) -> Self {
+    pub fn new(about: MountInfo, account: Option<Account>, http: Http) -> Self {
         Self {
             about,
             account,
@@ -206,7 +206,7 @@ impl Report {
     /// The same, with a look at `catalog` and `store` in each status.
     #[must_use]
     pub fn watching(self, catalog: Catalog, store: Store) -> Self {
-        let watched = Some(Watched { catalog, store });
+        let watched = Some(LiveStateSource { catalog, store });
         Self { watched, ..self }
     }
 
@@ -222,12 +222,12 @@ impl Report {
         })
     }
 
-    fn served(&self) -> Served {
+    fn served(&self) -> ServedStats {
         let from: BTreeMap<Origin, u64> = Origin::ALL
             .into_iter()
             .map(|origin| (origin, self.bytes[origin as usize].load(Ordering::Relaxed)))
             .collect();
-        Served {
+        ServedStats {
             reads: self.reads.load(Ordering::Relaxed),
             bytes: from.values().sum(),
             from,
@@ -288,14 +288,14 @@ impl Report {
     }
 
     /// All of it, as it is now.
-    pub async fn status(&self) -> Status {
+    pub async fn status(&self) -> MountStatus {
         let login = async {
             // A login is in a file, whose disk may not answer.
             let status = self.account.as_ref()?.status();
             tokio::time::timeout(PATIENCE, status).await.ok()?
         };
         let (login, state) = tokio::join!(login, self.state());
-        Status {
+        MountStatus {
             about: self.about.clone(),
             state,
             login,
@@ -315,10 +315,10 @@ impl Report {
         json
     }
 
-    async fn state(&self) -> State {
+    async fn state(&self) -> LiveState {
         match &self.watched {
             Some(watched) => watched.look().await,
-            None => State::default(),
+            None => LiveState::default(),
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn repeated_failures_are_counted_and_old_ones_forgotten() {
-        let about = About {
+        let about = MountInfo {
             version: String::new(),
             pid: 1,
             portal: "ICOS".to_owned(),
@@ -381,7 +381,7 @@ mod tests {
             control: None,
             since: Timestamp::UNIX_EPOCH,
         };
-        let report = Report::new(about, None, Http::new(Timeouts::default()).unwrap());
+        let report = MountReport::new(about, None, Http::new(Timeouts::default()).unwrap());
         let fail =
             |file: &str| report.failed("read", file.to_owned(), libc::EACCES, "no".to_owned());
         fail("a");

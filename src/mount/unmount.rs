@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-use super::mountinfo::{self, Mount};
+use super::mountinfo::{self, MountEntry};
 
 /// Why a mount is still there.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ pub fn detach(mountpoint: &Path) -> Result<(), UnmountError> {
 }
 
 /// As [`detach`], but this very mount, not another that took its place.
-pub fn detach_mount(mount: &Mount) -> Result<(), UnmountError> {
+pub fn detach_mount(mount: &MountEntry) -> Result<(), UnmountError> {
     take_away(&mount.mountpoint, Some(mount.id), MntFlags::MNT_DETACH)
 }
 

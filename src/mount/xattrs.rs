@@ -28,7 +28,7 @@ pub(super) fn size(size: Size) -> &'static str {
 
 /// An extended attribute of an object's files.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Attribute {
+pub(super) enum ObjectAttribute {
     Citation,
     Doi,
     LandingPage,
@@ -41,29 +41,29 @@ pub(super) enum Attribute {
     Units,
 }
 
-const ALL: [Attribute; 10] = [
-    Attribute::Citation,
-    Attribute::Doi,
-    Attribute::LandingPage,
-    Attribute::Level,
-    Attribute::Licence,
-    Attribute::NextVersion,
-    Attribute::Pid,
-    Attribute::Sha256,
-    Attribute::Station,
-    Attribute::Units,
+const ALL: [ObjectAttribute; 10] = [
+    ObjectAttribute::Citation,
+    ObjectAttribute::Doi,
+    ObjectAttribute::LandingPage,
+    ObjectAttribute::Level,
+    ObjectAttribute::Licence,
+    ObjectAttribute::NextVersion,
+    ObjectAttribute::Pid,
+    ObjectAttribute::Sha256,
+    ObjectAttribute::Station,
+    ObjectAttribute::Units,
 ];
 
 /// Where a value is found.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Lookup {
+pub(super) enum XattrValue {
     /// Here it is; or there is none.
     Known(Option<String>),
     /// On the landing page.
-    OnPage,
+    OnLandingPage,
 }
 
-impl Attribute {
+impl ObjectAttribute {
     /// The attribute called `name`.
     pub(super) fn named(name: &[u8]) -> Option<Self> {
         let name = name.strip_prefix(PREFIX.as_bytes())?;
@@ -72,34 +72,34 @@ impl Attribute {
 
     fn suffix(self) -> &'static str {
         match self {
-            Attribute::Citation => "citation",
-            Attribute::Doi => "doi",
-            Attribute::LandingPage => "landing_page",
-            Attribute::Level => "level",
-            Attribute::Licence => "licence",
-            Attribute::NextVersion => "next_version",
-            Attribute::Pid => "pid",
-            Attribute::Sha256 => "sha256",
-            Attribute::Station => "station",
-            Attribute::Units => "units",
+            ObjectAttribute::Citation => "citation",
+            ObjectAttribute::Doi => "doi",
+            ObjectAttribute::LandingPage => "landing_page",
+            ObjectAttribute::Level => "level",
+            ObjectAttribute::Licence => "licence",
+            ObjectAttribute::NextVersion => "next_version",
+            ObjectAttribute::Pid => "pid",
+            ObjectAttribute::Sha256 => "sha256",
+            ObjectAttribute::Station => "station",
+            ObjectAttribute::Units => "units",
         }
     }
 
     /// What the catalog says.
-    pub(super) fn look_up(self, object: &Arc<Object>, envri: Envri) -> Lookup {
+    pub(super) fn look_up(self, object: &Arc<Object>, envri: Envri) -> XattrValue {
         let landing = |id| format!("{}{id}", envri.landing_prefix());
-        Lookup::Known(match self {
-            Attribute::Doi => object.doi().map(str::to_owned),
-            Attribute::LandingPage => Some(landing(object.id())),
-            Attribute::Level => object.spec().map(|spec| spec.level().to_string()),
-            Attribute::NextVersion => object.next_version().map(landing),
-            Attribute::Station => object.station().map(|station| station.row().code.clone()),
-            Attribute::Units if object.as_table().is_none() => None,
-            Attribute::Citation
-            | Attribute::Licence
-            | Attribute::Pid
-            | Attribute::Sha256
-            | Attribute::Units => return Lookup::OnPage,
+        XattrValue::Known(match self {
+            ObjectAttribute::Doi => object.doi().map(str::to_owned),
+            ObjectAttribute::LandingPage => Some(landing(object.id())),
+            ObjectAttribute::Level => object.spec().map(|spec| spec.level().to_string()),
+            ObjectAttribute::NextVersion => object.next_version().map(landing),
+            ObjectAttribute::Station => object.station().map(|station| station.row().code.clone()),
+            ObjectAttribute::Units if object.as_table().is_none() => None,
+            ObjectAttribute::Citation
+            | ObjectAttribute::Licence
+            | ObjectAttribute::Pid
+            | ObjectAttribute::Sha256
+            | ObjectAttribute::Units => return XattrValue::OnLandingPage,
         })
     }
 
@@ -107,14 +107,14 @@ impl Attribute {
     pub(super) fn on_page(self, page: &Value) -> Option<String> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         match self {
-            Attribute::Citation => text(&page["references"]["citationString"]),
-            Attribute::Licence => {
+            ObjectAttribute::Citation => text(&page["references"]["citationString"]),
+            ObjectAttribute::Licence => {
                 let licence = &page["references"]["licence"];
                 text(&licence["url"]).or_else(|| text(&licence["webpage"]))
             }
-            Attribute::Pid => text(&page["pid"]),
-            Attribute::Sha256 => text(&page["hash"]),
-            Attribute::Units => {
+            ObjectAttribute::Pid => text(&page["pid"]),
+            ObjectAttribute::Sha256 => text(&page["hash"]),
+            ObjectAttribute::Units => {
                 let columns = page["specificInfo"]["columns"].as_array()?;
                 let units: Map<String, Value> = (columns.iter())
                     .filter_map(|column| {
@@ -124,11 +124,11 @@ impl Attribute {
                     .collect();
                 (!units.is_empty()).then(|| Value::Object(units).to_string())
             }
-            Attribute::Doi
-            | Attribute::LandingPage
-            | Attribute::Level
-            | Attribute::NextVersion
-            | Attribute::Station => None,
+            ObjectAttribute::Doi
+            | ObjectAttribute::LandingPage
+            | ObjectAttribute::Level
+            | ObjectAttribute::NextVersion
+            | ObjectAttribute::Station => None,
         }
     }
 }
@@ -138,7 +138,7 @@ pub(super) fn names(object: &Arc<Object>, envri: Envri) -> Vec<u8> {
     let mut names = SIZE.as_bytes().to_vec();
     names.push(0);
     for attribute in ALL {
-        if attribute.look_up(object, envri) != Lookup::Known(None) {
+        if attribute.look_up(object, envri) != XattrValue::Known(None) {
             names.extend_from_slice(PREFIX.as_bytes());
             names.extend_from_slice(attribute.suffix().as_bytes());
             names.push(0);
@@ -162,15 +162,18 @@ mod tests {
             ]},
         });
         for (attribute, value) in [
-            (Attribute::Citation, "Somebody (2024)"),
-            (Attribute::Licence, "http://l"),
-            (Attribute::Pid, "11676/UNhY"),
-            (Attribute::Sha256, "UNhY"),
-            (Attribute::Units, "{\"co2\":\"\u{b5}mol mol-1\"}"),
+            (ObjectAttribute::Citation, "Somebody (2024)"),
+            (ObjectAttribute::Licence, "http://l"),
+            (ObjectAttribute::Pid, "11676/UNhY"),
+            (ObjectAttribute::Sha256, "UNhY"),
+            (ObjectAttribute::Units, "{\"co2\":\"\u{b5}mol mol-1\"}"),
         ] {
             assert_eq!(attribute.on_page(&page).as_deref(), Some(value));
         }
-        assert_eq!(Attribute::named(b"user.icos.doi"), Some(Attribute::Doi));
-        assert_eq!(Attribute::named(b"security.capability"), None);
+        assert_eq!(
+            ObjectAttribute::named(b"user.icos.doi"),
+            Some(ObjectAttribute::Doi)
+        );
+        assert_eq!(ObjectAttribute::named(b"security.capability"), None);
     }
 }

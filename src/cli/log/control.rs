@@ -63,9 +63,9 @@ pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
 
 /// A socket that is removed at the end.
 #[derive(Debug)]
-pub(in crate::cli) struct Control(PathBuf);
+pub(in crate::cli) struct ControlSocket(PathBuf);
 
-impl Control {
+impl ControlSocket {
     /// Listens in the user's runtime folder, or below `cache`. Without either,
     /// the mount runs all the same.
     pub(in crate::cli) fn listen(cache: &Path) -> Option<Self> {
@@ -112,7 +112,7 @@ impl Control {
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
         // Others' sockets keep it.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::bail;
 use clap::Args;
 
-use crate::mount::{Access, lack};
+use crate::mount::{Access, missing_requirement};
 
 /// Options that let others in.
 #[derive(Args, Debug)]
@@ -31,8 +31,8 @@ impl AccessArgs {
             (false, true) => Access::OwnerAndRoot,
             (false, false) => Access::Owner,
         };
-        match lack(access) {
-            Some(lack) => bail!("cannot mount at {}: {lack}", mountpoint.display()),
+        match missing_requirement(access) {
+            Some(missing) => bail!("cannot mount at {}: {missing}", mountpoint.display()),
             None => Ok(access),
         }
     }

@@ -5,11 +5,11 @@ use std::fmt::{Display, Write as _};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Answer, REACH, Reached};
+use super::{MountAnswer, REACH, ServiceCheck};
 use crate::cache::Usage;
 use crate::catalog::Lists;
 use crate::cli::terminal::{duration, size};
-use crate::mount::report::{State, Status};
+use crate::mount::report::{LiveState, MountStatus};
 use icos_portal::PortalError;
 
 /// Requests that are worth showing took this many milliseconds.
@@ -19,14 +19,14 @@ const SLOWEST: usize = 3;
 const LAST: usize = 5;
 
 /// All that is known of one mount.
-pub(super) fn of(answer: &Answer) -> String {
+pub(super) fn of(answer: &MountAnswer) -> String {
     let mountpoint = answer.mountpoint.display();
-    let (status, reached) = match &answer.status {
+    let (status, checks) = match &answer.status {
         Ok(status) => status,
         Err(error) => return format!("{mountpoint}\n  {error:#}\n"),
     };
-    let mut page = Page(format!("{mountpoint}\n"));
-    page.portal(status, reached);
+    let mut page = StatusPage(format!("{mountpoint}\n"));
+    page.portal(status, checks);
     page.login(status);
     page.kept(status);
     page.served(status);
@@ -34,20 +34,20 @@ pub(super) fn of(answer: &Answer) -> String {
     page.0
 }
 
-struct Page(String);
+struct StatusPage(String);
 
-impl Page {
+impl StatusPage {
     fn line(&mut self, name: &str, value: impl Display) {
         let _ = writeln!(self.0, "  {name:<8} {value}");
     }
 
-    fn portal(&mut self, status: &Status, reached: &[Reached]) {
+    fn portal(&mut self, status: &MountStatus, checks: &[ServiceCheck]) {
         let about = &status.about;
         self.line(
             "portal",
             format_args!("{} ({})", about.portal, about.services.data),
         );
-        for Reached { service, answer } in reached {
+        for ServiceCheck { service, answer } in checks {
             match answer {
                 Ok(took) => {
                     let ms = took.as_millis();
@@ -62,7 +62,7 @@ impl Page {
         }
     }
 
-    fn login(&mut self, status: &Status) {
+    fn login(&mut self, status: &MountStatus) {
         let Some(login) = &status.login else {
             let none = "none: metadata and free objects only; `icosfs login` is noticed at once";
             return self.line("login", none);
@@ -73,7 +73,7 @@ impl Page {
         }
     }
 
-    fn kept(&mut self, status: &Status) {
+    fn kept(&mut self, status: &MountStatus) {
         self.line("lists", ages(&status.state.lists));
         self.line("cache", status.about.cache.display());
         if let Some(Usage { held, limit }) = status.state.cache_use {
@@ -89,7 +89,7 @@ impl Page {
         }
     }
 
-    fn served(&mut self, status: &Status) {
+    fn served(&mut self, status: &MountStatus) {
         let about = &status.about;
         let since = about.since.to_zoned(TimeZone::system());
         let (since, pid) = (since.strftime("%F %T"), about.pid);
@@ -115,7 +115,7 @@ impl Page {
         }
     }
 
-    fn errors(&mut self, status: &Status) {
+    fn errors(&mut self, status: &MountStatus) {
         if status.errors.is_empty() {
             self.line("errors", "none");
         }
@@ -136,7 +136,7 @@ impl Page {
 /// How old the lists are.
 fn ages(lists: &Lists) -> String {
     let age = |taken: Option<Timestamp>| match taken {
-        Some(taken) => format!("{} old", duration(State::age(taken))),
+        Some(taken) => format!("{} old", duration(LiveState::age(taken))),
         None => "not taken yet".to_owned(),
     };
     let (objects, others) = (age(lists.objects), age(lists.vocabulary));
@@ -149,7 +149,7 @@ fn counted(number: u64, what: &str) -> String {
 }
 
 /// How much of what was read the portal did not have to send, in percent.
-fn hit_rate(status: &Status) -> Option<u128> {
+fn hit_rate(status: &MountStatus) -> Option<u128> {
     let received = status.traffic.services.get("data")?.bytes;
     let served = status.served.bytes;
     (u128::from(served.saturating_sub(received)) * 100).checked_div(served.into())

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Served, State};
+use super::{LiveState, ServedStats};
 use icos_portal::traffic::{ServiceTraffic, TrafficStats};
 
 /// All that is counted.
 pub(super) struct Counters {
     pub(super) since: Timestamp,
-    pub(super) served: Served,
+    pub(super) served: ServedStats,
     /// The kernel's requests, by name.
     pub(super) requests: Vec<(&'static str, u64)>,
     /// Failures that programs were told of, by the errno's name.
     pub(super) failed: BTreeMap<String, u64>,
     pub(super) traffic: TrafficStats,
-    pub(super) state: State,
+    pub(super) state: LiveState,
 }
 
 impl Counters {
@@ -33,7 +33,7 @@ impl Counters {
     fn of_the_kernel(&self, text: &mut Text) {
         let since = u64::try_from(self.since.as_second()).unwrap_or(0);
         text.gauge("start_time_seconds", "When the mount began.", since);
-        let Served {
+        let ServedStats {
             reads: _, // Among the requests.
             bytes: _, // Told by origin.
             from,

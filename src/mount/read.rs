@@ -6,19 +6,19 @@ use bytes::Bytes;
 use fuser::Errno;
 
 use super::handles::Handle;
-use super::shared::Shared;
+use super::mount_state::MountState;
 use crate::catalog::{Object, Representation};
 use crate::content::{ContentError, Origin, traced};
 use crate::tree::Node;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
+pub(super) struct ReadRange {
     pub(super) offset: u64,
     pub(super) size: u32,
 }
 
-impl Piece {
+impl ReadRange {
     /// This piece of `bytes`, as far as they go.
     pub(super) fn of(self, bytes: &Bytes) -> Bytes {
         let from = usize::try_from(self.offset).map_or(bytes.len(), |at| at.min(bytes.len()));
@@ -26,13 +26,13 @@ impl Piece {
     }
 }
 
-impl Shared {
+impl MountState {
     /// A piece of a file, and the farthest place that it came from.
     pub(super) async fn read(
         self: Arc<Self>,
         node: Node,
         handle: Option<Handle>,
-        piece: Piece,
+        piece: ReadRange,
     ) -> Result<(Bytes, Origin), Errno> {
         let len = piece.size as usize;
         let (bytes, origin) = match &node {
@@ -67,7 +67,7 @@ impl Shared {
         object: &Arc<Object>,
         representation: Representation,
         generation: u64,
-        Piece { offset, size }: Piece,
+        ReadRange { offset, size }: ReadRange,
     ) -> Result<Bytes, ContentError> {
         self.note_pages(object, representation);
         let bytes = self

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 
-use super::{Access, Options, SUBTYPE};
+use super::{Access, MountOptions, SUBTYPE};
 
 const DEVICE: &str = "/dev/fuse";
 const CONFIG: &str = "/etc/fuse.conf";
@@ -17,7 +17,7 @@ const HELPER: &str = "fusermount3";
 
 /// What a machine lacks, and how it is had.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Lack {
+pub enum MissingRequirement {
     /// The kernel's device.
     #[error(
         "this machine has no {DEVICE}; load the kernel's module with `modprobe fuse`, or start the container with `--device {DEVICE} --cap-add SYS_ADMIN`"
@@ -41,22 +41,22 @@ pub enum Lack {
 /// The first thing that this machine lacks for a mount that lets `let_in` look
 /// inside.
 #[must_use]
-pub fn lack(let_in: Access) -> Option<Lack> {
+pub fn missing_requirement(let_in: Access) -> Option<MissingRequirement> {
     if !Path::new(DEVICE).exists() {
-        return Some(Lack::Device);
+        return Some(MissingRequirement::Device);
     }
     if geteuid().is_root() {
         return None;
     }
     if find_program(HELPER).is_none() {
-        return Some(Lack::Helper);
+        return Some(MissingRequirement::Helper);
     }
     if access(DEVICE, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
-        return Some(Lack::OpenDevice);
+        return Some(MissingRequirement::OpenDevice);
     }
     let config = std::fs::read_to_string(CONFIG).unwrap_or_default();
     let allowed = config.lines().any(|line| line.trim() == "user_allow_other");
-    (let_in != Access::Owner && !allowed).then_some(Lack::Permission)
+    (let_in != Access::Owner && !allowed).then_some(MissingRequirement::Permission)
 }
 
 /// Where `name` is, in the folders of `PATH` and those that fuser adds.
@@ -72,7 +72,7 @@ fn find_program(name: &str) -> Option<PathBuf> {
 ///
 /// fuser would do it, too, but opens the folder first: under an automount, that
 /// open would wait for this very mount.
-pub(super) fn by_system_call(options: &Options) -> io::Result<Option<OwnedFd>> {
+pub(super) fn mount_as_root(options: &MountOptions) -> io::Result<Option<OwnedFd>> {
     if !geteuid().is_root() {
         return Ok(None);
     }

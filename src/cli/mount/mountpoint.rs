@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The absolute path of `mountpoint`, if something can be mounted there. A
 /// mount of icosfs whose process has ended is taken away first.
-pub(super) fn free(mountpoint: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     let shown = mountpoint.display();
     let path = absolute(mountpoint)
         .with_context(|| format!("cannot find {shown}; make it with `mkdir -p {shown}`"))?;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use fuser::{Errno, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::attributes::file_type;
-use super::shared::Shared;
+use super::mount_state::MountState;
 use crate::catalog::Walk;
 use crate::content::Size;
 use crate::tree::{Entry, Inode, Listing, Node, Place, TreeError};
 
 /// How far a page was filled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Filled {
+pub(super) enum PageFill {
     /// It can be sent: it is full, or the listing is at its end, or what comes
     /// next is not known yet.
     Enough,
@@ -24,7 +24,7 @@ pub(super) enum Filled {
 }
 
 /// A reply that is being filled with entries.
-pub(super) trait Page: Send + Sized + 'static {
+pub(super) trait DirectoryPage: Send + Sized + 'static {
     /// Adds `.` or `..`; true if there was no room.
     fn add_dots(&mut self, name: &str, next: u64) -> bool;
     /// Adds an entry; true if there was no room.
@@ -33,12 +33,12 @@ pub(super) trait Page: Send + Sized + 'static {
     fn send(self, result: Result<(), Errno>);
 
     /// Adds what comes from `offset` on.
-    fn fill(&mut self, listing: &Listing, offset: u64) -> Result<Filled, TreeError> {
+    fn fill(&mut self, listing: &Listing, offset: u64) -> Result<PageFill, TreeError> {
         let mut empty = true;
         for (at, name) in [(0, "."), (1, "..")] {
             if offset <= at {
                 if self.add_dots(name, at + 1) {
-                    return Ok(Filled::Enough);
+                    return Ok(PageFill::Enough);
                 }
                 empty = false;
             }
@@ -51,19 +51,19 @@ pub(super) trait Page: Send + Sized + 'static {
             ControlFlow::Continue(())
         })?;
         Ok(match walk {
-            Walk::Growing if empty => Filled::NothingYet,
-            Walk::Growing | Walk::Stopped | Walk::AtEnd => Filled::Enough,
+            Walk::Growing if empty => PageFill::NothingYet,
+            Walk::Growing | Walk::Stopped | Walk::AtEnd => PageFill::Enough,
         })
     }
 }
 
-/// Names alone.
-pub(super) struct Names {
+/// NamesPage alone.
+pub(super) struct NamesPage {
     pub(super) reply: ReplyDirectory,
     pub(super) directory: INodeNo,
 }
 
-impl Page for Names {
+impl DirectoryPage for NamesPage {
     fn add_dots(&mut self, name: &str, next: u64) -> bool {
         // What `..` is the kernel knows by itself.
         let inode = if next == 1 {
@@ -88,17 +88,17 @@ impl Page for Names {
     }
 }
 
-/// Names with attributes.
-pub(super) struct Files {
+/// NamesPage with attributes.
+pub(super) struct AttributesPage {
     pub(super) reply: ReplyDirectoryPlus,
     pub(super) directory: Node,
     pub(super) name_ttl: Duration,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<MountState>,
     /// What the kernel is going to be told.
     pub(super) told: Vec<(Node, Size)>,
 }
 
-impl Page for Files {
+impl DirectoryPage for AttributesPage {
     fn add_dots(&mut self, name: &str, next: u64) -> bool {
         let root = Node::Directory(Place::Root);
         let node = if next == 1 { &self.directory } else { &root };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::shared::Shared;
+use super::mount_state::MountState;
 use crate::allocator;
 use crate::tree::Inode;
 
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Closes what rests, for as long as the mount lives; `released` tells that
 /// something was closed by its reader.
-async fn rest(mount: Weak<Shared>, mut released: watch::Receiver<()>) {
+async fn rest(mount: Weak<MountState>, mut released: watch::Receiver<()>) {
     while released.changed().await.is_ok() {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -43,7 +43,7 @@ async fn rest(mount: Weak<Shared>, mut released: watch::Receiver<()>) {
     }
 }
 
-impl Shared {
+impl MountState {
     /// Closes what has rested; whether there will be more in a while.
     fn close_idle(&self) -> bool {
         let number = |file| Inode::of_file(file).0;
@@ -63,7 +63,7 @@ impl Shared {
 }
 
 /// Begins with it, on the mount's runtime.
-pub(super) fn begin(shared: &Arc<Shared>) {
+pub(super) fn spawn_closer(shared: &Arc<MountState>) {
     let resting = rest(Arc::downgrade(shared), shared.released.subscribe());
     shared.runtime.spawn(resting);
 }

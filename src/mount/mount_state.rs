@@ -21,8 +21,8 @@ use tokio::sync::watch;
 
 use super::attributes::{FOREVER, Owner};
 use super::handles::{Handle, Handles};
-use super::inodes::{Inodes, Service};
-use super::{ExactSize, Options, Report, errno};
+use super::inodes::{Inodes, ServeMode};
+use super::{ExactSize, MountOptions, MountReport, errno};
 use crate::catalog::{Object, Representation, Spec};
 use crate::content::{ContentError, Contents, Size};
 use crate::tree::{ControlFile, Inode, Listing, Node, Page, Place, Tree, TreeError};
@@ -37,10 +37,10 @@ const RECOUNT: Duration = Duration::from_mins(1);
 
 /// What all requests share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct MountState {
     pub(super) tree: Tree,
     pub(super) contents: Arc<Contents>,
-    pub(super) report: Arc<Report>,
+    pub(super) report: Arc<MountReport>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) notifier: Arc<OnceLock<Notifier>>,
     pub(super) inodes: Inodes,
@@ -58,13 +58,13 @@ pub(super) struct Shared {
     pub(super) released: watch::Sender<()>,
 }
 
-impl Shared {
+impl MountState {
     pub(super) fn new(
         tree: Tree,
         contents: Arc<Contents>,
-        report: Arc<Report>,
+        report: Arc<MountReport>,
         runtime: tokio::runtime::Handle,
-        options: &Options,
+        options: &MountOptions,
         notifier: Arc<OnceLock<Notifier>>,
     ) -> Self {
         Self {
@@ -265,9 +265,11 @@ impl Shared {
         let generation = original.as_ref().map_or(0, |original| original.generation);
         let opened = self.inodes.opened(number, generation, || {
             self.pass_through(object, representation, &reply)
-                .map_or(Service::Requests, |id| Service::Passthrough(Arc::new(id)))
+                .map_or(ServeMode::Requests, |id| {
+                    ServeMode::Passthrough(Arc::new(id))
+                })
         });
-        if let Service::Passthrough(id) = opened.service {
+        if let ServeMode::Passthrough(id) = opened.service {
             self.report.passed_through();
             // It may hold a guess of what an earlier mount built.
             if !self.knows_length(&node, self.size(&node)) {
@@ -331,7 +333,8 @@ impl Shared {
             self.forget_attributes(node.inode().0);
             FopenFlags::FOPEN_DIRECT_IO
         };
-        self.inodes.opened(node.inode().0, 0, || Service::Requests);
+        self.inodes
+            .opened(node.inode().0, 0, || ServeMode::Requests);
         reply.opened(FileHandle(0), flags);
     }
 

@@ -7,15 +7,15 @@ use std::time::Instant;
 use fuser::Errno;
 use tracing::Span;
 
-use super::{Operation, Report};
+use super::{MountReport, Operation};
 use crate::content::Origin;
 
 /// One request. Its end says how it was answered: well, unless [`failed`] was
 /// called.
 ///
-/// [`failed`]: Asked::failed
+/// [`failed`]: RequestTrace::failed
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestTrace {
     span: Span,
     since: Instant,
     errno: Cell<Option<i32>>,
@@ -23,9 +23,9 @@ pub(super) struct Asked {
     origin: Cell<Option<Origin>>,
 }
 
-impl Asked {
+impl RequestTrace {
     /// Notes a request; `span` says of what, at level DEBUG.
-    pub(super) fn new(report: &Report, operation: Operation, span: Span) -> Self {
+    pub(super) fn new(report: &MountReport, operation: Operation, span: Span) -> Self {
         report.asked(operation);
         Self {
             span,
@@ -54,7 +54,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for RequestTrace {
     fn drop(&mut self) {
         if self.span.is_disabled() {
             return;

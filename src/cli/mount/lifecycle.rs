@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::cache::Store;
 use crate::cli::background;
 use crate::cli::storage::SETTLING;
-use crate::mount::{self, Mounted};
+use crate::mount::{self, MountSession};
 
 /// How long readers have to finish once the daemon was told to end. Then their
 /// reads fail.
@@ -50,11 +50,11 @@ impl Signals {
 /// arrives.
 pub(super) fn serve(
     runtime: Runtime,
-    mounted: Mounted,
+    mounted: MountSession,
     mut signals: Signals,
     store: &Store,
 ) -> anyhow::Result<()> {
-    let place = mounted.place();
+    let entry = mounted.entry();
     let (ended, mut end) = oneshot::channel();
     std::thread::spawn(move || ended.send(mounted.wait()));
     let in_background = background::is_daemon();
@@ -68,7 +68,7 @@ pub(super) fn serve(
             () = signals.told_to_end(in_background) => {
                 tracing::info!("told to end");
                 background::notify("STOPPING=1");
-                if let Some(Err(error)) = place.as_ref().map(mount::detach_mount) {
+                if let Some(Err(error)) = entry.as_ref().map(mount::detach_mount) {
                     tracing::warn!(%error, "the mount stays behind");
                 }
                 // Who still reads loses the connection when this process ends.

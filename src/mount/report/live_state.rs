@@ -13,14 +13,14 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What is looked at. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
+pub(super) struct LiveStateSource {
     pub(super) catalog: Catalog,
     pub(super) store: Store,
 }
 
 /// What was found, as far as it could be had in time.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct State {
+pub struct LiveState {
     /// When lists were last taken.
     #[serde(default)]
     pub lists: Lists,
@@ -29,7 +29,7 @@ pub struct State {
     pub cache_use: Option<Usage>,
 }
 
-impl State {
+impl LiveState {
     /// How old a list that was taken at `taken` is, in seconds.
     #[must_use]
     pub fn age(taken: Timestamp) -> u64 {
@@ -38,8 +38,8 @@ impl State {
     }
 }
 
-impl Watched {
-    pub(super) async fn look(&self) -> State {
+impl LiveStateSource {
+    pub(super) async fn look(&self) -> LiveState {
         let Self { catalog, store } = self.clone();
         let lists = tokio::task::spawn_blocking(move || catalog.lists());
         let cache = tokio::task::spawn_blocking(move || store.usage());
@@ -47,7 +47,7 @@ impl Watched {
             tokio::time::timeout(PATIENCE, lists),
             tokio::time::timeout(PATIENCE, cache)
         );
-        State {
+        LiveState {
             lists: match lists {
                 Ok(Ok(Ok(lists))) => lists,
                 _ => Lists::default(),

@@ -27,7 +27,7 @@ const HANDLE: OFlag = OFlag::O_PATH
 
 /// Why a folder was not opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OutsideError {
+pub enum OpenFolderError {
     /// It lies in a mount of icosfs.
     #[error("{path} lies in a mount of icosfs, at {mountpoint}")]
     Inside {
@@ -48,12 +48,15 @@ pub enum OutsideError {
 
 /// Opens the folder at `path`, unless it lies in a mount of icosfs, or in
 /// `planned`, where one is to be.
-pub fn open_outside(path: &Path, planned: Option<&Path>) -> Result<OwnedFd, OutsideError> {
-    let failed = |error: io::Error| OutsideError::Io {
+pub fn open_folder_outside_mounts(
+    path: &Path,
+    planned: Option<&Path>,
+) -> Result<OwnedFd, OpenFolderError> {
+    let failed = |error: io::Error| OpenFolderError::Io {
         path: path.to_owned(),
         error,
     };
-    let inside = |mountpoint: PathBuf| OutsideError::Inside {
+    let inside = |mountpoint: PathBuf| OpenFolderError::Inside {
         path: path.to_owned(),
         mountpoint,
     };
@@ -142,16 +145,16 @@ mod tests {
         let inode = fs::metadata(at("a/b")).unwrap().ino();
         for path in ["a/b", "relative", "absolute/b", "a/../mnt/../a/b"] {
             // The last goes through the planned mount point's own folder.
-            let opened = open_outside(&at(path), Some(&at("mnt")));
+            let opened = open_folder_outside_mounts(&at(path), Some(&at("mnt")));
             if path.contains("mnt") {
-                assert!(matches!(opened, Err(OutsideError::Inside { .. })));
+                assert!(matches!(opened, Err(OpenFolderError::Inside { .. })));
                 continue;
             }
             assert_eq!(fstat(opened.unwrap().as_fd()).unwrap().st_ino, inode);
         }
         for path in ["a/b/file", "loop", "nowhere"] {
-            let opened = open_outside(&at(path), Some(&at("mnt")));
-            assert!(matches!(opened, Err(OutsideError::Io { .. })), "{path}");
+            let opened = open_folder_outside_mounts(&at(path), Some(&at("mnt")));
+            assert!(matches!(opened, Err(OpenFolderError::Io { .. })), "{path}");
         }
     }
 
@@ -162,8 +165,9 @@ mod tests {
         fs::create_dir(&mountpoint).unwrap();
         std::os::unix::fs::symlink(&mountpoint, dir.path().join("link")).unwrap();
         for path in ["mnt", "mnt/dataAppStorage", "link/dataAppStorage"] {
-            let error = open_outside(&dir.path().join(path), Some(&mountpoint)).unwrap_err();
-            assert!(matches!(error, OutsideError::Inside { .. }), "{error}");
+            let error =
+                open_folder_outside_mounts(&dir.path().join(path), Some(&mountpoint)).unwrap_err();
+            assert!(matches!(error, OpenFolderError::Inside { .. }), "{error}");
         }
     }
 }
