@@ -22,31 +22,31 @@ use icos_table::TableError;
 mod about;
 mod archive;
 mod columns;
+mod complete_file;
 mod csv;
 mod direct;
 mod drawn;
 mod export;
 mod files;
 mod headers;
+mod idle_lru;
 mod kept;
-mod manners;
 mod origin;
 mod original;
 mod page;
 mod parquet;
 mod portal_csv;
-mod resting;
+mod request_stats;
 mod shapes;
 mod sidecar;
 mod table_file;
 mod tables;
-mod whole;
 
 pub use direct::DataFolder;
 pub use export::{ExportError, Format, Progress, Selection, Stage};
 pub use files::Rested;
 pub use origin::{Origin, traced};
-pub use original::Fetch;
+pub use original::DownloadOptions;
 
 use about::Abouts;
 use archive::Entries;
@@ -55,10 +55,10 @@ use csv::CsvFile;
 use direct::DirectFile;
 use drawn::Drawn;
 use files::{Content, Csv, Files};
-use manners::Manners;
-use original::{OriginalFile, Spoiled};
+use original::{CorruptFiles, OriginalFile};
 use parquet::{ParquetFile, Workshop};
 use portal_csv::PortalCsv;
+use request_stats::RequestStats;
 use sidecar::Sidecars;
 use tables::{Tables, cpb_place};
 
@@ -146,11 +146,11 @@ pub struct Contents {
     store: Store,
     drawn: Arc<Drawn>,
     files: Files,
-    spoiled: Arc<Spoiled>,
-    manners: Arc<Manners>,
+    corrupt_files: Arc<CorruptFiles>,
+    request_stats: Arc<RequestStats>,
     entries: Entries,
     data_folder: Option<DataFolder>,
-    fetch: Fetch,
+    download_options: DownloadOptions,
 }
 
 impl Contents {
@@ -180,18 +180,21 @@ impl Contents {
             drawn: Arc::new(Drawn::new(store.memory().for_text())),
             store,
             files: Files::default(),
-            spoiled: Arc::default(),
-            manners: Arc::default(),
+            corrupt_files: Arc::default(),
+            request_stats: Arc::default(),
             entries: Entries::default(),
             data_folder,
-            fetch: Fetch::default(),
+            download_options: DownloadOptions::default(),
         }
     }
 
-    /// The same, with originals fetched as `fetch` says.
+    /// Sets how originals are downloaded.
     #[must_use]
-    pub fn with_fetch(self, fetch: Fetch) -> Self {
-        Self { fetch, ..self }
+    pub fn with_download_options(self, download_options: DownloadOptions) -> Self {
+        Self {
+            download_options,
+            ..self
+        }
     }
 
     /// What can be said at once about the length of `object` as
@@ -289,7 +292,7 @@ impl Contents {
     /// under different numbers are not of one content.
     #[must_use]
     pub fn generation(&self, object: ObjectId) -> u64 {
-        self.spoiled.generation(object)
+        self.corrupt_files.count(object)
     }
 
     /// The life that bytes of the original of `object` are of, if they come
@@ -365,9 +368,18 @@ impl Contents {
         }
         let entry = self.store.entry(&place(object)?, object.size());
         let (data, memory) = (self.data.clone(), self.store.memory().clone());
-        let (spoiled, manners) = (Arc::clone(&self.spoiled), Arc::clone(&self.manners));
+        let (corrupt_files, request_stats) = (
+            Arc::clone(&self.corrupt_files),
+            Arc::clone(&self.request_stats),
+        );
         let file = Arc::new(OriginalFile::new(
-            id, entry, data, memory, self.fetch, spoiled, manners,
+            id,
+            entry,
+            data,
+            memory,
+            self.download_options,
+            corrupt_files,
+            request_stats,
         ));
         let kept = self
             .files

@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 use super::data_path;
 use super::settings::{Clients, bytes, size};
 use crate::cache::{Bounds, Store, default_limit};
-use crate::content::{Contents, DataFolder, Fetch};
+use crate::content::{Contents, DataFolder, DownloadOptions};
 use icos_portal::Envri;
 
 /// How long a command that ends waits for the disk to take what was read last.
@@ -64,7 +64,7 @@ pub(super) struct Storage {
     cache_dir: PathBuf,
     cache_size: Option<u64>,
     memory: u64,
-    fetch: Fetch,
+    fetch: DownloadOptions,
     /// The portal's own files.
     data_folder: Option<std::os::fd::OwnedFd>,
     report_usage: bool,
@@ -92,7 +92,7 @@ impl StorageArgs {
             cache_dir,
             cache_size,
             memory,
-            fetch: Fetch {
+            fetch: DownloadOptions {
                 connections,
                 whole_file_limit,
             },
@@ -124,7 +124,7 @@ impl Storage {
         let usage = self.report_usage.then(|| clients.usage.clone());
         let folder = (self.data_folder).map(|folder| DataFolder::new(folder, usage));
         let (meta, data) = (clients.meta.clone(), clients.data.clone());
-        Contents::new(meta, data, store, ttl, folder).with_fetch(self.fetch)
+        Contents::new(meta, data, store, ttl, folder).with_download_options(self.fetch)
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use twox_hash::XxHash3_128;
 
-use super::resting::{May, Resting};
+use super::idle_lru::{IdleDecision, IdleLru};
 use super::{ContentError, Contents, Origin};
 use crate::cache::{CacheError, Entry, Found, Place};
 use icos_portal::archive::ArchiveEntry;
@@ -24,11 +24,11 @@ const IN_VAIN: u32 = 3;
 
 /// The files of late.
 #[derive(Debug)]
-pub(super) struct Entries(Resting<(ObjectId, String), Arc<EntryFile>>);
+pub(super) struct Entries(IdleLru<(ObjectId, String), Arc<EntryFile>>);
 
 impl Default for Entries {
     fn default() -> Self {
-        Self(Resting::new(REMEMBERED))
+        Self(IdleLru::new(REMEMBERED))
     }
 }
 
@@ -36,20 +36,20 @@ impl Entries {
     /// Lets go of what nobody has used for `idle`; whether there are others
     /// that will have rested long enough in a while.
     pub(super) fn rest(&self, idle: Duration) -> bool {
-        let (closed, mut more) = self.0.rest(idle, |_, file| {
+        let (closed, mut more) = self.0.release_idle(idle, |_, file| {
             if file.kept.is_in_memory() {
-                May::Stay
+                IdleDecision::Keep
             } else if Arc::strong_count(file) == 1 {
-                May::Go
+                IdleDecision::Release
             } else {
-                May::GoLater
+                IdleDecision::ReleaseLater
             }
         });
         // Closed, they can make room for others; that there was none is
         // remembered for a while.
         let made_room = !closed.is_empty();
         drop(closed);
-        for (_, file) in self.0.unused_for(idle) {
+        for (_, file) in self.0.idle_for(idle) {
             if file.kept.is_in_memory() {
                 // Nobody minds if it does not get its name.
                 let offered = file.kept.offer_to_disk() && file.kept.seal(file.kept.life()).is_ok();
@@ -110,7 +110,7 @@ impl Contents {
             position: watch::Sender::new(0),
             flights: SingleFlight::default(),
         });
-        Ok(self.entries.0.keep(key, file))
+        Ok(self.entries.0.get_or_insert(key, file))
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::manners::{Asked, Manners};
+use super::request_stats::{RequestCounts, RequestStats};
 use super::table_file::TableFile;
 use super::{ContentError, Origin};
 use crate::cache::{CacheError, Found};
@@ -58,7 +58,7 @@ pub(super) struct Columns {
     last_end: AtomicU64,
     /// Bytes that have come from the portal.
     received: AtomicU64,
-    manners: Arc<Manners>,
+    request_stats: Arc<RequestStats>,
 }
 
 impl Columns {
@@ -68,11 +68,11 @@ impl Columns {
         schema: Schema,
         file: TableFile,
         data: DataClient,
-        manners: Arc<Manners>,
+        request_stats: Arc<RequestStats>,
     ) -> Self {
         Self {
-            slices: AtomicU32::new(manners.recall(id).requests),
-            manners,
+            slices: AtomicU32::new(request_stats.recall(id).requests),
+            request_stats,
             id,
             folder,
             layout: Layout::new(&schema),
@@ -128,9 +128,9 @@ impl Columns {
         rows: Range<u64>,
         at_once: u64,
     ) -> Result<(), ContentError> {
-        let mut patience = Patience::default();
+        let mut refetches = RefetchLimit::default();
         while let Some(missing) = self.first_missing(rows.clone()) {
-            patience.try_again(missing.start)?;
+            refetches.attempt(missing.start)?;
             // All columns are needed: a slice under way must run to its end.
             self.want(u64::MAX);
             let columns = Arc::clone(self);
@@ -155,9 +155,9 @@ impl Columns {
         stored: &[usize],
         rows: Range<u64>,
     ) -> Result<(), ContentError> {
-        let mut patience = Patience::default();
+        let mut refetches = RefetchLimit::default();
         while let Some(row) = self.first_lacking(stored, &rows) {
-            patience.try_again(row)?;
+            refetches.attempt(row)?;
             self.want(u64::MAX);
             let (columns, stored, rows) = (Arc::clone(self), stored.to_vec(), rows.clone());
             self.flights
@@ -181,7 +181,7 @@ impl Columns {
     }
 
     /// Notes where an answer under way gets `rows` from.
-    pub(super) fn note_origin(&self, rows: &Range<u64>) {
+    pub(super) fn note_byte_source(&self, rows: &Range<u64>) {
         match self.first_missing(rows.clone()) {
             Some(_) => Origin::Portal.note(),
             None => self.file.origin().note(),
@@ -248,7 +248,7 @@ impl Columns {
     pub(super) async fn read(self: &Arc<Self>, bytes: Range<u64>) -> Result<Bytes, ContentError> {
         let end = bytes.end.min(self.layout.file_len());
         let bytes = bytes.start.min(end)..end;
-        let mut patience = Patience::default();
+        let mut refetches = RefetchLimit::default();
         loop {
             let share = self.memory().for_answer(end - bytes.start).await?;
             let (columns, range) = (Arc::clone(self), bytes.clone());
@@ -264,7 +264,7 @@ impl Columns {
                 Found::Missing(gap) => gap,
             };
             drop(share);
-            patience.try_again(gap.start)?;
+            refetches.attempt(gap.start)?;
             Origin::Portal.note();
             self.bring(bytes.clone()).await?;
         }
@@ -363,11 +363,11 @@ impl Drop for Columns {
     fn drop(&mut self) {
         // Of what came as a whole nothing more will be asked.
         if !self.file.is_complete() {
-            let asked = Asked {
+            let asked = RequestCounts {
                 requests: *self.slices.get_mut(),
                 bytes: 0,
             };
-            self.manners.note(self.id, asked);
+            self.request_stats.note(self.id, asked);
         }
     }
 }
@@ -375,14 +375,14 @@ impl Drop for Columns {
 /// How long to go on asking for what does not stay, be it for want of room or
 /// for a disk that damages it: every time is a download.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct RefetchLimit {
     furthest: Option<u64>,
     in_vain: u32,
 }
 
-impl Patience {
+impl RefetchLimit {
     /// Counts one more try to get what is missing from `position` on.
-    pub(super) fn try_again(&mut self, position: u64) -> Result<(), ContentError> {
+    pub(super) fn attempt(&mut self, position: u64) -> Result<(), ContentError> {
         // What came before may be gone again for want of room.
         if self.furthest.is_none_or(|furthest| furthest < position) {
             self.furthest = Some(position);

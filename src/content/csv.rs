@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
 use super::ContentError;
-use super::columns::{Columns, Patience};
+use super::columns::{Columns, RefetchLimit};
 use super::drawn::Drawn;
 use super::kept::Kept;
 use crate::cache::Store;
@@ -168,7 +168,7 @@ impl CsvFile {
                 None if whole => break,
                 None => {
                     let row = self.known().index.rows();
-                    self.columns.note_origin(&(row..row + 1));
+                    self.columns.note_byte_source(&(row..row + 1));
                     self.extend(len as u64, 1).await?;
                 }
             }
@@ -279,7 +279,7 @@ impl CsvFile {
         if let Some(text) = self.drawn.get(self.id(), span.rows.clone()).filter(fits) {
             return Ok(text);
         }
-        self.columns.note_origin(&span.rows);
+        self.columns.note_byte_source(&span.rows);
         let text = self.draw(span.rows.clone()).await?.text;
         if !fits(&text) {
             return Err(self.forget(&mut self.known()));
@@ -289,7 +289,7 @@ impl CsvFile {
     }
 
     async fn draw(self: &Arc<Self>, rows: Range<u64>) -> Result<Drawing, ContentError> {
-        let mut patience = Patience::default();
+        let mut refetches = RefetchLimit::default();
         loop {
             self.columns.ensure(rows.clone()).await?;
             let row = self.columns.schema().row_width() + self.writer.max_row_len() as u64 / 2;
@@ -304,7 +304,7 @@ impl CsvFile {
             if let Some(drawing) = drawing {
                 return Ok(drawing);
             }
-            patience.try_again(rows.start)?;
+            refetches.attempt(rows.start)?;
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::columns::{Columns, Patience};
+use super::columns::{Columns, RefetchLimit};
 use super::parquet::off_the_loop;
 use super::{ContentError, Contents};
 use crate::catalog::{Object, Representation};
@@ -361,7 +361,7 @@ impl Job {
         let part = (job.columns.capacity() / width).max(window);
         let mut row = job.rows.start;
         let mut there = row;
-        let mut patience = Patience::default();
+        let mut refetches = RefetchLimit::default();
         while row < job.rows.end {
             progress(Progress {
                 stage: Stage::Writing,
@@ -392,7 +392,7 @@ impl Job {
                 row = rows.end;
             } else {
                 // Damaged on the disk, and dropped: it comes once more.
-                patience.try_again(row)?;
+                refetches.attempt(row)?;
                 there = row;
             }
         }

@@ -15,10 +15,10 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::columns::Columns;
 use super::csv::CsvFile;
 use super::direct::DirectFile;
+use super::idle_lru::{IdleDecision, IdleLru};
 use super::original::OriginalFile;
 use super::parquet::ParquetFile;
 use super::portal_csv::PortalCsv;
-use super::resting::{May, Resting};
 use super::{ContentError, Life};
 use crate::catalog::{FileId, Representation};
 use icos_portal::ObjectId;
@@ -125,11 +125,11 @@ pub struct Rested {
 
 /// Files' state, by file.
 #[derive(Debug)]
-pub(super) struct Files(Resting<FileId, Content>);
+pub(super) struct Files(IdleLru<FileId, Content>);
 
 impl Default for Files {
     fn default() -> Self {
-        Self(Resting::new(remembered()))
+        Self(IdleLru::new(remembered()))
     }
 }
 
@@ -154,7 +154,7 @@ impl Files {
             object,
             representation,
         };
-        self.0.keep(id, content)
+        self.0.get_or_insert(id, content)
     }
 
     /// Keeps `content` in the place of what was there.
@@ -174,13 +174,13 @@ impl Files {
     /// Lets go of what nobody has used for `idle`, unless `in_use` says that
     /// it is open: then it is asked again once it is closed.
     pub(super) fn rest(&self, idle: Duration, in_use: impl Fn(FileId) -> bool) -> Rested {
-        let (files, more) = self.0.rest(idle, |&id, content| {
+        let (files, more) = self.0.release_idle(idle, |&id, content| {
             if in_use(id) || !content.can_be_had_again() {
-                May::Stay
+                IdleDecision::Keep
             } else if content.is_at_rest() {
-                May::Go
+                IdleDecision::Release
             } else {
-                May::GoLater
+                IdleDecision::ReleaseLater
             }
         });
         let proved = (files.iter()).filter_map(|(id, content)| Some((*id, content.proved()?)));
@@ -192,7 +192,7 @@ impl Files {
         // remembered for a while.
         let made_room = !files.is_empty();
         drop(files);
-        for (id, content) in self.0.unused_for(idle) {
+        for (id, content) in self.0.idle_for(idle) {
             if !in_use(id) && !content.can_be_had_again() {
                 rested.more |= content.offer_to_disk() || made_room;
             }

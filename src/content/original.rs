@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::manners::{Asked, Manners};
+use super::request_stats::{RequestCounts, RequestStats};
 use super::{ContentError, Origin};
 use crate::cache::{Entry, Found, Life};
 use crate::memory::Memory;
@@ -22,15 +22,15 @@ use icos_portal::{DataClient, ObjectId};
 use icos_sync::SingleFlight;
 
 mod bringing;
+mod corrupt_files;
 mod piece;
 mod proof;
 mod proving;
 mod recent;
-mod spoiled;
 mod stream;
 
+pub(super) use corrupt_files::CorruptFiles;
 use proof::Proof;
-pub(super) use spoiled::Spoiled;
 use stream::{Stream, Worth};
 
 /// The least that a random read fetches.
@@ -51,7 +51,7 @@ const BEFORE_SPLITTING: u64 = 2 << 20;
 
 /// How originals are fetched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Fetch {
+pub struct DownloadOptions {
     /// How many connections may bring parts of one large file at once. Each
     /// counts as a download.
     pub connections: NonZeroU32,
@@ -59,7 +59,7 @@ pub struct Fetch {
     pub whole_file_limit: u64,
 }
 
-impl Default for Fetch {
+impl Default for DownloadOptions {
     fn default() -> Self {
         Self {
             connections: NonZeroU32::MIN,
@@ -75,18 +75,18 @@ pub(super) struct OriginalFile {
     entry: Arc<Entry>,
     data: DataClient,
     memory: Memory,
-    how: Fetch,
+    how: DownloadOptions,
     fetching: Mutex<Fetching>,
     proofs: SingleFlight<(), Result<(), ContentError>>,
     proof: Arc<Proof>,
-    spoiled: Arc<Spoiled>,
-    manners: Arc<Manners>,
+    corrupt_files: Arc<CorruptFiles>,
+    request_stats: Arc<RequestStats>,
 }
 
 #[derive(Debug, Default)]
 struct Fetching {
     streams: Vec<Arc<Stream>>,
-    asked: Asked,
+    asked: RequestCounts,
     /// Whether parallel streams were begun.
     split: bool,
     /// Of which life a proof was begun before anyone waited for it.
@@ -102,9 +102,9 @@ impl OriginalFile {
         entry: Arc<Entry>,
         data: DataClient,
         memory: Memory,
-        how: Fetch,
-        spoiled: Arc<Spoiled>,
-        manners: Arc<Manners>,
+        how: DownloadOptions,
+        corrupt_files: Arc<CorruptFiles>,
+        request_stats: Arc<RequestStats>,
     ) -> Self {
         if entry.is_sealed() {
             // It was proved before it got its name.
@@ -117,13 +117,13 @@ impl OriginalFile {
             memory,
             how,
             fetching: Mutex::new(Fetching {
-                asked: manners.recall(id),
+                asked: request_stats.recall(id),
                 ..Fetching::default()
             }),
             proofs: SingleFlight::default(),
             proof: Arc::default(),
-            spoiled,
-            manners,
+            corrupt_files,
+            request_stats,
         }
     }
 
@@ -184,7 +184,7 @@ impl OriginalFile {
 
     /// Whether bytes that were read under `generation` turned out wrong.
     fn is_spoiled_since(&self, generation: u64) -> bool {
-        self.spoiled.generation(self.id) != generation
+        self.corrupt_files.count(self.id) != generation
     }
 
     /// The bytes of `range`, or a stretch of them that is gone again.
@@ -432,7 +432,7 @@ impl Drop for OriginalFile {
         // Of what came as a whole nothing more will be asked.
         if !self.entry.is_complete() {
             let fetching = (self.fetching.get_mut()).unwrap_or_else(PoisonError::into_inner);
-            self.manners.note(self.id, fetching.asked);
+            self.request_stats.note(self.id, fetching.asked);
         }
     }
 }

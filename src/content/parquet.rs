@@ -10,9 +10,9 @@ use tokio::sync::Semaphore;
 
 use super::ContentError;
 use super::about::Abouts;
-use super::columns::{Columns, Patience};
+use super::columns::{Columns, RefetchLimit};
+use super::complete_file::CompleteFile;
 use super::tables::Tables;
-use super::whole::WholeFile;
 use crate::cache::{CacheError, Entry, Growing, Place, Store};
 use crate::catalog::Object;
 use icos_portal::ObjectId;
@@ -50,14 +50,14 @@ pub(super) struct ParquetFile {
     object: Arc<Object>,
     place: Place,
     workshop: Workshop,
-    file: WholeFile,
+    file: CompleteFile,
 }
 
 impl ParquetFile {
     pub(super) fn new(object: Arc<Object>, workshop: Workshop) -> Result<Self, ContentError> {
         let place = place(object.id())?;
         Ok(Self {
-            file: WholeFile::new(object.id(), workshop.store.clone(), &place, None),
+            file: CompleteFile::new(object.id(), workshop.store.clone(), &place, None),
             object,
             place,
             workshop,
@@ -121,7 +121,7 @@ async fn build(
     let (rows, width) = (columns.schema().rows(), columns.schema().row_width());
     let window = (WINDOW / width).max(1);
     let mut row = 0;
-    let mut patience = Patience::default();
+    let mut refetches = RefetchLimit::default();
     while row < rows {
         let next = rows.min(row + window);
         columns.ensure(row..next).await?;
@@ -135,7 +135,7 @@ async fn build(
         if written? {
             row = next;
         } else {
-            patience.try_again(row)?;
+            refetches.attempt(row)?;
         }
     }
     off_the_loop(move || Ok(writer.finish()?.0.finish()?)).await

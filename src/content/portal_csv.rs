@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::ContentError;
+use super::complete_file::CompleteFile;
 use super::kept::portal_key;
-use super::whole::WholeFile;
 use crate::cache::{Entry, Growing, Place, Store};
 use icos_portal::{DataClient, ObjectId, PortalError};
 use icos_table::TableError;
@@ -25,7 +25,7 @@ pub(super) struct PortalCsv {
     place: Place,
     store: Store,
     data: DataClient,
-    file: WholeFile,
+    file: CompleteFile,
 }
 
 impl PortalCsv {
@@ -39,7 +39,7 @@ impl PortalCsv {
         let told = store.notes().get(portal_key(id));
         Ok(Self {
             id,
-            file: WholeFile::new(id, store.clone(), &place, told),
+            file: CompleteFile::new(id, store.clone(), &place, told),
             reason,
             refused: Arc::default(),
             place,

@@ -7,7 +7,7 @@ use super::ContentError;
 use super::columns::Columns;
 use super::direct::DataFolder;
 use super::headers::Headers;
-use super::manners::Manners;
+use super::request_stats::RequestStats;
 use super::shapes::Shapes;
 use super::table_file::TableFile;
 use crate::cache::{Place, Store};
@@ -28,7 +28,7 @@ pub(super) struct Tables {
     headers: Headers,
     /// Those in use: whatever a table is seen as, its columns are fetched once.
     open: Mutex<HashMap<ObjectId, Weak<Columns>>>,
-    manners: Arc<Manners>,
+    request_stats: Arc<RequestStats>,
 }
 
 impl Tables {
@@ -40,7 +40,7 @@ impl Tables {
             data_folder,
             shapes: Shapes::default(),
             open: Mutex::default(),
-            manners: Arc::default(),
+            request_stats: Arc::default(),
         }
     }
 
@@ -95,7 +95,7 @@ impl Tables {
             schema,
             TableFile::new(direct, self.store.clone(), place, len),
             self.data.clone(),
-            Arc::clone(&self.manners),
+            Arc::clone(&self.request_stats),
         ));
         opened.insert(object.id(), Arc::downgrade(&columns));
         Ok(columns)

@@ -149,7 +149,7 @@ impl OriginalFile {
         let same_life = self.entry.life() == life;
         // Whoever read what was there before may have read wrong bytes.
         if !same_life {
-            self.spoiled.note(self.id);
+            self.corrupt_files.note(self.id);
         }
         if let Err(error) = written {
             tracing::warn!(%error, id = %self.id, "an object is not always the same");
@@ -185,7 +185,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::Fetch;
+    use super::super::DownloadOptions;
     use super::*;
     use crate::cache::{Bounds, Place, Store};
     use crate::memory::Memory;
@@ -210,9 +210,17 @@ mod tests {
         let entry = store.entry(&Place::new("bin", "x").unwrap(), LEN);
         // Other bytes than those that will come.
         entry.write(128 << 10, &vec![7; 128 << 10]).unwrap();
-        let (memory, how) = (Memory::new(memory), Fetch::default());
-        let (spoiled, manners) = (Arc::default(), Arc::default());
-        let file = OriginalFile::new(id, entry, clients.data, memory, how, spoiled, manners);
+        let (memory, how) = (Memory::new(memory), DownloadOptions::default());
+        let (corrupt_files, request_stats) = (Arc::default(), Arc::default());
+        let file = OriginalFile::new(
+            id,
+            entry,
+            clients.data,
+            memory,
+            how,
+            corrupt_files,
+            request_stats,
+        );
 
         let reading = Arc::new(file).read(0, 0, 512 << 10);
         let read = tokio::time::timeout(Duration::from_secs(15), reading).await;

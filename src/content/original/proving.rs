@@ -93,7 +93,7 @@ impl OriginalFile {
     /// Checks what is there, and drops it if it is wrong.
     async fn check(&self) -> Result<Checked, ContentError> {
         let (entry, id, proof) = (Arc::clone(&self.entry), self.id, Arc::clone(&self.proof));
-        let spoiled = Arc::clone(&self.spoiled);
+        let corrupt_files = Arc::clone(&self.corrupt_files);
         let checked = tokio::task::spawn_blocking(move || {
             let checked = proof.check(&entry, id)?;
             match checked {
@@ -102,7 +102,7 @@ impl OriginalFile {
                     tracing::warn!(%id, "an original's bytes are not those of its id, and go");
                     // So that no reader goes on with those of another life, nor
                     // does one who begins meanwhile find any of this one.
-                    entry.discard(life, || spoiled.note(id));
+                    entry.discard(life, || corrupt_files.note(id));
                 }
                 Checked::Right(life) => {
                     entry.prove(life);
@@ -126,7 +126,7 @@ mod tests {
     use tokio::task::JoinHandle;
     use tokio::time::timeout;
 
-    use super::super::Fetch;
+    use super::super::DownloadOptions;
     use super::*;
     use crate::cache::{Bounds, Place, Store};
     use crate::memory::Memory;
@@ -157,12 +157,13 @@ mod tests {
             let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
             let entry = store.entry(&Place::new("bin", "x").unwrap(), LEN);
             let (memory, connections) = (Memory::new(memory), NonZeroU32::MIN);
-            let how = Fetch {
+            let how = DownloadOptions {
                 connections,
                 whole_file_limit,
             };
-            let (spoiled, manners) = (Arc::default(), Arc::default());
-            let file = OriginalFile::new(id, entry, data, memory, how, spoiled, manners);
+            let (corrupt_files, request_stats) = (Arc::default(), Arc::default());
+            let file =
+                OriginalFile::new(id, entry, data, memory, how, corrupt_files, request_stats);
             let file = Arc::new(file);
             let (ends, end) = oneshot::channel::<()>();
             let proof = file.proofs.join((), || async {
@@ -231,7 +232,7 @@ mod tests {
         let mut reading = pin!(Arc::clone(file).read(0, 0, 1000));
         assert!((&mut reading).now_or_never().is_none());
 
-        let turned = || file.spoiled.note(file.id);
+        let turned = || file.corrupt_files.note(file.id);
         file.entry.discard(file.entry.life(), turned);
         drop(all);
 

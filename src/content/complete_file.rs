@@ -18,7 +18,7 @@ const TRIES: u32 = 3;
 /// One such file. What makes it is given by whoever reads it: however many
 /// do, it is made once.
 #[derive(Debug)]
-pub(super) struct WholeFile {
+pub(super) struct CompleteFile {
     id: ObjectId,
     store: Store,
     state: Mutex<State>,
@@ -32,7 +32,7 @@ struct State {
     told: Option<u64>,
 }
 
-impl WholeFile {
+impl CompleteFile {
     /// The file of object `id` at `place`, made in an earlier run or not; its
     /// length may have been `told` then.
     pub(super) fn new(id: ObjectId, store: Store, place: &Place, told: Option<u64>) -> Self {

@@ -13,7 +13,7 @@ const OBJECTS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 /// What was asked for an object.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct RequestCounts {
     pub(super) requests: u32,
     /// Bytes asked for by ranges.
     pub(super) bytes: u64,
@@ -21,28 +21,28 @@ pub(super) struct Asked {
 
 /// What was asked for objects whose state was let go half-way.
 #[derive(Debug)]
-pub(super) struct Manners(Mutex<LruCache<ObjectId, Asked>>);
+pub(super) struct RequestStats(Mutex<LruCache<ObjectId, RequestCounts>>);
 
-impl Default for Manners {
+impl Default for RequestStats {
     fn default() -> Self {
         Self(Mutex::new(LruCache::new(OBJECTS)))
     }
 }
 
-impl Manners {
+impl RequestStats {
     /// What was asked for `id` before.
-    pub(super) fn recall(&self, id: ObjectId) -> Asked {
+    pub(super) fn recall(&self, id: ObjectId) -> RequestCounts {
         self.objects().pop(&id).unwrap_or_default()
     }
 
     /// Remembers what was asked for `id`.
-    pub(super) fn note(&self, id: ObjectId, asked: Asked) {
-        if asked != Asked::default() {
+    pub(super) fn note(&self, id: ObjectId, asked: RequestCounts) {
+        if asked != RequestCounts::default() {
             self.objects().put(id, asked);
         }
     }
 
-    fn objects(&self) -> MutexGuard<'_, LruCache<ObjectId, Asked>> {
+    fn objects(&self) -> MutexGuard<'_, LruCache<ObjectId, RequestCounts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use lru::LruCache;
 
 /// States, by what they are of.
 #[derive(Debug)]
-pub(super) struct Resting<K: Eq + Hash, V>(Mutex<LruCache<K, Kept<V>>>);
+pub(super) struct IdleLru<K: Eq + Hash, V>(Mutex<LruCache<K, Kept<V>>>);
 
 #[derive(Debug)]
 struct Kept<V> {
@@ -27,16 +27,16 @@ impl<V> Kept<V> {
 
 /// Whether a state may be let go once it has rested.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum May {
+pub(super) enum IdleDecision {
     /// Yes.
-    Go,
+    Release,
     /// Not now, but perhaps in a while, by itself.
-    GoLater,
+    ReleaseLater,
     /// Not before someone has used it again.
-    Stay,
+    Keep,
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Resting<K, V> {
+impl<K: Clone + Eq + Hash, V: Clone> IdleLru<K, V> {
     /// Keeps at most so many.
     pub(super) fn new(bound: NonZeroUsize) -> Self {
         Self(Mutex::new(LruCache::new(bound)))
@@ -50,7 +50,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Resting<K, V> {
     }
 
     /// Keeps `state`, unless another was first: then theirs is the one.
-    pub(super) fn keep(&self, key: K, state: V) -> V {
+    pub(super) fn get_or_insert(&self, key: K, state: V) -> V {
         let mut states = self.states();
         if let Some(first) = states.get(&key) {
             return first.state.clone();
@@ -66,14 +66,18 @@ impl<K: Clone + Eq + Hash, V: Clone> Resting<K, V> {
 
     /// Lets go of what was not used for `idle` and `may` go. Says what it was,
     /// and whether there is more that will have rested long enough in a while.
-    pub(super) fn rest(&self, idle: Duration, may: impl Fn(&K, &V) -> May) -> (Vec<(K, V)>, bool) {
+    pub(super) fn release_idle(
+        &self,
+        idle: Duration,
+        may: impl Fn(&K, &V) -> IdleDecision,
+    ) -> (Vec<(K, V)>, bool) {
         let (mut rested, mut more) = (Vec::new(), false);
         let mut states = self.states();
         for (key, kept) in states.iter() {
             match may(key, &kept.state) {
-                May::Go if kept.used.elapsed() >= idle => rested.push(key.clone()),
-                May::Go | May::GoLater => more = true,
-                May::Stay => {}
+                IdleDecision::Release if kept.used.elapsed() >= idle => rested.push(key.clone()),
+                IdleDecision::Release | IdleDecision::ReleaseLater => more = true,
+                IdleDecision::Keep => {}
             }
         }
         let pop = |key| {
@@ -84,7 +88,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Resting<K, V> {
     }
 
     /// What was not used for `idle`.
-    pub(super) fn unused_for(&self, idle: Duration) -> Vec<(K, V)> {
+    pub(super) fn idle_for(&self, idle: Duration) -> Vec<(K, V)> {
         let states = self.states();
         let unused = states
             .iter()
@@ -105,16 +109,23 @@ mod tests {
 
     #[test]
     fn what_rested_goes_unless_it_must_not() {
-        let resting = Resting::new(NonZeroUsize::MIN.saturating_add(9));
-        for (key, may) in [(0, May::Go), (1, May::GoLater), (2, May::Stay)] {
-            resting.keep(key, may);
+        let resting = IdleLru::new(NonZeroUsize::MIN.saturating_add(9));
+        for (key, may) in [
+            (0, IdleDecision::Release),
+            (1, IdleDecision::ReleaseLater),
+            (2, IdleDecision::Keep),
+        ] {
+            resting.get_or_insert(key, may);
         }
         let hour = Duration::from_hours(1);
-        assert_eq!(resting.rest(hour, |_, &may| may), (vec![], true));
-        let rested = resting.rest(Duration::ZERO, |_, &may| may);
-        assert_eq!(rested, (vec![(0, May::Go)], true));
+        assert_eq!(resting.release_idle(hour, |_, &may| may), (vec![], true));
+        let rested = resting.release_idle(Duration::ZERO, |_, &may| may);
+        assert_eq!(rested, (vec![(0, IdleDecision::Release)], true));
         assert!(resting.get(&0).is_none() && resting.get(&2).is_some());
-        resting.replace(1, May::Stay);
-        assert_eq!(resting.rest(Duration::ZERO, |_, &may| may), (vec![], false));
+        resting.replace(1, IdleDecision::Keep);
+        assert_eq!(
+            resting.release_idle(Duration::ZERO, |_, &may| may),
+            (vec![], false)
+        );
     }
 }
