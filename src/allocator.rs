@@ -1,47 +1,51 @@
-//! What the allocator is told: see `main.rs` for which one, and why.
+//! Returns free memory to the system. `main.rs` chooses the allocator and says
+//! why.
 
-use std::ffi::CStr;
-use std::ptr::null_mut;
-
-/// Gives back to the system what has been free for ten seconds. jemalloc does so
-/// by itself, but each part of its memory only while threads allocate there.
+/// Returns memory that has been free for ten seconds. jemalloc does so by itself
+/// too, but in each arena only while a thread allocates there. The C library's
+/// allocator has no such operation.
 pub(crate) fn decay() {
-    tell(c"arena.4096.decay");
+    #[cfg(feature = "jemalloc")]
+    jemalloc(c"arena.4096.decay");
 }
 
-/// Gives back all that is free. Takes milliseconds.
+/// Returns all free memory. Takes milliseconds.
 pub(crate) fn purge() {
-    tell(c"arena.4096.purge");
-    // SQLite's and zstd's share, which is still the C library's. Other libraries
-    // than GNU's give it back by themselves.
+    #[cfg(feature = "jemalloc")]
+    jemalloc(c"arena.4096.purge");
+    // Without jemalloc, all memory is the C library's; with it, that of SQLite
+    // and zstd. C libraries other than GNU's return it by themselves.
     #[cfg(target_env = "gnu")]
     #[allow(unsafe_code)]
-    // SAFETY: it takes a number, and may be called by any thread at any time.
+    // SAFETY: malloc_trim takes a number and any thread may call it at any time.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// `command` is for arena 4096, which stands for all (`MALLCTL_ARENAS_ALL`), and
-/// takes and returns nothing.
-fn tell(command: &CStr) {
+/// Runs a command of jemalloc for arena 4096, which stands for all arenas
+/// (`MALLCTL_ARENAS_ALL`). The command takes and returns nothing.
+#[cfg(feature = "jemalloc")]
+fn jemalloc(command: &std::ffi::CStr) {
+    use std::ptr::null_mut;
     #[allow(unsafe_code)]
-    // SAFETY: the name ends with a zero, nothing else is read or written, and any
-    // thread may call it at any time, be jemalloc used otherwise or not.
-    let refused = unsafe {
+    // SAFETY: the name is NUL-terminated, nothing else is read or written, and
+    // any thread may call it at any time, whichever allocator the program uses.
+    let status = unsafe {
         tikv_jemalloc_sys::mallctl(command.as_ptr(), null_mut(), null_mut(), null_mut(), 0)
     };
-    debug_assert_eq!(refused, 0, "jemalloc does not know {command:?}");
+    debug_assert_eq!(status, 0, "jemalloc rejected {command:?}");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(feature = "jemalloc")]
     #[global_allocator]
     static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-    /// Bytes of this process that are in memory and in no file.
+    /// Returns the resident anonymous memory of this process in bytes.
     fn resident() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status
@@ -57,21 +61,21 @@ mod tests {
     }
 
     #[test]
-    fn what_another_thread_freed_goes_back_to_the_system_at_once() {
-        let given_back = || {
+    fn purge_returns_memory_that_another_thread_freed() {
+        let returned = || {
             let blocks: Vec<Vec<u8>> = (0..1024).map(|_| vec![1; 256 << 10]).collect();
             let most = resident();
             std::thread::spawn(move || drop(blocks)).join().unwrap();
             purge();
-            // Three quarters, for other tests run beside; by itself, about half
-            // would have gone by now.
+            // Three quarters, since other tests run beside this one; without
+            // purge, about half would have been returned by now.
             resident() + (192 << 20) < most
         };
-        assert!((0..3).any(|_| given_back()));
+        assert!((0..3).any(|_| returned()));
     }
 
     #[test]
-    fn jemalloc_knows_what_it_is_told() {
+    fn allocator_accepts_both_commands() {
         decay();
         purge();
     }

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-/// Buffers of all sizes come and go in many threads. GNU's allocator keeps holes
-/// between them, more and more of them, which a soak's memory showed; jemalloc's
-/// stay few (docs/performance.md). Here rather than in the library, whose users
-/// and fuzzers have their own.
+/// Many threads allocate and free buffers of all sizes. The C library's
+/// allocator fragments more and more under this load, jemalloc little
+/// (docs/performance.md). Here rather than in the library, since the library's
+/// users and the fuzz targets choose their own allocator.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -20,7 +20,7 @@ import pyarrow.csv  # noqa: E402
 
 from stage import ROOT, timed  # noqa: E402
 
-BINARY = ROOT / "target/release/examples/csv_speed"
+BINARY = ROOT / "target/dist/examples/csv_speed"
 COLUMNS, ROWS = 10, 300_000
 # Each round is some tens of milliseconds: more of them settle the medians.
 ROUNDS = 9

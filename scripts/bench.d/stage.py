@@ -18,7 +18,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ICOSFS = ROOT / "target/release/icosfs"
+ICOSFS = ROOT / "target/dist/icosfs"
 # A server or mount that is not there after so many seconds never will be.
 PATIENCE = 60
 
