@@ -43,7 +43,7 @@ fn script(page: &str) -> String {
 }
 
 #[test]
-fn every_command_that_the_demo_can_answer_works() {
+fn documented_commands_work_against_the_demo() {
     let portal = portal();
     let python = interpreter();
     let python = Path::new(python.get_program())
@@ -94,7 +94,7 @@ fn every_command_that_the_demo_can_answer_works() {
 
 /// Stands in for mdBook, which takes minutes to build and is in no package.
 #[test]
-fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
+fn every_page_is_in_the_summary_and_every_link_resolves() {
     let summary = fs::read_to_string("docs/SUMMARY.md").unwrap();
     for page in pages() {
         let name = page.file_name().unwrap().to_str().unwrap();
@@ -122,7 +122,7 @@ fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
 
 /// Every row of the threat model names what shows it.
 #[test]
-fn every_test_that_the_threat_model_names_exists() {
+fn tests_named_by_the_threat_model_exist() {
     let sources = ["src", "tests"].map(|folder| files_below(Path::new(folder)));
     let code: Vec<String> = (sources.into_iter().flatten())
         .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
@@ -154,7 +154,7 @@ fn every_test_that_the_threat_model_names_exists() {
 
 /// A promise whose test was renamed would be one that nothing shows.
 #[test]
-fn every_test_that_shows_a_promise_exists() {
+fn tests_named_by_the_semantics_page_exist() {
     let page = fs::read_to_string("docs/semantics.md").unwrap();
     let table = page.split("| promise | test |").nth(1).unwrap();
     let mut named = 0;

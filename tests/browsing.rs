@@ -21,7 +21,7 @@ fn icosfs(home: &Home, portal: &DemoPortal, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn an_archives_files_are_read_one_by_one() {
+fn archive_entries_are_read_one_by_one() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = (portal.repository())
@@ -57,7 +57,7 @@ fn an_archives_files_are_read_one_by_one() {
 }
 
 #[test]
-fn an_archive_that_is_none_is_an_empty_folder() {
+fn invalid_archive_is_an_empty_folder() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = co2(&portal);
@@ -70,7 +70,7 @@ fn an_archive_that_is_none_is_an_empty_folder() {
 }
 
 #[test]
-fn collections_hold_objects_by_name_and_other_collections() {
+fn collection_lists_objects_by_name_and_nested_collections() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let collections = mount.list("collections");
@@ -102,7 +102,7 @@ fn collections_hold_objects_by_name_and_other_collections() {
 }
 
 #[test]
-fn documents_and_tables_lie_as_on_the_portals_disk() {
+fn documents_and_tables_have_the_paths_of_the_portals_disk() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let document = portal.repository().find("demo handbook.pdf").unwrap();
@@ -117,7 +117,7 @@ fn documents_and_tables_lie_as_on_the_portals_disk() {
 }
 
 #[test]
-fn the_portals_client_reads_columns_from_the_mount_as_it_does_by_http() {
+fn icoscp_core_reads_the_same_columns_from_the_mount_as_over_http() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     write_credentials(&portal, &mount.home().credentials(), None);
@@ -155,7 +155,7 @@ fn the_portals_client_reads_columns_from_the_mount_as_it_does_by_http() {
 
 /// It has its folder built in, so it is given one of its own there.
 #[test]
-fn the_older_library_reads_columns_from_the_mount_as_it_does_by_http() {
+fn older_icoscp_reads_the_same_columns_from_the_mount_as_over_http() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     write_credentials(&portal, &mount.home().credentials(), None);
@@ -194,7 +194,7 @@ fn the_older_library_reads_columns_from_the_mount_as_it_does_by_http() {
 }
 
 #[test]
-fn a_repeated_stat_or_open_costs_the_daemon_no_more_than_the_kernel_must_send() {
+fn repeated_stat_and_open_send_only_the_requests_that_the_kernel_must_send() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
@@ -228,7 +228,7 @@ fn a_repeated_stat_or_open_costs_the_daemon_no_more_than_the_kernel_must_send() 
 }
 
 #[test]
-fn objects_are_found_by_what_they_are_where_and_when() {
+fn find_selects_objects_by_type_place_and_time() {
     let (portal, home) = (portal(), Home::new());
     let find = |arguments: &[&str]| {
         let mut all = vec!["find", "--json"];
@@ -280,7 +280,7 @@ fn objects_are_found_by_what_they_are_where_and_when() {
 }
 
 #[test]
-fn a_mount_lists_what_it_was_told_to_and_finds_the_rest_by_name() {
+fn mount_lists_its_selection_and_resolves_other_objects_by_name() {
     let portal = portal();
     let ids = |options: &[&str]| -> BTreeSet<String> {
         let mount = TestMount::with(&portal, options, &[]);
@@ -323,7 +323,7 @@ fn a_mount_lists_what_it_was_told_to_and_finds_the_rest_by_name() {
 }
 
 #[test]
-fn stations_types_and_objects_are_shown_to_people() {
+fn stations_datatypes_and_info_print_readable_tables() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let home = mount.home();
@@ -356,7 +356,7 @@ fn stations_types_and_objects_are_shown_to_people() {
 }
 
 #[test]
-fn other_programs_find_their_way() {
+fn find_rsync_tar_and_tree_walk_the_mount() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.run("find", &[".", "-ls"]);
@@ -395,7 +395,7 @@ fn other_programs_find_their_way() {
 }
 
 #[test]
-fn while_the_meta_service_is_busy_it_is_asked_no_more() {
+fn busy_metadata_service_gets_no_further_queries() {
     let portal = portal();
     let busy = serde_json::json!({
         "service": "meta", "route": "sparql",
@@ -415,7 +415,7 @@ fn while_the_meta_service_is_busy_it_is_asked_no_more() {
 }
 
 #[test]
-fn old_lists_are_shown_at_once_and_refreshed_behind() {
+fn expired_lists_are_shown_at_once_and_refreshed_in_the_background() {
     let portal = portal();
     let cache = tempfile::tempdir().unwrap();
     let cache_dir = format!("--cache-dir={}", cache.path().display());

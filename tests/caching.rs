@@ -5,7 +5,7 @@ use icos_portal::ObjectId;
 use crate::support::{TestMount, co2, portal};
 
 #[test]
-fn a_complete_original_is_read_by_the_kernel_itself() {
+fn complete_original_is_read_by_passthrough() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
@@ -24,7 +24,7 @@ fn a_complete_original_is_read_by_the_kernel_itself() {
 }
 
 #[test]
-fn a_cached_original_that_was_tampered_with_is_never_shown() {
+fn modified_cached_original_is_never_returned() {
     let portal = portal();
     let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
     let path = format!("objects/{id}.nc");
@@ -46,7 +46,7 @@ fn a_cached_original_that_was_tampered_with_is_never_shown() {
 }
 
 #[test]
-fn without_a_cache_folder_reads_go_on() {
+fn reads_work_without_a_cache_folder() {
     let portal = portal();
     let nowhere = tempfile::NamedTempFile::new().unwrap();
     let cache_dir = format!("--cache-dir={}", nowhere.path().display());
@@ -69,7 +69,7 @@ fn without_a_cache_folder_reads_go_on() {
 }
 
 #[test]
-fn a_table_larger_than_the_cache_goes_through_it_piece_by_piece() {
+fn table_larger_than_the_cache_is_read_completely() {
     let portal = portal();
     let env = [("ICOSFS_TOKEN", &*portal.token())];
     let mount = TestMount::with(&portal, &["--cache-size=1M", "--memory=1M"], &env);

@@ -74,7 +74,7 @@ fn asked(portal: &DemoPortal, service: Service, path: &str) -> usize {
 }
 
 #[test]
-fn a_clock_that_is_set_ahead_or_back_by_days_costs_a_login_at_most() {
+fn clock_change_of_days_causes_at_most_one_login() {
     let portal = portal();
     let clock = Clock::mounted(&portal);
     let mount = &clock.mount;

@@ -39,7 +39,7 @@ fn reads(mount: &TestMount, portal: &DemoPortal) -> Result<(), i32> {
 }
 
 #[test]
-fn a_login_is_tried_before_it_is_saved_and_told_of_the_licence() {
+fn login_is_tested_before_it_is_saved_and_reports_the_licence() {
     let (portal, home) = (portal(), Home::new());
     let login = ["login", "--user", &portal.user(), "--password-stdin"];
 
@@ -75,7 +75,7 @@ fn a_login_is_tried_before_it_is_saved_and_told_of_the_licence() {
 
 /// A full home folder, say, costs a login with each mount, not the data.
 #[test]
-fn a_token_that_cannot_be_kept_serves_all_the_same() {
+fn token_that_cannot_be_saved_is_used_all_the_same() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
     let before = fs::read(home.credentials()).unwrap();
@@ -89,7 +89,7 @@ fn a_token_that_cannot_be_kept_serves_all_the_same() {
 }
 
 #[test]
-fn a_damaged_file_is_named_with_its_line_and_left_as_it_is() {
+fn corrupt_credentials_file_is_reported_with_its_line_and_not_modified() {
     let (portal, home) = (portal(), Home::new());
     let damaged = "{\"user_id\": \"a\",\n\"password\": nonsense}";
     fs::create_dir(home.path().join(".icoscp")).unwrap();
@@ -116,7 +116,7 @@ fn a_damaged_file_is_named_with_its_line_and_left_as_it_is() {
 }
 
 #[test]
-fn what_others_could_read_is_tightened_with_a_warning() {
+fn credentials_readable_by_others_get_mode_0600_with_a_warning() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
     fs::set_permissions(home.credentials(), fs::Permissions::from_mode(0o644)).unwrap();
@@ -127,7 +127,7 @@ fn what_others_could_read_is_tightened_with_a_warning() {
 }
 
 #[test]
-fn a_token_is_tried_saved_apart_and_preferred_while_it_lives() {
+fn login_token_is_tested_saved_separately_and_preferred_until_it_expires() {
     let (portal, home) = (portal(), Home::new());
     let save = |token: &str| home.run(&portal, &["login", "--token-stdin"], token);
 
@@ -176,7 +176,7 @@ fn a_token_is_tried_saved_apart_and_preferred_while_it_lives() {
 }
 
 #[test]
-fn logging_out_removes_what_was_saved() {
+fn logout_removes_the_saved_login() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
     assert!(
@@ -197,7 +197,7 @@ fn logging_out_removes_what_was_saved() {
 }
 
 #[test]
-fn the_status_tells_who_whence_how_long_and_the_licence_but_no_secret() {
+fn auth_status_shows_user_source_expiry_and_licence_but_no_secret() {
     let (portal, home) = (portal(), Home::new());
     let output = home.run(&portal, &["auth", "status"], "");
     assert!(!output.status.success());
@@ -234,7 +234,7 @@ fn the_status_tells_who_whence_how_long_and_the_licence_but_no_secret() {
 }
 
 #[test]
-fn a_token_for_scripts_is_the_one_that_mounts_use() {
+fn auth_token_prints_the_token_that_mounts_use() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
     let token = || {
@@ -255,7 +255,7 @@ fn a_token_for_scripts_is_the_one_that_mounts_use() {
 }
 
 #[test]
-fn logging_in_and_out_reaches_a_mount_at_once() {
+fn login_and_logout_take_effect_in_a_running_mount_at_once() {
     let portal = portal();
     let mount = TestMount::anonymous(&portal);
     assert!(mount.status()["login"].is_null());
@@ -284,7 +284,7 @@ fn logging_in_and_out_reaches_a_mount_at_once() {
 }
 
 #[test]
-fn a_token_file_is_read_again_when_it_was_replaced() {
+fn replaced_token_file_is_read_again() {
     let (portal, home) = (portal(), Home::new());
     let file = home.path().join("token");
     fs::write(&file, portal.mint_token(SignedDuration::from_secs(-1))).unwrap();
@@ -299,7 +299,7 @@ fn a_token_file_is_read_again_when_it_was_replaced() {
 /// A daemon leaves the folder that it was started in, and reads its login
 /// again from elsewhere: it took the file for removed.
 #[test]
-fn a_file_named_by_a_relative_path_is_found_again_from_the_background() {
+fn relative_credentials_path_works_after_daemonizing() {
     let (portal, home) = (portal(), Home::new());
     let file = home.path().join("token");
     fs::write(&file, portal.mint_token(SignedDuration::from_secs(-1))).unwrap();
@@ -319,7 +319,7 @@ fn a_file_named_by_a_relative_path_is_found_again_from_the_background() {
 }
 
 #[test]
-fn credentials_that_the_environment_names_give_way_to_a_token_asked_for() {
+fn token_flag_takes_precedence_over_credentials_in_the_environment() {
     let (portal, home) = (portal(), Home::new());
     let token = home.path().join("token");
     fs::write(&token, portal.token()).unwrap();
@@ -342,7 +342,7 @@ fn credentials_that_the_environment_names_give_way_to_a_token_asked_for() {
 }
 
 #[test]
-fn a_corrected_password_is_picked_up_and_a_wrong_one_not_tried_again() {
+fn corrected_password_is_used_and_a_wrong_one_is_not_retried() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
     portal.set_password("new password");
@@ -358,7 +358,7 @@ fn a_corrected_password_is_picked_up_and_a_wrong_one_not_tried_again() {
 }
 
 #[test]
-fn fifty_first_readers_cause_one_login() {
+fn fifty_concurrent_first_readers_cause_one_login() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
     let mount = TestMount::at(home, &portal, &[], &[], "");
@@ -387,7 +387,7 @@ fn fifty_first_readers_cause_one_login() {
 }
 
 #[test]
-fn a_living_token_does_not_wait_for_a_service_that_is_silent() {
+fn valid_token_is_used_while_the_auth_service_is_silent() {
     let (portal, home, silent) = (portal(), Home::new(), SilentPortal::new());
     let nearly_expired = portal.mint_token(SignedDuration::from_mins(30));
     write_credentials(&portal, &home.credentials(), Some(&nearly_expired));
@@ -405,7 +405,7 @@ fn a_living_token_does_not_wait_for_a_service_that_is_silent() {
 }
 
 #[test]
-fn each_repository_has_a_file_of_its_own() {
+fn each_repository_has_its_own_credentials_file() {
     let home = Home::new();
     fs::create_dir(home.path().join(".icoscp")).unwrap();
     for (repository, name) in [
@@ -444,7 +444,7 @@ fn several_mounts_share_one_login_and_renew_it_once() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_by_days_costs_no_logins() {
+fn clock_wrong_by_days_causes_no_logins() {
     for hours in [48, -48] {
         let (portal, home) = (portal(), Home::new());
         portal.set_clock_ahead(SignedDuration::from_hours(hours));
@@ -471,7 +471,7 @@ fn long_enough() -> Duration {
 }
 
 #[test]
-fn twenty_processes_write_one_file_and_it_parses_at_every_moment() {
+fn file_written_by_twenty_processes_parses_at_any_moment() {
     const PROCESSES: usize = 20;
     let (portal, home) = (portal(), Home::new());
     let file = home.path().join("shared.json");

@@ -77,7 +77,7 @@ fn four_free_ports() -> u16 {
 }
 
 #[test]
-fn a_demo_stands_where_it_was_told_to_and_says_for_whom() {
+fn demo_listens_on_the_given_port_and_prints_its_settings() {
     let home = Home::new();
     let port = four_free_ports();
     let demo = Demo::start(&home, &["--port", &port.to_string()]);
@@ -104,7 +104,7 @@ fn a_demo_stands_where_it_was_told_to_and_says_for_whom() {
 }
 
 #[test]
-fn a_demo_makes_distance_and_the_faults_of_a_file_and_tells_of_each_request() {
+fn demo_applies_latency_and_fault_file_and_logs_each_request() {
     let home = Home::new();
     let faults = home.path().join("faults.json");
     let rule = json!({
@@ -168,7 +168,7 @@ fn a_demo_makes_distance_and_the_faults_of_a_file_and_tells_of_each_request() {
 }
 
 #[test]
-fn what_a_demo_cannot_use_is_named() {
+fn invalid_demo_arguments_are_reported_by_name() {
     let home = Home::new();
     let damaged = home.path().join("damaged.json");
     fs::write(&damaged, r#"{"rules": [{"fault": "explode"}]}"#).unwrap();
@@ -188,7 +188,7 @@ fn what_a_demo_cannot_use_is_named() {
 }
 
 #[test]
-fn the_help_says_what_a_demo_is() {
+fn demo_help_explains_the_demo() {
     let output = Home::new().icosfs().args(["demo", "--help"]).output();
     let help = said(&output.unwrap());
     for words in [
@@ -203,7 +203,7 @@ fn the_help_says_what_a_demo_is() {
 
 #[test]
 #[cfg(feature = "shared-tests")]
-fn a_demo_serves_a_folder_of_real_metadata() {
+fn demo_serves_a_folder_of_real_metadata() {
     let shared = std::env::var("ICOSFS_SHARED").expect("ICOSFS_SHARED; .ci/run sets it");
     let home = Home::new();
     let demo = Demo::start(&home, &["--rdf", &format!("{shared}/portal-rdf")]);

@@ -50,7 +50,7 @@ fn downloads(portal: &DemoPortal) -> usize {
 }
 
 #[test]
-fn files_on_the_portals_disk_need_no_login_and_their_reading_is_reported() {
+fn data_folder_needs_no_login_and_its_use_is_reported() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal);
     let folder = data_folder(&portal, id, &home).display().to_string();
@@ -86,7 +86,7 @@ fn files_on_the_portals_disk_need_no_login_and_their_reading_is_reported() {
 }
 
 #[test]
-fn reports_name_a_user_who_is_logged_in_and_can_be_turned_off() {
+fn usage_reports_contain_the_user_and_can_be_turned_off() {
     for (options, expected) in [(&[][..], 1), (&["--no-usage-report"], 0)] {
         let (portal, home) = (portal(), Home::new());
         let id = co2(&portal);
@@ -111,7 +111,7 @@ fn reports_name_a_user_who_is_logged_in_and_can_be_turned_off() {
 }
 
 #[test]
-fn a_report_delays_no_read() {
+fn usage_report_does_not_delay_reads() {
     let (portal, home, silent) = (portal(), Home::new(), SilentPortal::new());
     let id = co2(&portal);
     let folder = data_folder(&portal, id, &home).display().to_string();
@@ -130,7 +130,7 @@ fn a_report_delays_no_read() {
 }
 
 #[test]
-fn what_is_missing_or_cut_short_there_comes_from_the_data_service() {
+fn missing_or_truncated_data_folder_files_come_from_the_data_service() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal);
     let folder = data_folder(&portal, id, &home);
@@ -148,7 +148,7 @@ fn what_is_missing_or_cut_short_there_comes_from_the_data_service() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_an_error_only_if_it_was_asked_for() {
+fn missing_data_folder_is_an_error_only_if_given_explicitly() {
     let (portal, home) = (portal(), Home::new());
     let nowhere = home.path().join("nowhere").display().to_string();
     let mountpoint = home.path().join("m");
@@ -167,7 +167,7 @@ fn a_folder_that_is_not_there_is_an_error_only_if_it_was_asked_for() {
 
 /// People set the variable to their own mount, which serves the same folders.
 #[test]
-fn a_data_path_in_a_mount_of_icosfs_is_left_out_with_a_warning() {
+fn data_folder_inside_an_icosfs_mount_is_ignored_with_a_warning() {
     let portal = portal();
     let other = TestMount::of(&portal);
     let home = Home::new();

@@ -17,7 +17,7 @@ fn rule(json: serde_json::Value) -> FaultRule {
 /// failed read again, page by page, and must not be given the end of a better
 /// copy to go with the start of the bad one.
 #[test]
-fn a_corrupted_original_is_never_read_to_its_end() {
+fn corrupt_original_is_never_read_to_its_end() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
@@ -45,7 +45,7 @@ fn a_corrupted_original_is_never_read_to_its_end() {
 /// the cache dropped it meanwhile. The kernel still had the page, and showed it
 /// as part of the better copy.
 #[test]
-fn a_page_of_a_bad_copy_does_not_outlive_it() {
+fn cached_page_of_a_corrupt_copy_is_dropped_with_it() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_original("large.bin", 9 << 20);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
@@ -80,7 +80,7 @@ fn a_page_of_a_bad_copy_does_not_outlive_it() {
 /// It is never there as a whole, so a check of what is there came never: it was
 /// read to its end, wrong.
 #[test]
-fn an_original_that_the_cache_cannot_hold_proves_itself_all_the_same() {
+fn original_larger_than_the_cache_is_still_verified() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_original("large.bin", 40 << 20);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
@@ -110,7 +110,7 @@ fn an_original_that_the_cache_cannot_hold_proves_itself_all_the_same() {
 /// The kernel shows its pages to whoever has the file open: those of the better
 /// copy completed what another had begun to read of the bad one.
 #[test]
-fn whoever_began_with_a_bad_copy_does_not_end_with_a_good_one() {
+fn reader_of_a_corrupt_copy_does_not_continue_in_a_good_one() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_original("large.bin", 9 << 20);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
@@ -133,7 +133,7 @@ fn whoever_began_with_a_bad_copy_does_not_end_with_a_good_one() {
 /// A listing gives attributes, too: those of a file that is open and not yet
 /// measured would put the estimate back.
 #[test]
-fn a_listing_does_not_bring_an_estimate_back_over_an_open_file() {
+fn readdirplus_does_not_restore_an_estimated_size_of_an_open_file() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let path = mount.path(&format!("objects/{}.csv", co2(&portal)));
@@ -150,7 +150,7 @@ fn a_listing_does_not_bring_an_estimate_back_over_an_open_file() {
 /// It was skipped by every C library while someone had it open and its length
 /// was not known yet: it bore inode 0.
 #[test]
-fn a_file_that_is_open_and_unmeasured_stays_in_its_listing() {
+fn open_file_of_unknown_size_stays_in_its_listing() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let name = format!("{}.csv", co2(&portal));
@@ -161,7 +161,7 @@ fn a_file_that_is_open_and_unmeasured_stays_in_its_listing() {
 }
 
 #[test]
-fn a_reader_stuck_on_a_silent_portal_can_be_killed() {
+fn reader_waiting_for_a_silent_portal_can_be_killed() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.list("objects");
@@ -184,7 +184,7 @@ fn a_reader_stuck_on_a_silent_portal_can_be_killed() {
 
 /// `head` needs the first rows only: the rest is not fetched.
 #[test]
-fn the_first_rows_come_without_the_rest() {
+fn first_rows_are_read_without_downloading_the_rest() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let table = portal

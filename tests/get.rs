@@ -38,7 +38,7 @@ fn named(portal: &DemoPortal, file: &str) -> ObjectId {
 }
 
 #[test]
-fn a_table_is_the_portals_csv() {
+fn get_prints_a_table_as_the_portals_csv() {
     let (portal, home) = (portal(), Home::new());
     for file in [
         "every_format.csv",
@@ -51,7 +51,7 @@ fn a_table_is_the_portals_csv() {
 }
 
 #[test]
-fn columns_and_rows_are_what_the_portal_selects_and_all_that_is_fetched() {
+fn get_with_columns_and_rows_equals_the_portals_selection_and_downloads_only_it() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal).to_string();
     let selected = written(
@@ -74,7 +74,7 @@ fn columns_and_rows_are_what_the_portal_selects_and_all_that_is_fetched() {
 }
 
 #[test]
-fn good_only_empties_what_is_flagged_otherwise() {
+fn good_only_blanks_values_with_another_flag() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal).to_string();
     let good = written(&portal, &home, &[&id, "--good-only"]);
@@ -101,7 +101,7 @@ fn good_only_empties_what_is_flagged_otherwise() {
 }
 
 #[test]
-fn every_format_is_written() {
+fn get_writes_every_format() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal);
     let name = id.to_string();
@@ -137,7 +137,7 @@ fn every_format_is_written() {
 }
 
 #[test]
-fn what_is_no_table_comes_as_it_was_submitted() {
+fn get_writes_an_object_without_columns_as_submitted() {
     let (portal, home) = (portal(), Home::new());
     let id = (portal.repository().objects().into_iter())
         .find(|id| {
@@ -153,7 +153,7 @@ fn what_is_no_table_comes_as_it_was_submitted() {
 }
 
 #[test]
-fn a_file_is_there_whole_or_not_at_all() {
+fn output_file_is_complete_or_absent() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal).to_string();
     let path = home.path().join("table.csv");
@@ -181,7 +181,7 @@ fn a_file_is_there_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_reader_who_has_seen_enough_ends_it_without_a_word() {
+fn closed_pipe_ends_get_without_a_message() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal).to_string();
     let get = command(&portal, &home, &[&id]);
@@ -204,7 +204,7 @@ fn a_reader_who_has_seen_enough_ends_it_without_a_word() {
 }
 
 #[test]
-fn an_id_that_begins_with_a_hyphen_is_no_option() {
+fn id_starting_with_a_hyphen_is_not_an_option() {
     let (portal, home) = (portal(), Home::new());
     // The first three letters could be -c, -r and -o.
     for id in [
@@ -222,7 +222,7 @@ fn an_id_that_begins_with_a_hyphen_is_no_option() {
 }
 
 #[test]
-fn what_is_not_there_is_said_with_what_is() {
+fn unknown_column_error_lists_the_existing_columns() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal).to_string();
     let unknown = ObjectId::of_content(b"unknown to the portal").to_string();
@@ -243,7 +243,7 @@ fn what_is_not_there_is_said_with_what_is() {
 }
 
 #[test]
-fn a_person_at_a_terminal_sees_how_far_it_is() {
+fn get_shows_progress_on_a_terminal() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_table("long.csv", 30, 60_000).to_string();
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");

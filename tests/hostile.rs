@@ -29,7 +29,7 @@ fn find(bytes: &[u8], text: &str) -> Option<usize> {
 }
 
 #[test]
-fn a_redirect_is_not_followed_and_takes_no_secret_along() {
+fn redirect_is_not_followed_and_gets_no_secret() {
     let portal = portal();
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
     let elsewhere = Front::saying(ok.to_owned());
@@ -89,7 +89,7 @@ fn links_in_metadata_are_not_followed() {
 }
 
 #[test]
-fn a_file_name_that_leads_elsewhere_is_a_name_in_its_folder() {
+fn file_name_with_path_separators_stays_a_name_in_its_folder() {
     let portal = portal();
     let (old, new) = ("demo_inversion_2023.nc", "../../../../etc/passwd");
     let meta = Front::twisting(&portal.meta_url(), |answer| replaced(answer, old, new));
@@ -130,7 +130,7 @@ fn edited(answer: &[u8], edit: impl Fn(&str) -> String) -> Vec<u8> {
 
 /// What tables look like comes from the metadata service; their bytes do not.
 #[test]
-fn a_table_that_is_said_to_be_another_is_refused_or_drawn_of_what_came() {
+fn table_with_wrong_metadata_is_refused_or_rendered_from_its_real_bytes() {
     let portal = portal();
     let id = co2(&portal);
     let csv = portal.repository().csv(&id).unwrap();
@@ -189,7 +189,7 @@ fn a_table_that_is_said_to_be_another_is_refused_or_drawn_of_what_came() {
 }
 
 #[test]
-fn an_answer_without_end_is_cut_off() {
+fn endless_response_is_cut_off() {
     let portal = portal();
     let endless = Front::behaving(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
@@ -212,7 +212,7 @@ fn an_answer_without_end_is_cut_off() {
 }
 
 #[test]
-fn a_proxy_that_could_read_along_is_given_nothing() {
+fn plain_http_proxy_gets_no_secret() {
     let portal = portal();
     let proxy = Front::saying("HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n".to_owned());
     let (url, token) = (proxy.url(), portal.token());
@@ -226,7 +226,7 @@ fn a_proxy_that_could_read_along_is_given_nothing() {
 }
 
 #[test]
-fn a_server_that_nobody_vouches_for_is_told_nothing() {
+fn server_without_a_trusted_certificate_gets_no_request() {
     let portal = portal();
     let (right, other) = (
         TestCertificate::of("localhost"),
@@ -259,7 +259,7 @@ fn a_server_that_nobody_vouches_for_is_told_nothing() {
 /// Whoever can write there could have it show anything, and overwrite what a
 /// link leads to.
 #[test]
-fn a_cache_that_others_can_write_to_is_refused() {
+fn cache_folder_writable_by_others_is_refused() {
     let portal = portal();
     let home = Home::new();
     let cache = home.path().join("cache");
@@ -300,7 +300,7 @@ fn a_cache_that_others_can_write_to_is_refused() {
 /// `sudo --preserve-env icosfs ...`: what root left in a user's home, that user
 /// could neither read nor replace.
 #[test]
-fn root_leaves_nothing_of_its_own_in_anothers_home() {
+fn files_written_as_root_in_a_users_home_are_owned_by_the_user() {
     const USER: u32 = 65534;
     let portal = portal();
     let home = Home::new();
@@ -333,7 +333,7 @@ fn root_leaves_nothing_of_its_own_in_anothers_home() {
 }
 
 #[test]
-fn what_is_kept_and_the_control_socket_are_their_owners_alone() {
+fn cache_files_and_control_socket_are_accessible_to_their_owner_only() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     for (path, _) in contents(&portal) {

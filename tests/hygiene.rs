@@ -21,7 +21,7 @@ const PASSWORD: &str = "correct horse & battery staple";
 /// renewing, being refused, reading tables, originals and metadata. Then every
 /// place where a secret might have been left is searched.
 #[test]
-fn a_session_leaves_its_secrets_in_the_credentials_file_alone() {
+fn session_leaves_secrets_in_the_credentials_file_only() {
     let portal = portal();
     portal.set_password(PASSWORD);
     let home = Home::new();
@@ -211,7 +211,7 @@ fn find(content: &[u8], text: &str) -> bool {
 /// A server that is broken, or not the portal, has nothing to say to the
 /// user's terminal but words.
 #[test]
-fn what_a_server_answers_is_shown_but_not_obeyed() {
+fn control_characters_in_server_responses_do_not_reach_the_terminal() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", server.local_addr().unwrap());
     std::thread::spawn(move || {

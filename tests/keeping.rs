@@ -26,7 +26,7 @@ fn cache_command(portal: &DemoPortal, cache: &Path, arguments: &[&str]) -> Outpu
 }
 
 #[test]
-fn verify_finds_and_removes_what_is_damaged() {
+fn cache_verify_finds_and_removes_corrupt_files() {
     let portal = portal();
     let id = portal.repository().find(FILE).unwrap();
     let path = format!("objects/{id}.nc");
@@ -61,7 +61,7 @@ fn verify_finds_and_removes_what_is_damaged() {
 }
 
 #[test]
-fn clear_and_evict_leave_what_a_mount_has_open() {
+fn cache_clear_and_evict_leave_open_files() {
     let portal = portal();
     let id = portal.repository().find(FILE).unwrap();
     let cache = tempfile::tempdir().unwrap();
@@ -90,7 +90,7 @@ fn clear_and_evict_leave_what_a_mount_has_open() {
 }
 
 #[test]
-fn prefetch_fetches_once_what_is_read_without_the_portal_later() {
+fn prefetched_files_are_read_offline_with_one_download() {
     let portal = portal();
     let cache = tempfile::tempdir().unwrap();
     let mount = mount_in(&portal, cache.path());

@@ -17,7 +17,7 @@ use crate::support::{Dice, TestMount, contents, eventually, interpreter, portal}
 /// Every remount makes the kernel drop, and the daemon forget, all names and
 /// inodes that nobody uses; readers must not notice.
 #[test]
-fn storms_of_forgotten_inodes_are_weathered() {
+fn readers_are_unaffected_when_the_kernel_forgets_all_inodes() {
     let portal = portal();
     let contents = contents(&portal);
     let mounted = TestMount::of(&portal);
@@ -60,7 +60,7 @@ fn storms_of_forgotten_inodes_are_weathered() {
 /// What they had begun to read once stayed open, two descriptors for each of
 /// the last 256 files.
 #[test]
-fn readers_killed_half_way_leave_nothing_behind() {
+fn killed_readers_leave_no_open_files() {
     let portal = portal();
     let contents = contents(&portal);
     let mount = TestMount::of(&portal);
@@ -120,7 +120,7 @@ fn readers_killed_half_way_leave_nothing_behind() {
 /// A file outlives who opened it: in a child, across `exec`, under another's
 /// descriptor; only the last of them ends its use.
 #[test]
-fn files_whose_openers_died_are_read_on_and_closed_with_their_last_reader() {
+fn file_stays_readable_after_its_opener_dies_and_is_closed_with_its_last_descriptor() {
     let portal = portal();
     let contents = contents(&portal);
     let mount = TestMount::of(&portal);
@@ -157,7 +157,7 @@ fn files_whose_openers_died_are_read_on_and_closed_with_their_last_reader() {
 }
 
 #[test]
-fn four_hundred_readers_at_once_read_what_is_right() {
+fn four_hundred_concurrent_readers_get_correct_bytes() {
     let portal = portal();
     let contents = contents(&portal);
     let mount = TestMount::of(&portal);
@@ -171,7 +171,7 @@ fn four_hundred_readers_at_once_read_what_is_right() {
 }
 
 #[test]
-fn each_signal_that_ends_programs_ends_the_daemon_in_order() {
+fn termination_signals_unmount_and_end_the_daemon() {
     let portal = portal();
     let contents = contents(&portal);
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -210,7 +210,7 @@ impl Drop for MemoryGroup {
 
 /// Far more is read than may be held; the cache's own pages count as well.
 #[test]
-fn a_limit_to_its_memory_does_not_kill_the_daemon() {
+fn daemon_survives_a_memory_limit_by_control_group() {
     let mut repository = Repository::builtin(1);
     let files: Vec<ObjectId> = (0..12)
         .map(|n| repository.add_original(&format!("file{n}.bin"), 20 << 20))

@@ -28,7 +28,7 @@ fn metadata_requests_carry_no_cookie() {
 }
 
 #[test]
-fn without_a_login_metadata_is_free_and_a_table_is_not() {
+fn without_login_metadata_is_readable_and_tables_are_not() {
     let portal = portal();
     let mount = TestMount::anonymous(&portal);
     let names = mount.run("ls", &["objects"]);
@@ -60,7 +60,7 @@ fn without_a_login_metadata_is_free_and_a_table_is_not() {
 }
 
 #[test]
-fn a_licence_that_is_not_accepted_is_named_with_its_page_and_heals_without_a_remount() {
+fn unaccepted_licence_is_reported_with_its_page_and_accepting_it_needs_no_remount() {
     let portal = portal();
     portal.accept_licence(false);
     let mount = TestMount::of(&portal);
@@ -87,7 +87,7 @@ fn a_licence_that_is_not_accepted_is_named_with_its_page_and_heals_without_a_rem
 }
 
 #[test]
-fn a_password_logs_in_once_for_many_readers() {
+fn many_readers_cause_one_password_login() {
     let portal = portal();
     let (user, password) = (portal.user(), portal.password());
     let env = [
@@ -111,7 +111,7 @@ fn a_password_logs_in_once_for_many_readers() {
 }
 
 #[test]
-fn a_bad_token_is_refused_before_the_mount_without_showing_it() {
+fn malformed_token_is_refused_before_mounting_and_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_icosfs"))
         .arg("mount")

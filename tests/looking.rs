@@ -23,7 +23,7 @@ fn status(mount: &TestMount, arguments: &[&str]) -> std::process::Output {
 }
 
 #[test]
-fn status_tells_what_was_asked_and_how_the_services_answer() {
+fn status_shows_requests_and_reachability_of_the_services() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.read(&format!("objects/{}.csv", co2(&portal)));
@@ -65,7 +65,7 @@ fn status_tells_what_was_asked_and_how_the_services_answer() {
 }
 
 #[test]
-fn status_answers_though_the_portal_hangs() {
+fn status_works_while_the_portal_hangs() {
     let portal = portal();
     let silent = SilentPortal::new();
     let urls = ["auth", "meta", "data"].map(|name| format!("--{name}-url={}", silent.url()));
@@ -82,7 +82,7 @@ fn status_answers_though_the_portal_hangs() {
 }
 
 #[test]
-fn status_names_a_dead_mount_and_what_to_do() {
+fn status_reports_a_dead_mount_and_the_fix() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.signal(Signal::SIGKILL);
@@ -105,7 +105,7 @@ fn status_names_a_dead_mount_and_what_to_do() {
 }
 
 #[test]
-fn a_stopped_mount_does_not_stop_status() {
+fn status_works_while_a_daemon_is_stopped() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.signal(Signal::SIGSTOP);
@@ -117,7 +117,7 @@ fn a_stopped_mount_does_not_stop_status() {
 }
 
 #[test]
-fn doctor_finds_nothing_bad_where_all_is_well() {
+fn doctor_reports_no_failure_on_a_healthy_system() {
     let portal = portal();
     let home = Home::new();
     let mut command = home.icosfs();
@@ -148,7 +148,7 @@ fn doctor_finds_nothing_bad_where_all_is_well() {
 }
 
 #[test]
-fn doctor_names_what_mends_each_thing_that_is_bad() {
+fn doctor_reports_a_fix_for_each_failure() {
     let portal = portal();
     let home = Home::new();
     fs::create_dir_all(home.path().join(".config/icosfs")).unwrap();
@@ -192,7 +192,7 @@ fn doctor_names_what_mends_each_thing_that_is_bad() {
 }
 
 #[test]
-fn a_running_mount_can_be_made_to_say_more_in_its_file() {
+fn log_level_of_a_running_mount_can_be_changed() {
     let portal = portal();
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
@@ -238,7 +238,7 @@ fn a_running_mount_can_be_made_to_say_more_in_its_file() {
 }
 
 #[test]
-fn the_log_tells_of_each_read_and_each_request_but_of_no_login() {
+fn log_contains_each_read_and_request_but_no_credentials() {
     let portal = portal();
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
@@ -279,7 +279,7 @@ fn the_log_tells_of_each_read_and_each_request_but_of_no_login() {
 }
 
 #[test]
-fn metrics_are_what_prometheus_reads() {
+fn metrics_parse_as_prometheus_text() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.list("objects");
@@ -309,7 +309,7 @@ fn metrics_are_what_prometheus_reads() {
 
 /// A person at a terminal is told what is waited for, but no script is.
 #[test]
-fn a_terminal_is_told_what_a_slow_portal_is_asked() {
+fn terminal_shows_what_a_slow_command_waits_for() {
     let silent = SilentPortal::new();
     let home = Home::new();
     let stations = format!(
@@ -334,7 +334,7 @@ fn a_terminal_is_told_what_a_slow_portal_is_asked() {
 
 /// A portal that tells terminals what to do.
 #[test]
-fn control_characters_of_a_portal_do_not_reach_the_terminal() {
+fn control_characters_in_metadata_do_not_reach_the_terminal() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -364,7 +364,7 @@ fn control_characters_of_a_portal_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn completions_and_manual_pages_know_every_command() {
+fn completions_and_manual_pages_cover_every_command() {
     let home = Home::new();
     let commands = [
         "mount",
@@ -403,7 +403,7 @@ fn completions_and_manual_pages_know_every_command() {
 }
 
 #[test]
-fn help_groups_commands_and_forgets_none() {
+fn help_groups_all_commands() {
     let home = Home::new();
     let output = home.icosfs().arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
@@ -444,7 +444,7 @@ fn help_groups_commands_and_forgets_none() {
 
 /// What a newcomer meets first.
 #[test]
-fn first_mistakes_are_met_with_what_to_do() {
+fn common_mistakes_are_answered_with_a_fix() {
     let home = Home::new();
     let here = home.path().to_str().unwrap().to_owned();
     for (arguments, code, parts) in [
@@ -514,7 +514,7 @@ fn first_mistakes_are_met_with_what_to_do() {
 }
 
 #[test]
-fn short_help_fits_a_screen() {
+fn short_help_fits_one_screen() {
     let home = Home::new();
     for (command, lines) in [
         ("unmount", 24),
@@ -532,7 +532,7 @@ fn short_help_fits_a_screen() {
 }
 
 #[test]
-fn a_bad_value_from_the_environment_is_named_as_such() {
+fn invalid_value_from_the_environment_names_its_variable() {
     let home = Home::new();
     let mut command = home.icosfs();
     command

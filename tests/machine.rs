@@ -113,7 +113,7 @@ fn assert_works(output: &Output) -> String {
 }
 
 #[test]
-fn a_folder_with_something_in_it_is_refused() {
+fn mount_refuses_a_non_empty_folder() {
     let place = Place::new();
     fs::write(place.path().join("thesis.tex"), "").unwrap();
     let output = place.icosfs(&["mount", "--demo"]);
@@ -122,7 +122,7 @@ fn a_folder_with_something_in_it_is_refused() {
 }
 
 #[test]
-fn another_file_system_is_not_mounted_over() {
+fn mount_refuses_to_cover_another_file_system() {
     let place = Place::new();
     let output = place.apart("mount -t tmpfs none $M; exec $I mount --demo $M");
     assert_fails(
@@ -133,7 +133,7 @@ fn another_file_system_is_not_mounted_over() {
 }
 
 #[test]
-fn a_dead_mount_is_healed_by_mounting_anew() {
+fn mounting_again_replaces_a_dead_mount() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.signal(Signal::SIGKILL);
@@ -166,7 +166,7 @@ fn a_dead_mount_is_healed_by_mounting_anew() {
 }
 
 #[test]
-fn a_dead_mount_can_be_unmounted() {
+fn dead_mount_can_be_unmounted() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.signal(Signal::SIGKILL);
@@ -182,7 +182,7 @@ fn a_dead_mount_can_be_unmounted() {
 }
 
 #[test]
-fn what_lies_over_a_mount_is_never_taken_away_in_its_place() {
+fn unmount_never_removes_a_mount_stacked_over_ours() {
     let place = Place::new();
     let output = place.apart(
         "$I mount --demo $M; pid=$(jq .pid $M/.icosfs/status.json)
@@ -199,7 +199,7 @@ fn what_lies_over_a_mount_is_never_taken_away_in_its_place() {
 }
 
 #[test]
-fn a_machine_without_dev_fuse_is_told_how_to_get_it() {
+fn missing_dev_fuse_is_reported_with_the_fix() {
     let place = Place::new();
     let output = place
         .apart("mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3; exec $I mount --demo $M");
@@ -211,7 +211,7 @@ fn a_machine_without_dev_fuse_is_told_how_to_get_it() {
 }
 
 #[test]
-fn a_user_without_fusermount3_is_told_which_package_has_it() {
+fn missing_fusermount3_is_reported_with_its_package() {
     let place = Place::new();
     place.give_away();
     let output = place.apart(&format!(
@@ -224,7 +224,7 @@ fn a_user_without_fusermount3_is_told_which_package_has_it() {
 }
 
 #[test]
-fn a_user_who_may_not_open_dev_fuse_is_told_who_can_mend_it() {
+fn inaccessible_dev_fuse_is_reported_with_the_fix() {
     let place = Place::new();
     place.give_away();
     let output = place.apart(&format!(
@@ -238,7 +238,7 @@ fn a_user_who_may_not_open_dev_fuse_is_told_who_can_mend_it() {
 }
 
 #[test]
-fn an_ordinary_user_mounts_reads_and_unmounts() {
+fn unprivileged_user_mounts_reads_and_unmounts() {
     let place = Place::new();
     place.give_away();
     let output = place.apart(&format!(
@@ -254,7 +254,7 @@ fn an_ordinary_user_mounts_reads_and_unmounts() {
 }
 
 #[test]
-fn letting_others_in_needs_roots_permission_and_comes_with_a_warning() {
+fn allow_other_needs_user_allow_other_and_prints_a_warning() {
     let place = Place::new();
     place.give_away();
     let forbidden = place.apart(&format!(
@@ -286,7 +286,7 @@ fn letting_others_in_needs_roots_permission_and_comes_with_a_warning() {
 }
 
 #[test]
-fn mount_and_fstab_understand_the_type() {
+fn mount_and_fstab_accept_the_type() {
     let place = Place::new();
     let line = format!(
         "demo {} fuse.icosfs noauto,_netdev,x-systemd.automount,cache_size=50M 0 0\n",
@@ -331,7 +331,7 @@ fn mount_and_fstab_understand_the_type() {
 }
 
 #[test]
-fn the_helpers_of_mount_answer_with_its_codes() {
+fn mount_helpers_return_exit_codes_of_mount() {
     let place = Place::new();
     for name in ["mount.icosfs", "mount.fuse.icosfs"] {
         let helper = place.home.path().join(name);
@@ -367,7 +367,7 @@ fn the_helpers_of_mount_answer_with_its_codes() {
 /// fuser opens the folder before it mounts, which wakes an automount, which
 /// then waits for that very mount.
 #[test]
-fn an_automount_can_wait_for_the_mount_that_it_asked_for() {
+fn automount_does_not_wait_for_itself() {
     let place = Place::new();
     let (_asked, asks) = std::io::pipe().unwrap();
     let options = format!(
@@ -397,7 +397,7 @@ fn an_automount_can_wait_for_the_mount_that_it_asked_for() {
 }
 
 #[test]
-fn systemd_takes_the_unit_and_is_told_when_it_is_ready() {
+fn systemd_accepts_the_unit_and_is_notified_when_ready() {
     let place = Place::new();
     let unit = fs::read_to_string("packaging/icosfs@.service").unwrap();
     assert!(unit.contains("/usr/bin/icosfs"));
@@ -434,7 +434,7 @@ fn systemd_takes_the_unit_and_is_told_when_it_is_ready() {
 }
 
 #[test]
-fn a_daemon_outlives_the_terminal_and_may_open_many_files() {
+fn daemon_survives_its_terminal_and_raises_its_descriptor_limit() {
     let place = Place::new();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn 256; exec $I mount --demo $M"]);
@@ -460,7 +460,7 @@ fn a_daemon_outlives_the_terminal_and_may_open_many_files() {
 }
 
 #[test]
-fn a_portal_that_fails_is_told_of_but_does_not_keep_the_mount_away() {
+fn mount_succeeds_with_a_warning_while_the_portal_fails() {
     let place = Place::new();
     let closed = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -493,7 +493,7 @@ fn a_portal_that_fails_is_told_of_but_does_not_keep_the_mount_away() {
 }
 
 #[test]
-fn several_mounts_of_one_portal_share_its_cache() {
+fn several_mounts_of_one_portal_share_one_cache() {
     let portal = portal();
     let first = TestMount::of(&portal);
     let second = Path::new(first.home().path()).join("second");

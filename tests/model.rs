@@ -23,7 +23,7 @@ use world::World;
 const LIVES: std::ops::Range<u64> = 0..3;
 
 #[test]
-fn whatever_befalls_a_mount_its_files_are_those_of_the_model() {
+fn mount_agrees_with_the_model_under_random_faults() {
     let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let world = World::new();
     if let Some(seed) = variable("ICOSFS_MODEL_SEED") {

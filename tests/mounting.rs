@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::support::{SilentPortal, TestMount, co2, eventually, portal};
 
 #[test]
-fn findmnt_shows_a_read_only_mount_of_icosfs() {
+fn findmnt_shows_a_read_only_icosfs_mount() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let output = mount.run(
@@ -32,7 +32,7 @@ fn findmnt_shows_a_read_only_mount_of_icosfs() {
 }
 
 #[test]
-fn a_mount_is_connected_to_the_data_service_before_anything_is_read() {
+fn mount_connects_to_the_data_service_before_the_first_read() {
     let portal = portal();
     let _mount = TestMount::of(&portal);
     let of_data = || {
@@ -48,7 +48,7 @@ fn a_mount_is_connected_to_the_data_service_before_anything_is_read() {
 }
 
 #[test]
-fn unmount_ends_the_daemon_and_leaves_no_mount() {
+fn unmount_ends_the_daemon_and_removes_the_mount() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let output = mount
@@ -63,7 +63,7 @@ fn unmount_ends_the_daemon_and_leaves_no_mount() {
 }
 
 #[test]
-fn a_mount_in_use_is_not_taken_away_unless_lazily() {
+fn busy_mount_is_unmounted_only_with_lazy() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let open = std::fs::File::open(mount.path("README.md")).unwrap();
@@ -91,7 +91,7 @@ fn a_mount_in_use_is_not_taken_away_unless_lazily() {
 }
 
 #[test]
-fn a_second_mount_at_the_same_place_is_refused() {
+fn second_mount_on_the_same_folder_is_refused() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let again = mount
@@ -106,7 +106,7 @@ fn a_second_mount_at_the_same_place_is_refused() {
 }
 
 #[test]
-fn a_missing_folder_is_named_with_what_to_do() {
+fn missing_mount_point_is_reported_with_the_fix() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let nowhere = mount.cache().join("nowhere");
@@ -120,7 +120,7 @@ fn a_missing_folder_is_named_with_what_to_do() {
 }
 
 #[test]
-fn sigterm_frees_a_reader_inside_read_and_leaves_no_mount() {
+fn sigterm_interrupts_a_blocked_read_and_unmounts() {
     let portal = portal();
     let silent = SilentPortal::new();
     let data_url = format!("--data-url={}", silent.url());
@@ -141,7 +141,7 @@ fn sigterm_frees_a_reader_inside_read_and_leaves_no_mount() {
 }
 
 #[test]
-fn the_tree_is_read_only() {
+fn tree_is_read_only() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let names = mount.list("objects");
@@ -153,7 +153,7 @@ fn the_tree_is_read_only() {
 }
 
 #[test]
-fn a_mount_of_the_embedded_demo_needs_nothing_else() {
+fn mount_demo_needs_no_other_service() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mnt");
     std::fs::create_dir(&path).unwrap();

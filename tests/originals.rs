@@ -75,7 +75,7 @@ impl Large {
 }
 
 #[test]
-fn a_file_read_from_start_to_end_is_one_download() {
+fn sequential_read_is_one_download() {
     let large = Large::of(40 * MIB);
     let mount = large.mount(&[]);
 
@@ -86,7 +86,7 @@ fn a_file_read_from_start_to_end_is_one_download() {
 }
 
 #[test]
-fn scattered_reads_end_in_one_download_of_the_rest() {
+fn many_random_reads_lead_to_one_download_of_the_rest() {
     let large = Large::of(96 * MIB);
     let mount = large.mount(&[]);
 
@@ -98,7 +98,7 @@ fn scattered_reads_end_in_one_download_of_the_rest() {
 
 /// Its own request would take a round trip, and count as a download.
 #[test]
-fn who_jumps_to_what_comes_within_a_few_round_trips_waits_for_it() {
+fn read_shortly_ahead_of_a_download_waits_for_it() {
     let large = Large::of(48 * MIB);
     let mount = large.mount(&[]);
     let right = large.portal.repository().original(&large.id).unwrap();
@@ -115,7 +115,7 @@ fn who_jumps_to_what_comes_within_a_few_round_trips_waits_for_it() {
 }
 
 #[test]
-fn who_jumps_to_what_comes_much_later_does_not_wait_for_it() {
+fn read_far_ahead_of_a_slow_download_makes_its_own_request() {
     let large = Large::of(48 * MIB);
     let mount = large.mount(&[]);
     let file = File::open(mount.path(&large.path())).unwrap();
@@ -130,7 +130,7 @@ fn who_jumps_to_what_comes_much_later_does_not_wait_for_it() {
 }
 
 #[test]
-fn a_file_past_the_limit_is_never_fetched_whole_for_scattered_reads() {
+fn random_reads_of_a_file_above_the_limit_never_download_all_of_it() {
     let large = Large::of(96 * MIB);
     let mount = large.mount(&["--whole-file-limit=90M"]);
 
@@ -142,7 +142,7 @@ fn a_file_past_the_limit_is_never_fetched_whole_for_scattered_reads() {
 }
 
 #[test]
-fn several_connections_bring_a_part_each() {
+fn several_connections_download_one_part_each() {
     let large = Large::of(80 * MIB);
     let mount = large.mount(&["--connections=4"]);
 

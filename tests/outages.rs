@@ -23,7 +23,7 @@ fn go_offline(portal: &DemoPortal) {
 }
 
 #[test]
-fn what_was_read_stays_readable_with_every_service_down() {
+fn cached_files_are_readable_with_every_service_down() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let file = portal.repository().find(FILE).unwrap();
@@ -43,7 +43,7 @@ fn what_was_read_stays_readable_with_every_service_down() {
 }
 
 #[test]
-fn what_was_not_read_fails_with_its_reason_and_is_there_again_with_the_portal() {
+fn uncached_files_fail_with_a_reason_until_the_portal_returns() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let file = portal.repository().find(FILE).unwrap();
@@ -67,7 +67,7 @@ fn what_was_not_read_fails_with_its_reason_and_is_there_again_with_the_portal() 
 /// were: those that no list has, for their newer versions do, were not there
 /// for whoever asked meanwhile, nor later if they could not be had at once.
 #[test]
-fn a_collections_older_objects_are_there_though_asking_for_them_failed_once() {
+fn deprecated_objects_of_a_collection_appear_after_a_failed_query() {
     let portal = portal();
     let calm = TestMount::of(&portal);
     let found = calm
@@ -97,7 +97,7 @@ fn a_collections_older_objects_are_there_though_asking_for_them_failed_once() {
 /// Folders were shown empty, or with the one object that someone had looked up
 /// by its name, when their lists could not be had.
 #[test]
-fn what_is_known_of_one_object_does_not_pass_for_a_list() {
+fn single_cached_object_is_not_taken_for_a_list() {
     let portal = portal();
     let mount = mount_with(&portal, &[]);
     let id = co2(&portal);
@@ -120,7 +120,7 @@ fn what_is_known_of_one_object_does_not_pass_for_a_list() {
 /// A folder of a hundred files behind a dead service must not take a hundred
 /// time-outs to read.
 #[test]
-fn a_silent_service_costs_one_wait_not_one_for_each_file() {
+fn silent_service_costs_one_timeout_for_a_hundred_files() {
     let portal = portal();
     let silent = SilentPortal::new();
     let data_url = format!("--data-url={}", silent.url());
@@ -144,7 +144,7 @@ fn a_silent_service_costs_one_wait_not_one_for_each_file() {
 /// The first rows of a table, a long way off and with a line that breaks: the
 /// rest is fetched from where it broke, not from the start.
 #[test]
-fn a_broken_download_goes_on_where_it_broke() {
+fn interrupted_download_resumes_where_it_stopped() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let file = portal.repository().find(FILE).unwrap();
@@ -165,7 +165,7 @@ fn a_broken_download_goes_on_where_it_broke() {
 }
 
 #[test]
-fn columns_go_on_with_the_one_that_broke() {
+fn interrupted_columns_resume_at_the_interrupted_column() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = portal
@@ -194,7 +194,7 @@ fn columns_go_on_with_the_one_that_broke() {
 /// right, none wrong, and none for longer than one may wait. Short here;
 /// `ICOSFS_OUTAGES=80` makes it long, as `scripts/soak --outages 80` does.
 #[test]
-fn with_a_third_of_all_answers_broken_files_are_read_right() {
+fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
     let portal = portal();
     let right = contents(&portal);
     let broken = [
@@ -257,7 +257,7 @@ fn with_a_third_of_all_answers_broken_files_are_read_right() {
 /// Interrupting those who wait freed all but one, now and then: to open the
 /// file, it waited for pages that others were reading.
 #[test]
-fn readers_stuck_on_a_silent_portal_do_not_hold_up_those_of_cached_files() {
+fn readers_waiting_for_a_silent_portal_do_not_delay_readers_of_cached_files() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let csv = format!("objects/{}.csv", co2(&portal));

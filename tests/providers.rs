@@ -119,42 +119,42 @@ fn outcome(way: Way, state: State) -> Outcome {
 }
 
 #[test]
-fn a_login_by_a_token_file_is_what_the_table_says() {
+fn token_file_login_behaves_as_the_table_says() {
     check(TokenFile);
 }
 
 #[test]
-fn a_login_by_a_token_in_the_environment_is_what_the_table_says() {
+fn environment_token_login_behaves_as_the_table_says() {
     check(TokenVariable);
 }
 
 #[test]
-fn a_login_by_a_saved_token_is_what_the_table_says() {
+fn saved_token_login_behaves_as_the_table_says() {
     check(SavedToken);
 }
 
 #[test]
-fn a_login_by_a_password_in_the_environment_is_what_the_table_says() {
+fn environment_password_login_behaves_as_the_table_says() {
     check(Variables);
 }
 
 #[test]
-fn a_login_by_a_password_on_standard_input_is_what_the_table_says() {
+fn stdin_password_login_behaves_as_the_table_says() {
     check(StandardInput);
 }
 
 #[test]
-fn a_login_by_a_credentials_file_is_what_the_table_says() {
+fn credentials_file_login_behaves_as_the_table_says() {
     check(CredentialsFile);
 }
 
 #[test]
-fn a_login_by_the_python_librarys_own_file_is_what_the_table_says() {
+fn python_library_file_login_behaves_as_the_table_says() {
     check(DefaultFile);
 }
 
 #[test]
-fn no_login_is_what_the_table_says() {
+fn missing_login_behaves_as_the_table_says() {
     check(Anonymous);
 }
 

@@ -75,7 +75,7 @@ fn pandas_reads_a_mounted_table() {
 }
 
 #[test]
-fn every_call_of_the_portals_library_has_its_path() {
+fn each_call_of_icoscp_core_has_an_equivalent_path() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     write_credentials(&portal, &mount.home().credentials(), None);
@@ -97,7 +97,7 @@ fn every_call_of_the_portals_library_has_its_path() {
 }
 
 #[test]
-fn icoscp_core_finds_a_fresh_token_in_our_file() {
+fn icoscp_core_uses_the_token_of_our_credentials_file() {
     let (portal, home) = (portal(), Home::new());
     let login = ["login", "--user", &portal.user(), "--password-stdin"];
     let output = home.run(&portal, &login, &portal.password());
@@ -119,7 +119,7 @@ fn icoscp_core_finds_a_fresh_token_in_our_file() {
 }
 
 #[test]
-fn what_icoscp_core_wrote_is_used_as_it_is() {
+fn credentials_file_of_icoscp_core_is_used_unchanged() {
     let (portal, home) = (portal(), Home::new());
     portal.set_password("p\u{e5}ss w\u{f6}rd \u{1f40c}");
     fs::create_dir(home.path().join(".icoscp")).unwrap();
@@ -156,7 +156,7 @@ fn what_icoscp_core_wrote_is_used_as_it_is() {
 }
 
 #[test]
-fn both_renew_one_file_at_once_and_neither_is_confused() {
+fn icoscp_core_and_icosfs_renew_one_file_concurrently() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
     // Never fresh: every use renews and writes.
@@ -196,7 +196,7 @@ fn both_renew_one_file_at_once_and_neither_is_confused() {
 }
 
 #[test]
-fn the_older_library_reads_the_same_values_with_the_shared_file() {
+fn older_icoscp_reads_the_same_values_with_the_shared_file() {
     let (portal, home) = (portal(), Home::new());
     let login = ["login", "--user", &portal.user(), "--password-stdin"];
     assert!(
@@ -224,7 +224,7 @@ fn the_older_library_reads_the_same_values_with_the_shared_file() {
 }
 
 #[test]
-fn a_password_typed_at_a_terminal_is_not_shown() {
+fn password_typed_at_a_terminal_is_not_echoed() {
     let (portal, home) = (portal(), Home::new());
     let terminal = r"
 import os, pty, sys, termios, time
@@ -299,12 +299,12 @@ fn icoscp_core(names: &str) {
 }
 
 #[test]
-fn the_portals_own_client_takes_the_demo_for_the_portal() {
+fn icoscp_core_tests_pass_against_the_demo() {
     icoscp_core("not real_metadata");
 }
 
 #[test]
 #[cfg(feature = "shared-tests")]
-fn the_portals_own_client_understands_real_metadata() {
+fn icoscp_core_tests_pass_on_real_metadata() {
     icoscp_core("real_metadata");
 }

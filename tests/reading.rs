@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{TestMount, co2, get, portal, serves_csv, serves_original};
 
 #[test]
-fn every_listed_table_is_the_portals_csv_byte_for_byte() {
+fn listed_tables_equal_the_portals_csv_byte_for_byte() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let mut compared = 0;
@@ -28,7 +28,7 @@ fn every_listed_table_is_the_portals_csv_byte_for_byte() {
 }
 
 #[test]
-fn a_table_of_unknown_size_is_exact_for_whoever_opens_it() {
+fn table_of_unknown_size_has_its_exact_size_once_open() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let table = a_table(&mount);
@@ -51,7 +51,7 @@ fn a_table_of_unknown_size_is_exact_for_whoever_opens_it() {
 }
 
 #[test]
-fn the_end_of_a_table_can_be_read_first() {
+fn end_of_a_table_can_be_read_first() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let table = a_table(&mount);
@@ -64,7 +64,7 @@ fn the_end_of_a_table_can_be_read_first() {
 }
 
 #[test]
-fn a_table_is_downloaded_once_whoever_reads_it() {
+fn table_with_many_readers_is_downloaded_once() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let table = a_table(&mount);
@@ -85,7 +85,7 @@ fn a_table_is_downloaded_once_whoever_reads_it() {
 
 /// How much a reader asks for at once tells whether it wants all.
 #[test]
-fn a_look_takes_a_slice_and_who_reads_much_at_once_gets_all_by_one_request() {
+fn small_first_read_requests_a_slice_and_a_large_one_the_complete_table() {
     let received = |program, arguments: &[&str]| {
         let portal = portal();
         let mount = TestMount::of(&portal);
@@ -127,7 +127,7 @@ fn originals_hash_to_their_ids() {
 }
 
 #[test]
-fn sidecars_are_the_landing_pages_byte_for_byte() {
+fn sidecars_equal_the_landing_pages_byte_for_byte() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = co2(&portal).to_string();
@@ -143,7 +143,7 @@ fn sidecars_are_the_landing_pages_byte_for_byte() {
 }
 
 #[test]
-fn an_older_version_is_there_by_name_though_not_listed() {
+fn deprecated_version_is_readable_by_name_though_not_listed() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let listed = mount.list("objects");
@@ -176,7 +176,7 @@ fn an_older_version_is_there_by_name_though_not_listed() {
 }
 
 #[test]
-fn names_that_do_not_exist_are_not_there() {
+fn unknown_names_return_enoent() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let unknown = ObjectId::of_content(b"unknown to the portal");
@@ -191,7 +191,7 @@ fn names_that_do_not_exist_are_not_there() {
 }
 
 #[test]
-fn what_was_read_is_kept_across_mounts() {
+fn cached_files_survive_a_remount() {
     let portal = portal();
     let cache = tempfile::tempdir().unwrap();
     let cache_dir = format!("--cache-dir={}", cache.path().display());

@@ -32,7 +32,7 @@ fn shown(home: &Home, arguments: &[&str], env: &[(&str, &str)]) -> (String, Stri
 }
 
 #[test]
-fn the_nearer_source_of_a_setting_wins_and_is_named() {
+fn setting_of_the_highest_precedence_wins_and_is_named() {
     let set = home("metadata-ttl = 3");
     let plain = home("");
     let variable = [("ICOSFS_METADATA_TTL", "2")];
@@ -54,7 +54,7 @@ fn the_nearer_source_of_a_setting_wins_and_is_named() {
 }
 
 #[test]
-fn a_mount_obeys_config_toml() {
+fn mount_uses_config_toml() {
     let portal = portal();
     let home = home("cache-dir = \"~/elsewhere\"\nportal = \"icos\"\n");
     let without = [("ICOSFS_CACHE_DIR", "")];
@@ -66,7 +66,7 @@ fn a_mount_obeys_config_toml() {
 
 /// The daemon used to leave the folder before it looked at its options.
 #[test]
-fn a_relative_cache_folder_is_relative_to_where_the_command_ran() {
+fn relative_cache_folder_is_resolved_in_the_callers_folder() {
     let portal = portal();
     let mount = TestMount::with(&portal, &["--cache-dir=target"], &[]);
     let cache = mount.status()["cache"].as_str().unwrap().to_owned();
@@ -75,7 +75,7 @@ fn a_relative_cache_folder_is_relative_to_where_the_command_ran() {
 }
 
 #[test]
-fn a_broken_config_toml_stops_all_but_what_helps_in_need() {
+fn invalid_config_toml_stops_all_commands_except_diagnostic_ones() {
     let home = home("cache_size = \"20G\"");
     let output = run(&home, &["config", "show"], &[]);
     assert_eq!(output.status.code(), Some(2));

@@ -23,7 +23,7 @@ pub(crate) fn real_metadata() -> DemoPortal {
 }
 
 #[test]
-fn two_hundred_tables_of_many_data_types_are_the_portals_csv() {
+fn two_hundred_tables_of_many_data_types_equal_the_portals_csv() {
     let portal = real_metadata();
     let mount = TestMount::of(&portal);
     let folder = tempfile::tempdir().unwrap();
@@ -80,7 +80,7 @@ fn two_hundred_tables_of_many_data_types_are_the_portals_csv() {
 }
 
 #[test]
-fn the_object_of_the_issue_is_there_by_name() {
+fn object_of_the_original_issue_is_found_by_name() {
     let portal = real_metadata();
     let mount = TestMount::of(&portal);
     let csv = mount.read("objects/ahVixHqAZvFrgX0iJwMMp__l.csv");

@@ -32,7 +32,7 @@ fn assert_all_right(mount: &TestMount, contents: &[(String, Vec<u8>)]) {
 /// The bar, in short: `ICOSFS_KILLS=200` makes it long, as `scripts/soak
 /// --kills 200` does.
 #[test]
-fn killed_at_any_moment_the_daemon_leaves_nothing_wrong_behind() {
+fn daemon_killed_at_any_moment_leaves_no_wrong_bytes() {
     let kills = std::env::var("ICOSFS_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let portal = portal();
     let contents = contents(&portal);
@@ -78,7 +78,7 @@ fn killed_at_any_moment_the_daemon_leaves_nothing_wrong_behind() {
 }
 
 #[test]
-fn flipped_bits_and_cut_files_are_never_shown() {
+fn flipped_bits_and_truncated_cache_files_are_never_returned() {
     let portal = portal();
     let contents = contents(&portal);
     let cache = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ fn flipped_bits_and_cut_files_are_never_shown() {
 }
 
 #[test]
-fn two_mounts_share_one_small_cache_at_once() {
+fn two_mounts_share_one_small_cache_concurrently() {
     let portal = portal();
     let contents = contents(&portal);
     let cache = tempfile::tempdir().unwrap();
@@ -137,7 +137,7 @@ fn two_mounts_share_one_small_cache_at_once() {
 }
 
 #[test]
-fn the_cache_folder_may_be_taken_away_underneath() {
+fn cache_folder_can_be_removed_during_a_mount() {
     let portal = portal();
     let contents = contents(&portal);
     let cache = tempfile::tempdir().unwrap();
@@ -195,7 +195,7 @@ fn troubles(mount: &TestMount, keep: &str) -> String {
 }
 
 #[test]
-fn a_full_disk_costs_one_warning() {
+fn full_disk_causes_one_warning() {
     let portal = portal();
     let contents = contents(&portal);
     let disk = SmallDisk::new(3 << 20);
@@ -212,7 +212,7 @@ fn a_full_disk_costs_one_warning() {
 }
 
 #[test]
-fn a_read_only_cache_costs_one_warning() {
+fn read_only_cache_causes_one_warning() {
     let portal = portal();
     let contents = contents(&portal);
     let disk = SmallDisk::new(64 << 20);
@@ -226,7 +226,7 @@ fn a_read_only_cache_costs_one_warning() {
 
 /// Names that the catalog did not have yet were answered with EIO.
 #[test]
-fn with_the_disk_full_names_are_found_all_the_same() {
+fn names_are_found_while_the_disk_is_full() {
     let portal = portal();
     let disk = SmallDisk::new(8 << 20);
     let mount = mount_in(&portal, disk.0.path(), &["--memory=32M"]);
@@ -251,7 +251,7 @@ fn with_the_disk_full_names_are_found_all_the_same() {
 
 /// A cache that someone else has filled, as on a cluster.
 #[test]
-fn a_catalog_that_cannot_be_written_is_read_and_goes_on_in_memory() {
+fn read_only_catalog_is_read_and_continued_in_memory() {
     let portal = portal();
     let disk = SmallDisk::new(64 << 20);
     let known = mount_in(&portal, disk.0.path(), &[]).list("objects");
@@ -289,7 +289,7 @@ fn walk(mount: &TestMount) -> String {
 
 /// The bar, scaled down: 64 readers of far more than the cache may hold.
 #[test]
-fn many_readers_stay_within_the_bounds_of_disk_and_memory() {
+fn many_readers_stay_within_the_disk_and_memory_bounds() {
     const CACHE: u64 = 20 << 20;
     const MEMORY: u64 = 32 << 20;
     let mut repository = Repository::builtin(1);
@@ -342,7 +342,7 @@ fn many_readers_stay_within_the_bounds_of_disk_and_memory() {
 }
 
 #[test]
-fn few_descriptors_suffice() {
+fn few_file_descriptors_suffice() {
     let portal = portal();
     let contents = contents(&portal);
     let mount = TestMount::with_few_descriptors(&portal);
@@ -353,7 +353,7 @@ fn few_descriptors_suffice() {
 /// A mount that had no descriptor left to read its lists by held the disk for
 /// broken, and went on in memory.
 #[test]
-fn a_lack_of_descriptors_passes() {
+fn shortage_of_file_descriptors_is_temporary() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.list("objects");
@@ -378,7 +378,7 @@ fn a_lack_of_descriptors_passes() {
 
 /// The cache is a Jupyter user's data folder.
 #[test]
-fn a_filled_cache_serves_icoscp_core_without_the_services() {
+fn filled_cache_serves_icoscp_core_offline() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let tables: Vec<String> = [
@@ -419,7 +419,7 @@ fn a_filled_cache_serves_icoscp_core_without_the_services() {
 }
 
 #[test]
-fn a_mapped_original_is_its_bytes() {
+fn mapped_original_equals_its_bytes() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = portal.repository().find("demo_inversion_2023.nc").unwrap();

@@ -24,7 +24,7 @@ fn with_a_long_table() -> (DemoPortal, ObjectId) {
 }
 
 #[test]
-fn columns_are_the_portals_own_file_at_any_range() {
+fn cpb_file_equals_the_portals_file_at_any_range() {
     let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
     let contents = TestContents::of(&portal, &folder);
     for name in [
@@ -54,7 +54,7 @@ fn columns_are_the_portals_own_file_at_any_range() {
 }
 
 #[test]
-fn a_column_file_read_from_its_start_is_one_download_and_stays() {
+fn cpb_file_read_sequentially_is_one_download_and_stays_cached() {
     let (portal, id) = with_a_long_table();
     let folder = tempfile::tempdir().unwrap();
     let contents = TestContents::of(&portal, &folder);
@@ -69,7 +69,7 @@ fn a_column_file_read_from_its_start_is_one_download_and_stays() {
 }
 
 #[test]
-fn a_column_of_a_long_table_costs_that_column() {
+fn one_column_of_a_long_table_downloads_that_column_only() {
     let (portal, id) = with_a_long_table();
     let folder = tempfile::tempdir().unwrap();
     let contents = TestContents::of(&portal, &folder);
@@ -92,7 +92,7 @@ fn a_column_of_a_long_table_costs_that_column() {
 }
 
 #[test]
-fn who_reads_the_start_of_a_long_column_file_does_not_fetch_it_all() {
+fn reading_the_start_of_a_long_cpb_file_does_not_download_all_of_it() {
     let (portal, id) = with_a_long_table();
     let folder = tempfile::tempdir().unwrap();
     let contents = TestContents::of(&portal, &folder);
@@ -105,7 +105,7 @@ fn who_reads_the_start_of_a_long_column_file_does_not_fetch_it_all() {
 }
 
 #[test]
-fn a_table_seen_in_many_ways_at_once_is_fetched_once() {
+fn table_read_in_many_representations_at_once_is_downloaded_once() {
     let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
     let contents = TestContents::of(&portal, &folder);
     let id = co2(&portal);
@@ -133,7 +133,7 @@ fn a_table_seen_in_many_ways_at_once_is_fetched_once() {
 /// reads it at several places at once. What was drawn for its length was drawn
 /// again then, under the names of other rows.
 #[test]
-fn text_that_was_drawn_for_its_length_is_not_drawn_again_wherever_it_is_read() {
+fn text_rendered_for_its_length_is_not_rendered_again() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_table("mapped.csv", 7, 80_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
@@ -157,7 +157,7 @@ fn text_that_was_drawn_for_its_length_is_not_drawn_again_wherever_it_is_read() {
 /// When there was no room for all of it, each piece of text went just before it
 /// was read, for the sake of those that had been.
 #[test]
-fn of_text_longer_than_its_memory_only_the_surplus_is_drawn_again() {
+fn text_longer_than_its_memory_is_rendered_again_only_for_the_surplus() {
     let mut repository = Repository::builtin(1);
     let tables = ["longer.csv", "mapped.csv"].map(|name| repository.add_table(name, 7, 200_000));
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
@@ -187,7 +187,7 @@ fn of_text_longer_than_its_memory_only_the_surplus_is_drawn_again() {
 /// Those who wait for the length draw many pieces at once, and side by side
 /// with those who read.
 #[test]
-fn a_long_table_measured_and_read_by_many_at_once_is_fetched_once() {
+fn long_table_measured_and_read_concurrently_is_downloaded_once() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_table("crowded.csv", 7, 60_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
@@ -210,7 +210,7 @@ fn a_long_table_measured_and_read_by_many_at_once_is_fetched_once() {
 }
 
 #[test]
-fn parquet_is_built_once_and_lies_in_the_cache() {
+fn parquet_is_built_once_and_cached() {
     let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
     let id = co2(&portal);
     let contents = TestContents::of(&portal, &folder);
@@ -231,7 +231,7 @@ fn parquet_is_built_once_and_lies_in_the_cache() {
 }
 
 #[test]
-fn a_damaged_parquet_is_built_again() {
+fn corrupt_parquet_is_built_again() {
     let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
     let id = co2(&portal);
     let contents = TestContents::of(&portal, &folder);
@@ -244,7 +244,7 @@ fn a_damaged_parquet_is_built_again() {
 }
 
 #[test]
-fn a_table_with_words_is_neither_columns_nor_parquet_and_says_why() {
+fn table_with_string_columns_has_no_cpb_and_no_parquet_and_reports_why() {
     let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
     let contents = TestContents::of(&portal, &folder);
     let id = portal
@@ -269,7 +269,7 @@ fn a_table_with_words_is_neither_columns_nor_parquet_and_says_why() {
 }
 
 #[test]
-fn a_table_that_only_the_portal_can_write_is_its_csv_and_kept() {
+fn table_that_only_the_portal_can_render_is_its_csv_and_cached() {
     let mut repository = Repository::builtin(1);
     let listed = repository.add_hostile_table("listed.csv", 3000, true);
     let unlisted = repository.add_hostile_table("unlisted.csv", 3000, false);
@@ -316,7 +316,7 @@ fn a_table_that_only_the_portal_can_write_is_its_csv_and_kept() {
 }
 
 #[test]
-fn parquet_is_the_csv_with_types_to_four_readers() {
+fn parquet_equals_the_csv_with_types_in_four_readers() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     for name in [
@@ -346,7 +346,7 @@ fn attribute(path: &Path, name: &str) -> Option<String> {
 }
 
 #[test]
-fn a_size_once_exact_is_exact_for_ever() {
+fn exact_size_is_never_forgotten() {
     let portal = portal();
     let cache = tempfile::tempdir().unwrap();
     let cache_dir = format!("--cache-dir={}", cache.path().display());
@@ -390,7 +390,7 @@ fn a_size_once_exact_is_exact_for_ever() {
 }
 
 #[test]
-fn attributes_of_files_can_be_listed_and_others_are_absent() {
+fn extended_attributes_can_be_listed_and_unknown_ones_are_absent() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let path = mount.path(&format!("objects/{}.csv", co2(&portal)));
@@ -417,7 +417,7 @@ fn remembered(folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_length_remembered_wrongly_is_found_out_and_forgotten() {
+fn wrong_remembered_size_is_detected_and_forgotten() {
     for wrong in [-1_i64, 1, 5_000_000, -200_000] {
         let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
         let id = co2(&portal);
@@ -455,7 +455,7 @@ fn a_length_remembered_wrongly_is_found_out_and_forgotten() {
 }
 
 #[test]
-fn an_index_of_rows_that_is_damaged_or_gone_is_made_again() {
+fn corrupt_or_missing_row_index_is_rebuilt() {
     let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
     let id = co2(&portal);
     let text = portal.repository().csv(&id).unwrap();
@@ -508,7 +508,7 @@ fn printed(script: &str, file: &Path, folder: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn every_program_reads_the_portals_csv_from_fresh_half_read_and_warm_files() {
+fn programs_read_the_portals_csv_from_fresh_partial_and_cached_files() {
     let mapped = "import hashlib, mmap, sys\n\
         with open(sys.argv[1], 'rb') as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as m:\n\
         \x20   print(len(m), hashlib.sha256(m[len(m) // 2:]).hexdigest(), hashlib.sha256(m).hexdigest())";
@@ -544,7 +544,7 @@ fn every_program_reads_the_portals_csv_from_fresh_half_read_and_warm_files() {
 }
 
 #[test]
-fn the_head_of_a_wide_table_costs_little_and_the_rest_one_more_request() {
+fn head_of_a_wide_table_is_cheap_and_the_rest_is_one_more_request() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_table("wide.csv", 260, 6000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
@@ -570,7 +570,7 @@ fn the_head_of_a_wide_table_costs_little_and_the_rest_one_more_request() {
 }
 
 #[test]
-fn a_table_that_is_streamed_costs_at_most_five_requests() {
+fn streaming_a_table_needs_at_most_five_requests() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_table("streamed.csv", 7, 40_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
@@ -599,7 +599,7 @@ fn a_table_that_is_streamed_costs_at_most_five_requests() {
 }
 
 #[test]
-fn parquet_tells_units_and_where_it_comes_from() {
+fn parquet_contains_units_and_provenance() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let id = co2(&portal);
@@ -627,7 +627,7 @@ fn parquet_tells_units_and_where_it_comes_from() {
 
 /// Parquet once could not be had at all without a cache that can be written.
 #[test]
-fn without_a_writable_cache_parquet_is_built_in_memory_or_says_what_to_do() {
+fn parquet_without_a_writable_cache_is_built_in_memory_or_fails_with_the_fix() {
     let mut repository = Repository::builtin(1);
     let long = repository.add_table("long.csv", 30, 192_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
@@ -666,7 +666,7 @@ fn places(len: usize, seed: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 #[test]
-fn any_range_is_the_portals_to_many_readers_in_any_order() {
+fn concurrent_readers_get_the_portals_bytes_at_any_range() {
     let mut repository = Repository::builtin(1);
     let tables = [
         repository.add_table("long.csv", 7, 30_000),
@@ -710,7 +710,7 @@ fn any_range_is_the_portals_to_many_readers_in_any_order() {
 /// The kernel once held the guess that it was told before the file was opened,
 /// since what an earlier mount had built it reads by itself.
 #[test]
-fn parquet_of_an_earlier_mount_has_its_exact_length_once_it_is_open() {
+fn parquet_cached_by_an_earlier_mount_has_its_exact_size_once_open() {
     let portal = portal();
     let cache = tempfile::tempdir().unwrap();
     let cache_dir = format!("--cache-dir={}", cache.path().display());
@@ -745,7 +745,7 @@ fn parquet_of_an_earlier_mount_has_its_exact_length_once_it_is_open() {
 }
 
 #[test]
-fn readers_who_are_killed_leave_the_others_what_they_read() {
+fn killed_readers_do_not_disturb_other_readers() {
     let (portal, ids) = with_tables(2);
     // A slow line: a table takes a second or so.
     portal.add_fault(
@@ -781,7 +781,7 @@ fn readers_who_are_killed_leave_the_others_what_they_read() {
 }
 
 #[test]
-fn whoever_need_not_know_the_length_is_told_the_bound_at_once() {
+fn exact_size_never_returns_the_bound_at_once() {
     let (portal, ids) = with_tables(1);
     let token = portal.token();
     let mount = TestMount::with(
@@ -808,7 +808,7 @@ fn whoever_need_not_know_the_length_is_told_the_bound_at_once() {
 }
 
 #[test]
-fn counts_beyond_reason_cost_no_more_than_what_is_read() {
+fn absurd_row_counts_cost_only_what_is_read() {
     let mut repository = Repository::builtin(1);
     let absurd = repository.add_table("absurd.csv", 7, 1_000_000_000_000_000);
     // As many rows as the portal can count: two terabytes.

@@ -48,7 +48,7 @@ fn walk(mount: &TestMount, folder: &str) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn the_real_repository_is_listed_in_full() {
+fn real_repository_is_listed_completely() {
     let portal = real_metadata();
     let mount = TestMount::anonymous(&portal);
     assert_eq!(sidecars(&mount, "objects").len(), 584);
@@ -78,7 +78,7 @@ fn the_real_repository_is_listed_in_full() {
 }
 
 #[test]
-fn levels_and_versions_are_chosen_at_mount() {
+fn levels_and_versions_are_selected_at_mount() {
     let portal = real_metadata();
     let all = TestMount::with(&portal, &["--level=0,1,2,3"], &[]);
     assert_eq!(sidecars(&all, "objects").len(), 677);
@@ -91,7 +91,7 @@ fn levels_and_versions_are_chosen_at_mount() {
 
 /// Each object is told by its inode number, and its data type by the folder.
 #[test]
-fn each_station_folder_is_what_icoscp_core_lists() {
+fn station_folders_equal_the_lists_of_icoscp_core() {
     let portal = real_metadata();
     let home = Home::new();
     let python = crate::python::python(&portal, &home);
@@ -126,7 +126,7 @@ fn each_station_folder_is_what_icoscp_core_lists() {
 /// Of two mounts that share a catalog, one showed the stations' objects as the
 /// other had chosen them.
 #[test]
-fn what_one_mount_chose_does_not_hide_from_another_what_it_shows() {
+fn selection_of_one_mount_does_not_affect_another() {
     let portal = real_metadata();
     let cache = tempfile::tempdir().unwrap();
     let cache_dir = format!("--cache-dir={}", cache.path().display());
@@ -163,7 +163,7 @@ fn what_one_mount_chose_does_not_hide_from_another_what_it_shows() {
 }
 
 #[test]
-fn a_walk_through_everything_and_fifty_files_stay_within_the_quota() {
+fn complete_walk_and_fifty_files_stay_within_the_sparql_quota() {
     let portal = real_metadata();
     let mount = TestMount::of(&portal);
     let all = walk(&mount, ".");
@@ -180,7 +180,7 @@ fn a_walk_through_everything_and_fifty_files_stay_within_the_quota() {
 }
 
 #[test]
-fn what_is_known_stays_listed_offline_and_is_the_same_in_the_next_mount() {
+fn listed_names_and_inodes_are_the_same_offline_and_after_a_remount() {
     let portal = real_metadata();
     let cache = tempfile::tempdir().unwrap();
     let cache_dir = format!("--cache-dir={}", cache.path().display());
@@ -200,7 +200,7 @@ fn what_is_known_stays_listed_offline_and_is_the_same_in_the_next_mount() {
 }
 
 #[test]
-fn a_station_is_asked_for_by_itself() {
+fn single_station_is_queried_separately() {
     let portal = real_metadata();
     let mount = TestMount::anonymous(&portal);
     let htm = mount.list("stations/HTM");
@@ -215,7 +215,7 @@ fn a_station_is_asked_for_by_itself() {
 
 /// Issue 3: metadata are free.
 #[test]
-fn without_a_login_stations_are_listed_and_every_sidecar_is_read() {
+fn without_login_stations_are_listed_and_sidecars_are_readable() {
     let portal = real_metadata();
     let mount = TestMount::anonymous(&portal);
     let listing = mount.run("ls", &["-R", "stations"]).stdout;
@@ -237,7 +237,7 @@ fn without_a_login_stations_are_listed_and_every_sidecar_is_read() {
 }
 
 #[test]
-fn a_damaged_catalog_is_begun_anew() {
+fn corrupt_catalog_is_rebuilt() {
     let portal = crate::support::portal();
     let cache = tempfile::tempdir().unwrap();
     let cache_dir = format!("--cache-dir={}", cache.path().display());
@@ -272,7 +272,7 @@ fn walkdir(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn extended_attributes_tell_how_to_cite() {
+fn extended_attributes_contain_the_citation() {
     let portal = crate::support::portal();
     let mount = TestMount::anonymous(&portal);
     let id = crate::support::co2(&portal);
@@ -324,7 +324,7 @@ fn extended_attributes_tell_how_to_cite() {
 }
 
 #[test]
-fn every_spelling_of_an_id_is_its_name() {
+fn every_spelling_of_an_id_resolves() {
     let portal = crate::support::portal();
     let mount = TestMount::anonymous(&portal);
     let id = crate::support::co2(&portal);

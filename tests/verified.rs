@@ -50,7 +50,7 @@ fn serving(bytes: Vec<u8>) -> (DemoPortal, ObjectId) {
 }
 
 #[test]
-fn fio_verifies_an_original_cold_and_warm_in_every_way_of_reading() {
+fn fio_verifies_an_original_cold_and_warm_with_each_io_engine() {
     let (portal, id) = serving(made_by_fio());
     let ways: [&[&str]; 6] = [
         &["--rw=read"],
@@ -77,7 +77,7 @@ fn fio_verifies_an_original_cold_and_warm_in_every_way_of_reading() {
 
 /// One that could not fail would verify nothing.
 #[test]
-fn fio_finds_a_byte_that_is_wrong() {
+fn fio_detects_a_wrong_byte() {
     let mut bytes = made_by_fio();
     bytes[5_000_123] ^= 1;
     let (portal, id) = serving(bytes);
@@ -90,7 +90,7 @@ fn fio_finds_a_byte_that_is_wrong() {
 /// As `fsx` does it, but for the writing: reads and mappings of any part, in
 /// any order, by handles old and new, while answers break.
 #[test]
-fn random_reads_and_mappings_agree_with_the_original() {
+fn random_reads_and_mappings_equal_the_original() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_original("exercised.bin", 3_000_017);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();

@@ -31,7 +31,7 @@ const WAIT: [&str; 9] = [
 ];
 
 #[test]
-fn who_asks_for_no_size_streams_and_who_asks_waits() {
+fn programs_that_need_no_size_stream_and_others_wait() {
     let mut repository = Repository::builtin(1);
     let programs = STREAM.map(|program| (program, "estimate")).into_iter();
     let programs = programs.chain(WAIT.map(|program| (program, "exact")));
