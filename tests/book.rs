@@ -1,9 +1,9 @@
-//! The book in docs/: its links lead somewhere, and its commands work.
+//! The book in docs/: its links resolve and its commands work.
 //!
-//! A block marked `console` is run, page by page, in a home of its own, against
-//! the demo portal. `console,real` needs what a test has not (the real portal,
-//! root, a user's systemd): of these, the parser reads each command of icosfs;
-//! see `src/cli/book.rs`.
+//! A block marked `console` is run, page by page, in a home folder of its own,
+//! against the demo portal. A block marked `console,real` needs what a test does
+//! not have (the real portal, root, a user's systemd): its icosfs commands are
+//! only parsed; see `src/cli/book.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The commands of a page that are to be run, each after a line that prints it.
+/// Returns the commands of a page to run, each after a line that prints it.
 fn script(page: &str) -> String {
     let mut script = String::new();
     let mut running = false;
@@ -92,7 +92,7 @@ fn documented_commands_work_against_the_demo() {
     assert!(run >= 5, "only {run} pages have commands");
 }
 
-/// Stands in for mdBook, which takes minutes to build and is in no package.
+/// Checks what mdBook would check; mdBook itself runs in the last test.
 #[test]
 fn every_page_is_in_the_summary_and_every_link_resolves() {
     let summary = fs::read_to_string("docs/SUMMARY.md").unwrap();
@@ -120,7 +120,7 @@ fn every_page_is_in_the_summary_and_every_link_resolves() {
     }
 }
 
-/// Every row of the threat model names what shows it.
+/// Every row of the threat model names the test that shows it.
 #[test]
 fn tests_named_by_the_threat_model_exist() {
     let sources = ["src", "tests"].map(|folder| files_below(Path::new(folder)));
@@ -152,7 +152,7 @@ fn tests_named_by_the_threat_model_exist() {
     }
 }
 
-/// A promise whose test was renamed would be one that nothing shows.
+/// A test that is renamed must be renamed in the documentation too.
 #[test]
 fn tests_named_by_the_semantics_page_exist() {
     let page = fs::read_to_string("docs/semantics.md").unwrap();
@@ -172,7 +172,7 @@ fn tests_named_by_the_semantics_page_exist() {
     assert!(named > 30, "only {named}");
 }
 
-/// By mdBook itself, which the tests' Python brings along.
+/// Runs mdBook, which is installed with the tests' Python packages.
 #[test]
 fn mdbook_builds_the_book() {
     let folder = tempfile::tempdir().unwrap();

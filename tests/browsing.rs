@@ -1,5 +1,5 @@
-//! Looking around: names, archives, commands that find things, and what
-//! other programs make of the tree.
+//! Browsing: names, archives, the commands that search, and other programs that
+//! walk the tree.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +13,7 @@ use crate::support::{
     Home, TestMount, co2, eventually, interpreter, portal, said, write_credentials,
 };
 
-/// What `icosfs` prints.
+/// Runs `icosfs` and returns its standard output.
 fn icosfs(home: &Home, portal: &DemoPortal, arguments: &[&str]) -> String {
     let output = home.run(portal, arguments, "");
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
@@ -153,7 +153,8 @@ fn icoscp_core_reads_the_same_columns_from_the_mount_as_over_http() {
     assert_eq!(by_file, by_http);
 }
 
-/// It has its folder built in, so it is given one of its own there.
+/// The library has the path of its data folder built in, so the test creates
+/// that path in a mount namespace of its own.
 #[test]
 fn older_icoscp_reads_the_same_columns_from_the_mount_as_over_http() {
     let portal = portal();
@@ -188,7 +189,7 @@ fn older_icoscp_reads_the_same_columns_from_the_mount_as_over_http() {
         && ln -s \"$1\" /data/dataAppStorage &&";
     let by_file = read(folder, "http://127.0.0.1:9");
     let by_http = read("", &portal.data_url());
-    // The last word says where it was read.
+    // The last word names the source that it was read from.
     let rest = by_http.strip_suffix(" False").expect(&by_http);
     assert_eq!(by_file, format!("{rest} True"));
 }
@@ -214,7 +215,7 @@ fn repeated_stat_and_open_send_only_the_requests_that_the_kernel_must_send() {
         std::fs::File::open(&path).unwrap();
     }
     let (later_lookups, later_attributes, later_opens) = requests();
-    // To look at the status costs some of its own: it lives for no time.
+    // Reading the status sends requests too, since its TTL is zero.
     assert!(later_lookups - lookups <= 4, "{lookups} {later_lookups}");
     assert!(
         later_attributes - attributes <= 4,
@@ -285,7 +286,7 @@ fn mount_lists_its_selection_and_resolves_other_objects_by_name() {
     let ids = |options: &[&str]| -> BTreeSet<String> {
         let mount = TestMount::with(&portal, options, &[]);
         let names = mount.list("objects");
-        // Whatever is listed.
+        // Regardless of what is listed.
         let co2 = format!("objects/{}.csv", co2(&portal));
         assert!(mount.path(&co2).exists(), "{options:?}");
         let ids = names.iter().filter_map(|name| name.strip_suffix(".json"));

@@ -1,4 +1,4 @@
-//! What is kept, and how it is read again.
+//! Cached files and how they are read again.
 
 use icos_portal::ObjectId;
 
@@ -56,7 +56,7 @@ fn reads_work_without_a_cache_folder() {
         ObjectId::of_content(&mount.read(&format!("objects/{id}.nc"))),
         id
     );
-    // A catalog in memory used to wait for itself when it was asked for its age.
+    // Regression: a query for the age of an in-memory catalog deadlocked.
     assert!(mount.list("objects").len() > 10);
     let table = co2(&portal);
     let csv = mount.read(&format!("objects/{table}.csv"));

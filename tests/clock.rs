@@ -1,4 +1,4 @@
-//! A clock that is set while a mount runs: by libfaketime, for the daemon alone.
+//! Changes of the wall clock during a mount, by libfaketime, for the daemon only.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::support::{Home, TestMount, eventually, portal, serves_csv};
 
-/// How long lists and landing pages are believed, in seconds.
+/// The metadata TTL in seconds.
 const TTL: u64 = 2;
 
-/// A mount whose wall clock shows what a file says, while its other clocks run
-/// on.
+/// A mount whose wall clock is set by a file, while its monotonic clocks run
+/// normally.
 struct Clock {
     mount: TestMount,
     file: PathBuf,
@@ -47,14 +47,14 @@ impl Clock {
     }
 
     fn set(&self, days: i64) {
-        // At one stroke: the daemon reads it at any moment.
+        // Atomically, since the daemon may read it at any moment.
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{days:+}d")).unwrap();
         fs::rename(&new, &self.file).unwrap();
     }
 
-    /// Whether lists were taken anew since the clock was set to so many days
-    /// ahead, by what the daemon says of them.
+    /// Returns whether the lists were refreshed after the clock was set this many
+    /// days ahead, according to the daemon's status.
     fn has_new_lists(&self, days: i64) -> bool {
         self.mount.list("objects");
         let taken = &self.mount.status()["lists"]["objects"];
@@ -64,7 +64,7 @@ impl Clock {
     }
 }
 
-/// How many requests `route` of `service` has had.
+/// Returns how many requests `route` of `service` received.
 fn asked(portal: &DemoPortal, service: Service, path: &str) -> usize {
     let requests = portal.requests();
     let same = requests
@@ -100,7 +100,7 @@ fn clock_change_of_days_causes_at_most_one_login() {
         clock.set(days);
         read_one(&when);
         assert!(logins() <= 1, "{when}: {} logins", logins());
-        // Lists are as old as they are, whatever the clock says now.
+        // The age of lists does not depend on the wall clock.
         let renewed = || clock.has_new_lists(days);
         assert!(
             eventually(Duration::from_secs(20 * TTL), renewed),
@@ -112,7 +112,7 @@ fn clock_change_of_days_causes_at_most_one_login() {
             questions()
         );
         if days == -1 {
-            // A token that is gone is replaced, however young it seems.
+            // A revoked token is replaced, even if the clock says that it is valid.
             portal.clear_requests();
             portal.revoke_tokens();
             read_one(&when);

@@ -1,4 +1,4 @@
-//! `icosfs login` and its kin, and the file that logins are shared through.
+//! `icosfs login`, `logout` and `auth`, and the shared credentials file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -73,7 +73,8 @@ fn login_is_tested_before_it_is_saved_and_reports_the_licence() {
     assert!(said(&output).contains("the data licence is accepted"));
 }
 
-/// A full home folder, say, costs a login with each mount, not the data.
+/// With a full home folder, for example, each mount logs in again and data stays
+/// readable.
 #[test]
 fn token_that_cannot_be_saved_is_used_all_the_same() {
     let (portal, home) = (portal(), Home::new());
@@ -164,7 +165,7 @@ fn login_token_is_tested_saved_separately_and_preferred_until_it_expires() {
     fs::write(home.saved_token(), expired).unwrap();
     assert_eq!(source(&home), home.credentials().display().to_string());
 
-    // The newest login is the one that counts.
+    // The newest login takes precedence.
     assert!(save(&portal.token()).status.success());
     let login = ["login", "--user", &portal.user(), "--password-stdin"];
     assert!(
@@ -296,8 +297,8 @@ fn replaced_token_file_is_read_again() {
     assert_eq!(reads(&mount, &portal), Ok(()));
 }
 
-/// A daemon leaves the folder that it was started in, and reads its login
-/// again from elsewhere: it took the file for removed.
+/// Regression: the daemon changes its working directory, could not find a
+/// relative path again and took the file for removed.
 #[test]
 fn relative_credentials_path_works_after_daemonizing() {
     let (portal, home) = (portal(), Home::new());
@@ -379,7 +380,7 @@ fn fifty_concurrent_first_readers_cause_one_login() {
     assert_eq!(reads(&mount, &portal), Ok(()));
     assert_eq!(logins(&portal), 1);
 
-    // And so it is when the portal refuses what all believed good.
+    // The same holds when the portal rejects a token that all believed valid.
     portal.revoke_tokens();
     portal.clear_requests();
     all_read(&rest);
@@ -411,7 +412,7 @@ fn each_repository_has_its_own_credentials_file() {
     for (repository, name) in [
         ("icos", "cpauthToken_auth_conf.json"),
         ("sites", "fieldsitesToken_auth_conf.json"),
-        // It has the login of ICOS.
+        // That file has the login of ICOS.
         ("cities", "cpauthToken_auth_conf.json"),
     ] {
         let file = home.path().join(".icoscp").join(name);
@@ -456,14 +457,14 @@ fn clock_wrong_by_days_causes_no_logins() {
         assert_eq!(reads(&mount, &portal), Ok(()), "{hours} h");
         assert_eq!(logins(&portal), 1, "{hours} h");
     }
-    // A token is for the portal to judge.
+    // Only the portal decides whether a token is valid.
     let portal = portal();
     portal.set_clock_ahead(SignedDuration::from_hours(-48));
     let mount = TestMount::of(&portal);
     assert_eq!(reads(&mount, &portal), Ok(()));
 }
 
-/// A moment; so many seconds when someone wants to be surer.
+/// Short by default; an environment variable sets a longer time in seconds.
 fn long_enough() -> Duration {
     let seconds = std::env::var("ICOSFS_TEST_SECONDS").ok();
     let seconds = seconds.map_or(2, |text| text.parse().expect("a number of seconds"));

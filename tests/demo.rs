@@ -1,5 +1,5 @@
-//! `icosfs demo`: the portal in a process of its own, as a teacher or a CI job
-//! starts it.
+//! `icosfs demo`: the demo portal in a process of its own, as used in a workshop
+//! or a CI job.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -43,7 +43,7 @@ impl Demo {
         self.about[service].as_str().expect("a URL")
     }
 
-    /// What `curl` gets from a service, and how it ended.
+    /// Runs `curl` against a service; returns its output and exit status.
     fn curl(&self, service: &str, path: &str, arguments: &[&str]) -> Output {
         Command::new("curl")
             .args(["--silent", "--show-error"])
@@ -53,7 +53,7 @@ impl Demo {
             .expect("curl is installed (scripts/setup)")
     }
 
-    /// Ends it as ctrl-C does; returns what it said on standard error.
+    /// Ends it with SIGINT; returns its standard error.
     fn stop(mut self) -> String {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         kill(Pid::from_raw(pid), Signal::SIGINT).expect("it runs");
@@ -64,7 +64,7 @@ impl Demo {
     }
 }
 
-/// A port with three free ones behind it.
+/// Returns the first of four consecutive free ports.
 fn four_free_ports() -> u16 {
     (0..100)
         .find_map(|_| {

@@ -1,4 +1,4 @@
-//! The portal's own files, on machines that have them.
+//! The portal's own data folder, on machines that have it (Jupyter).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::{
     Home, SilentPortal, TestMount, co2, eventually, feed, get, portal, said, services_of,
 };
 
-/// The table and the original of `id` where the portal's disk has them.
+/// Creates the table and the original of `id` at their paths on the portal's disk.
 fn data_folder(portal: &DemoPortal, id: ObjectId, home: &Home) -> PathBuf {
     let folder = home.path().join("dataAppStorage");
     let formats = folder.join("asciiAtcProductTimeSer");
@@ -165,7 +165,7 @@ fn missing_data_folder_is_an_error_only_if_given_explicitly() {
     );
 }
 
-/// People set the variable to their own mount, which serves the same folders.
+/// Users may set the variable to their own mount, which has the same folders.
 #[test]
 fn data_folder_inside_an_icosfs_mount_is_ignored_with_a_warning() {
     let portal = portal();
@@ -174,7 +174,7 @@ fn data_folder_inside_an_icosfs_mount_is_ignored_with_a_warning() {
     let mountpoint = home.path().join("m");
     fs::create_dir(&mountpoint).unwrap();
     std::os::unix::fs::symlink(other.path("objects"), home.path().join("link")).unwrap();
-    // Not even a mount that answers nobody may be waited for.
+    // The check must not wait even for a mount that does not respond.
     other.signal(Signal::SIGSTOP);
     for inside in [
         mountpoint.clone(),

@@ -1,4 +1,4 @@
-//! What goes wrong out there, and what a reader sees of it.
+//! Faults of the portal and the network, as a reader sees them.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ fn rule(json: serde_json::Value) -> FaultRule {
     serde_json::from_value(json).expect("a rule as `icosfs demo --faults` takes it")
 }
 
-/// A wrong byte near the start, found out only at the end: the kernel tries a
-/// failed read again, page by page, and must not be given the end of a better
-/// copy to go with the start of the bad one.
+/// A wrong byte near the start is detected only at the end of the file. The
+/// kernel repeats a failed read page by page and must not get the end of a good
+/// copy after the start of the corrupt one.
 #[test]
 fn corrupt_original_is_never_read_to_its_end() {
     let portal = portal();
@@ -41,15 +41,15 @@ fn corrupt_original_is_never_read_to_its_end() {
     );
 }
 
-/// A part of it was read, wrong, and never found out, for nobody read the rest;
-/// the cache dropped it meanwhile. The kernel still had the page, and showed it
-/// as part of the better copy.
+/// Regression: a part was read from a corrupt copy, which was not detected since
+/// the rest was not read, and the cache evicted it. The kernel still had the
+/// page cached and returned it as part of the good copy.
 #[test]
 fn cached_page_of_a_corrupt_copy_is_dropped_with_it() {
     let mut repository = Repository::builtin(1);
     let id = repository.add_original("large.bin", 9 << 20);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
-    // Remembers few files, so that it lets go of this one.
+    // A small limit, so that the mount forgets this file.
     let mount = TestMount::with_few_descriptors(&portal);
     let path = format!("objects/{id}.bin");
     portal.add_fault(rule(
@@ -77,8 +77,8 @@ fn cached_page_of_a_corrupt_copy_is_dropped_with_it() {
     assert_eq!(ObjectId::of_content(&mount.read(&path)), id);
 }
 
-/// It is never there as a whole, so a check of what is there came never: it was
-/// read to its end, wrong.
+/// Regression: an original that never is completely in the cache was never
+/// verified, and a corrupt one could be read to its end.
 #[test]
 fn original_larger_than_the_cache_is_still_verified() {
     let mut repository = Repository::builtin(1);
@@ -107,8 +107,8 @@ fn original_larger_than_the_cache_is_still_verified() {
     );
 }
 
-/// The kernel shows its pages to whoever has the file open: those of the better
-/// copy completed what another had begun to read of the bad one.
+/// Regression: the kernel shares cached pages between all readers, so pages of
+/// a good copy completed a read that had started in the corrupt one.
 #[test]
 fn reader_of_a_corrupt_copy_does_not_continue_in_a_good_one() {
     let mut repository = Repository::builtin(1);
@@ -130,8 +130,8 @@ fn reader_of_a_corrupt_copy_does_not_continue_in_a_good_one() {
     assert_eq!(rest.unwrap_err().raw_os_error(), Some(libc::EIO));
 }
 
-/// A listing gives attributes, too: those of a file that is open and not yet
-/// measured would put the estimate back.
+/// A listing returns attributes too. For an open file of unknown size they must
+/// not restore the estimate.
 #[test]
 fn readdirplus_does_not_restore_an_estimated_size_of_an_open_file() {
     let portal = portal();
@@ -147,8 +147,8 @@ fn readdirplus_does_not_restore_an_estimated_size_of_an_open_file() {
     assert_eq!(path.metadata().unwrap().len(), exact);
 }
 
-/// It was skipped by every C library while someone had it open and its length
-/// was not known yet: it bore inode 0.
+/// Regression: while such a file was open, its entry had inode number 0, which C
+/// libraries skip.
 #[test]
 fn open_file_of_unknown_size_stays_in_its_listing() {
     let portal = portal();
@@ -182,7 +182,7 @@ fn reader_waiting_for_a_silent_portal_can_be_killed() {
     assert!(start.elapsed() < Duration::from_secs(3));
 }
 
-/// `head` needs the first rows only: the rest is not fetched.
+/// `head` needs the first rows only; the rest is not downloaded.
 #[test]
 fn first_rows_are_read_without_downloading_the_rest() {
     let portal = portal();

@@ -1,4 +1,4 @@
-//! `icosfs get`: objects, and parts of tables, without a mount.
+//! `icosfs get`: objects and parts of tables, without a mount.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -10,7 +10,7 @@ use crate::support::{
     Home, co2, get, interpreter, portal, python_script, said, services_of, slices,
 };
 
-/// `icosfs get` as the portal's user, with what it keeps in `home`.
+/// Prepares `icosfs get` as the portal's user, with its cache in `home`.
 fn command(portal: &DemoPortal, home: &Home, arguments: &[&str]) -> Command {
     let mut command = home.icosfs();
     command
@@ -25,7 +25,7 @@ fn run(portal: &DemoPortal, home: &Home, arguments: &[&str]) -> Output {
     command(portal, home, arguments).output().expect("it runs")
 }
 
-/// What it writes to standard output; it has nothing to say beside.
+/// Returns its standard output and asserts that standard error is empty.
 fn written(portal: &DemoPortal, home: &Home, arguments: &[&str]) -> Vec<u8> {
     let output = run(portal, home, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
@@ -93,7 +93,7 @@ fn good_only_blanks_values_with_another_flag() {
         .collect();
     assert!(lost > 100, "{lost}");
     assert!(good == expected.as_bytes());
-    // The flags are looked at though nobody wants to see them.
+    // The flag column is used although it is not selected.
     let column = written(&portal, &home, &[&id, "-g", "-c", "co2"]);
     let cells = expected.lines().map(|line| line.split(',').nth(1).unwrap());
     let expected: String = cells.flat_map(|cell| [cell, "\n"]).collect();
@@ -130,7 +130,7 @@ fn get_writes_every_format() {
         &[&name, "-f", "cpb", "-c", "co2", "-r", "5..7"],
     );
     let whole = repository.cpb(&id).unwrap();
-    // Stored by name: Flag and NbPoints (of 2 and 4 bytes) come before Stdev,
+    // Columns are stored by name: Flag and NbPoints (2 and 4 bytes) precede Stdev,
     // TIMESTAMP and co2.
     let before = 8760 * (2 + 4 + 4 + 8);
     assert_eq!(cells, whole[before + 5 * 4..before + 7 * 4]);
@@ -175,7 +175,7 @@ fn output_file_is_complete_or_absent() {
         .filter(|name| name.contains(".part"))
         .collect();
     assert_eq!(left, [""; 0]);
-    // A device is written to, not replaced.
+    // A device is opened for writing, not replaced.
     written(&portal, &home, &[&id, "-o", "/dev/null"]);
     assert!(!fs::metadata("/dev/null").unwrap().is_file());
 }
@@ -267,6 +267,6 @@ fn get_shows_progress_on_a_terminal() {
     for stage in ["fetching", "writing"] {
         assert!(text.contains(stage), "no {stage:?} in {text:?}");
     }
-    // Elsewhere it says nothing: see `written`.
+    // Without a terminal it prints nothing: see `written`.
     assert!(fs::metadata(&file).unwrap().len() > 10 << 20);
 }

@@ -1,4 +1,4 @@
-//! What a network, a portal or a neighbour may try: docs/security.md names
+//! Attacks by a network, a portal or another local user; docs/security.md names
 //! these tests.
 
 use std::fs::{self, Permissions};
@@ -13,7 +13,7 @@ use crate::support::{
     Front, Home, TestCertificate, TestMount, co2, contents, feed, files_below, portal, said,
 };
 
-/// Replaces what is as long.
+/// Replaces bytes by others of the same length.
 fn replaced(mut bytes: Vec<u8>, old: &str, new: &str) -> Vec<u8> {
     assert_eq!(old.len(), new.len());
     let mut at = 0;
@@ -55,13 +55,13 @@ fn redirect_is_not_followed_and_gets_no_secret() {
     assert!(elsewhere.asked().is_empty());
 }
 
-/// URLs that landing pages, stations and lists hold are for people to click.
+/// icosfs never requests the URLs in landing pages, stations and lists.
 #[test]
 fn links_in_metadata_are_not_followed() {
     let portal = portal();
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
     let elsewhere = Front::saying(ok.to_owned());
-    // As long as what it replaces.
+    // Of the same length as the text that it replaces.
     let bait = format!("{}/x", elsewhere.url());
     let real = &"https://data.icos-cp.eu/objects"[..bait.len()];
     let (old, new) = (real.to_owned(), bait.clone());
@@ -113,7 +113,7 @@ fn file_name_with_path_separators_stays_a_name_in_its_folder() {
     assert!(outside.iter().all(|path| !path.ends_with("etc/passwd")));
 }
 
-/// An answer with `edit` made to its body, and its length set right.
+/// Applies `edit` to the body of a response and corrects its length.
 fn edited(answer: &[u8], edit: impl Fn(&str) -> String) -> Vec<u8> {
     let end = find(answer, "\r\n\r\n").map_or(answer.len(), |at| at + 4);
     let Ok(body) = std::str::from_utf8(&answer[end..]) else {
@@ -128,7 +128,8 @@ fn edited(answer: &[u8], edit: impl Fn(&str) -> String) -> Vec<u8> {
     format!("{}\r\n\r\n{body}", head.join("\r\n")).into_bytes()
 }
 
-/// What tables look like comes from the metadata service; their bytes do not.
+/// The schema of a table comes from the metadata service, its bytes from the data
+/// service.
 #[test]
 fn table_with_wrong_metadata_is_refused_or_rendered_from_its_real_bytes() {
     let portal = portal();
@@ -146,7 +147,7 @@ fn table_with_wrong_metadata_is_refused_or_rendered_from_its_real_bytes() {
     };
     let once = "[\\\"TIMESTAMP".to_owned();
     let twice = format!("{once}\\\",\\\"TIMESTAMP");
-    // Whether more bytes are claimed than come.
+    // Whether the metadata claims more bytes than arrive.
     let lies = [
         (number(&(rows + 1).to_string()), true),
         (number("4611686018427387904"), true),
@@ -194,19 +195,19 @@ fn endless_response_is_cut_off() {
     let endless = Front::behaving(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
         let blank = vec![b' '; 1 << 16];
-        // Until it is hung up, or at any rate for a gigabyte.
+        // Until the client disconnects, at most one gigabyte.
         (0..1 << 14).try_for_each(|_| stream.write_all(&blank))
     });
     let mount = TestMount::of(&portal);
     assert!(!mount.list("objects").is_empty());
-    // With lists at hand, but another place for pages.
+    // With cached lists, but without cached landing pages.
     let cache = format!("--cache-dir={}", mount.cache().display());
     let option = format!("--meta-url={}", endless.url());
     let mount = TestMount::with(&portal, &[&cache, &option], &[]);
     let page = format!("objects/{}.json", co2(&portal));
     assert!(mount.try_read(&page).is_err());
     assert!(!endless.asked().is_empty());
-    // Once what an answer of the metadata service may hold, not twice.
+    // One time the maximum size of a metadata response, not two.
     let peak = mount.peak_memory();
     assert!(peak < 384 << 20, "{peak} bytes of memory");
 }
@@ -256,8 +257,8 @@ fn server_without_a_trusted_certificate_gets_no_request() {
     assert!(said(&bad).contains("BEGIN CERTIFICATE"), "{}", said(&bad));
 }
 
-/// Whoever can write there could have it show anything, and overwrite what a
-/// link leads to.
+/// A user who can write there could replace cached bytes, and have the daemon
+/// overwrite the target of a symbolic link.
 #[test]
 fn cache_folder_writable_by_others_is_refused() {
     let portal = portal();
@@ -297,8 +298,8 @@ fn cache_folder_writable_by_others_is_refused() {
     assert!(get().status.success());
 }
 
-/// `sudo --preserve-env icosfs ...`: what root left in a user's home, that user
-/// could neither read nor replace.
+/// Regression (`sudo --preserve-env icosfs ...`): files that root created in a
+/// user's home could not be read or replaced by that user.
 #[test]
 fn files_written_as_root_in_a_users_home_are_owned_by_the_user() {
     const USER: u32 = 65534;
@@ -312,7 +313,7 @@ fn files_written_as_root_in_a_users_home_are_owned_by_the_user() {
     let login = ["login", "--user", &portal.user(), "--password-stdin"];
     let login = home.run(&portal, &login, &portal.password());
     assert!(login.status.success(), "{}", said(&login));
-    // Renewed, it is still the user's.
+    // After a renewal it is still owned by the user.
     portal.revoke_tokens();
     let cache = tempfile::tempdir().unwrap();
     let elsewhere = format!("--cache-dir={}", cache.path().display());
@@ -349,7 +350,7 @@ fn cache_files_and_control_socket_are_accessible_to_their_owner_only() {
             if found.is_dir() {
                 folders.push(path.clone());
             }
-            // What lies in a folder that nobody else can enter is safe.
+            // Files in a folder that no other user can enter are safe.
             let private = of_others(found.mode()) == 0;
             let parent = fs::metadata(path.parent().unwrap()).unwrap().mode();
             assert!(private || of_others(parent) == 0, "{}", path.display());

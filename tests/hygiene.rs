@@ -1,4 +1,4 @@
-//! Secrets stay where they belong.
+//! Secrets appear only in the credentials file and in the requests that need them.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -14,12 +14,12 @@ use nix::unistd::Pid;
 
 use crate::support::{Home, co2, eventually, feed, portal, said, services_of, write_credentials};
 
-/// Long enough not to occur by chance, with letters that forms escape.
+/// Long enough not to occur by chance, with characters that forms escape.
 const PASSWORD: &str = "correct horse & battery staple";
 
-/// A whole session by every kind of login, logged at trace level: logging in,
-/// renewing, being refused, reading tables, originals and metadata. Then every
-/// place where a secret might have been left is searched.
+/// Runs complete sessions with every kind of login at log level trace: login,
+/// renewal, refusal, reads of tables, originals and metadata. Then searches every
+/// place where a secret could have been left.
 #[test]
 fn session_leaves_secrets_in_the_credentials_file_only() {
     let portal = portal();
@@ -100,7 +100,7 @@ fn session_leaves_secrets_in_the_credentials_file_only() {
     on_the_wire(&portal.requests(), &secrets);
 }
 
-/// One mount and what it is used for; returns what it says about itself.
+/// Mounts, reads and unmounts; returns the daemon's status texts.
 fn session(
     portal: &DemoPortal,
     home: &Home,
@@ -137,8 +137,8 @@ fn session(
     let about = |path: String| (path.clone(), fs::read(path).unwrap());
     let pid = daemon.id();
     let mut places = vec![about(format!("/proc/{pid}/cmdline"))];
-    // The environment is the user's own: for no one else to read, and with no
-    // secret that was not put there.
+    // Only the user can read the daemon's environment, and it has only the
+    // secrets that the user put there.
     let environ = format!("/proc/{pid}/environ");
     assert_eq!(fs::metadata(&environ).unwrap().mode() & 0o077, 0);
     if env.is_empty() {
@@ -157,7 +157,7 @@ fn session(
     places
 }
 
-/// The tokens that were sent.
+/// Returns the tokens that were sent.
 fn secrets_in(requests: &[RecordedRequest]) -> Vec<String> {
     let mut tokens: Vec<String> = requests
         .iter()
@@ -170,8 +170,8 @@ fn secrets_in(requests: &[RecordedRequest]) -> Vec<String> {
     tokens
 }
 
-/// The metadata service gets no secret, the data service no password, and the
-/// password goes nowhere but where one logs in.
+/// Asserts that the metadata service gets no secret, the data service no
+/// password, and that the password is sent only to the login route.
 fn on_the_wire(requests: &[RecordedRequest], secrets: &[String]) {
     let mut logins = 0;
     for request in requests {
@@ -208,8 +208,8 @@ fn find(content: &[u8], text: &str) -> bool {
         .any(|window| window == text.as_bytes())
 }
 
-/// A server that is broken, or not the portal, has nothing to say to the
-/// user's terminal but words.
+/// A server that is faulty or not the portal must not send control characters to
+/// the user's terminal.
 #[test]
 fn control_characters_in_server_responses_do_not_reach_the_terminal() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! `icosfs cache`: what it says, and that it disturbs no mount.
+//! `icosfs cache`: its output, and that it does not disturb a mount.
 
 use std::fs;
 use std::path::Path;
@@ -36,7 +36,7 @@ fn cache_verify_finds_and_removes_corrupt_files() {
     let right = cache_command(&portal, cache.path(), &["verify"]);
     assert!(right.status.success(), "{}", said(&right));
 
-    // A file that nobody has open is not kept open.
+    // The daemon closes files that no reader has open.
     let reader = fs::File::open(mount.path(&path)).unwrap();
     let file = mount.kept_file(id);
     let mut bytes = fs::read(&file).unwrap();

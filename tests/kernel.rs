@@ -1,4 +1,4 @@
-//! What the kernel and its users do to a mount: forget, kill, crowd, stop.
+//! Kernel behaviour: forgotten inodes, killed readers, many readers, signals.
 
 use std::fs;
 use std::io::Read as _;
@@ -14,8 +14,8 @@ use nix::sys::signal::Signal;
 
 use crate::support::{Dice, TestMount, contents, eventually, interpreter, portal};
 
-/// Every remount makes the kernel drop, and the daemon forget, all names and
-/// inodes that nobody uses; readers must not notice.
+/// Each remount makes the kernel drop all unused names and inodes, and the daemon
+/// forget them; readers must not notice.
 #[test]
 fn readers_are_unaffected_when_the_kernel_forgets_all_inodes() {
     let portal = portal();
@@ -57,8 +57,8 @@ fn readers_are_unaffected_when_the_kernel_forgets_all_inodes() {
     });
 }
 
-/// What they had begun to read once stayed open, two descriptors for each of
-/// the last 256 files.
+/// Regression: partially read files stayed open, with two descriptors for each
+/// of the last 256 files.
 #[test]
 fn killed_readers_leave_no_open_files() {
     let portal = portal();
@@ -101,7 +101,7 @@ fn killed_readers_leave_no_open_files() {
     reader.read_exact(&mut found).unwrap();
     let id = path.trim_start_matches("objects/").trim_end_matches(".csv");
     let of_reader = |path: &PathBuf| path.to_string_lossy().contains(id);
-    // A stream waits 20 s for its reader to come back.
+    // A stream stays open for 20 s after its last read.
     let at_rest = || mount.open_cache_files().iter().all(of_reader);
     assert!(!at_rest(), "they stay for a while");
     assert!(
@@ -109,7 +109,7 @@ fn killed_readers_leave_no_open_files() {
         "{:#?} are open",
         mount.open_cache_files()
     );
-    // Besides, connections to the portal are kept for 50 s and more.
+    // Idle connections to the portal stay open for at least 50 s.
     let more = mount.descriptors().saturating_sub(before);
     assert!(more <= 24, "{more} descriptors more");
     assert!(!mount.open_cache_files().is_empty(), "it is being read");
@@ -117,8 +117,8 @@ fn killed_readers_leave_no_open_files() {
     assert!(found == *expected, "{path} is wrong");
 }
 
-/// A file outlives who opened it: in a child, across `exec`, under another's
-/// descriptor; only the last of them ends its use.
+/// An open file description survives the process that opened it: in a child,
+/// across `exec`, under a duplicated descriptor. Only the last close releases it.
 #[test]
 fn file_stays_readable_after_its_opener_dies_and_is_closed_with_its_last_descriptor() {
     let portal = portal();
@@ -128,8 +128,8 @@ fn file_stays_readable_after_its_opener_dies_and_is_closed_with_its_last_descrip
         .iter()
         .find(|(path, _)| path.ends_with(".csv"))
         .unwrap();
-    // Opens all, reads some, and dies while another program, which it started
-    // with the first as its standard input, reads on.
+    // Opens all, reads some, and exits while another program, which has the
+    // first file as its standard input, continues to read.
     let opener = "import os, signal, subprocess, sys, time\n\
         files = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]\n\
         for file in files[1:]: os.read(file, 1000)\n\
@@ -147,7 +147,7 @@ fn file_stays_readable_after_its_opener_dies_and_is_closed_with_its_last_descrip
     let mut found = Vec::new();
     out.read_to_end(&mut found).unwrap();
     assert!(found == *expected, "{path} is wrong");
-    // The last of them has ended.
+    // The last reader has ended.
     let at_rest = || mount.open_cache_files().is_empty();
     assert!(
         eventually(Duration::from_mins(1), at_rest),
@@ -184,13 +184,13 @@ fn termination_signals_unmount_and_end_the_daemon() {
     }
 }
 
-/// A control group of our own, for memory alone.
+/// A control group with a memory limit.
 struct MemoryGroup(PathBuf);
 
 impl MemoryGroup {
     fn of(bytes: u64) -> Self {
         let root = Path::new("/sys/fs/cgroup");
-        // Of the first version, or of the second.
+        // Control groups version 1, or version 2.
         let (parent, limit) = match root.join("memory") {
             first if first.exists() => (first, "memory.limit_in_bytes"),
             _ => (root.to_owned(), "memory.max"),
@@ -208,7 +208,7 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// Far more is read than may be held; the cache's own pages count as well.
+/// Reads far more than the limit; the page cache of the cache files counts too.
 #[test]
 fn daemon_survives_a_memory_limit_by_control_group() {
     let mut repository = Repository::builtin(1);

@@ -1,4 +1,4 @@
-//! Who gets what, and who learns what.
+//! Access to data and metadata with and without a login.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ fn without_login_metadata_is_readable_and_tables_are_not() {
     for name in sidecars {
         mount.read(&format!("objects/{name}"));
     }
-    // The fastest of some, for the machine has more to do.
+    // The fastest of several, since the machine may be busy.
     let fastest = (0..5)
         .map(|_| {
             let start = Instant::now();
@@ -65,7 +65,7 @@ fn unaccepted_licence_is_reported_with_its_page_and_accepting_it_needs_no_remoun
     portal.accept_licence(false);
     let mount = TestMount::of(&portal);
     let table = co2(&portal);
-    // The data service says it in two ways: a 302 to the licence page, a 403.
+    // The data service responds in two ways: a 302 to the licence page, or a 403.
     let files = [
         format!("objects/{table}.original.zip"),
         format!("objects/{table}.csv"),

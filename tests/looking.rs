@@ -1,5 +1,5 @@
-//! What is going on, and what is wrong: status, doctor, the log, metrics,
-//! completions and manual pages.
+//! Diagnostics: status, doctor, the log, metrics, help, completions and manual
+//! pages.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -15,7 +15,7 @@ use crate::support::{
 
 fn status(mount: &TestMount, arguments: &[&str]) -> std::process::Output {
     let mut command = std::process::Command::new("timeout");
-    // It takes a second at most; some of that the machine may take itself.
+    // It takes at most a second, plus delays of a busy machine.
     command
         .args(["5", crate::support::home::ICOSFS, "status"])
         .args(arguments);
@@ -32,7 +32,7 @@ fn status_shows_requests_and_reachability_of_the_services() {
         "authentication answers in",
         "metadata answers in",
         "data answers in",
-        // To greet it, and for the table.
+        // One to probe the service, one for the table.
         "data: 2 requests, 0 failed",
         " % of what was read needed no download",
         "lists    objects not taken yet; stations and data types 0 s old",
@@ -70,7 +70,7 @@ fn status_works_while_the_portal_hangs() {
     let silent = SilentPortal::new();
     let urls = ["auth", "meta", "data"].map(|name| format!("--{name}-url={}", silent.url()));
     let mount = TestMount::with(&portal, &urls.each_ref().map(String::as_str), &[]);
-    // Someone waits for it meanwhile.
+    // Meanwhile a reader waits for it.
     let listing = mount.path("objects");
     let waiting = std::thread::spawn(move || fs::read_dir(listing));
     let output = status(&mount, &[]);
@@ -127,7 +127,7 @@ fn doctor_reports_no_failure_on_a_healthy_system() {
         .env("ICOSFS_TOKEN", portal.token());
     let output = command.output().unwrap();
     let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    // But for mounts: those of other tests may be dead just now.
+    // Except for mounts: those of other tests may be dead at this moment.
     for what in [
         "settings",
         "kernel",
@@ -248,7 +248,7 @@ fn log_contains_each_read_and_request_but_no_credentials() {
     ];
     let options = options.each_ref().map(String::as_str);
     let mount = TestMount::with(&portal, &options, &[("ICOSFS_TOKEN", &portal.token())]);
-    // Who asks for the size first has the whole fetched for that.
+    // A program that asks for the size first causes the complete download.
     let table = mount.path(&format!("objects/{}.csv", co2(&portal)));
     fs::File::open(table)
         .unwrap()
@@ -262,7 +262,7 @@ fn log_contains_each_read_and_request_but_no_credentials() {
         ("lookup{parent=", "outcome=\"ENOENT\""),
         ("open{ino=", "outcome=\"ok\""),
     ];
-    // A line comes after the answer that it tells of.
+    // A log line is written after its response was sent.
     let told = |text: &str| {
         let tells = |(start, part): &(&str, &str)| {
             let mut lines = text.lines();
@@ -307,7 +307,7 @@ fn metrics_parse_as_prometheus_text() {
     assert!(value("catalog_taken_seconds", "objects") >= started - 60.0);
 }
 
-/// A person at a terminal is told what is waited for, but no script is.
+/// Only a terminal shows what a command waits for, not a script.
 #[test]
 fn terminal_shows_what_a_slow_command_waits_for() {
     let silent = SilentPortal::new();
@@ -317,7 +317,7 @@ fn terminal_shows_what_a_slow_command_waits_for() {
         crate::support::home::ICOSFS,
         silent.url()
     );
-    // `script` lends it a terminal.
+    // `script` provides a terminal.
     let seen = |command: &str, arguments: &[&str]| {
         let mut run = std::process::Command::new("timeout");
         run.args(["3", command]).args(arguments);
@@ -332,7 +332,7 @@ fn terminal_shows_what_a_slow_command_waits_for() {
     assert!(!plain.contains(sign), "{plain}");
 }
 
-/// A portal that tells terminals what to do.
+/// Serves metadata with control characters.
 #[test]
 fn control_characters_in_metadata_do_not_reach_the_terminal() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -442,7 +442,7 @@ fn help_groups_all_commands() {
     assert!(known > 10, "{known} in {completions}");
 }
 
-/// What a newcomer meets first.
+/// The mistakes that new users make first.
 #[test]
 fn common_mistakes_are_answered_with_a_fix() {
     let home = Home::new();
@@ -506,7 +506,7 @@ fn common_mistakes_are_answered_with_a_fix() {
         }
         assert!(!message.contains("WARN"), "{arguments:?}: {message}");
     }
-    // The service that is away is told of once.
+    // The unreachable service is reported once.
     let mut command = home.icosfs();
     command.args(["--meta-url=http://127.0.0.1:1", "stations"]);
     let message = said(&command.output().unwrap());

@@ -1,8 +1,8 @@
-//! A mount as a machine's other parts meet it: mount(8), fstab, systemd, other
-//! users, and whatever is missing or in the way.
+//! The mount and the rest of the machine: mount(8), fstab, systemd, other users,
+//! missing programs and devices.
 //!
-//! Most of this needs root: mounts of other types, namespaces without
-//! /dev/fuse, and a user who is somebody else.
+//! Most tests need root: for mounts of other types, namespaces without /dev/fuse,
+//! and other users.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
@@ -23,7 +23,7 @@ use crate::support::{Home, TestMount, eventually, portal, said};
 
 const NOBODY: u32 = 65534;
 
-/// A folder to mount at, in a home of its own.
+/// A mount point in a home folder of its own.
 struct Place {
     home: Home,
 }
@@ -39,8 +39,8 @@ impl Place {
         self.home.path().join("mnt")
     }
 
-    /// Runs a shell script, in which $I is the program and $M the folder, in a
-    /// mount namespace of its own.
+    /// Runs a shell script in a mount namespace of its own; $I is the program and
+    /// $M the mount point.
     fn apart(&self, script: &str) -> Output {
         let mut command = Command::new("timeout");
         command.args(["60", "unshare", "--mount", "sh", "-euc", script]);
@@ -67,7 +67,7 @@ impl Place {
             .expect("util-linux and coreutils are installed")
     }
 
-    /// Makes the home, and a program in it, somebody else's.
+    /// Gives the home folder, and a copy of the program in it, to another user.
     fn give_away(&self) -> PathBuf {
         let program = self.home.path().join("icosfs");
         fs::copy(ICOSFS, &program).unwrap();
@@ -87,7 +87,7 @@ impl Drop for Place {
     }
 }
 
-/// Containers may keep it for root.
+/// In containers, only root may have access to it.
 const OPEN_DEVICE: &str =
     "mknod $H/fuse c 10 229; chmod 666 $H/fuse; mount --bind $H/fuse /dev/fuse";
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
@@ -364,8 +364,8 @@ fn mount_helpers_return_exit_codes_of_mount() {
     }
 }
 
-/// fuser opens the folder before it mounts, which wakes an automount, which
-/// then waits for that very mount.
+/// Regression: fuser opened the mount point before mounting, which triggered the
+/// automount, which waited for that mount.
 #[test]
 fn automount_does_not_wait_for_itself() {
     let place = Place::new();
@@ -387,7 +387,8 @@ fn automount_does_not_wait_for_itself() {
     command
         .args(["20", ICOSFS, "mount", "--demo"])
         .arg(place.path());
-    // In a group of its own, unlike the test's, it is not spared the waiting.
+    // Only the automounter's own process group passes without waiting, so the
+    // daemon gets another one.
     command.process_group(0);
     assert_works(&place.run(command));
     assert!(place.path().join("README.md").exists());
@@ -426,7 +427,7 @@ fn systemd_accepts_the_unit_and_is_notified_when_ready() {
     };
     assert_eq!(told(), "READY=1");
     assert!(place.path().join("README.md").exists());
-    // The terminal closes.
+    // The terminal is closed.
     kill(Pid::from_raw(daemon.id().cast_signed()), Signal::SIGHUP).unwrap();
     assert_eq!(told(), "STOPPING=1");
     assert!(daemon.wait().unwrap().success());
@@ -451,7 +452,7 @@ fn daemon_survives_its_terminal_and_raises_its_descriptor_limit() {
     assert_eq!(numbers[0], numbers[1], "{files}");
 
     kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
-    // It would be gone within the time of one answer.
+    // Otherwise it would end within one response time.
     for _ in 0..20 {
         assert!(File::open(place.path().join(".icosfs/errors")).is_ok());
         std::thread::sleep(Duration::from_millis(10));

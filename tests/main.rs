@@ -1,5 +1,5 @@
-//! icosfs as its users meet it: real mounts of the demo portal, which speaks
-//! the real protocol over loopback.
+//! icosfs as its users use it: real mounts of the demo portal, which speaks the
+//! real protocol over loopback.
 
 mod support;
 

@@ -1,14 +1,14 @@
-//! The mount against a model of it: folders with known names, and files with
-//! known bytes.
+//! Compares a mount with a model: folders with known names and files with known
+//! bytes.
 //!
-//! A seed gives a life: rounds of misfortunes (faults, crashes, other tenants
-//! of the cache, a cache that loses files or bits, lists that age), during each
-//! of which a few actors open, read, seek, map, list and ask for sizes as their
-//! own dice say. Whatever is answered must be as the model has it, soon enough;
-//! and while nothing is wrong, everything must be answered.
+//! A seed determines a run: rounds with faults (portal faults, crashes, other
+//! processes using the cache, a cache that loses files or bits, expired lists).
+//! In each round a few actors open, read, seek, map, list and stat at random.
+//! Every answer must equal the model's and arrive in time; while there is no
+//! fault, every operation must succeed.
 //!
-//! In CI a few lives. `scripts/soak --model MINUTES` goes on with seed after
-//! seed; `ICOSFS_MODEL_SEED=N` runs that life alone, with every step told.
+//! CI runs a few seeds. `scripts/soak --model MINUTES` runs one seed after
+//! another; `ICOSFS_MODEL_SEED=N` runs that seed alone and prints every step.
 
 mod actor;
 mod life;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use life::Life;
 use world::World;
 
-/// Lives in CI: with these, every kind of misfortune is met.
+/// Seeds in CI: together they contain every kind of fault.
 const LIVES: std::ops::Range<u64> = 0..3;
 
 #[test]

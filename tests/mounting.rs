@@ -1,4 +1,4 @@
-//! Mounts come, show what they are, and go.
+//! Mounting, the mount table, and unmounting.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};

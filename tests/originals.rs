@@ -1,4 +1,4 @@
-//! How originals are fetched: few requests, whoever reads.
+//! Requests that reads of originals cause.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -37,7 +37,7 @@ impl Large {
         format!("objects/{}.bin", self.id)
     }
 
-    /// The ranges that were asked for so far.
+    /// Returns the ranges requested so far.
     fn ranges(&self) -> Vec<Option<String>> {
         let path = format!("/objects/{}", self.id);
         let requests = self.portal.requests();
@@ -45,7 +45,7 @@ impl Large {
         of_it.map(|request| request.range).collect()
     }
 
-    /// Half a second lies between a request and its answer.
+    /// Delays each response by half a second.
     fn is_far(&self, faults: &[Fault]) {
         let latency = Fault::Latency {
             ms: 500,
@@ -58,13 +58,13 @@ impl Large {
         });
     }
 
-    /// Reads `count` stretches of 64 KiB all over the file, and compares.
+    /// Reads `count` ranges of 64 KiB at random and compares them.
     fn read_scattered(&self, mount: &TestMount, count: u64) {
         let right = self.portal.repository().original(&self.id).unwrap();
         let file = File::open(mount.path(&self.path())).unwrap();
         let mut found = vec![0; 64 << 10];
         for n in 1..=count {
-            // Comes everywhere, in no order.
+            // A multiplicative hash: spread over the file, in no order.
             let at =
                 (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) % (self.size - found.len() as u64);
             file.read_exact_at(&mut found, at).unwrap();
@@ -96,7 +96,7 @@ fn many_random_reads_lead_to_one_download_of_the_rest() {
     assert!(ranges.len() <= 17, "{ranges:?}");
 }
 
-/// Its own request would take a round trip, and count as a download.
+/// A request of its own would take a round trip and count as a download.
 #[test]
 fn read_shortly_ahead_of_a_download_waits_for_it() {
     let large = Large::of(48 * MIB);
@@ -105,7 +105,7 @@ fn read_shortly_ahead_of_a_download_waits_for_it() {
     let file = File::open(mount.path(&large.path())).unwrap();
     let mut found = vec![0; 1 << 20];
     large.is_far(&[]);
-    // By then it is known how fast the bytes come.
+    // By then the download rate is known.
     for at in [0, MIB, 2 * MIB, 30 * MIB] {
         file.read_exact_at(&mut found, at).unwrap();
         let at = usize::try_from(at).unwrap();
@@ -119,7 +119,7 @@ fn read_far_ahead_of_a_slow_download_makes_its_own_request() {
     let large = Large::of(48 * MIB);
     let mount = large.mount(&[]);
     let file = File::open(mount.path(&large.path())).unwrap();
-    // Half a minute for all of it.
+    // The complete file takes half a minute.
     large.is_far(&[Fault::Bandwidth {
         bytes_per_second: 1_500_000,
     }]);

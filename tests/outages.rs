@@ -1,4 +1,4 @@
-//! A portal that is away, silent, or answers badly, and what readers see of it.
+//! A portal that is down, silent or faulty, as readers see it.
 
 use std::io::Read as _;
 use std::sync::Mutex;
@@ -63,9 +63,9 @@ fn uncached_files_fail_with_a_reason_until_the_portal_returns() {
     assert_eq!(ObjectId::of_content(&bytes), file);
 }
 
-/// What is in a collection was thought to be known before the objects in it
-/// were: those that no list has, for their newer versions do, were not there
-/// for whoever asked meanwhile, nor later if they could not be had at once.
+/// Regression: the members of a collection were taken for known before their
+/// objects were. Deprecated objects, which no list contains, were missing for
+/// readers in the meantime, and for good if their query failed.
 #[test]
 fn deprecated_objects_of_a_collection_appear_after_a_failed_query() {
     let portal = portal();
@@ -88,14 +88,14 @@ fn deprecated_objects_of_a_collection_appear_after_a_failed_query() {
 
     let mount = TestMount::of(&portal);
     assert!(mount.path(path).metadata().is_err(), "nothing was refused");
-    // That it was refused is remembered for a while.
+    // The failure is cached for a while.
     assert!(eventually(Duration::from_secs(20), || mount
         .path(path)
         .exists()));
 }
 
-/// Folders were shown empty, or with the one object that someone had looked up
-/// by its name, when their lists could not be had.
+/// Regression: when a list was unavailable, its folder was shown empty, or with
+/// only the objects that had been looked up by name.
 #[test]
 fn single_cached_object_is_not_taken_for_a_list() {
     let portal = portal();
@@ -117,8 +117,7 @@ fn single_cached_object_is_not_taken_for_a_list() {
     assert!(eventually(Duration::from_mins(1), back));
 }
 
-/// A folder of a hundred files behind a dead service must not take a hundred
-/// time-outs to read.
+/// Reading a folder of a hundred files must not take a hundred timeouts.
 #[test]
 fn silent_service_costs_one_timeout_for_a_hundred_files() {
     let portal = portal();
@@ -136,13 +135,13 @@ fn silent_service_costs_one_timeout_for_a_hundred_files() {
         assert_eq!(read(id).raw_os_error(), Some(libc::ETIMEDOUT), "{id}");
     }
 
-    // All but a few to find out whether it is back.
+    // Except for a few requests that probe whether it is back.
     let further = silent.connections() - asked;
     assert!(further < 4, "{further} connections");
 }
 
-/// The first rows of a table, a long way off and with a line that breaks: the
-/// rest is fetched from where it broke, not from the start.
+/// The first rows of a table, over a slow connection that is interrupted: the
+/// download resumes where it stopped, not at the start.
 #[test]
 fn interrupted_download_resumes_where_it_stopped() {
     let portal = portal();
@@ -190,8 +189,8 @@ fn interrupted_columns_resume_at_the_interrupted_column() {
     assert!(cpb.iter().any(|r| !r.complete), "one was broken off");
 }
 
-/// The bar: of all answers 35 % broken, at least 99 % of whole files read
-/// right, none wrong, and none for longer than one may wait. Short here;
+/// With 35 % of all responses broken, at least 99 % of the files are read
+/// correctly, none wrongly, and none takes longer than its deadline. Short here;
 /// `ICOSFS_OUTAGES=80` makes it long, as `scripts/soak --outages 80` does.
 #[test]
 fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
@@ -209,7 +208,7 @@ fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
             ms: None,
         },
     ];
-    // Together 35 %.
+    // 35 % in total.
     let rules = broken.map(|fault| FaultRule::always(fault).with_probability(0.1021));
     let (reads, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let bad = Mutex::new(Vec::new());
@@ -217,7 +216,7 @@ fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
     let slowest = Mutex::new(Duration::ZERO);
     for seed in 0..seeds {
         let mount = mount_with(&portal, &["--timeout=8"]);
-        // Lists are asked for one at a time, and are a matter of their own.
+        // Lists are loaded one at a time and tested separately.
         mount.list("objects");
         portal.set_faults(FaultPlan {
             seed,
@@ -254,8 +253,8 @@ fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
     assert!(good * 100 >= reads * 99, "{good} of {reads}: {bad:#?}");
 }
 
-/// Interrupting those who wait freed all but one, now and then: to open the
-/// file, it waited for pages that others were reading.
+/// Regression: sometimes one of the interrupted readers stayed blocked, since its
+/// open waited for pages that other readers were reading.
 #[test]
 fn readers_waiting_for_a_silent_portal_do_not_delay_readers_of_cached_files() {
     let portal = portal();

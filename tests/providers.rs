@@ -1,4 +1,4 @@
-//! Every way to log in, in every state it may be in.
+//! Every way to log in, in every state of the login.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use crate::support::{Home, TestMount, co2, eventually, portal, said, write_credentials};
 
-/// Where the login comes from.
+/// The source of the login.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Way {
     TokenFile,
@@ -26,7 +26,7 @@ const BY_TOKEN: [Way; 3] = [TokenFile, TokenVariable, SavedToken];
 const BY_PASSWORD: [Way; 2] = [Variables, StandardInput];
 const BY_FILE: [Way; 2] = [CredentialsFile, DefaultFile];
 
-/// What the login is like when it is used.
+/// The state of the login when it is used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Fresh,
@@ -36,19 +36,19 @@ enum State {
     WrongPassword,
     LicenceNotAccepted,
     AuthServiceDown,
-    /// The service is down, but the token lives.
+    /// The auth service is down, but the token is valid.
     NearlyExpiredAndDown,
 }
 
 use State::*;
 
-/// What comes of it.
+/// The expected result.
 struct Outcome {
     errno: Option<i32>,
     logins: usize,
-    /// In the reason of the failure.
+    /// Contained in the reason of the failure.
     reason: &'static str,
-    /// In the login's own advice.
+    /// Contained in the suggested fix.
     advice: &'static str,
 }
 
@@ -72,7 +72,7 @@ const fn fails(errno: i32, logins: usize, reason: &'static str) -> Outcome {
 
 const NOT_ACCEPTED: &str = "the data licence is not accepted; accept it in your profile at http";
 
-/// The table.
+/// Expected results by source and state.
 fn outcome(way: Way, state: State) -> Outcome {
     let denied = |logins, reason| fails(libc::EACCES, logins, reason);
     match (way, state) {
@@ -86,10 +86,10 @@ fn outcome(way: Way, state: State) -> Outcome {
             denied(0, "the portal refused the login token")
         }
         (way, LicenceNotAccepted) if BY_TOKEN.contains(&way) => denied(0, NOT_ACCEPTED),
-        // Neither is needed.
+        // Neither service is needed.
         (way, AuthServiceDown | WrongPassword) if BY_TOKEN.contains(&way) => reads(0),
 
-        // Whatever becomes of others.
+        // Independent of the other sources.
         (Anonymous, _) => Outcome {
             advice: "",
             ..denied(0, "needs a login; run `icosfs login`, or set ICOSFS_TOKEN")
@@ -103,8 +103,8 @@ fn outcome(way: Way, state: State) -> Outcome {
             ..reads(0)
         },
 
-        // Passwords given at the start have no token yet.
-        // Once renewed, not tried again for a minute.
+        // A password given at the start has no token yet.
+        // After a renewal, no other attempt for a minute.
         (_, Fresh | NearlyExpired | NearlyExpiredAndDown) => reads(1),
         (_, Expired | Revoked) => reads(2),
         (_, LicenceNotAccepted) => denied(1, NOT_ACCEPTED),
@@ -208,7 +208,7 @@ fn check_one(way: Way, state: State, outcome: &Outcome) {
     }
 }
 
-/// A mount with a login by `way` that is in `state` when it is used.
+/// Mounts with a login by `way` that is in `state` when it is used.
 fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
     let home = Home::new();
     let half_an_hour = SignedDuration::from_mins(30);
@@ -223,7 +223,7 @@ fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
         WrongPassword | AuthServiceDown => None,
         _ => Some(&*token),
     };
-    // What a file, or the environment, has.
+    // The login in the file or the environment.
     let file = home.path().join("login");
     match way {
         TokenFile => std::fs::write(&file, &token).unwrap(),
@@ -241,7 +241,7 @@ fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
         }
         TokenVariable | Variables | StandardInput | Anonymous => {}
     }
-    // What the portal makes of it.
+    // The state at the portal.
     let ready = |mount: &TestMount| {
         let known = || !mount.status()["login"]["licence"].is_null();
         assert!(eventually(Duration::from_secs(5), known));
@@ -271,7 +271,7 @@ fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
         CredentialsFile => with(&["--credentials", &file], &[], ""),
         SavedToken | DefaultFile | Anonymous => with(&[], &[], ""),
     };
-    // What becomes of it while it is mounted.
+    // Changes during the mount.
     if by_password {
         match state {
             Revoked => {
@@ -280,7 +280,7 @@ fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
             }
             Expired => {
                 ready(&mount);
-                // By the portal's clock, which counts.
+                // By the portal's clock, which decides.
                 portal.set_clock_ahead(SignedDuration::from_hours(48));
             }
             NearlyExpiredAndDown => {

@@ -1,4 +1,4 @@
-//! What Python's libraries make of the files.
+//! Python libraries reading the files.
 
 use std::fs;
 use std::process::Command;
@@ -12,8 +12,8 @@ use crate::support::{
     Home, TestMount, co2, interpreter, portal, said, services_of, write_credentials,
 };
 
-/// Python, with the portal's libraries pointed at `portal` and `home` as its
-/// user's.
+/// Prepares Python with the portal's libraries configured for `portal` and with
+/// `home` as the user's home.
 pub(crate) fn python(portal: &DemoPortal, home: &Home) -> Command {
     let mut command = interpreter();
     command
@@ -29,7 +29,7 @@ pub(crate) fn python(portal: &DemoPortal, home: &Home) -> Command {
     command
 }
 
-/// What `script` prints.
+/// Runs `script` and returns its output.
 pub(crate) fn printed(mut python: Command, script: &str, arguments: &[&str]) -> String {
     let output = python
         .arg("-c")
@@ -149,7 +149,7 @@ fn credentials_file_of_icoscp_core_is_used_unchanged() {
     mount.read(&format!("objects/{}.csv", co2(&portal)));
     assert_eq!(logins(&portal), 1, "we needed no login of our own");
 
-    // And its password is understood, too.
+    // Its password is read too.
     portal.revoke_tokens();
     mount.read(&format!("objects/{}.original.zip", co2(&portal)));
     assert_eq!(logins(&portal), 2);
@@ -159,7 +159,7 @@ fn credentials_file_of_icoscp_core_is_used_unchanged() {
 fn icoscp_core_and_icosfs_renew_one_file_concurrently() {
     let (portal, home) = (portal(), Home::new());
     write_credentials(&portal, &home.credentials(), None);
-    // Never fresh: every use renews and writes.
+    // Always expired: every use renews and writes.
     portal.set_token_life(SignedDuration::from_mins(10));
     let deadline = Instant::now() + Duration::from_secs(4);
     let (ours, theirs) = std::thread::scope(|scope| {
@@ -172,7 +172,7 @@ fn icoscp_core_and_icosfs_renew_one_file_concurrently() {
             }
             tokens
         });
-        // It reads its file while we replace it, and writes in place.
+        // The library reads the file while we replace it, and writes in place.
         let theirs = printed(
             python(&portal, &home),
             "import sys, time, elsewhere\n\

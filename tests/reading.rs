@@ -1,4 +1,4 @@
-//! Files hold what the portal says they hold.
+//! File contents equal the portal's.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
@@ -83,7 +83,7 @@ fn table_with_many_readers_is_downloaded_once() {
     assert_eq!(slices, 1);
 }
 
-/// How much a reader asks for at once tells whether it wants all.
+/// The size of a reader's first read shows whether it needs the complete file.
 #[test]
 fn small_first_read_requests_a_slice_and_a_large_one_the_complete_table() {
     let received = |program, arguments: &[&str]| {
@@ -208,7 +208,7 @@ fn cached_files_survive_a_remount() {
     assert!(!portal.requests().iter().any(|r| r.path == "/cpb"));
 }
 
-/// The largest table, which takes nothing but `/cpb`.
+/// Returns the largest table, which needs only `/cpb`.
 fn a_table(mount: &TestMount) -> String {
     let path = |id: &String| format!("objects/{id}.csv");
     let bound = |id: &String| mount.path(&path(id)).metadata().unwrap().len();

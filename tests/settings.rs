@@ -1,5 +1,4 @@
-//! Flags go before the environment, that before `config.toml`, that before the
-//! defaults.
+//! Precedence of settings: flags, environment, `config.toml`, defaults.
 
 use std::process::Output;
 
@@ -21,7 +20,7 @@ fn run(home: &Home, arguments: &[&str], env: &[(&str, &str)]) -> Output {
     command.output().unwrap()
 }
 
-/// What `config show` says of `metadata-ttl`.
+/// Returns the line of `config show` for `metadata-ttl`.
 fn shown(home: &Home, arguments: &[&str], env: &[(&str, &str)]) -> (String, String) {
     let all = [&["config", "show", "--json"], arguments].concat();
     let output = run(home, &all, env);
@@ -64,7 +63,8 @@ fn mount_uses_config_toml() {
     assert!(cache.starts_with(expected.to_str().unwrap()), "{cache}");
 }
 
-/// The daemon used to leave the folder before it looked at its options.
+/// Regression: the daemon changed its working directory before it parsed its
+/// options.
 #[test]
 fn relative_cache_folder_is_resolved_in_the_callers_folder() {
     let portal = portal();
@@ -83,7 +83,7 @@ fn invalid_config_toml_stops_all_commands_except_diagnostic_ones() {
     for part in ["config.toml", "`cache_size`", "did you mean `cache-size`?"] {
         assert!(message.contains(part), "{message}");
     }
-    // Other tests' mounts may be dead: but it looks at them.
+    // Mounts of other tests may be dead, and it reports them.
     let output = run(&home, &["status"], &[]);
     assert_ne!(output.status.code(), Some(2), "{}", said(&output));
     assert!(!said(&output).contains("config.toml"), "{}", said(&output));

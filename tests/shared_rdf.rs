@@ -1,4 +1,4 @@
-//! Against the real repository's metadata (../shared/portal-rdf), in CI.
+//! Tests with the real repository's metadata (../shared/portal-rdf), in CI.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,9 +10,9 @@ use icos_demo::{DemoOptions, DemoPortal, Repository};
 
 use crate::support::{TestContents, TestMount, get};
 
-/// How many tables are compared; `scripts/compare-tables` does all.
+/// Number of tables compared; `scripts/compare-tables` compares all.
 const TABLES: usize = 200;
-/// Tables whose CSV cannot be longer are compared to their ends.
+/// Tables with at most this much CSV are compared completely.
 const WHOLE: u64 = 600 << 10;
 
 pub(crate) fn real_metadata() -> DemoPortal {
@@ -63,7 +63,7 @@ fn two_hundred_tables_of_many_data_types_equal_the_portals_csv() {
             scope.spawn(|| {
                 while let Some((bound, id)) = sample.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let file = mount.path(&format!("objects/{id}.csv"));
-                    // The demo writes its CSV slowly: of long tables, the start.
+                    // The demo writes CSV slowly, so only the start of long tables is compared.
                     let (csv, expected) = if *bound <= WHOLE {
                         (fs::read(file).unwrap(), get(&portal, &format!("/csv/{id}")))
                     } else {

@@ -1,4 +1,4 @@
-//! Whatever befalls the cache or the daemon, what is read is right.
+//! Faults of the cache, the disk and the daemon: bytes read are always correct.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,15 +22,15 @@ fn mount_in(portal: &DemoPortal, cache: &Path, options: &[&str]) -> TestMount {
     TestMount::with(portal, &options, &[("ICOSFS_TOKEN", &portal.token())])
 }
 
-/// Reads every file and compares it.
+/// Reads every file and compares it with the expected bytes.
 fn assert_all_right(mount: &TestMount, contents: &[(String, Vec<u8>)]) {
     for (path, expected) in contents {
         assert!(mount.read(path) == *expected, "{path} is wrong");
     }
 }
 
-/// The bar, in short: `ICOSFS_KILLS=200` makes it long, as `scripts/soak
-/// --kills 200` does.
+/// Short here; `ICOSFS_KILLS=200` makes it long, as `scripts/soak --kills 200`
+/// does.
 #[test]
 fn daemon_killed_at_any_moment_leaves_no_wrong_bytes() {
     let kills = std::env::var("ICOSFS_KILLS").map_or(6, |kills| kills.parse().unwrap());
@@ -39,13 +39,13 @@ fn daemon_killed_at_any_moment_leaves_no_wrong_bytes() {
     let cache = tempfile::tempdir().unwrap();
     let mut dice = Dice::new(6);
     let reads = AtomicU64::new(0);
-    // So that most moments find something under way.
+    // So that a download is in progress most of the time.
     portal.add_fault(FaultRule::always(Fault::Bandwidth {
         bytes_per_second: 6_000_000,
     }));
     for kill in 0..kills {
         if kill % 4 == 3 {
-            // Otherwise there would soon be nothing left to fetch.
+            // Otherwise everything would soon be cached.
             fs::remove_dir_all(cache.path()).unwrap();
         }
         let mount = mount_in(&portal, cache.path(), &[]);
@@ -99,7 +99,7 @@ fn flipped_bits_and_truncated_cache_files_are_never_returned() {
                     fs::write(&path, bytes).unwrap();
                 }
                 1 => fs::write(&path, &bytes[..at]).unwrap(),
-                // As rot of the medium does, without changing any time.
+                // As a failing disk does, without a change of timestamps.
                 2 if !bytes.is_empty() => {
                     bytes[at] ^= 1 << dice.roll(8);
                     fs::write(&path, bytes).unwrap();
@@ -145,7 +145,7 @@ fn cache_folder_can_be_removed_during_a_mount() {
     let (first, second) = contents.split_at(contents.len() / 2);
     assert_all_right(&mount, first);
 
-    // What was read last may be on its way into it.
+    // The bytes read last may still be written to it.
     let taken = eventually(Duration::from_secs(20), || {
         fs::remove_dir_all(cache.path()).is_ok()
     });
@@ -155,7 +155,7 @@ fn cache_folder_can_be_removed_during_a_mount() {
     assert_all_right(&mount, first);
 }
 
-/// A small file system of its own; needs root, as all mounting does.
+/// A small tmpfs; needs root.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -167,7 +167,7 @@ impl SmallDisk {
 
     fn mount(&self, options: &str) {
         let mut said = String::new();
-        // A daemon that has been told to end may still write to it.
+        // A daemon that is ending may still write to it.
         let mounted = eventually(Duration::from_secs(20), || {
             let mount = Command::new("mount")
                 .args(["-t", "tmpfs", "-o", options, "icosfs-test"])
@@ -187,7 +187,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// What the mount says about what it cannot `keep`.
+/// Returns the mount's warnings about files that it cannot cache.
 fn troubles(mount: &TestMount, keep: &str) -> String {
     let errors = String::from_utf8(mount.read(".icosfs/errors")).unwrap();
     let told = errors.lines().filter(|line| line.contains(keep));
@@ -200,7 +200,7 @@ fn full_disk_causes_one_warning() {
     let contents = contents(&portal);
     let disk = SmallDisk::new(3 << 20);
     let mount = mount_in(&portal, disk.0.path(), &["--cache-size=1G", "--memory=32M"]);
-    // The catalog needs some of it.
+    // The catalog needs some of the space.
     mount.list("objects");
     assert_all_right(&mount, &contents);
     let told = troubles(&mount, "keep cache");
@@ -224,14 +224,15 @@ fn read_only_cache_causes_one_warning() {
     assert!(told.contains("EROFS"), "{told}");
 }
 
-/// Names that the catalog did not have yet were answered with EIO.
+/// Regression: lookups of names that the catalog did not have yet failed with
+/// EIO.
 #[test]
 fn names_are_found_while_the_disk_is_full() {
     let portal = portal();
     let disk = SmallDisk::new(8 << 20);
     let mount = mount_in(&portal, disk.0.path(), &["--memory=32M"]);
     let stations = mount.list("stations");
-    // It takes what fits.
+    // Writes until the disk is full.
     let full = fs::write(disk.0.path().join("rest"), vec![7; 8 << 20]).unwrap_err();
     assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
 
@@ -249,7 +250,7 @@ fn names_are_found_while_the_disk_is_full() {
     assert!(told.contains("--cache-dir"), "{told}");
 }
 
-/// A cache that someone else has filled, as on a cluster.
+/// A cache that another user filled, as on a cluster.
 #[test]
 fn read_only_catalog_is_read_and_continued_in_memory() {
     let portal = portal();
@@ -271,7 +272,7 @@ fn read_only_catalog_is_read_and_continued_in_memory() {
     assert_eq!(told.lines().count(), 1, "{told}");
 }
 
-/// An object that is on no list of current ones.
+/// Returns an object that is not in the list of current objects.
 fn superseded(portal: &DemoPortal) -> ObjectId {
     let found = Home::new().run(portal, &["find", "--include-deprecated", "--json"], "");
     let lines = String::from_utf8(found.stdout).unwrap();
@@ -282,12 +283,12 @@ fn superseded(portal: &DemoPortal) -> ObjectId {
     old.unwrap()["id"].as_str().unwrap().parse().unwrap()
 }
 
-/// All paths of a mount.
+/// Returns all paths of a mount.
 fn walk(mount: &TestMount) -> String {
     String::from_utf8(mount.run("find", &["."]).stdout).unwrap()
 }
 
-/// The bar, scaled down: 64 readers of far more than the cache may hold.
+/// 64 readers of far more bytes than the cache may hold.
 #[test]
 fn many_readers_stay_within_the_disk_and_memory_bounds() {
     const CACHE: u64 = 20 << 20;
@@ -350,15 +351,15 @@ fn few_file_descriptors_suffice() {
     assert!(eventually(Duration::from_secs(5), || mount.descriptors() < 64));
 }
 
-/// A mount that had no descriptor left to read its lists by held the disk for
-/// broken, and went on in memory.
+/// Regression: a mount without a free descriptor for its lists took the disk for
+/// broken and continued in memory.
 #[test]
 fn shortage_of_file_descriptors_is_temporary() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     mount.list("objects");
     assert!(mount.has_catalog_open());
-    // Those up to standard error are taken.
+    // Descriptors 0 to 2 are in use.
     mount.limit_descriptors(3);
     std::thread::scope(|scope| {
         for reader in 0..16 {
@@ -376,7 +377,7 @@ fn shortage_of_file_descriptors_is_temporary() {
     assert_all_right(&mount, &contents(&portal));
 }
 
-/// The cache is a Jupyter user's data folder.
+/// The cache has the layout of the portal's Jupyter data folder.
 #[test]
 fn filled_cache_serves_icoscp_core_offline() {
     let portal = portal();
@@ -431,7 +432,7 @@ fn mapped_original_equals_its_bytes() {
         with open(sys.argv[1], 'rb') as file:\n\
         \x20   mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)\n\
         \x20   print(hashlib.sha256(mapped).hexdigest())\n";
-    // Fetched by page faults, then passed through.
+    // First downloaded by page faults, then by passthrough.
     for _ in 0..2 {
         let digest = printed(python(&portal, mount.home()), script, &[&path]);
         let digest: ObjectId = digest.trim().parse().unwrap();

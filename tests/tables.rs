@@ -1,4 +1,4 @@
-//! One table, seen as CSV, Parquet or columns: the same data, fetched once.
+//! Tables as CSV, Parquet or columns: the same data, downloaded once.
 
 use std::fs;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::support::{
     TestContents, TestMount, co2, eventually, get, interpreter, portal, python_script, slices,
 };
 
-/// The built-in repository with a table of 24 MB, too long to be fetched in
-/// passing.
+/// The built-in repository with a table of 24 MB, too long to be downloaded by a
+/// short read.
 fn with_a_long_table() -> (DemoPortal, ObjectId) {
     let mut repository = Repository::builtin(1);
     let id = repository.add_table("long.csv", 30, 192_000);
@@ -63,7 +63,8 @@ fn cpb_file_read_sequentially_is_one_download_and_stays_cached() {
     assert_eq!(slices(&portal), 1);
     let format = contents.object(id).spec().unwrap().format().to_owned();
     let kept = contents.cached(&format!("dataAppStorage/{format}/{id}.cpb"));
-    // It gets its name once it is on the disk, which no reader waits for.
+    // The file gets its name after it is written to disk; readers do not wait for
+    // that.
     assert!(eventually(Duration::from_secs(10), || kept.exists()));
     assert!(fs::read(kept).unwrap() == expected);
 }
@@ -74,7 +75,7 @@ fn one_column_of_a_long_table_downloads_that_column_only() {
     let folder = tempfile::tempdir().unwrap();
     let contents = TestContents::of(&portal, &folder);
     let file = portal.repository().cpb(&id).unwrap();
-    // The first is of times, eight bytes each.
+    // The first column has times, eight bytes each.
     let len = 4 * 192_000;
     for start in [2 * len, 9 * len] {
         let mut column = Vec::new();
@@ -98,7 +99,7 @@ fn reading_the_start_of_a_long_cpb_file_does_not_download_all_of_it() {
     let contents = TestContents::of(&portal, &folder);
     contents.read_at(id, Cpb, 0, 100);
     let fetched = || portal.requests().iter().map(|r| r.bytes).sum::<u64>();
-    // Whoever wants rows then does not wait for a reader who has gone.
+    // A later reader of other rows does not wait for a reader that has ended.
     assert!(fetched() < 20 << 20, "{}", fetched());
     contents.exact_size(id, Csv).unwrap();
     assert_eq!(slices(&portal), 1, "what was under way went on to its end");
@@ -109,7 +110,7 @@ fn table_read_in_many_representations_at_once_is_downloaded_once() {
     let (portal, folder) = (portal(), tempfile::tempdir().unwrap());
     let contents = TestContents::of(&portal, &folder);
     let id = co2(&portal);
-    // So that what is counted is the table alone.
+    // So that only requests for the table are counted.
     contents.object(id);
     portal.clear_requests();
     let contents = &contents;
@@ -129,9 +130,9 @@ fn table_read_in_many_representations_at_once_is_downloaded_once() {
     assert!(contents.read(id, Cpb) == portal.repository().cpb(&id).unwrap());
 }
 
-/// pandas asks for the length, looks at some places, then maps the file and
-/// reads it at several places at once. What was drawn for its length was drawn
-/// again then, under the names of other rows.
+/// pandas asks for the size, reads a few ranges, then maps the file and reads it
+/// at several offsets at the same time. Regression: the text rendered for the
+/// size was rendered again then, in other chunks of rows.
 #[test]
 fn text_rendered_for_its_length_is_not_rendered_again() {
     let mut repository = Repository::builtin(1);
@@ -154,8 +155,8 @@ fn text_rendered_for_its_length_is_not_rendered_again() {
     assert_eq!(slices(&portal), 1);
 }
 
-/// When there was no room for all of it, each piece of text went just before it
-/// was read, for the sake of those that had been.
+/// Regression: without memory for all text, each chunk was evicted just before it
+/// was read, in favour of chunks already read.
 #[test]
 fn text_longer_than_its_memory_is_rendered_again_only_for_the_surplus() {
     let mut repository = Repository::builtin(1);
@@ -163,7 +164,7 @@ fn text_longer_than_its_memory_is_rendered_again_only_for_the_surplus() {
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let folder = tempfile::tempdir().unwrap();
     let contents = TestContents::of(&portal, &folder);
-    // From the start; and as the kernel does for two threads that map it.
+    // Sequentially, and as the kernel reads for two threads that map the file.
     for (id, (readers, size)) in tables.into_iter().zip([(1, 128 << 10), (2, 1 << 20)]) {
         let text = portal.repository().csv(&id).unwrap().into_bytes();
         contents.exact_size(id, Csv).unwrap();
@@ -176,16 +177,15 @@ fn text_longer_than_its_memory_is_rendered_again_only_for_the_surplus() {
                 assert!(found == text[from..text.len().min(from + size)], "{from}");
             }
         }
-        // An eighth of the memory is for text, and a chunk somewhat less than a
-        // megabyte; of two that are drawn side by side, either is kept longer.
+        // An eighth of the memory is for text, a chunk is a little less than a
+        // megabyte; of two chunks rendered concurrently, either may stay longer.
         let surplus = (text.len() - (8 << 20)) / 1_000_000;
         assert!((surplus..=surplus + 5).contains(&draws), "{draws} draws");
     }
     assert_eq!(slices(&portal), 2);
 }
 
-/// Those who wait for the length draw many pieces at once, and side by side
-/// with those who read.
+/// Waiting for the size renders many chunks concurrently, beside the readers.
 #[test]
 fn long_table_measured_and_read_concurrently_is_downloaded_once() {
     let mut repository = Repository::builtin(1);
@@ -257,7 +257,7 @@ fn table_with_string_columns_has_no_cpb_and_no_parquet_and_reports_why() {
         let reason = error.to_string();
         assert!(reason.contains("\"Remark\" holds strings"), "{reason}");
     }
-    // The portal was asked for what it could serve, and not again and again.
+    // The portal's CSV was requested once, not repeatedly.
     let asked = || {
         let asked = portal.requests().into_iter().map(|request| request.path);
         asked.filter(|path| path.starts_with("/csv")).count()
@@ -276,7 +276,7 @@ fn table_that_only_the_portal_can_render_is_its_csv_and_cached() {
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let folder = tempfile::tempdir().unwrap();
     let contents = TestContents::of(&portal, &folder);
-    // Nothing is quoted, as in the portal's own.
+    // Without quotes, as in the portal's CSV.
     let text = portal.repository().csv(&listed).unwrap().into_bytes();
     assert!(text.starts_with(b"TIME,STAMP,say \"x\", 'y',line\nbreak\n"));
     assert!(contents.read(listed, Csv) == text);
@@ -304,7 +304,7 @@ fn table_that_only_the_portal_can_render_is_its_csv_and_cached() {
     assert!(later.read(unlisted, Csv) == text);
     assert!(asked(&portal).is_empty(), "{:?}", asked(&portal));
 
-    // The length outlives the file, without a question.
+    // The size is remembered after the file is evicted, without a request.
     drop(later);
     fs::remove_file(folder.path().join(format!("csv/{unlisted}.csv"))).unwrap();
     let later = TestContents::of(&portal, &folder);
@@ -333,7 +333,7 @@ fn parquet_equals_the_csv_with_types_in_four_readers() {
     }
 }
 
-/// What an extended attribute says, if it is there.
+/// Returns the value of an extended attribute, if it exists.
 fn attribute(path: &Path, name: &str) -> Option<String> {
     let script = "import os, sys\nprint(os.getxattr(sys.argv[1], sys.argv[2]).decode())";
     let output = interpreter()
@@ -352,7 +352,7 @@ fn exact_size_is_never_forgotten() {
     let cache_dir = format!("--cache-dir={}", cache.path().display());
     let token = portal.token();
     let mount = || TestMount::with(&portal, &[&cache_dir], &[("ICOSFS_TOKEN", &token)]);
-    // The last has its columns' order from the portal's header.
+    // The last has its column order from the portal's header.
     let tables = [
         co2(&portal),
         portal
@@ -411,7 +411,7 @@ fn extended_attributes_can_be_listed_and_unknown_ones_are_absent() {
     assert_eq!(attribute(&path, "security.capability"), None);
 }
 
-/// The lengths that a cache remembers, each with its offset in the file.
+/// Returns the sizes that a cache remembers, each with its offset in the file.
 fn remembered(folder: &Path) -> Vec<u8> {
     fs::read(folder.join("lengths")).unwrap()
 }
@@ -426,7 +426,7 @@ fn wrong_remembered_size_is_detected_and_forgotten() {
             .exact_size(id, Csv)
             .unwrap();
 
-        // As if the text had once been drawn by other rules.
+        // As if another version had rendered the text differently.
         let mut notes = remembered(folder.path());
         assert_eq!(notes.len(), 24);
         let length = u64::from_le_bytes(notes[8..16].try_into().unwrap());
@@ -480,7 +480,7 @@ fn corrupt_or_missing_row_index_is_rebuilt() {
     }
 }
 
-/// The built-in repository with so many tables of half a megabyte of text.
+/// The built-in repository with this many tables of half a megabyte of text.
 fn with_tables(count: u64) -> (DemoPortal, Vec<ObjectId>) {
     let mut repository = Repository::builtin(1);
     let ids = (0..count)
@@ -490,7 +490,7 @@ fn with_tables(count: u64) -> (DemoPortal, Vec<ObjectId>) {
     (portal, ids)
 }
 
-/// What `script` prints of the file, its `$1`.
+/// Runs `script` with the file as `$1` and returns its output.
 fn printed(script: &str, file: &Path, folder: &Path) -> Vec<u8> {
     let output = Command::new("bash")
         .args(["-ec", script, "bash"])
@@ -576,7 +576,7 @@ fn streaming_a_table_needs_at_most_five_requests() {
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let mount = TestMount::of(&portal);
     let path = mount.path(&format!("objects/{id}.csv"));
-    // Python asks nothing when it is given a descriptor.
+    // Python does not ask for the size of a given descriptor.
     let stream = "import hashlib, os, sys\n\
         file, seen = os.open(sys.argv[1], os.O_RDONLY), hashlib.sha256()\n\
         while piece := os.read(file, 1 << 17): seen.update(piece)\n\
@@ -625,7 +625,7 @@ fn parquet_contains_units_and_provenance() {
     );
 }
 
-/// Parquet once could not be had at all without a cache that can be written.
+/// Regression: Parquet was unavailable without a writable cache.
 #[test]
 fn parquet_without_a_writable_cache_is_built_in_memory_or_fails_with_the_fix() {
     let mut repository = Repository::builtin(1);
@@ -646,12 +646,12 @@ fn parquet_without_a_writable_cache_is_built_in_memory_or_fails_with_the_fix() {
         error.contains("--cache-dir") && error.contains("--memory"),
         "{error}"
     );
-    // What was given up leaves room for others.
+    // Memory of the failed build is available again.
     assert!(contents.read(id, Parquet) == kept);
 }
 
-/// Bytes at many places, in no order: some of them before the start of a
-/// window, across several, and past the end.
+/// Reads at random offsets: before the start of a window, across several windows
+/// and past the end.
 fn places(len: usize, seed: usize) -> impl Iterator<Item = (usize, usize)> {
     (1..=40).map(move |n| {
         let dice = (n + seed * 1000).wrapping_mul(2_654_435_761) >> 7;
@@ -692,8 +692,8 @@ fn concurrent_readers_get_the_portals_bytes_at_any_range() {
                 (0..4).for_each(|seed| drop(scope.spawn(move || agree(contents, seed))));
             });
         };
-        // Fresh, with half of it there, from what an earlier run has left, and
-        // where hardly anything stays.
+        // Fresh, half cached, cached by an earlier run, and with a cache that holds
+        // almost nothing.
         together(&TestContents::of(&portal, &folder));
         together(&TestContents::of(&portal, &folder));
         let folder = tempfile::tempdir().unwrap();
@@ -707,8 +707,8 @@ fn concurrent_readers_get_the_portals_bytes_at_any_range() {
     }
 }
 
-/// The kernel once held the guess that it was told before the file was opened,
-/// since what an earlier mount had built it reads by itself.
+/// Regression: the kernel kept the estimate from before the open, since it reads
+/// a file cached by an earlier mount by passthrough.
 #[test]
 fn parquet_cached_by_an_earlier_mount_has_its_exact_size_once_open() {
     let portal = portal();
@@ -747,7 +747,7 @@ fn parquet_cached_by_an_earlier_mount_has_its_exact_size_once_open() {
 #[test]
 fn killed_readers_do_not_disturb_other_readers() {
     let (portal, ids) = with_tables(2);
-    // A slow line: a table takes a second or so.
+    // A slow connection: a table takes about a second.
     portal.add_fault(
         FaultRule::always(Fault::Bandwidth {
             bytes_per_second: 300_000,
@@ -764,7 +764,7 @@ fn killed_readers_do_not_disturb_other_readers() {
             for reader in 0..6 {
                 let file = &file;
                 scope.spawn(move || {
-                    // In a read, waiting for the length, or too late for both.
+                    // During a read, while waiting for the size, or after both.
                     let after = ["0.05", "0.2", "0.5"][reader % 3];
                     let how = ["cat", "wc"][reader / 3];
                     let mut killed = Command::new("timeout");
@@ -797,7 +797,7 @@ fn exact_size_never_returns_the_bound_at_once() {
     assert_eq!(file.metadata().unwrap().len(), bound);
     assert_eq!(slices(&portal), 0);
     assert!(bound > text.len() as u64);
-    // It is read to its true end all the same, and known from then on.
+    // It is still read to its true end, and its size is known from then on.
     let mut read = Vec::new();
     std::io::Read::read_to_end(&mut file, &mut read).unwrap();
     assert!(read == text.as_bytes());
@@ -811,7 +811,7 @@ fn exact_size_never_returns_the_bound_at_once() {
 fn absurd_row_counts_cost_only_what_is_read() {
     let mut repository = Repository::builtin(1);
     let absurd = repository.add_table("absurd.csv", 7, 1_000_000_000_000_000);
-    // As many rows as the portal can count: two terabytes.
+    // The largest row count of the portal: two terabytes.
     let tall = repository.add_table("tall.csv", 260, i32::MAX as u64);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The whole tree, on the real repository's metadata (../shared/portal-rdf).
+//! The complete tree, with the real repository's metadata (../shared/portal-rdf).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
@@ -10,21 +10,21 @@ use icos_demo::{DemoPortal, Service};
 use crate::shared_rdf::real_metadata;
 use crate::support::{Home, TestMount};
 
-/// When each query that `portal` was asked began and ended.
+/// Returns when each SPARQL query to `portal` started and ended.
 fn queries(portal: &DemoPortal) -> Vec<(Duration, Option<Duration>)> {
     let requests = portal.requests();
     let queries = requests.iter().filter(|r| r.path == "/sparql");
     queries.map(|r| (r.started, r.ended)).collect()
 }
 
-/// The names of the JSON sidecars in a folder, without their ending.
+/// Returns the names of the JSON sidecars in a folder, without extension.
 fn sidecars(mount: &TestMount, folder: &str) -> BTreeSet<String> {
     let names = mount.list(folder);
     let sidecars = names.iter().filter_map(|name| name.strip_suffix(".json"));
     sidecars.map(str::to_owned).collect()
 }
 
-/// Names by inode number, as a folder lists them.
+/// Returns names by inode number, as readdir lists them.
 fn by_inode(mount: &TestMount, folder: &str) -> BTreeMap<u64, String> {
     std::fs::read_dir(mount.path(folder))
         .unwrap()
@@ -35,7 +35,7 @@ fn by_inode(mount: &TestMount, folder: &str) -> BTreeMap<u64, String> {
         .collect()
 }
 
-/// All paths below `folder`, with their inode numbers.
+/// Returns all paths below `folder` with their inode numbers.
 fn walk(mount: &TestMount, folder: &str) -> BTreeMap<String, u64> {
     let output = mount.run("find", &[folder, "-printf", "%i %p\n"]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -64,7 +64,7 @@ fn real_repository_is_listed_completely() {
     ];
     assert_eq!(mount.list(""), folders);
 
-    // One inode, however it is called.
+    // One inode under all its names.
     let objects = by_inode(&mount, "objects");
     let by_type = walk(&mount, "datatypes");
     let in_types: BTreeSet<u64> = by_type.values().copied().collect();
@@ -89,7 +89,7 @@ fn levels_and_versions_are_selected_at_mount() {
     assert_eq!(sidecars(&versions, "objects").len(), 1387);
 }
 
-/// Each object is told by its inode number, and its data type by the folder.
+/// Objects are identified by inode number, their data type by the folder.
 #[test]
 fn station_folders_equal_the_lists_of_icoscp_core() {
     let portal = real_metadata();
@@ -123,8 +123,8 @@ fn station_folders_equal_the_lists_of_icoscp_core() {
     assert!(ours.values().map(Vec::len).sum::<usize>() > 500);
 }
 
-/// Of two mounts that share a catalog, one showed the stations' objects as the
-/// other had chosen them.
+/// Regression: of two mounts that share a catalog, one showed the stations'
+/// objects by the other's selection.
 #[test]
 fn selection_of_one_mount_does_not_affect_another() {
     let portal = real_metadata();
@@ -134,7 +134,7 @@ fn selection_of_one_mount_does_not_affect_another() {
     let all = ["--level=0,1,2,3", "--include-deprecated"];
     let many = TestMount::with(&portal, &[&*cache_dir, all[0], all[1]], &[]);
     let alone = TestMount::with(&portal, &all, &[]);
-    // A station with objects that one of them shows and the other does not.
+    // A station with objects that only one of the mounts lists.
     let counted = |mount: &TestMount| -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for path in walk(mount, "stations").into_keys() {
@@ -155,7 +155,7 @@ fn selection_of_one_mount_does_not_affect_another() {
         assert!(seen_by_few.len() < seen.len(), "{folder}: {seen:?}");
     }
 
-    // What is known to one need not be asked for by the other.
+    // A mount does not query again what the other has stored.
     let before = queries(&portal).len();
     let again = TestMount::with(&portal, &[&cache_dir, "--include-deprecated"], &[]);
     assert!(!again.list("objects").is_empty());
@@ -213,7 +213,7 @@ fn single_station_is_queried_separately() {
     assert_eq!(narrow, [true], "one narrow query");
 }
 
-/// Issue 3: metadata are free.
+/// Metadata needs no login.
 #[test]
 fn without_login_stations_are_listed_and_sidecars_are_readable() {
     let portal = real_metadata();
@@ -231,7 +231,7 @@ fn without_login_stations_are_listed_and_sidecars_are_readable() {
         .unwrap();
     assert!(bytes > 1_000_000, "{bytes} bytes");
     let mut asked = portal.requests();
-    // `icosfs status`, in other tests, looks at the services of all mounts.
+    // `icosfs status` of other tests probes the services of all mounts.
     asked.retain(|r| r.service == Service::Auth && r.path != "/whoami");
     assert!(asked.is_empty(), "{asked:#?}");
 }
@@ -295,7 +295,7 @@ fn extended_attributes_contain_the_citation() {
         );
     }
     assert!(text.contains(&format!("11676/{id}")), "{text}");
-    // So `ls -l` asks for labels and access lists once, not of every file.
+    // So `ls -l` asks for labels and access lists once, not for every file.
     for (name, why) in [
         ("system.posix_acl_access", "Operation not supported"),
         ("security.selinux", "Operation not supported"),

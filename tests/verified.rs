@@ -1,4 +1,4 @@
-//! Originals under the eyes of those who test file systems for a living.
+//! Originals, tested with the tools that file system developers use.
 
 use std::fs;
 use std::process::Command;
@@ -10,8 +10,7 @@ use crate::support::{TestMount, python_script};
 
 const SIZE: usize = 6 << 20;
 
-/// A file of `fio`'s own making: each of its blocks says where it belongs, and
-/// bears a checksum.
+/// A file written by `fio`: each block contains its offset and a checksum.
 fn made_by_fio() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
@@ -66,7 +65,7 @@ fn fio_verifies_an_original_cold_and_warm_with_each_io_engine() {
         &["--rw=randread", "--bsrange=4k-64k", "--bs_unaligned=0"],
     ];
     for way in ways {
-        // Each begins with an empty cache, then reads what is there by now.
+        // Each job starts with an empty cache and then reads cached bytes.
         let mount = TestMount::of(&portal);
         for _ in 0..2 {
             let file = mount.path(&format!("objects/{id}.bin"));
@@ -75,7 +74,7 @@ fn fio_verifies_an_original_cold_and_warm_with_each_io_engine() {
     }
 }
 
-/// One that could not fail would verify nothing.
+/// Shows that the verification above can fail.
 #[test]
 fn fio_detects_a_wrong_byte() {
     let mut bytes = made_by_fio();
@@ -87,8 +86,8 @@ fn fio_detects_a_wrong_byte() {
     assert!(found.is_err());
 }
 
-/// As `fsx` does it, but for the writing: reads and mappings of any part, in
-/// any order, by handles old and new, while answers break.
+/// Like `fsx` without writes: reads and mappings of random ranges, by old and new
+/// handles, while responses break.
 #[test]
 fn random_reads_and_mappings_equal_the_original() {
     let mut repository = Repository::builtin(1);
@@ -100,7 +99,7 @@ fn random_reads_and_mappings_equal_the_original() {
     for fault in broken {
         portal.add_fault(FaultRule::always(fault).with_probability(0.2));
     }
-    // A cache that holds a part of it, and one that holds all.
+    // With a cache that holds a part of the file, and with one that holds all.
     for (seed, size) in [(1, "--cache-size=1M"), (2, "--cache-size=1G")] {
         let mount = TestMount::with(&portal, &[size], &[("ICOSFS_TOKEN", &portal.token())]);
         let file = mount.path(&format!("objects/{id}.bin"));

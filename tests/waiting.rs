@@ -1,5 +1,5 @@
-//! Who waits for a table's size, and who streams: docs/semantics.md lists
-//! programs by what they ask.
+//! Programs that wait for a table's size and programs that stream;
+//! docs/semantics.md lists them.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ use icos_demo::{DemoOptions, DemoPortal, Repository};
 
 use crate::support::{TestMount, interpreter, said};
 
-/// Read some of a file, and ask for nothing.
+/// Programs that read a part of a file without asking for its size.
 const STREAM: [&str; 5] = [
     "head -n 3 $1",
     "dd if=$1 bs=512 count=1 status=none",
@@ -16,13 +16,13 @@ const STREAM: [&str; 5] = [
     "$PYTHON -c 'import os, sys; print(os.read(os.open(sys.argv[1], os.O_RDONLY), 100))' $1",
 ];
 
-/// Read some of a file, but first ask how long it is.
+/// Programs that ask for the size first and then read a part of the file.
 const WAIT: [&str; 9] = [
     "grep -m1 , $1",
     "sed 1q $1",
     "cat $1 | head -1",
     "cut -d, -f1 $1 | head -1",
-    // It shows the first page, and waits for a key.
+    // It shows the first page and waits for a key.
     "timeout --foreground -s KILL 2 script -qc \"less -X $1\" /dev/null || true",
     "$PYTHON -c 'import sys; print(open(sys.argv[1]).readline())' $1",
     "$PYTHON -c 'import pandas, sys; print(pandas.read_csv(sys.argv[1], nrows=5))' $1",
@@ -38,7 +38,7 @@ fn programs_that_need_no_size_stream_and_others_wait() {
     let programs: Vec<_> = programs
         .enumerate()
         .map(|(number, (program, size))| {
-            // Longer than what comes with the first rows.
+            // Longer than the first slice of rows.
             let id = repository.add_table(&format!("table_{number}.csv"), 7, 40_000);
             (id, program, size)
         })

@@ -1,4 +1,4 @@
-//! One who uses the mount, and compares what it sees with the model.
+//! An actor: uses the mount at random and compares results with the model.
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -11,36 +11,36 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use super::world::{CORRUPT, File, World};
 use crate::support::{Dice, interpreter};
 
-/// Longer than any answer may take: several waits of the mount's `--timeout`,
-/// after things healed.
+/// The deadline of any operation: several times the mount's `--timeout`, after
+/// faults ended.
 const HANG: Duration = Duration::from_mins(2);
-/// Once nothing is wrong any more, all must be well within this, however busy
-/// the machine.
+/// After faults ended, every operation must succeed within this time, also on a
+/// busy machine.
 pub(super) const HEALED: Duration = Duration::from_mins(1);
-/// How many files an actor has open.
+/// Files that an actor has open at most.
 const HANDLES: usize = 6;
 
-/// How the world is while actors act.
+/// The current faults.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weather {
-    /// Whether anything may fail now; else since when nothing may.
+    /// Whether operations may fail now; otherwise since when they must succeed.
     pub(super) calm_since: Option<Instant>,
-    /// Whether the cache may have parts of originals with a wrong byte.
+    /// Whether the cache may hold corrupt parts of originals.
     pub(super) was_corrupted: bool,
 }
 
-/// A file that an actor has open.
+/// An open file of an actor.
 #[derive(Debug)]
 struct Handle<'a> {
     file: fs::File,
     model: &'a File,
-    /// Where it reads next.
+    /// The offset of the next read.
     position: u64,
-    /// Opened when things went wrong: what was bad then stays bad for it.
+    /// Opened during faults: a handle to a corrupt copy stays bad.
     is_tainted: bool,
 }
 
-/// An actor, its dice, and what it has open.
+/// An actor with its random numbers and open files.
 pub(super) struct Actor<'a> {
     pub(super) name: String,
     pub(super) root: PathBuf,
@@ -51,14 +51,14 @@ pub(super) struct Actor<'a> {
     pub(super) steps: usize,
 }
 
-/// What an operation came to, where it differs from the model.
+/// A difference between an operation's result and the model.
 type Verdict = Result<(), Wrong>;
 
 #[derive(Debug)]
 enum Wrong {
-    /// It failed; sometimes it may.
+    /// The operation failed, which may be allowed.
     Failed(io::Error),
-    /// It told something else. It never may.
+    /// The operation returned a wrong result, which is never allowed.
     Differs(String),
 }
 
@@ -81,12 +81,12 @@ impl<'a> Actor<'a> {
         }
     }
 
-    /// The daemon is about to go, and everything open with it.
+    /// Closes everything, before the daemon ends.
     pub(super) fn close_all(&mut self) {
         self.handles.clear();
     }
 
-    /// Takes `count` steps; says what went otherwise than in the model.
+    /// Takes `count` steps and returns the differences from the model.
     pub(super) fn act(&mut self, count: usize, weather: Weather) -> Result<(), String> {
         if weather.calm_since.is_none() {
             self.handles.iter_mut().for_each(|h| h.is_tainted = true);
@@ -133,7 +133,7 @@ impl<'a> Actor<'a> {
             }
             80..90 => {
                 let told = format!("asks for the size of {}", file.path);
-                // An estimate is an upper bound; after an opening it is exact.
+                // An estimate is an upper bound; after an open the size is exact.
                 (
                     told,
                     settled(weather, || at_least(file, fs::metadata(&path)?.len())),
@@ -177,7 +177,7 @@ impl<'a> Actor<'a> {
         (told, verdict)
     }
 
-    /// Reads a stretch, at a place of its own or where the last read ended.
+    /// Reads a range, at a random offset or where the last read ended.
     fn read_handle(&mut self, weather: Weather) -> (String, Verdict) {
         let Some(at) = self.some_handle() else {
             return ("has nothing open".to_owned(), Ok(()));
@@ -185,7 +185,7 @@ impl<'a> Actor<'a> {
         let size = self.handles[at].model.bytes.len();
         let len = [0, 1, 100, 4096, 70_000, 300_000][self.dice.roll(6)];
         let offset = (self.dice.roll(3) > 0).then(|| {
-            // Now and then across the end, and past it.
+            // Sometimes across the end and past it.
             let last = if self.dice.roll(4) == 0 {
                 size + 5000
             } else {
@@ -230,7 +230,7 @@ impl<'a> Actor<'a> {
         (told, self.judged(at, verdict, weather))
     }
 
-    /// Makes the kernel drop what it has of a file.
+    /// Makes the kernel drop its cached pages of a file.
     fn forget_pages(&mut self) -> (String, Verdict) {
         if let Some(at) = self.some_handle() {
             let file = &self.handles[at].file;
@@ -244,8 +244,8 @@ impl<'a> Actor<'a> {
         (!self.handles.is_empty()).then(|| self.dice.roll(self.handles.len()))
     }
 
-    /// A handle that failed is closed; it may fail if anything went wrong
-    /// since it was opened.
+    /// Closes a handle that failed; it may fail if there was a fault since it was
+    /// opened.
     fn judged(&mut self, at: usize, verdict: Verdict, weather: Weather) -> Verdict {
         match verdict {
             Err(Wrong::Failed(error)) => {
@@ -261,7 +261,7 @@ impl<'a> Actor<'a> {
     }
 }
 
-/// Reads as programs do: until there is enough, or no more.
+/// Reads like a program: until the buffer is full or the file ends.
 fn read(handle: &mut Handle<'_>, len: usize, offset: Option<u64>, weather: Weather) -> Verdict {
     let begins = offset.unwrap_or(handle.position);
     let mut found = vec![0; len];
@@ -282,7 +282,7 @@ fn read(handle: &mut Handle<'_>, len: usize, offset: Option<u64>, weather: Weath
     if offset.is_none() {
         handle.position += got as u64;
     }
-    // What was read before a failure counts, too.
+    // Bytes read before a failure are compared too.
     same(handle.model, begins, &found, weather, false)?;
     outcome?;
     let size = handle.model.bytes.len() as u64;
@@ -293,8 +293,8 @@ fn read(handle: &mut Handle<'_>, len: usize, offset: Option<u64>, weather: Weath
     Err(Wrong::Differs(format!("{got} bytes, not {expected}")))
 }
 
-/// Runs `operation`, which may fail while things go wrong; when they did so
-/// of late, it is tried until it works, which must be soon.
+/// Runs `operation`, which may fail during faults. Shortly after faults ended
+/// it is repeated until it succeeds, within [`HEALED`].
 fn settled(weather: Weather, mut operation: impl FnMut() -> Verdict) -> Verdict {
     loop {
         match (operation(), weather.calm_since) {
@@ -336,9 +336,9 @@ fn same(model: &File, offset: u64, found: &[u8], weather: Weather, whole: bool) 
     }
 }
 
-/// The file's bytes, read by page faults. One that fails kills the process:
-/// it must be another's. To write the mapping itself would not fault: the
-/// kernel writes less, and Python says nothing.
+/// Reads the file by page faults, in another process, since a failed fault kills
+/// it. Writing the mapping directly would not fault: the kernel writes less,
+/// and Python does not report it.
 fn mapped(path: &std::path::Path) -> io::Result<Vec<u8>> {
     let script = "import mmap, os, sys\n\
         f = open(sys.argv[1], 'rb')\n\

@@ -1,4 +1,4 @@
-//! What befalls a mount: rounds of misfortunes, drawn from a seed.
+//! A run of the model test: rounds of faults, determined by a seed.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +12,12 @@ use super::world::World;
 use crate::support::{Dice, TestMount, eventually, files_below};
 
 const ROUNDS: usize = 14;
-/// How many steps each actor takes in a round.
+/// Steps of each actor in a round.
 const STEPS: usize = 40;
-/// Lists, landing pages and names are asked for again after this.
+/// The metadata TTL.
 const TTL: u64 = 1;
 
-/// A mount, from its first day to its last.
+/// A mount and its actors during a run.
 pub(super) struct Life<'a> {
     seed: u64,
     world: &'a World,
@@ -32,7 +32,7 @@ impl<'a> Life<'a> {
     pub(super) fn new(seed: u64, world: &'a World) -> Self {
         let mut dice = Dice::new(seed);
         let cache = tempfile::tempdir().unwrap();
-        // From one that holds next to nothing to one that holds all.
+        // From a cache that holds almost nothing to one that holds everything.
         let size = ["2M", "12M", "1G"][dice.roll(3)];
         let options = vec![
             format!("--cache-dir={}", cache.path().display()),
@@ -50,14 +50,14 @@ impl<'a> Life<'a> {
             options,
             mount,
             weather: Weather {
-                // Nothing has ever been wrong.
+                // No fault so far.
                 calm_since: Instant::now().checked_sub(HEALED),
                 was_corrupted: false,
             },
         }
     }
 
-    /// Lives it all; returns how many steps were taken.
+    /// Runs all rounds; returns how many steps were taken.
     pub(super) fn live(mut self, tells: bool) -> usize {
         let crowd = [1, 4][self.dice.roll(2)];
         let mut actors: Vec<_> = (0..crowd)
@@ -104,7 +104,7 @@ impl<'a> Life<'a> {
         actors.iter().map(|actor| actor.steps).sum()
     }
 
-    /// Makes something happen, and says what.
+    /// Causes a random event and returns its description.
     fn befall(&mut self, actors: &mut [Actor<'_>]) -> String {
         match self.dice.roll(12) {
             0..2 => {
@@ -129,7 +129,7 @@ impl<'a> Life<'a> {
                 "mounted anew".to_owned()
             }
             9 => {
-                // While answers are broken, if they are.
+                // Broken responses stay in effect, if there are any.
                 self.go(Signal::SIGKILL, actors);
                 self.calm_down();
                 self.come_back();
@@ -144,9 +144,9 @@ impl<'a> Life<'a> {
             }
             _ => {
                 self.calm_down();
-                // Whoever reads from it meanwhile goes on doing so.
+                // Readers of the old folder continue.
                 for entry in fs::read_dir(self.cache.path()).unwrap().flatten() {
-                    // What is made anew meanwhile may stay.
+                    // Files that are created meanwhile may stay.
                     let _ = fs::remove_dir_all(entry.path());
                 }
                 "the cache is emptied, lists and all".to_owned()
@@ -160,10 +160,10 @@ impl<'a> Life<'a> {
         let rules = faults.iter().map(|fault| {
             let rule = FaultRule::always(fault.clone());
             match name {
-                // Of all that is wrong, only originals prove themselves.
+                // Only originals are verified against their ids.
                 "wrong bytes" => rule.at(Service::Data).on("objects").with_probability(0.5),
                 "short answers" => rule.at(Service::Data).with_probability(probability),
-                // Every request would find them gone.
+                // Every request finds them missing.
                 "revoked tokens" | "services that come and go" => rule.with_probability(0.05),
                 _ => rule.with_probability(probability),
             }
@@ -205,7 +205,7 @@ impl<'a> Life<'a> {
         self.mount = mount(self.world, &self.options);
     }
 
-    /// Flips a bit in some files of the cache, as a medium does that rots.
+    /// Flips a bit in some cache files, as a failing disk does.
     fn flip_bits(&mut self) -> usize {
         let mut flipped = 0;
         for path in files_below(self.cache.path()) {
@@ -225,12 +225,12 @@ fn is_catalog(path: &Path) -> bool {
 fn mount(world: &World, options: &[String]) -> TestMount {
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let (user, password) = (world.portal.user(), world.portal.password());
-    // By name and password, so that a revoked token is renewed.
+    // With user name and password, so that a revoked token is renewed.
     let login = [("ICOSFS_USER", &*user), ("ICOSFS_PASSWORD", &*password)];
     TestMount::with(&world.portal, &options, &login)
 }
 
-/// False if there is none.
+/// Returns false if there is none.
 fn flip_a_bit(path: &Path, dice: &mut Dice) -> bool {
     let mut bytes = fs::read(path).unwrap();
     if bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! The model: what there is to see, gathered while nothing is wrong.
+//! The model: all names and bytes, collected without faults.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,16 +11,16 @@ use icos_portal::ObjectId;
 
 use crate::support::{TestMount, contents};
 
-/// Which byte of an original a [`Fault::Corrupt`] inverts.
+/// The offset of the byte that [`Fault::Corrupt`] inverts in an original.
 pub(super) const CORRUPT: u64 = 70_000;
 
-/// A file and what it holds.
+/// A file and its bytes.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) path: String,
     pub(super) bytes: Arc<[u8]>,
-    /// Whether a part of it may show a corruption that only the whole can
-    /// prove: an original's, if the portal sends it so.
+    /// Whether a part of it may contain a corrupt byte that only the complete file
+    /// reveals: true for originals.
     pub(super) is_original: bool,
 }
 
@@ -31,8 +31,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// The built-in repository and a file of several blocks; bytes come from
-    /// the portal itself, names from a mount that nothing has befallen.
+    /// The built-in repository and a file of several blocks. Bytes come from the
+    /// portal itself, names from a mount without faults.
     pub(super) fn new() -> Self {
         let mut repository = Repository::builtin(1);
         repository.add_original("large.bin", (5 << 20) + 123);
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// What the portal can be made to do to its answers, by name.
+    /// Returns the response faults by name.
     pub(super) fn misfortunes() -> [(&'static str, Vec<Fault>); 7] {
         let status = |code| Fault::Status {
             code,
@@ -107,7 +107,7 @@ impl World {
     }
 }
 
-/// Every folder but those of control files, and its names.
+/// Returns every folder except those of control files, with its names.
 fn folders(mount: &TestMount) -> Vec<(String, Vec<String>)> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     let mut waiting = vec![String::new()];
@@ -128,11 +128,11 @@ fn folders(mount: &TestMount) -> Vec<(String, Vec<String>)> {
     found
 }
 
-/// The bytes of what is neither a CSV nor an original.
+/// Returns the bytes of a file that is neither a CSV nor an original.
 fn told_otherwise(portal: &DemoPortal, path: &str) -> Option<Arc<[u8]>> {
     let id = || path.rsplit('/').next()?.split('.').next()?.parse().ok();
     if path.ends_with(".cpb") {
-        // Tables with words are served as nothing.
+        // Tables with string columns have no columns.
         portal.repository().csv(&id()?)?;
         return Some(portal.repository().cpb(&id()?)?.into());
     }

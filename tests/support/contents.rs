@@ -1,4 +1,4 @@
-//! The bytes of files without a mount.
+//! Reads file contents without a mount.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use icosfs::catalog::{Catalog, Object, Representation, Selection};
 use icosfs::content::{ContentError, Contents, Origin, Size, traced};
 use tokio::runtime::Runtime;
 
-/// How much the kernel asks for at once.
+/// The kernel's largest read.
 const READ: usize = 128 << 10;
 
-/// A cache of its own, and what fills it.
+/// Contents with a cache of their own.
 pub(crate) struct TestContents {
     runtime: Runtime,
     catalog: Catalog,
@@ -25,18 +25,18 @@ pub(crate) struct TestContents {
 }
 
 impl TestContents {
-    /// The contents of `portal`, with a cache in `folder`.
+    /// Opens the contents of `portal` with a cache in `folder`.
     pub(crate) fn of(portal: &DemoPortal, folder: &tempfile::TempDir) -> Self {
         Self::bounded(portal, folder, 1 << 40)
     }
 
-    /// The same, in a cache of so many bytes.
+    /// The same with a cache of this many bytes.
     pub(crate) fn bounded(portal: &DemoPortal, folder: &tempfile::TempDir, disk: u64) -> Self {
         let memory = 64 << 20;
         Self::keeping(portal, folder, folder.path(), Bounds { disk, memory })
     }
 
-    /// The same, without a cache on the disk and with so much memory.
+    /// The same without a disk cache and with this much memory.
     pub(crate) fn diskless(portal: &DemoPortal, folder: &tempfile::TempDir, memory: u64) -> Self {
         let file = folder.path().join("not a folder");
         std::fs::write(&file, "").expect("a file");
@@ -44,7 +44,8 @@ impl TestContents {
         Self::keeping(portal, folder, &file, Bounds { disk, memory })
     }
 
-    /// The contents of `portal`, its lists in `folder` and its files in `cache`.
+    /// Opens the contents of `portal` with its lists in `folder` and its files in
+    /// `cache`.
     fn keeping(
         portal: &DemoPortal,
         folder: &tempfile::TempDir,
@@ -68,7 +69,7 @@ impl TestContents {
         }
     }
 
-    /// Takes all lists at once, for who asks about many objects.
+    /// Loads all lists at once, for tests of many objects.
     #[cfg(feature = "shared-tests")]
     pub(crate) fn take_lists(&self) {
         let taken = self.catalog.ensure_whole(icosfs::catalog::Need::Objects);
@@ -117,7 +118,7 @@ impl TestContents {
             .unwrap_or_else(|error| panic!("{id} at {offset}: {error}"))
     }
 
-    /// A read, and the farthest place that its bytes came from.
+    /// Reads, and returns the slowest source of the bytes too.
     pub(crate) fn read_from(
         &self,
         id: ObjectId,
@@ -131,7 +132,7 @@ impl TestContents {
         (Vec::from(bytes.expect("it can be read")), origin)
     }
 
-    /// Reads a file as `cat` does.
+    /// Reads a file sequentially, as `cat` does.
     pub(crate) fn read(&self, id: ObjectId, seen_as: Representation) -> Vec<u8> {
         let mut bytes = Vec::new();
         loop {
@@ -143,7 +144,7 @@ impl TestContents {
         }
     }
 
-    /// A file of the cache.
+    /// Returns the path of a cached file.
     pub(crate) fn cached(&self, path: &str) -> PathBuf {
         self.folder.join(path)
     }

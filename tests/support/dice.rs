@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same every time.
+//! A deterministic pseudo-random number generator.
 
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
@@ -9,7 +9,7 @@ impl Dice {
     }
 
     pub(crate) fn roll(&mut self, sides: usize) -> usize {
-        // Knuth's MMIX generator; its high bits are good enough.
+        // Knuth's MMIX generator; its high bits are random enough.
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)

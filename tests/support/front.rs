@@ -1,5 +1,5 @@
-//! A server in front of one of the portal's, or in its place, that behaves as
-//! a test wants it to; over TLS if it has a certificate.
+//! A server in front of a portal service, or in its place, with the behaviour
+//! that a test needs; over TLS if it has a certificate.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Answers a request.
+/// Answers one request.
 type Manner = dyn Fn(&[u8], &mut dyn Write) -> io::Result<()> + Send + Sync;
 
 pub(crate) struct Front {
@@ -20,20 +20,20 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Answers as `manner` does.
+    /// Starts a server that answers with `manner`.
     pub(crate) fn behaving(
         manner: impl Fn(&[u8], &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self::serve(Arc::new(manner), None)
     }
 
-    /// Gives every request the same answer.
+    /// Starts a server that gives every request the same response.
     pub(crate) fn saying(answer: String) -> Self {
         Self::behaving(move |_, stream| stream.write_all(answer.as_bytes()))
     }
 
-    /// Passes requests on to `backend`, and answers back after `twist`, which
-    /// must leave their lengths as they are.
+    /// Starts a proxy to `backend` that applies `twist` to responses; `twist` must
+    /// not change their length.
     pub(crate) fn twisting(
         backend: &str,
         twist: impl Fn(Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
@@ -44,7 +44,7 @@ impl Front {
         })
     }
 
-    /// Passes all on, over TLS.
+    /// Starts an unmodified proxy over TLS.
     pub(crate) fn behind_tls(backend: &str, certificate: &TestCertificate) -> Self {
         let backend = backend.to_owned();
         let manner = move |request: &[u8], stream: &mut dyn Write| {
@@ -77,12 +77,12 @@ impl Front {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The same by the name that is in certificates.
+    /// The same URL with the host name of the certificate.
     pub(crate) fn tls_url(&self) -> String {
         format!("https://localhost:{}", self.port)
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub(crate) fn asked(&self) -> Vec<Vec<u8>> {
         self.asked.lock().expect("nobody panics").clone()
     }
@@ -99,7 +99,7 @@ fn answer(
     stream.flush()
 }
 
-/// Reads a request, head and body.
+/// Reads a request with its body.
 fn request(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut request = Vec::new();
     loop {
@@ -122,7 +122,7 @@ fn request(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// What `backend` answers.
+/// Returns the response of `backend`.
 fn forwarded(request: &[u8], backend: &str) -> io::Result<Vec<u8>> {
     let host = backend.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(host)?;
@@ -135,7 +135,7 @@ fn forwarded(request: &[u8], backend: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A certificate that vouches for itself, by `openssl`.
+/// Creates a self-signed certificate with `openssl`.
 pub(crate) struct TestCertificate {
     folder: tempfile::TempDir,
 }
@@ -168,7 +168,7 @@ impl TestCertificate {
         let file = |name: &str| -> PathBuf { Path::join(self.folder.path(), name) };
         let certificate = CertificateDer::from_pem_file(file("certificate")).expect("PEM");
         let key = PrivateKeyDer::from_pem_file(file("key")).expect("PEM");
-        // Whoever was first, it is the same.
+        // Another test may have installed it first; both install the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = ServerConfig::builder()
             .with_no_client_auth()

@@ -1,4 +1,4 @@
-//! A home folder of its own, for the program to find and keep logins in.
+//! A temporary home folder in which the program finds and saves logins.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -25,25 +25,25 @@ impl Home {
         self.0.path()
     }
 
-    /// The file that the Python library uses as well.
+    /// The credentials file shared with the Python library.
     pub(crate) fn credentials(&self) -> PathBuf {
         self.path().join(".icoscp/cpauthToken_auth_conf.json")
     }
 
-    /// Where `icosfs login --token-stdin` keeps a token.
+    /// The file in which `icosfs login --token-stdin` saves a token.
     pub(crate) fn saved_token(&self) -> PathBuf {
         self.path().join(".config/icosfs/cpauthToken.token")
     }
 
-    /// The program, with an environment of its own.
+    /// Prepares the program with an environment of its own.
     pub(crate) fn icosfs(&self) -> Command {
         let mut command = Command::new(ICOSFS);
         self.alone(&mut command);
         command
     }
 
-    /// Leaves `command` nothing of the environment but where programs are, and
-    /// where scripts/coverage wants to know what was run.
+    /// Clears the environment of `command` except for `PATH` and the variables of
+    /// scripts/coverage.
     pub(crate) fn alone<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let kept = ["PATH", "LLVM_PROFILE_FILE"];
         let kept = kept.map(|name| std::env::var_os(name).map(|value| (name, value)));
@@ -53,7 +53,7 @@ impl Home {
             .env("HOME", self.path())
     }
 
-    /// Runs the program against `portal`, with `input` to read.
+    /// Runs the program against `portal` with `input` on standard input.
     pub(crate) fn run(&self, portal: &DemoPortal, arguments: &[&str], input: &str) -> Output {
         let mut command = self.icosfs();
         command.args(services_of(portal, &[])).args(arguments);
@@ -61,8 +61,7 @@ impl Home {
     }
 }
 
-/// Writes the user's name and password, with `token` if there is one, to
-/// `path`, as this program does.
+/// Writes a credentials file to `path`, as the program does.
 pub(crate) fn write_credentials(portal: &DemoPortal, path: &Path, token: Option<&str>) {
     let password = SecretString::from(portal.password());
     let mut credentials = Credentials::new(portal.user(), password);
@@ -75,7 +74,7 @@ pub(crate) fn write_credentials(portal: &DemoPortal, path: &Path, token: Option<
     runtime.block_on(file.save(&credentials)).expect("saved");
 }
 
-/// Runs `command` with `input` to read.
+/// Runs `command` with `input` on standard input.
 pub(crate) fn feed(mut command: Command, input: &str) -> Output {
     let mut child = command
         .stdin(Stdio::piped())
@@ -84,13 +83,13 @@ pub(crate) fn feed(mut command: Command, input: &str) -> Output {
         .spawn()
         .expect("the program runs");
     let mut stdin = child.stdin.take().expect("piped");
-    // Who does not read it may have ended already.
+    // A program that does not read it may have ended already.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     child.wait_with_output().expect("the program ends")
 }
 
-/// What a program said, for messages and for searching.
+/// Returns all output of a program, for messages and searches.
 pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     text(&output.stdout) + &text(&output.stderr)

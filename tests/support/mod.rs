@@ -1,4 +1,4 @@
-//! What keeps the plumbing out of the tests.
+//! Helpers that hide the plumbing from the tests.
 
 mod contents;
 mod dice;
@@ -35,7 +35,7 @@ pub(crate) fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -
     }
 }
 
-/// Every file below `folder`.
+/// Returns every file below `folder`.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,4 +1,4 @@
-//! A mount by the real program, in a folder of its own, taken away at the end.
+//! A mount by the real program in a temporary folder, unmounted on drop.
 
 use std::fs::DirEntry;
 use std::io;
@@ -22,12 +22,12 @@ pub(crate) struct TestMount {
 }
 
 impl TestMount {
-    /// Mounts `portal`, logged in as its user.
+    /// Mounts `portal` with its user's login.
     pub(crate) fn of(portal: &DemoPortal) -> Self {
         Self::with(portal, &[], &[("ICOSFS_TOKEN", &portal.token())])
     }
 
-    /// Mounts `portal` as nobody in particular.
+    /// Mounts `portal` without a login.
     pub(crate) fn anonymous(portal: &DemoPortal) -> Self {
         Self::with(portal, &[], &[])
     }
@@ -36,7 +36,7 @@ impl TestMount {
         Self::at(Home::new(), portal, options, env, "")
     }
 
-    /// Mounts in `home`, where relative paths begin, with `input` to read.
+    /// Mounts with `home` as working directory and `input` on standard input.
     pub(crate) fn at(
         home: Home,
         portal: &DemoPortal,
@@ -48,12 +48,12 @@ impl TestMount {
         Self::by(command, home, portal, options, env, input)
     }
 
-    /// Mounts `portal` by a daemon that has only a few descriptors.
+    /// Mounts `portal` with a daemon that may open only a few descriptors.
     pub(crate) fn with_few_descriptors(portal: &DemoPortal) -> Self {
         Self::after("ulimit -n 64", portal, &[])
     }
 
-    /// Mounts `portal` from a shell that did `first` before.
+    /// Mounts `portal` from a shell that runs `first` before.
     pub(crate) fn after(first: &str, portal: &DemoPortal, options: &[&str]) -> Self {
         let home = Home::new();
         let mut command = Command::new("sh");
@@ -97,7 +97,7 @@ impl TestMount {
         &self.home
     }
 
-    /// The program, with an environment of its own.
+    /// Prepares the program with an environment of its own.
     pub(crate) fn icosfs(&self) -> Command {
         self.home.icosfs()
     }
@@ -124,7 +124,7 @@ impl TestMount {
         std::fs::read(self.path(path))
     }
 
-    /// The sorted names in a folder.
+    /// Returns the sorted names in a folder.
     pub(crate) fn list(&self, path: &str) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.path(path))
             .unwrap_or_else(|error| panic!("{path}: {error}\n{:#}", self.status()))
@@ -140,7 +140,7 @@ impl TestMount {
         names
     }
 
-    /// The ids of the listed tables.
+    /// Returns the ids of the listed tables.
     pub(crate) fn tables(&self) -> Vec<String> {
         let names = self.list("objects");
         let ids = names.iter().filter_map(|name| name.strip_suffix(".csv"));
@@ -149,13 +149,13 @@ impl TestMount {
             .collect()
     }
 
-    /// What the mount says about itself.
+    /// Returns the mount's status.
     pub(crate) fn status(&self) -> Value {
         let json = std::fs::read(self.path(".icosfs/status.json")).expect("a status");
         serde_json::from_slice(&json).expect("JSON")
     }
 
-    /// The complete file of `id` in the cache, once the disk has taken it.
+    /// Returns the complete file of `id` in the cache, waiting until it is written.
     pub(crate) fn kept_file(&self, id: ObjectId) -> PathBuf {
         let cache = self.status()["cache"].as_str().expect("a path").to_owned();
         let folder = Path::new(&cache).join("dataAppStorage");
@@ -169,14 +169,14 @@ impl TestMount {
         kept.expect("it is complete")
     }
 
-    /// The reason of the last failure.
+    /// Returns the reason of the last failure.
     pub(crate) fn last_reason(&self) -> String {
         let status = self.status();
         let reason = status["errors"][0]["reason"].as_str();
         reason.expect("a failure with its reason").to_owned()
     }
 
-    /// Runs a command in the mount and expects it to succeed.
+    /// Runs a command in the mount and asserts that it succeeds.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let output = Command::new(program)
             .args(arguments)
@@ -196,7 +196,7 @@ impl TestMount {
         kill(Pid::from_raw(self.pid), signal).expect("the daemon runs");
     }
 
-    /// Takes the dead mount of a killed daemon away.
+    /// Unmounts the dead mount of a killed daemon.
     pub(crate) fn clear_away(&self) {
         assert!(eventually(Duration::from_secs(5), || !self.is_running()));
         let mut unmount = self.icosfs();
@@ -205,7 +205,7 @@ impl TestMount {
         assert!(output.status.success() || !self.is_mounted(), "{output:?}");
     }
 
-    /// The most memory that the daemon ever had, in bytes.
+    /// Returns the daemon's peak memory in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
         let status = status.expect("the daemon runs");
@@ -215,13 +215,13 @@ impl TestMount {
         peak << 10
     }
 
-    /// How many descriptors the daemon has open.
+    /// Returns how many descriptors the daemon has open.
     pub(crate) fn descriptors(&self) -> usize {
         let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid));
         open.expect("the daemon runs").count()
     }
 
-    /// Lets the daemon open so many files, and no more.
+    /// Sets the daemon's limit of open descriptors.
     pub(crate) fn limit_descriptors(&self, count: usize) {
         let mut limit = Command::new("prlimit");
         limit.arg(format!("--pid={}", self.pid));
@@ -230,7 +230,7 @@ impl TestMount {
         assert!(limited.success(), "{limit:?}");
     }
 
-    /// The files that the daemon has open, those of lists and of lengths aside.
+    /// Returns the files that the daemon has open, without catalog and size notes.
     pub(crate) fn open_cache_files(&self) -> Vec<PathBuf> {
         let is_file = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -239,7 +239,7 @@ impl TestMount {
         self.open().filter(is_file).collect()
     }
 
-    /// Whether the daemon has the file open that the lists are in.
+    /// Returns whether the daemon has the catalog file open.
     pub(crate) fn has_catalog_open(&self) -> bool {
         (self.open()).any(|path| path.to_string_lossy().ends_with("/catalog.sqlite"))
     }
@@ -250,7 +250,7 @@ impl TestMount {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        // One that has ended waits for its parent, which may be slow to ask.
+        // An ended process stays a zombie until its parent waits for it.
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
         stat.is_ok_and(|stat| !stat.contains(") Z "))
     }
@@ -271,7 +271,7 @@ impl Drop for TestMount {
     }
 }
 
-/// Every file of the repository that can be read, with its bytes.
+/// Returns every readable file of the repository with its bytes.
 pub(crate) fn contents(portal: &DemoPortal) -> Vec<(String, Vec<u8>)> {
     let mount = TestMount::of(portal);
     let mut contents = Vec::new();

@@ -1,4 +1,4 @@
-//! The demo portal, and what it would tell anyone else who asks.
+//! The demo portal, and requests to it that bypass the program under test.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use icos_demo::{DemoOptions, DemoPortal, Repository};
 use icos_portal::ObjectId;
 
-/// The built-in repository on free ports.
+/// Starts the built-in repository on free ports.
 pub(crate) fn portal() -> DemoPortal {
     DemoPortal::start(Repository::builtin(1), DemoOptions::default()).expect("the demo starts")
 }
 
-/// The options that point a command at `portal`, but for those that are given.
+/// Returns the options for the URLs of `portal`, except those in `own`.
 pub(crate) fn services_of(portal: &DemoPortal, given: &[&str]) -> Vec<String> {
     [
         ("--auth-url=", portal.auth_url()),
@@ -25,7 +25,7 @@ pub(crate) fn services_of(portal: &DemoPortal, given: &[&str]) -> Vec<String> {
     .collect()
 }
 
-/// What `curl` gets from the data service, with the user's cookie.
+/// Requests a path of the data service with `curl` and the user's cookie.
 pub(crate) fn get(portal: &DemoPortal, path: &str) -> Vec<u8> {
     let output = Command::new("curl")
         .args(["--silent", "--fail", "--cookie", &portal.token()])
@@ -36,7 +36,7 @@ pub(crate) fn get(portal: &DemoPortal, path: &str) -> Vec<u8> {
     output.stdout
 }
 
-/// A year of hourly CO2 mole fractions: a table, under the usual licence.
+/// Returns a table with a year of hourly CO2 mole fractions.
 pub(crate) fn co2(portal: &DemoPortal) -> ObjectId {
     let name = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
     portal
@@ -45,18 +45,18 @@ pub(crate) fn co2(portal: &DemoPortal) -> ObjectId {
         .expect("the built-in repository has it")
 }
 
-/// How many slices of tables were asked for.
+/// Returns how many slices of tables were requested.
 pub(crate) fn slices(portal: &DemoPortal) -> usize {
     let requests = portal.requests();
     requests.iter().filter(|r| r.path == "/cpb").count()
 }
 
-/// Whether the portal itself gives `id` as CSV.
+/// Returns whether the portal serves `id` as CSV.
 pub(crate) fn serves_csv(portal: &DemoPortal, id: ObjectId) -> bool {
     portal.repository().csv(&id).is_some()
 }
 
-/// Whether the portal gives the original of `id` to its user.
+/// Returns whether the portal serves the original of `id` to its user.
 pub(crate) fn serves_original(portal: &DemoPortal, id: ObjectId) -> bool {
     let output = Command::new("curl")
         .args([
@@ -73,7 +73,7 @@ pub(crate) fn serves_original(portal: &DemoPortal, id: ObjectId) -> bool {
     output.stdout == b"200"
 }
 
-/// A service that accepts connections and never answers.
+/// A service that accepts connections and never responds.
 pub(crate) struct SilentPortal {
     url: String,
     held: Arc<Mutex<Vec<TcpStream>>>,
@@ -97,7 +97,7 @@ impl SilentPortal {
         &self.url
     }
 
-    /// How many connections it accepted.
+    /// Returns how many connections it accepted.
     pub(crate) fn connections(&self) -> usize {
         self.held.lock().expect("nobody panics").len()
     }

@@ -1,4 +1,4 @@
-//! The Python that `scripts/test` has prepared.
+//! The Python environment that `scripts/test` prepares.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,8 +9,8 @@ pub(crate) fn interpreter() -> Command {
     ))
 }
 
-/// Runs a script of `tests/python`, which must succeed, and returns what it
-/// prints.
+/// Runs a script of `tests/python`, asserts that it succeeds, and returns its
+/// output.
 pub(crate) fn python_script(name: &str, arguments: &[PathBuf]) -> String {
     let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/");
     let output = interpreter()
