@@ -341,7 +341,7 @@ fn every_spelling_of_an_id_resolves() {
             "{name}"
         );
     }
-    let unknown = icos_portal::ObjectId::of_content(b"nobody has this");
+    let unknown = icos_portal::ObjectId::of_content(b"no object has this content");
     let before = portal.requests().len();
     for _ in 0..3 {
         let path = format!("objects/{unknown}.json");

@@ -294,7 +294,7 @@ fn read(handle: &mut Handle<'_>, len: usize, offset: Option<u64>, weather: Weath
 }
 
 /// Runs `operation`, which may fail during faults. Shortly after faults ended
-/// it is repeated until it succeeds, within [`HEALED`].
+/// it is repeated until it succeeds, within `HEALED`.
 fn settled(weather: Weather, mut operation: impl FnMut() -> Verdict) -> Verdict {
     loop {
         match (operation(), weather.calm_since) {

@@ -84,7 +84,7 @@ impl Front {
 
     /// Returns the requests so far.
     pub(crate) fn asked(&self) -> Vec<Vec<u8>> {
-        self.asked.lock().expect("nobody panics").clone()
+        self.asked.lock().expect("no thread panics").clone()
     }
 }
 
@@ -94,7 +94,7 @@ fn answer(
     asked: &Mutex<Vec<Vec<u8>>>,
 ) -> io::Result<()> {
     let request = request(&mut stream)?;
-    asked.lock().expect("nobody panics").push(request.clone());
+    asked.lock().expect("no thread panics").push(request.clone());
     manner(&request, &mut stream)?;
     stream.flush()
 }

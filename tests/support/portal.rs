@@ -87,7 +87,7 @@ impl SilentPortal {
         let holding = Arc::clone(&held);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                holding.lock().expect("nobody panics").push(stream);
+                holding.lock().expect("no thread panics").push(stream);
             }
         });
         Self { url, held }
@@ -99,6 +99,6 @@ impl SilentPortal {
 
     /// Returns how many connections it accepted.
     pub(crate) fn connections(&self) -> usize {
-        self.held.lock().expect("nobody panics").len()
+        self.held.lock().expect("no thread panics").len()
     }
 }

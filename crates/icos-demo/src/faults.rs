@@ -18,7 +18,7 @@ use super::record::Service;
 /// What shall go wrong, in JSON for `icosfs demo --faults FILE`:
 ///
 /// ```
-/// let plan: icosfs::demo::FaultPlan = serde_json::from_str(r#"{
+/// let plan: icos_demo::FaultPlan = serde_json::from_str(r#"{
 ///     "seed": 7,
 ///     "rules": [
 ///         {"service": "data", "route": "cpb", "probability": 0.2,

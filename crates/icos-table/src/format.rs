@@ -65,11 +65,11 @@ impl ValueFormat {
     /// [`TableError::UnknownFormat`] for any other name.
     ///
     /// ```
-    /// use icosfs::table::ValueFormat;
+    /// use icos_table::ValueFormat;
     ///
     /// let iri = "http://meta.icos-cp.eu/ontologies/cpmeta/float32";
     /// assert_eq!(ValueFormat::from_iri(iri)?, ValueFormat::Float32);
-    /// # Ok::<(), icosfs::table::TableError>(())
+    /// # Ok::<(), icos_table::TableError>(())
     /// ```
     pub fn from_iri(iri: &str) -> Result<Self, TableError> {
         let name = iri.rsplit('/').next().unwrap_or(iri);
