@@ -177,7 +177,10 @@ fn table_with_wrong_metadata_is_refused_or_rendered_from_its_real_bytes() {
             let read = mount.try_read(&path).map(|bytes| bytes.len());
             assert_eq!(read.is_err(), more, "{told}: {path}: {read:?}");
         }
-        assert!(twisted.load(Ordering::Relaxed), "{told}: it was not rewritten");
+        assert!(
+            twisted.load(Ordering::Relaxed),
+            "{told}: it was not rewritten"
+        );
         assert!(mount.is_running(), "{told}");
         let peak = mount.peak_memory();
         assert!(peak < 512 << 20, "{told}: {peak} bytes of memory");

@@ -94,7 +94,10 @@ fn answer(
     asked: &Mutex<Vec<Vec<u8>>>,
 ) -> io::Result<()> {
     let request = request(&mut stream)?;
-    asked.lock().expect("no thread panics").push(request.clone());
+    asked
+        .lock()
+        .expect("no thread panics")
+        .push(request.clone());
     manner(&request, &mut stream)?;
     stream.flush()
 }
