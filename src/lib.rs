@@ -20,3 +20,5 @@ pub mod memory;
 mod allocator;
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+mod test_portal;

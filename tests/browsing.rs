@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use icos_demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, DemoService};
 use serde_json::Value;
 
 use crate::support::{
@@ -46,7 +46,7 @@ fn archive_entries_are_read_one_by_one() {
     let files = mount.run("find", &[&folder, "-type", "f"]).stdout;
     assert!(!files.is_empty());
 
-    portal.go_offline(Service::Data);
+    portal.go_offline(DemoService::Data);
     mount.run(
         "sh",
         &[

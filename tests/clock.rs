@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use icos_demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, DemoService};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::support::{Home, TestMount, eventually, portal, serves_csv};
@@ -65,7 +65,7 @@ impl Clock {
 }
 
 /// Returns how many requests `route` of `service` received.
-fn asked(portal: &DemoPortal, service: Service, path: &str) -> usize {
+fn asked(portal: &DemoPortal, service: DemoService, path: &str) -> usize {
     let requests = portal.requests();
     let same = requests
         .iter()
@@ -90,8 +90,8 @@ fn clock_change_of_days_causes_at_most_one_login() {
         assert!(read == right.as_bytes(), "{when}");
     };
     read_one("at first");
-    let logins = || asked(&portal, Service::Auth, "/password/login");
-    let questions = || asked(&portal, Service::Meta, "/sparql");
+    let logins = || asked(&portal, DemoService::Auth, "/password/login");
+    let questions = || asked(&portal, DemoService::Meta, "/sparql");
     let (first, once) = (questions(), logins());
     assert_eq!(once, 1);
     for days in [-1, 1, 0, 9] {

@@ -45,7 +45,7 @@ fn downloads(portal: &DemoPortal) -> usize {
     let routes = ["cpb", "csv", "objects"];
     let of_data = requests
         .iter()
-        .filter(|r| r.service == icos_demo::Service::Data);
+        .filter(|r| r.service == icos_demo::DemoService::Data);
     of_data.filter(|r| routes.contains(&&*r.route)).count()
 }
 

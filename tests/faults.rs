@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use icos_demo::{DemoOptions, DemoPortal, FaultRule, Repository, Service};
+use icos_demo::{DemoOptions, DemoPortal, DemoService, FaultRule, Repository};
 use icos_portal::ObjectId;
 use serde_json::json;
 
@@ -99,7 +99,7 @@ fn original_larger_than_the_cache_is_still_verified() {
     let requests = portal.requests();
     let fetches: Vec<_> = requests
         .iter()
-        .filter(|r| r.path.starts_with("/objects/") && r.service == Service::Data)
+        .filter(|r| r.path.starts_with("/objects/") && r.service == DemoService::Data)
         .collect();
     assert!(
         fetches.len() <= 4,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use icos_demo::{DemoPortal, RecordedRequest, Service};
+use icos_demo::{DemoPortal, DemoService, RecordedRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -175,7 +175,7 @@ fn secrets_in(requests: &[RecordedRequest]) -> Vec<String> {
 fn on_the_wire(requests: &[RecordedRequest], secrets: &[String]) {
     let mut logins = 0;
     for request in requests {
-        let is_login = request.service == Service::Auth && request.path == "/password/login";
+        let is_login = request.service == DemoService::Auth && request.path == "/password/login";
         logins += usize::from(is_login);
         for secret in secrets {
             let in_body =
@@ -183,7 +183,7 @@ fn on_the_wire(requests: &[RecordedRequest], secrets: &[String]) {
             assert!(is_login || !in_body, "{request:?}");
             let in_headers = find(request.headers.as_bytes(), secret);
             assert!(
-                !in_headers || request.cookie && request.service != Service::Meta,
+                !in_headers || request.cookie && request.service != DemoService::Meta,
                 "{request:?}"
             );
         }

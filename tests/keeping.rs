@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use icos_demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, DemoService};
 use icos_portal::ObjectId;
 
 use crate::support::{Home, TestMount, co2, portal, said};
@@ -105,7 +105,7 @@ fn prefetched_files_are_read_offline_with_one_download() {
     };
     let downloads = || {
         let requests = portal.requests();
-        let of_data = requests.iter().filter(|r| r.service == Service::Data);
+        let of_data = requests.iter().filter(|r| r.service == DemoService::Data);
         of_data.filter(|r| r.route != "whoami").count()
     };
     prefetch();
@@ -113,7 +113,7 @@ fn prefetched_files_are_read_offline_with_one_download() {
     prefetch();
     assert_eq!(downloads(), 2, "none is fetched twice");
 
-    portal.go_offline(Service::Data);
+    portal.go_offline(DemoService::Data);
     let bytes = mount.read(&format!("objects/{file}.nc"));
     assert_eq!(ObjectId::of_content(&bytes), file);
     let expected = portal.repository().csv(&table).unwrap().into_bytes();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use icos_demo::Service;
+use icos_demo::DemoService;
 
 use crate::support::{TestMount, co2, portal};
 
@@ -16,8 +16,9 @@ fn metadata_requests_carry_no_cookie() {
         }
     }
     let requests = portal.requests();
-    let (meta, others): (Vec<_>, Vec<_>) =
-        requests.iter().partition(|r| r.service == Service::Meta);
+    let (meta, others): (Vec<_>, Vec<_>) = requests
+        .iter()
+        .partition(|r| r.service == DemoService::Meta);
     assert!(
         meta.len() > 10 && others.iter().any(|r| r.cookie),
         "both were asked"

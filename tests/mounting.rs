@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use icos_demo::Service;
+use icos_demo::DemoService;
 use nix::sys::signal::Signal;
 
 use crate::support::{SilentPortal, TestMount, co2, eventually, portal};
@@ -38,7 +38,7 @@ fn mount_connects_to_the_data_service_before_the_first_read() {
     let of_data = || {
         let requests = portal.requests().into_iter();
         requests
-            .filter(|r| r.service == Service::Data)
+            .filter(|r| r.service == DemoService::Data)
             .collect::<Vec<_>>()
     };
     assert!(eventually(Duration::from_secs(20), || !of_data().is_empty()));

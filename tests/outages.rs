@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use icos_demo::{DemoPortal, Fault, FaultPlan, FaultRule, Service};
+use icos_demo::{DemoPortal, DemoService, Fault, FaultPlan, FaultRule};
 use icos_portal::ObjectId;
 
 use crate::support::{SilentPortal, TestMount, co2, contents, eventually, get, portal};
@@ -17,7 +17,7 @@ fn mount_with(portal: &DemoPortal, options: &[&str]) -> TestMount {
 }
 
 fn go_offline(portal: &DemoPortal) {
-    for service in Service::ALL {
+    for service in DemoService::ALL {
         portal.go_offline(service);
     }
 }
@@ -50,12 +50,12 @@ fn uncached_files_fail_with_a_reason_until_the_portal_returns() {
     let path = format!("objects/{file}.nc");
     mount.list("objects");
 
-    portal.go_offline(Service::Data);
+    portal.go_offline(DemoService::Data);
     let error = mount.try_read(&path).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EHOSTUNREACH));
     assert!(mount.last_reason().contains("cannot be reached"));
 
-    portal.come_back(Service::Data).unwrap();
+    portal.go_online(DemoService::Data).unwrap();
     let mut bytes = Vec::new();
     assert!(eventually(Duration::from_secs(20), || {
         mount.try_read(&path).map(|read| bytes = read).is_ok()
@@ -83,7 +83,7 @@ fn deprecated_objects_of_a_collection_appear_after_a_failed_query() {
         code: 400,
         retry_after: None,
     };
-    let rule = FaultRule::always(refused).at(Service::Meta);
+    let rule = FaultRule::always(refused).at(DemoService::Meta);
     portal.add_fault(rule.of(&id.parse().unwrap()).times(1));
 
     let mount = TestMount::of(&portal);
@@ -103,7 +103,7 @@ fn single_cached_object_is_not_taken_for_a_list() {
     let id = co2(&portal);
     assert!(std::fs::metadata(mount.path(&format!("objects/{id}.csv"))).is_ok());
     let types = mount.list("datatypes");
-    portal.go_offline(Service::Meta);
+    portal.go_offline(DemoService::Meta);
     let of_types = types.iter().map(|name| format!("datatypes/{name}"));
     let folders = of_types.chain(["objects", "documents", "collections"].map(str::to_owned));
     for folder in folders {
@@ -111,7 +111,7 @@ fn single_cached_object_is_not_taken_for_a_list() {
             std::fs::read_dir(mount.path(&folder)).and_then(Iterator::collect);
         assert!(listed.is_err(), "{folder}: {listed:?}");
     }
-    portal.come_back(Service::Meta).unwrap();
+    portal.go_online(DemoService::Meta).unwrap();
     let all = portal.repository().objects().len();
     let back = || std::fs::read_dir(mount.path("objects")).is_ok_and(|list| list.count() > all / 2);
     assert!(eventually(Duration::from_mins(1), back));
@@ -263,7 +263,7 @@ fn readers_waiting_for_a_silent_portal_do_not_delay_readers_of_cached_files() {
     let cached = mount.read(&csv);
     let file = portal.repository().find(FILE).unwrap();
     let stall = FaultRule::always(Fault::Stall { after: 0, ms: None });
-    portal.add_fault(stall.at(Service::Data).of(&file));
+    portal.add_fault(stall.at(DemoService::Data).of(&file));
     let stuck: Vec<_> = (0..16)
         .map(|_| {
             let path = mount.path(&format!("objects/{file}.nc"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use icos_demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, DemoService};
 use jiff::SignedDuration;
 
 use crate::support::{Home, TestMount, co2, eventually, portal, said, write_credentials};
@@ -252,7 +252,7 @@ fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
         NearlyExpired | NearlyExpiredAndDown if by_password => portal.set_token_life(half_an_hour),
         WrongPassword => portal.set_password("another"),
         LicenceNotAccepted => portal.accept_licence(false),
-        AuthServiceDown | NearlyExpiredAndDown => portal.go_offline(Service::Auth),
+        AuthServiceDown | NearlyExpiredAndDown => portal.go_offline(DemoService::Auth),
         _ => {}
     }
     let file = file.display().to_string();
@@ -285,7 +285,7 @@ fn mount(portal: &DemoPortal, way: Way, state: State) -> TestMount {
             }
             NearlyExpiredAndDown => {
                 ready(&mount);
-                portal.go_offline(Service::Auth);
+                portal.go_offline(DemoService::Auth);
             }
             _ => {}
         }

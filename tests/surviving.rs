@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository, Service};
+use icos_demo::{DemoOptions, DemoPortal, DemoService, Fault, FaultRule, Repository};
 use icos_portal::ObjectId;
 use nix::sys::signal::Signal;
 
@@ -257,11 +257,11 @@ fn read_only_catalog_is_read_and_continued_in_memory() {
     let disk = SmallDisk::new(64 << 20);
     let known = mount_in(&portal, disk.0.path(), &[]).list("objects");
     disk.mount("remount,ro");
-    portal.go_offline(Service::Meta);
+    portal.go_offline(DemoService::Meta);
     let mount = mount_in(&portal, disk.0.path(), &["--metadata-ttl=indefinite"]);
     assert_eq!(mount.list("objects"), known);
 
-    portal.come_back(Service::Meta).unwrap();
+    portal.go_online(DemoService::Meta).unwrap();
     let unlisted = format!("objects/{}.json", superseded(&portal));
     assert!(eventually(Duration::from_secs(20), || {
         mount.try_read(&unlisted).is_ok()
@@ -411,8 +411,8 @@ fn filled_cache_serves_icoscp_core_offline() {
     };
     let from_portal = arrays("");
 
-    portal.go_offline(Service::Data);
-    portal.go_offline(Service::Auth);
+    portal.go_offline(DemoService::Data);
+    portal.go_offline(DemoService::Auth);
 
     let from_cache = arrays(&format!("{cache}/dataAppStorage"));
     assert!(from_cache == from_portal, "other arrays");

@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::process::Command;
 use std::time::Duration;
 
-use icos_demo::{DemoPortal, Service};
+use icos_demo::{DemoPortal, DemoService};
 
 use crate::shared_rdf::real_metadata;
 use crate::support::{Home, TestMount};
@@ -189,7 +189,7 @@ fn listed_names_and_inodes_are_the_same_offline_and_after_a_remount() {
     let before = walk(&mount(), ".");
     assert!(before.len() > 5000, "{} names", before.len());
 
-    for service in [Service::Auth, Service::Meta, Service::Data] {
+    for service in [DemoService::Auth, DemoService::Meta, DemoService::Data] {
         portal.go_offline(service);
     }
 
@@ -232,7 +232,7 @@ fn without_login_stations_are_listed_and_sidecars_are_readable() {
     assert!(bytes > 1_000_000, "{bytes} bytes");
     let mut asked = portal.requests();
     // `icosfs status` of other tests probes the services of all mounts.
-    asked.retain(|r| r.service == Service::Auth && r.path != "/whoami");
+    asked.retain(|r| r.service == DemoService::Auth && r.path != "/whoami");
     assert!(asked.is_empty(), "{asked:#?}");
 }
 

@@ -14,6 +14,7 @@ use icos_demo::{
 };
 use icos_portal::auth::{Token, TokenAuth};
 use icos_portal::http::Http;
+use icos_portal::{Service, Services};
 
 /// The built-in repository is the same every time.
 const SEED: u64 = 2026;
@@ -116,7 +117,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let options = DemoOptions {
         port: *port,
         faults: fault_plan(faults.as_deref(), *rtt, *bandwidth)?,
-        watcher: Some(Box::new(log)),
+        on_request: Some(Box::new(log)),
         ..DemoOptions::default()
     };
     let portal = DemoPortal::start(repository, options).context("cannot start the demo portal")?;
@@ -223,11 +224,19 @@ pub(super) fn builtin() -> anyhow::Result<Embedded> {
 impl Embedded {
     /// Clients of it, logged in as its user.
     pub(super) fn clients(&self, http: Http) -> anyhow::Result<Clients> {
-        let services = self.0.services();
+        let services = services_of(&self.0)?;
         let token = Token::parse(services.envri(), &self.0.token())?;
         let auth = TokenAuth::new(token, "the demo's own user".to_owned(), &services);
         Ok(Clients::new(http, services, Some(Arc::new(auth))))
     }
+}
+
+/// The addresses of `portal`'s services.
+fn services_of(portal: &DemoPortal) -> anyhow::Result<Services> {
+    Ok(Services::of(portal.repository().envri())
+        .with(Service::Auth, &portal.auth_url())?
+        .with(Service::Meta, &portal.meta_url())?
+        .with(Service::Data, &portal.data_url())?)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use icos_demo::{FaultPlan, FaultRule, Service};
+use icos_demo::{DemoService, FaultPlan, FaultRule};
 use nix::sys::signal::Signal;
 
 use super::actor::{Actor, HEALED, Weather};
@@ -161,8 +161,8 @@ impl<'a> Life<'a> {
             let rule = FaultRule::always(fault.clone());
             match name {
                 // Only originals are verified against their ids.
-                "wrong bytes" => rule.at(Service::Data).on("objects").with_probability(0.5),
-                "short answers" => rule.at(Service::Data).with_probability(probability),
+                "wrong bytes" => rule.at(DemoService::Data).on("objects").with_probability(0.5),
+                "short answers" => rule.at(DemoService::Data).with_probability(probability),
                 // Every request finds them missing.
                 "revoked tokens" | "services that come and go" => rule.with_probability(0.05),
                 _ => rule.with_probability(probability),
@@ -178,10 +178,10 @@ impl<'a> Life<'a> {
 
     fn calm_down(&mut self) {
         self.world.portal.clear_faults();
-        for service in Service::ALL {
+        for service in DemoService::ALL {
             self.world
                 .portal
-                .come_back(service)
+                .go_online(service)
                 .expect("its port is its own");
         }
         if self.weather.calm_since.is_none() {

@@ -54,7 +54,7 @@ impl TestContents {
     ) -> Self {
         let ttl = Duration::from_mins(10);
         let http = Http::new(Timeouts::default()).expect("HTTP");
-        let services = portal.services();
+        let services = super::portal::client_services(portal);
         let token = Token::parse(services.envri(), &portal.token()).expect("a token");
         let auth = TokenAuth::new(token, "a test".to_owned(), &services);
         let data = DataClient::new(http.clone(), services.clone(), Some(Arc::new(auth)));

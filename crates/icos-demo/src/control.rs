@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::faults::{FaultPlan, FaultRule};
 use super::http::{Ask, Reply, json, text};
-use super::record::Service;
+use super::record::DemoService;
 use super::server::Port;
 use super::state::Shared;
 
@@ -89,14 +89,18 @@ fn field<T: DeserializeOwned>(ask: &Ask, name: &str) -> Result<T, String> {
     serde_json::from_value(value[name].take()).map_err(|e| format!("{name}: {e}"))
 }
 
-fn service(name: &str) -> Result<Service, String> {
-    Service::ALL
+fn service(name: &str) -> Result<DemoService, String> {
+    DemoService::ALL
         .into_iter()
         .find(|service| service.name() == name)
         .ok_or_else(|| format!("expected auth, meta or data, found {name:?}"))
 }
 
-async fn set_online(ports: &Arc<[Port; 3]>, service: Service, online: bool) -> Result<(), String> {
+async fn set_online(
+    ports: &Arc<[Port; 3]>,
+    service: DemoService,
+    online: bool,
+) -> Result<(), String> {
     let ports = Arc::clone(ports);
     // Closing waits for the accepting task to end.
     let work = move || {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::strike::Faults;
 use super::http::Ask;
-use super::record::Service;
+use super::record::DemoService;
 
 /// What shall go wrong, in JSON for `icosfs demo --faults FILE`:
 ///
@@ -47,7 +47,7 @@ pub struct FaultPlan {
 pub struct FaultRule {
     /// Only requests to this service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<Service>,
+    pub service: Option<DemoService>,
     /// Only requests whose path begins with this segment, e.g. `cpb`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
@@ -168,7 +168,7 @@ impl FaultRule {
 
     /// Only requests to this service.
     #[must_use]
-    pub fn at(self, service: Service) -> Self {
+    pub fn at(self, service: DemoService) -> Self {
         Self {
             service: Some(service),
             ..self
@@ -211,7 +211,7 @@ impl FaultRule {
         }
     }
 
-    fn concerns(&self, service: Service, ask: &Ask) -> bool {
+    fn concerns(&self, service: DemoService, ask: &Ask) -> bool {
         let route = ask.path.first().map_or("", String::as_str);
         let names = |id: &str| {
             let in_body = || {

@@ -51,14 +51,13 @@ use tokio::runtime::Runtime;
 
 pub use self::faults::{Fault, FaultPlan, FaultRule};
 use self::http::{Ask, Reply};
-pub use self::record::{RecordedRequest, Service};
+pub use self::record::{DemoService, RecordedRequest};
 use self::record::{Recorder, Watcher};
 pub use self::repository::Repository;
 use self::server::{Line, Port};
 pub use self::sparql::SparqlLimits;
 use self::state::{Account, Shared, TOKEN_LIFE};
 use self::token::Mint;
-use icos_portal::Services;
 
 /// Why there is no demo portal.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +110,7 @@ pub struct DemoOptions {
     /// How much querying the meta service allows.
     pub limits: SparqlLimits,
     /// Called with each request when it has ended.
-    pub watcher: Option<Watcher>,
+    pub on_request: Option<Watcher>,
 }
 
 impl Default for DemoOptions {
@@ -123,7 +122,7 @@ impl Default for DemoOptions {
             licence_accepted: true,
             faults: FaultPlan::default(),
             limits: SparqlLimits::default(),
-            watcher: None,
+            on_request: None,
         }
     }
 }
@@ -152,7 +151,7 @@ impl DemoPortal {
             licence_accepted,
             faults,
             limits,
-            watcher,
+            on_request,
         } = options;
         let account = Account {
             mail: user,
@@ -163,7 +162,7 @@ impl DemoPortal {
             token_life: TOKEN_LIFE,
             ahead: SignedDuration::ZERO,
         };
-        let recorder = Recorder::new(watcher);
+        let recorder = Recorder::new(on_request);
         let shared = Arc::new(Shared::new(repository, recorder, account, limits));
         shared.faults.set(faults);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -184,8 +183,13 @@ impl DemoPortal {
                 source,
             })
         };
-        let of = |service: Service| open(service as u16, service.name(), router(&shared, service));
-        let ports = Arc::new([of(Service::Auth)?, of(Service::Meta)?, of(Service::Data)?]);
+        let of =
+            |service: DemoService| open(service as u16, service.name(), router(&shared, service));
+        let ports = Arc::new([
+            of(DemoService::Auth)?,
+            of(DemoService::Meta)?,
+            of(DemoService::Data)?,
+        ]);
         shared.listens_at(&ports);
         let control = open(3, "control", control::router(&shared, &ports))?;
         Ok(Self {
@@ -199,19 +203,19 @@ impl DemoPortal {
     /// Base URL of the auth service, e.g. `http://127.0.0.1:4711`.
     #[must_use]
     pub fn auth_url(&self) -> String {
-        self.ports[Service::Auth as usize].url()
+        self.ports[DemoService::Auth as usize].url()
     }
 
     /// Base URL of the meta service.
     #[must_use]
     pub fn meta_url(&self) -> String {
-        self.ports[Service::Meta as usize].url()
+        self.ports[DemoService::Meta as usize].url()
     }
 
     /// Base URL of the data service.
     #[must_use]
     pub fn data_url(&self) -> String {
-        self.ports[Service::Data as usize].url()
+        self.ports[DemoService::Data as usize].url()
     }
 
     /// Base URL of the control service, by which another process can make
@@ -219,19 +223,6 @@ impl DemoPortal {
     #[must_use]
     pub fn control_url(&self) -> String {
         self.control.url()
-    }
-
-    /// Where its services are, for a client.
-    #[must_use]
-    pub fn services(&self) -> Services {
-        let at = |services: Services, service, url: String| {
-            let services = services.with(service, &url);
-            services.expect("a port on loopback makes a URL")
-        };
-        let services = Services::of(self.repository().envri());
-        let services = at(services, icos_portal::Service::Auth, self.auth_url());
-        let services = at(services, icos_portal::Service::Meta, self.meta_url());
-        at(services, icos_portal::Service::Data, self.data_url())
     }
 
     /// The demo user's name.
@@ -324,7 +315,7 @@ impl DemoPortal {
     }
 
     /// Ends all of a service's connections and refuses new ones.
-    pub fn go_offline(&self, service: Service) {
+    pub fn go_offline(&self, service: DemoService) {
         self.ports[service as usize].close();
     }
 
@@ -333,7 +324,7 @@ impl DemoPortal {
     /// # Errors
     ///
     /// [`DemoError::Listen`] if the port has been taken meanwhile.
-    pub fn come_back(&self, service: Service) -> Result<(), DemoError> {
+    pub fn go_online(&self, service: DemoService) -> Result<(), DemoError> {
         let port = &self.ports[service as usize];
         port.reopen().map_err(|source| DemoError::Listen {
             service: service.name(),
@@ -365,7 +356,7 @@ impl fmt::Debug for DemoPortal {
     }
 }
 
-fn router(shared: &Arc<Shared>, service: Service) -> Router {
+fn router(shared: &Arc<Shared>, service: DemoService) -> Router {
     let shared = Arc::clone(shared);
     Router::new().fallback(
         move |ConnectInfo(line): ConnectInfo<Line>, request: Request<Body>| {
@@ -378,7 +369,7 @@ fn router(shared: &Arc<Shared>, service: Service) -> Router {
 /// Every request's way: it is noted, meets its faults, and is answered.
 async fn answer(
     shared: &Arc<Shared>,
-    service: Service,
+    service: DemoService,
     request: Request<Body>,
     line: &Line,
 ) -> Reply {
@@ -391,9 +382,9 @@ async fn answer(
         Some(reply) => reply,
         None => match (&ask.broken, service) {
             (Some(why), _) => http::text(StatusCode::BAD_REQUEST, why),
-            (None, Service::Auth) => auth::answer(shared, &ask).await,
-            (None, Service::Meta) => meta::answer(shared, &ask).await,
-            (None, Service::Data) => data::answer(shared, &ask),
+            (None, DemoService::Auth) => auth::answer(shared, &ask).await,
+            (None, DemoService::Meta) => meta::answer(shared, &ask).await,
+            (None, DemoService::Data) => data::answer(shared, &ask),
         },
     };
     http::put(&mut reply, DATE, &shared.date());

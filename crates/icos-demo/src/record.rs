@@ -18,7 +18,7 @@ use super::http::{Ask, Reply};
 /// One of the portal's three services.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Service {
+pub enum DemoService {
     /// Logins and user profiles.
     Auth,
     /// Landing pages and SPARQL.
@@ -27,17 +27,17 @@ pub enum Service {
     Data,
 }
 
-impl Service {
+impl DemoService {
     /// Auth, meta and data, in the order of their ports.
-    pub const ALL: [Service; 3] = [Service::Auth, Service::Meta, Service::Data];
+    pub const ALL: [DemoService; 3] = [DemoService::Auth, DemoService::Meta, DemoService::Data];
 
     /// The name, in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Service::Auth => "auth",
-            Service::Meta => "meta",
-            Service::Data => "data",
+            DemoService::Auth => "auth",
+            DemoService::Meta => "meta",
+            DemoService::Data => "data",
         }
     }
 }
@@ -47,7 +47,7 @@ impl Service {
 #[serde(rename_all = "camelCase")]
 pub struct RecordedRequest {
     /// Which service it reached.
-    pub service: Service,
+    pub service: DemoService,
     /// The HTTP method.
     pub method: String,
     /// The first segment of the path, e.g. `objects`, `cpb` or `sparql`.
@@ -123,7 +123,7 @@ impl Recorder {
     }
 
     /// Notes that a request has come.
-    pub(crate) fn begin(self: &Arc<Self>, service: Service, ask: &Ask, cookie: bool) -> Ticket {
+    pub(crate) fn begin(self: &Arc<Self>, service: DemoService, ask: &Ask, cookie: bool) -> Ticket {
         let header = |name| ask.header(name).map(str::to_owned);
         let busy = &self.busy[service as usize];
         let entry = Arc::new(Mutex::new(RecordedRequest {

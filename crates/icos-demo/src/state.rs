@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::faults::Faults;
 use super::http::Ask;
-use super::record::{Recorder, Service};
+use super::record::{DemoService, Recorder};
 use super::repository::Repository;
 use super::server::Port;
 use super::sparql::{Cache, Quota, SparqlLimits};
@@ -132,7 +132,7 @@ impl Shared {
     }
 
     /// Takes a service down, for as long as `pause`. Returns at once.
-    pub(crate) fn take_down(&self, service: Service, pause: Option<Duration>) {
+    pub(crate) fn take_down(&self, service: DemoService, pause: Option<Duration>) {
         let Some(ports) = self.ports.get().cloned() else {
             return;
         };

@@ -189,6 +189,7 @@ mod tests {
     use super::*;
     use crate::cache::{Bounds, Place, Store};
     use crate::memory::Memory;
+    use crate::test_portal::client_services;
     use icos_demo::{DemoOptions, DemoPortal, Repository};
     use icos_portal::Bootstrap;
 
@@ -202,7 +203,7 @@ mod tests {
         let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
         let stall = json!({"object": id.to_string(), "fault": {"stall": {"after": 1 << 20}}});
         portal.add_fault(serde_json::from_value(stall).unwrap());
-        let bootstrap = Bootstrap::with_services(portal.services()).unwrap();
+        let bootstrap = Bootstrap::with_services(client_services(&portal)).unwrap();
         let clients = bootstrap.from_cookie_token(&portal.token()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let (disk, memory) = (1 << 30, 64 << 20);

@@ -130,6 +130,7 @@ mod tests {
     use super::*;
     use crate::cache::{Bounds, Place, Store};
     use crate::memory::Memory;
+    use crate::test_portal::client_services;
     use icos_demo::{DemoOptions, DemoPortal, Repository};
     use icos_portal::Bootstrap;
 
@@ -150,7 +151,7 @@ mod tests {
             let mut repository = Repository::builtin(1);
             let id = repository.add_original("x.bin", LEN);
             let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
-            let bootstrap = Bootstrap::with_services(portal.services()).unwrap();
+            let bootstrap = Bootstrap::with_services(client_services(&portal)).unwrap();
             let data = bootstrap.from_cookie_token(&portal.token()).unwrap().data;
             let dir = tempfile::tempdir().unwrap();
             let (disk, memory) = (1 << 30, 64 << 20);

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use super::body::{self, Bucket};
 use super::{Fault, FaultPlan, FaultRule};
 use crate::http::{Ask, Reply, text};
-use crate::record::{Service, Ticket};
+use crate::record::{DemoService, Ticket};
 use crate::server::{Cut, Line};
 use crate::state::Shared;
 use crate::table::hash;
@@ -58,7 +58,7 @@ impl Faults {
     }
 
     /// What goes wrong with this request.
-    pub(crate) fn strike(&self, service: Service, ask: &Ask, ticket: &Ticket) -> Struck {
+    pub(crate) fn strike(&self, service: DemoService, ask: &Ask, ticket: &Ticket) -> Struck {
         let mut state = self.lock();
         if state.plan.rules.is_empty() {
             return Struck::default();
@@ -85,7 +85,7 @@ impl Faults {
 }
 
 /// A number that tells requests apart.
-fn fingerprint(service: Service, ask: &Ask) -> u64 {
+fn fingerprint(service: DemoService, ask: &Ask) -> u64 {
     let range = ask.header(RANGE).unwrap_or_default();
     let head = format!("{} {} {} {range}", service.name(), ask.method, ask.target);
     let body = String::from_utf8_lossy(&ask.body);
@@ -184,7 +184,7 @@ impl Struck {
     pub(crate) async fn before(
         &self,
         shared: &Arc<Shared>,
-        service: Service,
+        service: DemoService,
         line: &Line,
     ) -> Option<Reply> {
         if !self.latency.is_zero() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::support::{Question, Visit};
-use crate::{Fault, FaultPlan, FaultRule, Service};
+use crate::{DemoService, Fault, FaultPlan, FaultRule};
 
 const HTM_CO2: &str = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
 const NETCDF: &str = "demo_inversion_2023.nc";
@@ -78,7 +78,7 @@ async fn another_status_comes_instead_of_the_answer() {
         retry_after: Some(2),
     });
     let answer = visit.file().answer().await;
-    answer.assert(503, "Service Unavailable");
+    answer.assert(503, "DemoService Unavailable");
     assert_eq!(answer.header("retry-after"), "2");
 }
 
@@ -169,7 +169,7 @@ async fn rules_strike_only_where_and_as_often_as_they_say() {
     });
     visit
         .portal
-        .add_fault(broken.at(Service::Data).on("whoami").times(2));
+        .add_fault(broken.at(DemoService::Data).on("whoami").times(2));
     assert_eq!(visit.get("auth:/whoami").answer().await.status, 401);
     for status in [500, 500, 200] {
         assert_eq!(visit.get("data:/whoami").answer().await.status, status);
@@ -204,11 +204,11 @@ async fn a_rule_of_an_object_strikes_requests_for_its_columns_too() {
 #[tokio::test]
 async fn a_service_can_be_down_and_come_back() {
     let visit = Visit::new();
-    visit.portal.go_offline(Service::Data);
+    visit.portal.go_offline(DemoService::Data);
     let error = visit.file().try_answer().await.err().unwrap();
     assert!(error.is_connect(), "{error:?}");
     assert_eq!(visit.get("auth:/whoami").answer().await.status, 401);
-    visit.portal.come_back(Service::Data).unwrap();
+    visit.portal.go_online(DemoService::Data).unwrap();
     assert_eq!(visit.file().answer().await.status, 200);
 }
 
@@ -227,7 +227,7 @@ async fn going_offline_cuts_transfers_under_way() {
     {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    visit.portal.go_offline(Service::Data);
+    visit.portal.go_offline(DemoService::Data);
     let outcome = tokio::time::timeout(Duration::from_secs(5), transfer).await;
     assert!(outcome.unwrap().unwrap().is_err());
 }
@@ -407,7 +407,7 @@ async fn the_licence_may_be_withdrawn_for_a_while_or_until_it_is_accepted() {
 #[tokio::test]
 async fn a_service_may_go_down_by_a_request_and_come_back() {
     let visit = Visit::new();
-    let down = |ms| FaultRule::always(Fault::Down { ms }).at(Service::Data);
+    let down = |ms| FaultRule::always(Fault::Down { ms }).at(DemoService::Data);
     visit.portal.add_fault(down(Some(50)).times(1));
     assert!(visit.file().try_answer().await.is_err());
     let error = visit.file().try_answer().await.err().unwrap();
@@ -420,7 +420,7 @@ async fn a_service_may_go_down_by_a_request_and_come_back() {
     let error = visit.file().try_answer().await.err().unwrap();
     assert!(error.is_connect(), "{error:?}");
     visit.portal.clear_faults();
-    visit.portal.come_back(Service::Data).unwrap();
+    visit.portal.go_online(DemoService::Data).unwrap();
     assert_eq!(visit.file().answer().await.status, 200);
 }
 

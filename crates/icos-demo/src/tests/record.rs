@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::support::Visit;
-use crate::{Fault, FaultRule, Service};
+use crate::{DemoService, Fault, FaultRule};
 
 const NETCDF: &str = "demo_inversion_2023.nc";
 
@@ -29,7 +29,7 @@ async fn a_request_is_recorded_with_all_that_a_test_may_ask() {
     };
     assert_eq!(
         (data.service, &*data.method, &*data.route, data.cookie),
-        (Service::Data, "GET", "objects", true)
+        (DemoService::Data, "GET", "objects", true)
     );
     assert_eq!(data.path, url.strip_prefix("data:").unwrap());
     assert_eq!(data.range.as_deref(), Some("bytes=10-29"));
@@ -37,7 +37,7 @@ async fn a_request_is_recorded_with_all_that_a_test_may_ask() {
     assert_eq!((data.status, data.bytes, data.complete), (206, 20, true));
     assert_eq!(
         (meta.service, &*meta.route, &*meta.path, meta.cookie),
-        (Service::Meta, "nonsense", "/nonsense?x=1", false)
+        (DemoService::Meta, "nonsense", "/nonsense?x=1", false)
     );
     assert_eq!((meta.status, meta.range.as_deref()), (404, None));
     assert_eq!(
