@@ -161,7 +161,10 @@ impl<'a> Life<'a> {
             let rule = FaultRule::always(fault.clone());
             match name {
                 // Only originals are verified against their ids.
-                "wrong bytes" => rule.at(DemoService::Data).on("objects").with_probability(0.5),
+                "wrong bytes" => rule
+                    .at(DemoService::Data)
+                    .on("objects")
+                    .with_probability(0.5),
                 "short answers" => rule.at(DemoService::Data).with_probability(probability),
                 // Every request finds them missing.
                 "revoked tokens" | "services that come and go" => rule.with_probability(0.05),
