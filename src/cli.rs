@@ -11,36 +11,36 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 
 mod auth;
 mod background;
-#[cfg(test)]
-mod book;
-mod browse;
 mod cache;
+mod catalog_access;
 mod config;
-mod data_path;
+mod credentials;
+mod data_folder;
 mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+#[cfg(test)]
+mod documented_commands;
 mod example;
 mod find;
 mod get;
+mod help_topics;
 mod helper;
 mod info;
 mod log;
 mod login;
-mod manual;
+mod manual_pages;
 mod mount;
+mod object_argument;
 mod prefetch;
-mod provider;
 mod selection;
 mod settings;
 mod stations;
 mod status;
 mod storage;
-mod table;
-mod target;
 mod terminal;
-mod topics;
+mod text_table;
 mod unmount;
 mod waiting;
 
@@ -114,9 +114,9 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print completions for a shell.
-    Completions(manual::CompletionsArgs),
+    Completions(manual_pages::CompletionsArgs),
     /// Write the manual pages.
-    Man(manual::ManArgs),
+    Man(manual_pages::ManArgs),
     /// Run a demo portal on this machine, without a mount.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -133,7 +133,7 @@ const MOUNT_FAILED: u8 = 32;
 impl Command {
     /// Whether it works, though `config.toml` is broken: what must help in
     /// need, and what has nothing to do with settings.
-    fn is_for_need(&self) -> bool {
+    fn works_without_config(&self) -> bool {
         matches!(
             self,
             Command::Unmount(_)
@@ -148,7 +148,7 @@ impl Command {
 
 /// The parser, without what `config.toml` says.
 fn command() -> clap::Command {
-    topics::grouped(config::with_settings_to_show(Cli::command()))
+    help_topics::with_grouped_commands(config::with_settings_to_show(Cli::command()))
 }
 
 /// Reads a `config.toml` and applies it, for [`crate::fuzzing`]: of settings by
@@ -181,7 +181,8 @@ pub fn main() -> ExitCode {
     if background::is_daemon() {
         background::leave_terminal();
     }
-    let arguments: Vec<OsString> = target::with_ids_apart(std::env::args_os()).collect();
+    let arguments: Vec<OsString> =
+        object_argument::escape_leading_hyphens(std::env::args_os()).collect();
     let (arguments, failure, usage) = match helper::rewritten(&arguments) {
         Some(Ok(rewritten)) => (rewritten, MOUNT_FAILED, FAILED),
         Some(Err(reason)) => return wrong(&reason, FAILED),
@@ -196,19 +197,19 @@ pub fn main() -> ExitCode {
         Err(reason) => return wrong(&reason, usage),
     };
     if let Some(error) = &broken
-        && !cli.command.is_for_need()
+        && !cli.command.works_without_config()
     {
         return wrong(error, usage);
     }
     match run(cli, &arguments, &matches, &file, broken) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if get::is_reader_gone(&error) => ExitCode::from(get::READER_GONE),
+        Err(error) if get::is_broken_pipe(&error) => ExitCode::from(get::BROKEN_PIPE),
         Err(error) => wrong(&format_args!("{error:#}"), failure),
     }
 }
 
 fn wrong(reason: &dyn Display, code: u8) -> ExitCode {
-    eprintln!("icosfs: {}", terminal::plain(&reason.to_string()));
+    eprintln!("icosfs: {}", terminal::escape_control(&reason.to_string()));
     ExitCode::from(code)
 }
 
@@ -262,10 +263,10 @@ fn run(
         Command::Doctor(args) => doctor::run(&global, args, broken.map(|error| error.to_string())),
         Command::LogLevel(args) => log::control::run(&args),
         Command::Completions(args) => {
-            manual::completions(&args);
+            manual_pages::completions(&args);
             Ok(())
         }
-        Command::Man(args) => manual::pages(&args),
+        Command::Man(args) => manual_pages::pages(&args),
         Command::Prefetch(args) => prefetch::run(&global, &args),
         Command::Cache(command) => cache::run(&global, command),
         Command::Find(args) => find::run(&global, args),

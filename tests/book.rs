@@ -3,7 +3,7 @@
 //! A block marked `console` is run, page by page, in a home folder of its own,
 //! against the demo portal. A block marked `console,real` needs what a test does
 //! not have (the real portal, root, a user's systemd): its icosfs commands are
-//! only parsed; see `src/cli/book.rs`.
+//! only parsed; see `src/cli/documented_commands.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

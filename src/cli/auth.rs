@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
-use super::provider::LoginArgs;
+use super::credentials::CredentialArgs;
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::{WaitNotice, block_on_while};
 use icos_portal::account::LicenceStatus;
@@ -19,13 +19,13 @@ pub(super) enum AuthCommand {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        login: LoginArgs,
+        login: CredentialArgs,
     },
     /// Print a token that lives, as a Cookie header has it, logging in if
     /// there is none
     Token {
         #[command(flatten)]
-        login: LoginArgs,
+        login: CredentialArgs,
     },
 }
 

@@ -18,7 +18,7 @@ use icos_portal::ObjectId;
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
     /// Show what is kept, and where
-    Info(InfoArgs),
+    Info(CacheInfoArgs),
     /// Read all of it, check it, and remove what is damaged
     Verify,
     /// Remove all of it, but for what mounts have open
@@ -29,7 +29,7 @@ pub(super) enum CacheCommand {
 
 /// What `icosfs cache info` takes.
 #[derive(Args, Debug)]
-pub(super) struct InfoArgs {
+pub(super) struct CacheInfoArgs {
     /// As JSON, for scripts
     #[arg(long)]
     json: bool,
@@ -87,7 +87,7 @@ fn kind_of(file: &Kept) -> &'static str {
     }
 }
 
-fn info(folder: &Folder, args: &InfoArgs) {
+fn info(folder: &Folder, args: &CacheInfoArgs) {
     let files = folder.files();
     let mut kinds: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for file in &files {

@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::browse::Browse;
+use super::catalog_access::CatalogAccess;
 use super::settings::GlobalArgs;
-use super::table::Table;
+use super::text_table::TextTable;
 use super::waiting::block_on_while;
 use crate::catalog::{Need, Selection};
 
@@ -24,12 +24,12 @@ pub(super) struct DatatypesArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<()> {
-    let browse = Browse::new(global, Selection::default())?;
+    let browse = CatalogAccess::new(global, Selection::default())?;
     block_on_while("asking the portal for its lists", async {
         Ok(browse.catalog.ensure(Need::Vocabulary).await?)
     })?;
     let vocabulary = browse.catalog.vocabulary();
-    let mut table = Table::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"]);
+    let mut table = TextTable::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"]);
     let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
     for spec in vocabulary.specs() {
         let theme = spec.theme().unwrap_or_default();

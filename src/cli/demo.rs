@@ -213,15 +213,15 @@ fn shape(text: &str) -> Result<(usize, u64), String> {
 }
 
 /// A demo portal with the built-in repository, for a mount in this process.
-pub(super) struct Embedded(DemoPortal);
+pub(super) struct EmbeddedDemo(DemoPortal);
 
-pub(super) fn builtin() -> anyhow::Result<Embedded> {
+pub(super) fn start_embedded() -> anyhow::Result<EmbeddedDemo> {
     let portal = DemoPortal::start(Repository::builtin(SEED), DemoOptions::default())
         .context("cannot start the demo portal")?;
-    Ok(Embedded(portal))
+    Ok(EmbeddedDemo(portal))
 }
 
-impl Embedded {
+impl EmbeddedDemo {
     /// Clients of it, logged in as its user.
     pub(super) fn clients(&self, http: Http) -> anyhow::Result<Clients> {
         let services = services_of(&self.0)?;

@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
+use super::credentials::CredentialArgs;
 use super::mount::mountpoint::is_dead;
-use super::provider::LoginArgs;
 use super::settings::GlobalArgs;
-use super::terminal::{plain, size};
+use super::terminal::{escape_control, size};
 use super::waiting::block_on_while;
 use crate::mount::{Access, missing_requirement, mountinfo};
 use icos_portal::account::LicenceStatus;
@@ -37,7 +37,7 @@ pub(super) struct DoctorArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    login: LoginArgs,
+    login: CredentialArgs,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -130,9 +130,13 @@ fn print(finding: &Finding) {
         Verdict::Note => "note",
         Verdict::Bad => "BAD ",
     };
-    println!("{verdict}  {:<14} {}", finding.what, plain(&finding.found));
+    println!(
+        "{verdict}  {:<14} {}",
+        finding.what,
+        escape_control(&finding.found)
+    );
     if let Some(remedy) = &finding.remedy {
-        println!("      {:<14} -> {}", "", plain(remedy));
+        println!("      {:<14} -> {}", "", escape_control(remedy));
     }
 }
 
@@ -309,7 +313,11 @@ async fn look_at(
     }
 }
 
-async fn account(http: Http, services: Services, login: LoginArgs) -> anyhow::Result<Vec<Finding>> {
+async fn account(
+    http: Http,
+    services: Services,
+    login: CredentialArgs,
+) -> anyhow::Result<Vec<Finding>> {
     const ANONYMOUS: &str = "none: metadata and free objects only";
     let auth = match login.provider(&http, &services) {
         Ok(Some(auth)) => auth,

@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::browse::Browse;
+use super::catalog_access::CatalogAccess;
 use super::selection::time;
 use super::settings::{GlobalArgs, bytes};
-use super::table::{self, Table};
+use super::text_table::{self, TextTable};
 use super::waiting::block_on_while;
 use crate::catalog::{Object, Order, Representation, Search, Selection};
 use icos_portal::lists::Versions;
@@ -68,10 +68,10 @@ pub(super) struct FindArgs {
         value_parser = bbox,
         allow_hyphen_values = true
     )]
-    bbox: Option<Bbox>,
+    bbox: Option<BoundingBox>,
     /// Sampled at so many metres above ground, e.g. 50 or 10..100
     #[arg(long, value_name = "METRES", value_parser = heights)]
-    height: Option<Heights>,
+    height: Option<HeightRange>,
     /// Submitted at this time or later
     #[arg(long, value_name = "TIME", value_parser = time)]
     submitted_after: Option<Timestamp>,
@@ -89,7 +89,7 @@ pub(super) struct FindArgs {
     include_deprecated: bool,
     /// In which order
     #[arg(long, value_enum, help_heading = "How to show it")]
-    order: Option<By>,
+    order: Option<SortKey>,
     /// The last ones first
     #[arg(long, help_heading = "How to show it")]
     descending: bool,
@@ -113,7 +113,7 @@ pub(super) struct FindArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum By {
+enum SortKey {
     /// When it was submitted
     Submitted,
     /// When its data begin
@@ -128,16 +128,16 @@ enum By {
 
 /// West, south, east and north.
 #[derive(Clone, Copy, Debug)]
-struct Bbox([f64; 4]);
+struct BoundingBox([f64; 4]);
 
 #[derive(Clone, Debug)]
-struct Heights(RangeInclusive<f64>);
+struct HeightRange(RangeInclusive<f64>);
 
 pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let (json, paths) = (args.json, args.paths.clone());
     let (selection, search) = questions(args)?;
     let named = selection.stations.clone();
-    let browse = Browse::new(global, selection)?;
+    let browse = CatalogAccess::new(global, selection)?;
     let found = block_on_while("asking the portal for its lists", async {
         Ok(browse.catalog.search(&search).await?)
     })?;
@@ -161,7 +161,7 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut table = Table::new(&["ID", "SIZE", "SUBMITTED", "STATION", "FROM", "TO", "NAME"]);
+    let mut table = TextTable::new(&["ID", "SIZE", "SUBMITTED", "STATION", "FROM", "TO", "NAME"]);
     for object in &found {
         if json {
             let landing = browse.services.envri().landing_prefix();
@@ -226,14 +226,14 @@ fn questions(args: FindArgs) -> anyhow::Result<(Selection, Search)> {
         to,
         submitted_before,
         size: Some(sizes),
-        height: height.map(|Heights(heights)| heights),
-        bbox: bbox.map(|Bbox(bbox)| bbox),
+        height: height.map(|HeightRange(heights)| heights),
+        bbox: bbox.map(|BoundingBox(bbox)| bbox),
         order: order.map(|by| match by {
-            By::Submitted => Order::Submitted,
-            By::Start => Order::Start,
-            By::End => Order::End,
-            By::Size => Order::Size,
-            By::Name => Order::Name,
+            SortKey::Submitted => Order::Submitted,
+            SortKey::Start => Order::Start,
+            SortKey::End => Order::End,
+            SortKey::Size => Order::Size,
+            SortKey::Name => Order::Name,
         }),
         descending,
         limit,
@@ -258,7 +258,7 @@ fn row(object: &Object) -> Vec<String> {
     let (start, end) = object.span().unzip();
     vec![
         object.id().to_string(),
-        table::bytes(object.size()),
+        text_table::bytes(object.size()),
         day(object.submitted()),
         object
             .station()
@@ -290,7 +290,7 @@ fn line(object: &Object, landing: &str) -> serde_json::Value {
     })
 }
 
-fn bbox(text: &str) -> Result<Bbox, String> {
+fn bbox(text: &str) -> Result<BoundingBox, String> {
     let numbers: Option<Vec<f64>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
     let numbers = numbers.and_then(|numbers| <[f64; 4]>::try_from(numbers).ok());
     numbers
@@ -304,17 +304,17 @@ fn bbox(text: &str) -> Result<Bbox, String> {
                 && lat.contains(south)
                 && lat.contains(north)
         })
-        .map(Bbox)
+        .map(BoundingBox)
         .ok_or_else(|| "expected west, south, east and north, such as 12,55,14,57".to_owned())
 }
 
-fn heights(text: &str) -> Result<Heights, String> {
+fn heights(text: &str) -> Result<HeightRange, String> {
     let (from, to) = text.split_once("..").unwrap_or((text, text));
     let from = from.trim().parse().ok();
     let to = to.trim().parse().ok();
     from.zip(to)
         .filter(|(from, to): &(f64, f64)| from <= to)
-        .map(|(from, to)| Heights(from..=to))
+        .map(|(from, to)| HeightRange(from..=to))
         .ok_or_else(|| "expected metres such as 50 or 10..100".to_owned())
 }
 

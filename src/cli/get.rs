@@ -11,10 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::NamedTempFile;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::provider::LoginArgs;
+use super::credentials::CredentialArgs;
+use super::object_argument;
 use super::settings::{Clients, GlobalArgs};
-use super::storage::{SETTLING, StorageArgs};
-use super::target;
+use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::waiting::WaitNotice;
 use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
 use crate::content::{Contents, ExportError, Format, Progress, Selection, Stage};
@@ -23,7 +23,7 @@ use icos_portal::Service;
 /// Landing pages are read once.
 const TTL: Duration = Duration::from_mins(10);
 /// What a shell says of a program whose reader has gone (SIGPIPE).
-pub(super) const READER_GONE: u8 = 128 + 13;
+pub(super) const BROKEN_PIPE: u8 = 128 + 13;
 /// Written to at once.
 const BUFFER: usize = 256 << 10;
 
@@ -43,14 +43,14 @@ pub(super) struct GetArgs {
     object: String,
     /// As what: a table as csv without, anything else as it was submitted
     #[arg(short, long, value_enum)]
-    format: Option<As>,
+    format: Option<OutputFormat>,
     /// Only these columns, in this order; names with commas between
     #[arg(short, long, value_name = "A,B")]
     columns: Vec<String>,
     /// Only these rows, counted from 0, the end excluded; 1000.. and ..2000
     /// are understood
     #[arg(short, long, value_name = "FROM..TO", value_parser = rows)]
-    rows: Option<Rows>,
+    rows: Option<RowRange>,
     /// Only values whose quality flag is good: others become empty
     #[arg(short, long)]
     good_only: bool,
@@ -60,11 +60,11 @@ pub(super) struct GetArgs {
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
-    login: LoginArgs,
+    login: CredentialArgs,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum As {
+enum OutputFormat {
     /// A table as text, as the portal writes it
     Csv,
     /// A table with types and units
@@ -78,12 +78,12 @@ enum As {
     Json,
 }
 
-/// Rows as they were asked for.
+/// RowRange as they were asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Rows(Range<u64>);
+struct RowRange(Range<u64>);
 
 /// Reads `1000..2000`; either may be left out.
-fn rows(text: &str) -> Result<Rows, String> {
+fn rows(text: &str) -> Result<RowRange, String> {
     let number = |text: &str, without: u64| match text.trim() {
         "" => Some(without),
         digits => digits.parse().ok(),
@@ -91,7 +91,7 @@ fn rows(text: &str) -> Result<Rows, String> {
     text.split_once("..")
         .and_then(|(from, to)| Some(number(from, 0)?..number(to, u64::MAX)?))
         .filter(|rows| rows.start <= rows.end)
-        .map(Rows)
+        .map(RowRange)
         .ok_or_else(|| "expected rows such as 1000..2000, 1000.. or ..2000".to_owned())
 }
 
@@ -106,10 +106,10 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         storage,
         login,
     } = args;
-    let target = target::parse(&object)?;
+    let target = object_argument::parse(&object)?;
     let selection = Selection {
         columns: (!columns.is_empty()).then_some(columns),
-        rows: rows.map(|Rows(rows)| rows),
+        rows: rows.map(|RowRange(rows)| rows),
         good_only,
     };
     let services = global.services()?;
@@ -137,8 +137,8 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
             let object = catalog.object(id).await?;
             drop(sign);
             let object = object.with_context(|| format!("the repository has no object {id}"))?;
-            let job = Job::new(&object, format, selection)?;
-            let out = Output::open(output.as_deref())?;
+            let job = GetTask::new(&object, format, selection)?;
+            let out = OutputSink::open(output.as_deref())?;
             let shown = |progress| show(&bar, progress);
             let out = job.run(&contents, &object, out, shown).await?;
             out.finish()
@@ -151,26 +151,34 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     // It is kept, too: the disk may still be taking it.
-    let _ = runtime.block_on(async { tokio::time::timeout(SETTLING, store.settled()).await });
+    let _ = runtime.block_on(async { tokio::time::timeout(FLUSH_TIMEOUT, store.settled()).await });
     // A write may wait for a reader who never comes.
     runtime.shutdown_background();
     result
 }
 
 /// What to write.
-enum Job {
+enum GetTask {
     Table(Format, Selection),
     File(Representation),
 }
 
-impl Job {
-    fn new(object: &Object, format: Option<As>, selection: Selection) -> anyhow::Result<Self> {
+impl GetTask {
+    fn new(
+        object: &Object,
+        format: Option<OutputFormat>,
+        selection: Selection,
+    ) -> anyhow::Result<Self> {
         let is_table = object.as_table().is_some();
-        let without = if is_table { As::Csv } else { As::Original };
+        let without = if is_table {
+            OutputFormat::Csv
+        } else {
+            OutputFormat::Original
+        };
         let format = match format.unwrap_or(without) {
-            As::Csv => Format::Csv,
-            As::Parquet => Format::Parquet,
-            As::Cpb => Format::Cpb,
+            OutputFormat::Csv => Format::Csv,
+            OutputFormat::Parquet => Format::Parquet,
+            OutputFormat::Cpb => Format::Cpb,
             other => {
                 ensure!(
                     selection.is_all(),
@@ -178,7 +186,7 @@ impl Job {
                      parquet or cpb"
                 );
                 return Ok(Self::File(match other {
-                    As::Json => Representation::Json,
+                    OutputFormat::Json => Representation::Json,
                     _ => Representation::Original,
                 }));
             }
@@ -196,9 +204,9 @@ impl Job {
         &self,
         contents: &Contents,
         object: &std::sync::Arc<Object>,
-        out: Output,
+        out: OutputSink,
         progress: impl Fn(Progress),
-    ) -> Result<Output, ExportError> {
+    ) -> Result<OutputSink, ExportError> {
         match self {
             Self::Table(format, selection) => {
                 contents
@@ -213,13 +221,13 @@ impl Job {
 }
 
 /// Where it goes.
-enum Output {
+enum OutputSink {
     Stream(BufWriter<Box<dyn Write + Send>>),
     /// A file beside the one that it will replace once it is whole.
     File(BufWriter<NamedTempFile>, PathBuf),
 }
 
-impl Output {
+impl OutputSink {
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let stream = |out| Ok(Self::Stream(BufWriter::with_capacity(BUFFER, out)));
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
@@ -266,7 +274,7 @@ impl Output {
     }
 }
 
-impl Write for Output {
+impl Write for OutputSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Stream(out) => out.write(bytes),
@@ -284,7 +292,7 @@ impl Write for Output {
 
 /// Whether a command failed since nobody reads what it writes: no failure to
 /// speak of.
-pub(super) fn is_reader_gone(error: &anyhow::Error) -> bool {
+pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref(),
         Some(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe
@@ -331,7 +339,7 @@ mod tests {
             ("..", 0..u64::MAX),
             ("3..3", 3..3),
         ] {
-            assert_eq!(rows(text), Ok(Rows(range)), "{text}");
+            assert_eq!(rows(text), Ok(RowRange(range)), "{text}");
         }
         for bad in ["", "5", "7..5", "a..b", "-1..2", "1...2", "1..=2"] {
             assert!(rows(bad).is_err(), "{bad}");

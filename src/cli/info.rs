@@ -4,10 +4,10 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::Value;
 
-use super::browse::Browse;
+use super::catalog_access::CatalogAccess;
+use super::object_argument;
 use super::settings::GlobalArgs;
-use super::table::{self, plain};
-use super::target;
+use super::text_table::{self, blank_control};
 use super::waiting::block_on_while;
 use crate::catalog::{Object, Selection};
 use icos_portal::meta::Subject;
@@ -30,8 +30,8 @@ pub(super) struct InfoArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
-    let target = target::parse(&args.object)?;
-    let browse = Browse::new(global, Selection::default())?;
+    let target = object_argument::parse(&args.object)?;
+    let browse = CatalogAccess::new(global, Selection::default())?;
     let (object, json) = block_on_while("asking the portal about it", async {
         let id = target.id(&browse.catalog)?;
         let object = browse.catalog.object(id).await?;
@@ -53,29 +53,33 @@ pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
 
 /// What there is to say.
 fn about(object: &Object, page: &Value) -> String {
-    let text = |pointer: &str| page.pointer(pointer).and_then(Value::as_str).map(plain);
+    let text = |pointer: &str| {
+        page.pointer(pointer)
+            .and_then(Value::as_str)
+            .map(blank_control)
+    };
     let mut lines = Vec::new();
     let mut say = |label: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             lines.push(format!("{label:<10} {value}"));
         }
     };
-    let title = text("/references/title").unwrap_or_else(|| plain(object.file_name()));
+    let title = text("/references/title").unwrap_or_else(|| blank_control(object.file_name()));
     say("what", Some(title));
     say(
         "type",
         object.spec().map(|spec| {
             format!(
                 "{} (level {}, {})",
-                plain(spec.label()),
+                blank_control(spec.label()),
                 spec.level(),
                 spec.format()
             )
         }),
     );
-    say("file", Some(plain(object.file_name())));
+    say("file", Some(blank_control(object.file_name())));
     let rows = object.as_table().map(|(rows, _)| format!(", {rows} rows"));
-    let size = table::bytes(object.size());
+    let size = text_table::bytes(object.size());
     say("size", Some(format!("{size}{}", rows.unwrap_or_default())));
     say(
         "where",
@@ -88,7 +92,7 @@ fn about(object: &Object, page: &Value) -> String {
             format!(
                 "{} {}{}",
                 row.code,
-                plain(name.trim()),
+                blank_control(name.trim()),
                 height.unwrap_or_default()
             )
         }),
@@ -108,7 +112,7 @@ fn about(object: &Object, page: &Value) -> String {
         "doi",
         object
             .doi()
-            .map(|doi| format!("https://doi.org/{}", plain(doi))),
+            .map(|doi| format!("https://doi.org/{}", blank_control(doi))),
     );
     say(
         "next",
@@ -125,7 +129,12 @@ fn about(object: &Object, page: &Value) -> String {
         .pointer("/specificInfo/columns")
         .and_then(Value::as_array);
     for (number, column) in columns.into_iter().flatten().enumerate() {
-        let part = |pointer: &str| column.pointer(pointer).and_then(Value::as_str).map(plain);
+        let part = |pointer: &str| {
+            column
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .map(blank_control)
+        };
         let label = part("/label").unwrap_or_default();
         let what = part("/valueType/self/label").unwrap_or_default();
         let unit = part("/valueType/unit").map(|unit| format!(" [{unit}]"));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use secrecy::ExposeSecret as _;
 
-use super::provider::{ask_secret, saved_token, secret_from_stdin};
+use super::credentials::{ask_secret, saved_token, secret_from_stdin};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::WaitNotice;
 use icos_portal::account::LicenceStatus;

@@ -11,12 +11,12 @@ use jiff::Timestamp;
 
 use self::lifecycle::Signals;
 use super::background;
+use super::credentials::CredentialArgs;
 use super::log::control::ControlSocket;
-use super::provider::LoginArgs;
 use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs};
-use super::storage::{Storage, StorageArgs};
-use super::terminal::plain;
+use super::storage::{StorageArgs, StorageConfig};
+use super::terminal::escape_control;
 use crate::cache::Store;
 use crate::catalog::{Catalog, Selection};
 use crate::mount::{
@@ -87,7 +87,7 @@ pub(super) struct MountArgs {
     #[command(flatten)]
     selection: SelectionArgs,
     #[command(flatten)]
-    login: LoginArgs,
+    login: CredentialArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -102,7 +102,7 @@ enum WhenExact {
 #[derive(Debug)]
 struct MountConfig {
     mountpoint: PathBuf,
-    storage: Storage,
+    storage: StorageConfig,
     metadata_ttl: Duration,
     exact_size: ExactSize,
     access: Access,
@@ -154,7 +154,7 @@ pub(super) fn run(
     let http = global.http()?;
     #[cfg(feature = "demo")]
     if demo {
-        let portal = super::demo::builtin()?;
+        let portal = super::demo::start_embedded()?;
         let clients = portal.clients(http)?;
         let kept = [Service::Data, Service::Meta].map(|service| {
             config
@@ -290,7 +290,7 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
     if let Ok(Err(error)) = runtime.block_on(greeting) {
         eprintln!(
             "icosfs: {}; mounted all the same: what the cache holds can be read, and the rest once the portal answers",
-            plain(&error.to_string())
+            escape_control(&error.to_string())
         );
     }
     lifecycle::serve(runtime, mounted, signals, &store)

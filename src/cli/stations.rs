@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::browse::Browse;
+use super::catalog_access::CatalogAccess;
 use super::settings::GlobalArgs;
-use super::table::Table;
+use super::text_table::TextTable;
 use super::waiting::block_on_while;
 use crate::catalog::{Need, Selection};
 
@@ -24,12 +24,12 @@ pub(super) struct StationsArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()> {
-    let browse = Browse::new(global, Selection::default())?;
+    let browse = CatalogAccess::new(global, Selection::default())?;
     block_on_while("asking the portal for its lists", async {
         Ok(browse.catalog.ensure(Need::Vocabulary).await?)
     })?;
     let vocabulary = browse.catalog.vocabulary();
-    let mut table = Table::new(&["ID", "COUNTRY", "CLASS", "POSITION", "NAME"]);
+    let mut table = TextTable::new(&["ID", "COUNTRY", "CLASS", "POSITION", "NAME"]);
     let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
     for station in vocabulary.stations() {
         let row = station.row();

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::settings::block_on;
-use super::terminal::plain;
+use super::terminal::escape_control;
 use crate::mount::report::MountStatus;
 use crate::mount::{absolute, mountinfo};
 use icos_portal::http::{Http, Timeouts};
@@ -84,7 +84,7 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
         let all: Vec<String> = answers.iter().map(text::of).collect();
-        print!("{}", plain(&all.join("\n")));
+        print!("{}", escape_control(&all.join("\n")));
     }
     match answers
         .iter()

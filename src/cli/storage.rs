@@ -11,14 +11,14 @@ use anyhow::bail;
 use clap::Args;
 use nix::unistd::geteuid;
 
-use super::data_path;
+use super::data_folder;
 use super::settings::{Clients, bytes, size};
 use crate::cache::{Bounds, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
 use icos_portal::Envri;
 
 /// How long a command that ends waits for the disk to take what was read last.
-pub(super) const SETTLING: Duration = Duration::from_secs(5);
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where bytes are had before the portal is asked.
 #[derive(Args, Debug)]
@@ -60,7 +60,7 @@ pub(super) struct StorageArgs {
 
 /// The same, checked.
 #[derive(Debug)]
-pub(super) struct Storage {
+pub(super) struct StorageConfig {
     cache_dir: PathBuf,
     cache_size: Option<u64>,
     memory: u64,
@@ -78,7 +78,7 @@ impl StorageArgs {
         cache_dir: PathBuf,
         envri: Envri,
         planned: Option<&Path>,
-    ) -> anyhow::Result<Storage> {
+    ) -> anyhow::Result<StorageConfig> {
         let Self {
             cache_size,
             memory,
@@ -87,8 +87,8 @@ impl StorageArgs {
             data_path,
             no_usage_report,
         } = self;
-        Ok(Storage {
-            data_folder: data_path::open(data_path, envri, planned)?,
+        Ok(StorageConfig {
+            data_folder: data_folder::open(data_path, envri, planned)?,
             cache_dir,
             cache_size,
             memory,
@@ -101,7 +101,7 @@ impl StorageArgs {
     }
 }
 
-impl Storage {
+impl StorageConfig {
     /// The folder of all repositories' caches.
     pub(super) fn cache_dir(&self) -> &Path {
         &self.cache_dir

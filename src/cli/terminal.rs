@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// `text` with control characters made visible. Names and reasons come from
 /// strangers, and a terminal obeys what it is sent.
-pub(super) fn plain(text: &str) -> Cow<'_, str> {
+pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
     let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if text.chars().all(harmless) {
         return Cow::Borrowed(text);
@@ -56,8 +56,14 @@ mod tests {
 
     #[test]
     fn a_terminal_is_not_commanded_by_strangers() {
-        assert_eq!(plain("a\u{1b}[2Jb\u{9b}\r"), "a\\u{1b}[2Jb\\u{9b}\\u{d}");
-        assert!(matches!(plain("two\nlines, \u{e9}"), Cow::Borrowed(_)));
+        assert_eq!(
+            escape_control("a\u{1b}[2Jb\u{9b}\r"),
+            "a\\u{1b}[2Jb\\u{9b}\\u{d}"
+        );
+        assert!(matches!(
+            escape_control("two\nlines, \u{e9}"),
+            Cow::Borrowed(_)
+        ));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::cache::Store;
 use crate::cli::background;
-use crate::cli::storage::SETTLING;
+use crate::cli::storage::FLUSH_TIMEOUT;
 use crate::mount::{self, MountSession};
 
 /// How long readers have to finish once the daemon was told to end. Then their
@@ -77,7 +77,7 @@ pub(super) fn serve(
             }
         };
         // What was read last may be on its way to the disk, to be kept.
-        let _ = tokio::time::timeout(SETTLING, store.settled()).await;
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, store.settled()).await;
         result
     });
     runtime.shutdown_background();

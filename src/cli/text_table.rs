@@ -8,12 +8,12 @@ const GAP: usize = 2;
 
 /// Rows of text under a header.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct TextTable {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     pub(super) fn new(header: &[&'static str]) -> Self {
         Self {
             header: header.to_vec(),
@@ -46,7 +46,7 @@ impl Table {
     fn tabbed(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
-            let cells: Vec<_> = row.iter().map(|cell| plain(cell)).collect();
+            let cells: Vec<_> = row.iter().map(|cell| blank_control(cell)).collect();
             text.push_str(&cells.join("\t"));
             text.push('\n');
         }
@@ -66,7 +66,7 @@ impl Table {
         for (number, row) in [&header].into_iter().chain(&self.rows).enumerate() {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                let cell = plain(cell);
+                let cell = blank_control(cell);
                 let padding = width.saturating_sub(cell.chars().count()) + GAP;
                 line.push_str(&cell);
                 line.extend(std::iter::repeat_n(' ', padding));
@@ -84,7 +84,7 @@ impl Table {
 }
 
 /// Without what would move a terminal's cursor, or end a line.
-pub(super) fn plain(text: &str) -> String {
+pub(super) fn blank_control(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn tables_fit_the_terminal_and_lines_are_whole() {
-        let mut table = Table::new(&["ID", "NAME"]);
+        let mut table = TextTable::new(&["ID", "NAME"]);
         table.push(vec!["HTM".to_owned(), "Hyltemossa\n\x1b[2J".to_owned()]);
         assert_eq!(
             table.aligned(12, false),

@@ -13,13 +13,13 @@ const TTL: Duration = Duration::from_mins(10);
 
 /// What such a command needs; no login is among it.
 #[derive(Debug)]
-pub(super) struct Browse {
+pub(super) struct CatalogAccess {
     pub(super) services: Services,
     pub(super) meta: MetadataClient,
     pub(super) catalog: Catalog,
 }
 
-impl Browse {
+impl CatalogAccess {
     pub(super) fn new(global: &GlobalArgs, selection: Selection) -> anyhow::Result<Self> {
         let services = global.services()?;
         let http = global.http()?;

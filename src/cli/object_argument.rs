@@ -17,19 +17,19 @@ const FOLDER: &str = "objects/";
 
 /// An object that someone named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Target {
+pub(super) enum ObjectArgument {
     /// By its id.
     Id(ObjectId),
     /// By a file in a mount, whose inode number tells the object.
     File(Inode),
 }
 
-impl Target {
+impl ObjectArgument {
     /// The object's id, as `catalog` knows it.
     pub(super) fn id(self, catalog: &Catalog) -> anyhow::Result<ObjectId> {
         match self {
-            Target::Id(id) => Ok(id),
-            Target::File(inode) => {
+            ObjectArgument::Id(id) => Ok(id),
+            ObjectArgument::File(inode) => {
                 let (first, mask, _) = inode.file().context("the file is not an object's")?;
                 let object = catalog.known_by_bits(first, mask)?.context(
                     "the catalog does not know the file's object; is it a mount of another portal, \
@@ -43,9 +43,9 @@ impl Target {
 
 /// Reads an id in any spelling the portal takes, a PID, the address of a
 /// landing page or a handle, or the path of a file in a mount.
-pub(super) fn parse(text: &str) -> anyhow::Result<Target> {
+pub(super) fn parse(text: &str) -> anyhow::Result<ObjectArgument> {
     if let Some(id) = by_name(text) {
-        return Ok(Target::Id(id));
+        return Ok(ObjectArgument::Id(id));
     }
     let path = Path::new(text);
     if path.symlink_metadata().is_err() {
@@ -63,7 +63,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Target> {
     if Inode(number).file().is_none() {
         bail!("{text} is not the file of an object");
     }
-    Ok(Target::File(Inode(number)))
+    Ok(ObjectArgument::File(Inode(number)))
 }
 
 /// The id in `text`, if that does not depend on what is mounted where.
@@ -87,7 +87,7 @@ fn by_name(text: &str) -> Option<ObjectId> {
 
 /// Arguments as they were given, but for ids that begin with a hyphen (one of
 /// 64 does): nobody means options by them.
-pub(super) fn with_ids_apart(
+pub(super) fn escape_leading_hyphens(
     arguments: impl Iterator<Item = OsString>,
 ) -> impl Iterator<Item = OsString> {
     arguments.map(|argument| {
@@ -119,7 +119,7 @@ mod tests {
             "https://meta.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C/",
             "https://data.icos-cp.eu/csv/UNhY4JhezH9gQYqvDMWrWH9C?limit=5",
         ] {
-            assert_eq!(parse(text).ok(), Some(Target::Id(id)), "{text}");
+            assert_eq!(parse(text).ok(), Some(ObjectArgument::Id(id)), "{text}");
         }
         for text in [
             "",
@@ -136,11 +136,11 @@ mod tests {
     fn an_id_is_no_option_and_an_option_no_id() {
         let id = "-cABCDEFGHIJKLMNOPQRSTUV";
         let given = ["get", id, "--rows", "-vv", "-c", "--cache-dir"].map(OsString::from);
-        let taken: Vec<_> = with_ids_apart(given.into_iter()).collect();
+        let taken: Vec<_> = escape_leading_hyphens(given.into_iter()).collect();
         assert_eq!(taken[0], "get");
         assert_eq!(
             parse(taken[1].to_str().unwrap()).unwrap(),
-            Target::Id(id.parse().unwrap())
+            ObjectArgument::Id(id.parse().unwrap())
         );
         assert_eq!(
             taken[2..],

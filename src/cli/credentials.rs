@@ -29,7 +29,7 @@ const LONGEST: usize = 64 << 10;
 /// Options for commands that need a login.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Login")]
-pub(super) struct LoginArgs {
+pub(super) struct CredentialArgs {
     /// A file with a login token, read again when it is replaced
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     token_file: Option<PathBuf>,
@@ -46,7 +46,7 @@ pub(super) struct LoginArgs {
     credentials: Option<PathBuf>,
 }
 
-impl LoginArgs {
+impl CredentialArgs {
     /// Whether standard input is needed.
     pub(super) fn read_stdin(&self) -> bool {
         self.password_stdin

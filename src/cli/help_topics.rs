@@ -1,4 +1,4 @@
-//! The help's list of commands, grouped by what they are about.
+//! The help's list of commands, with_grouped_commands by what they are about.
 
 use std::fmt::Write as _;
 
@@ -25,10 +25,10 @@ const TOPICS: [(&str, &[&str]); 4] = [
     ("Login", &["login", "logout", "auth"]),
     ("A portal to try things with", &["demo"]),
 ];
-const REST: &str = "This program";
+const OTHER_TOPIC: &str = "This program";
 
 /// `command` with such a list in its help.
-pub(super) fn grouped(command: Command) -> Command {
+pub(super) fn with_grouped_commands(command: Command) -> Command {
     let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<(String, String)> {
         let about = |sub: &Command| sub.get_about().map(ToString::to_string).unwrap_or_default();
         command
@@ -52,7 +52,7 @@ pub(super) fn grouped(command: Command) -> Command {
         list(heading, &of(&|name| names.contains(&name)));
     }
     let in_none = |name: &str| TOPICS.iter().all(|(_, names)| !names.contains(&name));
-    list(REST, &of(&in_none));
+    list(OTHER_TOPIC, &of(&in_none));
     let template = format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n{{after-help}}"
     );
