@@ -35,6 +35,7 @@ mod origin;
 mod original;
 mod page;
 mod parquet;
+mod planner;
 mod portal_csv;
 mod request_stats;
 mod shapes;
@@ -46,7 +47,7 @@ pub use direct::DataFolder;
 pub use export::{ExportError, Format, Progress, Selection, Stage};
 pub use files::Rested;
 pub use origin::{Origin, traced};
-pub use original::DownloadOptions;
+pub use planner::DownloadOptions;
 
 use about::Abouts;
 use archive::Entries;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::planner::columns::{AHEAD, MAX_REQUESTS};
 use super::request_stats::{RequestCounts, RequestStats};
 use super::table_file::TableFile;
 use super::{ContentError, Origin};
@@ -25,15 +26,9 @@ use icos_table::{Layout, Schema};
 mod fetch;
 mod slice;
 
-/// The last slice takes what is left: every request counts as a download.
-const SLICES: u32 = 5;
 /// How often someone waits for bytes that are gone again, or were never meant,
 /// before they can be read.
-const IN_VAIN: u32 = 2 * SLICES;
-/// How far a slice runs ahead of who reads the `.cpb` file, and how far
-/// from where the last read ended the next may begin to be part of a sequence.
-const AHEAD: u64 = 4 << 20;
-
+const IN_VAIN: u32 = 2 * MAX_REQUESTS;
 /// The columns of one table.
 #[derive(Debug)]
 pub(super) struct Columns {
@@ -220,7 +215,7 @@ impl Columns {
     /// Prepares for all rows from `row` on to be drawn: what is missing comes
     /// in one request, if the cache can hold it.
     pub(super) async fn expect_all(self: &Arc<Self>, row: u64) -> Result<(), ContentError> {
-        self.slices.store(SLICES, Ordering::Relaxed);
+        self.slices.store(MAX_REQUESTS, Ordering::Relaxed);
         let rest = row..self.schema.rows();
         if self.first_missing(rest.clone()).is_some() && self.schema.stored_len() <= self.capacity()
         {

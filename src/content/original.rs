@@ -7,13 +7,13 @@
 //! so much, that the rest comes in one stream too.
 
 use std::fs::File;
-use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::planner::{self, AfterRead, DownloadOptions, Gaps, Plan, Snapshot, Start};
 use super::request_stats::{RequestCounts, RequestStats};
 use super::{ContentError, Origin};
 use crate::cache::{Entry, Found, Life};
@@ -31,42 +31,7 @@ mod stream;
 
 pub(super) use corrupt_files::CorruptFiles;
 use proof::Proof;
-use stream::{Stream, Worth};
-
-/// The least that a random read fetches.
-const LEAST: u64 = 1 << 20;
-/// After so many requests what is still missing is fetched in one.
-const PATIENCE: u32 = 16;
-/// The most that a random read fetches of a file that is never fetched whole.
-const MOST: u64 = 64 << 20;
-/// How far a stream runs ahead of its readers.
-const AHEAD: u64 = 16 << 20;
-/// How far the streams of parallel connections run ahead of the last read of
-/// any part of the file.
-const FAR_AHEAD: u64 = 64 << 20;
-/// A file this long may come by several connections at once, once this much
-/// was read of it.
-const WORTH_SPLITTING: u64 = 64 << 20;
-const BEFORE_SPLITTING: u64 = 2 << 20;
-
-/// How originals are fetched.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct DownloadOptions {
-    /// How many connections may bring parts of one large file at once. Each
-    /// counts as a download.
-    pub connections: NonZeroU32,
-    /// A longer file, in bytes, is never fetched whole for a random reader.
-    pub whole_file_limit: u64,
-}
-
-impl Default for DownloadOptions {
-    fn default() -> Self {
-        Self {
-            connections: NonZeroU32::MIN,
-            whole_file_limit: 1 << 30,
-        }
-    }
-}
+use stream::Stream;
 
 /// One original, its streams and its place in the cache.
 #[derive(Debug)]
@@ -247,33 +212,39 @@ impl OriginalFile {
     fn was_read(self: &Arc<Self>, end: u64) {
         let mut fetching = self.fetching();
         fetching.last_end = end;
-        if fetching.split {
-            for stream in &fetching.streams {
-                stream.want(stream.position().saturating_add(FAR_AHEAD));
-            }
-        } else if self.splits() && end >= BEFORE_SPLITTING && !fetching.streams.is_empty() {
-            fetching.split = true;
-            let mut start = self.segment();
-            while start < self.entry.len() {
-                let end = start.saturating_add(self.segment()).min(self.entry.len());
-                if let Some(gap) = self.first_gap(start..end) {
-                    let range = gap.start..end;
-                    self.begin(&mut fetching, range, gap.start.saturating_add(FAR_AHEAD));
+        if !self.how.splits(self.entry.len()) {
+            return;
+        }
+        match self.snapshot(&fetching).after_read(end, &*self.entry) {
+            AfterRead::Nothing => {}
+            AfterRead::RunOn(ahead) => {
+                for stream in &fetching.streams {
+                    stream.want(stream.position().saturating_add(ahead));
                 }
-                start = end;
+            }
+            AfterRead::Split(starts) => {
+                fetching.split = true;
+                for start in starts {
+                    self.begin(&mut fetching, start);
+                }
             }
         }
     }
 
-    /// Whether the file comes by several connections at once.
-    fn splits(&self) -> bool {
-        self.how.connections.get() > 1 && self.entry.len() >= WORTH_SPLITTING
-    }
-
-    /// How much of the file each connection brings.
-    fn segment(&self) -> u64 {
-        let share = self.entry.len().div_ceil(self.how.connections.get().into());
-        share.next_multiple_of(LEAST)
+    fn snapshot(&self, fetching: &Fetching) -> Snapshot {
+        Snapshot {
+            options: self.how,
+            len: self.entry.len(),
+            capacity: self.entry.capacity(),
+            counts: fetching.asked,
+            split: fetching.split,
+            last_end: fetching.last_end,
+            downloads: fetching
+                .streams
+                .iter()
+                .map(|stream| stream.snapshot())
+                .collect(),
+        }
     }
 
     /// The file in the cache, if it is whole and has proved itself.
@@ -287,49 +258,35 @@ impl OriginalFile {
     fn stream_for(self: &Arc<Self>, gap: &Range<u64>, end: u64) -> Option<(Arc<Stream>, Duration)> {
         let mut fetching = self.fetching();
         fetching.streams.retain(|stream| !stream.is_over());
-        let ahead = self.ahead();
-        let wanted = end.saturating_add(ahead);
-        // Before a last look at what is missing: what a stream has passed by
-        // then, and is missing all the same, it does not bring.
-        let streams: Vec<_> = (fetching.streams.iter())
-            .map(|stream| (stream.position(), Arc::clone(stream)))
-            .collect();
-        let gap = &self.first_gap(gap.clone())?;
-        let nearest = (streams.iter())
-            .filter(|(position, stream)| (*position..stream.range().end).contains(&gap.start))
-            .max_by_key(|(position, _)| *position)
-            .map(|(_, stream)| stream);
-        if let Some(stream) = nearest {
-            let worth = if fetching.split || self.wants_whole(&fetching) {
-                // Once all of it is on its way, everyone waits for that.
-                let (review, portion) = (stream::IDLE, u64::MAX);
-                Worth::Waiting { review, portion }
-            } else {
-                stream.worth(gap.start, self.entry.capacity() / 2)
-            };
-            match worth {
-                Worth::Waiting { review, portion } => {
-                    let portion = stream.position().saturating_add(portion.max(ahead));
-                    stream.want(wanted.min(portion));
-                    return Some((Arc::clone(stream), review));
+        match self.snapshot(&fetching).plan(gap, end, &*self.entry) {
+            Plan::Nothing => None,
+            Plan::Wait {
+                download,
+                run_until,
+                review_after,
+            } => {
+                let stream = Arc::clone(&fetching.streams[download]);
+                if let Some(end) = run_until {
+                    stream.want(end);
                 }
-                Worth::Unknown(review) => return Some((Arc::clone(stream), review)),
-                Worth::Nothing => {}
+                Some((stream, review_after))
             }
+            Plan::Start(start) => Some((self.begin(&mut fetching, start), planner::IDLE)),
         }
-        let range = self.plan(gap, end, &mut fetching);
-        Some((self.begin(&mut fetching, range, wanted), stream::IDLE))
     }
 
-    /// Sends for `range`.
-    fn begin(
-        self: &Arc<Self>,
-        fetching: &mut Fetching,
-        range: Range<u64>,
-        wanted: u64,
-    ) -> Arc<Stream> {
+    /// Sends for a range.
+    fn begin(self: &Arc<Self>, fetching: &mut Fetching, start: Start) -> Arc<Stream> {
+        let Start {
+            range,
+            run_until,
+            counts_bytes,
+        } = start;
         fetching.asked.requests += 1;
-        let stream = Arc::new(Stream::new(range, wanted));
+        if counts_bytes {
+            fetching.asked.bytes += range.end - range.start;
+        }
+        let stream = Arc::new(Stream::new(range, run_until));
         fetching.streams.push(Arc::clone(&stream));
         let (file, running) = (Arc::clone(self), Arc::clone(&stream));
         tokio::spawn(async move {
@@ -338,92 +295,18 @@ impl OriginalFile {
         stream
     }
 
-    /// How far streams run ahead: what they fetch must stay until it is read.
-    fn ahead(&self) -> u64 {
-        AHEAD.min(self.entry.capacity() / 2).max(LEAST)
-    }
-
-    /// Whether so much was asked for that the rest had better come at once.
-    fn wants_whole(&self, fetching: &Fetching) -> bool {
-        let len = self.entry.len();
-        let often = fetching.asked.requests >= PATIENCE || fetching.asked.bytes >= len / 4;
-        often && len <= self.how.whole_file_limit
-    }
-
-    /// What to ask for so that `gap`'s start arrives: everything that follows
-    /// for a sequential reader, some of it for a random one.
-    fn plan(&self, gap: &Range<u64>, end: u64, fetching: &mut Fetching) -> Range<u64> {
-        let len = self.entry.len();
-        if len <= stream::SHORT || self.wants_whole(fetching) {
-            return self
-                .first_gap(0..len)
-                .map_or(0..len, |first| first.start..len);
-        }
-        let sequential = gap.start == 0
-            || (gap.start >= fetching.last_end && gap.start - fetching.last_end <= stream::SKIP)
-            // The kernel's readahead arrives out of order: near the start, the
-            // stream begins at the start.
-            || gap.start <= 2 * LEAST;
-        if sequential {
-            let start = if gap.start <= 2 * LEAST {
-                0
-            } else {
-                // What comes again must be comparable with what was there.
-                gap.start - gap.start % piece::SMALL as u64
-            };
-            let stop = self.stop_of(start, fetching);
-            return self.first_gap(start..stop).map_or(start..stop, |first| {
-                // Until what is there already, if that is a good deal.
-                first.start..self.next_present(first.end, stop)
-            });
-        }
-        // Of a file that is never fetched whole, more with every request.
-        let grown = LEAST << (fetching.asked.requests / PATIENCE).min(MOST.ilog2() - LEAST.ilog2());
-        let start = gap.start - gap.start % LEAST;
-        let stop = end
-            .max(start.saturating_add(grown))
-            .next_multiple_of(LEAST)
-            .min(len);
-        let range = self
-            .first_gap(start..stop)
-            .map_or(start..stop, |first| first.start..stop);
-        fetching.asked.bytes += range.end - range.start;
-        range
-    }
-
-    /// Where a long stream from `start` has to end: where another one that is
-    /// under way begins, or at the end of its connection's part.
-    fn stop_of(&self, start: u64, fetching: &Fetching) -> u64 {
-        let own = if self.splits() && !fetching.split {
-            (start / self.segment() + 1) * self.segment()
-        } else {
-            u64::MAX
-        };
-        let others = fetching.streams.iter().map(|stream| stream.range().start);
-        others
-            .filter(|&other| other > start)
-            .chain([own, self.entry.len()])
-            .min()
-            .unwrap_or(own)
-    }
-
     fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
-        self.entry.missing(range).into_iter().next()
-    }
-
-    /// Where a stream that reaches the end of a gap stops: there, if a good
-    /// deal of what follows is present, else at `stop`.
-    fn next_present(&self, gap_end: u64, stop: u64) -> u64 {
-        let following = gap_end..stop.min(gap_end.saturating_add(4 * LEAST));
-        if gap_end < stop && self.entry.missing(following).is_empty() {
-            gap_end
-        } else {
-            stop
-        }
+        self.entry.first_gap(range)
     }
 
     fn fetching(&self) -> MutexGuard<'_, Fetching> {
         self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gaps for Entry {
+    fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
+        self.missing(range).into_iter().next()
     }
 }
 

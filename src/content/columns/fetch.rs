@@ -3,28 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::Columns;
 use super::slice::{Rest, Target};
-use super::{AHEAD, Columns, SLICES};
 use crate::content::ContentError;
+use crate::content::planner::IDLE;
+use crate::content::planner::columns::{self as planner, ColumnScope};
 use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use icos_table::{Part, StoredType};
-
-/// Bytes of columns in the first slice of a table that is read from its start;
-/// enough for a `head`.
-const FIRST_WINDOW: u64 = 256 << 10;
-/// Each further slice is this many times larger.
-const GROWTH: u64 = 8;
-/// A slice up to this size is fetched to its end, whatever is read of it.
-const SMALL: u64 = 4 << 20;
-/// A first read this close to the start is of someone who reads from there: the
-/// kernel's readahead comes out of order.
-const START: u64 = 512 << 10;
-/// How long a slice waits for a reader to come back.
-const IDLE: Duration = Duration::from_secs(20);
 
 impl Columns {
     /// Fetches all columns of the rows from `missing.start` on, more with each
@@ -34,18 +22,9 @@ impl Columns {
         missing: Range<u64>,
         at_once: u64,
     ) -> Result<(), ContentError> {
-        let slices = self.slices.load(Ordering::Relaxed);
-        // Who takes a look (`head`) asks for some KiB, and who wants it all for
-        // more; the first row comes with the last of its columns.
-        let first = (at_once.saturating_mul(GROWTH)).clamp(FIRST_WINDOW, FIRST_WINDOW * GROWTH);
-        let window = first.saturating_mul(GROWTH.saturating_pow(slices));
-        let left = missing.end - missing.start;
-        let length = if slices + 1 >= SLICES {
-            left
-        } else {
-            (window / self.schema.row_width()).max(1).min(left)
-        };
-        let rows = missing.start..missing.start + length;
+        let requests = self.slices.load(Ordering::Relaxed);
+        let row_width = self.schema.row_width();
+        let rows = planner::rows_to_request(&missing, requests, row_width, at_once);
         self.fetch(0..self.layout.columns(), rows).await
     }
 
@@ -57,18 +36,18 @@ impl Columns {
         let Some(Part::Cells(cells)) = self.layout.cover(at..at + 1).next() else {
             return self.complete().await;
         };
-        let patient = self.slices.load(Ordering::Relaxed) + 1 < SLICES;
+        let requests = self.slices.load(Ordering::Relaxed);
         let last_end = self.last_end.load(Ordering::Relaxed);
-        let from_start = last_end == 0 && at <= START;
-        let from = if !patient || from_start || self.schema.stored_len() <= SMALL {
-            0
-        } else if last_end > 0 && (last_end..=last_end.saturating_add(AHEAD)).contains(&at) {
-            cells.column
-        } else {
-            let gap = self.missing_of(cells.column, &(cells.rows.start..rows.end));
-            return self
-                .fetch_columns(&[cells.column], gap.unwrap_or(cells.rows))
-                .await;
+        let stored_len = self.schema.stored_len();
+        let scope = planner::columns_to_request(at, cells.column, requests, stored_len, last_end);
+        let from = match scope {
+            ColumnScope::From(column) => column,
+            ColumnScope::One => {
+                let gap = self.missing_of(cells.column, &(cells.rows.start..rows.end));
+                return self
+                    .fetch_columns(&[cells.column], gap.unwrap_or(cells.rows))
+                    .await;
+            }
         };
         let first = (from..self.layout.columns())
             .filter_map(|column| Some(self.missing_of(column, &rows)?.start))
@@ -96,10 +75,8 @@ impl Columns {
 
     async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
         let width = self.width_of(columns);
-        // A table larger than the cache goes through it piece by piece.
-        let fits = (self.capacity() / width.max(1)).max(1);
-        let length = (rows.end - rows.start).min(fits);
-        let rows = rows.start..rows.start + length;
+        let rows = planner::rows_that_fit(&rows, width, self.capacity());
+        let length = rows.end - rows.start;
         let before = self.slices.fetch_add(1, Ordering::Relaxed);
         let whole = rows == (0..self.schema.rows());
         let request = ColumnsRequest {
@@ -124,7 +101,7 @@ impl Columns {
             .map(|&column| self.layout.column_range(column, rows.clone()))
             .collect();
         let expected = width * length;
-        let last = rows.end == self.schema.rows() && before + 1 >= SLICES;
+        let may_pause = planner::may_pause(expected, rows.end == self.schema.rows(), before);
         let wrong_length = |found: u64| ContentError::WrongLength {
             id: self.id,
             expected,
@@ -150,9 +127,7 @@ impl Columns {
             self.arrived.send_replace(());
             let position = target.position();
             self.position.store(position, Ordering::Release);
-            // A last one, too, comes to its end: a reader who pauses again and
-            // again costs no more.
-            if expected > SMALL && !last && !self.is_wanted(position, &mut others).await {
+            if may_pause && !self.is_wanted(position, &mut others).await {
                 target.finish()?;
                 return Ok(());
             }

@@ -126,9 +126,9 @@ mod tests {
     use tokio::task::JoinHandle;
     use tokio::time::timeout;
 
-    use super::super::DownloadOptions;
     use super::*;
     use crate::cache::{Bounds, Place, Store};
+    use crate::content::DownloadOptions;
     use crate::memory::Memory;
     use crate::test_portal::client_services;
     use icos_demo::{DemoOptions, DemoPortal, Repository};

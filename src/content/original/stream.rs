@@ -9,28 +9,8 @@ use tokio::sync::watch;
 
 use super::ContentError;
 use super::recent::Recent;
+use crate::content::planner::{self, DownloadSnapshot};
 use crate::memory::PIECE;
-
-/// A stream no longer than this runs to its end, whoever still wants it.
-pub(super) const SHORT: u64 = 4 << 20;
-/// A reader this far ahead of a stream always waits for it rather than start
-/// its own.
-pub(super) const SKIP: u64 = 8 << 20;
-/// One further ahead waits if the stream is there within so many round trips:
-/// its own request would take one, and count as a download; and who jumps once
-/// often jumps again, into what has come by then.
-const ROUND_TRIPS: u32 = 8;
-/// What is longer was not the way, but a server that hesitated.
-const LONGEST_TRIP: Duration = Duration::from_millis(500);
-/// A reader looks again after a round trip whether waiting is still the best,
-/// but not more often than this.
-const REVIEW: Duration = Duration::from_millis(10);
-/// Once so many bytes came, or a part of a round trip went by, it is known how
-/// fast an answer that has begun is.
-const TELLING: u64 = 4 << 20;
-const PART: u32 = 4;
-/// How long a stream waits for a reader to come back.
-pub(super) const IDLE: Duration = Duration::from_secs(20);
 
 /// A request under way.
 #[derive(Debug)]
@@ -57,18 +37,6 @@ struct Pace {
     /// For how long nobody wanted more, and since when again.
     paused: Duration,
     paused_since: Option<Instant>,
-}
-
-/// Whether a reader should wait for a stream.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Worth {
-    /// Yes, and look again after a while; until then, so many bytes from where
-    /// it is may be wanted of it.
-    Waiting { review: Duration, portion: u64 },
-    /// That will be known after a while.
-    Unknown(Duration),
-    /// No.
-    Nothing,
 }
 
 #[derive(Clone, Debug)]
@@ -130,12 +98,13 @@ impl Stream {
             .send_modify(|progress| progress.position = position);
     }
 
-    /// Whether who needs what lies at `offset` should wait for it, if it is no
-    /// further away than `most`.
-    pub(super) fn worth(&self, offset: u64, most: u64) -> Worth {
-        let position = self.position();
-        let (came, distance) = (position - self.range.start, offset.saturating_sub(position));
-        self.pace().worth(came, distance, most, Instant::now())
+    /// What the planner knows of it.
+    pub(super) fn snapshot(&self) -> DownloadSnapshot {
+        DownloadSnapshot {
+            range: self.range(),
+            position: self.position(),
+            pace: self.pace().snapshot(Instant::now()),
+        }
     }
 
     /// It is over, and how.
@@ -184,8 +153,7 @@ impl Stream {
 
     /// Whether what lies at `at` should be fetched already.
     pub(super) fn is_wanted(&self, at: u64) -> bool {
-        let short = self.range.end - self.range.start <= SHORT;
-        short || at < *self.wanted.borrow()
+        planner::continues(&self.range, at, *self.wanted.borrow())
     }
 
     /// Waits until what lies at `at` is wanted; false if the stream is far
@@ -194,7 +162,8 @@ impl Stream {
         self.recent.rest(true);
         self.pace().paused_since = Some(Instant::now());
         let mut wanted = self.wanted.subscribe();
-        let further = tokio::time::timeout(IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
+        let further =
+            tokio::time::timeout(planner::IDLE, wanted.wait_for(|wanted| at < *wanted)).await;
         self.recent.rest(false);
         let mut pace = self.pace();
         let since = pace.paused_since.take();
@@ -208,100 +177,14 @@ impl Stream {
 }
 
 impl Pace {
-    /// As [`Stream::worth`], after `came` bytes.
-    fn worth(&self, came: u64, distance: u64, most: u64, now: Instant) -> Worth {
-        if distance < SKIP {
-            let (review, portion) = (IDLE, u64::MAX);
-            return Worth::Waiting { review, portion };
-        }
-        let Some(answered) = self.answered else {
-            return Worth::Nothing;
-        };
-        let round_trip = (answered.duration_since(self.asked)).min(LONGEST_TRIP);
+    fn snapshot(&self, now: Instant) -> Option<planner::Pace> {
+        let answered = self.answered?;
         let until = self.paused_since.unwrap_or(now);
-        let took = until.duration_since(answered).saturating_sub(self.paused);
-        let within = |time: Duration| {
-            let bytes = u128::from(came) * time.as_nanos() / took.as_nanos().max(1);
-            u64::try_from(bytes).unwrap_or(u64::MAX)
-        };
-        if distance < within(round_trip * ROUND_TRIPS).min(most) {
-            let review = round_trip.max(REVIEW);
-            // Enough that it does not pause before.
-            let portion = within(review * 2);
-            return Worth::Waiting { review, portion };
-        }
-        let left = (round_trip / PART).saturating_sub(took);
-        if came < TELLING && !left.is_zero() && self.paused_since.is_none() {
-            return Worth::Unknown(left);
-        }
-        Worth::Nothing
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MB: u64 = 1_000_000;
-    const MS: Duration = Duration::from_millis(1);
-
-    /// A stream that was answered after a while, and when that was.
-    fn pace_after(hesitation: Duration) -> (Pace, Instant) {
-        let asked = Instant::now();
-        let answered = asked + hesitation;
-        let pace = Pace {
-            asked,
-            answered: Some(answered),
-            paused: Duration::ZERO,
-            paused_since: None,
-        };
-        (pace, answered)
-    }
-
-    #[test]
-    fn a_reader_waits_for_what_comes_within_a_few_round_trips() {
-        let (pace, answered) = pace_after(50 * MS);
-        let worth = |distance, most| pace.worth(16 * MB, distance, most, answered + 20 * MS);
-        let (review, portion) = (50 * MS, 80 * MB);
-        let waiting = Worth::Waiting { review, portion };
-        assert_eq!(worth(319 * MB, u64::MAX), waiting);
-        assert_eq!(worth(321 * MB, u64::MAX), Worth::Nothing);
-        // What the cache does not hold so long is of no use.
-        assert_eq!(worth(319 * MB, 100 * MB), Worth::Nothing);
-    }
-
-    #[test]
-    fn a_pause_tells_nothing_of_a_stream_and_a_stall_does() {
-        let (mut pace, answered) = pace_after(50 * MS);
-        let later = answered + 10_020 * MS;
-        let worth = |pace: &Pace| pace.worth(16 * MB, 100 * MB, u64::MAX, later);
-        assert_eq!(worth(&pace), Worth::Nothing, "it stalls");
-        pace.paused_since = Some(answered + 20 * MS);
-        let waiting = worth(&pace);
-        assert!(matches!(waiting, Worth::Waiting { .. }), "{waiting:?}");
-        pace.paused_since = None;
-        pace.paused = 10_000 * MS;
-        assert_eq!(worth(&pace), waiting, "it goes on");
-    }
-
-    #[test]
-    fn a_young_stream_is_given_a_part_of_a_round_trip() {
-        let (mut pace, answered) = pace_after(50 * MS);
-        let worth = |pace: &Pace, after| pace.worth(1, 100 * MB, u64::MAX, answered + after);
-        let unknown = Worth::Unknown(Duration::from_micros(10_500));
-        assert_eq!(worth(&pace, 2 * MS), unknown);
-        assert_eq!(worth(&pace, 13 * MS), Worth::Nothing);
-        // It would never get older.
-        pace.paused_since = Some(answered + 2 * MS);
-        assert_eq!(worth(&pace, 2 * MS), Worth::Nothing);
-        pace.answered = None;
-        assert_eq!(worth(&pace, 2 * MS), Worth::Nothing);
-    }
-
-    #[test]
-    fn a_server_that_hesitated_is_not_taken_for_a_long_way() {
-        let (pace, answered) = pace_after(15_000 * MS);
-        let worth = pace.worth(10 * MB, 50 * MB, u64::MAX, answered + 10_000 * MS);
-        assert_eq!(worth, Worth::Nothing);
+        let receiving = until.duration_since(answered);
+        Some(planner::Pace {
+            round_trip: answered.duration_since(self.asked),
+            receiving: receiving.saturating_sub(self.paused),
+            is_paused: self.paused_since.is_some(),
+        })
     }
 }
