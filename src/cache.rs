@@ -6,7 +6,7 @@
 //! nothing incomplete may ever bear such a name. Incomplete ones lie in
 //! `partial`, each with a journal of the blocks that are there.
 //!
-//! Knows nothing of the portal or of inodes; whoever fills an [`Entry`] knows
+//! Knows nothing of the portal or of inodes; whoever fills an [`CacheFile`] knows
 //! where bytes come from.
 
 use std::collections::HashMap;
@@ -23,22 +23,22 @@ mod gone;
 mod growing;
 mod held;
 mod journal;
-mod notes;
 mod paths;
 mod place;
 #[cfg(test)]
 mod races;
+mod sizes;
 mod space;
 mod spill;
 mod trouble;
 
-pub use entry::{Entry, Found, Life};
-pub use folder::{Checked, Folder, Kept};
-pub use growing::Growing;
+pub use entry::{CacheFile, CacheRead, Epoch};
+pub use folder::{CacheFolder, FileCheck, FolderFile};
+pub use growing::AppendedFile;
 pub(crate) use journal::read_journal_of;
-pub use notes::Notes;
-pub use place::Place;
-pub use space::{Usage, default_limit};
+pub use place::CachePath;
+pub use sizes::KnownSizes;
+pub use space::{DiskUsage, default_limit};
 
 use place::{LENGTHS, PARTIAL, SUMS};
 use space::{Claim, Space};
@@ -47,7 +47,7 @@ use trouble::Troubles;
 
 use tokio::sync::Semaphore;
 
-use crate::memory::{Memory, NoMemory};
+use crate::memory::{MemoryBudget, NoMemory};
 use icos_sync::{Locked, Mutex};
 
 /// Why the cache did not keep or give bytes.
@@ -104,7 +104,7 @@ impl CacheError {
 
 /// How much to keep, and where.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct CacheLimits {
     /// Bytes on the disk.
     pub disk: u64,
     /// Bytes of memory for all buffers.
@@ -119,12 +119,12 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     root: PathBuf,
     space: Space,
-    memory: Memory,
+    memory: MemoryBudget,
     spill: Spill,
     troubles: Troubles,
-    notes: Notes,
+    notes: KnownSizes,
     /// Entries in use: each file has one, however many read it.
-    open: Mutex<HashMap<Place, Weak<Entry>>>,
+    open: Mutex<HashMap<CachePath, Weak<CacheFile>>>,
     /// Turns at having the disk take a whole file.
     sealing: Arc<Semaphore>,
 }
@@ -136,14 +136,14 @@ impl Store {
     /// Opens, or creates, the cache in `root`, for its owner alone. Where the
     /// disk does not let it, nothing is kept but in memory.
     #[must_use]
-    pub fn open(root: PathBuf, bounds: Bounds) -> Self {
-        let memory = Memory::new(bounds.memory);
+    pub fn open(root: PathBuf, bounds: CacheLimits) -> Self {
+        let memory = MemoryBudget::new(bounds.memory);
         let folders = Shared::create_folders_in(&root);
         let shared = Shared {
-            notes: Notes::open(&root.join(LENGTHS)),
+            notes: KnownSizes::open(&root.join(LENGTHS)),
             space: Space::new(root.clone(), bounds.disk),
             root,
-            spill: Spill::new(memory.for_blocks()),
+            spill: Spill::new(memory.block_limit()),
             memory,
             troubles: Troubles::default(),
             open: Mutex::default(),
@@ -156,20 +156,20 @@ impl Store {
     }
 
     /// Waits until the disk has taken all complete files that it is to take.
-    pub async fn settled(&self) {
+    pub async fn wait_for_seals(&self) {
         // Fails never: nobody closes it.
         let _ = self.0.sealing.acquire_many(SEALING).await;
     }
 
     /// The memory for buffers, its own and those of what reads from it.
     #[must_use]
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &MemoryBudget {
         &self.0.memory
     }
 
     /// Tells `watcher` what keeps the cache from keeping bytes, once for each
     /// cause, those so far included.
-    pub fn watch(&self, watcher: impl Fn(&CacheError) + Send + Sync + 'static) {
+    pub fn on_error(&self, watcher: impl Fn(&CacheError) + Send + Sync + 'static) {
         self.0.troubles.watch(Box::new(watcher));
     }
 
@@ -182,21 +182,21 @@ impl Store {
     /// How much it holds, and may hold. Blocks on the disk: the first time, for
     /// a look at every file.
     #[must_use]
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&self) -> DiskUsage {
         self.0.space.usage()
     }
 
     /// Lengths of files that took all of their bytes to find out, by keys that
     /// say what they are of.
     #[must_use]
-    pub fn notes(&self) -> &Notes {
+    pub fn sizes(&self) -> &KnownSizes {
         &self.0.notes
     }
 
     /// The entry at `place` of a file that is `len` bytes long. What an
     /// earlier run left of a file with another length is dropped.
     #[must_use]
-    pub fn entry(&self, place: &Place, len: u64) -> Arc<Entry> {
+    pub fn file(&self, place: &CachePath, len: u64) -> Arc<CacheFile> {
         let mut open = self.0.open();
         if let Some(entry) = open.get(place).and_then(Weak::upgrade)
             && entry.len() == len
@@ -204,7 +204,7 @@ impl Store {
             return entry;
         }
         open.retain(|_, entry| entry.strong_count() > 0);
-        let entry = Entry::open(Arc::clone(&self.0), place, len);
+        let entry = CacheFile::open(Arc::clone(&self.0), place, len);
         open.insert(place.clone(), Arc::downgrade(&entry));
         entry
     }
@@ -212,20 +212,20 @@ impl Store {
     /// The entry at `place`, if it is complete: for files whose length nothing
     /// else tells.
     #[must_use]
-    pub fn sealed(&self, place: &Place) -> Option<Arc<Entry>> {
+    pub fn open_sealed(&self, place: &CachePath) -> Option<Arc<CacheFile>> {
         let len = fs::metadata(place.complete_in(&self.0.root)).ok()?.len();
-        let entry = self.entry(place, len);
+        let entry = self.file(place, len);
         entry.is_sealed().then_some(entry)
     }
 
-    /// Makes the next [`Store::entry`] at `place` open the file anew.
-    fn forget(&self, place: &Place) {
+    /// Makes the next [`Store::file`] at `place` open the file anew.
+    fn forget(&self, place: &CachePath) {
         self.0.open().remove(place);
     }
 }
 
 impl Shared {
-    fn open(&self) -> Locked<'_, HashMap<Place, Weak<Entry>>> {
+    fn open(&self) -> Locked<'_, HashMap<CachePath, Weak<CacheFile>>> {
         self.open.lock()
     }
 
@@ -240,7 +240,7 @@ impl Shared {
 
     /// Takes `bytes` of the disk; false if there is no room to be made.
     fn claim(&self, bytes: u64) -> bool {
-        let is_open = |place: &Place| {
+        let is_open = |place: &CachePath| {
             let open = self.open();
             open.get(place).is_some_and(|e| e.strong_count() > 0)
         };

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use crate::cache::Life;
-use crate::cache::{CacheError, Entry, Place, Store};
+pub use crate::cache::Epoch;
+use crate::cache::{CacheError, CacheFile, CachePath, Store};
 use crate::catalog::{FileId, Object, Representation};
 use crate::memory::NoMemory;
 use icos_portal::meta::Subject;
@@ -134,7 +134,7 @@ pub struct OpenOriginal {
     /// The content that its bytes are of; see [`Contents::generation`].
     pub generation: u64,
     /// What was read of it stays known while it is read.
-    _known: Option<Arc<Entry>>,
+    _known: Option<Arc<CacheFile>>,
 }
 
 /// All files' bytes.
@@ -178,7 +178,7 @@ impl Contents {
             sidecars,
             tables,
             data,
-            drawn: Arc::new(Drawn::new(store.memory().for_text())),
+            drawn: Arc::new(Drawn::new(store.memory().text_limit())),
             store,
             files: Files::default(),
             corrupt_files: Arc::default(),
@@ -296,12 +296,12 @@ impl Contents {
         self.corrupt_files.count(object)
     }
 
-    /// The life that bytes of the original of `object` are of, if they come
+    /// The epoch that bytes of the original of `object` are of, if they come
     /// from the cache, and whether they have proved themselves.
     #[must_use]
-    pub fn standing(&self, object: &Arc<Object>) -> Option<(Life, bool)> {
+    pub fn standing(&self, object: &Arc<Object>) -> Option<(Epoch, bool)> {
         let file = self.cached_original(object)?;
-        Some((file.entry().life(), file.entry().is_proved()))
+        Some((file.entry().epoch(), file.entry().is_verified()))
     }
 
     /// An original that someone is about to read.
@@ -325,7 +325,7 @@ impl Contents {
             Representation::Original => self.cached_original(object)?.sealed_file(),
             Representation::Parquet => self.parquet(object).ok()?.sealed_file(),
             Representation::Cpb if self.data_folder.is_none() => {
-                let entry = self.store.sealed(&cpb_place(object).ok()?)?;
+                let entry = self.store.open_sealed(&cpb_place(object).ok()?)?;
                 (Some(entry.len()) == self.tables.cpb_len(object))
                     .then(|| entry.sealed_file())
                     .flatten()
@@ -367,7 +367,7 @@ impl Contents {
         if let Some(Content::Original(file)) = self.files.get(id, representation) {
             return Ok(file);
         }
-        let entry = self.store.entry(&place(object)?, object.size());
+        let entry = self.store.file(&place(object)?, object.size());
         let (data, memory) = (self.data.clone(), self.store.memory().clone());
         let (corrupt_files, request_stats) = (
             Arc::clone(&self.corrupt_files),
@@ -399,9 +399,9 @@ impl Contents {
         if let Some(Content::Csv(csv)) = self.files.get(object.id(), Representation::Csv) {
             return csv.size();
         }
-        let notes = self.store.notes();
-        let drawn = self.tables.text_key(object).and_then(|key| notes.get(key));
-        drawn.or_else(|| notes.get(kept::portal_key(object.id())))
+        let sizes = self.store.sizes();
+        let drawn = self.tables.text_key(object).and_then(|key| sizes.get(key));
+        drawn.or_else(|| sizes.get(kept::portal_key(object.id())))
     }
 
     async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
@@ -463,7 +463,9 @@ impl Contents {
 }
 
 /// Where the portal, and the cache, keep an original.
-fn place(object: &Object) -> Result<Place, CacheError> {
-    let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
-    Place::new(folder, &object.id().to_string())
+fn place(object: &Object) -> Result<CachePath, CacheError> {
+    let folder = object
+        .spec()
+        .map_or(CachePath::DOCUMENTS, |spec| spec.format());
+    CachePath::new(folder, &object.id().to_string())
 }

@@ -32,7 +32,7 @@ const UNIT: u64 = 4 << 10;
 
 /// The bound. Cheap to clone: clones are the same memory.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub struct MemoryBudget {
     total: u64,
     answers: Pool,
     streams: Pool,
@@ -49,13 +49,13 @@ struct Spare(Mutex<Vec<Vec<u8>>>);
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
-    share: Share,
+    reservation: Reservation,
     spare: Arc<Spare>,
 }
 
 /// Memory taken; given back when dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct Reservation {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -76,7 +76,7 @@ struct Pool {
     size: u32,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// At most `total` bytes, though never too few to answer one read.
     #[must_use]
     pub fn new(total: u64) -> Self {
@@ -92,36 +92,36 @@ impl Memory {
 
     /// How many bytes the cache may keep for want of a disk.
     #[must_use]
-    pub fn for_blocks(&self) -> u64 {
+    pub fn block_limit(&self) -> u64 {
         self.total / 2
     }
 
     /// How many bytes of drawn text may be kept.
     #[must_use]
-    pub fn for_text(&self) -> u64 {
+    pub fn text_limit(&self) -> u64 {
         self.total / 8
     }
 
     /// Memory for `bytes` of an answer, after those who asked before. Whoever
     /// holds it must not wait for anything but the disk and the processor.
-    pub async fn for_answer(&self, bytes: u64) -> Result<Share, NoMemory> {
+    pub async fn reserve_reply(&self, bytes: u64) -> Result<Reservation, NoMemory> {
         self.answers.take(bytes, PATIENCE).await
     }
 
     /// Memory for the buffers of a stream.
-    pub async fn for_stream(&self) -> Result<Share, NoMemory> {
+    pub async fn reserve_stream(&self) -> Result<Reservation, NoMemory> {
         self.streams.take(STREAM, LONG_PATIENCE).await
     }
 
     /// An empty buffer for a piece of a stream, of [`PIECE`] bytes, if there is
     /// memory for it now.
     #[must_use]
-    pub fn for_piece(&self) -> Option<Buffer> {
-        let share = self.pieces.take_now(PIECE as u64)?;
+    pub fn piece_buffer(&self) -> Option<Buffer> {
+        let reservation = self.pieces.take_now(PIECE as u64)?;
         let unused = self.spare.buffers().pop();
         Some(Buffer {
             bytes: unused.unwrap_or_else(|| Vec::with_capacity(PIECE)),
-            share,
+            reservation,
             spare: Arc::clone(&self.spare),
         })
     }
@@ -154,7 +154,7 @@ impl Buffer {
     /// The bytes, for all who need them; once the last clone of them is gone,
     /// the buffer is for others.
     #[must_use]
-    pub fn hold(self) -> Bytes {
+    pub fn freeze(self) -> Bytes {
         struct Held(Option<Buffer>);
         impl AsRef<[u8]> for Held {
             fn as_ref(&self) -> &[u8] {
@@ -165,13 +165,13 @@ impl Buffer {
             fn drop(&mut self) {
                 if let Some(Buffer {
                     mut bytes,
-                    share,
+                    reservation,
                     spare,
                 }) = self.0.take()
                 {
                     bytes.clear();
                     spare.buffers().push(bytes);
-                    drop(share);
+                    drop(reservation);
                 }
             }
         }
@@ -190,32 +190,32 @@ impl Pool {
     }
 
     /// What is more than all there is takes all there is: alone, it may pass.
-    async fn take(&self, bytes: u64, patience: Duration) -> Result<Share, NoMemory> {
+    async fn take(&self, bytes: u64, patience: Duration) -> Result<Reservation, NoMemory> {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let turn = Arc::clone(&self.units).acquire_many_owned(wanted.min(self.size));
         match tokio::time::timeout(patience, turn).await {
-            Ok(Ok(permit)) => Ok(Share { _permit: permit }),
+            Ok(Ok(permit)) => Ok(Reservation { _permit: permit }),
             // Late; nothing ever closes the semaphore.
             Ok(Err(_)) | Err(_) => Err(NoMemory { waited: patience }),
         }
     }
 
     /// None if there is not as much, now or ever.
-    fn take_now(&self, bytes: u64) -> Option<Share> {
+    fn take_now(&self, bytes: u64) -> Option<Reservation> {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         let permit = Arc::clone(&self.units).try_acquire_many_owned(wanted);
-        permit.ok().map(|permit| Share { _permit: permit })
+        permit.ok().map(|permit| Reservation { _permit: permit })
     }
 }
 
-impl Share {
+impl Reservation {
     /// `bytes`, for which this memory was taken: given back once the last
     /// clone of them is gone.
     #[must_use]
-    pub fn hold(self, bytes: Vec<u8>) -> Bytes {
+    pub fn attach(self, bytes: Vec<u8>) -> Bytes {
         struct Held {
             bytes: Vec<u8>,
-            _share: Share,
+            _reservation: Reservation,
         }
         impl AsRef<[u8]> for Held {
             fn as_ref(&self) -> &[u8] {
@@ -224,7 +224,7 @@ impl Share {
         }
         Bytes::from_owner(Held {
             bytes,
-            _share: self,
+            _reservation: self,
         })
     }
 }
@@ -246,19 +246,19 @@ mod tests {
             .unwrap();
         let _timers = runtime.enter();
         check(|| {
-            let memory = Memory::new(1 << 20);
+            let memory = MemoryBudget::new(1 << 20);
             let taken = Arc::new(AtomicU64::new(0));
             let threads = [100 << 10, 200 << 10, 1 << 30].map(|bytes: u64| {
                 let (memory, taken) = (memory.clone(), Arc::clone(&taken));
                 thread::spawn(move || {
-                    let _stream = block_on(memory.for_stream()).unwrap();
-                    let share = block_on(memory.for_answer(bytes)).unwrap();
+                    let _stream = block_on(memory.reserve_stream()).unwrap();
+                    let reservation = block_on(memory.reserve_reply(bytes)).unwrap();
                     let mine = bytes.min(192 << 10);
                     let now = taken.fetch_add(mine, Ordering::Relaxed) + mine;
                     assert!(now <= 192 << 10, "{now}");
                     thread::yield_now();
                     taken.fetch_sub(mine, Ordering::Relaxed);
-                    drop(share.hold(vec![7]));
+                    drop(reservation.attach(vec![7]));
                 })
             });
             for thread in threads {
@@ -270,20 +270,20 @@ mod tests {
 
     #[test]
     fn a_buffer_is_used_again_once_its_last_bytes_are_gone() {
-        let memory = Memory::new(32 << 20);
-        let mut buffer = memory.for_piece().unwrap();
+        let memory = MemoryBudget::new(32 << 20);
+        let mut buffer = memory.piece_buffer().unwrap();
         buffer.bytes().extend_from_slice(b"piece");
-        let bytes = buffer.hold();
+        let bytes = buffer.freeze();
         let (part, at) = (bytes.slice(1..3), bytes.as_ptr());
         drop(bytes);
-        let other = memory.for_piece().unwrap();
-        assert!(memory.for_piece().is_none(), "there is memory for two");
+        let other = memory.piece_buffer().unwrap();
+        assert!(memory.piece_buffer().is_none(), "there is memory for two");
         assert_eq!(part, b"ie"[..]);
         drop(part);
-        let mut again = memory.for_piece().unwrap();
+        let mut again = memory.piece_buffer().unwrap();
         assert_eq!(again.bytes().as_ptr(), at);
         assert!(again.bytes().is_empty());
-        drop((again.hold(), other.hold()));
+        drop((again.freeze(), other.freeze()));
         assert_eq!(memory.spare.buffers().len(), 2);
         memory.trim();
         assert_eq!(memory.spare.buffers().len(), 0);
@@ -291,32 +291,35 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_hold_their_memory_until_the_last_of_them_is_gone() {
-        let memory = Memory::new(1 << 20);
-        let share = memory.for_answer(192 << 10).await.unwrap();
-        let bytes = share.hold(vec![7; 10]);
+        let memory = MemoryBudget::new(1 << 20);
+        let reservation = memory.reserve_reply(192 << 10).await.unwrap();
+        let bytes = reservation.attach(vec![7; 10]);
         let part = bytes.slice(2..4);
         drop(bytes);
         assert_eq!(memory.answers.units.available_permits(), 0);
         assert_eq!(part, vec![7; 2]);
         drop(part);
-        memory.for_answer(192 << 10).await.unwrap();
+        memory.reserve_reply(192 << 10).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_gets_memory_in_turn_or_is_told_that_there_is_none() {
-        let memory = Memory::new(1 << 20);
-        let all = memory.for_answer(1 << 30).await.unwrap();
+        let memory = MemoryBudget::new(1 << 20);
+        let all = memory.reserve_reply(1 << 30).await.unwrap();
         let waiting = tokio::spawn({
             let memory = memory.clone();
-            async move { memory.for_answer(1).await.map(drop) }
+            async move { memory.reserve_reply(1).await.map(drop) }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(!waiting.is_finished());
-        memory.for_stream().await.expect("streams have their own");
+        memory
+            .reserve_stream()
+            .await
+            .expect("streams have their own");
         drop(all);
         waiting.await.unwrap().unwrap();
 
-        let _all = memory.for_answer(1 << 30).await.unwrap();
-        memory.for_answer(1).await.unwrap_err();
+        let _all = memory.reserve_reply(1 << 30).await.unwrap();
+        memory.reserve_reply(1).await.unwrap_err();
     }
 }

@@ -17,7 +17,7 @@ use super::held::Held;
 use super::journal::Told;
 use super::paths::{Paths, State};
 use super::spill::LEAST;
-use super::{CacheError, Place, Shared};
+use super::{CacheError, CachePath, Shared};
 use icos_sync::{Locked, Mutex};
 
 mod naming;
@@ -33,12 +33,12 @@ static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 /// and mostly served by the page cache. Where the disk does not take bytes,
 /// the latest are held in memory.
 #[derive(Debug)]
-pub struct Entry {
+pub struct CacheFile {
     len: u64,
-    place: Place,
+    place: CachePath,
     cache: Arc<Shared>,
     /// Itself, as the list of what is in memory knows it.
-    me: Weak<Entry>,
+    me: Weak<CacheFile>,
     paths: Paths,
     /// None if the disk does not let us.
     file: Option<File>,
@@ -51,31 +51,31 @@ pub struct Entry {
     held: Mutex<Held>,
 }
 
-/// Bytes of one life are of one content: a block's checksum outlives its
+/// Bytes of one epoch are of one content: a block's checksum outlives its
 /// bytes, and what comes in its place must be the same. So all that was ever
-/// read in one life proves itself together, whether or not it was ever there
+/// read in one epoch proves itself together, whether or not it was ever there
 /// at the same time.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Life {
+pub struct Epoch {
     entry: u64,
     turns: u64,
 }
 
 /// What a read found.
 #[derive(Debug, Eq, PartialEq)]
-pub enum Found {
+pub enum CacheRead {
     /// The bytes asked for.
     Bytes(Vec<u8>),
     /// The first stretch of them that is not there.
     Missing(Range<u64>),
 }
 
-impl Entry {
+impl CacheFile {
     /// How much more memory a read takes than the bytes it finds: blocks are
     /// read whole.
-    pub const SURPLUS: u64 = LONGEST as u64;
+    pub const READ_OVERHEAD: u64 = LONGEST as u64;
 
-    pub(super) fn open(cache: Arc<Shared>, place: &Place, len: u64) -> Arc<Self> {
+    pub(super) fn open(cache: Arc<Shared>, place: &CachePath, len: u64) -> Arc<Self> {
         let paths = Paths::of(place, &cache.root);
         let open = || {
             let sealed = paths.open_sealed(len).transpose();
@@ -111,7 +111,7 @@ impl Entry {
                 memory_used: 0,
                 written: VecDeque::new(),
                 gone: Gone::default(),
-                came_last: None,
+                last_new_block: None,
                 proved: false,
                 turns: 0,
                 state,
@@ -134,46 +134,46 @@ impl Entry {
 
     /// Whether every byte is there, or was and is known by its checksum.
     #[must_use]
-    pub fn was_covered(&self) -> bool {
+    pub fn has_all_checksums(&self) -> bool {
         let held = self.held();
         held.blocks.present() + held.gone.len() == self.len
     }
 
     /// The block that came last of those that were never there before: nobody
     /// can have read it when the file came to be covered. None if none has come
-    /// since the file was opened, or if its bytes were not always of one life.
+    /// since the file was opened, or if its bytes were not always of one epoch.
     #[must_use]
-    pub fn came_last(&self) -> Option<Range<u64>> {
-        self.held().came_last.clone()
+    pub fn last_new_block(&self) -> Option<Range<u64>> {
+        self.held().last_new_block.clone()
     }
 
     /// What content the bytes are of.
     #[must_use]
-    pub fn life(&self) -> Life {
-        Life {
+    pub fn epoch(&self) -> Epoch {
+        Epoch {
             entry: self.number,
             turns: self.held().turns,
         }
     }
 
-    /// Notes that all bytes of `life`, which cover the file, are right: from
+    /// KnownSizes that all bytes of `epoch`, which cover the file, are right: from
     /// now on, one that comes again must be what it was. False if it is over.
-    pub fn prove(&self, life: Life) -> bool {
+    pub fn mark_verified(&self, epoch: Epoch) -> bool {
         let mut held = self.held();
-        let same = self.number == life.entry && held.turns == life.turns;
+        let same = self.number == epoch.entry && held.turns == epoch.turns;
         held.proved |= same;
         same
     }
 
     /// Whether all bytes that are there, or were, are known to be right.
     #[must_use]
-    pub fn is_proved(&self) -> bool {
+    pub fn is_verified(&self) -> bool {
         self.held().proved
     }
 
     /// Whether some of the bytes are in memory only: they go with the entry.
     #[must_use]
-    pub fn is_in_memory(&self) -> bool {
+    pub fn has_memory_blocks(&self) -> bool {
         self.held().memory_used > 0
     }
 
@@ -254,13 +254,13 @@ impl Entry {
 
     /// The bytes of `range`, every block they touch checked. A block that
     /// does not match its checksum is dropped, and missing from then on.
-    pub fn read(&self, range: Range<u64>) -> Result<Found, CacheError> {
+    pub fn read(&self, range: Range<u64>) -> Result<CacheRead, CacheError> {
         let range = range.start.min(self.len)..range.end.min(self.len);
         let touching: Vec<(Block, Option<Bytes>)> = {
             let held = self.held();
             if let Some(gap) = held.blocks.gaps(range.clone()).next() {
                 tracing::debug!(?gap, "not in the cache: the portal is asked");
-                return Ok(Found::Missing(gap));
+                return Ok(CacheRead::Missing(gap));
             }
             let in_memory = |block: Block| (block, held.in_memory.get(&block.offset).cloned());
             held.blocks.touching(range.clone()).map(in_memory).collect()
@@ -278,7 +278,7 @@ impl Entry {
                         "a cached block is damaged and will be fetched again");
                     let _disk = self.disk.lock();
                     self.drop_block(&mut self.held(), block.offset);
-                    return Ok(Found::Missing(block.range()));
+                    return Ok(CacheRead::Missing(block.range()));
                 }
             }
             // Of the first and the last block only a part may be wanted.
@@ -292,7 +292,7 @@ impl Entry {
                 out.drain(before..before + surplus);
             }
         }
-        Ok(Found::Bytes(out))
+        Ok(CacheRead::Bytes(out))
     }
 
     /// Adds the block's bytes to `out`; false if they are not what they were.
@@ -316,13 +316,13 @@ impl Entry {
         }
     }
 
-    /// Forgets all bytes of `life`, which turned out to be wrong as a whole.
+    /// Forgets all bytes of `epoch`, which turned out to be wrong as a whole.
     /// Unless others have forgotten them before, `told` is called first, while
     /// nobody else sees what is there.
-    pub fn discard(&self, life: Life, told: impl FnOnce()) {
+    pub fn discard(&self, epoch: Epoch, told: impl FnOnce()) {
         let _disk = self.disk.lock();
         let mut held = self.held();
-        if self.number == life.entry && held.turns == life.turns {
+        if self.number == epoch.entry && held.turns == epoch.turns {
             told();
             self.drop_all(&mut held);
         }
@@ -355,7 +355,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for CacheFile {
     /// A file of which nothing came need not lie around.
     fn drop(&mut self) {
         let held = self.held.get_mut();
@@ -384,7 +384,7 @@ impl Drop for Entry {
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
-    use super::super::{Bounds, Store};
+    use super::super::{CacheLimits, Store};
     use super::*;
 
     fn store(dir: &tempfile::TempDir) -> Store {
@@ -393,11 +393,11 @@ mod tests {
 
     fn bounded(dir: &tempfile::TempDir, disk: u64) -> Store {
         let memory = 64 << 20;
-        Store::open(dir.path().to_owned(), Bounds { disk, memory })
+        Store::open(dir.path().to_owned(), CacheLimits { disk, memory })
     }
 
-    fn place() -> Place {
-        Place::new("netcdf", "x").unwrap()
+    fn place() -> CachePath {
+        CachePath::new("netcdf", "x").unwrap()
     }
 
     #[test]
@@ -406,18 +406,18 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(8 * LONGEST).collect();
         {
             let store = store(&dir);
-            let entry = store.entry(&place(), bytes.len() as u64);
+            let entry = store.file(&place(), bytes.len() as u64);
             let part = 3 * LONGEST..4 * LONGEST;
             entry.write(part.start as u64, &bytes[part]).unwrap();
             entry.write(0, &bytes).unwrap();
             // And what is noted of it.
-            let held = store.usage().held - entry.len();
+            let held = store.usage().used - entry.len();
             assert!(held <= 8192, "{held}");
         }
         let store = store(&dir);
-        let entry = store.entry(&place(), bytes.len() as u64);
+        let entry = store.file(&place(), bytes.len() as u64);
         let found = entry.read(0..entry.len()).unwrap();
-        assert!(found == Found::Bytes(bytes));
+        assert!(found == CacheRead::Bytes(bytes));
     }
 
     #[test]
@@ -426,21 +426,21 @@ mod tests {
         let block = LONGEST as u64;
         let bytes = [vec![1; LONGEST], vec![2; LONGEST], vec![3; LONGEST]];
         let store = store(&dir);
-        let entry = store.entry(&place(), 3 * block);
-        assert_eq!(entry.came_last(), None);
+        let entry = store.file(&place(), 3 * block);
+        assert_eq!(entry.last_new_block(), None);
         for at in [0, 2, 1] {
             entry.write(at as u64 * block, &bytes[at]).unwrap();
         }
-        assert_eq!(entry.came_last(), Some(block..2 * block));
+        assert_eq!(entry.last_new_block(), Some(block..2 * block));
         entry.give_up(0);
         entry.write(0, &bytes[0]).unwrap();
-        assert_eq!(entry.came_last(), Some(block..2 * block));
-        let (life, mut told) = (entry.life(), 0);
-        entry.discard(life, || told += 1);
+        assert_eq!(entry.last_new_block(), Some(block..2 * block));
+        let (epoch, mut told) = (entry.epoch(), 0);
+        entry.discard(epoch, || told += 1);
         entry.write(0, &bytes[0]).unwrap();
-        assert_eq!(entry.came_last(), None);
-        // That life is over, and was told of.
-        entry.discard(life, || told += 1);
+        assert_eq!(entry.last_new_block(), None);
+        // That epoch is over, and was told of.
+        entry.discard(epoch, || told += 1);
         assert_eq!((told, entry.missing(0..block)), (1, vec![]));
     }
 
@@ -449,13 +449,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = bounded(&dir, 6 << 20);
         let bytes: Vec<u8> = (0..=255).cycle().take(8 << 20).collect();
-        let entry = store.entry(&place(), bytes.len() as u64);
+        let entry = store.file(&place(), bytes.len() as u64);
         entry.write(0, &bytes).unwrap();
-        let on_disk = store.usage().held;
+        let on_disk = store.usage().used;
         assert!((4 << 20..=6 << 20).contains(&on_disk), "{on_disk}");
         let end = entry.len();
         let found = entry.read(end - (4 << 20)..end).unwrap();
-        assert!(found == Found::Bytes(bytes[4 << 20..].to_vec()));
+        assert!(found == CacheRead::Bytes(bytes[4 << 20..].to_vec()));
     }
 
     #[test]
@@ -464,12 +464,12 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
         {
             let store = store(&dir);
-            let entry = store.entry(&place(), 300_000);
+            let entry = store.file(&place(), 300_000);
             entry.write(1000, &bytes[1000..200_000]).unwrap();
-            assert_eq!(entry.read(0..10).unwrap(), Found::Missing(0..10));
+            assert_eq!(entry.read(0..10).unwrap(), CacheRead::Missing(0..10));
         }
         let store = store(&dir);
-        let entry = store.entry(&place(), 300_000);
+        let entry = store.file(&place(), 300_000);
         assert_eq!(entry.missing(0..300_000), [0..1000, 200_000..300_000]);
         for (from, to) in [
             (1000, 1001),
@@ -480,7 +480,7 @@ mod tests {
             let found = entry.read(from..to).unwrap();
             assert_eq!(
                 found,
-                Found::Bytes(
+                CacheRead::Bytes(
                     bytes[usize::try_from(from).unwrap()..usize::try_from(to).unwrap()].to_vec()
                 )
             );
@@ -491,18 +491,18 @@ mod tests {
     fn a_damaged_block_is_missing_and_can_be_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
-        let entry = store.entry(&place(), 10);
+        let entry = store.file(&place(), 10);
         entry.write(0, b"0123456789").unwrap();
-        entry.seal(entry.life()).unwrap();
+        entry.seal(entry.epoch()).unwrap();
         let complete = dir.path().join("dataAppStorage/netcdf/x");
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
 
         fs::write(&complete, "0123x56789").unwrap();
-        assert_eq!(entry.read(0..10).unwrap(), Found::Missing(0..10));
+        assert_eq!(entry.read(0..10).unwrap(), CacheRead::Missing(0..10));
         assert!(!complete.exists(), "a damaged file keeps no good name");
 
         entry.write(0, b"0123456789").unwrap();
-        entry.seal(entry.life()).unwrap();
+        entry.seal(entry.epoch()).unwrap();
         assert_eq!(fs::read(&complete).unwrap(), b"0123456789");
     }
 
@@ -510,27 +510,30 @@ mod tests {
     #[test]
     fn what_came_after_the_proof_gets_no_name_by_it() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = store(&dir).entry(&place(), 8);
+        let entry = store(&dir).file(&place(), 8);
         entry.write(0, b"the good").unwrap();
-        let life = entry.life();
-        assert!(entry.prove(life));
-        entry.discard(life, || ());
+        let epoch = entry.epoch();
+        assert!(entry.mark_verified(epoch));
+        entry.discard(epoch, || ());
         entry.write(0, b"an other").unwrap();
-        entry.seal(life).unwrap();
+        entry.seal(epoch).unwrap();
         assert!(!entry.is_sealed());
     }
 
     #[test]
     fn bytes_that_the_disk_lost_are_missing() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = store(&dir).entry(&place(), 8);
+        let entry = store(&dir).file(&place(), 8);
         entry.write(0, b"0123").unwrap();
         entry.write(4, b"4567").unwrap();
         let partial = dir.path().join("partial/netcdf~x");
         let file = fs::OpenOptions::new().write(true).open(partial).unwrap();
         file.set_len(6).unwrap();
-        assert_eq!(entry.read(0..8).unwrap(), Found::Missing(4..8));
-        assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"0123".to_vec()));
+        assert_eq!(entry.read(0..8).unwrap(), CacheRead::Missing(4..8));
+        assert_eq!(
+            entry.read(0..4).unwrap(),
+            CacheRead::Bytes(b"0123".to_vec())
+        );
     }
 
     /// Their names are gone, and nothing can be noted of them: they go on in
@@ -541,16 +544,19 @@ mod tests {
         let store = store(&dir);
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = Arc::clone(&told);
-        store.watch(move |error| tell.lock().push(error.to_string()));
-        let entry = store.entry(&place(), 4);
+        store.on_error(move |error| tell.lock().push(error.to_string()));
+        let entry = store.file(&place(), 4);
         entry.write(0, b"good").unwrap();
-        entry.seal(entry.life()).unwrap();
+        entry.seal(entry.epoch()).unwrap();
         fs::remove_dir_all(dir.path()).unwrap();
-        entry.discard(entry.life(), || ());
+        entry.discard(entry.epoch(), || ());
         assert!(!entry.is_sealed());
         assert_eq!(told.lock().len(), 1, "{:?}", told.lock());
         entry.write(0, b"good").unwrap();
-        assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));
+        assert_eq!(
+            entry.read(0..4).unwrap(),
+            CacheRead::Bytes(b"good".to_vec())
+        );
         assert_eq!(entry.memory_used(), 4);
     }
 
@@ -558,45 +564,45 @@ mod tests {
     #[test]
     fn a_block_that_comes_again_must_be_what_it_was() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = store(&dir).entry(&place(), 8);
-        let life = entry.life();
+        let entry = store(&dir).file(&place(), 8);
+        let epoch = entry.epoch();
         entry.write(0, b"0123").unwrap();
         entry.write(4, b"4567").unwrap();
         entry.drop_block(&mut entry.held(), 0);
-        assert!(entry.was_covered() && !entry.is_complete());
+        assert!(entry.has_all_checksums() && !entry.is_complete());
         entry.write(0, b"0123").unwrap();
-        assert!(entry.is_complete() && entry.life() == life);
+        assert!(entry.is_complete() && entry.epoch() == epoch);
 
         entry.drop_block(&mut entry.held(), 0);
         let refused = entry.write(0, b"01x3").unwrap_err();
         assert!(matches!(refused, CacheError::Differs { .. }), "{refused}");
-        assert_ne!(entry.life(), life);
+        assert_ne!(entry.epoch(), epoch);
         assert_eq!(entry.missing(0..8), vec![0..8], "either may be wrong");
     }
 
     #[test]
     fn a_proved_file_refuses_a_wrong_block_and_stays_what_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = store(&dir).entry(&place(), 8);
+        let entry = store(&dir).file(&place(), 8);
         entry.write(0, b"0123").unwrap();
         entry.write(4, b"4567").unwrap();
-        assert!(entry.prove(entry.life()));
+        assert!(entry.mark_verified(entry.epoch()));
         entry.drop_block(&mut entry.held(), 0);
         entry.write(0, b"01x3").unwrap_err();
         assert_eq!(entry.missing(0..8), vec![0..4]);
         entry.write(0, b"0123").unwrap();
-        assert!(entry.is_proved() && entry.is_complete());
+        assert!(entry.is_verified() && entry.is_complete());
     }
 
     #[test]
     fn bytes_offered_once_more_must_be_those_that_are_there() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = store(&dir).entry(&place(), 8);
+        let entry = store(&dir).file(&place(), 8);
         entry.write(2, b"23").unwrap();
         entry.write(0, b"01234567").unwrap();
         assert_eq!(
             entry.read(0..8).unwrap(),
-            Found::Bytes(b"01234567".to_vec())
+            CacheRead::Bytes(b"01234567".to_vec())
         );
         entry.write(0, b"01x34567").unwrap_err();
         assert_eq!(entry.missing(0..8), vec![0..8]);
@@ -605,25 +611,28 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_with_what_was_there_is_of_another_life() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = store(&dir).entry(&place(), 8);
+        let entry = store(&dir).file(&place(), 8);
         entry.write(0, b"0123").unwrap();
-        let life = entry.life();
+        let epoch = entry.epoch();
         entry.drop_block(&mut entry.held(), 0);
         entry.write(2, b"234567").unwrap();
-        assert_ne!(entry.life(), life);
-        assert!(!entry.prove(life));
+        assert_ne!(entry.epoch(), epoch);
+        assert!(!entry.mark_verified(epoch));
     }
 
     #[test]
     fn a_discarded_file_starts_anew() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
-        let entry = store.entry(&place(), 4);
+        let entry = store.file(&place(), 4);
         entry.write(0, b"evil").unwrap();
-        entry.discard(entry.life(), || ());
+        entry.discard(entry.epoch(), || ());
         assert_eq!(entry.missing(0..4), vec![0..4]);
         entry.write(0, b"good").unwrap();
-        assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));
+        assert_eq!(
+            entry.read(0..4).unwrap(),
+            CacheRead::Bytes(b"good".to_vec())
+        );
     }
 
     #[test]
@@ -631,32 +640,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         {
-            let entry = store.entry(&place(), 4);
+            let entry = store.file(&place(), 4);
             entry.write(0, b"good").unwrap();
             assert!(entry.is_complete() && !entry.is_sealed());
-            entry.seal(entry.life()).unwrap();
+            entry.seal(entry.epoch()).unwrap();
         }
-        let entry = store.entry(&place(), 4);
+        let entry = store.file(&place(), 4);
         assert!(entry.is_sealed());
-        assert_eq!(entry.read(0..4).unwrap(), Found::Bytes(b"good".to_vec()));
+        assert_eq!(
+            entry.read(0..4).unwrap(),
+            CacheRead::Bytes(b"good".to_vec())
+        );
         drop(entry);
-        assert!(!store.entry(&place(), 5).is_sealed(), "another length");
+        assert!(!store.file(&place(), 5).is_sealed(), "another length");
     }
 
     #[test]
     fn a_sealed_file_that_was_touched_must_prove_itself_again() {
         let dir = tempfile::tempdir().unwrap();
         {
-            let entry = store(&dir).entry(&place(), 4);
+            let entry = store(&dir).file(&place(), 4);
             entry.write(0, b"good").unwrap();
-            entry.seal(entry.life()).unwrap();
+            entry.seal(entry.epoch()).unwrap();
             assert!(entry.sealed_file().is_some());
         }
         let complete = dir.path().join("dataAppStorage/netcdf/x");
         fs::write(&complete, b"evil").unwrap();
-        let entry = store(&dir).entry(&place(), 4);
+        let entry = store(&dir).file(&place(), 4);
         assert!(!entry.is_sealed() && entry.sealed_file().is_none());
-        assert_eq!(entry.read(0..4).unwrap(), Found::Missing(0..4));
+        assert_eq!(entry.read(0..4).unwrap(), CacheRead::Missing(0..4));
     }
 
     #[test]
@@ -664,16 +676,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = bounded(&dir, 20 << 20);
         let bytes = vec![7; 1 << 20];
-        let fill = |entry: &Entry, count: u64| {
+        let fill = |entry: &CacheFile, count: u64| {
             (0..count).for_each(|n| entry.write(n << 20, &bytes).unwrap());
         };
-        let old = Place::new("netcdf", "old").unwrap();
-        fill(&store.entry(&old, 12 << 20), 12);
-        let used = Place::new("netcdf", "used").unwrap();
-        let entry = store.entry(&used, 64 << 20);
+        let old = CachePath::new("netcdf", "old").unwrap();
+        fill(&store.file(&old, 12 << 20), 12);
+        let used = CachePath::new("netcdf", "used").unwrap();
+        let entry = store.file(&used, 64 << 20);
         fill(&entry, 64);
         assert_eq!(
-            store.entry(&old, 12 << 20).missing(0..12 << 20),
+            store.file(&old, 12 << 20).missing(0..12 << 20),
             vec![0..12 << 20]
         );
         let held: u64 = (64 << 20)
@@ -684,7 +696,7 @@ mod tests {
                 .sum::<u64>();
         assert!(((4 << 20)..=(21 << 20)).contains(&held), "{held}");
         let last = (64 << 20) - 100..64 << 20;
-        assert_eq!(entry.read(last).unwrap(), Found::Bytes(vec![7; 100]));
+        assert_eq!(entry.read(last).unwrap(), CacheRead::Bytes(vec![7; 100]));
         let on_disk: u64 = fs::read_dir(dir.path().join("partial"))
             .unwrap()
             .map(|file| file.unwrap().metadata().unwrap().blocks() * 512)
@@ -700,16 +712,16 @@ mod tests {
         let memory = 8 << 20;
         let store = Store::open(
             file,
-            Bounds {
+            CacheLimits {
                 disk: 1 << 40,
                 memory,
             },
         );
-        let entry = store.entry(&place(), 64 << 20);
+        let entry = store.file(&place(), 64 << 20);
         let bytes = vec![7; 1 << 20];
         (0..64).for_each(|n| entry.write(n << 20, &bytes).unwrap());
         let last = (64 << 20) - 100..64 << 20;
-        assert_eq!(entry.read(last).unwrap(), Found::Bytes(vec![7; 100]));
+        assert_eq!(entry.read(last).unwrap(), CacheRead::Bytes(vec![7; 100]));
         // Half of the memory is for such bytes.
         assert_eq!(entry.missing(0..64 << 20), vec![0..60 << 20]);
     }
@@ -723,13 +735,13 @@ mod tests {
         fs::write(&file, "").unwrap();
         let store = Store::open(
             file,
-            Bounds {
+            CacheLimits {
                 disk: 1 << 40,
                 memory: 32 << 20,
             },
         );
         let entries: Vec<_> = (0..64)
-            .map(|n| store.entry(&Place::new("netcdf", &n.to_string()).unwrap(), 1 << 20))
+            .map(|n| store.file(&CachePath::new("netcdf", &n.to_string()).unwrap(), 1 << 20))
             .collect();
         for entry in &entries {
             entry.write(0, &vec![7; 1 << 20]).unwrap();
@@ -739,7 +751,7 @@ mod tests {
         assert!(entries[63].is_complete());
         // What is closed makes room.
         drop(entries);
-        let next = store.entry(&place(), 16 << 20);
+        let next = store.file(&place(), 16 << 20);
         next.write(0, &vec![7; 16 << 20]).unwrap();
         assert!(next.is_complete());
     }
@@ -749,16 +761,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
         fs::remove_dir_all(dir.path()).unwrap();
-        let entry = store.entry(&place(), 4);
+        let entry = store.file(&place(), 4);
         entry.write(0, b"good").unwrap();
-        entry.seal(entry.life()).unwrap();
+        entry.seal(entry.epoch()).unwrap();
         assert!(entry.is_sealed() && dir.path().join("dataAppStorage/netcdf/x").exists());
     }
 
     #[test]
     fn a_file_of_which_nothing_came_leaves_no_trace() {
         let dir = tempfile::tempdir().unwrap();
-        drop(store(&dir).entry(&place(), 100));
+        drop(store(&dir).file(&place(), 100));
         assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
     }
 }

@@ -11,20 +11,20 @@ use super::blocks::Block;
 use super::journal::{Journal, Told};
 use super::place::Kind;
 use super::space::{Candidate, Space};
-use super::{CacheError, Place};
+use super::{CacheError, CachePath};
 
 /// The folder of one repository's cache.
 #[derive(Debug)]
-pub struct Folder {
+pub struct CacheFolder {
     root: PathBuf,
     space: Space,
 }
 
 /// A file of the cache.
 #[derive(Debug)]
-pub struct Kept {
+pub struct FolderFile {
     /// Where it lies, or will once it is complete.
-    pub place: Place,
+    pub place: CachePath,
     /// Whether all of it is there.
     pub complete: bool,
     /// Bytes it takes on the disk.
@@ -37,7 +37,7 @@ pub struct Kept {
 
 /// What a look at a file's bytes found.
 #[derive(Debug, Default)]
-pub struct Checked {
+pub struct FileCheck {
     /// Bytes whose checksums were right.
     pub right: u64,
     /// Bytes that are not what was written.
@@ -46,7 +46,7 @@ pub struct Checked {
     pub whole: bool,
 }
 
-impl Folder {
+impl CacheFolder {
     /// The cache in `root`, which need not exist.
     #[must_use]
     pub fn at(root: PathBuf) -> Self {
@@ -64,8 +64,8 @@ impl Folder {
 
     /// All files, the one not used for longest first.
     #[must_use]
-    pub fn files(&self) -> Vec<Kept> {
-        let mut files: Vec<Kept> = (self.space.files().into_iter())
+    pub fn files(&self) -> Vec<FolderFile> {
+        let mut files: Vec<FolderFile> = (self.space.files().into_iter())
             .map(|file| {
                 let Candidate {
                     place,
@@ -73,7 +73,7 @@ impl Folder {
                     used,
                     bytes,
                 } = file;
-                Kept {
+                FolderFile {
                     complete: map == place.beside_in(&self.root, Kind::Sums),
                     in_use: File::open(&map).is_ok_and(|map| map.try_lock().is_err()),
                     place,
@@ -89,7 +89,11 @@ impl Folder {
     /// Reads all that is there of `file`, checks it, and hands what is right
     /// to `visit`, in order. Does not count as use. What a mount gives up
     /// meanwhile is neither right nor damaged.
-    pub fn check(&self, file: &Kept, mut visit: impl FnMut(&[u8])) -> Result<Checked, CacheError> {
+    pub fn check(
+        &self,
+        file: &FolderFile,
+        mut visit: impl FnMut(&[u8]),
+    ) -> Result<FileCheck, CacheError> {
         let beside = |kind| file.place.beside_in(&self.root, kind);
         let maps = [beside(Kind::Sums), beside(Kind::Journal)];
         let paths = [file.place.complete_in(&self.root), beside(Kind::Partial)];
@@ -101,14 +105,14 @@ impl Folder {
             Ok(found) => found,
             // Journals outlive their files where power fails.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Checked {
+                return Ok(FileCheck {
                     damaged: blocks.present(),
-                    ..Checked::default()
+                    ..FileCheck::default()
                 });
             }
             Err(error) => return Err(failed(error)),
         };
-        let (mut checked, mut doubtful) = (Checked::default(), Vec::new());
+        let (mut checked, mut doubtful) = (FileCheck::default(), Vec::new());
         let mut buffer = Vec::new();
         for block in blocks.touching(0..len) {
             buffer.resize(block.len as usize, 0);
@@ -136,7 +140,7 @@ impl Folder {
 
     /// Removes `file`, unless a mount has it open; whether it is gone.
     #[must_use]
-    pub fn remove(&self, file: &Kept) -> bool {
+    pub fn remove(&self, file: &FolderFile) -> bool {
         self.space.remove(&file.place, &self.map_of(file))
     }
 
@@ -148,7 +152,7 @@ impl Folder {
         for entry in fs::read_dir(partial).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
-            let stray = Place::of_beside(name)
+            let stray = CachePath::of_beside(name)
                 .is_some_and(|place| !place.beside_in(&self.root, Kind::Journal).exists());
             if stray && !name.ends_with(super::place::MAP) && !name.ends_with(super::place::NEW) {
                 // Another may have been first.
@@ -157,7 +161,7 @@ impl Folder {
         }
     }
 
-    fn map_of(&self, file: &Kept) -> PathBuf {
+    fn map_of(&self, file: &FolderFile) -> PathBuf {
         let kind = if file.complete {
             Kind::Sums
         } else {
@@ -188,20 +192,20 @@ fn under_either<T>(
 mod tests {
     use super::super::blocks::LONGEST;
     use super::*;
-    use crate::cache::{Bounds, Store};
+    use crate::cache::{CacheLimits, Store};
 
     /// It was said to be damaged.
     #[test]
     fn a_file_that_a_mount_names_or_gives_up_in_part_meanwhile_is_not_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let (disk, memory) = (1 << 40, 1 << 20);
-        let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
-        let place = Place::new("netcdf", "x").unwrap();
+        let store = Store::open(dir.path().to_owned(), CacheLimits { disk, memory });
+        let place = CachePath::new("netcdf", "x").unwrap();
         let (block, bytes) = (LONGEST as u64, vec![7; 2 * LONGEST]);
-        let entry = store.entry(&place, 2 * block);
+        let entry = store.file(&place, 2 * block);
         entry.write(0, &bytes).unwrap();
-        let folder = Folder::at(dir.path().to_owned());
-        let found = |file: &Kept, visit: &mut dyn FnMut()| {
+        let folder = CacheFolder::at(dir.path().to_owned());
+        let found = |file: &FolderFile, visit: &mut dyn FnMut()| {
             let checked = folder.check(file, |_| visit()).unwrap();
             (checked.right, checked.damaged)
         };
@@ -213,7 +217,7 @@ mod tests {
         let between = folder.files().remove(0);
         assert_eq!(found(&between, &mut || ()), (2 * block, 0));
         fs::rename(&sums, &map).unwrap();
-        entry.seal(entry.life()).unwrap();
+        entry.seal(entry.epoch()).unwrap();
         assert_eq!(found(&partial, &mut || ()), (2 * block, 0));
         let complete = folder.files().remove(0);
         let given_up = found(&complete, &mut || entry.give_up(block));
@@ -224,20 +228,20 @@ mod tests {
     #[test]
     fn files_are_checked_and_taken_away_but_for_those_in_use() {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = Bounds {
+        let bounds = CacheLimits {
             disk: 1 << 40,
             memory: 1 << 20,
         };
-        let place = |name| Place::new("netcdf", name).unwrap();
+        let place = |name| CachePath::new("netcdf", name).unwrap();
         let store = Store::open(dir.path().to_owned(), bounds);
-        let half = store.entry(&place("half"), 20);
+        let half = store.file(&place("half"), 20);
         half.write(0, b"0123456789").unwrap();
         {
-            let whole = store.entry(&place("whole"), 10);
+            let whole = store.file(&place("whole"), 10);
             whole.write(0, b"0123456789").unwrap();
-            whole.seal(whole.life()).unwrap();
+            whole.seal(whole.epoch()).unwrap();
         }
-        let folder = Folder::at(dir.path().to_owned());
+        let folder = CacheFolder::at(dir.path().to_owned());
         let files = folder.files();
         assert_eq!(files.len(), 2);
         let named = |name| files.iter().find(|f| f.place == place(name)).unwrap();

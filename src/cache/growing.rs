@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::blocks::{Block, LONGEST};
 use super::journal::Journal;
 use super::place::{Kind, NEW};
-use super::{CacheError, Entry, Place, Store, remove_if_there};
+use super::{CacheError, CacheFile, CachePath, Store, remove_if_there};
 
 /// Tells this process's growing files apart.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -23,9 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// Where the disk does not take its bytes, they are held in memory.
 #[derive(Debug)]
-pub struct Growing {
+pub struct AppendedFile {
     store: Store,
-    place: Place,
+    place: CachePath,
     /// None if the disk does not let us.
     file: Option<NewFile>,
     piece: Vec<u8>,
@@ -46,10 +46,10 @@ struct NewFile {
     claimed: u64,
 }
 
-impl Growing {
+impl AppendedFile {
     /// Begins the file that will lie at `place`.
     #[must_use]
-    pub fn new(store: Store, place: Place) -> Self {
+    pub fn new(store: Store, place: CachePath) -> Self {
         let stem = place.beside_in(store.root(), Kind::Partial);
         let made = match NewFile::create(&stem) {
             // Someone took the whole folder away, or it never was.
@@ -134,7 +134,7 @@ impl Growing {
     }
 
     /// Ends the file, which is whole now, and gives it its name.
-    pub fn finish(mut self) -> Result<Arc<Entry>, CacheError> {
+    pub fn finish(mut self) -> Result<Arc<CacheFile>, CacheError> {
         self.flush()?;
         let on_disk = !self.blocks.is_empty() || self.len == 0;
         let handed_over = match self.file.take_if(|_| on_disk) {
@@ -146,16 +146,16 @@ impl Growing {
         };
         // An entry of an earlier file of this name has had its day.
         self.store.forget(&self.place);
-        let entry = self.store.entry(&self.place, self.len);
+        let entry = self.store.file(&self.place, self.len);
         if !handed_over && !entry.is_sealed() {
-            entry.discard(entry.life(), || ());
+            entry.discard(entry.epoch(), || ());
         }
         while let Some((offset, bytes)) = self.in_memory.pop_front() {
             self.store.0.spill.let_go(bytes.len() as u64);
             // Not to the disk, where it would be in the place of what is there.
             entry.keep_in_memory(Block::of(offset, &bytes), &bytes)?;
         }
-        entry.seal(entry.life())?;
+        entry.seal(entry.epoch())?;
         Ok(entry)
     }
 
@@ -219,7 +219,7 @@ impl NewFile {
     }
 }
 
-impl Drop for Growing {
+impl Drop for AppendedFile {
     fn drop(&mut self) {
         // Nothing is left of it if it was finished.
         let held = self.in_memory.iter().map(|(_, bytes)| bytes.len() as u64);
@@ -234,10 +234,10 @@ impl Drop for Growing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{Bounds, Found};
+    use crate::cache::{CacheLimits, CacheRead};
 
     fn store(dir: &tempfile::TempDir) -> Store {
-        let bounds = Bounds {
+        let bounds = CacheLimits {
             disk: 1 << 40,
             memory: 1 << 20,
         };
@@ -247,19 +247,19 @@ mod tests {
     #[test]
     fn a_file_that_grew_is_found_by_its_name_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::new("csv", "x.csv").unwrap();
+        let place = CachePath::new("csv", "x.csv").unwrap();
         let text: Vec<u8> = (0..=255).cycle().take(300_001).collect();
         {
             let store = store(&dir);
-            let mut growing = Growing::new(store.clone(), place.clone());
-            assert!(store.sealed(&place).is_none());
+            let mut growing = AppendedFile::new(store.clone(), place.clone());
+            assert!(store.open_sealed(&place).is_none());
             text.chunks(7777)
                 .for_each(|chunk| growing.append(chunk).unwrap());
             growing.finish().unwrap();
         }
         let store = store(&dir);
-        let entry = store.sealed(&place).unwrap();
-        assert_eq!(entry.read(0..entry.len()).unwrap(), Found::Bytes(text));
+        let entry = store.open_sealed(&place).unwrap();
+        assert_eq!(entry.read(0..entry.len()).unwrap(), CacheRead::Bytes(text));
         assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
     }
 
@@ -269,14 +269,14 @@ mod tests {
     fn files_of_one_stem_grow_apart() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
-        let place = |name| Place::new(Place::VIEWS, name).unwrap();
-        let grow = |name| Growing::new(store.clone(), place(name));
+        let place = |name| CachePath::new(CachePath::VIEWS, name).unwrap();
+        let grow = |name| AppendedFile::new(store.clone(), place(name));
         let (mut one, mut other) = (grow("x.parquet"), grow("x.rows"));
         one.append(b"one").unwrap();
         other.append(b"other").unwrap();
         for (file, bytes) in [(one, "one"), (other, "other")] {
             let entry = file.finish().unwrap();
-            assert_eq!(entry.read(0..9).unwrap(), Found::Bytes(bytes.into()));
+            assert_eq!(entry.read(0..9).unwrap(), CacheRead::Bytes(bytes.into()));
         }
     }
 
@@ -284,22 +284,22 @@ mod tests {
     fn a_file_whose_folder_goes_as_it_grows_is_given_up_with_its_space() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(&dir);
-        let place = Place::new("csv", "x.csv").unwrap();
-        let mut growing = Growing::new(store.clone(), place.clone());
+        let place = CachePath::new("csv", "x.csv").unwrap();
+        let mut growing = AppendedFile::new(store.clone(), place.clone());
         growing.append(&text(2 * LONGEST)).unwrap();
-        assert_eq!(store.usage().held, 2 * LONGEST as u64);
+        assert_eq!(store.usage().used, 2 * LONGEST as u64);
         fs::remove_dir_all(dir.path().join("partial")).unwrap();
         let error = growing.finish().unwrap_err();
         assert!(matches!(error, CacheError::Io { .. }), "{error}");
-        assert_eq!(store.usage().held, 0);
-        assert!(store.sealed(&place).is_none());
+        assert_eq!(store.usage().used, 0);
+        assert!(store.open_sealed(&place).is_none());
     }
 
     #[test]
     fn a_file_that_was_given_up_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::new("csv", "x.csv").unwrap();
-        let mut growing = Growing::new(store(&dir), place);
+        let place = CachePath::new("csv", "x.csv").unwrap();
+        let mut growing = AppendedFile::new(store(&dir), place);
         growing.append(b"half").unwrap();
         drop(growing);
         assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
@@ -310,7 +310,7 @@ mod tests {
         let file = dir.path().join("not a folder");
         fs::write(&file, "").unwrap();
         let disk = 1 << 40;
-        Store::open(file, Bounds { disk, memory })
+        Store::open(file, CacheLimits { disk, memory })
     }
 
     fn text(len: usize) -> Vec<u8> {
@@ -321,19 +321,19 @@ mod tests {
     fn without_a_disk_a_file_grows_in_memory_as_far_as_that_goes() {
         let dir = tempfile::tempdir().unwrap();
         let store = diskless(&dir, 32 << 20);
-        let place = |name| Place::new("views", name).unwrap();
+        let place = |name| CachePath::new("views", name).unwrap();
         let bytes = text((8 << 20) - 7);
         // More often than would fit together: what is given up is given back.
         for _ in 0..3 {
-            let mut growing = Growing::new(store.clone(), place("half"));
+            let mut growing = AppendedFile::new(store.clone(), place("half"));
             growing.append(&bytes).unwrap();
             drop(growing);
-            let mut growing = Growing::new(store.clone(), place("x"));
+            let mut growing = AppendedFile::new(store.clone(), place("x"));
             growing.append(&bytes).unwrap();
             let entry = growing.finish().unwrap();
-            assert!(entry.read(0..entry.len()).unwrap() == Found::Bytes(bytes.clone()));
+            assert!(entry.read(0..entry.len()).unwrap() == CacheRead::Bytes(bytes.clone()));
         }
-        let mut growing = Growing::new(store.clone(), place("y"));
+        let mut growing = AppendedFile::new(store.clone(), place("y"));
         let error = growing.append(&text(9 << 20)).unwrap_err().to_string();
         assert!(
             error.contains("--memory") && error.contains("--cache-dir"),
@@ -342,42 +342,42 @@ mod tests {
         drop(growing);
 
         // What grows is not pushed out by what is read meanwhile.
-        let mut growing = Growing::new(store.clone(), place("z"));
+        let mut growing = AppendedFile::new(store.clone(), place("z"));
         growing.append(&bytes).unwrap();
-        let other = store.entry(&place("other"), 64 << 20);
+        let other = store.file(&place("other"), 64 << 20);
         (0..64).for_each(|n| other.write(n << 20, &text(1 << 20)).unwrap());
         // The other's share is what is left; a piece is still to be counted.
         let gone = (56 << 20) - LONGEST as u64;
         assert_eq!(other.missing(0..64 << 20), vec![0..gone]);
         let entry = growing.finish().unwrap();
-        assert!(entry.read(0..entry.len()).unwrap() == Found::Bytes(bytes));
+        assert!(entry.read(0..entry.len()).unwrap() == CacheRead::Bytes(bytes));
     }
 
     #[test]
     fn what_the_disk_has_no_room_for_grows_on_in_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = Bounds {
+        let bounds = CacheLimits {
             disk: 6 << 20,
             memory: 32 << 20,
         };
         let store = Store::open(dir.path().to_owned(), bounds);
-        let place = Place::new("views", "x").unwrap();
+        let place = CachePath::new("views", "x").unwrap();
         let bytes = text(9 << 20);
-        let mut growing = Growing::new(store.clone(), place.clone());
+        let mut growing = AppendedFile::new(store.clone(), place.clone());
         growing.append(&bytes).unwrap();
         let entry = growing.finish().unwrap();
-        assert!(entry.read(0..entry.len()).unwrap() == Found::Bytes(bytes));
+        assert!(entry.read(0..entry.len()).unwrap() == CacheRead::Bytes(bytes));
         assert!(!entry.is_sealed());
         drop(entry);
         // The next run makes it anew, if there is room by then.
-        assert!(store.sealed(&place).is_none());
+        assert!(store.open_sealed(&place).is_none());
     }
 
     #[test]
     fn what_a_crashed_process_let_grow_goes_and_what_grows_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let place = |name| Place::new("views", name).unwrap();
-        let growing = Growing::new(store(&dir), place("x"));
+        let place = |name| CachePath::new("views", name).unwrap();
+        let growing = AppendedFile::new(store(&dir), place("x"));
         let partial = dir.path().join(super::super::place::PARTIAL);
         // Process 1 is always alive, here or in another container.
         let left = partial.join("views~y.parquet.1-0.new");
@@ -385,12 +385,12 @@ mod tests {
         let names = || fs::read_dir(&partial).unwrap().count();
         assert_eq!(names(), 2);
         // Another mount counts what is there.
-        let mut other = Growing::new(store(&dir), place("z"));
+        let mut other = AppendedFile::new(store(&dir), place("z"));
         other.append(&text(LONGEST)).unwrap();
         assert!(!left.exists());
         assert_eq!(names(), 2);
         fs::write(&left, "half").unwrap();
-        crate::cache::Folder::at(dir.path().to_owned()).remove_strays();
+        crate::cache::CacheFolder::at(dir.path().to_owned()).remove_strays();
         assert_eq!(names(), 2);
         drop((growing, other));
         assert_eq!(names(), 0);

@@ -21,11 +21,11 @@ pub(super) struct Held {
     /// What was there before.
     pub(super) gone: Gone,
     /// Of what was never there before, what came last; none after the first
-    /// life, in which readers of another may still go on.
-    pub(super) came_last: Option<Range<u64>>,
+    /// epoch, in which readers of another may still go on.
+    pub(super) last_new_block: Option<Range<u64>>,
     /// Whether all that was ever there is known to be right.
     pub(super) proved: bool,
-    /// How many contents it had before; see [`Life`](super::Life).
+    /// How many contents it had before; see [`Epoch`](super::Epoch).
     pub(super) turns: u64,
     pub(super) state: State,
 }
@@ -41,11 +41,11 @@ pub(super) enum Admitted {
 }
 
 impl Held {
-    /// Ends the life of what was there.
+    /// Ends the epoch of what was there.
     pub(super) fn turn(&mut self) {
         self.turns += 1;
         self.proved = false;
-        self.came_last = None;
+        self.last_new_block = None;
         self.gone = Gone::default();
     }
 
@@ -64,7 +64,7 @@ impl Held {
             };
         }
         match self.gone.take_back(block) {
-            Returned::New if self.turns == 0 => self.came_last = Some(block.range()),
+            Returned::New if self.turns == 0 => self.last_new_block = Some(block.range()),
             Returned::New | Returned::Same => {}
             Returned::Differs => return Admitted::Differs,
             Returned::Unknown => self.turn(),

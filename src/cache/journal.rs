@@ -85,7 +85,7 @@ impl Journal {
         Ok((len, told))
     }
 
-    /// Notes blocks that are there now.
+    /// KnownSizes blocks that are there now.
     pub(super) fn add(&mut self, blocks: &[Block]) -> io::Result<()> {
         let records = blocks.iter().flat_map(|&block| record(block));
         self.0.write_all(&records.collect::<Vec<_>>())
@@ -99,7 +99,7 @@ impl Journal {
         })
     }
 
-    /// Notes the mark of the complete file.
+    /// KnownSizes the mark of the complete file.
     pub(super) fn mark(&mut self, mark: u64) -> io::Result<()> {
         self.append(Block {
             offset: MARK,

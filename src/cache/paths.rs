@@ -9,7 +9,7 @@ use twox_hash::XxHash3_64;
 
 use super::journal::{Journal, Told};
 use super::place::Kind;
-use super::{Place, remove_if_there};
+use super::{CachePath, remove_if_there};
 use icos_sync::schedule_point;
 
 /// The names a file may have.
@@ -33,7 +33,7 @@ pub(super) enum State {
 }
 
 impl Paths {
-    pub(super) fn of(place: &Place, root: &Path) -> Self {
+    pub(super) fn of(place: &CachePath, root: &Path) -> Self {
         Self {
             complete: place.complete_in(root),
             partial: place.beside_in(root, Kind::Partial),

@@ -7,7 +7,7 @@ use super::CacheError;
 /// Where a file lies once it is complete: `<folder>/<name>`, each one safe
 /// path component.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Place {
+pub struct CachePath {
     folder: String,
     name: String,
 }
@@ -15,7 +15,7 @@ pub struct Place {
 /// What separates folder and name where both make one name. Neither has it.
 const SEPARATOR: char = '~';
 
-impl Place {
+impl CachePath {
     /// The folder for documents.
     pub const DOCUMENTS: &'static str = "documents";
     /// The folder for CSV that the portal itself wrote.
@@ -117,13 +117,14 @@ mod tests {
 
     #[test]
     fn places_are_plain_names_that_can_be_told_from_their_journals() {
-        let place = Place::new("asciiAtcProductTimeSer", "UNhY4JhezH9gQYqvDMWrWH9C.cpb").unwrap();
+        let place =
+            CachePath::new("asciiAtcProductTimeSer", "UNhY4JhezH9gQYqvDMWrWH9C.cpb").unwrap();
         let beside = place.beside_in(Path::new("/c"), Kind::Partial);
         let name = beside.file_name().unwrap().to_str().unwrap();
-        assert_eq!(Place::of_beside(name), Some(place));
+        assert_eq!(CachePath::of_beside(name), Some(place));
         for bad in ["", ".", "..", "a/b", "a\0", "~x", ".hidden"] {
-            assert!(Place::new(bad, "x").is_err(), "{bad:?}");
-            assert!(Place::new("x", bad).is_err(), "{bad:?}");
+            assert!(CachePath::new(bad, "x").is_err(), "{bad:?}");
+            assert!(CachePath::new("x", bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::blocks::{Block, LONGEST};
-use super::notes::Notes;
+use super::sizes::KnownSizes;
 use super::trouble::Troubles;
-use super::{Bounds, CacheError, Entry, Folder, Found, Growing, Life, Place, Store};
+use super::{
+    AppendedFile, CacheError, CacheFile, CacheFolder, CacheLimits, CachePath, CacheRead, Epoch,
+    Store,
+};
 use icos_sync::{Mutex, check, thread};
 
 /// What is right.
@@ -28,7 +31,7 @@ struct Scene {
 impl Scene {
     fn new(disk: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = Bounds {
+        let bounds = CacheLimits {
             disk,
             memory: 1 << 20,
         };
@@ -45,7 +48,7 @@ impl Scene {
         let scene = Self::new(0);
         let file = scene.dir.path().join("not a folder");
         fs::write(&file, "").unwrap();
-        let bounds = Bounds {
+        let bounds = CacheLimits {
             disk: 1 << 40,
             memory: 1 << 20,
         };
@@ -54,7 +57,7 @@ impl Scene {
     }
 
     /// What is counted of the memory is what `entries`, which are all, hold.
-    fn assert_counted(&self, entries: &[Arc<Entry>]) {
+    fn assert_counted(&self, entries: &[Arc<CacheFile>]) {
         let held: Vec<u64> = entries.iter().map(|entry| entry.memory_used()).collect();
         let holders = held.iter().filter(|&&held| held > 0).count();
         let (used, growing, counted) = self.store.0.spill.counted();
@@ -63,8 +66,8 @@ impl Scene {
     }
 }
 
-fn place(name: &str) -> Place {
-    Place::new("netcdf", name).unwrap()
+fn place(name: &str) -> CachePath {
+    CachePath::new("netcdf", name).unwrap()
 }
 
 fn together(work: impl IntoIterator<Item = Box<dyn FnOnce() + Send>>) {
@@ -87,7 +90,7 @@ macro_rules! together {
 fn what_is_held_in_memory_is_counted_once_and_no_longer() {
     check(|| {
         let scene = Scene::diskless();
-        let entries = ["one", "other"].map(|name| scene.store.entry(&place(name), 8));
+        let entries = ["one", "other"].map(|name| scene.store.file(&place(name), 8));
         let [one, other] = &entries;
         together![
             {
@@ -96,13 +99,13 @@ fn what_is_held_in_memory_is_counted_once_and_no_longer() {
             },
             {
                 let one = one.clone();
-                move || one.discard(one.life(), || ())
+                move || one.discard(one.epoch(), || ())
             },
             {
                 let other = other.clone();
                 move || {
                     let _ = other.write(0, RIGHT);
-                    other.discard(other.life(), || ());
+                    other.discard(other.epoch(), || ());
                 }
             },
             {
@@ -119,20 +122,20 @@ fn memory_that_is_full_lets_the_oldest_go_whoever_adds() {
     check(|| {
         let mut scene = Scene::diskless();
         let len = 40 * LONGEST as u64;
-        let entries = ["one", "other"].map(|name| scene.store.entry(&place(name), len));
+        let entries = ["one", "other"].map(|name| scene.store.file(&place(name), len));
         let piece = vec![7; LONGEST];
         // Half of it is for files that grow.
         scene.growing = 2 << 20;
         assert!(scene.store.0.spill.hold(scene.growing));
         let full = (2 << 20) / LONGEST as u64 - 1;
         (0..full).for_each(|n| entries[0].write(n * LONGEST as u64, &piece).unwrap());
-        let add = |entry: &Arc<Entry>, at: u64| {
+        let add = |entry: &Arc<CacheFile>, at: u64| {
             let (entry, piece) = (entry.clone(), piece.clone());
             move || {
                 let at = at * LONGEST as u64;
                 entry.write(at, &piece).unwrap();
                 let found = entry.read(at..at + 3).unwrap();
-                assert_eq!(found, Found::Bytes(vec![7; 3]), "the latest are there");
+                assert_eq!(found, CacheRead::Bytes(vec![7; 3]), "the latest are there");
             }
         };
         together![
@@ -152,20 +155,20 @@ fn memory_that_is_full_lets_the_oldest_go_whoever_adds() {
 }
 
 /// Reads `entry`, and holds what it finds against what others found in the
-/// same life.
-fn read_again(entry: &Entry, seen: &Mutex<HashMap<(Life, usize), u8>>) {
+/// same epoch.
+fn read_again(entry: &CacheFile, seen: &Mutex<HashMap<(Epoch, usize), u8>>) {
     for range in [0..8, 4..8] {
-        let life = entry.life();
-        let Found::Bytes(bytes) = entry.read(range.clone()).unwrap() else {
+        let epoch = entry.epoch();
+        let CacheRead::Bytes(bytes) = entry.read(range.clone()).unwrap() else {
             continue;
         };
-        if entry.life() != life {
+        if entry.epoch() != epoch {
             continue;
         }
         let mut seen = seen.lock();
         for (at, byte) in (usize::try_from(range.start).unwrap()..).zip(bytes) {
-            let first = *seen.entry((life, at)).or_insert(byte);
-            assert_eq!(first, byte, "byte {at} in {life:?}");
+            let first = *seen.entry((epoch, at)).or_insert(byte);
+            assert_eq!(first, byte, "byte {at} in {epoch:?}");
         }
     }
 }
@@ -179,7 +182,7 @@ fn bytes_of_one_life_are_of_one_content_whatever_comes_and_goes() {
             } else {
                 Scene::diskless()
             };
-            let entry = scene.store.entry(&place("x"), 8);
+            let entry = scene.store.file(&place("x"), 8);
             let seen = Arc::new(Mutex::default());
             let write = |bytes: &'static [u8; 8]| {
                 let entry = entry.clone();
@@ -206,16 +209,16 @@ fn bytes_of_one_life_are_of_one_content_whatever_comes_and_goes() {
 fn a_file_under_its_own_name_is_what_was_proved() {
     check(|| {
         let scene = Scene::new(1 << 40);
-        let entry = scene.store.entry(&place("x"), 8);
+        let entry = scene.store.file(&place("x"), 8);
         let prove = || {
             let entry = entry.clone();
             move || {
                 let _ = entry.write(0, &RIGHT[..4]);
                 let _ = entry.write(4, &RIGHT[4..]);
-                let life = entry.life();
+                let epoch = entry.epoch();
                 let found = entry.read(0..8).unwrap();
-                if found == Found::Bytes(RIGHT.to_vec()) && entry.prove(life) {
-                    entry.seal(life).unwrap();
+                if found == CacheRead::Bytes(RIGHT.to_vec()) && entry.mark_verified(epoch) {
+                    entry.seal(epoch).unwrap();
                 }
             }
         };
@@ -232,7 +235,7 @@ fn a_file_under_its_own_name_is_what_was_proved() {
             move || {
                 entry.give_up(4);
                 drop(entry.keep_in_memory(Block::of(4, &RIGHT[4..]), &RIGHT[4..]));
-                entry.offer_to_disk();
+                entry.move_to_disk();
             }
         };
         together![prove(), prove(), wrong, in_memory];
@@ -252,8 +255,8 @@ fn a_file_has_one_entry_however_many_open_it() {
             let (store, opened) = (scene.store.clone(), Arc::clone(&opened));
             move || {
                 // One that goes at once may take the file away.
-                drop(store.entry(&place("x"), 8));
-                let entry = store.entry(&place("x"), 8);
+                drop(store.file(&place("x"), 8));
+                let entry = store.file(&place("x"), 8);
                 opened.lock().push(entry);
             }
         };
@@ -261,7 +264,7 @@ fn a_file_has_one_entry_however_many_open_it() {
         let opened = opened.lock();
         assert!(opened.iter().all(|entry| Arc::ptr_eq(entry, &opened[0])));
         opened[0].write(0, RIGHT).unwrap();
-        drop(scene.store.entry(&place("y"), 8));
+        drop(scene.store.file(&place("y"), 8));
         let partial = fs::read(scene.dir.path().join("partial/netcdf~x")).unwrap();
         assert_eq!(partial, RIGHT, "nobody took it away");
     });
@@ -273,14 +276,14 @@ fn a_file_has_one_entry_however_many_open_it() {
 fn a_file_that_goes_as_it_is_opened_begins_anew() {
     check(|| {
         let scene = Scene::new(1 << 40);
-        drop(scene.store.entry(&place("x"), 8).write(4, &RIGHT[4..]));
-        let folder = Folder::at(scene.dir.path().to_owned());
+        drop(scene.store.file(&place("x"), 8).write(4, &RIGHT[4..]));
+        let folder = CacheFolder::at(scene.dir.path().to_owned());
         let file = folder.files().pop().unwrap();
         let store = scene.store.clone();
         let open = move || {
-            let entry = store.entry(&place("x"), 8);
+            let entry = store.file(&place("x"), 8);
             entry.write(0, RIGHT).unwrap();
-            entry.seal(entry.life()).unwrap();
+            entry.seal(entry.epoch()).unwrap();
             assert!(entry.is_sealed());
         };
         let remove = move || {
@@ -301,7 +304,7 @@ fn the_bound_is_kept_and_what_is_in_use_stays_whoever_makes_room() {
         for name in ["old", "older"] {
             scene
                 .store
-                .entry(&place(name), BLOCK)
+                .file(&place(name), BLOCK)
                 .write(0, &piece)
                 .unwrap();
         }
@@ -309,12 +312,12 @@ fn the_bound_is_kept_and_what_is_in_use_stays_whoever_makes_room() {
         let write = |name: &'static str| {
             let (store, piece, used) = (scene.store.clone(), piece.clone(), Arc::clone(&used));
             move || {
-                let entry = store.entry(&place(name), 2 * BLOCK);
+                let entry = store.file(&place(name), 2 * BLOCK);
                 used.lock().push(Arc::clone(&entry));
                 for at in [0, BLOCK] {
                     entry.write(at, &piece).unwrap();
                     let found = entry.read(at..at + 3).unwrap();
-                    assert_eq!(found, Found::Bytes(vec![7; 3]), "what is in use stays");
+                    assert_eq!(found, CacheRead::Bytes(vec![7; 3]), "what is in use stays");
                 }
             }
         };
@@ -333,10 +336,10 @@ fn the_bound_is_kept_and_what_is_in_use_stays_whoever_makes_room() {
 }
 
 /// What is not there is made again by whoever misses it.
-fn assert_right_or_missing(entry: &Entry) {
+fn assert_right_or_missing(entry: &CacheFile) {
     let found = entry.read(0..8).unwrap();
-    if found != Found::Missing(0..8) {
-        assert_eq!(found, Found::Bytes(RIGHT.to_vec()));
+    if found != CacheRead::Missing(0..8) {
+        assert_eq!(found, CacheRead::Bytes(RIGHT.to_vec()));
     }
     if let Some(file) = entry.sealed_file() {
         let mut bytes = [0; 8];
@@ -358,7 +361,7 @@ fn a_file_that_two_let_grow_at_once_is_never_wrong() {
             let grow = || {
                 let (store, ends) = (scene.store.clone(), Arc::clone(&ends));
                 move || {
-                    let mut growing = Growing::new(store, place("x"));
+                    let mut growing = AppendedFile::new(store, place("x"));
                     growing.append(RIGHT).unwrap();
                     let entry = growing.finish().unwrap();
                     assert_right_or_missing(&entry);
@@ -368,12 +371,12 @@ fn a_file_that_two_let_grow_at_once_is_never_wrong() {
             let store = scene.store.clone();
             let look = move || {
                 store
-                    .sealed(&place("x"))
+                    .open_sealed(&place("x"))
                     .as_deref()
                     .map(assert_right_or_missing);
             };
             together![grow(), grow(), look];
-            assert_right_or_missing(&scene.store.entry(&place("x"), 8));
+            assert_right_or_missing(&scene.store.file(&place("x"), 8));
             let mut ends: Vec<_> = ends.lock().drain(..).collect();
             ends.dedup_by(|one, other| Arc::ptr_eq(one, other));
             scene.assert_counted(&ends);
@@ -386,16 +389,16 @@ fn numbers_noted_at_once_are_on_the_disk_as_they_are_in_memory() {
     check(|| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
-        let notes = Arc::new(Notes::open(&path));
+        let notes = Arc::new(KnownSizes::open(&path));
         let note = |number| {
             let notes = Arc::clone(&notes);
             move || {
-                notes.put(1, number);
-                notes.put(number, 1);
+                notes.set(1, number);
+                notes.set(number, 1);
             }
         };
         together![note(10), note(11), note(12)];
-        let again = Notes::open(&path);
+        let again = KnownSizes::open(&path);
         for key in [1, 10, 11, 12] {
             assert_eq!(again.get(key), notes.get(key));
             assert!(again.get(key).is_some());

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
-use super::place::{Kind, MAP, NEW, PARTIAL, Place, SUMS};
+use super::place::{CachePath, Kind, MAP, NEW, PARTIAL, SUMS};
 use icos_sync::{AtomicU64, Mutex, schedule_point};
 
 /// Room is made down to this share of the bound, so that it lasts a while.
@@ -39,9 +39,10 @@ pub(super) struct Space {
 
 /// How much a cache holds, and may hold.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Usage {
+pub struct DiskUsage {
     /// Bytes on the disk, of complete and incomplete files.
-    pub held: u64,
+    #[serde(rename = "held")]
+    pub used: u64,
     /// As many as it may hold.
     pub limit: u64,
 }
@@ -62,7 +63,7 @@ const NO_ROOM_FOR: Duration = Duration::from_secs(5);
 
 /// A file that could be removed.
 pub(super) struct Candidate {
-    pub(super) place: Place,
+    pub(super) place: CachePath,
     /// Its journal, by whose time of change it was used last.
     pub(super) map: PathBuf,
     pub(super) used: SystemTime,
@@ -91,7 +92,7 @@ impl Space {
     }
 
     /// What is held, counted unless a claim has counted it.
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> DiskUsage {
         let counted = self.recount_at.load(Ordering::Relaxed) > 0;
         let held = if counted {
             self.held()
@@ -99,11 +100,11 @@ impl Space {
             self.files().iter().map(|file| file.bytes).sum()
         };
         let limit = self.limit;
-        Usage { held, limit }
+        DiskUsage { used: held, limit }
     }
 
     /// Takes `bytes` of the space, making room if need be.
-    pub(super) fn claim(&self, bytes: u64, in_use: impl Fn(&Place) -> bool) -> Claim {
+    pub(super) fn claim(&self, bytes: u64, in_use: impl Fn(&CachePath) -> bool) -> Claim {
         if self.take_known(bytes) {
             return Claim::Granted;
         }
@@ -166,7 +167,7 @@ impl Space {
         self.limit.min(held.saturating_add(spare))
     }
 
-    fn count_and_make_room(&self, bytes: u64, in_use: impl Fn(&Place) -> bool) -> u64 {
+    fn count_and_make_room(&self, bytes: u64, in_use: impl Fn(&CachePath) -> bool) -> u64 {
         let mut files = self.files();
         let mut held: u64 = files.iter().map(|file| file.bytes).sum();
         held += self.sweep_growing();
@@ -189,7 +190,7 @@ impl Space {
     }
 
     /// Removes the file at `place`, unless a process uses it.
-    pub(super) fn remove(&self, place: &Place, map: &Path) -> bool {
+    pub(super) fn remove(&self, place: &CachePath, map: &Path) -> bool {
         let Ok(journal) = File::open(map) else {
             return false;
         };
@@ -241,7 +242,7 @@ impl Space {
                 let place = name
                     .to_str()
                     .and_then(|name| name.strip_suffix(MAP))
-                    .and_then(Place::of_beside);
+                    .and_then(CachePath::of_beside);
                 let (Some(place), Ok(found)) = (place, entry.metadata()) else {
                     continue;
                 };
@@ -297,7 +298,7 @@ mod tests {
         let space = Space::new(dir.path().to_owned(), 10 << 20);
         let partial = dir.path().join(PARTIAL);
         fs::create_dir(&partial).unwrap();
-        let place = Place::new("netcdf", "x").unwrap();
+        let place = CachePath::new("netcdf", "x").unwrap();
         fs::write(place.beside_in(dir.path(), Kind::Partial), vec![1; 9 << 20]).unwrap();
         fs::write(place.beside_in(dir.path(), Kind::Journal), "").unwrap();
         let claim = |bytes| space.claim(bytes, |_| true);

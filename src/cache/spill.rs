@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Weak;
 
-use super::Entry;
+use super::CacheFile;
 use icos_sync::{Locked, Mutex};
 
 /// However little memory there is, the last bytes written stay: someone is
@@ -27,7 +27,7 @@ struct State {
     growing: u64,
     /// How many files hold some of it.
     holders: u64,
-    order: VecDeque<(Weak<Entry>, u64)>,
+    order: VecDeque<(Weak<CacheFile>, u64)>,
 }
 
 impl Spill {
@@ -68,7 +68,7 @@ impl Spill {
 
     /// Counts a block, the file's first or not. The caller has the file locked:
     /// else the block could be dropped, and taken off the count, before.
-    pub(super) fn add(&self, entry: &Weak<Entry>, offset: u64, len: u64, first: bool) {
+    pub(super) fn add(&self, entry: &Weak<CacheFile>, offset: u64, len: u64, first: bool) {
         let mut state = self.state();
         state.used += len;
         state.holders += u64::from(first);
@@ -88,7 +88,7 @@ impl Spill {
         }
     }
 
-    fn too_much(&self) -> Option<(Weak<Entry>, u64)> {
+    fn too_much(&self) -> Option<(Weak<CacheFile>, u64)> {
         let mut state = self.state();
         if state.used + state.growing > self.bound {
             state.order.pop_front()

@@ -22,7 +22,7 @@ struct State {
 }
 
 impl Troubles {
-    /// Notes that the cache could not do its part; reads go on without it.
+    /// KnownSizes that the cache could not do its part; reads go on without it.
     pub(super) fn note(&self, error: CacheError) {
         let cause = match &error {
             CacheError::Io { errno, .. } => *errno,

@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::settings::{GlobalArgs, bytes};
-use crate::cache::{Folder, Kept};
+use crate::cache::{CacheFolder, FolderFile};
 use icos_portal::ObjectId;
 
 /// What `icosfs cache` can do.
@@ -55,7 +55,7 @@ pub(super) struct EvictArgs {
 
 pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<()> {
     let root = global.cache_dir()?.join(global.services()?.cache_name());
-    let folder = Folder::at(root);
+    let folder = CacheFolder::at(root);
     match command {
         CacheCommand::Info(args) => info(&folder, &args),
         CacheCommand::Verify => verify(&folder)?,
@@ -69,13 +69,13 @@ pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<
 }
 
 /// The object that a file of the cache is of, if any.
-fn object_of(file: &Kept) -> Option<ObjectId> {
+fn object_of(file: &FolderFile) -> Option<ObjectId> {
     let name = file.place.name();
     name.split('.').next()?.parse().ok()
 }
 
 /// What a person calls a file of its kind.
-fn kind_of(file: &Kept) -> &'static str {
+fn kind_of(file: &FolderFile) -> &'static str {
     if !file.complete {
         "incomplete"
     } else if file.place.name().ends_with(".cpb") {
@@ -87,7 +87,7 @@ fn kind_of(file: &Kept) -> &'static str {
     }
 }
 
-fn info(folder: &Folder, args: &CacheInfoArgs) {
+fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
     let files = folder.files();
     let mut kinds: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for file in &files {
@@ -127,7 +127,7 @@ fn info(folder: &Folder, args: &CacheInfoArgs) {
     }
 }
 
-fn verify(folder: &Folder) -> anyhow::Result<()> {
+fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
     let files = folder.files();
     let bar = bar(files.iter().map(|file| file.bytes).sum());
     let (mut damaged, mut right) = (0, 0);
@@ -174,7 +174,7 @@ fn verify(folder: &Folder) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn evict(folder: &Folder, args: &EvictArgs) {
+fn evict(folder: &CacheFolder, args: &EvictArgs) {
     let mut files = folder.files();
     if args.objects.is_empty() {
         let mut left: u64 = files.iter().map(|file| file.bytes).sum();
@@ -192,8 +192,8 @@ fn evict(folder: &Folder, args: &EvictArgs) {
     remove(folder, &files);
 }
 
-fn remove(folder: &Folder, files: &[Kept]) {
-    let (gone, kept): (Vec<&Kept>, Vec<&Kept>) = files.iter().partition(|file| folder.remove(file));
+fn remove(folder: &CacheFolder, files: &[FolderFile]) {
+    let (gone, kept): (Vec<&FolderFile>, Vec<&FolderFile>) = files.iter().partition(|file| folder.remove(file));
     let freed = gone.iter().map(|file| file.bytes).sum();
     println!("removed {} files, {}", gone.len(), size(freed));
     if !kept.is_empty() {

@@ -188,7 +188,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
 fn report_troubles(store: &Store, catalog: &Catalog, report: &Arc<MountReport>) {
     let cache = Arc::downgrade(report);
     let lists = cache.clone();
-    store.watch(move |error| {
+    store.on_error(move |error| {
         if let Some(report) = cache.upgrade() {
             let errno = errno::of_cache(error).code();
             let reason = format!("{error}; reads go on without it");

@@ -13,7 +13,7 @@ use nix::unistd::geteuid;
 
 use super::data_folder;
 use super::settings::{Clients, bytes, size};
-use crate::cache::{Bounds, Store, default_limit};
+use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
 use icos_portal::Envri;
 
@@ -111,11 +111,11 @@ impl StorageConfig {
     pub(super) fn store(&self, clients: &Clients) -> anyhow::Result<Store> {
         let root = clients.cache_in(&self.cache_dir);
         expect_ours_alone(&root)?;
-        let bounds = Bounds {
+        let limits = CacheLimits {
             disk: self.cache_size.unwrap_or_else(|| default_limit(&root)),
             memory: self.memory,
         };
-        Ok(Store::open(root, bounds))
+        Ok(Store::open(root, limits))
     }
 
     /// What `clients` deliver, kept in `store`. Landing pages are believed for

@@ -12,7 +12,7 @@ use twox_hash::XxHash3_128;
 
 use super::idle_lru::{IdleDecision, IdleLru};
 use super::{ContentError, Contents, Origin};
-use crate::cache::{CacheError, Entry, Found, Place};
+use crate::cache::{CacheError, CacheFile, CachePath, CacheRead};
 use icos_portal::archive::ArchiveEntry;
 use icos_portal::{DataClient, ObjectId};
 use icos_sync::SingleFlight;
@@ -37,7 +37,7 @@ impl Entries {
     /// that will have rested long enough in a while.
     pub(super) fn rest(&self, idle: Duration) -> bool {
         let (closed, mut more) = self.0.release_idle(idle, |_, file| {
-            if file.kept.is_in_memory() {
+            if file.kept.has_memory_blocks() {
                 IdleDecision::Keep
             } else if Arc::strong_count(file) == 1 {
                 IdleDecision::Release
@@ -50,9 +50,9 @@ impl Entries {
         let made_room = !closed.is_empty();
         drop(closed);
         for (_, file) in self.0.idle_for(idle) {
-            if file.kept.is_in_memory() {
+            if file.kept.has_memory_blocks() {
                 // Nobody minds if it does not get its name.
-                let offered = file.kept.offer_to_disk() && file.kept.seal(file.kept.life()).is_ok();
+                let offered = file.kept.move_to_disk() && file.kept.seal(file.kept.epoch()).is_ok();
                 more |= offered || made_room;
             }
         }
@@ -66,7 +66,7 @@ struct EntryFile {
     archive: ObjectId,
     entry: ArchiveEntry,
     data: DataClient,
-    kept: Arc<Entry>,
+    kept: Arc<CacheFile>,
     /// Up to where the one that comes has come.
     position: watch::Sender<u64>,
     flights: SingleFlight<(), Result<(), ContentError>>,
@@ -101,12 +101,12 @@ impl Contents {
             "{archive}-{:032x}.entry",
             XxHash3_128::oneshot(entry.name.as_bytes())
         );
-        let place = Place::new(Place::VIEWS, &name)?;
+        let place = CachePath::new(CachePath::VIEWS, &name)?;
         let file = Arc::new(EntryFile {
             archive,
             entry: entry.clone(),
             data: self.data.clone(),
-            kept: self.store.entry(&place, entry.size),
+            kept: self.store.file(&place, entry.size),
             position: watch::Sender::new(0),
             flights: SingleFlight::default(),
         });
@@ -118,7 +118,7 @@ impl EntryFile {
     async fn read(self: Arc<Self>, range: Range<u64>) -> Result<Bytes, ContentError> {
         let mut in_vain = 0;
         loop {
-            if let Found::Bytes(bytes) = self.kept.read(range.clone())? {
+            if let CacheRead::Bytes(bytes) = self.kept.read(range.clone())? {
                 Origin::Cache.note();
                 return Ok(bytes.into());
             }
@@ -170,8 +170,8 @@ impl EntryFile {
         if at != self.entry.size {
             return Err(wrong_length(at));
         }
-        let life = self.kept.life();
-        Arc::clone(&self.kept).seal_soon(life).await;
+        let epoch = self.kept.epoch();
+        Arc::clone(&self.kept).seal_in_background(epoch).await;
         Ok(())
     }
 }

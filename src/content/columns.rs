@@ -17,8 +17,8 @@ use super::planner::columns::{AHEAD, MAX_REQUESTS};
 use super::request_stats::{RequestCounts, RequestStats};
 use super::table_file::TableFile;
 use super::{ContentError, Origin};
-use crate::cache::{CacheError, Found};
-use crate::memory::Memory;
+use crate::cache::{CacheError, CacheRead};
+use crate::memory::MemoryBudget;
 use icos_portal::{DataClient, ObjectId};
 use icos_sync::SingleFlight;
 use icos_table::{Layout, Schema};
@@ -93,18 +93,18 @@ impl Columns {
     }
 
     /// The memory for its buffers.
-    pub(super) fn memory(&self) -> &Memory {
+    pub(super) fn memory(&self) -> &MemoryBudget {
         self.file.memory()
     }
 
     /// Whether some of the bytes are in memory only.
-    pub(super) fn is_in_memory(&self) -> bool {
-        self.file.is_in_memory()
+    pub(super) fn has_memory_blocks(&self) -> bool {
+        self.file.has_memory_blocks()
     }
 
     /// Offers the disk what only memory has; whether it takes all of it.
-    pub(super) fn offer_to_disk(&self) -> bool {
-        self.file.offer_to_disk()
+    pub(super) fn move_to_disk(&self) -> bool {
+        self.file.move_to_disk()
     }
 
     /// Length of the `.cpb` file in bytes.
@@ -245,20 +245,20 @@ impl Columns {
         let bytes = bytes.start.min(end)..end;
         let mut refetches = RefetchLimit::default();
         loop {
-            let share = self.memory().for_answer(end - bytes.start).await?;
+            let reservation = self.memory().reserve_reply(end - bytes.start).await?;
             let (columns, range) = (Arc::clone(self), bytes.clone());
             let reading = tokio::task::spawn_blocking(move || columns.file.read(range)).await;
             let read =
                 reading.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
             let gap = match read {
-                Found::Bytes(found) => {
+                CacheRead::Bytes(found) => {
                     self.last_end.store(end, Ordering::Relaxed);
                     self.file.origin().note();
-                    return Ok(share.hold(found));
+                    return Ok(reservation.attach(found));
                 }
-                Found::Missing(gap) => gap,
+                CacheRead::Missing(gap) => gap,
             };
-            drop(share);
+            drop(reservation);
             refetches.attempt(gap.start)?;
             Origin::Portal.note();
             self.bring(bytes.clone()).await?;
@@ -348,8 +348,8 @@ impl Columns {
     ) -> Result<Option<Vec<u8>>, ContentError> {
         let range = self.layout.column_range(stored, rows.clone())?;
         Ok(match self.file.read(range)? {
-            Found::Bytes(bytes) => Some(bytes),
-            Found::Missing(_) => None,
+            CacheRead::Bytes(bytes) => Some(bytes),
+            CacheRead::Missing(_) => None,
         })
     }
 }

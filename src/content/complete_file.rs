@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::{ContentError, Origin};
-use crate::cache::{CacheError, Entry, Found, Place, Store};
+use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
 use icos_portal::ObjectId;
 use icos_sync::SingleFlight;
 
@@ -22,12 +22,12 @@ pub(super) struct CompleteFile {
     id: ObjectId,
     store: Store,
     state: Mutex<State>,
-    flights: SingleFlight<(), Result<Arc<Entry>, ContentError>>,
+    flights: SingleFlight<(), Result<Arc<CacheFile>, ContentError>>,
 }
 
 #[derive(Debug)]
 struct State {
-    entry: Option<Arc<Entry>>,
+    entry: Option<Arc<CacheFile>>,
     /// The length that others were told.
     told: Option<u64>,
 }
@@ -35,8 +35,8 @@ struct State {
 impl CompleteFile {
     /// The file of object `id` at `place`, made in an earlier run or not; its
     /// length may have been `told` then.
-    pub(super) fn new(id: ObjectId, store: Store, place: &Place, told: Option<u64>) -> Self {
-        let entry = store.sealed(place);
+    pub(super) fn new(id: ObjectId, store: Store, place: &CachePath, told: Option<u64>) -> Self {
+        let entry = store.open_sealed(place);
         let told = entry.as_ref().map(|entry| entry.len()).or(told);
         Self {
             id,
@@ -55,21 +55,21 @@ impl CompleteFile {
     /// Whether the disk has all of it.
     pub(super) fn is_on_disk(&self) -> bool {
         let state = self.state();
-        (state.entry.as_ref()).is_some_and(|entry| entry.is_sealed() && !entry.is_in_memory())
+        (state.entry.as_ref()).is_some_and(|entry| entry.is_sealed() && !entry.has_memory_blocks())
     }
 
     /// Offers the disk what only memory has; whether it takes all of it.
-    pub(super) fn offer_to_disk(&self) -> bool {
+    pub(super) fn move_to_disk(&self) -> bool {
         let entry = self.state().entry.clone();
         let settled =
-            entry.is_some_and(|entry| entry.offer_to_disk() && entry.seal(entry.life()).is_ok());
+            entry.is_some_and(|entry| entry.move_to_disk() && entry.seal(entry.epoch()).is_ok());
         settled && self.is_on_disk()
     }
 
     /// The exact length; the file is made if that is not known.
     pub(super) async fn exact_size<F>(&self, make: impl FnOnce() -> F) -> Result<u64, ContentError>
     where
-        F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
+        F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
     {
         match self.size() {
             Some(size) => Ok(size),
@@ -88,9 +88,9 @@ impl CompleteFile {
     ///
     /// [`ContentError::WrongMemory`] if it came out longer or shorter than
     /// others were told; now they know.
-    async fn whole<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<Entry>, ContentError>
+    async fn whole<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<CacheFile>, ContentError>
     where
-        F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
+        F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
     {
         if let Some(entry) = self.state().entry.clone() {
             Origin::Cache.note();
@@ -118,24 +118,24 @@ impl CompleteFile {
         make: impl Fn() -> F,
     ) -> Result<Bytes, ContentError>
     where
-        F: Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static,
+        F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
     {
         for _ in 0..TRIES {
             let entry = self.whole(&make).await?;
             let end = entry.len().min(offset.saturating_add(len as u64));
             let range = offset.min(end)..end;
-            let bytes = range.end - range.start + Entry::SURPLUS;
-            let share = self.store.memory().for_answer(bytes).await?;
+            let bytes = range.end - range.start + CacheFile::READ_OVERHEAD;
+            let reservation = self.store.memory().reserve_reply(bytes).await?;
             match entry.read(range)? {
-                Found::Bytes(bytes) => return Ok(share.hold(bytes)),
-                Found::Missing(_) => self.forget(&entry),
+                CacheRead::Bytes(bytes) => return Ok(reservation.attach(bytes)),
+                CacheRead::Missing(_) => self.forget(&entry),
             }
         }
         Err(CacheError::TooSmall.into())
     }
 
     /// Has the next reader make the file again, of which `entry` lacks some.
-    fn forget(&self, entry: &Arc<Entry>) {
+    fn forget(&self, entry: &Arc<CacheFile>) {
         let mut state = self.state();
         // Another reader may have had it made again already.
         state.entry.take_if(|now| Arc::ptr_eq(now, entry));

@@ -295,7 +295,7 @@ impl CsvFile {
             let row = self.columns.schema().row_width() + self.writer.max_row_len() as u64 / 2;
             let bytes = row.saturating_mul(rows.end - rows.start);
             let memory = self.columns.memory();
-            let _share = memory.for_answer(bytes).await?;
+            let _reservation = memory.reserve_reply(bytes).await?;
             let (file, drawing) = (Arc::clone(self), rows.clone());
             let drawn = tokio::task::spawn_blocking(move || file.draw_window(&drawing)).await;
             // A panic in there is a bug; the next reader may meet it as well.

@@ -20,7 +20,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
 use super::Origin;
-use crate::cache::Place;
+use crate::cache::CachePath;
 use icos_portal::{ObjectId, UsageReporter};
 
 /// Who reads an object for longer has read it again.
@@ -39,14 +39,14 @@ struct Shared {
     folder: OwnedFd,
     usage: Option<UsageReporter>,
     /// When reads were reported last.
-    reported: Mutex<LruCache<(ObjectId, Place), Instant>>,
+    reported: Mutex<LruCache<(ObjectId, CachePath), Instant>>,
 }
 
 /// One of its files.
 #[derive(Debug)]
 pub(super) struct DirectFile {
     id: ObjectId,
-    place: Place,
+    place: CachePath,
     file: File,
     len: u64,
     /// Cleared by the first read that fails.
@@ -70,7 +70,7 @@ impl DataFolder {
     pub(super) async fn find(
         &self,
         id: ObjectId,
-        place: &Place,
+        place: &CachePath,
         len: u64,
     ) -> Option<Arc<DirectFile>> {
         let (shared, at) = (Arc::clone(&self.0), place.clone());
@@ -88,7 +88,7 @@ impl DataFolder {
 }
 
 impl Shared {
-    fn open(&self, place: &Place, len: u64) -> Option<File> {
+    fn open(&self, place: &CachePath, len: u64) -> Option<File> {
         // Should it be a pipe, opening does not wait.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let path = place.path();
@@ -168,7 +168,10 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_read_in_any_part_and_only_to_its_end() {
         let dir = tempfile::tempdir().unwrap();
-        let (id, place) = (ObjectId::of_content(b""), Place::new("csv", "x").unwrap());
+        let (id, place) = (
+            ObjectId::of_content(b""),
+            CachePath::new("csv", "x").unwrap(),
+        );
         let file = folder(&dir).find(id, &place, 10).await.unwrap();
         for (range, bytes) in [(0..10, "0123456789"), (8..100, "89"), (50..60, "")] {
             let read = Arc::clone(&file).read(range).await.unwrap();
@@ -181,7 +184,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id = ObjectId::of_content(b"");
         let folder = folder(&dir);
-        let place = |name| Place::new("csv", name).unwrap();
+        let place = |name| CachePath::new("csv", name).unwrap();
         assert!(folder.find(id, &place("x"), 11).await.is_none());
         assert!(folder.find(id, &place("y"), 10).await.is_none());
 

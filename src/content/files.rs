@@ -19,7 +19,7 @@ use super::idle_lru::{IdleDecision, IdleLru};
 use super::original::OriginalFile;
 use super::parquet::ParquetFile;
 use super::portal_csv::PortalCsv;
-use super::{ContentError, Life};
+use super::{ContentError, Epoch};
 use crate::catalog::{FileId, Representation};
 use icos_portal::ObjectId;
 
@@ -84,31 +84,31 @@ impl Content {
     /// have again.
     fn can_be_had_again(&self) -> bool {
         match self {
-            Content::Original(file) => !file.entry().is_in_memory(),
+            Content::Original(file) => !file.entry().has_memory_blocks(),
             Content::Direct(_) => true,
-            Content::Csv(Csv::Drawn(file)) => !file.columns().is_in_memory(),
+            Content::Csv(Csv::Drawn(file)) => !file.columns().has_memory_blocks(),
             Content::Csv(Csv::Portal(file)) => file.is_on_disk(),
             Content::Parquet(file) => file.is_on_disk(),
-            Content::Cpb(columns) => !columns.is_in_memory(),
+            Content::Cpb(columns) => !columns.has_memory_blocks(),
         }
     }
 
     /// Offers the disk what only memory has. Blocks on the disk.
-    fn offer_to_disk(&self) -> bool {
+    fn move_to_disk(&self) -> bool {
         match self {
-            Content::Original(file) => file.offer_to_disk(),
+            Content::Original(file) => file.move_to_disk(),
             Content::Direct(_) => false,
-            Content::Csv(Csv::Drawn(file)) => file.columns().offer_to_disk(),
-            Content::Csv(Csv::Portal(file)) => file.offer_to_disk(),
-            Content::Parquet(file) => file.offer_to_disk(),
-            Content::Cpb(columns) => columns.offer_to_disk(),
+            Content::Csv(Csv::Drawn(file)) => file.columns().move_to_disk(),
+            Content::Csv(Csv::Portal(file)) => file.move_to_disk(),
+            Content::Parquet(file) => file.move_to_disk(),
+            Content::Cpb(columns) => columns.move_to_disk(),
         }
     }
 
-    /// Of an original whose bytes have proved themselves, their life.
-    fn proved(&self) -> Option<Life> {
+    /// Of an original whose bytes have proved themselves, their epoch.
+    fn proved(&self) -> Option<Epoch> {
         match self {
-            Content::Original(file) if file.entry().is_proved() => Some(file.entry().life()),
+            Content::Original(file) if file.entry().is_verified() => Some(file.entry().epoch()),
             _ => None,
         }
     }
@@ -117,8 +117,8 @@ impl Content {
 /// What came of letting go of files that nobody reads.
 #[derive(Debug, Default)]
 pub struct Rested {
-    /// Originals let go whose bytes had proved themselves, all of this life.
-    pub proved: Vec<(FileId, Life)>,
+    /// Originals let go whose bytes had proved themselves, all of this epoch.
+    pub proved: Vec<(FileId, Epoch)>,
     /// Whether there are others that will have rested long enough in a while.
     pub more: bool,
 }
@@ -194,7 +194,7 @@ impl Files {
         drop(files);
         for (id, content) in self.0.idle_for(idle) {
             if !in_use(id) && !content.can_be_had_again() {
-                rested.more |= content.offer_to_disk() || made_room;
+                rested.more |= content.move_to_disk() || made_room;
             }
         }
         rested

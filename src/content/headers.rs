@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use twox_hash::XxHash3_128;
 
-use crate::cache::{CacheError, Found, Growing, Place, Store};
+use crate::cache::{AppendedFile, CacheError, CachePath, CacheRead, Store};
 use crate::catalog::Spec;
 use icos_portal::{DataClient, ObjectId, PortalError};
 use icos_sync::SingleFlight;
@@ -116,23 +116,23 @@ fn learn(known: &Mutex<HashMap<String, Header>>, iri: &str, line: &Bytes, new: b
 }
 
 /// Where the header of a dataset is kept.
-fn place(iri: &str) -> Result<Place, CacheError> {
-    Place::new(
-        Place::VIEWS,
+fn place(iri: &str) -> Result<CachePath, CacheError> {
+    CachePath::new(
+        CachePath::VIEWS,
         &format!("{:032x}.header", XxHash3_128::oneshot(iri.as_bytes())),
     )
 }
 
 fn recall(store: &Store, iri: &str) -> Option<Bytes> {
-    let entry = store.sealed(&place(iri).ok()?)?;
+    let entry = store.open_sealed(&place(iri).ok()?)?;
     match entry.read(0..entry.len().min(LIMIT)).ok()? {
-        Found::Bytes(line) => Some(line.into()),
-        Found::Missing(_) => None,
+        CacheRead::Bytes(line) => Some(line.into()),
+        CacheRead::Missing(_) => None,
     }
 }
 
 fn keep(store: Store, iri: &str, line: &[u8]) -> Result<(), CacheError> {
-    let mut file = Growing::new(store, place(iri)?);
+    let mut file = AppendedFile::new(store, place(iri)?);
     file.append(line)?;
     file.finish()?;
     Ok(())

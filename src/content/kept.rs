@@ -11,7 +11,7 @@ use std::sync::Arc;
 use twox_hash::XxHash3_64;
 
 use super::ContentError;
-use crate::cache::{Found, Growing, Place, Store};
+use crate::cache::{AppendedFile, CachePath, CacheRead, Store};
 use icos_portal::ObjectId;
 use icos_table::{RowIndex, Schema};
 
@@ -50,7 +50,7 @@ pub(super) fn portal_key(id: ObjectId) -> u64 {
 #[derive(Debug)]
 pub(super) struct Kept {
     store: Store,
-    place: Place,
+    place: CachePath,
     key: u64,
 }
 
@@ -58,14 +58,14 @@ impl Kept {
     pub(super) fn new(store: Store, id: ObjectId, schema: &Schema) -> Result<Self, ContentError> {
         Ok(Self {
             store,
-            place: Place::new(Place::VIEWS, &format!("{id}.rows"))?,
+            place: CachePath::new(CachePath::VIEWS, &format!("{id}.rows"))?,
             key: key(id, schema.rows(), columns_key(schema)),
         })
     }
 
     /// The text's length, if it is remembered.
     pub(super) fn length(&self) -> Option<u64> {
-        self.store.notes().get(self.key)
+        self.store.sizes().get(self.key)
     }
 
     /// The whole index of a text whose length is remembered. Blocks on the
@@ -77,8 +77,8 @@ impl Kept {
             index.push(rows, length.checked_sub(header)?).ok()?;
             return Some(index);
         }
-        let entry = self.store.sealed(&self.place)?;
-        let Ok(Found::Bytes(bytes)) = entry.read(0..entry.len()) else {
+        let entry = self.store.open_sealed(&self.place)?;
+        let Ok(CacheRead::Bytes(bytes)) = entry.read(0..entry.len()) else {
             return None;
         };
         let (key, bytes) = bytes.split_first_chunk()?;
@@ -93,7 +93,7 @@ impl Kept {
 
     /// Remembers a whole text.
     pub(super) fn remember(self: &Arc<Self>, index: &RowIndex) {
-        self.store.notes().put(self.key, index.text_len());
+        self.store.sizes().set(self.key, index.text_len());
         if index.rows() <= u64::from(index.every().get()) {
             return;
         }
@@ -101,7 +101,7 @@ impl Kept {
         let kept = Arc::clone(self);
         // Nobody waits for the disk.
         tokio::task::spawn_blocking(move || {
-            let mut file = Growing::new(kept.store.clone(), kept.place.clone());
+            let mut file = AppendedFile::new(kept.store.clone(), kept.place.clone());
             let written = file.append(&bytes).and_then(|()| file.finish());
             if let Err(error) = written {
                 tracing::debug!(%error, "where a table's rows begin is not remembered");
@@ -111,6 +111,6 @@ impl Kept {
 
     /// Forgets what turned out wrong.
     pub(super) fn forget(&self) {
-        self.store.notes().take_back(self.key);
+        self.store.sizes().remove(self.key);
     }
 }

@@ -16,8 +16,8 @@ use bytes::Bytes;
 use super::planner::{self, AfterRead, DownloadOptions, Gaps, Plan, Snapshot, Start};
 use super::request_stats::{RequestCounts, RequestStats};
 use super::{ContentError, Origin};
-use crate::cache::{Entry, Found, Life};
-use crate::memory::Memory;
+use crate::cache::{CacheFile, CacheRead, Epoch};
+use crate::memory::MemoryBudget;
 use icos_portal::{DataClient, ObjectId};
 use icos_sync::SingleFlight;
 
@@ -37,9 +37,9 @@ use stream::Stream;
 #[derive(Debug)]
 pub(super) struct OriginalFile {
     id: ObjectId,
-    entry: Arc<Entry>,
+    entry: Arc<CacheFile>,
     data: DataClient,
-    memory: Memory,
+    memory: MemoryBudget,
     how: DownloadOptions,
     fetching: Mutex<Fetching>,
     proofs: SingleFlight<(), Result<(), ContentError>>,
@@ -54,8 +54,8 @@ struct Fetching {
     asked: RequestCounts,
     /// Whether parallel streams were begun.
     split: bool,
-    /// Of which life a proof was begun before anyone waited for it.
-    proving: Option<Life>,
+    /// Of which epoch a proof was begun before anyone waited for it.
+    proving: Option<Epoch>,
     /// Where the last read ended: the next one that begins there is part of a
     /// sequence.
     last_end: u64,
@@ -64,16 +64,16 @@ struct Fetching {
 impl OriginalFile {
     pub(super) fn new(
         id: ObjectId,
-        entry: Arc<Entry>,
+        entry: Arc<CacheFile>,
         data: DataClient,
-        memory: Memory,
+        memory: MemoryBudget,
         how: DownloadOptions,
         corrupt_files: Arc<CorruptFiles>,
         request_stats: Arc<RequestStats>,
     ) -> Self {
         if entry.is_sealed() {
             // It was proved before it got its name.
-            entry.prove(entry.life());
+            entry.mark_verified(entry.epoch());
         }
         Self {
             id,
@@ -160,22 +160,22 @@ impl OriginalFile {
         if let Some(parts) = self.recent(range) {
             return self.join(parts).await.map(Ok);
         }
-        let bytes = range.end - range.start + Entry::SURPLUS;
-        let share = self.memory.for_answer(bytes).await?;
+        let bytes = range.end - range.start + CacheFile::READ_OVERHEAD;
+        let reservation = self.memory.reserve_reply(bytes).await?;
         Ok(match self.entry.read(range.clone())? {
-            Found::Bytes(bytes) => Ok(share.hold(bytes)),
-            Found::Missing(gap) => Err(gap),
+            CacheRead::Bytes(bytes) => Ok(reservation.attach(bytes)),
+            CacheRead::Missing(gap) => Err(gap),
         })
     }
 
     /// The bytes of `range`, in parts, if a stream has just brought them.
     fn recent(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
-        let life = self.entry.life();
+        let epoch = self.entry.epoch();
         let fetching = self.fetching();
         let mut found = fetching
             .streams
             .iter()
-            .map(|stream| stream.recent.find(range, life));
+            .map(|stream| stream.recent.find(range, epoch));
         found.find_map(|parts| parts)
     }
 
@@ -184,24 +184,24 @@ impl OriginalFile {
             return Ok(parts.swap_remove(0));
         }
         let len: usize = parts.iter().map(Bytes::len).sum();
-        let share = self.memory.for_answer(len as u64).await?;
-        Ok(share.hold(parts.concat()))
+        let reservation = self.memory.reserve_reply(len as u64).await?;
+        Ok(reservation.attach(parts.concat()))
     }
 
     /// Its place in the cache: whoever holds it keeps what is known of bytes
     /// that were there.
-    pub(super) fn entry(&self) -> &Arc<Entry> {
+    pub(super) fn entry(&self) -> &Arc<CacheFile> {
         &self.entry
     }
 
     /// Offers the disk what only memory has; whether it takes all of it. Blocks
     /// on the disk.
-    pub(super) fn offer_to_disk(&self) -> bool {
-        let settled = self.entry.offer_to_disk();
-        let life = self.entry.life();
+    pub(super) fn move_to_disk(&self) -> bool {
+        let settled = self.entry.move_to_disk();
+        let epoch = self.entry.epoch();
         if settled
-            && self.entry.is_proved()
-            && let Err(error) = self.entry.seal(life)
+            && self.entry.is_verified()
+            && let Err(error) = self.entry.seal(epoch)
         {
             tracing::warn!(%error, id = %self.id, "a complete object got no name of its own");
         }

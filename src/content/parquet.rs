@@ -13,7 +13,7 @@ use super::about::Abouts;
 use super::columns::{Columns, RefetchLimit};
 use super::complete_file::CompleteFile;
 use super::tables::Tables;
-use crate::cache::{CacheError, Entry, Growing, Place, Store};
+use crate::cache::{AppendedFile, CacheError, CacheFile, CachePath, Store};
 use crate::catalog::Object;
 use icos_portal::ObjectId;
 use icos_table::ParquetWriter;
@@ -48,7 +48,7 @@ impl Workshop {
 #[derive(Debug)]
 pub(super) struct ParquetFile {
     object: Arc<Object>,
-    place: Place,
+    place: CachePath,
     workshop: Workshop,
     file: CompleteFile,
 }
@@ -75,8 +75,8 @@ impl ParquetFile {
     }
 
     /// Offers the disk what only memory has; whether it takes all of it.
-    pub(super) fn offer_to_disk(&self) -> bool {
-        self.file.offer_to_disk()
+    pub(super) fn move_to_disk(&self) -> bool {
+        self.file.move_to_disk()
     }
 
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
@@ -93,7 +93,7 @@ impl ParquetFile {
         self.file.sealed_file()
     }
 
-    fn build(&self) -> impl Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static {
+    fn build(&self) -> impl Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static {
         let (object, place) = (Arc::clone(&self.object), self.place.clone());
         let workshop = self.workshop.clone();
         async move { build(&object, place, &workshop).await }
@@ -101,21 +101,21 @@ impl ParquetFile {
 }
 
 /// Where a table's Parquet is kept.
-fn place(id: ObjectId) -> Result<Place, CacheError> {
-    Place::new(Place::VIEWS, &format!("{id}.parquet"))
+fn place(id: ObjectId) -> Result<CachePath, CacheError> {
+    CachePath::new(CachePath::VIEWS, &format!("{id}.parquet"))
 }
 
 async fn build(
     object: &Arc<Object>,
-    place: Place,
+    place: CachePath,
     workshop: &Workshop,
-) -> Result<Arc<Entry>, ContentError> {
+) -> Result<Arc<CacheFile>, ContentError> {
     // Never closed.
     let _turn = workshop.places.acquire().await;
     let columns = workshop.tables.open(object).await?;
     let about = workshop.abouts.of_table(object.id()).await?;
     let described = about.describe(columns.schema().columns());
-    let out = Sink(Growing::new(workshop.store.clone(), place));
+    let out = Sink(AppendedFile::new(workshop.store.clone(), place));
     let mut writer = ParquetWriter::new(out, &described, &about.of_file())?;
     columns.expect_all(0).await?;
     let (rows, width) = (columns.schema().rows(), columns.schema().row_width());
@@ -166,7 +166,7 @@ pub(super) async fn off_the_loop<T: Send + 'static>(
 }
 
 /// A file that grows, to a writer.
-struct Sink(Growing);
+struct Sink(AppendedFile);
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

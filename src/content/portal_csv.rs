@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::ContentError;
 use super::complete_file::CompleteFile;
 use super::kept::portal_key;
-use crate::cache::{Entry, Growing, Place, Store};
+use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
 use icos_portal::{DataClient, ObjectId, PortalError};
 use icos_table::TableError;
 
@@ -22,7 +22,7 @@ pub(super) struct PortalCsv {
     /// Whether the portal could not write it either: it need not be asked
     /// again and again.
     refused: Arc<AtomicBool>,
-    place: Place,
+    place: CachePath,
     store: Store,
     data: DataClient,
     file: CompleteFile,
@@ -35,8 +35,8 @@ impl PortalCsv {
         store: Store,
         data: DataClient,
     ) -> Result<Self, ContentError> {
-        let place = Place::new(Place::CSV, &format!("{id}.csv"))?;
-        let told = store.notes().get(portal_key(id));
+        let place = CachePath::new(CachePath::CSV, &format!("{id}.csv"))?;
+        let told = store.sizes().get(portal_key(id));
         Ok(Self {
             id,
             file: CompleteFile::new(id, store.clone(), &place, told),
@@ -59,8 +59,8 @@ impl PortalCsv {
     }
 
     /// Offers the disk what only memory has; whether it takes all of it.
-    pub(super) fn offer_to_disk(&self) -> bool {
-        self.file.offer_to_disk()
+    pub(super) fn move_to_disk(&self) -> bool {
+        self.file.move_to_disk()
     }
 
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
@@ -73,7 +73,7 @@ impl PortalCsv {
     }
 
     /// Fetches all of it: the portal sends no ranges.
-    fn fetch(&self) -> impl Future<Output = Result<Arc<Entry>, ContentError>> + Send + 'static {
+    fn fetch(&self) -> impl Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static {
         let (id, data) = (self.id, self.data.clone());
         let (store, place) = (self.store.clone(), self.place.clone());
         let (reason, refused) = (self.reason.clone(), Arc::clone(&self.refused));
@@ -81,7 +81,7 @@ impl PortalCsv {
             if refused.load(Ordering::Relaxed) {
                 return Err(reason.into());
             }
-            let _buffers = store.memory().for_stream().await?;
+            let _buffers = store.memory().reserve_stream().await?;
             let mut retries = data.retries();
             loop {
                 match fetch(&data, id, &store, &place).await {
@@ -104,14 +104,14 @@ async fn fetch(
     data: &DataClient,
     id: ObjectId,
     store: &Store,
-    place: &Place,
-) -> Result<Arc<Entry>, ContentError> {
+    place: &CachePath,
+) -> Result<Arc<CacheFile>, ContentError> {
     let mut body = data.csv(id, None).await?;
-    let mut growing = Growing::new(store.clone(), place.clone());
+    let mut growing = AppendedFile::new(store.clone(), place.clone());
     while let Some(chunk) = body.chunk().await? {
         growing.append(&chunk)?;
     }
     let entry = growing.finish()?;
-    store.notes().put(portal_key(id), entry.len());
+    store.sizes().set(portal_key(id), entry.len());
     Ok(entry)
 }

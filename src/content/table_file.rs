@@ -6,24 +6,24 @@ use std::sync::{Arc, OnceLock};
 
 use super::Origin;
 use super::direct::DirectFile;
-use crate::cache::{CacheError, Entry, Found, Place, Store};
-use crate::memory::Memory;
+use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
+use crate::memory::MemoryBudget;
 
 /// Where a table's bytes are read, and written as they come.
 #[derive(Debug)]
 pub(super) struct TableFile {
     direct: Option<Arc<DirectFile>>,
     store: Store,
-    place: Place,
+    place: CachePath,
     len: u64,
-    entry: OnceLock<Arc<Entry>>,
+    entry: OnceLock<Arc<CacheFile>>,
 }
 
 impl TableFile {
     pub(super) fn new(
         direct: Option<Arc<DirectFile>>,
         store: Store,
-        place: Place,
+        place: CachePath,
         len: u64,
     ) -> Self {
         Self {
@@ -55,10 +55,10 @@ impl TableFile {
     }
 
     /// The bytes of `range`. Blocks on the disk.
-    pub(super) fn read(&self, range: Range<u64>) -> Result<Found, CacheError> {
+    pub(super) fn read(&self, range: Range<u64>) -> Result<CacheRead, CacheError> {
         let direct = self.direct.as_ref();
         match direct.and_then(|file| file.read_blocking(range.clone())) {
-            Some(bytes) => Ok(Found::Bytes(bytes)),
+            Some(bytes) => Ok(CacheRead::Bytes(bytes)),
             None => self.entry().read(range),
         }
     }
@@ -77,23 +77,25 @@ impl TableFile {
     }
 
     /// Whether some of it is in memory only.
-    pub(super) fn is_in_memory(&self) -> bool {
-        self.entry.get().is_some_and(|entry| entry.is_in_memory())
+    pub(super) fn has_memory_blocks(&self) -> bool {
+        self.entry
+            .get()
+            .is_some_and(|entry| entry.has_memory_blocks())
     }
 
     /// Offers the disk what only memory has; whether it takes all of it.
-    pub(super) fn offer_to_disk(&self) -> bool {
-        self.entry.get().is_some_and(|entry| entry.offer_to_disk())
+    pub(super) fn move_to_disk(&self) -> bool {
+        self.entry.get().is_some_and(|entry| entry.move_to_disk())
     }
 
     /// The memory for buffers.
-    pub(super) fn memory(&self) -> &Memory {
+    pub(super) fn memory(&self) -> &MemoryBudget {
         self.store.memory()
     }
 
     /// The file in the cache.
-    pub(super) fn entry(&self) -> &Arc<Entry> {
+    pub(super) fn entry(&self) -> &Arc<CacheFile> {
         self.entry
-            .get_or_init(|| self.store.entry(&self.place, self.len))
+            .get_or_init(|| self.store.file(&self.place, self.len))
     }
 }

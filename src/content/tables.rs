@@ -10,7 +10,7 @@ use super::headers::Headers;
 use super::request_stats::RequestStats;
 use super::shapes::Shapes;
 use super::table_file::TableFile;
-use crate::cache::{Place, Store};
+use crate::cache::{CachePath, Store};
 use crate::catalog::{Object, Spec};
 use icos_portal::{DataClient, ObjectId};
 use icos_table::{Layout, Schema, TableError};
@@ -126,7 +126,9 @@ impl Tables {
 }
 
 /// Where the portal, and the cache, keep a table's columns.
-pub(super) fn cpb_place(object: &Object) -> Result<Place, ContentError> {
-    let folder = object.spec().map_or(Place::DOCUMENTS, |spec| spec.format());
-    Ok(Place::new(folder, &format!("{}.cpb", object.id()))?)
+pub(super) fn cpb_place(object: &Object) -> Result<CachePath, ContentError> {
+    let folder = object
+        .spec()
+        .map_or(CachePath::DOCUMENTS, |spec| spec.format());
+    Ok(CachePath::new(folder, &format!("{}.cpb", object.id()))?)
 }

@@ -49,8 +49,8 @@ impl MountState {
         let number = |file| Inode::of_file(file).0;
         let is_open = |file| self.inodes.usage(number(file)).is_open;
         let rested = self.contents.rest(IDLE, is_open);
-        for (file, life) in rested.proved {
-            self.inodes.proved(number(file), life);
+        for (file, epoch) in rested.proved {
+            self.inodes.proved(number(file), epoch);
         }
         let connections = self.tree.rest(IDLE);
         rested.more || connections

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fuser::BackingId;
 use lru::LruCache;
 
-use crate::content::Life;
+use crate::content::Epoch;
 use crate::tree::{Inode, Node, Place};
 
 /// Of how many files that had an estimated length is remembered that the kernel
@@ -65,8 +65,8 @@ pub(super) struct OpenedHandle {
 /// What the kernel's pages of an original show.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum PageEpochs {
-    /// Also what has not proved itself, of this life.
-    Of(Life),
+    /// Also what has not proved itself, of this epoch.
+    Of(Epoch),
     /// Of several: they may not go together.
     Mixed,
 }
@@ -158,16 +158,16 @@ impl Inodes {
         };
     }
 
-    /// Notes that the kernel gets bytes of `life`, which have not proved
+    /// Notes that the kernel gets bytes of `epoch`, which have not proved
     /// themselves.
-    pub(super) fn shows(&self, number: u64, life: Life) {
+    pub(super) fn shows(&self, number: u64, epoch: Epoch) {
         let mut table = self.table();
         let shown = table.pages.get(&number).copied();
         let pages = match shown {
-            Some(PageEpochs::Of(other)) if other == life => return,
+            Some(PageEpochs::Of(other)) if other == epoch => return,
             Some(_) => PageEpochs::Mixed,
             None if table.forgot_pages => PageEpochs::Mixed,
-            None => PageEpochs::Of(life),
+            None => PageEpochs::Of(epoch),
         };
         if let Some((pushed_out, _)) = table.pages.push(number, pages)
             && pushed_out != number
@@ -176,14 +176,14 @@ impl Inodes {
         }
     }
 
-    /// Whether the kernel may keep its pages, now that the bytes are of `life`
+    /// Whether the kernel may keep its pages, now that the bytes are of `epoch`
     /// and have proved themselves or not. If not, it drops them.
-    pub(super) fn keeps_pages(&self, number: u64, life: Life, proved: bool) -> bool {
+    pub(super) fn keeps_pages(&self, number: u64, epoch: Epoch, proved: bool) -> bool {
         let mut table = self.table();
         let shown = table.pages.get(&number).copied();
         let keeps = match shown {
             None => !table.forgot_pages,
-            Some(PageEpochs::Of(shown)) => shown == life,
+            Some(PageEpochs::Of(shown)) => shown == epoch,
             Some(PageEpochs::Mixed) => false,
         };
         if !keeps || proved {
@@ -192,11 +192,11 @@ impl Inodes {
         keeps
     }
 
-    /// Notes that all bytes of `life` have proved themselves: whatever the next
+    /// Notes that all bytes of `epoch` have proved themselves: whatever the next
     /// is, pages that show them may stay.
-    pub(super) fn proved(&self, number: u64, life: Life) {
+    pub(super) fn proved(&self, number: u64, epoch: Epoch) {
         let mut table = self.table();
-        if table.pages.peek(&number) == Some(&PageEpochs::Of(life)) {
+        if table.pages.peek(&number) == Some(&PageEpochs::Of(epoch)) {
             table.pages.pop(&number);
         }
     }

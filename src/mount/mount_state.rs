@@ -288,9 +288,12 @@ impl MountState {
                 // them, an opener would wait for those that others read, deaf
                 // to signals.
                 Representation::Original
-                    if self.contents.standing(object).is_none_or(|(life, proved)| {
-                        self.inodes.keeps_pages(number, life, proved)
-                    }) =>
+                    if self
+                        .contents
+                        .standing(object)
+                        .is_none_or(|(epoch, proved)| {
+                            self.inodes.keeps_pages(number, epoch, proved)
+                        }) =>
                 {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
@@ -313,13 +316,13 @@ impl MountState {
         reply.opened(FileHandle(handle), flags);
     }
 
-    /// Notes of what life the bytes are that the kernel is given.
+    /// Notes of what epoch the bytes are that the kernel is given.
     pub(super) fn note_pages(&self, object: &Arc<Object>, representation: Representation) {
         if representation == Representation::Original
-            && let Some((life, false)) = self.contents.standing(object)
+            && let Some((epoch, false)) = self.contents.standing(object)
         {
             let number = Node::File(Arc::clone(object), representation).inode().0;
-            self.inodes.shows(number, life);
+            self.inodes.shows(number, epoch);
         }
     }
 

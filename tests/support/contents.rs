@@ -8,7 +8,7 @@ use icos_demo::DemoPortal;
 use icos_portal::auth::{Token, TokenAuth};
 use icos_portal::http::{Http, Timeouts};
 use icos_portal::{DataClient, MetadataClient, ObjectId};
-use icosfs::cache::{Bounds, Store};
+use icosfs::cache::{CacheLimits, Store};
 use icosfs::catalog::{Catalog, Object, Representation, Selection};
 use icosfs::content::{ContentError, Contents, Origin, Size, traced};
 use tokio::runtime::Runtime;
@@ -33,7 +33,7 @@ impl TestContents {
     /// The same with a cache of this many bytes.
     pub(crate) fn bounded(portal: &DemoPortal, folder: &tempfile::TempDir, disk: u64) -> Self {
         let memory = 64 << 20;
-        Self::keeping(portal, folder, folder.path(), Bounds { disk, memory })
+        Self::keeping(portal, folder, folder.path(), CacheLimits { disk, memory })
     }
 
     /// The same without a disk cache and with this much memory.
@@ -41,7 +41,7 @@ impl TestContents {
         let file = folder.path().join("not a folder");
         std::fs::write(&file, "").expect("a file");
         let disk = 1 << 40;
-        Self::keeping(portal, folder, &file, Bounds { disk, memory })
+        Self::keeping(portal, folder, &file, CacheLimits { disk, memory })
     }
 
     /// Opens the contents of `portal` with its lists in `folder` and its files in
@@ -50,7 +50,7 @@ impl TestContents {
         portal: &DemoPortal,
         folder: &tempfile::TempDir,
         cache: &Path,
-        bounds: Bounds,
+        limits: CacheLimits,
     ) -> Self {
         let ttl = Duration::from_mins(10);
         let http = Http::new(Timeouts::default()).expect("HTTP");
@@ -59,7 +59,7 @@ impl TestContents {
         let auth = TokenAuth::new(token, "a test".to_owned(), &services);
         let data = DataClient::new(http.clone(), services.clone(), Some(Arc::new(auth)));
         let meta = MetadataClient::new(http, services);
-        let store = Store::open(cache.to_owned(), bounds);
+        let store = Store::open(cache.to_owned(), limits);
         Self {
             runtime: Runtime::new().expect("a runtime"),
             catalog: Catalog::open(meta.clone(), folder.path(), ttl, Selection::default())

@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::super::journal::Journal;
 use super::super::paths::{State, mark_of};
 use super::super::{CacheError, create_private_dir};
-use super::{Entry, Life};
+use super::{CacheFile, Epoch};
 
 /// How long a reader waits for the turn of a file that it completed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-impl Entry {
+impl CacheFile {
     /// The journal to note changes in, if there is one; a sealed file loses its
     /// own name, which promised a whole file, and is partial again.
     pub(super) fn unsealed<'a>(&self, state: &'a mut State) -> io::Result<Option<&'a mut Journal>> {
@@ -34,9 +34,9 @@ impl Entry {
     }
 
     /// Gives a complete file its own name, once its bytes are on the disk, if
-    /// they are still of `life` by then. Whoever calls this has checked of that
-    /// life what can be checked.
-    pub fn seal(&self, life: Life) -> Result<(), CacheError> {
+    /// they are still of `epoch` by then. Whoever calls this has checked of that
+    /// epoch what can be checked.
+    pub fn seal(&self, epoch: Epoch) -> Result<(), CacheError> {
         let failed = |error: io::Error| CacheError::io(&self.paths.complete, &error);
         let Some(file) = &self.file else {
             return Ok(());
@@ -51,7 +51,7 @@ impl Entry {
         let mut held = self.held();
         // Another reader may have sealed it, or found a damaged block, which came
         // again and is in memory.
-        let same = self.number == life.entry && held.turns == life.turns;
+        let same = self.number == epoch.entry && held.turns == epoch.turns;
         if !same || held.blocks.present() != self.len || !held.in_memory.is_empty() {
             return Ok(());
         }
@@ -72,17 +72,17 @@ impl Entry {
         Ok(())
     }
 
-    /// Has [`Entry::seal`] done in a while: the disk may take seconds to take
+    /// Has [`CacheFile::seal`] done in a while: the disk may take seconds to take
     /// all of a file, for which no reader should wait, unless many files are
     /// waiting for it already.
-    pub async fn seal_soon(self: Arc<Self>, life: Life) {
+    pub async fn seal_in_background(self: Arc<Self>, epoch: Epoch) {
         let turn = Arc::clone(&self.cache.sealing).acquire_owned();
         // A disk that hangs keeps nothing, and holds up nobody for ever.
         let Ok(Ok(turn)) = tokio::time::timeout(PATIENCE, turn).await else {
             return;
         };
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = self.seal(life) {
+            if let Err(error) = self.seal(epoch) {
                 // Right all the same; it is only not kept under its own name.
                 tracing::warn!(%error, "a complete file could not be given its name");
             }

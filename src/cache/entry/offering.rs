@@ -5,17 +5,17 @@ use std::os::unix::fs::FileExt as _;
 
 use super::super::held::Held;
 use super::super::paths::State;
-use super::Entry;
+use super::CacheFile;
 
-impl Entry {
+impl CacheFile {
     /// Offers the disk what is in memory only: others may have left it room
     /// meanwhile. Blocks on the disk. Whether nothing is left in memory.
-    pub fn offer_to_disk(&self) -> bool {
+    pub fn move_to_disk(&self) -> bool {
         let Some(file) = &self.file else {
-            return !self.is_in_memory();
+            return !self.has_memory_blocks();
         };
         let offsets: Vec<u64> = self.held().in_memory.keys().copied().collect();
-        offsets.into_iter().all(|at| self.move_block(file, at)) && !self.is_in_memory()
+        offsets.into_iter().all(|at| self.move_block(file, at)) && !self.has_memory_blocks()
     }
 
     /// Whether the block at `offset` is not in memory any more.
@@ -74,35 +74,35 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use crate::cache::{Bounds, Found, Place, Store};
+    use crate::cache::{CacheLimits, CachePath, CacheRead, Store};
 
     #[test]
     fn what_had_no_room_on_the_disk_goes_there_once_others_are_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = Bounds {
+        let bounds = CacheLimits {
             disk: 6 << 20,
             memory: 64 << 20,
         };
         let store = Store::open(dir.path().to_owned(), bounds);
-        let place = |name| Place::new("netcdf", name).unwrap();
+        let place = |name| CachePath::new("netcdf", name).unwrap();
         let bytes: Vec<u8> = (0..=255).cycle().take(5 << 20).collect();
-        let found = || Found::Bytes(bytes[..3 << 20].to_vec());
-        let other = store.entry(&place("other"), 5 << 20);
+        let found = || CacheRead::Bytes(bytes[..3 << 20].to_vec());
+        let other = store.file(&place("other"), 5 << 20);
         other.write(0, &bytes).unwrap();
-        let entry = store.entry(&place("x"), 3 << 20);
+        let entry = store.file(&place("x"), 3 << 20);
         entry.write(0, &bytes[..3 << 20]).unwrap();
-        assert!(entry.is_complete() && entry.is_in_memory());
-        assert!(!entry.offer_to_disk(), "the other is open");
+        assert!(entry.is_complete() && entry.has_memory_blocks());
+        assert!(!entry.move_to_disk(), "the other is open");
         drop(other);
         // That there was no room is remembered for a while.
         let settled = (0..80).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(100));
-            entry.offer_to_disk()
+            entry.move_to_disk()
         });
-        assert!(settled && entry.is_complete() && !entry.is_in_memory());
+        assert!(settled && entry.is_complete() && !entry.has_memory_blocks());
         assert_eq!(entry.read(0..3 << 20).unwrap(), found());
         drop(entry);
-        let entry = store.entry(&place("x"), 3 << 20);
+        let entry = store.file(&place("x"), 3 << 20);
         assert_eq!(entry.read(0..3 << 20).unwrap(), found());
     }
 }

@@ -12,9 +12,9 @@ use super::super::blocks::{Block, LONGEST};
 use super::super::held::{Admitted, Held};
 use super::super::paths::State;
 use super::super::spill::LEAST;
-use super::Entry;
+use super::CacheFile;
 
-impl Entry {
+impl CacheFile {
     /// Keeps `bytes`, which lie at `offset`; what is there already is left.
     ///
     /// # Errors

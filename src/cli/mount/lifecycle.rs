@@ -77,7 +77,7 @@ pub(super) fn serve(
             }
         };
         // What was read last may be on its way to the disk, to be kept.
-        let _ = tokio::time::timeout(FLUSH_TIMEOUT, store.settled()).await;
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await;
         result
     });
     runtime.shutdown_background();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{MountAnswer, REACH, ServiceCheck};
-use crate::cache::Usage;
+use crate::cache::DiskUsage;
 use crate::catalog::Lists;
 use crate::cli::terminal::{duration, size};
 use crate::mount::report::{LiveState, MountStatus};
@@ -76,10 +76,10 @@ impl StatusPage {
     fn kept(&mut self, status: &MountStatus) {
         self.line("lists", ages(&status.state.lists));
         self.line("cache", status.about.cache.display());
-        if let Some(Usage { held, limit }) = status.state.cache_use {
-            let percent = u128::from(held) * 100 / u128::from(limit.max(1));
-            let (held, limit) = (size(held), size(limit));
-            self.line("", format_args!("holds {held} of {limit}: {percent} %"));
+        if let Some(DiskUsage { used, limit }) = status.state.cache_use {
+            let percent = u128::from(used) * 100 / u128::from(limit.max(1));
+            let (used, limit) = (size(used), size(limit));
+            self.line("", format_args!("holds {used} of {limit}: {percent} %"));
         }
         if let Some(share) = hit_rate(status) {
             self.line(

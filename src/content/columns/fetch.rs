@@ -111,7 +111,7 @@ impl Columns {
         let first = ranges.first().map_or(0, |range| range.start);
         self.position.store(first, Ordering::Release);
         let mut others = self.others.subscribe();
-        let _buffers = self.memory().for_stream().await?;
+        let _buffers = self.memory().reserve_stream().await?;
         let mut body = self.data.columns(&request).await?;
         if let Some(found) = body.content_length().filter(|&found| found != expected) {
             return Err(wrong_length(found));
@@ -161,7 +161,7 @@ impl Columns {
         if !entry.is_complete() {
             return Ok(());
         }
-        Arc::clone(entry).seal_soon(entry.life()).await;
+        Arc::clone(entry).seal_in_background(entry.epoch()).await;
         Ok(())
     }
 }

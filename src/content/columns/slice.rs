@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cache::Entry;
+use crate::cache::CacheFile;
 use crate::content::ContentError;
 
 /// Columns are cached in pieces of this size: a window of rows touches one
@@ -11,7 +11,7 @@ const PIECE: usize = 16 << 10;
 
 /// The places of a slice's bytes in the `.cpb` file, to be filled in order.
 pub(super) struct Target<'a> {
-    entry: &'a Entry,
+    entry: &'a CacheFile,
     /// What is still to come, first column first.
     ranges: std::vec::IntoIter<Range<u64>>,
     current: Range<u64>,
@@ -28,7 +28,7 @@ pub(super) enum Rest {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn new(entry: &'a Entry, ranges: Vec<Range<u64>>) -> Self {
+    pub(super) fn new(entry: &'a CacheFile, ranges: Vec<Range<u64>>) -> Self {
         Self {
             entry,
             ranges: ranges.into_iter(),

@@ -41,7 +41,7 @@ impl OriginalFile {
         stream: &Stream,
         pieces: &mpsc::Sender<Piece>,
     ) -> Result<(), ContentError> {
-        let _buffers = self.memory.for_stream().await?;
+        let _buffers = self.memory.reserve_stream().await?;
         let len = self.entry.len();
         let range = stream.range();
         let to = (range.end < len).then_some(range.end);
@@ -117,10 +117,10 @@ impl OriginalFile {
             self.proof.stop(follower).await;
         }
         kept?;
-        let life = self.entry.life();
+        let epoch = self.entry.epoch();
         // A block was damaged, say, and is mended.
-        if self.entry.is_proved() && self.entry.is_complete() && !self.entry.is_sealed() {
-            Arc::clone(&self.entry).seal_soon(life).await;
+        if self.entry.is_verified() && self.entry.is_complete() && !self.entry.is_sealed() {
+            Arc::clone(&self.entry).seal_in_background(epoch).await;
         }
         Ok(())
     }
@@ -144,19 +144,19 @@ impl OriginalFile {
                 found: end,
             });
         }
-        let life = self.entry.life();
+        let epoch = self.entry.epoch();
         let written = self.entry.write(at, &bytes);
-        let same_life = self.entry.life() == life;
+        let same_epoch = self.entry.epoch() == epoch;
         // Whoever read what was there before may have read wrong bytes.
-        if !same_life {
+        if !same_epoch {
             self.corrupt_files.note(self.id);
         }
         if let Err(error) = written {
             tracing::warn!(%error, id = %self.id, "an object is not always the same");
             return Err(ContentError::WrongHash { id: self.id });
         }
-        if may_stay && same_life {
-            stream.recent.hold(at, bytes.clone(), life);
+        if may_stay && same_epoch {
+            stream.recent.hold(at, bytes.clone(), epoch);
         } else {
             // Its readers keep up with a slow stream from the cache.
             stream.recent.clear();
@@ -187,8 +187,8 @@ mod tests {
 
     use super::super::DownloadOptions;
     use super::*;
-    use crate::cache::{Bounds, Place, Store};
-    use crate::memory::Memory;
+    use crate::cache::{CacheLimits, CachePath, Store};
+    use crate::memory::MemoryBudget;
     use crate::test_portal::client_services;
     use icos_demo::{DemoOptions, DemoPortal, Repository};
     use icos_portal::Bootstrap;
@@ -207,11 +207,11 @@ mod tests {
         let clients = bootstrap.from_cookie_token(&portal.token()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let (disk, memory) = (1 << 30, 64 << 20);
-        let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
-        let entry = store.entry(&Place::new("bin", "x").unwrap(), LEN);
+        let store = Store::open(dir.path().to_owned(), CacheLimits { disk, memory });
+        let entry = store.file(&CachePath::new("bin", "x").unwrap(), LEN);
         // Other bytes than those that will come.
         entry.write(128 << 10, &vec![7; 128 << 10]).unwrap();
-        let (memory, how) = (Memory::new(memory), DownloadOptions::default());
+        let (memory, how) = (MemoryBudget::new(memory), DownloadOptions::default());
         let (corrupt_files, request_stats) = (Arc::default(), Arc::default());
         let file = OriginalFile::new(
             id,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::time::Instant;
 
-use crate::memory::{Buffer, Memory, PIECE as LARGE};
+use crate::memory::{Buffer, MemoryBudget, PIECE as LARGE};
 
 /// The least that is kept at once: a block of the cache.
 pub(super) const SMALL: usize = 128 << 10;
@@ -90,7 +90,7 @@ impl Arriving {
     /// next piece. That one ends, if it is a large one, where someone waits who
     /// waits for everything before `awaited`, or a number of large ones from
     /// there.
-    pub(super) fn cut(&mut self, more: bool, awaited: u64, memory: &Memory) -> Piece {
+    pub(super) fn cut(&mut self, more: bool, awaited: u64, memory: &MemoryBudget) -> Piece {
         let now = Instant::now();
         let there = self.buffer.len();
         let whole = if more && !self.is_full() {
@@ -99,7 +99,7 @@ impl Arriving {
             there
         };
         let was_quick = now.duration_since(self.since) * steps(LARGE) <= QUICK * steps(whole);
-        let large = (more && was_quick).then(|| memory.for_piece()).flatten();
+        let large = (more && was_quick).then(|| memory.piece_buffer()).flatten();
         let at = self.at + whole as u64;
         let most = if large.is_some() {
             before(awaited, at)
@@ -129,7 +129,7 @@ impl Arriving {
             may_stay,
             bytes: match buffer {
                 Buffered::Small(bytes) => Bytes::from(bytes),
-                Buffered::Large(buffer) => buffer.hold(),
+                Buffered::Large(buffer) => buffer.freeze(),
             },
         }
     }
@@ -188,13 +188,18 @@ mod tests {
     const BLOCK: u64 = SMALL as u64;
     const MS: Duration = Duration::from_millis(1);
 
-    fn memory() -> Memory {
-        Memory::new(256 << 20)
+    fn memory() -> MemoryBudget {
+        MemoryBudget::new(256 << 20)
     }
 
     /// How long the pieces are of a stream that brings `chunk` bytes `every` so
     /// often.
-    async fn lengths(chunk: usize, every: Duration, awaited: u64, memory: &Memory) -> Vec<u64> {
+    async fn lengths(
+        chunk: usize,
+        every: Duration,
+        awaited: u64,
+        memory: &MemoryBudget,
+    ) -> Vec<u64> {
         let (mut arriving, mut pieces) = (Arriving::first(0..1 << 40), Vec::new());
         let mut come = 0;
         while come < 8 << 20 {
@@ -262,7 +267,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_memory_for_large_pieces_they_are_small() {
-        let memory = Memory::new(1 << 20);
+        let memory = MemoryBudget::new(1 << 20);
         let lengths = lengths(1_000_000, MS, 0, &memory).await;
         assert!(
             lengths[..lengths.len() - 1].iter().all(|&len| len == BLOCK),

@@ -2,7 +2,7 @@
 //! that is read once from start to end is not read again to prove it.
 //!
 //! What was hashed counts as long as the cache's bytes are of the same
-//! [`Life`], whether they are still there or not.
+//! [`Epoch`], whether they are still there or not.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::ContentError;
-use crate::cache::{Entry, Found, Life};
+use crate::cache::{CacheFile, CacheRead, Epoch};
 use icos_portal::ObjectId;
 
 /// How many pieces may wait for the processor: the hash takes about as long as
@@ -51,7 +51,7 @@ struct Running {
     upto: u64,
     hash: Sha256,
     /// What they are of.
-    life: Life,
+    epoch: Epoch,
 }
 
 /// Carries the hash on with the bytes of a stream.
@@ -66,10 +66,10 @@ pub(super) struct Follower {
 /// What a check has found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Checked {
-    /// All bytes of this life are right.
-    Right(Life),
-    /// Those of this life are not.
-    Wrong(Life),
+    /// All bytes of this epoch are right.
+    Right(Epoch),
+    /// Those of this epoch are not.
+    Wrong(Epoch),
     /// It can go on once the bytes from here on have come again.
     Missing(u64),
 }
@@ -79,7 +79,7 @@ impl Proof {
     /// not there, nor can be brought there by what the cache holds.
     pub(super) fn follow(
         self: &Arc<Self>,
-        entry: &Arc<Entry>,
+        entry: &Arc<CacheFile>,
         range: &Range<u64>,
     ) -> Option<Follower> {
         let carrier = Carrier::of(self)?;
@@ -88,7 +88,7 @@ impl Proof {
         let within_reach =
             behind <= CATCH_UP && entry.missing(running.upto..range.start).is_empty();
         if running.upto >= range.end || !within_reach {
-            self.put(running, entry.life());
+            self.put(running, entry.epoch());
             return None;
         }
         let skip = running.upto.saturating_sub(range.start);
@@ -124,31 +124,31 @@ impl Proof {
     }
 
     /// Whether the hash can go on to the end by what is there.
-    pub(super) fn can_end(&self, entry: &Entry) -> bool {
+    pub(super) fn can_end(&self, entry: &CacheFile) -> bool {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let upto = (kept.as_ref()).filter(|running| running.life == entry.life());
+        let upto = (kept.as_ref()).filter(|running| running.epoch == entry.epoch());
         upto.is_some_and(|running| entry.missing(running.upto..entry.len()).is_empty())
     }
 
     /// Whether the bytes of `entry` are those that `id` promises; what is not
     /// there must be fetched first.
-    pub(super) fn check(&self, entry: &Entry, id: ObjectId) -> Result<Checked, ContentError> {
+    pub(super) fn check(&self, entry: &CacheFile, id: ObjectId) -> Result<Checked, ContentError> {
         let mut running = self.take_of(entry);
         let advanced = running.advance(entry, entry.len());
-        let (upto, life) = (running.upto, running.life);
+        let (upto, epoch) = (running.upto, running.epoch);
         let right = id.matches(&running.hash.clone().finalize().into());
-        self.put(running, entry.life());
+        self.put(running, entry.epoch());
         Ok(match advanced? {
             Advanced::Short => Checked::Missing(upto),
-            Advanced::There if right => Checked::Right(life),
-            Advanced::There => Checked::Wrong(life),
+            Advanced::There if right => Checked::Right(epoch),
+            Advanced::There => Checked::Wrong(epoch),
         })
     }
 
     /// The hash of what the entry is of now.
-    fn take_of(&self, entry: &Entry) -> Running {
+    fn take_of(&self, entry: &CacheFile) -> Running {
         (self.take())
-            .filter(|running| running.life == entry.life())
+            .filter(|running| running.epoch == entry.epoch())
             .unwrap_or_else(|| Running::new(entry))
     }
 
@@ -158,12 +158,12 @@ impl Proof {
             .take()
     }
 
-    /// Keeps whichever is further of `life`: two streams may bring the same
+    /// Keeps whichever is further of `epoch`: two streams may bring the same
     /// bytes.
-    fn put(&self, running: Running, life: Life) {
+    fn put(&self, running: Running, epoch: Epoch) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let upto = (kept.as_ref()).and_then(|kept| (kept.life == life).then_some(kept.upto));
-        if running.life == life && upto.is_none_or(|upto| upto < running.upto) {
+        let upto = (kept.as_ref()).and_then(|kept| (kept.epoch == epoch).then_some(kept.upto));
+        if running.epoch == epoch && upto.is_none_or(|upto| upto < running.upto) {
             *kept = Some(running);
         }
     }
@@ -185,7 +185,7 @@ impl Carrier {
     async fn carry(
         self,
         running: Running,
-        entry: Arc<Entry>,
+        entry: Arc<CacheFile>,
         start: u64,
         mut pieces: mpsc::Receiver<Bytes>,
     ) {
@@ -212,7 +212,7 @@ impl Carrier {
                 },
             }
         }
-        self.0.put(running, entry.life());
+        self.0.put(running, entry.epoch());
     }
 }
 
@@ -235,25 +235,27 @@ enum Advanced {
 }
 
 impl Running {
-    fn new(entry: &Entry) -> Self {
+    fn new(entry: &CacheFile) -> Self {
         Self {
             upto: 0,
             hash: Sha256::new(),
-            life: entry.life(),
+            epoch: entry.epoch(),
         }
     }
 
     /// Goes on with what the cache holds, as far as `to`.
-    fn advance(&mut self, entry: &Entry, to: u64) -> Result<Advanced, ContentError> {
+    fn advance(&mut self, entry: &CacheFile, to: u64) -> Result<Advanced, ContentError> {
         while self.upto < to {
             let next = to.min(self.upto + (1 << 20));
             let found = match entry.read(self.upto..next)? {
-                Found::Missing(gap) if gap.start > self.upto => entry.read(self.upto..gap.start)?,
+                CacheRead::Missing(gap) if gap.start > self.upto => {
+                    entry.read(self.upto..gap.start)?
+                }
                 found => found,
             };
             match found {
-                Found::Bytes(bytes) => self.add(&bytes),
-                Found::Missing(_) => return Ok(Advanced::Short),
+                CacheRead::Bytes(bytes) => self.add(&bytes),
+                CacheRead::Missing(_) => return Ok(Advanced::Short),
             }
         }
         Ok(Advanced::There)
@@ -279,7 +281,7 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::{Bounds, Place, Store};
+    use crate::cache::{CacheLimits, CachePath, Store};
 
     /// It was hashed again from its start: a file may be whole before the
     /// stream that brings its last gap has come to an end.
@@ -287,9 +289,9 @@ mod tests {
     async fn who_needs_a_hash_that_is_carried_on_gets_it_as_far_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let (disk, memory) = (1 << 30, 1 << 20);
-        let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
+        let store = Store::open(dir.path().to_owned(), CacheLimits { disk, memory });
         let bytes = Bytes::from(vec![7; 3 * (128 << 10)]);
-        let entry = store.entry(&Place::new("x", "y").unwrap(), bytes.len() as u64);
+        let entry = store.file(&CachePath::new("x", "y").unwrap(), bytes.len() as u64);
         entry.write(0, &bytes).unwrap();
         let proof = Arc::new(Proof::default());
         let mut follower = proof.follow(&entry, &(0..entry.len())).unwrap();
@@ -310,6 +312,6 @@ mod tests {
         proof.stop(follower).await;
         assert_eq!(upto(&proof), Some(kept));
         let right = proof.check(&entry, ObjectId::of_content(&bytes)).unwrap();
-        assert_eq!(right, Checked::Right(entry.life()));
+        assert_eq!(right, Checked::Right(entry.epoch()));
     }
 }

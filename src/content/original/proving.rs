@@ -17,7 +17,7 @@ impl OriginalFile {
     /// reads `range` must wait until they are.
     pub(super) async fn must_prove_itself(self: &Arc<Self>, range: &Range<u64>) -> bool {
         let entry = &self.entry;
-        if entry.is_proved() || !entry.was_covered() {
+        if entry.is_verified() || !entry.has_all_checksums() {
             return false;
         }
         if entry.len() <= self.how.whole_file_limit {
@@ -36,8 +36,8 @@ impl OriginalFile {
     /// Whether who reads `range` need not wait, since nobody reads a wrong file
     /// to its end as long as what came last is withheld from all.
     fn pass_by(self: &Arc<Self>, range: &Range<u64>) -> bool {
-        let life = self.entry.life();
-        let Some(withheld) = self.entry.came_last() else {
+        let epoch = self.entry.epoch();
+        let Some(withheld) = self.entry.last_new_block() else {
             return false;
         };
         let apart = range.end <= withheld.start || withheld.end <= range.start;
@@ -45,7 +45,7 @@ impl OriginalFile {
             return false;
         }
         // What fails then, fails for who waits as well.
-        if self.fetching().proving.replace(life) != Some(life) {
+        if self.fetching().proving.replace(epoch) != Some(epoch) {
             // It goes on though nobody waits for it yet.
             let _ = self.prove().now_or_never();
         }
@@ -62,8 +62,8 @@ impl OriginalFile {
                 let checked = file.check().await?;
                 drop(recalled);
                 match checked {
-                    Checked::Right(life) => {
-                        Arc::clone(&file.entry).seal_soon(life).await;
+                    Checked::Right(epoch) => {
+                        Arc::clone(&file.entry).seal_in_background(epoch).await;
                         return Ok(());
                     }
                     Checked::Missing(from) => file.bring(from).await?,
@@ -98,14 +98,14 @@ impl OriginalFile {
             let checked = proof.check(&entry, id)?;
             match checked {
                 Checked::Missing(_) => {}
-                Checked::Wrong(life) => {
+                Checked::Wrong(epoch) => {
                     tracing::warn!(%id, "an original's bytes are not those of its id, and go");
-                    // So that no reader goes on with those of another life, nor
+                    // So that no reader goes on with those of another epoch, nor
                     // does one who begins meanwhile find any of this one.
-                    entry.discard(life, || corrupt_files.note(id));
+                    entry.discard(epoch, || corrupt_files.note(id));
                 }
-                Checked::Right(life) => {
-                    entry.prove(life);
+                Checked::Right(epoch) => {
+                    entry.mark_verified(epoch);
                 }
             }
             Ok(checked)
@@ -127,9 +127,9 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::cache::{Bounds, Place, Store};
+    use crate::cache::{CacheLimits, CachePath, Store};
     use crate::content::DownloadOptions;
-    use crate::memory::Memory;
+    use crate::memory::MemoryBudget;
     use crate::test_portal::client_services;
     use icos_demo::{DemoOptions, DemoPortal, Repository};
     use icos_portal::Bootstrap;
@@ -155,9 +155,9 @@ mod tests {
             let data = bootstrap.from_cookie_token(&portal.token()).unwrap().data;
             let dir = tempfile::tempdir().unwrap();
             let (disk, memory) = (1 << 30, 64 << 20);
-            let store = Store::open(dir.path().to_owned(), Bounds { disk, memory });
-            let entry = store.entry(&Place::new("bin", "x").unwrap(), LEN);
-            let (memory, connections) = (Memory::new(memory), NonZeroU32::MIN);
+            let store = Store::open(dir.path().to_owned(), CacheLimits { disk, memory });
+            let entry = store.file(&CachePath::new("bin", "x").unwrap(), LEN);
+            let (memory, connections) = (MemoryBudget::new(memory), NonZeroU32::MIN);
             let how = DownloadOptions {
                 connections,
                 whole_file_limit,
@@ -208,7 +208,7 @@ mod tests {
         let end = hashing.read(LEN - 1000);
         hashing.ends.send(()).unwrap();
         comes(end).await;
-        assert!(hashing.file.entry.is_proved());
+        assert!(hashing.file.entry.is_verified());
     }
 
     /// What came last may have been read before some of the rest came again.
@@ -229,12 +229,12 @@ mod tests {
         let requests = || file.fetching().asked.requests;
         let before = requests();
         // All there is: a read has looked for everything by when it waits.
-        let all = file.memory.for_answer(u64::MAX).await.unwrap();
+        let all = file.memory.reserve_reply(u64::MAX).await.unwrap();
         let mut reading = pin!(Arc::clone(file).read(0, 0, 1000));
         assert!((&mut reading).now_or_never().is_none());
 
         let turned = || file.corrupt_files.note(file.id);
-        file.entry.discard(file.entry.life(), turned);
+        file.entry.discard(file.entry.epoch(), turned);
         drop(all);
 
         let read = timeout(SOON, reading).await.expect("it ends");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Store, Usage};
+use crate::cache::{DiskUsage, Store};
 use crate::catalog::{Catalog, Lists};
 
 /// How long a look may take: a status must come soon, however slow the disk.
@@ -26,7 +26,7 @@ pub struct LiveState {
     pub lists: Lists,
     /// What the cache holds, and may hold.
     #[serde(default)]
-    pub cache_use: Option<Usage>,
+    pub cache_use: Option<DiskUsage>,
 }
 
 impl LiveState {

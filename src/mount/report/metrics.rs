@@ -95,7 +95,7 @@ impl Counters {
 
     fn of_the_state(&self, text: &mut Text) {
         if let Some(usage) = self.state.cache_use {
-            text.gauge("cache_bytes", "Bytes that the cache holds.", usage.held);
+            text.gauge("cache_bytes", "Bytes that the cache holds.", usage.used);
             text.gauge("cache_limit_bytes", "Bytes that it may hold.", usage.limit);
         }
         let lists = [

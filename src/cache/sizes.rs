@@ -28,7 +28,7 @@ const BOUND: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
 
 /// Numbers by key.
 #[derive(Debug)]
-pub struct Notes(Mutex<State>);
+pub struct KnownSizes(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -37,7 +37,7 @@ struct State {
     file: Option<File>,
 }
 
-impl Notes {
+impl KnownSizes {
     /// The numbers that are kept in the file at `path`; those that are noted
     /// without a disk are forgotten when the process ends.
     pub(super) fn open(path: &Path) -> Self {
@@ -65,12 +65,12 @@ impl Notes {
     }
 
     /// Forgets what was noted for `key`.
-    pub fn take_back(&self, key: u64) {
-        self.put(key, NONE);
+    pub fn remove(&self, key: u64) {
+        self.set(key, NONE);
     }
 
-    /// Notes `number` for `key`. (The largest number of all means none.)
-    pub fn put(&self, key: u64, number: u64) {
+    /// KnownSizes `number` for `key`. (The largest number of all means none.)
+    pub fn set(&self, key: u64, number: u64) {
         let mut state = self.state();
         if state.numbers.put(key, number) == Some(number) {
             return;
@@ -169,17 +169,17 @@ mod tests {
     fn numbers_outlive_the_process_and_the_last_holds() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
-        let notes = Notes::open(&path);
+        let notes = KnownSizes::open(&path);
         assert_eq!(notes.get(1), None);
         for number in [10, 11, 11] {
-            notes.put(1, number);
+            notes.set(1, number);
         }
-        notes.put(2, 20);
-        notes.put(3, 30);
-        notes.take_back(2);
+        notes.set(2, 20);
+        notes.set(3, 30);
+        notes.remove(2);
         drop(notes);
         assert_eq!(fs::metadata(&path).unwrap().len(), 5 * 24);
-        let notes = Notes::open(&path);
+        let notes = KnownSizes::open(&path);
         assert_eq!(
             [1, 2, 3].map(|key| notes.get(key)),
             [Some(11), None, Some(30)]
@@ -190,9 +190,9 @@ mod tests {
     fn a_damaged_number_is_forgotten_and_the_others_stay() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
-        let notes = Notes::open(&path);
+        let notes = KnownSizes::open(&path);
         for key in 1..=3 {
-            notes.put(key, 100 * key);
+            notes.set(key, 100 * key);
         }
         drop(notes);
         let whole = fs::read(&path).unwrap();
@@ -200,7 +200,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).unwrap();
-            let notes = Notes::open(&path);
+            let notes = KnownSizes::open(&path);
             let struck = at as u64 / 24 + 1;
             for key in 1..=3 {
                 let expected = (key != struck).then_some(100 * key);
@@ -213,12 +213,12 @@ mod tests {
     fn a_torn_record_does_not_hide_what_is_noted_later() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
-        Notes::open(&path).put(1, 10);
+        KnownSizes::open(&path).set(1, 10);
         let mut torn = fs::read(&path).unwrap();
         torn.extend_from_within(..7);
         fs::write(&path, torn).unwrap();
-        Notes::open(&path).put(2, 20);
-        let notes = Notes::open(&path);
+        KnownSizes::open(&path).set(2, 20);
+        let notes = KnownSizes::open(&path);
         assert_eq!((notes.get(1), notes.get(2)), (Some(10), Some(20)));
     }
 
@@ -227,6 +227,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
         fs::write(&path, vec![0; 10 * 24]).unwrap();
-        assert_eq!(Notes::open(&path).get(0), None);
+        assert_eq!(KnownSizes::open(&path).get(0), None);
     }
 }
