@@ -193,7 +193,8 @@ fn evict(folder: &CacheFolder, args: &EvictArgs) {
 }
 
 fn remove(folder: &CacheFolder, files: &[FolderFile]) {
-    let (gone, kept): (Vec<&FolderFile>, Vec<&FolderFile>) = files.iter().partition(|file| folder.remove(file));
+    let (gone, kept): (Vec<&FolderFile>, Vec<&FolderFile>) =
+        files.iter().partition(|file| folder.remove(file));
     let freed = gone.iter().map(|file| file.bytes).sum();
     println!("removed {} files, {}", gone.len(), size(freed));
     if !kept.is_empty() {

@@ -151,7 +151,8 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     // It is kept, too: the disk may still be taking it.
-    let _ = runtime.block_on(async { tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await });
+    let _ = runtime
+        .block_on(async { tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await });
     // A write may wait for a reader who never comes.
     runtime.shutdown_background();
     result
