@@ -304,7 +304,7 @@ impl OriginalFile {
     }
 }
 
-impl Gaps for Entry {
+impl Gaps for CacheFile {
     fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
         self.missing(range).into_iter().next()
     }
