@@ -21,6 +21,7 @@ use icos_table::TableError;
 
 mod about;
 mod archive;
+mod byte_source;
 mod columns;
 mod complete_file;
 mod csv;
@@ -31,7 +32,6 @@ mod files;
 mod headers;
 mod idle_lru;
 mod kept;
-mod origin;
 mod original;
 mod page;
 mod parquet;
@@ -43,10 +43,10 @@ mod sidecar;
 mod table_file;
 mod tables;
 
+pub use byte_source::{ByteSource, track_source};
 pub use direct::DataFolder;
-pub use export::{ExportError, Format, Progress, Selection, Stage};
-pub use files::Rested;
-pub use origin::{Origin, traced};
+pub use export::{ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection};
+pub use files::ReleasedFiles;
 pub use planner::DownloadOptions;
 
 use about::Abouts;
@@ -117,7 +117,7 @@ impl From<NoMemory> for ContentError {
 
 /// What is known of a file's length without waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Size {
+pub enum FileSize {
     /// It is this many bytes, for ever or as long as metadata live.
     Exact(u64),
     /// It is not known yet. Where it can be bounded it is at most this many
@@ -131,8 +131,8 @@ const SIDECAR_GUESS: u64 = 64 << 10;
 /// An original under one reader's eyes.
 #[derive(Clone, Debug)]
 pub struct OpenOriginal {
-    /// The content that its bytes are of; see [`Contents::generation`].
-    pub generation: u64,
+    /// The content that its bytes are of; see [`Contents::corruption_count`].
+    pub corruption_count: u64,
     /// What was read of it stays known while it is read.
     _known: Option<Arc<CacheFile>>,
 }
@@ -202,7 +202,7 @@ impl Contents {
     /// `representation`. Of a table that cannot be drawn it is an estimate of
     /// 0; a read will explain why.
     #[must_use]
-    pub fn size(&self, object: &Arc<Object>, representation: Representation) -> Size {
+    pub fn size(&self, object: &Arc<Object>, representation: Representation) -> FileSize {
         let known = match representation {
             Representation::Original => Some(object.size()),
             Representation::Json => (self.sidecars)
@@ -222,7 +222,7 @@ impl Contents {
             Representation::Parquet => self.tables.cpb_len(object).unwrap_or(0),
             Representation::Original | Representation::Cpb => 0,
         };
-        known.map_or_else(|| Size::Estimate(guess()), Size::Exact)
+        known.map_or_else(|| FileSize::Estimate(guess()), FileSize::Exact)
     }
 
     /// The exact length, once it is known: may fetch or draw the whole file.
@@ -245,12 +245,12 @@ impl Contents {
     }
 
     /// The bytes from `offset` on, at most `len`; fewer only at the end. An
-    /// original is read to the end under one [`Contents::generation`], or not.
+    /// original is read to the end under one [`Contents::corruption_count`], or not.
     pub async fn read(
         &self,
         object: &Arc<Object>,
         representation: Representation,
-        generation: u64,
+        corruption_count: u64,
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
@@ -262,7 +262,9 @@ impl Contents {
                 {
                     return Ok(bytes);
                 }
-                self.original(object)?.read(generation, offset, len).await
+                self.original(object)?
+                    .read(corruption_count, offset, len)
+                    .await
             }
             Representation::Json => {
                 let json = self.sidecars.get(&Subject::Object(object.id())).await?;
@@ -278,37 +280,37 @@ impl Contents {
     /// Lets go of the state of files that nobody has used for `idle`, and that
     /// nobody has open as far as `in_use` knows: descriptors, and room in the
     /// cache. May block for a moment, to close them.
-    pub fn rest(&self, idle: Duration, in_use: impl Fn(FileId) -> bool) -> Rested {
+    pub fn release_idle(&self, idle: Duration, in_use: impl Fn(FileId) -> bool) -> ReleasedFiles {
         let mut rested = self.files.rest(idle, in_use);
         rested.more |= self.entries.rest(idle);
         rested
     }
 
     /// Lets go of buffers that nobody uses just now.
-    pub fn trim(&self) {
+    pub fn release_buffers(&self) {
         self.store.memory().trim();
     }
 
     /// How often the original of `object` turned out wrong so far: bytes read
     /// under different numbers are not of one content.
     #[must_use]
-    pub fn generation(&self, object: ObjectId) -> u64 {
+    pub fn corruption_count(&self, object: ObjectId) -> u64 {
         self.corrupt_files.count(object)
     }
 
     /// The epoch that bytes of the original of `object` are of, if they come
     /// from the cache, and whether they have proved themselves.
     #[must_use]
-    pub fn standing(&self, object: &Arc<Object>) -> Option<(Epoch, bool)> {
+    pub fn cached_epoch(&self, object: &Arc<Object>) -> Option<(Epoch, bool)> {
         let file = self.cached_original(object)?;
         Some((file.entry().epoch(), file.entry().is_verified()))
     }
 
     /// An original that someone is about to read.
     #[must_use]
-    pub fn open(&self, object: &Arc<Object>) -> OpenOriginal {
+    pub fn open_original(&self, object: &Arc<Object>) -> OpenOriginal {
         OpenOriginal {
-            generation: self.generation(object.id()),
+            corruption_count: self.corruption_count(object.id()),
             _known: (self.cached_original(object)).map(|file| Arc::clone(file.entry())),
         }
     }

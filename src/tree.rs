@@ -20,22 +20,22 @@ use crate::catalog::{Catalog, CatalogError, FileId, Object, Representation, Spec
 use icos_portal::ObjectId;
 use icos_portal::archive::ArchiveEntry;
 
+mod directory;
 mod inode;
 mod listing;
 mod lookup;
-mod place;
 #[cfg(test)]
 mod tests;
 
+pub use directory::{CollectionPath, Directory};
 pub use inode::Inode;
-pub use listing::{Entry, Listing};
-pub use place::{Place, Trail};
+pub use listing::{DirEntry, Listing};
 
 /// Something that has a name: a directory, or a file.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// A directory.
-    Directory(Place),
+    Directory(Directory),
     /// `/README.md`.
     Readme,
     /// A file in `/.icosfs`.
@@ -43,9 +43,9 @@ pub enum Node {
     /// A representation of an object.
     File(Arc<Object>, Representation),
     /// What is known of something else.
-    Page(Page),
+    Metadata(MetadataPage),
     /// A file in an archive, by its safe path.
-    Entry(Arc<Object>, Arc<str>, Arc<ArchiveEntry>),
+    ArchiveFile(Arc<Object>, Arc<str>, Arc<ArchiveEntry>),
 }
 
 /// What the mount says about itself.
@@ -61,7 +61,7 @@ pub enum ControlFile {
 
 /// What is known of something that is no object, as JSON.
 #[derive(Clone, Debug)]
-pub enum Page {
+pub enum MetadataPage {
     /// `station.json`: the landing page.
     Station(Arc<Station>),
     /// `collection.json`: the landing page.
@@ -95,8 +95,8 @@ impl Node {
             Node::Readme
             | Node::ControlFile(_)
             | Node::File(..)
-            | Node::Page(_)
-            | Node::Entry(..) => false,
+            | Node::Metadata(_)
+            | Node::ArchiveFile(..) => false,
         }
     }
 
@@ -104,7 +104,7 @@ impl Node {
     #[must_use]
     pub fn inode(&self) -> Inode {
         match self {
-            Node::Directory(Place::Root) => Inode::ROOT,
+            Node::Directory(Directory::Root) => Inode::ROOT,
             Node::Directory(place) => Inode::of_path(&place.to_string()),
             Node::Readme => Inode::of_path("README.md"),
             Node::ControlFile(file) => Inode::of_path(&format!(".icosfs/{}", file.name())),
@@ -113,10 +113,10 @@ impl Node {
                 representation: *representation,
             }),
             // No path is like these.
-            Node::Page(Page::Station(station)) => Inode::of_path(station.iri()),
-            Node::Page(Page::Collection(id)) => Inode::of_path(&format!("//{id}")),
-            Node::Page(Page::DataType(spec)) => Inode::of_path(spec.iri()),
-            Node::Entry(object, path, _) => {
+            Node::Metadata(MetadataPage::Station(station)) => Inode::of_path(station.iri()),
+            Node::Metadata(MetadataPage::Collection(id)) => Inode::of_path(&format!("//{id}")),
+            Node::Metadata(MetadataPage::DataType(spec)) => Inode::of_path(spec.iri()),
+            Node::ArchiveFile(object, path, _) => {
                 Inode::of_path(&format!("objects/{}.contents/{path}", object.id()))
             }
         }
@@ -163,7 +163,7 @@ impl Tree {
     /// Closes connections to the catalog that were not used for `idle`;
     /// whether there will be more in a while.
     #[must_use]
-    pub fn rest(&self, idle: Duration) -> bool {
+    pub fn close_idle_connections(&self, idle: Duration) -> bool {
         self.catalog.rest(idle)
     }
 
@@ -182,7 +182,7 @@ impl Tree {
         if let Some(need) = place.need() {
             self.catalog.ensure(need).await?;
         }
-        if let Place::Archive(object, _) = place {
+        if let Directory::Archive(object, _) = place {
             self.catalog.archive(object).await?;
         }
         let (catalog, place) = (self.catalog.clone(), place.clone());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
 use icos_portal::ObjectId;
 use icosfs::catalog::Representation::{Cpb, Csv, Parquet};
-use icosfs::content::{Origin, Size};
+use icosfs::content::{ByteSource, FileSize};
 
 use crate::support::{
     TestContents, TestMount, co2, eventually, get, interpreter, portal, python_script, slices,
@@ -37,7 +37,11 @@ fn cpb_file_equals_the_portals_file_at_any_range() {
         let id = portal.repository().find(name).unwrap();
         let file = portal.repository().cpb(&id).unwrap();
         let len = file.len();
-        assert_eq!(contents.size(id, Cpb), Size::Exact(len as u64), "{name}");
+        assert_eq!(
+            contents.size(id, Cpb),
+            FileSize::Exact(len as u64),
+            "{name}"
+        );
         for (from, to) in [
             (len - 1, len),
             (len / 3 + 1, len / 2),
@@ -150,7 +154,7 @@ fn text_rendered_for_its_length_is_not_rendered_again() {
         let (found, origin) = contents.read_from(id, Csv, at, size);
         let from = usize::try_from(at).unwrap();
         assert!(found == text[from..text.len().min(from + size)], "{at}");
-        assert_eq!(origin, Origin::Memory, "{at}");
+        assert_eq!(origin, ByteSource::Memory, "{at}");
     }
     assert_eq!(slices(&portal), 1);
 }
@@ -173,7 +177,7 @@ fn text_longer_than_its_memory_is_rendered_again_only_for_the_surplus() {
         for step in (0..share).step_by(size) {
             for from in (0..readers).map(|reader| reader * share + step) {
                 let (found, origin) = contents.read_from(id, Csv, from as u64, size);
-                draws += usize::from(origin != Origin::Memory);
+                draws += usize::from(origin != ByteSource::Memory);
                 assert!(found == text[from..text.len().min(from + size)], "{from}");
             }
         }
@@ -215,9 +219,9 @@ fn parquet_is_built_once_and_cached() {
     let id = co2(&portal);
     let contents = TestContents::of(&portal, &folder);
     let estimate = contents.size(id, Parquet);
-    assert!(matches!(estimate, Size::Estimate(_)), "{estimate:?}");
+    assert!(matches!(estimate, FileSize::Estimate(_)), "{estimate:?}");
     let exact = contents.exact_size(id, Parquet).unwrap();
-    assert_eq!(contents.size(id, Parquet), Size::Exact(exact));
+    assert_eq!(contents.size(id, Parquet), FileSize::Exact(exact));
     let file = contents.read(id, Parquet);
     assert_eq!(file.len() as u64, exact);
     let kept = contents.cached(&format!("views/{id}.parquet"));
@@ -252,7 +256,7 @@ fn table_with_string_columns_has_no_cpb_and_no_parquet_and_reports_why() {
         .find("11SS20230912_SOOP_OTC.csv")
         .unwrap();
     for seen_as in [Csv, Parquet, Cpb] {
-        assert!(matches!(contents.size(id, seen_as), Size::Estimate(_)));
+        assert!(matches!(contents.size(id, seen_as), FileSize::Estimate(_)));
         let error = contents.try_read_at(id, seen_as, 0, 10).unwrap_err();
         let reason = error.to_string();
         assert!(reason.contains("\"Remark\" holds strings"), "{reason}");
@@ -300,7 +304,10 @@ fn table_that_only_the_portal_can_render_is_its_csv_and_cached() {
     drop(contents);
     portal.clear_requests();
     let later = TestContents::of(&portal, &folder);
-    assert_eq!(later.size(unlisted, Csv), Size::Exact(text.len() as u64));
+    assert_eq!(
+        later.size(unlisted, Csv),
+        FileSize::Exact(text.len() as u64)
+    );
     assert!(later.read(unlisted, Csv) == text);
     assert!(asked(&portal).is_empty(), "{:?}", asked(&portal));
 
@@ -312,7 +319,7 @@ fn table_that_only_the_portal_can_render_is_its_csv_and_cached() {
     assert_eq!(exact, text.len() as u64);
     assert!(asked(&portal).is_empty(), "{:?}", asked(&portal));
     assert!(later.read(unlisted, Csv) == text);
-    assert_eq!(later.size(unlisted, Csv), Size::Exact(exact));
+    assert_eq!(later.size(unlisted, Csv), FileSize::Exact(exact));
 }
 
 #[test]
@@ -439,7 +446,7 @@ fn wrong_remembered_size_is_detected_and_forgotten() {
         fs::write(folder.path().join("lengths"), notes).unwrap();
 
         let contents = TestContents::of(&portal, &folder);
-        assert_eq!(contents.size(id, Csv), Size::Exact(told));
+        assert_eq!(contents.size(id, Csv), FileSize::Exact(told));
         let mut end = 0;
         let error = loop {
             match contents.try_read_at(id, Csv, end, 128 << 10) {
@@ -450,7 +457,7 @@ fn wrong_remembered_size_is_detected_and_forgotten() {
         };
         assert!(error.to_string().contains("open it again"), "{error}");
         assert!(contents.read(id, Csv) == text.as_bytes());
-        assert_eq!(contents.size(id, Csv), Size::Exact(length));
+        assert_eq!(contents.size(id, Csv), FileSize::Exact(length));
     }
 }
 
@@ -826,7 +833,7 @@ fn absurd_row_counts_cost_only_what_is_read() {
     assert!(contents.read_at(tall, Csv, 0, head.len()) == head);
     let fetched: u64 = portal.requests().iter().map(|r| r.bytes).sum();
     assert!(fetched <= 1 << 20, "{fetched} bytes");
-    let Size::Exact(len) = contents.size(tall, Cpb) else {
+    let FileSize::Exact(len) = contents.size(tall, Cpb) else {
         panic!("the columns' length follows from the metadata");
     };
     assert_eq!(len, 2_147_483_647 * (8 + 259 * 4) + 10);

@@ -17,7 +17,9 @@ use super::settings::{Clients, GlobalArgs};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::waiting::WaitNotice;
 use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
-use crate::content::{Contents, ExportError, Format, Progress, Selection, Stage};
+use crate::content::{
+    Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
+};
 use icos_portal::Service;
 
 /// Landing pages are read once.
@@ -107,7 +109,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         login,
     } = args;
     let target = object_argument::parse(&object)?;
-    let selection = Selection {
+    let selection = RowSelection {
         columns: (!columns.is_empty()).then_some(columns),
         rows: rows.map(|RowRange(rows)| rows),
         good_only,
@@ -160,7 +162,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
 
 /// What to write.
 enum GetTask {
-    Table(Format, Selection),
+    Table(ExportFormat, RowSelection),
     File(Representation),
 }
 
@@ -168,7 +170,7 @@ impl GetTask {
     fn new(
         object: &Object,
         format: Option<OutputFormat>,
-        selection: Selection,
+        selection: RowSelection,
     ) -> anyhow::Result<Self> {
         let is_table = object.as_table().is_some();
         let without = if is_table {
@@ -177,9 +179,9 @@ impl GetTask {
             OutputFormat::Original
         };
         let format = match format.unwrap_or(without) {
-            OutputFormat::Csv => Format::Csv,
-            OutputFormat::Parquet => Format::Parquet,
-            OutputFormat::Cpb => Format::Cpb,
+            OutputFormat::Csv => ExportFormat::Csv,
+            OutputFormat::Parquet => ExportFormat::Parquet,
+            OutputFormat::Cpb => ExportFormat::Cpb,
             other => {
                 ensure!(
                     selection.is_all(),
@@ -206,7 +208,7 @@ impl GetTask {
         contents: &Contents,
         object: &std::sync::Arc<Object>,
         out: OutputSink,
-        progress: impl Fn(Progress),
+        progress: impl Fn(ExportProgress),
     ) -> Result<OutputSink, ExportError> {
         match self {
             Self::Table(format, selection) => {
@@ -310,10 +312,10 @@ fn bar(to_file: bool) -> ProgressBar {
     }
 }
 
-fn show(bar: &ProgressBar, progress: Progress) {
+fn show(bar: &ProgressBar, progress: ExportProgress) {
     let style = match progress.stage {
-        Stage::Fetching => "fetching {bytes} of {total_bytes} {wide_bar} {bytes_per_sec}",
-        Stage::Writing => "writing {percent} % {wide_bar} {eta}",
+        ExportStage::Fetching => "fetching {bytes} of {total_bytes} {wide_bar} {bytes_per_sec}",
+        ExportStage::Writing => "writing {percent} % {wide_bar} {eta}",
     };
     if bar.message() != style {
         // Its name, to be told from the other.

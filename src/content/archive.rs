@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use twox_hash::XxHash3_128;
 
 use super::idle_lru::{IdleDecision, IdleLru};
-use super::{ContentError, Contents, Origin};
+use super::{ByteSource, ContentError, Contents};
 use crate::cache::{CacheError, CacheFile, CachePath, CacheRead};
 use icos_portal::archive::ArchiveEntry;
 use icos_portal::{DataClient, ObjectId};
@@ -75,7 +75,7 @@ struct EntryFile {
 impl Contents {
     /// The bytes of `entry` of `archive` from `offset` on, at most `len`; fewer
     /// only at the end.
-    pub async fn read_entry(
+    pub async fn read_archive_file(
         &self,
         archive: ObjectId,
         entry: &ArchiveEntry,
@@ -119,13 +119,13 @@ impl EntryFile {
         let mut in_vain = 0;
         loop {
             if let CacheRead::Bytes(bytes) = self.kept.read(range.clone())? {
-                Origin::Cache.note();
+                ByteSource::Cache.note();
                 return Ok(bytes.into());
             }
             if in_vain == IN_VAIN {
                 return Err(CacheError::TooSmall.into());
             }
-            Origin::Portal.note();
+            ByteSource::Portal.note();
             let mut position = self.position.subscribe();
             let fetching = Arc::clone(&self);
             let whole = self

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::planner::columns::{AHEAD, MAX_REQUESTS};
 use super::request_stats::{RequestCounts, RequestStats};
 use super::table_file::TableFile;
-use super::{ContentError, Origin};
+use super::{ByteSource, ContentError};
 use crate::cache::{CacheError, CacheRead};
 use crate::memory::MemoryBudget;
 use icos_portal::{DataClient, ObjectId};
@@ -178,7 +178,7 @@ impl Columns {
     /// Notes where an answer under way gets `rows` from.
     pub(super) fn note_byte_source(&self, rows: &Range<u64>) {
         match self.first_missing(rows.clone()) {
-            Some(_) => Origin::Portal.note(),
+            Some(_) => ByteSource::Portal.note(),
             None => self.file.origin().note(),
         }
     }
@@ -260,7 +260,7 @@ impl Columns {
             };
             drop(reservation);
             refetches.attempt(gap.start)?;
-            Origin::Portal.note();
+            ByteSource::Portal.note();
             self.bring(bytes.clone()).await?;
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{ContentError, Origin};
+use super::{ByteSource, ContentError};
 use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
 use icos_portal::ObjectId;
 use icos_sync::SingleFlight;
@@ -93,11 +93,11 @@ impl CompleteFile {
         F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
     {
         if let Some(entry) = self.state().entry.clone() {
-            Origin::Cache.note();
+            ByteSource::Cache.note();
             return Ok(entry);
         }
         // Even what is built here needs the portal's metadata, at least.
-        Origin::Portal.note();
+        ByteSource::Portal.note();
         let entry = self.flights.join((), make).await?;
         let told = {
             let mut state = self.state();

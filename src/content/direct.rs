@@ -19,7 +19,7 @@ use lru::LruCache;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::Origin;
+use super::ByteSource;
 use crate::cache::CachePath;
 use icos_portal::{ObjectId, UsageReporter};
 
@@ -118,7 +118,7 @@ impl DirectFile {
     /// The bytes of `range`, as far as the file goes; `None` if they cannot be
     /// read, now and from then on.
     pub(super) async fn read(self: Arc<Self>, range: Range<u64>) -> Option<Bytes> {
-        Origin::PortalDisk.note();
+        ByteSource::PortalDisk.note();
         let reading = tokio::task::spawn_blocking(move || self.read_blocking(range)).await;
         reading.ok().flatten().map(Bytes::from)
     }

@@ -23,7 +23,7 @@ const NAMED: usize = 20;
 
 /// What of a table is wanted.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Selection {
+pub struct RowSelection {
     /// Names of columns, in the order wanted; all without. A name may be
     /// several with commas between, unless a column is called just that.
     pub columns: Option<Vec<String>>,
@@ -33,7 +33,7 @@ pub struct Selection {
     pub good_only: bool,
 }
 
-impl Selection {
+impl RowSelection {
     /// Whether it is the whole table as it is.
     #[must_use]
     pub fn is_all(&self) -> bool {
@@ -43,7 +43,7 @@ impl Selection {
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
+pub enum ExportFormat {
     /// As text, as the portal writes it.
     Csv,
     /// As Parquet, with types and units.
@@ -55,9 +55,9 @@ pub enum Format {
 
 /// How far an export has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Progress {
+pub struct ExportProgress {
     /// What is being done.
-    pub stage: Stage,
+    pub stage: ExportStage,
     /// Of it, so much.
     pub done: u64,
     /// All of it.
@@ -66,7 +66,7 @@ pub struct Progress {
 
 /// What an export is doing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Stage {
+pub enum ExportStage {
     /// Fetching columns, in bytes.
     Fetching,
     /// Writing, in rows of a table, or else in bytes.
@@ -153,20 +153,20 @@ impl Contents {
         object: &Arc<Object>,
         representation: Representation,
         mut out: W,
-        progress: impl Fn(Progress),
+        progress: impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
         // Asked for first, a table comes in one request.
         let total = self.exact_size(object, representation).await?;
-        let opened = self.open(object);
+        let opened = self.open_original(object);
         let mut done = 0;
         loop {
-            progress(Progress {
-                stage: Stage::Writing,
+            progress(ExportProgress {
+                stage: ExportStage::Writing,
                 done,
                 total,
             });
             let piece = self
-                .read(object, representation, opened.generation, done, PIECE)
+                .read(object, representation, opened.corruption_count, done, PIECE)
                 .await?;
             if piece.is_empty() {
                 return Ok(out);
@@ -191,37 +191,37 @@ impl Contents {
     pub async fn export<W: Write + Send + 'static>(
         &self,
         object: &Arc<Object>,
-        selection: &Selection,
-        format: Format,
+        selection: &RowSelection,
+        format: ExportFormat,
         out: W,
-        progress: impl Fn(Progress),
+        progress: impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
         let columns = match self.tables.open(object).await {
             Ok(columns) => columns,
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
-                if format == Format::Csv && selection.is_all() {
+                if format == ExportFormat::Csv && selection.is_all() {
                     return self.copy(object, Representation::Csv, out, progress).await;
                 }
                 return Err(ExportError::OnlyWhole(error));
             }
             Err(error) => return Err(error.into()),
         };
-        if format == Format::Cpb && selection.is_all() {
+        if format == ExportFormat::Cpb && selection.is_all() {
             return self.copy(object, Representation::Cpb, out, progress).await;
         }
         let job = self.job(columns, selection, format).await?;
         match format {
-            Format::Csv => job.write_csv(out, &progress).await,
-            Format::Parquet => job.write_parquet(out, &progress).await,
-            Format::Cpb => job.write_columns(out, &progress).await,
+            ExportFormat::Csv => job.write_csv(out, &progress).await,
+            ExportFormat::Parquet => job.write_parquet(out, &progress).await,
+            ExportFormat::Cpb => job.write_columns(out, &progress).await,
         }
     }
 
     async fn job(
         &self,
         columns: Arc<Columns>,
-        selection: &Selection,
-        format: Format,
+        selection: &RowSelection,
+        format: ExportFormat,
     ) -> Result<Job, ExportError> {
         let schema = columns.schema();
         let selected = selected(selection.columns.as_deref(), schema)?;
@@ -229,7 +229,7 @@ impl Contents {
         let rows = selection.rows.clone().unwrap_or(0..end);
         let rows = rows.start.min(end)..rows.end.min(end);
         let rows = rows.start..rows.end.max(rows.start);
-        let (all, about, good) = if selection.good_only || format == Format::Parquet {
+        let (all, about, good) = if selection.good_only || format == ExportFormat::Parquet {
             let about = self.workshop.abouts.of_table(columns.id()).await?;
             let all = about.describe(schema.columns());
             (all, about.of_file(), about.good_flags())
@@ -289,7 +289,7 @@ impl Job {
     async fn write_csv<W: Write + Send + 'static>(
         self,
         mut out: W,
-        progress: &impl Fn(Progress),
+        progress: &impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
         let writer = CsvWriter::new(&self.described);
         out.write_all(writer.header())
@@ -306,7 +306,7 @@ impl Job {
     async fn write_parquet<W: Write + Send + 'static>(
         self,
         out: W,
-        progress: &impl Fn(Progress),
+        progress: &impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
         let writer = ParquetWriter::new(out, &self.described, &self.about)?;
         let writer = self
@@ -321,7 +321,7 @@ impl Job {
     async fn write_columns<W: Write + Send + 'static>(
         self,
         mut out: W,
-        progress: &impl Fn(Progress),
+        progress: &impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
         if self.width().saturating_mul(self.rows.end - self.rows.start) <= self.columns.capacity() {
             // All of them in one request.
@@ -350,7 +350,7 @@ impl Job {
     async fn each_window<T: Send + 'static>(
         self,
         mut target: T,
-        progress: &impl Fn(Progress),
+        progress: &impl Fn(ExportProgress),
         write: impl FnMut(&mut T, usize, &[&[u8]]) -> Result<(), ExportError> + Send + 'static,
     ) -> Result<T, ExportError> {
         let job = Arc::new(self);
@@ -363,8 +363,8 @@ impl Job {
         let mut there = row;
         let mut refetches = RefetchLimit::default();
         while row < job.rows.end {
-            progress(Progress {
-                stage: Stage::Writing,
+            progress(ExportProgress {
+                stage: ExportStage::Writing,
                 done: row - job.rows.start,
                 total: job.rows.end - job.rows.start,
             });
@@ -418,7 +418,7 @@ impl Job {
     async fn fetch(
         &self,
         rows: Range<u64>,
-        progress: &impl Fn(Progress),
+        progress: &impl Fn(ExportProgress),
     ) -> Result<(), ContentError> {
         let needed = self.needed();
         let missing = self.columns.missing_bytes(&needed, &rows);
@@ -430,8 +430,8 @@ impl Job {
         let fetching = self.columns.ensure_cells(&needed, rows);
         tokio::pin!(fetching);
         loop {
-            progress(Progress {
-                stage: Stage::Fetching,
+            progress(ExportProgress {
+                stage: ExportStage::Fetching,
                 done: (self.columns.received() - before).min(missing),
                 total: missing,
             });

@@ -116,7 +116,7 @@ impl Content {
 
 /// What came of letting go of files that nobody reads.
 #[derive(Debug, Default)]
-pub struct Rested {
+pub struct ReleasedFiles {
     /// Originals let go whose bytes had proved themselves, all of this epoch.
     pub proved: Vec<(FileId, Epoch)>,
     /// Whether there are others that will have rested long enough in a while.
@@ -173,7 +173,7 @@ impl Files {
 
     /// Lets go of what nobody has used for `idle`, unless `in_use` says that
     /// it is open: then it is asked again once it is closed.
-    pub(super) fn rest(&self, idle: Duration, in_use: impl Fn(FileId) -> bool) -> Rested {
+    pub(super) fn rest(&self, idle: Duration, in_use: impl Fn(FileId) -> bool) -> ReleasedFiles {
         let (files, more) = self.0.release_idle(idle, |&id, content| {
             if in_use(id) || !content.can_be_had_again() {
                 IdleDecision::Keep
@@ -184,7 +184,7 @@ impl Files {
             }
         });
         let proved = (files.iter()).filter_map(|(id, content)| Some((*id, content.proved()?)));
-        let mut rested = Rested {
+        let mut rested = ReleasedFiles {
             proved: proved.collect(),
             more,
         };

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::planner::{self, AfterRead, DownloadOptions, Gaps, Plan, Snapshot, Start};
 use super::request_stats::{RequestCounts, RequestStats};
-use super::{ContentError, Origin};
+use super::{ByteSource, ContentError};
 use crate::cache::{CacheFile, CacheRead, Epoch};
 use crate::memory::MemoryBudget;
 use icos_portal::{DataClient, ObjectId};
@@ -95,7 +95,7 @@ impl OriginalFile {
     /// The bytes from `offset` on, at most `len`; fewer only at the end.
     pub(super) async fn read(
         self: Arc<Self>,
-        generation: u64,
+        corruption_count: u64,
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
@@ -104,7 +104,7 @@ impl OriginalFile {
         loop {
             // What this reader got before was of another content, which turned
             // out wrong.
-            if self.is_spoiled_since(generation) {
+            if self.is_spoiled_since(corruption_count) {
                 return Err(ContentError::WrongHash { id: self.id });
             }
             // A file must have proved itself before its last bytes go out, so
@@ -119,23 +119,24 @@ impl OriginalFile {
                     Ok(bytes) => {
                         // Covered, or dropped, since the checks above: a wrong
                         // file is noted before its bytes go.
-                        if self.must_prove_itself(&range).await || self.is_spoiled_since(generation)
+                        if self.must_prove_itself(&range).await
+                            || self.is_spoiled_since(corruption_count)
                         {
                             continue;
                         }
                         self.was_read(range.end);
-                        Origin::Cache.note();
+                        ByteSource::Cache.note();
                         return Ok(bytes);
                     }
                     Err(gap) => gap,
                 },
             };
             // The next content is for others to fetch.
-            if self.is_spoiled_since(generation) {
+            if self.is_spoiled_since(corruption_count) {
                 continue;
             }
             let upto = gap.end.min(range.end);
-            Origin::Portal.note();
+            ByteSource::Portal.note();
             let Some((stream, review)) = self.stream_for(&gap, range.end) else {
                 continue;
             };
@@ -147,9 +148,9 @@ impl OriginalFile {
         }
     }
 
-    /// Whether bytes that were read under `generation` turned out wrong.
-    fn is_spoiled_since(&self, generation: u64) -> bool {
-        self.corrupt_files.count(self.id) != generation
+    /// Whether bytes that were read under `corruption_count` turned out wrong.
+    fn is_spoiled_since(&self, corruption_count: u64) -> bool {
+        self.corrupt_files.count(self.id) != corruption_count
     }
 
     /// The bytes of `range`, or a stretch of them that is gone again.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lru::LruCache;
 
-use super::Origin;
+use super::ByteSource;
 use icos_portal::meta::Subject;
 use icos_portal::{MetadataClient, PortalError};
 use icos_sync::SingleFlight;
@@ -48,7 +48,7 @@ impl Sidecars {
         if let Some(json) = self.at_hand(subject) {
             return Ok(json);
         }
-        Origin::Portal.note();
+        ByteSource::Portal.note();
         let (meta, fetched) = (self.meta.clone(), Arc::clone(&self.fetched));
         let asked = subject.clone();
         self.flights

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::Origin;
+use super::ByteSource;
 use super::direct::DirectFile;
 use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
 use crate::memory::MemoryBudget;
@@ -64,10 +64,10 @@ impl TableFile {
     }
 
     /// Where what is there is read from.
-    pub(super) fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> ByteSource {
         match &self.direct {
-            Some(direct) if direct.is_readable() => Origin::PortalDisk,
-            _ => Origin::Cache,
+            Some(direct) if direct.is_readable() => ByteSource::PortalDisk,
+            _ => ByteSource::Cache,
         }
     }
 

@@ -24,8 +24,8 @@ use super::request_trace::RequestTrace;
 use super::xattrs::{self, ObjectAttribute};
 use super::{ExactSize, MountOptions, MountReport, Operation};
 use crate::catalog::Representation;
-use crate::content::{Contents, Origin, Size};
-use crate::tree::{Listing, Node, Place, Tree};
+use crate::content::{ByteSource, Contents, FileSize};
+use crate::tree::{Directory, Listing, Node, Tree};
 
 /// Requests that the kernel may have pending for readahead and the like; its
 /// own default of 16 starves many readers.
@@ -71,7 +71,7 @@ impl Adapter {
         offset: u64,
         mut page: impl DirectoryPage,
     ) {
-        let root = Node::Directory(Place::Root);
+        let root = Node::Directory(Directory::Root);
         match page.fill(&listing, offset) {
             Ok(PageFill::Enough) => page.send(Ok(())),
             Ok(PageFill::NothingYet) => self.answer(
@@ -79,7 +79,7 @@ impl Adapter {
                 asked,
                 |shared| async move {
                     loop {
-                        let grown = listing.grown().await;
+                        let grown = listing.wait_for_more().await;
                         let filled = grown.and_then(|()| page.fill(&listing, offset));
                         match filled {
                             Ok(PageFill::NothingYet) => {}
@@ -178,7 +178,7 @@ impl Filesystem for Adapter {
         let Some(parent) = self.0.node(parent.0) else {
             return reply.error(asked.failed(Errno::ESTALE));
         };
-        if let Some(found) = self.0.tree.look_up_at_once(&parent, name) {
+        if let Some(found) = self.0.tree.lookup_cached(&parent, name) {
             return match found {
                 Ok(node) => self.0.reply_entry(&parent, &node, reply),
                 Err(error) => {
@@ -192,7 +192,7 @@ impl Filesystem for Adapter {
             req,
             asked,
             |shared| async move {
-                let node = shared.tree.look_up(&within, &name).await;
+                let node = shared.tree.lookup(&within, &name).await;
                 node.map_err(|error| shared.fail_tree("lookup", &within, &error))
             },
             move |node, _| match node {
@@ -217,7 +217,7 @@ impl Filesystem for Adapter {
         let may_wait = self.0.exact_size == ExactSize::WhenOpen
             || !matches!(node, Node::File(_, Representation::Csv));
         let waits = may_wait && self.0.inodes.usage(ino.0).is_open;
-        if !waits || matches!(size, Size::Exact(_)) {
+        if !waits || matches!(size, FileSize::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }
         let (measured, replying) = (node.clone(), self.clone());
@@ -230,7 +230,9 @@ impl Filesystem for Adapter {
             },
             move |size, _| match size {
                 Ok(size) => {
-                    replying.0.reply_attributes(&node, Size::Exact(size), reply);
+                    replying
+                        .0
+                        .reply_attributes(&node, FileSize::Exact(size), reply);
                 }
                 Err(errno) => reply.error(errno),
             },
@@ -257,13 +259,13 @@ impl Filesystem for Adapter {
                     drop(asked);
                 });
             }
-            Node::Page(page) => {
+            Node::Metadata(page) => {
                 self.0.runtime.spawn(async move {
                     shared.open_page(&page, reply);
                     drop(asked);
                 });
             }
-            Node::Readme | Node::Entry(..) => {
+            Node::Readme | Node::ArchiveFile(..) => {
                 reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
             }
             Node::Directory(_) => reply.error(asked.failed(Errno::EISDIR)),
@@ -301,7 +303,7 @@ impl Filesystem for Adapter {
         };
         if let Some(bytes) = at_hand {
             let bytes = piece.of(&bytes);
-            asked.answered(bytes.len(), Origin::Memory);
+            asked.answered(bytes.len(), ByteSource::Memory);
             return reply.data(&bytes);
         }
         let Some(node) = node else {
@@ -340,11 +342,11 @@ impl Filesystem for Adapter {
         let node = self.0.node(ino.0);
         // The kernel may still hold an estimate of what is known by now.
         let Some(node) = node else { return };
-        if !matches!(node, Node::File(..) | Node::Page(_)) {
+        if !matches!(node, Node::File(..) | Node::Metadata(_)) {
             return;
         }
         let size = self.0.size(&node);
-        if matches!(size, Size::Exact(_)) && !self.0.knows_length(&node, size) {
+        if matches!(size, FileSize::Exact(_)) && !self.0.knows_length(&node, size) {
             let shared = Arc::clone(&self.0);
             self.0
                 .runtime

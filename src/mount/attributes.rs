@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{FileAttr, FileType, INodeNo};
 
-use crate::content::Size;
+use crate::content::FileSize;
 use crate::tree::Node;
 
 /// Objects never change, nor do their names: the kernel may keep both as long
@@ -30,11 +30,15 @@ impl Owner {
         }
     }
 
-    pub(super) fn attributes(&self, node: &Node, size: Size) -> FileAttr {
-        let (Size::Exact(size) | Size::Estimate(size)) = size;
+    pub(super) fn attributes(&self, node: &Node, size: FileSize) -> FileAttr {
+        let (FileSize::Exact(size) | FileSize::Estimate(size)) = size;
         let time = match node {
-            Node::File(object, _) | Node::Entry(object, ..) => SystemTime::from(object.submitted()),
-            Node::Directory(_) | Node::Readme | Node::ControlFile(_) | Node::Page(_) => self.since,
+            Node::File(object, _) | Node::ArchiveFile(object, ..) => {
+                SystemTime::from(object.submitted())
+            }
+            Node::Directory(_) | Node::Readme | Node::ControlFile(_) | Node::Metadata(_) => {
+                self.since
+            }
         };
         let directory = node.is_directory();
         FileAttr {

@@ -10,8 +10,8 @@ use fuser::{Errno, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectory
 use super::attributes::file_type;
 use super::mount_state::MountState;
 use crate::catalog::Walk;
-use crate::content::Size;
-use crate::tree::{Entry, Inode, Listing, Node, Place, TreeError};
+use crate::content::FileSize;
+use crate::tree::{DirEntry, Directory, Inode, Listing, Node, TreeError};
 
 /// How far a page was filled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,7 +28,7 @@ pub(super) trait DirectoryPage: Send + Sized + 'static {
     /// Adds `.` or `..`; true if there was no room.
     fn add_dots(&mut self, name: &str, next: u64) -> bool;
     /// Adds an entry; true if there was no room.
-    fn add(&mut self, entry: Entry) -> bool;
+    fn add(&mut self, entry: DirEntry) -> bool;
     /// Sends it, or an error in its place.
     fn send(self, result: Result<(), Errno>);
 
@@ -74,7 +74,7 @@ impl DirectoryPage for NamesPage {
         self.reply.add(inode, next, FileType::Directory, name)
     }
 
-    fn add(&mut self, entry: Entry) -> bool {
+    fn add(&mut self, entry: DirEntry) -> bool {
         let inode = INodeNo(entry.node.inode().0);
         let kind = file_type(&entry.node);
         self.reply.add(inode, entry.next, kind, &entry.name)
@@ -95,22 +95,22 @@ pub(super) struct AttributesPage {
     pub(super) name_ttl: Duration,
     pub(super) shared: Arc<MountState>,
     /// What the kernel is going to be told.
-    pub(super) told: Vec<(Node, Size)>,
+    pub(super) told: Vec<(Node, FileSize)>,
 }
 
 impl DirectoryPage for AttributesPage {
     fn add_dots(&mut self, name: &str, next: u64) -> bool {
-        let root = Node::Directory(Place::Root);
+        let root = Node::Directory(Directory::Root);
         let node = if next == 1 { &self.directory } else { &root };
-        let attributes = self.shared.attributes(node, Size::Exact(0));
+        let attributes = self.shared.attributes(node, FileSize::Exact(0));
         let inode = attributes.ino;
         let ttl = Duration::ZERO;
         self.reply
             .add(inode, next, name, &ttl, &attributes, Generation(0))
     }
 
-    fn add(&mut self, entry: Entry) -> bool {
-        let Entry { name, node, next } = entry;
+    fn add(&mut self, entry: DirEntry) -> bool {
+        let DirEntry { name, node, next } = entry;
         let size = self.shared.size(&node);
         let attributes = self.shared.attributes(&node, size);
         let inode = attributes.ino;

@@ -31,7 +31,7 @@ async fn rest(mount: Weak<MountState>, mut released: watch::Receiver<()>) {
                 if more {
                     allocator::decay();
                 } else {
-                    shared.contents.trim();
+                    shared.contents.release_buffers();
                     allocator::purge();
                 }
                 more
@@ -48,11 +48,11 @@ impl MountState {
     fn close_idle(&self) -> bool {
         let number = |file| Inode::of_file(file).0;
         let is_open = |file| self.inodes.usage(number(file)).is_open;
-        let rested = self.contents.rest(IDLE, is_open);
+        let rested = self.contents.release_idle(IDLE, is_open);
         for (file, epoch) in rested.proved {
             self.inodes.proved(number(file), epoch);
         }
-        let connections = self.tree.rest(IDLE);
+        let connections = self.tree.close_idle_connections(IDLE);
         rested.more || connections
     }
 

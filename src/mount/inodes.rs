@@ -12,7 +12,7 @@ use fuser::BackingId;
 use lru::LruCache;
 
 use crate::content::Epoch;
-use crate::tree::{Inode, Node, Place};
+use crate::tree::{Directory, Inode, Node};
 
 /// Of how many files that had an estimated length is remembered that the kernel
 /// was told the exact one. Those forgotten are opened with more care than they
@@ -51,7 +51,7 @@ struct OpenInode {
     /// ones mix.
     service: ServeMode,
     /// The content that the first of them began with, as they are counted.
-    generation: u64,
+    corruption_count: u64,
 }
 
 /// What is settled about one more handle.
@@ -99,7 +99,7 @@ impl Inodes {
             pages: LruCache::new(EXACT),
             forgot_pages: false,
         }));
-        inodes.remember(&Node::Directory(Place::Root));
+        inodes.remember(&Node::Directory(Directory::Root));
         inodes
     }
 
@@ -207,14 +207,14 @@ impl Inodes {
     pub(super) fn opened(
         &self,
         number: u64,
-        generation: u64,
+        corruption_count: u64,
         choose: impl FnOnce() -> ServeMode,
     ) -> OpenedHandle {
-        let others = self.open_as(number, generation, None);
+        let others = self.open_as(number, corruption_count, None);
         others.unwrap_or_else(|| {
             let service = choose();
             // Another opener may have chosen meanwhile: its choice holds.
-            let opened = self.open_as(number, generation, Some(&service));
+            let opened = self.open_as(number, corruption_count, Some(&service));
             opened.unwrap_or(OpenedHandle {
                 service,
                 beside_older: false,
@@ -226,7 +226,7 @@ impl Inodes {
     fn open_as(
         &self,
         number: u64,
-        generation: u64,
+        corruption_count: u64,
         chosen: Option<&ServeMode>,
     ) -> Option<OpenedHandle> {
         let mut table = self.table();
@@ -234,14 +234,14 @@ impl Inodes {
             open.handles += 1;
             return Some(OpenedHandle {
                 service: open.service.clone(),
-                beside_older: open.generation != generation,
+                beside_older: open.corruption_count != corruption_count,
             });
         }
         let service = chosen?.clone();
         let open = OpenInode {
             handles: 1,
             service: service.clone(),
-            generation,
+            corruption_count,
         };
         table.open.insert(number, open);
         Some(OpenedHandle {
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn an_inode_is_known_until_it_is_forgotten() {
         let inodes = Inodes::new();
-        let objects = Node::Directory(Place::Objects);
+        let objects = Node::Directory(Directory::Objects);
         let number = objects.inode().0;
         inodes.remember(&objects);
         inodes.remember(&objects);
@@ -291,7 +291,7 @@ mod tests {
         fn what_is_known_is_what_the_kernel_was_told_more_often_than_it_forgot(
             steps in prop::collection::vec((any::<bool>(), 0_usize..4, 1_u64..4), 1..60),
         ) {
-            let nodes = [Place::Objects, Place::Stations, Place::Documents, Place::Control]
+            let nodes = [Directory::Objects, Directory::Stations, Directory::Documents, Directory::Control]
                 .map(Node::Directory);
             let inodes = Inodes::new();
             let mut told = [0_u64; 4];

@@ -24,8 +24,8 @@ use super::handles::{Handle, Handles};
 use super::inodes::{Inodes, ServeMode};
 use super::{ExactSize, MountOptions, MountReport, errno};
 use crate::catalog::{Object, Representation, Spec};
-use crate::content::{ContentError, Contents, Size};
-use crate::tree::{ControlFile, Inode, Listing, Node, Page, Place, Tree, TreeError};
+use crate::content::{ContentError, Contents, FileSize};
+use crate::tree::{ControlFile, Directory, Inode, Listing, MetadataPage, Node, Tree, TreeError};
 use icos_portal::meta::Subject;
 use icos_portal::{Envri, ObjectId, PortalError};
 
@@ -87,21 +87,21 @@ impl MountState {
         }
     }
 
-    pub(super) fn size(&self, node: &Node) -> Size {
+    pub(super) fn size(&self, node: &Node) -> FileSize {
         match node {
             Node::File(object, representation) => self.contents.size(object, *representation),
-            Node::Readme => Size::Exact(README.len() as u64),
-            Node::Entry(_, _, entry) => Size::Exact(entry.size),
-            Node::Page(page) => match subject(page) {
-                Ok(subject) => self.contents.page_size(&subject),
-                Err(spec) => Size::Exact(spec.json().len() as u64),
+            Node::Readme => FileSize::Exact(README.len() as u64),
+            Node::ArchiveFile(_, _, entry) => FileSize::Exact(entry.size),
+            Node::Metadata(page) => match subject(page) {
+                Ok(subject) => self.contents.landing_page_size(&subject),
+                Err(spec) => FileSize::Exact(spec.json().len() as u64),
             },
             // Made anew at each opening, and read to their ends: direct I/O.
-            Node::ControlFile(_) | Node::Directory(_) => Size::Exact(0),
+            Node::ControlFile(_) | Node::Directory(_) => FileSize::Exact(0),
         }
     }
 
-    pub(super) fn attributes(&self, node: &Node, size: Size) -> FileAttr {
+    pub(super) fn attributes(&self, node: &Node, size: FileSize) -> FileAttr {
         self.owner.attributes(node, size)
     }
 
@@ -110,11 +110,11 @@ impl MountState {
         match node {
             Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
             | Node::Readme
-            | Node::Entry(..) => FOREVER,
+            | Node::ArchiveFile(..) => FOREVER,
             // Parquet holds metadata, and is made anew if it was removed.
             Node::File(_, Representation::Json | Representation::Parquet)
             | Node::Directory(_)
-            | Node::Page(_) => self.metadata_ttl,
+            | Node::Metadata(_) => self.metadata_ttl,
             Node::ControlFile(_) => Duration::ZERO,
         }
     }
@@ -124,12 +124,12 @@ impl MountState {
         match parent {
             // Names made of ids are for ever: so is what is behind them.
             Node::Directory(
-                Place::Root
-                | Place::Control
-                | Place::Objects
-                | Place::Format(_)
-                | Place::Documents
-                | Place::Archive(..),
+                Directory::Root
+                | Directory::Control
+                | Directory::Objects
+                | Directory::Format(_)
+                | Directory::Documents
+                | Directory::Archive(..),
             ) => FOREVER,
             _ => self.metadata_ttl,
         }
@@ -150,27 +150,27 @@ impl MountState {
         self.told(node, size);
     }
 
-    pub(super) fn reply_attributes(&self, node: &Node, size: Size, reply: ReplyAttr) {
+    pub(super) fn reply_attributes(&self, node: &Node, size: FileSize, reply: ReplyAttr) {
         reply.attr(&self.attribute_ttl(node), &self.attributes(node, size));
         self.told(node, size);
     }
 
     /// Whether someone has the file open whose length is an estimate: whoever
     /// asks then waits for the truth, and no listing may say otherwise.
-    pub(super) fn is_unsettled(&self, node: &Node, size: Size) -> bool {
-        matches!(size, Size::Estimate(_)) && self.inodes.usage(node.inode().0).is_open
+    pub(super) fn is_unsettled(&self, node: &Node, size: FileSize) -> bool {
+        matches!(size, FileSize::Estimate(_)) && self.inodes.usage(node.inode().0).is_open
     }
 
     /// Notes what the kernel now knows; never before it was told.
-    pub(super) fn told(&self, node: &Node, size: Size) {
+    pub(super) fn told(&self, node: &Node, size: FileSize) {
         // The length of an original is never estimated, nor that of what is
         // made here: nothing needs to be noted of them.
         if matches!(node, Node::File(_, representation) if *representation != Representation::Original)
-            || matches!(node, Node::Page(_))
+            || matches!(node, Node::Metadata(_))
         {
             let exact = match size {
-                Size::Exact(length) => Some(length),
-                Size::Estimate(_) => None,
+                FileSize::Exact(length) => Some(length),
+                FileSize::Estimate(_) => None,
             };
             self.inodes.told(node.inode().0, exact);
         }
@@ -178,12 +178,12 @@ impl MountState {
 
     /// Whether the kernel's idea of the length of a file is the exact `size`:
     /// a file that was made anew may have another than it was told.
-    pub(super) fn knows_length(&self, node: &Node, size: Size) -> bool {
+    pub(super) fn knows_length(&self, node: &Node, size: FileSize) -> bool {
         if matches!(node, Node::File(_, Representation::Original)) {
             return true;
         }
         let told = self.inodes.usage(node.inode().0).told;
-        matches!(size, Size::Exact(length) if told == Some(length))
+        matches!(size, FileSize::Exact(length) if told == Some(length))
     }
 
     /// The node that the kernel knows by `number`.
@@ -209,16 +209,20 @@ impl MountState {
             Node::File(object, representation) => {
                 format!("{}{}", object.id(), object.ending(*representation))
             }
-            Node::Directory(Place::Root) => "/".to_owned(),
+            Node::Directory(Directory::Root) => "/".to_owned(),
             Node::Directory(place) => place.to_string(),
             Node::Readme => "README.md".to_owned(),
             Node::ControlFile(_) => ".icosfs".to_owned(),
-            Node::Entry(object, path, _) => format!("objects/{}.contents/{path}", object.id()),
-            Node::Page(Page::Station(station)) => {
+            Node::ArchiveFile(object, path, _) => {
+                format!("objects/{}.contents/{path}", object.id())
+            }
+            Node::Metadata(MetadataPage::Station(station)) => {
                 format!("stations/{}/station.json", station.name())
             }
-            Node::Page(Page::Collection(id)) => format!("collections/{id}/collection.json"),
-            Node::Page(Page::DataType(spec)) => {
+            Node::Metadata(MetadataPage::Collection(id)) => {
+                format!("collections/{id}/collection.json")
+            }
+            Node::Metadata(MetadataPage::DataType(spec)) => {
                 format!("datatypes/{}/datatype.json", spec.name())
             }
         };
@@ -260,10 +264,12 @@ impl MountState {
         let node = Node::File(Arc::clone(object), representation);
         let number = node.inode().0;
         // Before all else: whatever turns out wrong from now on concerns it.
-        let original =
-            (representation == Representation::Original).then(|| self.contents.open(object));
-        let generation = original.as_ref().map_or(0, |original| original.generation);
-        let opened = self.inodes.opened(number, generation, || {
+        let original = (representation == Representation::Original)
+            .then(|| self.contents.open_original(object));
+        let corruption_count = original
+            .as_ref()
+            .map_or(0, |original| original.corruption_count);
+        let opened = self.inodes.opened(number, corruption_count, || {
             self.pass_through(object, representation, &reply)
                 .map_or(ServeMode::Requests, |id| {
                     ServeMode::Passthrough(Arc::new(id))
@@ -290,7 +296,7 @@ impl MountState {
                 Representation::Original
                     if self
                         .contents
-                        .standing(object)
+                        .cached_epoch(object)
                         .is_none_or(|(epoch, proved)| {
                             self.inodes.keeps_pages(number, epoch, proved)
                         }) =>
@@ -319,7 +325,7 @@ impl MountState {
     /// Notes of what epoch the bytes are that the kernel is given.
     pub(super) fn note_pages(&self, object: &Arc<Object>, representation: Representation) {
         if representation == Representation::Original
-            && let Some((epoch, false)) = self.contents.standing(object)
+            && let Some((epoch, false)) = self.contents.cached_epoch(object)
         {
             let number = Node::File(Arc::clone(object), representation).inode().0;
             self.inodes.shows(number, epoch);
@@ -327,8 +333,8 @@ impl MountState {
     }
 
     /// Opens what is known of something that is no object.
-    pub(super) fn open_page(&self, page: &Page, reply: ReplyOpen) {
-        let node = Node::Page(page.clone());
+    pub(super) fn open_page(&self, page: &MetadataPage, reply: ReplyOpen) {
+        let node = Node::Metadata(page.clone());
         let flags = if self.knows_length(&node, self.size(&node)) {
             // It may have changed since.
             FopenFlags::empty()
@@ -362,7 +368,7 @@ impl MountState {
 
     /// An object's landing page.
     pub(super) async fn landing_page(&self, id: ObjectId) -> Result<Value, ContentError> {
-        let json = self.contents.page(&Subject::Object(id)).await?;
+        let json = self.contents.landing_page(&Subject::Object(id)).await?;
         serde_json::from_slice(&json).map_err(|error| {
             PortalError::BadResponse {
                 service: icos_portal::Service::Meta,
@@ -378,19 +384,19 @@ impl MountState {
             Node::File(object, representation) => {
                 self.contents.exact_size(object, *representation).await
             }
-            Node::Page(page) => Ok(self.page(page).await?.len() as u64),
-            Node::Readme | Node::ControlFile(_) | Node::Directory(_) | Node::Entry(..) => {
+            Node::Metadata(page) => Ok(self.page(page).await?.len() as u64),
+            Node::Readme | Node::ControlFile(_) | Node::Directory(_) | Node::ArchiveFile(..) => {
                 match self.size(node) {
-                    Size::Exact(size) | Size::Estimate(size) => Ok(size),
+                    FileSize::Exact(size) | FileSize::Estimate(size) => Ok(size),
                 }
             }
         }
     }
 
     /// All bytes of a page.
-    pub(super) async fn page(&self, page: &Page) -> Result<Bytes, ContentError> {
+    pub(super) async fn page(&self, page: &MetadataPage) -> Result<Bytes, ContentError> {
         match subject(page) {
-            Ok(subject) => self.contents.page(&subject).await,
+            Ok(subject) => self.contents.landing_page(&subject).await,
             Err(spec) => Ok(Bytes::copy_from_slice(&spec.json())),
         }
     }
@@ -447,10 +453,10 @@ impl MountState {
 
 /// What the landing page is about that `page` shows; or the data type that it
 /// is made of.
-fn subject(page: &Page) -> Result<Subject, &Arc<Spec>> {
+fn subject(page: &MetadataPage) -> Result<Subject, &Arc<Spec>> {
     match page {
-        Page::Station(station) => Ok(Subject::Station(station.segment().to_owned())),
-        Page::Collection(id) => Ok(Subject::Collection(*id)),
-        Page::DataType(spec) => Err(spec),
+        MetadataPage::Station(station) => Ok(Subject::Station(station.segment().to_owned())),
+        MetadataPage::Collection(id) => Ok(Subject::Collection(*id)),
+        MetadataPage::DataType(spec) => Err(spec),
     }
 }

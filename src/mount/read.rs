@@ -8,7 +8,7 @@ use fuser::Errno;
 use super::handles::Handle;
 use super::mount_state::MountState;
 use crate::catalog::{Object, Representation};
-use crate::content::{ContentError, Origin, traced};
+use crate::content::{ByteSource, ContentError, track_source};
 use crate::tree::Node;
 
 /// What is asked for.
@@ -33,26 +33,27 @@ impl MountState {
         node: Node,
         handle: Option<Handle>,
         piece: ReadRange,
-    ) -> Result<(Bytes, Origin), Errno> {
+    ) -> Result<(Bytes, ByteSource), Errno> {
         let len = piece.size as usize;
         let (bytes, origin) = match &node {
             Node::File(object, representation) => {
-                let generation = match handle {
-                    Some(Handle::Original { opened, .. }) => opened.generation,
+                let corruption_count = match handle {
+                    Some(Handle::Original { opened, .. }) => opened.corruption_count,
                     _ => 0,
                 };
-                traced(self.read_file(object, *representation, generation, piece)).await
+                track_source(self.read_file(object, *representation, corruption_count, piece)).await
             }
-            Node::Page(page) => {
-                traced(async {
+            Node::Metadata(page) => {
+                track_source(async {
                     let bytes = self.page(page).await;
                     bytes.map(|bytes| piece.of(&bytes))
                 })
                 .await
             }
-            Node::Entry(object, _, entry) => {
+            Node::ArchiveFile(object, _, entry) => {
                 let contents = &self.contents;
-                traced(contents.read_entry(object.id(), entry, piece.offset, len)).await
+                track_source(contents.read_archive_file(object.id(), entry, piece.offset, len))
+                    .await
             }
             Node::ControlFile(_) | Node::Readme => return Err(Errno::EBADF),
             Node::Directory(_) => return Err(Errno::EISDIR),
@@ -66,13 +67,19 @@ impl MountState {
         self: &Arc<Self>,
         object: &Arc<Object>,
         representation: Representation,
-        generation: u64,
+        corruption_count: u64,
         ReadRange { offset, size }: ReadRange,
     ) -> Result<Bytes, ContentError> {
         self.note_pages(object, representation);
         let bytes = self
             .contents
-            .read(object, representation, generation, offset, size as usize)
+            .read(
+                object,
+                representation,
+                corruption_count,
+                offset,
+                size as usize,
+            )
             .await;
         self.note_pages(object, representation);
         if let Err(ContentError::WrongHash { .. }) = &bytes {

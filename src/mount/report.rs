@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Store;
 use crate::catalog::Catalog;
-use crate::content::Origin;
+use crate::content::ByteSource;
 use icos_portal::Account;
 use icos_portal::account::LoginStatus;
 use icos_portal::http::Http;
@@ -88,7 +88,7 @@ pub struct ServedStats {
     pub bytes: u64,
     /// The same, by the farthest place that an answer came from.
     #[serde(default)]
-    pub from: BTreeMap<Origin, u64>,
+    pub from: BTreeMap<ByteSource, u64>,
     /// Files opened for the kernel to read by itself.
     pub passed_through: u64,
 }
@@ -179,7 +179,7 @@ pub struct MountReport {
     failed: Mutex<BTreeMap<String, u64>>,
     reads: AtomicU64,
     /// By their origin.
-    bytes: [AtomicU64; Origin::ALL.len()],
+    bytes: [AtomicU64; ByteSource::ALL.len()],
     passed_through: AtomicU64,
     requests: [AtomicU64; Operation::ALL.len()],
 }
@@ -223,7 +223,7 @@ impl MountReport {
     }
 
     fn served(&self) -> ServedStats {
-        let from: BTreeMap<Origin, u64> = Origin::ALL
+        let from: BTreeMap<ByteSource, u64> = ByteSource::ALL
             .into_iter()
             .map(|origin| (origin, self.bytes[origin as usize].load(Ordering::Relaxed)))
             .collect();
@@ -236,7 +236,7 @@ impl MountReport {
     }
 
     /// Notes a READ that was answered with `bytes` bytes.
-    pub fn read(&self, bytes: usize, origin: Origin) {
+    pub fn read(&self, bytes: usize, origin: ByteSource) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.bytes[origin as usize].fetch_add(bytes as u64, Ordering::Relaxed);
     }

@@ -8,7 +8,7 @@ use fuser::Errno;
 use tracing::Span;
 
 use super::{MountReport, Operation};
-use crate::content::Origin;
+use crate::content::ByteSource;
 
 /// One request. Its end says how it was answered: well, unless [`failed`] was
 /// called.
@@ -20,7 +20,7 @@ pub(super) struct RequestTrace {
     since: Instant,
     errno: Cell<Option<i32>>,
     bytes: Cell<Option<usize>>,
-    origin: Cell<Option<Origin>>,
+    origin: Cell<Option<ByteSource>>,
 }
 
 impl RequestTrace {
@@ -48,7 +48,7 @@ impl RequestTrace {
     }
 
     /// Notes how many bytes it is answered with, and where they came from.
-    pub(super) fn answered(&self, bytes: usize, origin: Origin) {
+    pub(super) fn answered(&self, bytes: usize, origin: ByteSource) {
         self.bytes.set(Some(bytes));
         self.origin.set(Some(origin));
     }
@@ -74,7 +74,7 @@ impl Drop for RequestTrace {
             tracing::debug!(
                 outcome,
                 bytes = bytes.get(),
-                from = origin.get().map(Origin::name),
+                from = origin.get().map(ByteSource::name),
                 took = ?since.elapsed(),
                 "answered"
             );

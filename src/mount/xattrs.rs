@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::catalog::Object;
-use crate::content::Size;
+use crate::content::FileSize;
 use icos_portal::Envri;
 
 /// What the names begin with.
@@ -19,10 +19,10 @@ const PREFIX: &str = "user.icos.";
 pub(super) const SIZE: &str = "user.icosfs.size";
 
 /// What [`SIZE`] says.
-pub(super) fn size(size: Size) -> &'static str {
+pub(super) fn size(size: FileSize) -> &'static str {
     match size {
-        Size::Exact(_) => "exact",
-        Size::Estimate(_) => "estimate",
+        FileSize::Exact(_) => "exact",
+        FileSize::Estimate(_) => "estimate",
     }
 }
 

@@ -8,9 +8,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::directory::Naming;
 use super::lookup::{CONTENTS, fixed_entries, within};
-use super::place::Naming;
-use super::{Node, Place, TreeError};
+use super::{Directory, Node, TreeError};
 use crate::catalog::{Catalog, Folder, Listed, Representation, Walk};
 
 /// A directory's entries; cheap to keep while someone reads it.
@@ -23,7 +23,7 @@ pub struct Listing {
 
 /// One entry.
 #[derive(Debug)]
-pub struct Entry {
+pub struct DirEntry {
     /// Its name: one path component.
     pub name: String,
     /// What it is.
@@ -41,54 +41,54 @@ const OBJECTS: u64 = 1 << 24;
 
 impl Listing {
     /// The entries of `place`, as far as they are known. Blocks on the disk.
-    pub(super) fn of(catalog: Catalog, place: &Place) -> Result<Self, TreeError> {
+    pub(super) fn of(catalog: Catalog, place: &Directory) -> Result<Self, TreeError> {
         let mut fixed = fixed_entries(place);
         let directory = |name: &str, place| (name.to_owned(), Node::Directory(place));
         match place {
-            Place::Stations => {
+            Directory::Stations => {
                 for station in catalog.shown_stations() {
                     let name = station.name().to_owned();
-                    fixed.push(directory(&name, Place::Station(station)));
+                    fixed.push(directory(&name, Directory::Station(station)));
                 }
             }
-            Place::Station(station) => {
+            Directory::Station(station) => {
                 for spec in catalog.specs_of(station)? {
                     let name = spec.name().to_owned();
-                    let place = Place::StationType(Arc::clone(station), spec);
+                    let place = Directory::StationType(Arc::clone(station), spec);
                     fixed.push(directory(&name, place));
                 }
             }
-            Place::DataTypes => {
+            Directory::DataTypes => {
                 for spec in catalog.shown_specs() {
                     let name = spec.name().to_owned();
-                    fixed.push(directory(&name, Place::DataType(spec)));
+                    fixed.push(directory(&name, Directory::DataType(spec)));
                 }
             }
-            Place::Storage => {
+            Directory::Storage => {
                 let specs = catalog.shown_specs();
                 let mut formats: Vec<&str> = specs.iter().map(|spec| spec.format()).collect();
                 formats.sort_unstable();
                 formats.dedup();
                 for format in formats {
-                    fixed.push(directory(format, Place::Format(format.into())));
+                    fixed.push(directory(format, Directory::Format(format.into())));
                 }
             }
-            Place::Collections => {
+            Directory::Collections => {
                 for collection in catalog.collections()? {
-                    let trail = super::Trail::to(collection.id);
+                    let trail = super::CollectionPath::to(collection.id);
                     let name = collection.id.to_string();
-                    fixed.push(directory(&name, Place::Collection(trail)));
+                    fixed.push(directory(&name, Directory::Collection(trail)));
                 }
             }
-            Place::Collection(trail) => {
+            Directory::Collection(trail) => {
                 for collection in catalog.collections_in(trail.id())? {
                     if let Some(on) = trail.on_to(collection.id) {
                         let name = collection.id.to_string();
-                        fixed.push(directory(&name, Place::Collection(on)));
+                        fixed.push(directory(&name, Directory::Collection(on)));
                     }
                 }
             }
-            Place::Archive(object, prefix) => {
+            Directory::Archive(object, prefix) => {
                 if let Some(archive) = catalog.archive_at_hand(object.id())? {
                     for (name, inside) in archive.children(prefix) {
                         let path = format!("{prefix}{name}");
@@ -111,11 +111,11 @@ impl Listing {
     pub fn entries(
         &self,
         from: u64,
-        mut visit: impl FnMut(Entry) -> ControlFlow<()>,
+        mut visit: impl FnMut(DirEntry) -> ControlFlow<()>,
     ) -> Result<Walk, TreeError> {
         let first = usize::try_from(from.saturating_sub(DOTS)).unwrap_or(usize::MAX);
         for ((name, node), at) in self.fixed.iter().zip(0_u64..).skip(first) {
-            let entry = Entry {
+            let entry = DirEntry {
                 name: name.clone(),
                 node: node.clone(),
                 next: at + 1 + DOTS,
@@ -138,7 +138,7 @@ impl Listing {
 
     /// Waits until a listing that was [`Walk::Growing`] has grown, or is
     /// complete.
-    pub async fn grown(&self) -> Result<(), TreeError> {
+    pub async fn wait_for_more(&self) -> Result<(), TreeError> {
         Ok(self.catalog.grown().await?)
     }
 }
@@ -148,7 +148,7 @@ fn show(
     listed: &Listed,
     naming: Naming,
     slot: u64,
-    visit: &mut impl FnMut(Entry) -> ControlFlow<()>,
+    visit: &mut impl FnMut(DirEntry) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let object = &listed.object;
     let files = match naming {
@@ -171,7 +171,7 @@ fn show(
                 name.push_str(&object.ending(representation));
             }
         }
-        visit(Entry {
+        visit(DirEntry {
             name,
             node: Node::File(Arc::clone(object), representation),
             next: OBJECTS + listed.place * SLOTS + at + 1,
@@ -181,9 +181,9 @@ fn show(
     // everything should not ask the portal for the contents of each.
     let last = files.len() as u64;
     if naming == Naming::Id && slot <= last && object.is_archive() && object.as_table().is_none() {
-        visit(Entry {
+        visit(DirEntry {
             name: format!("{stem}{CONTENTS}"),
-            node: Node::Directory(Place::Archive(Arc::clone(object), "".into())),
+            node: Node::Directory(Directory::Archive(Arc::clone(object), "".into())),
             next: OBJECTS + listed.place * SLOTS + last + 1,
         })?;
     }

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::place::Naming;
-use super::{ControlFile, Node, Page, Place, Trail, Tree, TreeError};
+use super::directory::Naming;
+use super::{CollectionPath, ControlFile, Directory, MetadataPage, Node, Tree, TreeError};
 use crate::catalog::{Folder, Inside, Object, Representation, stems};
 use icos_portal::ObjectId;
 
@@ -52,9 +52,9 @@ fn file(object: &Arc<Object>, ending: &str) -> Option<Node> {
 
 impl Tree {
     /// What `name` in `parent` is, if that can be said at once; `None` if it
-    /// takes [`Tree::look_up`]. Blocks on the disk, shortly.
+    /// takes [`Tree::lookup`]. Blocks on the disk, shortly.
     #[must_use]
-    pub fn look_up_at_once(&self, parent: &Node, name: &OsStr) -> Option<Result<Node, TreeError>> {
+    pub fn lookup_cached(&self, parent: &Node, name: &OsStr) -> Option<Result<Node, TreeError>> {
         let Node::Directory(place) = parent else {
             return Some(Err(TreeError::NotADirectory));
         };
@@ -71,14 +71,14 @@ impl Tree {
     }
 
     /// What `name` in `parent` is, by asking the portal if need be.
-    pub async fn look_up(&self, parent: &Node, name: &OsStr) -> Result<Node, TreeError> {
-        if let Some(found) = self.look_up_at_once(parent, name) {
+    pub async fn lookup(&self, parent: &Node, name: &OsStr) -> Result<Node, TreeError> {
+        if let Some(found) = self.lookup_cached(parent, name) {
             return found;
         }
         let (Node::Directory(place), Some(name)) = (parent, name.to_str()) else {
             return Err(TreeError::NoSuchName);
         };
-        if let Place::Archive(object, _) = place {
+        if let Directory::Archive(object, _) = place {
             self.catalog.archive(object).await?;
         }
         match place.objects() {
@@ -99,22 +99,22 @@ impl Tree {
         }
     }
 
-    fn find(&self, place: &Place, name: &str) -> Result<Found, TreeError> {
+    fn find(&self, place: &Directory, name: &str) -> Result<Found, TreeError> {
         let fixed = fixed_entries(place);
         if let Some((_, node)) = fixed.iter().find(|(known, _)| known == name) {
             return Ok(Found::Node(node.clone()));
         }
         let directory = |place| Found::Node(Node::Directory(place));
         Ok(match place {
-            Place::Root | Place::Control => match name {
-                ".icosfs" if matches!(place, Place::Root) => directory(Place::Control),
+            Directory::Root | Directory::Control => match name {
+                ".icosfs" if matches!(place, Directory::Root) => directory(Directory::Control),
                 _ => Found::Nothing,
             },
-            Place::Stations => match self.catalog.vocabulary().station_named(name) {
-                Some(station) => directory(Place::Station(Arc::clone(station))),
+            Directory::Stations => match self.catalog.vocabulary().station_named(name) {
+                Some(station) => directory(Directory::Station(Arc::clone(station))),
                 None => Found::Unknown,
             },
-            Place::Station(station) => {
+            Directory::Station(station) => {
                 let vocabulary = self.catalog.vocabulary();
                 let Some(spec) = vocabulary.spec_named(name) else {
                     return Ok(Found::Nothing);
@@ -122,58 +122,63 @@ impl Tree {
                 if self.catalog.is_empty(&station.folder(spec))? {
                     Found::Unknown
                 } else {
-                    directory(Place::StationType(Arc::clone(station), Arc::clone(spec)))
+                    directory(Directory::StationType(
+                        Arc::clone(station),
+                        Arc::clone(spec),
+                    ))
                 }
             }
-            Place::DataTypes => match self.catalog.vocabulary().spec_named(name) {
-                Some(spec) => directory(Place::DataType(Arc::clone(spec))),
+            Directory::DataTypes => match self.catalog.vocabulary().spec_named(name) {
+                Some(spec) => directory(Directory::DataType(Arc::clone(spec))),
                 None => Found::Unknown,
             },
-            Place::Storage => {
+            Directory::Storage => {
                 let vocabulary = self.catalog.vocabulary();
                 let mut formats = vocabulary.specs().map(|spec| spec.format());
                 match formats.find(|format| *format == name) {
-                    Some(format) => directory(Place::Format(format.into())),
+                    Some(format) => directory(Directory::Format(format.into())),
                     None => Found::Unknown,
                 }
             }
-            Place::Collections => match name.parse::<ObjectId>() {
+            Directory::Collections => match name.parse::<ObjectId>() {
                 Ok(id) if self.catalog.collection(id)?.is_some() => {
-                    directory(Place::Collection(Trail::to(id)))
+                    directory(Directory::Collection(CollectionPath::to(id)))
                 }
                 Ok(_) => Found::Unknown,
                 Err(_) => Found::Nothing,
             },
-            Place::Collection(trail) => {
+            Directory::Collection(trail) => {
                 if let Ok(id) = name.parse::<ObjectId>()
                     && let Some(trail) = trail.on_to(id)
                 {
                     let within = self.catalog.collections_in(place_id(place))?;
                     if within.iter().any(|collection| collection.id == id) {
-                        return Ok(directory(Place::Collection(trail)));
+                        return Ok(directory(Directory::Collection(trail)));
                     }
                 }
                 self.find_object(place, name)?
             }
-            Place::Archive(object, prefix) => match self.catalog.archive_at_hand(object.id())? {
-                Some(archive) => {
-                    let path = format!("{prefix}{name}");
-                    let inside = archive.find(&path);
-                    inside.map_or(Found::Nothing, |inside| {
-                        Found::Node(within(object, path, inside))
-                    })
+            Directory::Archive(object, prefix) => {
+                match self.catalog.archive_at_hand(object.id())? {
+                    Some(archive) => {
+                        let path = format!("{prefix}{name}");
+                        let inside = archive.find(&path);
+                        inside.map_or(Found::Nothing, |inside| {
+                            Found::Node(within(object, path, inside))
+                        })
+                    }
+                    None => Found::Unknown,
                 }
-                None => Found::Unknown,
-            },
-            Place::Objects
-            | Place::StationType(..)
-            | Place::DataType(_)
-            | Place::Format(_)
-            | Place::Documents => self.find_object(place, name)?,
+            }
+            Directory::Objects
+            | Directory::StationType(..)
+            | Directory::DataType(_)
+            | Directory::Format(_)
+            | Directory::Documents => self.find_object(place, name)?,
         })
     }
 
-    fn find_object(&self, place: &Place, name: &str) -> Result<Found, TreeError> {
+    fn find_object(&self, place: &Directory, name: &str) -> Result<Found, TreeError> {
         let Some((folder, naming)) = place.objects() else {
             return Ok(Found::Nothing);
         };
@@ -203,7 +208,7 @@ impl Tree {
                 _ => None,
             },
             Naming::Id | Naming::FileName if name.ending == CONTENTS && object.is_archive() => {
-                Some(Node::Directory(Place::Archive(object, "".into())))
+                Some(Node::Directory(Directory::Archive(object, "".into())))
             }
             Naming::Id | Naming::FileName => file(&object, name.ending),
         };
@@ -217,11 +222,11 @@ pub(super) const CONTENTS: &str = ".contents";
 /// The node of what is at `path` in the archive `object`.
 pub(super) fn within(object: &Arc<Object>, path: String, inside: Inside) -> Node {
     match inside {
-        Inside::Folder => Node::Directory(Place::Archive(
+        Inside::Folder => Node::Directory(Directory::Archive(
             Arc::clone(object),
             format!("{path}/").into(),
         )),
-        Inside::File(entry) => Node::Entry(Arc::clone(object), path.into(), entry),
+        Inside::File(entry) => Node::ArchiveFile(Arc::clone(object), path.into(), entry),
     }
 }
 
@@ -235,40 +240,40 @@ fn stored(object: &Arc<Object>, ending: &str) -> Option<Node> {
     Some(Node::File(Arc::clone(object), representation))
 }
 
-fn place_id(place: &Place) -> ObjectId {
+fn place_id(place: &Directory) -> ObjectId {
     match place {
-        Place::Collection(trail) => trail.id(),
+        Directory::Collection(trail) => trail.id(),
         _ => ObjectId::from_bytes([0; 18]),
     }
 }
 
 /// The entries that a directory has whatever the repository has.
-pub(super) fn fixed_entries(place: &Place) -> Vec<(String, Node)> {
-    let directory = |place: Place| (place.to_string(), Node::Directory(place));
+pub(super) fn fixed_entries(place: &Directory) -> Vec<(String, Node)> {
+    let directory = |place: Directory| (place.to_string(), Node::Directory(place));
     match place {
-        Place::Root => vec![
+        Directory::Root => vec![
             ("README.md".to_owned(), Node::Readme),
-            directory(Place::Collections),
-            directory(Place::Storage),
-            directory(Place::DataTypes),
-            directory(Place::Documents),
-            directory(Place::Objects),
-            directory(Place::Stations),
+            directory(Directory::Collections),
+            directory(Directory::Storage),
+            directory(Directory::DataTypes),
+            directory(Directory::Documents),
+            directory(Directory::Objects),
+            directory(Directory::Stations),
         ],
-        Place::Control => ControlFile::ALL
+        Directory::Control => ControlFile::ALL
             .map(|file| (file.name().to_owned(), Node::ControlFile(file)))
             .into(),
-        Place::Station(station) => vec![(
+        Directory::Station(station) => vec![(
             "station.json".to_owned(),
-            Node::Page(Page::Station(Arc::clone(station))),
+            Node::Metadata(MetadataPage::Station(Arc::clone(station))),
         )],
-        Place::DataType(spec) => vec![(
+        Directory::DataType(spec) => vec![(
             "datatype.json".to_owned(),
-            Node::Page(Page::DataType(Arc::clone(spec))),
+            Node::Metadata(MetadataPage::DataType(Arc::clone(spec))),
         )],
-        Place::Collection(trail) => vec![(
+        Directory::Collection(trail) => vec![(
             "collection.json".to_owned(),
-            Node::Page(Page::Collection(trail.id())),
+            Node::Metadata(MetadataPage::Collection(trail.id())),
         )],
         _ => Vec::new(),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::{Listing, Node, Place, Tree, TreeError};
+use super::{Directory, Listing, Node, Tree, TreeError};
 use crate::catalog::{Catalog, Selection, Walk};
 use icos_portal::http::{Http, Timeouts};
 use icos_portal::lists::{ObjectRow, SpecRow, SuccessionRow};
@@ -83,7 +83,7 @@ impl Repository {
 
     fn place(&self) -> Node {
         let vocabulary = self.catalog.vocabulary();
-        Node::Directory(Place::DataType(Arc::clone(
+        Node::Directory(Directory::DataType(Arc::clone(
             vocabulary.specs().next().unwrap(),
         )))
     }
@@ -106,7 +106,7 @@ impl Repository {
             };
             from = *next;
             for (name, inode, _) in page {
-                let found = self.tree.look_up_at_once(node, OsStr::new(&name));
+                let found = self.tree.lookup_cached(node, OsStr::new(&name));
                 let found = found.expect("it is known").expect("it is there");
                 assert_eq!(found.inode().0, inode, "{name:?}");
                 assert!(
@@ -126,16 +126,16 @@ fn what_no_folder_can_have_is_not_looked_for() {
     let (place, at) = (repository.place(), |parent: &Node, name: &[u8]| {
         let found = repository
             .tree
-            .look_up_at_once(parent, OsStr::from_bytes(name));
+            .lookup_cached(parent, OsStr::from_bytes(name));
         found.expect("it can be said at once")
     });
     let file = at(&place, b"a.nc").unwrap();
     assert!(matches!(at(&file, b"x"), Err(TreeError::NotADirectory)));
     assert!(matches!(at(&place, b"\xff.nc"), Err(TreeError::NoSuchName)));
-    let objects = at(&Node::Directory(Place::Root), b"objects").unwrap();
+    let objects = at(&Node::Directory(Directory::Root), b"objects").unwrap();
     assert!(matches!(at(&objects, b"no id"), Err(TreeError::NoSuchName)));
     assert!(matches!(
-        at(&Node::Directory(Place::Root), b"x"),
+        at(&Node::Directory(Directory::Root), b"x"),
         Err(TreeError::NoSuchName)
     ));
 }

@@ -10,7 +10,7 @@ use icos_portal::http::{Http, Timeouts};
 use icos_portal::{DataClient, MetadataClient, ObjectId};
 use icosfs::cache::{CacheLimits, Store};
 use icosfs::catalog::{Catalog, Object, Representation, Selection};
-use icosfs::content::{ContentError, Contents, Origin, Size, traced};
+use icosfs::content::{ByteSource, ContentError, Contents, FileSize, track_source};
 use tokio::runtime::Runtime;
 
 /// The kernel's largest read.
@@ -81,7 +81,7 @@ impl TestContents {
         object.expect("the portal answers").expect("it has it")
     }
 
-    pub(crate) fn size(&self, id: ObjectId, seen_as: Representation) -> Size {
+    pub(crate) fn size(&self, id: ObjectId, seen_as: Representation) -> FileSize {
         self.contents.size(&self.object(id), seen_as)
     }
 
@@ -125,9 +125,9 @@ impl TestContents {
         seen_as: Representation,
         offset: u64,
         len: usize,
-    ) -> (Vec<u8>, Origin) {
+    ) -> (Vec<u8>, ByteSource) {
         let object = self.object(id);
-        let reading = traced(self.contents.read(&object, seen_as, 0, offset, len));
+        let reading = track_source(self.contents.read(&object, seen_as, 0, offset, len));
         let (bytes, origin) = self.runtime.block_on(reading);
         (Vec::from(bytes.expect("it can be read")), origin)
     }

@@ -17,7 +17,7 @@ use crate::memory::PIECE;
 pub(super) struct Stream {
     /// What it will fetch.
     range: Range<u64>,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<ExportProgress>,
     /// How far readers want it to run.
     wanted: watch::Sender<u64>,
     /// Where someone waits who needs as much as the kernel asks for at once.
@@ -40,7 +40,7 @@ struct Pace {
 }
 
 #[derive(Clone, Debug)]
-struct Progress {
+struct ExportProgress {
     /// All before this, within the stream's range, is in the cache.
     position: u64,
     /// Set when the stream is over.
@@ -51,7 +51,7 @@ impl Stream {
     /// A stream of `range` that may run until `wanted` for now.
     pub(super) fn new(range: Range<u64>, wanted: u64) -> Self {
         Self {
-            progress: watch::Sender::new(Progress {
+            progress: watch::Sender::new(ExportProgress {
                 position: range.start,
                 ended: None,
             }),

@@ -8,7 +8,7 @@ use icos_portal::ObjectId;
 
 /// A directory.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Directory {
     /// The mount point itself.
     Root,
     /// `/objects`.
@@ -34,7 +34,7 @@ pub enum Place {
     /// `/collections`.
     Collections,
     /// `/collections/<id>`, and collections in it.
-    Collection(Trail),
+    Collection(CollectionPath),
     /// `/objects/<id>.contents`, and folders in it, each with a slash behind
     /// it.
     Archive(Arc<Object>, Arc<str>),
@@ -42,9 +42,9 @@ pub enum Place {
 
 /// How a collection was reached: by which others, itself last.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Trail(Arc<[ObjectId]>);
+pub struct CollectionPath(Arc<[ObjectId]>);
 
-impl Trail {
+impl CollectionPath {
     pub(super) fn to(id: ObjectId) -> Self {
         Self([id].into())
     }
@@ -78,64 +78,72 @@ pub(super) enum Naming {
     Stored,
 }
 
-impl Place {
+impl Directory {
     /// Its objects, and how they are called; none if it has none.
     pub(super) fn objects(&self) -> Option<(Folder, Naming)> {
         match self {
-            Place::Objects => Some((Folder::All, Naming::Id)),
-            Place::StationType(station, spec) => Some((station.folder(spec), Naming::FileName)),
-            Place::DataType(spec) => Some((spec.folder(), Naming::FileName)),
-            Place::Format(format) => Some((Folder::Format(Arc::clone(format)), Naming::Stored)),
-            Place::Documents => Some((Folder::Documents, Naming::Stored)),
-            Place::Collection(trail) => Some((Folder::Collection(trail.id()), Naming::FileName)),
-            Place::Root
-            | Place::Control
-            | Place::Stations
-            | Place::Station(_)
-            | Place::DataTypes
-            | Place::Storage
-            | Place::Collections
-            | Place::Archive(..) => None,
+            Directory::Objects => Some((Folder::All, Naming::Id)),
+            Directory::StationType(station, spec) => Some((station.folder(spec), Naming::FileName)),
+            Directory::DataType(spec) => Some((spec.folder(), Naming::FileName)),
+            Directory::Format(format) => Some((Folder::Format(Arc::clone(format)), Naming::Stored)),
+            Directory::Documents => Some((Folder::Documents, Naming::Stored)),
+            Directory::Collection(trail) => {
+                Some((Folder::Collection(trail.id()), Naming::FileName))
+            }
+            Directory::Root
+            | Directory::Control
+            | Directory::Stations
+            | Directory::Station(_)
+            | Directory::DataTypes
+            | Directory::Storage
+            | Directory::Collections
+            | Directory::Archive(..) => None,
         }
     }
 
     /// What must be known to list it.
     pub(super) fn need(&self) -> Option<Need> {
         match self {
-            Place::Root | Place::Control | Place::Archive(..) => None,
-            Place::Stations | Place::DataTypes | Place::Storage => Some(Need::Vocabulary),
-            Place::Objects | Place::DataType(_) | Place::Format(_) => Some(Need::Objects),
-            Place::Station(station) | Place::StationType(station, _) => Some(station.need()),
-            Place::Documents => Some(Need::Documents),
-            Place::Collections => Some(Need::Collections),
-            Place::Collection(trail) => Some(Need::Members(trail.id())),
+            Directory::Root | Directory::Control | Directory::Archive(..) => None,
+            Directory::Stations | Directory::DataTypes | Directory::Storage => {
+                Some(Need::Vocabulary)
+            }
+            Directory::Objects | Directory::DataType(_) | Directory::Format(_) => {
+                Some(Need::Objects)
+            }
+            Directory::Station(station) | Directory::StationType(station, _) => {
+                Some(station.need())
+            }
+            Directory::Documents => Some(Need::Documents),
+            Directory::Collections => Some(Need::Collections),
+            Directory::Collection(trail) => Some(Need::Members(trail.id())),
         }
     }
 }
 
 /// The path from the mount point, without a leading slash.
-impl fmt::Display for Place {
+impl fmt::Display for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Root => Ok(()),
-            Place::Objects => f.write_str("objects"),
-            Place::Control => f.write_str(".icosfs"),
-            Place::Stations => f.write_str("stations"),
-            Place::Station(station) => write!(f, "stations/{}", station.name()),
-            Place::StationType(station, spec) => {
+            Directory::Root => Ok(()),
+            Directory::Objects => f.write_str("objects"),
+            Directory::Control => f.write_str(".icosfs"),
+            Directory::Stations => f.write_str("stations"),
+            Directory::Station(station) => write!(f, "stations/{}", station.name()),
+            Directory::StationType(station, spec) => {
                 write!(f, "stations/{}/{}", station.name(), spec.name())
             }
-            Place::DataTypes => f.write_str("datatypes"),
-            Place::DataType(spec) => write!(f, "datatypes/{}", spec.name()),
-            Place::Storage => f.write_str("dataAppStorage"),
-            Place::Format(format) => write!(f, "dataAppStorage/{format}"),
-            Place::Documents => f.write_str("documents"),
-            Place::Collections => f.write_str("collections"),
-            Place::Collection(trail) => {
+            Directory::DataTypes => f.write_str("datatypes"),
+            Directory::DataType(spec) => write!(f, "datatypes/{}", spec.name()),
+            Directory::Storage => f.write_str("dataAppStorage"),
+            Directory::Format(format) => write!(f, "dataAppStorage/{format}"),
+            Directory::Documents => f.write_str("documents"),
+            Directory::Collections => f.write_str("collections"),
+            Directory::Collection(trail) => {
                 f.write_str("collections")?;
                 trail.0.iter().try_for_each(|id| write!(f, "/{id}"))
             }
-            Place::Archive(object, path) => {
+            Directory::Archive(object, path) => {
                 let path = path.trim_end_matches('/');
                 let slash = if path.is_empty() { "" } else { "/" };
                 write!(f, "objects/{}.contents{slash}{path}", object.id())

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use serde::{Deserialize, Serialize};
 
 tokio::task_local! {
-    static FARTHEST: Cell<Origin>;
+    static FARTHEST: Cell<ByteSource>;
 }
 
 /// The farthest place that bytes of an answer came from.
@@ -14,7 +14,7 @@ tokio::task_local! {
     Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Origin {
+pub enum ByteSource {
     /// They were at hand.
     #[default]
     Memory,
@@ -26,7 +26,7 @@ pub enum Origin {
     Portal,
 }
 
-impl Origin {
+impl ByteSource {
     /// All of them, nearest first.
     pub const ALL: [Self; 4] = [Self::Memory, Self::Cache, Self::PortalDisk, Self::Portal];
 
@@ -42,14 +42,14 @@ impl Origin {
     }
 
     /// Notes that the answer under way needs bytes from there. Of no effect
-    /// outside of [`traced`], such as in a flight that many share.
+    /// outside of [`track_source`], such as in a flight that many share.
     pub(super) fn note(self) {
         let _ = FARTHEST.try_with(|farthest| farthest.set(farthest.get().max(self)));
     }
 }
 
 /// The result of `work`, with the farthest place that it went to for bytes.
-pub async fn traced<T>(work: impl Future<Output = T>) -> (T, Origin) {
+pub async fn track_source<T>(work: impl Future<Output = T>) -> (T, ByteSource) {
     FARTHEST
         .scope(Cell::default(), async {
             let result = work.await;
@@ -65,14 +65,14 @@ mod tests {
     #[tokio::test]
     async fn the_farthest_place_counts() {
         let work = async {
-            Origin::Cache.note();
+            ByteSource::Cache.note();
             tokio::task::yield_now().await;
-            Origin::Portal.note();
-            Origin::Memory.note();
+            ByteSource::Portal.note();
+            ByteSource::Memory.note();
         };
-        assert_eq!(traced(work).await.1, Origin::Portal);
-        assert_eq!(traced(async {}).await.1, Origin::Memory);
+        assert_eq!(track_source(work).await.1, ByteSource::Portal);
+        assert_eq!(track_source(async {}).await.1, ByteSource::Memory);
         // Nobody asked: nothing happens.
-        Origin::Portal.note();
+        ByteSource::Portal.note();
     }
 }
