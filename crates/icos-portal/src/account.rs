@@ -1,5 +1,6 @@
-//! The user's account: whether its token is accepted, and whether its owner
-//! has accepted the data licence. Asks the authentication service alone.
+//! The account of the user: whether the portal accepts its token, and whether
+//! the user has accepted the data licence. Sends requests to the authentication
+//! service only.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,28 +22,37 @@ mod status;
 
 pub use status::LoginStatus;
 
-/// How often a mount looks after its login.
-const ROUND: Duration = Duration::from_mins(1);
-/// Profiles are small.
-const PROFILE_LIMIT: usize = 1 << 20;
+/// Interval of the checks of [`Account::monitor`].
+const MONITOR_INTERVAL: Duration = Duration::from_mins(1);
+/// Maximum length of a profile, in bytes.
+const MAX_PROFILE: usize = 1 << 20;
 
-/// The user's account.
+/// The account of the user.
 #[derive(Clone, Debug)]
 pub struct Account {
     http: Http,
     services: Services,
     auth: Arc<dyn TokenProvider>,
-    /// As it was last seen.
+    /// The result of the last check.
     licence: Arc<Mutex<Option<LicenceStatus>>>,
+}
+
+/// The response of the resource `whoami` of the authentication and data
+/// services.
+#[derive(Deserialize)]
+pub(super) struct Whoami {
+    /// The mail address of the user; absent without a valid token.
+    pub(super) email: Option<String>,
 }
 
 /// Whether the user has accepted the data licence.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LicenceStatus {
-    /// Data can be read.
+    /// Accepted: data can be read.
     Accepted,
-    /// Reading data fails until it is accepted on the portal's account page.
+    /// Not accepted: reading data fails until the user accepts it on the
+    /// account page.
     NotAccepted,
 }
 
@@ -56,7 +66,7 @@ impl fmt::Display for LicenceStatus {
 }
 
 impl Account {
-    /// The account that `auth` provides tokens of.
+    /// Creates a client for the account whose tokens `auth` provides.
     #[must_use]
     pub fn new(http: Http, services: Services, auth: Arc<dyn TokenProvider>) -> Self {
         Self {
@@ -67,44 +77,44 @@ impl Account {
         }
     }
 
-    /// What is known of the login without asking the portal; `None` if there
-    /// is none.
+    /// Returns what is known about the login without a request to the portal;
+    /// `None` if there is no login.
     pub async fn login_state(&self) -> Option<LoginState> {
         self.auth.login_state().await
     }
 
-    /// The same for its owner's eyes.
+    /// Returns the same in a form for display.
     pub async fn status(&self) -> Option<LoginStatus> {
-        let standing = self.login_state().await?;
+        let state = self.login_state().await?;
         let (licence, now) = (self.licence(), Timestamp::now());
-        Some(LoginStatus::new(standing, licence, now, self.page()))
+        Some(LoginStatus::new(state, licence, now, self.page()))
     }
 
-    /// Whether the licence was accepted when that was last asked.
+    /// Returns the result of the last [`Account::check_licence`].
     #[must_use]
     pub fn licence(&self) -> Option<LicenceStatus> {
         *self.licence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where its owner finds it.
+    /// Returns the URL of the account page.
     #[must_use]
     pub fn page(&self) -> String {
         self.services.account_page()
     }
 
-    /// The user's mail address, as the portal says: the token is accepted.
+    /// Returns the mail address of the user. Succeeds only if the portal
+    /// accepts the token.
     pub async fn whoami(&self) -> Result<String, PortalError> {
-        #[derive(Deserialize)]
-        struct Whoami {
-            email: String,
-        }
         let url = self.services.url(Service::Auth, &["whoami"]);
-        let json = self.ask("who is logged in", |_| url.clone()).await?;
+        let json = self.get_json("the current user", |_| url.clone()).await?;
         let whoami: Whoami = parsed(&json)?;
-        Ok(sanitize(&whoami.email))
+        let email = whoami.email.ok_or_else(|| {
+            PortalError::bad_response(Service::Auth, "expected a mail address, found none")
+        })?;
+        Ok(sanitize(&email))
     }
 
-    /// Asks whether the licence is accepted.
+    /// Checks whether the licence is accepted.
     pub async fn check_licence(&self) -> Result<LicenceStatus, PortalError> {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "camelCase")]
@@ -121,7 +131,7 @@ impl Account {
             url.query_pairs_mut().append_pair("keys", "{profile:1}");
             url
         };
-        let json = self.ask("the user's profile", profile).await?;
+        let json = self.get_json("the user's profile", profile).await?;
         let user: User = parsed(&json)?;
         let licence = if user.profile.icos_licence_ok {
             LicenceStatus::Accepted
@@ -132,9 +142,9 @@ impl Account {
         Ok(licence)
     }
 
-    /// The JSON at the URL that `url` makes of the user's mail address. A
-    /// refused token is replaced once.
-    async fn ask(&self, what: &str, url: impl Fn(&str) -> Url) -> Result<Bytes, PortalError> {
+    /// Returns the JSON at the URL that `url` makes of the mail address of the
+    /// user. Replaces a refused token once.
+    async fn get_json(&self, what: &str, url: impl Fn(&str) -> Url) -> Result<Bytes, PortalError> {
         let mut token = self.auth.token().await?;
         let mut replaced = false;
         loop {
@@ -142,56 +152,53 @@ impl Account {
                 .http
                 .request(Method::GET, url(token.user()))
                 .header(COOKIE, token.header());
-            let answer = self
-                .http
-                .fetch(Service::Auth, request, PROFILE_LIMIT)
-                .await?;
-            match answer.status().as_u16() {
-                200 => return answer.bytes(PROFILE_LIMIT).await,
+            let response = self.http.fetch(Service::Auth, request, MAX_PROFILE).await?;
+            match response.status().as_u16() {
+                200 => return response.bytes(MAX_PROFILE).await,
                 401 | 403 if !replaced => {
                     token = self.auth.replace(token).await?;
                     replaced = true;
                 }
-                _ => return Err(answer.into_error(what).await),
+                _ => return Err(response.into_error(what).await),
             }
         }
     }
 
-    /// Looks after the login for as long as a mount lives: checks the licence
-    /// at once, warns of what will make reads fail. Never ends.
+    /// Monitors the login, for the lifetime of a mount: checks the licence at
+    /// once, and logs a warning if reads will fail. Never returns.
     pub async fn monitor(self) {
-        let mut told = Vec::new();
+        let mut logged = Vec::new();
         loop {
             let warnings = self.warnings().await;
-            // What goes on needs no repeating.
-            for warning in warnings.iter().filter(|warning| !told.contains(*warning)) {
+            // A warning is logged once for as long as its cause persists.
+            for warning in warnings.iter().filter(|warning| !logged.contains(*warning)) {
                 tracing::warn!("{warning}");
             }
-            told = warnings;
-            tokio::time::sleep(ROUND).await;
+            logged = warnings;
+            tokio::time::sleep(MONITOR_INTERVAL).await;
         }
     }
 
-    /// What will make reads fail, as of now.
+    /// Returns the present reasons why reads will fail.
     async fn warnings(&self) -> Vec<String> {
-        let standing = self.login_state().await;
+        let state = self.login_state().await;
         let mut warnings = Vec::new();
-        // A login that fails is for readers to try again, not for us.
-        let works = standing.as_ref().is_some_and(|s| s.problem.is_none());
-        if works && self.licence() != Some(LicenceStatus::Accepted) {
+        // A failed login is retried by reads, not here.
+        let has_token = state.as_ref().is_some_and(|s| s.problem.is_none());
+        if has_token && self.licence() != Some(LicenceStatus::Accepted) {
             match self.check_licence().await {
                 Ok(LicenceStatus::NotAccepted) => warnings.push(format!(
-                    "the data licence is not accepted: reading data will fail until you accept it in your profile at {}",
+                    "the data licence is not accepted: reading data fails until you accept it in your profile at {}",
                     self.page()
                 )),
                 // Without a login there is nothing to warn of.
                 Ok(LicenceStatus::Accepted) | Err(PortalError::Auth(AuthError::NotLoggedIn)) => {}
                 Err(error) => {
-                    warnings.push(format!("the data licence could not be checked: {error}"));
+                    warnings.push(format!("could not check the data licence: {error}"));
                 }
             }
         }
-        warnings.extend(standing.and_then(|s| s.warning(Timestamp::now(), &self.page())));
+        warnings.extend(state.and_then(|s| s.warning(Timestamp::now(), &self.page())));
         warnings
     }
 }
@@ -210,12 +217,13 @@ mod tests {
     use crate::auth::{Token, TokenAuth};
     use crate::http::Timeouts;
 
-    /// It was, every minute of an outage of the authentication service.
+    /// Regression: an outage of the authentication service was logged every
+    /// minute.
     #[tokio::test]
-    async fn a_warning_is_not_repeated_while_what_it_is_about_goes_on() {
-        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", dead.local_addr().unwrap());
-        drop(dead);
+    async fn warnings_are_equal_while_their_cause_persists() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", closed.local_addr().unwrap());
+        drop(closed);
         let services = Services::of(Envri::Icos).with(Service::Auth, &url).unwrap();
         let expires = Timestamp::now().as_millisecond() + 90_000_000;
         let text = STANDARD.encode(format!("[{expires},\"a@b.se\",\"Saml\"]\x1e123"));
@@ -225,7 +233,7 @@ mod tests {
         let account = Account::new(http, services, Arc::new(auth));
         let first = account.warnings().await;
         assert_eq!(first.len(), 1, "{first:?}");
-        assert!(first[0].contains("could not be checked"), "{first:?}");
+        assert!(first[0].contains("could not check"), "{first:?}");
         assert_eq!(account.warnings().await, first);
     }
 }

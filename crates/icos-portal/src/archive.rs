@@ -1,4 +1,4 @@
-//! Entries of objects that are ZIP archives.
+//! Objects that are ZIP archives: lists their entries and downloads one.
 
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -7,37 +7,37 @@ use super::data::expect_ok;
 use super::http::Response;
 use super::{DataClient, MetadataClient, ObjectId, PortalError, Service};
 
-/// The longest list of entries worth reading.
+/// Maximum length of a list of entries, in bytes.
 const LIST_LIMIT: usize = 64 << 20;
 
 /// An entry of an archive.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ArchiveEntry {
-    /// Its path as the archive has it: written by strangers.
+    /// Its path in the archive. Untrusted: it may be any text.
     pub name: String,
     /// Its length in bytes.
     pub size: u64,
 }
 
 impl MetadataClient {
-    /// What is in the archive `id`. The data service knows, but needs no login
-    /// for it.
+    /// Lists the entries of the archive `id`. The list comes from the data
+    /// service but needs no login.
     pub async fn archive(&self, id: ObjectId) -> Result<Vec<ArchiveEntry>, PortalError> {
         let path = ["zip", &id.to_string(), "listContents"];
         let request = self
             .http()
             .request(Method::GET, self.services().url(Service::Data, &path));
-        let answer = self
+        let response = self
             .http()
             .fetch(Service::Data, request, LIST_LIMIT)
             .await?;
-        let what = format!("list of what is in object {id}");
-        let json = expect_ok(answer, &what).await?.bytes(LIST_LIMIT).await?;
+        let what = format!("list of entries of object {id}");
+        let json = expect_ok(response, &what).await?.bytes(LIST_LIMIT).await?;
         parse_list(&json)
     }
 }
 
-/// Parses the portal's list of the entries of an archive.
+/// Parses the portal's list of archive entries.
 pub fn parse_list(json: &[u8]) -> Result<Vec<ArchiveEntry>, PortalError> {
     serde_json::from_slice(json).map_err(|error| {
         PortalError::bad_response(
@@ -48,7 +48,7 @@ pub fn parse_list(json: &[u8]) -> Result<Vec<ArchiveEntry>, PortalError> {
 }
 
 impl DataClient {
-    /// The bytes of the entry `name` of the archive `id`.
+    /// Requests the content of the entry `name` of the archive `id`.
     pub async fn archive_entry(&self, id: ObjectId, name: &str) -> Result<Response, PortalError> {
         let id_text = id.to_string();
         let mut path = vec!["zip", &id_text, "extractFile"];
@@ -56,11 +56,11 @@ impl DataClient {
         let url = self.services().url(Service::Data, &path);
         let what = format!("entry {name:?} of object {id}");
         let mut retries = self.retries();
-        let answer = self
+        let response = self
             .authorised(&what, &mut retries, || {
                 self.http().request(Method::GET, url.clone())
             })
             .await?;
-        expect_ok(answer, &what).await
+        expect_ok(response, &what).await
     }
 }

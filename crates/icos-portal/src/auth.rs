@@ -1,15 +1,23 @@
-//! Who the user is to the portal.
+//! Login tokens: where they come from, when they are renewed, and what is known
+//! about a login.
 //!
-//! Rules, margins and the credentials file are those of `icoscp_core`'s
-//! `auth.py`, so that both find, share and renew the same login. Three things
-//! are better than there: many who need a token at once cause one login,
-//! whatever processes they are in; the portal's refusal of a token counts more
-//! than our clock; and a token that still lives is used while its renewal
-//! fails.
+//! | provider | of tokens from |
+//! |---|---|
+//! | [`TokenAuth`] | the caller or a file; the user renews them |
+//! | [`PasswordAuth`] | a login with user name and password, given or in a file |
+//! | [`StoredAuth`] | the files that `icosfs login` and the Python library write |
 //!
-//! What was refused is not tried again for a minute (`TIMEOUT`), unless it
-//! was replaced meanwhile: nobody's account gets locked by a file manager. A
-//! token that a login just gave is replaced by another login after 10 s.
+//! The renewal rules and the credentials file are those of `icoscp_core`'s
+//! `auth.py`, so that both clients find, share and renew the same login. Three
+//! points differ. Tasks and processes that need a token at the same time cause
+//! one login. If the portal refuses a token, it is replaced even if it has not
+//! expired by the local clock. While a renewal fails, the old token stays in
+//! use until it expires.
+//!
+//! A refused token or password is not sent again for a minute (`REFUSAL_TTL`)
+//! unless the user replaces it, so that repeated reads cannot lock an account.
+//! A token that is refused shortly after a login is replaced by another login
+//! 10 s later.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,52 +44,53 @@ pub use stored_auth::StoredAuth;
 pub use token::{BadToken, Token};
 pub use token_auth::{TokenAuth, TokenFile};
 
-/// How long the portal's refusal of a token or password is remembered.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a refused token or password is not sent again.
+const REFUSAL_TTL: Duration = Duration::from_mins(1);
 
-/// How long what a file said is believed before it is looked at again.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// How long the content of a file is cached before the file is checked for
+/// changes.
+const FILE_TTL: Duration = Duration::from_secs(1);
 
-/// Where tokens come from.
+/// A source of tokens.
 pub trait TokenProvider: fmt::Debug + Send + Sync {
-    /// A token to try, renewed if it is about to expire.
+    /// Returns a token, renewed if it is about to expire.
     fn token(&self) -> BoxFuture<'_, Result<Arc<Token>, AuthError>>;
 
-    /// A token other than `refused`, which the portal did not accept although
-    /// it was believed good; the portal's word counts more than our clock.
+    /// Returns a token other than `refused`, which the portal did not accept.
     fn replace(&self, refused: Arc<Token>) -> BoxFuture<'_, Result<Arc<Token>, AuthError>>;
 
-    /// What is known without asking the portal; `None` if there is no login.
+    /// Returns what is known without a request to the portal; `None` if there
+    /// is no login.
     fn login_state(&self) -> BoxFuture<'_, Option<LoginState>>;
 }
 
-/// What is known of a login.
+/// What is known about a login.
 #[derive(Clone, Debug)]
 pub struct LoginState {
-    /// Where it comes from, for a person, e.g. `ICOSFS_TOKEN`.
+    /// Its source, for display, e.g. `ICOSFS_TOKEN`.
     pub source: String,
-    /// The user's mail address, once it is known.
+    /// The mail address of the user, once it is known.
     pub user: Option<String>,
-    /// The token at hand, good or not.
+    /// The present token, valid or not.
     pub token: Option<Arc<Token>>,
-    /// What happens when the token expires.
+    /// How the token is renewed.
     pub renewal: Renewal,
-    /// Why there is no good token, if someone needed one in vain.
+    /// Why there is no valid token, if a request needed one and failed.
     pub problem: Option<AuthError>,
 }
 
-/// What happens when a token expires.
+/// How a token is renewed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Renewal {
-    /// A new one is had for the password.
+    /// By a login with the password.
     ByPassword,
-    /// The user gets one from the portal and replaces it.
-    ByHand,
+    /// The user copies a new one from the portal.
+    Manual,
 }
 
 impl LoginState {
-    /// What the user should know and do before reads fail: a token that
-    /// nothing renews ends within the hour, or has ended.
+    /// Returns a warning if the token expires within an hour, or has expired,
+    /// and only the user can renew it. `page` is the account page.
     #[must_use]
     pub fn warning(&self, now: Timestamp, page: &str) -> Option<String> {
         let token = self.token.as_ref()?;
@@ -106,16 +115,16 @@ pub enum AuthError {
     /// The user has not logged in.
     #[error("not logged in; run `icosfs login`, or set ICOSFS_TOKEN")]
     NotLoggedIn,
-    /// The token's life is over and there is no password to renew it with.
+    /// The token has expired, and there is no password to renew it with.
     #[error(
         "the login token from {source_name} expired at {expired:.0}; get a new one from the portal's My Account page ({page}) and replace it"
     )]
     Expired {
-        /// Where it came from.
+        /// Its source.
         source_name: String,
-        /// When it expired.
+        /// The time of its expiry.
         expired: Timestamp,
-        /// Where to get another.
+        /// The account page with a new token.
         page: String,
     },
     /// The portal refused the token and there is no password to renew it with.
@@ -123,29 +132,29 @@ pub enum AuthError {
         "the portal refused the login token from {source_name}; get a new one from the portal's My Account page ({page}) and replace it"
     )]
     Refused {
-        /// Where it came from.
+        /// Its source.
         source_name: String,
-        /// Where to get another.
+        /// The account page with a new token.
         page: String,
     },
-    /// The portal refused a token that it had handed out just before.
+    /// The portal refused a token that it had issued just before.
     #[error(
-        "the portal refuses even a new login token of {user} (from {source_name}); it will be asked again in a few seconds"
+        "the portal refused a new login token of {user} (from {source_name}); the next login attempt follows in a few seconds"
     )]
     NewTokenRefused {
-        /// Who.
+        /// The user name.
         user: String,
-        /// Where the password came from.
+        /// The source of the password.
         source_name: String,
     },
-    /// The portal does not know this user with this password.
+    /// The portal refused this user name and password.
     #[error(
         "the portal refused user name or password of {user} (from {source_name}); correct them with `icosfs login`"
     )]
     WrongPassword {
-        /// Who.
+        /// The user name.
         user: String,
-        /// Where the password came from.
+        /// The source of the password.
         source_name: String,
     },
     /// The text is not a token.
@@ -154,7 +163,7 @@ pub enum AuthError {
     /// The file with the login cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The authentication service did not answer as it should.
+    /// The authentication service failed or sent an unexpected response.
     #[error("logging in failed: {0}")]
     Service(Box<PortalError>),
 }

@@ -1,4 +1,5 @@
-//! From a login to clients, in one step: the Python library's four ways in.
+//! Creates clients from a login in one step, in the same four ways as the
+//! Python library.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use super::auth::{
 use super::http::{Http, Timeouts};
 use super::{DataClient, Envri, MetadataClient, PortalError, Service, Services};
 
-/// Makes clients of one repository, as `icoscp_core.bootstrap.Bootstrap` does.
+/// Creates clients of one repository, like `icoscp_core.bootstrap.Bootstrap`.
 ///
-/// Nothing here asks the portal; the first request that needs a token does.
-/// PortalClients need a tokio runtime.
+/// Sends no requests: the first request of a client that needs a token obtains
+/// it. The clients need a tokio runtime.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
     http: Http,
@@ -25,26 +26,30 @@ pub struct Bootstrap {
 /// A login and the clients that use it.
 #[derive(Clone, Debug)]
 pub struct PortalClients {
-    /// Provides tokens.
+    /// The provider of tokens.
     pub auth: Arc<dyn TokenProvider>,
-    /// Metadata, for which no login is needed, and none is used.
+    /// The client of the metadata service. It uses no login.
     pub meta: MetadataClient,
-    /// Data.
+    /// The client of the data service.
     pub data: DataClient,
 }
 
 impl Bootstrap {
-    /// A bootstrap for `envri`, where the world finds it.
+    /// Creates a bootstrap for the public services of `envri`.
     ///
     /// # Errors
     ///
-    /// [`PortalError::Unreachable`] if TLS cannot be set up, e.g. for want of
-    /// root certificates.
+    /// [`PortalError::Unreachable`] if TLS cannot be set up, e.g. because there
+    /// are no root certificates.
     pub fn new(envri: Envri) -> Result<Self, PortalError> {
         Self::with_services(Services::of(envri))
     }
 
-    /// A bootstrap for a portal elsewhere.
+    /// Creates a bootstrap for other services.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bootstrap::new`].
     pub fn with_services(services: Services) -> Result<Self, PortalError> {
         let http = Http::new(Timeouts::default()).map_err(|error| PortalError::Unreachable {
             service: Service::Data,
@@ -53,32 +58,16 @@ impl Bootstrap {
         Ok(Self { http, services })
     }
 
-    /// Logs in with the user name and password in `file`, or in the file that
-    /// the Python library uses if none is named; shares tokens through it.
+    /// Logs in with the user name and password in `file`, or in the standard
+    /// file of the Python library if `file` is `None`. Stores new tokens in
+    /// that file, so that processes share them.
     ///
     /// # Errors
     ///
-    /// [`FileError::Missing`] if there is no such file, [`FileError::Damaged`]
-    /// if it is not in the library's form.
-    ///
-    /// ```
-    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icos_portal::auth::{Credentials, CredentialsFile};
-    /// # use icos_portal::{Bootstrap, Envri};
-    /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("cpauthToken_auth_conf.json");
-    /// let file = CredentialsFile::at(path.clone(), Envri::Icos);
-    /// file.save(&Credentials::new(portal.user(), portal.password().into())).await?;
-    ///
-    /// let clients = Bootstrap::with_services(portal.services())?.from_password_file(Some(path))?;
-    /// let token = clients.auth.token().await?;
-    /// assert_eq!(token.user(), portal.user());
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
+    /// [`FileError::Missing`] if the file does not exist;
+    /// [`FileError::Damaged`] if it does not have the form of the Python
+    /// library; [`AuthError::NotLoggedIn`] if there is no home folder to find
+    /// the standard file in.
     pub fn from_password_file(&self, file: Option<PathBuf>) -> Result<PortalClients, AuthError> {
         let envri = self.services.envri();
         let file = match file {
@@ -94,79 +83,30 @@ impl Bootstrap {
         Ok(self.from_auth_provider(Arc::new(auth)))
     }
 
-    /// Uses `token`, from the portal's My Account page, until it expires.
+    /// Uses `token`, a copy of the one on the portal's My Account page, until
+    /// it expires.
     ///
     /// # Errors
     ///
-    /// [`AuthError::BadToken`] if it is no token of this repository.
-    ///
-    /// ```
-    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icos_portal::{Bootstrap, ObjectId};
-    /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// let clients = Bootstrap::with_services(portal.services())?.from_cookie_token(&portal.token())?;
-    /// # let file = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
-    /// # let id = portal.repository().find(file).ok_or("no such object")?;
-    /// let original = clients.data.original(id, 0, None).await?;
-    /// let bytes = original.bytes(1 << 30).await?;
-    /// assert_eq!(ObjectId::of_content(&bytes), id);
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
+    /// [`AuthError::BadToken`] if it is not a token of this repository.
     pub fn from_cookie_token(&self, token: &str) -> Result<PortalClients, AuthError> {
         let token = Token::parse(self.services.envri(), token)?;
-        let auth = TokenAuth::new(token, "the program's own token".to_owned(), &self.services);
+        let auth = TokenAuth::new(token, "the program".to_owned(), &self.services);
         Ok(self.from_auth_provider(Arc::new(auth)))
     }
 
-    /// Logs in as `user`, when a token is needed.
-    ///
-    /// ```
-    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icos_portal::Bootstrap;
-    /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// let clients = Bootstrap::with_services(portal.services())?
-    ///     .from_credentials(portal.user(), portal.password().into());
-    /// assert_eq!(clients.auth.token().await?.login_method(), "Password");
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
+    /// Logs in as `user` when a client needs a token.
     #[must_use]
     pub fn from_credentials(&self, user: String, password: SecretString) -> PortalClients {
         self.from_auth_provider(Arc::new(PasswordAuth::new(
             self.http.clone(),
             self.services.clone(),
             Credentials::new(user, password),
-            "the program's own credentials".to_owned(),
+            "the program".to_owned(),
         )))
     }
 
-    /// Uses any other source of tokens.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use icos_demo::{DemoOptions, DemoPortal, Repository};
-    /// # use icos_portal::auth::{TokenAuth, TokenFile};
-    /// # use icos_portal::{Bootstrap, Envri};
-    /// # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
-    /// # tokio::runtime::Runtime::new()?.block_on(async {
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("token");
-    /// // A token that something else keeps fresh in a file.
-    /// std::fs::write(&path, portal.token())?;
-    /// let file = TokenFile::at(path, Envri::Icos);
-    /// let auth = Arc::new(TokenAuth::from_file(file, &portal.services()));
-    ///
-    /// let clients = Bootstrap::with_services(portal.services())?.from_auth_provider(auth);
-    /// assert_eq!(clients.auth.token().await?.user(), portal.user());
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
+    /// Uses another provider of tokens.
     #[must_use]
     #[allow(clippy::wrong_self_convention)] // The Python library's names.
     pub fn from_auth_provider(&self, auth: Arc<dyn TokenProvider>) -> PortalClients {

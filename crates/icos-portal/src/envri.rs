@@ -1,12 +1,22 @@
-//! The repositories that run the Carbon Portal's software.
+//! The repositories that run the Carbon Portal's software, and their constants.
 //!
-//! Constants are those of `icoscp_core`'s `envri.py`, the portal's own Python
-//! client; the two must agree for credentials and metadata to be shared.
+//! The constants are those of `icoscp_core`'s `envri.py`, the portal's own
+//! Python client. They must agree, so that both clients share credentials and
+//! metadata.
 
 use std::fmt;
 use std::str::FromStr;
 
 /// A repository: an environmental research infrastructure ("ENVRI").
+///
+/// ```
+/// use icos_portal::Envri;
+///
+/// assert_eq!("ICOSCities".parse::<Envri>()?, Envri::IcosCities);
+/// assert_eq!("cities".parse::<Envri>()?, Envri::IcosCities);
+/// assert_eq!(Envri::Sites.data_url(), "https://data.fieldsites.se");
+/// # Ok::<(), icos_portal::envri::UnknownEnvri>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Envri {
     /// The Integrated Carbon Observation System.
@@ -19,10 +29,11 @@ pub enum Envri {
 }
 
 impl Envri {
-    /// Every repository, in the order they are offered to people.
+    /// Every repository, in the order in which user interfaces list them.
     pub const ALL: [Envri; 3] = [Envri::Icos, Envri::Sites, Envri::IcosCities];
 
-    /// The name as the Python library spells it, e.g. `ICOSCities`.
+    /// Returns the name in the spelling of the Python library, e.g.
+    /// `ICOSCities`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,7 +43,7 @@ impl Envri {
         }
     }
 
-    /// The name for a command line, e.g. `cities`.
+    /// Returns the name for a command line, e.g. `cities`.
     #[must_use]
     pub fn flag(self) -> &'static str {
         match self {
@@ -42,7 +53,8 @@ impl Envri {
         }
     }
 
-    /// Base URL of the authentication service, without a trailing slash.
+    /// Returns the base URL of the authentication service, without a trailing
+    /// slash.
     #[must_use]
     pub fn auth_url(self) -> &'static str {
         match self {
@@ -51,7 +63,7 @@ impl Envri {
         }
     }
 
-    /// Base URL of the metadata service, without a trailing slash.
+    /// Returns the base URL of the metadata service, without a trailing slash.
     #[must_use]
     pub fn meta_url(self) -> &'static str {
         match self {
@@ -61,7 +73,7 @@ impl Envri {
         }
     }
 
-    /// Base URL of the data service, without a trailing slash.
+    /// Returns the base URL of the data service, without a trailing slash.
     #[must_use]
     pub fn data_url(self) -> &'static str {
         match self {
@@ -71,8 +83,8 @@ impl Envri {
         }
     }
 
-    /// Prefix of the IRIs of stations, data types and other instances of the
-    /// metadata, with a trailing slash. Note ICOS's `http`.
+    /// Returns the prefix of the IRIs of stations, data types and other
+    /// instances of the metadata, with a trailing slash. ICOS uses `http` here.
     #[must_use]
     pub fn instance_prefix(self) -> &'static str {
         match self {
@@ -82,14 +94,14 @@ impl Envri {
         }
     }
 
-    /// Prefix of landing pages' IRIs as they stand in the metadata:
-    /// `https://<meta host>/objects/`.
+    /// Returns the prefix of the IRIs of landing pages as they occur in the
+    /// metadata: `https://<meta host>/objects/`.
     #[must_use]
     pub fn landing_prefix(self) -> String {
         format!("{}/objects/", self.meta_url())
     }
 
-    /// Name of the cookie that carries the authentication token.
+    /// Returns the name of the cookie that carries the authentication token.
     #[must_use]
     pub fn cookie_name(self) -> &'static str {
         match self {
@@ -98,7 +110,8 @@ impl Envri {
         }
     }
 
-    /// IRI of the class whose instances are the repository's own stations.
+    /// Returns the IRI of the class whose instances are the repository's own
+    /// stations.
     #[must_use]
     pub fn station_class(self) -> &'static str {
         match self {
@@ -108,8 +121,9 @@ impl Envri {
         }
     }
 
-    /// Name of the environment variable that says where the data files lie on
-    /// a machine that has them, e.g. `PORTAL_DATA_PATH_ICOS`.
+    /// Returns the name of the environment variable with the path of the data
+    /// files, on machines that have them on a disk: e.g.
+    /// `PORTAL_DATA_PATH_ICOS`.
     #[must_use]
     pub fn data_path_variable(self) -> &'static str {
         match self {
@@ -126,7 +140,7 @@ impl fmt::Display for Envri {
     }
 }
 
-/// The text names no repository.
+/// The text is not the name of a repository.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a repository (icos, sites or cities), found {0:?}")]
 pub struct UnknownEnvri(String);
@@ -134,7 +148,7 @@ pub struct UnknownEnvri(String);
 impl FromStr for Envri {
     type Err = UnknownEnvri;
 
-    /// Accepts both spellings, [`Envri::name`] and [`Envri::flag`], in any case.
+    /// Accepts both names, [`Envri::name`] and [`Envri::flag`], in any case.
     fn from_str(text: &str) -> Result<Self, UnknownEnvri> {
         Envri::ALL
             .into_iter()
@@ -148,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_spellings_of_every_repository_parse() {
+    fn both_names_of_every_repository_parse() {
         for envri in Envri::ALL {
             assert_eq!(envri.name().parse::<Envri>().unwrap(), envri);
             assert_eq!(envri.flag().parse::<Envri>().unwrap(), envri);

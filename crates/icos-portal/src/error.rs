@@ -1,4 +1,4 @@
-//! Why the portal did not deliver.
+//! The error of all requests to the portal.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,22 +6,23 @@ use std::time::Duration;
 use super::Service;
 use super::auth::AuthError;
 
-/// Why the portal did not deliver what was asked.
+/// Why a request to the portal failed.
 ///
-/// Cheap to clone, for one answer often serves many who wait. Never contains a
-/// secret.
+/// Clones are cheap, because one response often serves several waiters.
+/// Messages never contain a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PortalError {
-    /// The object needs a login and there is none.
+    /// The object requires a login and there is none.
     #[error("{what} needs a login; run `icosfs login`, or set ICOSFS_TOKEN, and read again")]
     LoginRequired {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
-    /// The portal does not accept the token: expired, revoked or not its own.
+    /// The portal does not accept the token: it is expired, revoked or not one
+    /// of this portal.
     #[error("the portal refused the login token for {what}; renew it with `icosfs login`")]
     Unauthorized {
-        /// What was asked for.
+        /// What was requested.
         what: String,
     },
     /// The user has not accepted the data licence.
@@ -29,78 +30,79 @@ pub enum PortalError {
         "the data licence is not accepted; accept it in your profile at {page}, then read again"
     )]
     LicenceNotAccepted {
-        /// Where a person accepts it.
+        /// The URL where the user accepts it.
         page: String,
     },
-    /// The portal has it and does not give it: moratorium, policy, third party.
-    #[error("the portal does not hand out {what}: {reason}")]
+    /// The portal has the object but denies access: moratorium, policy or third
+    /// party.
+    #[error("the portal denies access to {what}: {reason}")]
     Withheld {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// The portal's words.
+        /// The reason that the portal gives.
         reason: String,
     },
-    /// The portal does not have it.
+    /// The portal does not have the object.
     #[error("the portal has no {what}: {reason}")]
     NotFound {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// The portal's words.
+        /// The reason that the portal gives.
         reason: String,
     },
     /// Logging in failed.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// No connection.
+    /// No connection could be established.
     #[error(
-        "the {service} service cannot be reached ({reason}); check the network, and whether the service is up"
+        "the {service} service cannot be reached ({reason}); check the network, and whether the service is running"
     )]
     Unreachable {
-        /// Which one.
+        /// The service.
         service: Service,
-        /// The operating system's or TLS library's words.
+        /// The reason that the operating system or the TLS library gives.
         reason: String,
     },
-    /// Nothing arrived for too long.
-    #[error("the {service} service sent nothing for {} s; it may be overloaded, try again later", waited.as_secs())]
+    /// No bytes arrived within the timeout.
+    #[error("the {service} service sent nothing for {} s; it may be overloaded; try again later", waited.as_secs())]
     TimedOut {
-        /// Which one.
+        /// The service.
         service: Service,
-        /// How long nothing arrived.
+        /// How long the client waited.
         waited: Duration,
     },
-    /// 503, or the SPARQL quota is used up.
-    #[error("the {service} service is busy (503); it asked to come back later")]
+    /// Status 503, or the quota for SPARQL queries is used up.
+    #[error("the {service} service is busy (503); try again later")]
     Busy {
-        /// Which one.
+        /// The service.
         service: Service,
-        /// How long it asked to be left alone, if it said so.
+        /// How long to wait before the next request, if the service says so.
         retry_after: Option<Duration>,
     },
-    /// The connection broke, or closed before the whole answer had arrived.
-    #[error("the {service} service broke off after {received} bytes ({reason})")]
+    /// The connection was lost before the complete response had arrived.
+    #[error("the connection to the {service} service was lost after {received} bytes ({reason})")]
     ConnectionLost {
-        /// Which one.
+        /// The service.
         service: Service,
-        /// How many bytes of the body arrived.
+        /// Number of bytes of the body that arrived.
         received: u64,
-        /// What was noticed.
+        /// What went wrong.
         reason: String,
     },
     /// Any other status.
-    #[error("the {service} service answered {status}: {reason}")]
+    #[error("the {service} service responded with status {status}: {reason}")]
     Status {
-        /// Which one.
+        /// The service.
         service: Service,
         /// The HTTP status code.
         status: u16,
-        /// The first words of the answer.
+        /// The first line of the response.
         reason: String,
     },
-    /// The answer is not what the protocol promises.
-    #[error("the {service} service answered something unexpected: {reason}")]
+    /// The response violates the protocol.
+    #[error("the {service} service sent an unexpected response: {reason}")]
     BadResponse {
-        /// Which one.
+        /// The service.
         service: Service,
         /// What was expected and what was found.
         reason: String,
@@ -108,7 +110,8 @@ pub enum PortalError {
 }
 
 impl PortalError {
-    /// An answer of `service` that breaks the protocol.
+    /// Returns the error for a response of `service` that violates the
+    /// protocol.
     pub(crate) fn bad_response(service: Service, reason: impl fmt::Display) -> Self {
         Self::BadResponse {
             service,
@@ -117,16 +120,16 @@ impl PortalError {
     }
 }
 
-/// A stranger's words on one line that a terminal shows and does not obey: no
-/// control characters, and none that turn the direction of what follows.
-pub(crate) fn sanitize(words: &str) -> String {
-    let shown = |c: char| match c {
+/// Makes untrusted text safe to print on a terminal, on one line: replaces
+/// control characters and characters that change the text direction.
+pub(crate) fn sanitize(text: &str) -> String {
+    let replace = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
         '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
         c if c.is_control() => char::REPLACEMENT_CHARACTER,
         c => c,
     };
-    words.chars().map(shown).collect()
+    text.chars().map(replace).collect()
 }
 
 #[cfg(test)]
@@ -134,8 +137,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_that_a_terminal_would_obey_are_made_harmless() {
-        for (words, shown) in [
+    fn sanitize_replaces_control_and_direction_characters() {
+        for (text, sanitized) in [
             ("under moratorium until 2099", "under moratorium until 2099"),
             ("K\u{F6}ln", "K\u{F6}ln"),
             ("\u{1B}[2Jgone", "\u{FFFD}[2Jgone"),
@@ -143,7 +146,7 @@ mod tests {
             ("good\rbad", "good bad"),
             ("\u{202E}drowssap", "\u{FFFD}drowssap"),
         ] {
-            assert_eq!(sanitize(words), shown, "{words:?}");
+            assert_eq!(sanitize(text), sanitized, "{text:?}");
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Entry points for the fuzz targets in `fuzz/`: parsers without a public
-//! caller, with the properties that must hold for any input. Not part of the API.
+//! caller, with the properties that must hold for any input. Not part of the
+//! API.
 
 use crate::Envri;
 use crate::auth::Credentials;
 use crate::lists;
 
-/// Parses a credentials file. What is parsed is the same after writing it and
-/// parsing it again.
+/// Parses a credentials file. Writing and parsing again must give the same
+/// credentials and the same bytes.
 pub fn credentials(content: &[u8]) {
     if let Some((read, written)) = Credentials::parse(content, Envri::Icos) {
         let (again, twice) = Credentials::parse(&written, Envri::Icos).expect("we wrote it");
@@ -16,5 +17,5 @@ pub fn credentials(content: &[u8]) {
 
 /// Parses SPARQL results as every kind of list.
 pub fn sparql_results(json: &[u8]) {
-    lists::read_every_way(json);
+    lists::parse_as_every_list(json);
 }

@@ -1,62 +1,62 @@
-//! HTTP as the portal needs it: every wait has a deadline, what fails by bad
-//! luck is asked again, bodies arrive as they were sent, and redirects are
-//! answers, not something to follow.
+//! HTTP for the three services of the portal.
+//!
+//! - Every wait has a deadline ([`Timeouts`]).
+//! - Requests that fail for a transient reason are retried a bounded number of
+//!   times ([`Retries`]).
+//! - While a service is down, requests to it fail at once (the circuit breaker).
+//! - Bodies are passed on unchanged: no decompression.
+//! - Redirects are responses: the client does not follow them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 pub use reqwest::Certificate;
-use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
-use reqwest::{Method, NoProxy, Proxy, RequestBuilder, StatusCode, redirect};
+use reqwest::{Method, NoProxy, Proxy, RequestBuilder, redirect};
 use tokio::time::Instant;
 use url::Url;
 
-use super::error::sanitize;
 use super::traffic::{TrafficCounter, TrafficStats};
 use super::{PortalError, Service};
 
 mod circuit_breaker;
+mod response;
 mod retries;
 
 use circuit_breaker::CircuitBreaker;
+pub use response::Response;
+pub(crate) use response::is_unknown_item;
 pub use retries::Retries;
-
-/// The longest text of an error answer that is worth showing to a person.
-const REASON_LIMIT: usize = 300;
-/// The longest error page that is looked at.
-const ERROR_LIMIT: usize = 64 << 10;
-/// How many bytes of a body are kept in one buffer until all have arrived.
-const PIECE: usize = 1 << 20;
 
 /// Hosts that are never behind a proxy.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1/128";
 
-/// A connection pool to the three services.
+/// A pool of connections to the three services. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Http {
     client: reqwest::Client,
-    timeout: Duration,
+    stall: Duration,
+    /// One for each [`Service`].
     breakers: Arc<[Arc<CircuitBreaker>; 3]>,
-    counter: Arc<TrafficCounter>,
+    traffic: Arc<TrafficCounter>,
 }
 
-/// How patient to be.
+/// How long to wait for the portal.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// How long a connection may take to open.
+    /// For a connection to open.
     pub connect: Duration,
-    /// How long a question may make no progress, however often it is asked.
+    /// For progress of a request: the time without a received byte, all
+    /// retries included.
     pub stall: Duration,
 }
 
 impl Timeouts {
-    /// To wait for `timeout` without progress.
+    /// Waits up to `stall` for progress.
     #[must_use]
-    pub fn of(timeout: Duration) -> Self {
+    pub fn of(stall: Duration) -> Self {
         Self {
-            connect: Self::default().connect.min(timeout),
-            stall: timeout,
+            connect: Self::default().connect.min(stall),
+            stall,
         }
     }
 }
@@ -71,26 +71,31 @@ impl Default for Timeouts {
 }
 
 impl Http {
-    /// Prepares a pool; opens no connection.
+    /// Creates a pool. Opens no connection.
     ///
-    /// Of the environment's proxies only that for `https` is used, which sees
-    /// no more than the host's name: a cookie never goes to a proxy. Services
-    /// at plain `http`, and those on this machine, are spoken to directly.
+    /// Of the proxies in the environment, only the one for `https` is used. It
+    /// sees the name of the host, but never a token. Services at plain `http`
+    /// and services on this machine are accessed without a proxy.
     ///
     /// # Errors
     ///
-    /// If TLS cannot be set up, e.g. for want of root certificates, or the
-    /// environment names a proxy that makes no sense.
-    pub fn new(patience: Timeouts) -> Result<Self, reqwest::Error> {
-        Self::with_certificates(patience, Vec::new())
+    /// If TLS cannot be set up, e.g. because there are no root certificates, or
+    /// if the proxy in the environment is invalid.
+    pub fn new(timeouts: Timeouts) -> Result<Self, reqwest::Error> {
+        Self::with_certificates(timeouts, Vec::new())
     }
 
-    /// The same, and believes these authorities besides the machine's own.
+    /// Creates a pool that trusts `authorities` in addition to the certificate
+    /// authorities of the system.
+    ///
+    /// # Errors
+    ///
+    /// As [`Http::new`].
     pub fn with_certificates(
-        patience: Timeouts,
+        timeouts: Timeouts,
         authorities: Vec<Certificate>,
     ) -> Result<Self, reqwest::Error> {
-        // A second installation only finds the first one in place.
+        // Fails if a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = reqwest::Client::builder()
             .user_agent(concat!(
@@ -100,8 +105,8 @@ impl Http {
             ))
             .tls_certs_merge(authorities)
             .redirect(redirect::Policy::none())
-            .connect_timeout(patience.connect)
-            .read_timeout(patience.stall)
+            .connect_timeout(timeouts.connect)
+            .read_timeout(timeouts.stall)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(50))
@@ -113,47 +118,46 @@ impl Http {
         }
         Ok(Self {
             client: client.build()?,
-            timeout: patience.stall,
+            stall: timeouts.stall,
             breakers: Arc::default(),
-            counter: Arc::default(),
+            traffic: Arc::default(),
         })
     }
 
-    /// What was asked by it and its clones so far.
+    /// Returns statistics of the requests of this pool and its clones.
     #[must_use]
     pub fn traffic(&self) -> TrafficStats {
-        self.counter.so_far()
+        self.traffic.snapshot()
     }
 
     pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.client.request(method, url)
     }
 
-    /// The longest time without progress.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+    /// The longest time that a request may make no progress.
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        self.stall
     }
 
-    /// The tries for a question to `service` that may be asked as often as
-    /// one likes.
+    /// The retries of a request to `service` that is safe to repeat.
     pub(crate) fn retries(&self, service: Service) -> Retries {
         Retries::new(self.clone(), service, u32::MAX)
     }
 
-    /// Sends `request` at most `times`, for what does more than answer, and
-    /// waits for the head of the answer.
+    /// Sends `request` at most `attempts` times, and returns when the head of
+    /// the response has arrived. For requests with side effects.
     pub(crate) async fn send_at_most(
         &self,
-        times: u32,
+        attempts: u32,
         service: Service,
         request: RequestBuilder,
     ) -> Result<Response, PortalError> {
-        let mut retries = Retries::new(self.clone(), service, times);
+        let mut retries = Retries::new(self.clone(), service, attempts);
         self.send_within(&mut retries, service, &request).await
     }
 
-    /// Sends `request` and takes the whole body, of at most `limit` bytes, as
-    /// often as it takes.
+    /// Sends `request` and returns when the complete body, of at most `limit`
+    /// bytes, has arrived. Retries also if the connection is lost in the body.
     pub(crate) async fn fetch(
         &self,
         service: Service,
@@ -162,21 +166,18 @@ impl Http {
     ) -> Result<Response, PortalError> {
         let mut retries = self.retries(service);
         loop {
-            let mut answer = self.send_within(&mut retries, service, &request).await?;
-            match answer.take_all(limit).await {
-                Ok(body) => {
-                    answer.body = Body::Whole(Some(body));
-                    return Ok(answer);
-                }
+            let response = self.send_within(&mut retries, service, &request).await?;
+            match response.buffered(limit).await {
+                Ok(response) => return Ok(response),
                 Err(error) if retries.back_off(&error).await => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Sends `request` as often as `tries` allow, and waits for the head of the
-    /// answer, whatever its status. What goes wrong within the body is the
-    /// caller's.
+    /// Sends `request`, with `retries`, and returns when the head of the
+    /// response has arrived, whatever its status. The caller handles errors
+    /// within the body.
     pub(crate) async fn send_within(
         &self,
         retries: &mut Retries,
@@ -184,18 +185,17 @@ impl Http {
         request: &RequestBuilder,
     ) -> Result<Response, PortalError> {
         loop {
-            // Whoever finds it dead need not find out for themselves.
             self.breaker(service).check()?;
             let failed = match self.send_once(service, request, retries.stall()).await {
-                Ok(answer) => match answer.worth_another().await {
-                    Ok(answer) => return Ok(answer),
-                    Err((error, answer)) => (error, Some(answer)),
+                Ok(response) => match response.check_transient_failure().await {
+                    Ok(response) => return Ok(response),
+                    Err((error, response)) => (error, Some(response)),
                 },
                 Err(error) => (error, None),
             };
-            let (error, answer) = failed;
+            let (error, response) = failed;
             if !retries.back_off(&error).await {
-                return answer.ok_or(error);
+                return response.ok_or(error);
             }
         }
     }
@@ -206,43 +206,35 @@ impl Http {
         request: &RequestBuilder,
         stall: Duration,
     ) -> Result<Response, PortalError> {
-        let again = request.try_clone().ok_or_else(|| {
-            // Never: all bodies are in memory.
+        let copy = request.try_clone().ok_or_else(|| {
+            // Unreachable: all bodies are in memory.
             PortalError::bad_response(service, "a request that cannot be sent")
         })?;
-        let (client, request) = again.build_split();
+        let (client, request) = copy.build_split();
         let request = request.map_err(|error| self.explain(service, 0, &error))?;
-        self.breaker(service).asked(request.url());
+        self.breaker(service).record_url(request.url());
         let name = format!("{} {}", request.method(), request.url().path());
         let begun = Instant::now();
         let sent = tokio::time::timeout(stall, client.execute(request)).await;
-        let answered = (sent.as_ref().ok()).and_then(|sent| sent.as_ref().ok());
-        let failed = answered.is_none_or(|answer| answer.status().is_server_error());
-        (self.counter).answered(service, || name, begun.elapsed(), failed);
+        let response = (sent.as_ref().ok()).and_then(|sent| sent.as_ref().ok());
+        let failed = response.is_none_or(|response| response.status().is_server_error());
+        (self.traffic).record_response(service, || name, begun.elapsed(), failed);
         let response = sent
-            .map_err(|_late| PortalError::TimedOut {
+            .map_err(|_elapsed| PortalError::TimedOut {
                 service,
                 waited: begun.elapsed(),
             })?
             .map_err(|error| self.explain(service, 0, &error))?;
-        self.breaker(service).answered();
-        tracing::debug!(%service, url = %response.url(), status = response.status().as_u16(), "answered");
-        Ok(Response {
-            expected: response.content_length(),
-            status: response.status(),
-            headers: response.headers().clone(),
-            body: Body::Arriving(response),
-            service,
-            received: 0,
-            stall,
-            http: self.clone(),
-        })
+        self.breaker(service).record_response();
+        tracing::debug!(%service, url = %response.url(), status = response.status().as_u16(), "response");
+        Ok(Response::new(response, service, stall, self.clone()))
     }
 
-    /// Notes that someone who had asked `service` since `begun` gave up.
-    fn gave_up(&self, service: Service, begun: Instant, error: &PortalError) {
+    /// Records that a request to `service`, with its first attempt at `begun`,
+    /// failed after all its retries.
+    fn record_failure(&self, service: Service, begun: Instant, error: &PortalError) {
         self.breaker(service)
-            .gave_up(service, begun, error, &self.client);
+            .record_failure(service, begun, error, &self.client);
     }
 
     fn breaker(&self, service: Service) -> &Arc<CircuitBreaker> {
@@ -257,11 +249,11 @@ impl Http {
         if error.is_timeout() && !error.is_connect() {
             return PortalError::TimedOut {
                 service,
-                waited: self.timeout,
+                waited: self.stall,
             };
         }
-        // The innermost cause is the one that says something ("connection
-        // refused"); the layers above only repeat the URL.
+        // The innermost cause is the informative one ("connection refused");
+        // the outer ones only repeat the URL.
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -279,217 +271,11 @@ impl Http {
     }
 }
 
-/// The first of these variables of the environment that is set, in capitals or
-/// not.
+/// Returns the first of these environment variables that is set, in upper or
+/// lower case.
 fn variable(names: &[&str]) -> Option<String> {
     names
         .iter()
         .flat_map(|name| [(*name).to_owned(), name.to_lowercase()])
         .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()))
-}
-
-/// An answer whose body has yet to be read.
-#[derive(Debug)]
-pub struct Response {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Body,
-    service: Service,
-    expected: Option<u64>,
-    received: u64,
-    /// How long the body may make no progress.
-    stall: Duration,
-    http: Http,
-}
-
-#[derive(Debug)]
-enum Body {
-    Arriving(reqwest::Response),
-    /// All of it, until it is taken.
-    Whole(Option<Bytes>),
-}
-
-impl Response {
-    /// The status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// The headers.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    /// A header as text, if it is there and is text.
-    #[must_use]
-    pub fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.headers().get(name)?.to_str().ok()
-    }
-
-    /// How many bytes the head promises, if it does.
-    #[must_use]
-    pub fn content_length(&self) -> Option<u64> {
-        self.expected
-    }
-
-    /// How many bytes of the body have arrived.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// The next piece of the body; `None` once all of it has arrived.
-    ///
-    /// # Errors
-    ///
-    /// [`PortalError::TimedOut`] without progress, [`PortalError::ConnectionLost`]
-    /// if the connection ends before the promised length.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, PortalError> {
-        let response = match &mut self.body {
-            Body::Arriving(response) => response,
-            Body::Whole(body) => return Ok(body.take()),
-        };
-        let Ok(arrived) = tokio::time::timeout(self.stall, response.chunk()).await else {
-            return Err(PortalError::TimedOut {
-                service: self.service,
-                waited: self.stall,
-            });
-        };
-        match arrived {
-            Ok(Some(chunk)) => {
-                self.received += chunk.len() as u64;
-                self.http.counter.received(self.service, chunk.len());
-                Ok(Some(chunk))
-            }
-            Ok(None) if self.expected.is_some_and(|want| want != self.received) => {
-                Err(PortalError::ConnectionLost {
-                    service: self.service,
-                    received: self.received,
-                    reason: "the body is shorter than announced".to_owned(),
-                })
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(self.http.explain(self.service, self.received, &error)),
-        }
-    }
-
-    /// The whole body.
-    ///
-    /// # Errors
-    ///
-    /// As [`Response::chunk`]; [`PortalError::BadResponse`] past `limit` bytes.
-    pub async fn bytes(mut self, limit: usize) -> Result<Bytes, PortalError> {
-        self.take_all(limit).await
-    }
-
-    async fn take_all(&mut self, limit: usize) -> Result<Bytes, PortalError> {
-        if let Body::Whole(body) = &mut self.body {
-            return Ok(body.take().unwrap_or_default());
-        }
-        // In pieces, since a buffer that grows is there twice while it moves.
-        let (mut full, mut body) = (Vec::new(), BytesMut::new());
-        let mut length = 0;
-        while let Some(chunk) = self.chunk().await? {
-            length += chunk.len();
-            if length > limit {
-                return Err(PortalError::bad_response(
-                    self.service,
-                    format_args!("expected at most {limit} bytes, found more"),
-                ));
-            }
-            if body.len() + chunk.len() > PIECE {
-                full.push(std::mem::replace(&mut body, BytesMut::with_capacity(PIECE)));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if full.is_empty() {
-            return Ok(body.freeze());
-        }
-        let mut whole = BytesMut::with_capacity(length);
-        for piece in full.into_iter().chain([body]) {
-            whole.extend_from_slice(&piece);
-        }
-        Ok(whole.freeze())
-    }
-
-    /// The answer, unless its status says that another try may do better.
-    async fn worth_another(mut self) -> Result<Self, (PortalError, Self)> {
-        let service = self.service;
-        let error = match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => PortalError::Busy {
-                service,
-                retry_after: self.retry_after(),
-            },
-            status if status.is_server_error() => {
-                let body = self.take_all(ERROR_LIMIT).await.unwrap_or_default();
-                let reason = first_line(&body);
-                self.body = Body::Whole(Some(body));
-                // So the metadata service says that there is no such thing.
-                if says_unknown(&reason) {
-                    return Ok(self);
-                }
-                PortalError::Status {
-                    service,
-                    status: status.as_u16(),
-                    reason,
-                }
-            }
-            _ => return Ok(self),
-        };
-        Err((error, self))
-    }
-
-    /// When the service wants to be asked again, if it says so in seconds.
-    fn retry_after(&self) -> Option<Duration> {
-        let seconds = self.header(&RETRY_AFTER)?.trim().parse().ok()?;
-        Some(Duration::from_secs(seconds))
-    }
-
-    /// The error that an unexpected status stands for, with the portal's own
-    /// words.
-    pub(crate) async fn into_error(self, what: &str) -> PortalError {
-        let (service, status) = (self.service, self.status());
-        let retry_after = self.retry_after();
-        let reason = self.reason().await;
-        match status {
-            StatusCode::NOT_FOUND => PortalError::NotFound {
-                what: what.to_owned(),
-                reason,
-            },
-            StatusCode::SERVICE_UNAVAILABLE => PortalError::Busy {
-                service,
-                retry_after,
-            },
-            _ => PortalError::Status {
-                service,
-                status: status.as_u16(),
-                reason,
-            },
-        }
-    }
-
-    /// The first line of the body, cut to a readable length, for a terminal.
-    pub(crate) async fn reason(self) -> String {
-        // An error page that does not arrive is not worth an error of its own.
-        first_line(&self.bytes(ERROR_LIMIT).await.unwrap_or_default())
-    }
-}
-
-/// Whether these are the words of the metadata service for an item that it
-/// does not know, which it answers with status 500.
-pub(crate) fn says_unknown(reason: &str) -> bool {
-    reason.contains("but got 0") || reason.contains("does not exist")
-}
-
-fn first_line(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let line = text.lines().map(str::trim).find(|l| !l.is_empty());
-    let words: String = line
-        .unwrap_or("(no reason given)")
-        .chars()
-        .take(REASON_LIMIT)
-        .collect();
-    sanitize(&words)
 }

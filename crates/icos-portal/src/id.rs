@@ -1,5 +1,5 @@
-//! Object ids: SHA-256 digests, whole or cut, in the spellings the portal
-//! accepts (portal source: `Sha256Sum`).
+//! Object ids: SHA-256 digests, complete or truncated, in the encodings that
+//! the portal accepts (portal source: `Sha256Sum`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
-/// A data object's, document's or collection's id: the first 18 bytes of a
-/// SHA-256, shown as 24 base64url symbols.
+/// The id of a data object, document or collection: the first 18 bytes of a
+/// SHA-256 digest, displayed as 24 base64url symbols.
 ///
 /// ```
 /// use icos_portal::ObjectId;
@@ -22,16 +22,16 @@ use sha2::{Digest as _, Sha256};
 pub struct ObjectId([u8; 18]);
 
 impl ObjectId {
-    /// Number of symbols in the shown form.
+    /// Number of symbols in the displayed form.
     pub const SYMBOLS: usize = 24;
 
-    /// The id of `bytes` as content.
+    /// Returns the id of an object with the content `bytes`.
     #[must_use]
     pub fn of_content(bytes: &[u8]) -> Self {
         Self::of_digest(&Sha256::digest(bytes).into())
     }
 
-    /// The id of content whose whole SHA-256 is `digest`.
+    /// Returns the id of an object whose complete SHA-256 digest is `digest`.
     #[must_use]
     pub fn of_digest(digest: &[u8; 32]) -> Self {
         let mut id = [0; 18];
@@ -39,19 +39,28 @@ impl ObjectId {
         Self(id)
     }
 
-    /// The id that [`ObjectId::as_bytes`] gave.
+    /// Returns the id that consists of `bytes`, as returned by
+    /// [`ObjectId::as_bytes`].
     #[must_use]
     pub fn from_bytes(bytes: [u8; 18]) -> Self {
         Self(bytes)
     }
 
-    /// The id as bytes: the first 18 of the SHA-256.
+    /// Returns the id as bytes: the first 18 bytes of the SHA-256 digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 18] {
         &self.0
     }
 
-    /// Whether `digest` begins with this id.
+    /// Returns whether `digest` begins with this id.
+    ///
+    /// ```
+    /// use icos_portal::ObjectId;
+    ///
+    /// let digest = [7; 32];
+    /// assert!(ObjectId::of_digest(&digest).matches(&digest));
+    /// assert!(!ObjectId::of_digest(&digest).matches(&[8; 32]));
+    /// ```
     #[must_use]
     pub fn matches(&self, digest: &[u8; 32]) -> bool {
         digest[..18] == self.0
@@ -128,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_a_digest_is_one_id() {
+    fn every_encoding_of_a_digest_parses_to_the_same_id() {
         let digest: [u8; 32] = Sha256::digest(b"a").into();
         let id = ObjectId::of_digest(&digest);
         let hex = format!("{:x}", Sha256::digest(b"a"));
@@ -146,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn parsing_another_text_fails() {
         for text in [
             "",
             "README.md",

@@ -1,20 +1,20 @@
-//! What a landing page's JSON says that icosfs itself needs.
+//! The parts of the JSON of a landing page that icosfs uses.
 //!
-//! The JSON is handed to users byte for byte; this is only a reading of it.
-//! Shapes: `portal-protocol`, section 5; the portal's `metacore` source. Most
-//! of it may be absent, which then means that nothing is known.
+//! Users receive the JSON byte for byte; these types are only for internal use.
+//! Its structure is defined by the `metacore` source of the portal. Most fields
+//! are optional; an absent one means that nothing is known.
 
 use serde::Deserialize;
 
 use super::{PortalError, Service};
 
-/// The parts of an object's landing JSON that icosfs reads.
+/// The landing page of an object.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Landing {
-    /// The whole SHA-256 of the original, base64url.
+    /// The complete SHA-256 digest of the original, in base64url.
     pub hash: String,
-    /// The object's own file name.
+    /// The file name of the object.
     pub file_name: String,
     /// Persistent identifier, e.g. `11676/<id>`.
     pub pid: Option<String>,
@@ -22,18 +22,18 @@ pub struct Landing {
     pub doi: Option<String>,
     /// Length of the original in bytes.
     pub size: Option<u64>,
-    /// What kind of object it is; a document has none.
+    /// Its data type; absent for a document.
     pub specification: Option<Specification>,
-    /// What is special to its kind.
+    /// Information that depends on the kind of object.
     pub specific_info: Option<SpecificInfo>,
-    /// How to cite it, and what may be done with it.
+    /// Citation and licence.
     pub references: Option<References>,
 }
 
 /// A data type.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Specification {
-    /// How its files are written.
+    /// The format of its files.
     pub format: Option<ObjectFormat>,
 }
 
@@ -41,12 +41,12 @@ pub struct Specification {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectFormat {
-    /// The quality flags that mean good.
+    /// The quality flags that mean good values.
     #[serde(default)]
     pub good_flag_values: Vec<String>,
 }
 
-/// What is special to a kind of object.
+/// Information that depends on the kind of object.
 #[derive(Clone, Debug, Deserialize)]
 pub struct SpecificInfo {
     /// The columns of a table.
@@ -54,7 +54,7 @@ pub struct SpecificInfo {
     pub columns: Vec<ColumnInfo>,
 }
 
-/// What is known of a table's column.
+/// A column of a table.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ColumnInfo {
@@ -62,27 +62,27 @@ pub struct ColumnInfo {
     pub label: String,
     /// Its definition in the dataset.
     pub model: Option<Resource>,
-    /// What its values are.
+    /// The kind of its values.
     pub value_type: Option<ValueType>,
-    /// IRIs of the definitions whose quality this column tells.
+    /// IRIs of the columns whose quality flags this column contains.
     #[serde(default)]
     pub is_flag_for: Vec<String>,
 }
 
-/// What values are.
+/// A kind of values.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ValueType {
     /// Its name, e.g. "CO2 mixing ratio (dry mole fraction)".
     #[serde(rename = "self")]
     pub resource: Option<Resource>,
-    /// What kind of quantity, e.g. "portion".
+    /// The kind of quantity, e.g. "portion".
     pub quantity_kind: Option<Resource>,
     /// The unit, e.g. `umol mol-1`.
     pub unit: Option<String>,
 }
 
-/// Anything with an IRI and a name.
+/// A resource with an IRI and a name.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Resource {
     /// Its IRI.
@@ -91,7 +91,7 @@ pub struct Resource {
     pub label: Option<String>,
 }
 
-/// How to cite an object, and what may be done with it.
+/// Citation and licence of an object.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct References {
@@ -101,34 +101,34 @@ pub struct References {
     pub licence: Option<LicenceRef>,
 }
 
-/// A licence.
+/// The licence that a landing page refers to.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LicenceRef {
     /// Its name.
     pub name: Option<String>,
-    /// Where it is to be read.
+    /// Its URL.
     pub url: Option<String>,
 }
 
 impl Landing {
-    /// Reads a landing page's JSON.
+    /// Parses the JSON of a landing page.
     pub fn parse(json: &[u8]) -> Result<Self, PortalError> {
         serde_json::from_slice(json).map_err(|error| {
             PortalError::bad_response(
                 Service::Meta,
-                format_args!("expected a landing page's JSON, found {error}"),
+                format_args!("expected the JSON of a landing page, found {error}"),
             )
         })
     }
 
-    /// The columns that it tells of; none if it is no table.
+    /// Returns the columns; empty if the object is not a table.
     #[must_use]
     pub fn columns(&self) -> &[ColumnInfo] {
         let info = self.specific_info.as_ref();
         info.map_or(&[], |info| info.columns.as_slice())
     }
 
-    /// The quality flags that mean good; none if all do.
+    /// Returns the quality flags that mean good values; empty if all do.
     #[must_use]
     pub fn good_flags(&self) -> &[String] {
         let format = self

@@ -1,12 +1,56 @@
-//! The Carbon Portal client, a library of its own: which repository, which
-//! object, what is known about it, and its bytes.
+//! A client for the ICOS Carbon Portal and for the repositories that run the
+//! same software, SITES and ICOS Cities: login, metadata and data.
 //!
-//! Knows nothing of files, inodes or caches. The wire protocol is that of the
-//! ICOS Carbon Portal's `cpauth`, `meta` and `data` services, which SITES and
-//! ICOS Cities run as well.
+//! | to | use |
+//! |---|---|
+//! | choose a repository and the URLs of its services | [`Envri`], [`Services`] |
+//! | log in and create clients in one step | [`Bootstrap`] |
+//! | provide and renew login tokens | [`auth::TokenProvider`] and its implementations |
+//! | list objects, stations, data types and collections | [`MetadataClient`] |
+//! | read the landing page of an object | [`MetadataClient::landing_json`], [`landing::Landing`] |
+//! | download originals, columns of tables and CSV | [`DataClient`] |
+//! | list and read the entries of ZIP archives | [`archive`] |
+//! | check the login and the data licence | [`Account`] |
 //!
-//! Credentials go to the authentication service alone, the cookie to it and to
-//! the data service; metadata requests never carry either.
+//! Metadata needs no login. Most data needs one, and the owner of the account
+//! must have accepted the data licence. The example `read_columns` logs in,
+//! finds the columns of a table and downloads one of them:
+//!
+//! ```text
+//! cargo run -p icos-portal --example read_columns -- <object id>
+//! ```
+//!
+//! Names and URLs need no network:
+//!
+//! ```
+//! use icos_portal::{Envri, ObjectId, Service, Services};
+//!
+//! let services = Services::of(Envri::Icos);
+//! let id: ObjectId = "UNhY4JhezH9gQYqvDMWrWH9C".parse()?;
+//! assert_eq!(
+//!     services.url(Service::Data, &["objects", &id.to_string()]).as_str(),
+//!     "https://data.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C"
+//! );
+//! # Ok::<(), icos_portal::id::BadObjectId>(())
+//! ```
+//!
+//! # Rules
+//!
+//! - Credentials are sent to the authentication service only, the token only
+//!   to the authentication and data services. Metadata requests carry neither.
+//! - Every request has a deadline, is retried a bounded number of times, and
+//!   fails at once while its service is known to be down ([`http`]).
+//! - The portal counts every data request as a download: prefer few, large
+//!   requests.
+//! - Responses are untrusted input. Texts from the portal that reach an error
+//!   message contain no control characters.
+//!
+//! The crate reads and writes login files and no others. It knows nothing of
+//! filesystems and caches. All clients need a tokio runtime.
+//!
+//! The protocol is that of the portal's `cpauth`, `meta` and `data` services;
+//! constants and file formats are those of the Python library `icoscp_core`,
+//! so that both share one login.
 
 pub mod account;
 pub mod archive;

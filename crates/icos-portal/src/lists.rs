@@ -1,9 +1,11 @@
-//! The lists that the metadata service answers by SPARQL: objects, data types,
-//! datasets' columns, stations, collections.
+//! The lists of the metadata service: objects, data types, columns of datasets,
+//! stations, collections. `query` writes the SPARQL queries, `parse` reads
+//! their results.
 //!
-//! The queries keep to the shapes of `icoscp_core`'s `queries/` package, which
-//! the service answers quickly. A row that cannot be understood is left out
-//! with a warning: a stranger's typing error must not blank a list.
+//! The queries have the shapes of those in the `queries/` package of
+//! `icoscp_core`, which the service handles fast. A row that does not parse is
+//! skipped with a warning, so that a mistake in one entry does not hide the
+//! list.
 
 use jiff::Timestamp;
 
@@ -22,12 +24,12 @@ pub(super) use query::{
     successions, within,
 };
 
-/// Reads results as every kind of list, for [`crate::fuzzing`].
-pub(crate) fn read_every_way(json: &[u8]) {
+/// Parses results as every kind of list, for [`crate::fuzzing`].
+pub(crate) fn parse_as_every_list(json: &[u8]) {
     let Ok(rows) = QueryRows::parse(json) else {
         return;
     };
-    let sent = [
+    let parsed = [
         parse_objects(&rows).rows.len(),
         parse_specs(&rows).rows.len(),
         parse_columns(&rows).rows.len(),
@@ -37,35 +39,35 @@ pub(crate) fn read_every_way(json: &[u8]) {
         parse_successions(&rows).rows.len(),
         parse_ids(&rows).rows.len(),
     ];
-    assert!(sent.iter().all(|&understood| understood <= rows.len()));
+    assert!(parsed.iter().all(|&parsed| parsed <= rows.len()));
 }
 
-/// A data object or document as the lists know it.
+/// A data object or document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectRow {
     /// Its id.
     pub id: ObjectId,
-    /// Its own file name; not unique, and written by strangers.
+    /// Its file name; untrusted and not unique.
     pub file_name: String,
     /// Length of the original in bytes.
     pub size: u64,
-    /// When its submission was complete.
+    /// The time when its submission was completed.
     pub submitted: Timestamp,
-    /// IRI of its data type; a document has none.
+    /// IRI of its data type; absent for a document.
     pub spec: Option<String>,
     /// IRI of the station that acquired it.
     pub station: Option<String>,
     /// Number of rows, if it is a table that was ingested.
     pub rows: Option<u64>,
-    /// The labels of its columns, where the data type leaves them open.
+    /// Labels of its columns, if the data type does not determine them.
     pub column_names: Option<Vec<String>>,
-    /// Its DOI, without a resolver's address.
+    /// Its DOI, without the address of a resolver.
     pub doi: Option<String>,
     /// The version that supersedes it.
     pub next: Option<ObjectId>,
-    /// The time that its data span.
+    /// Start and end of the time that its data cover.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// Metres above ground at which it was sampled.
+    /// Height of the sampling, in metres above ground.
     pub height: Option<f64>,
 }
 
@@ -74,15 +76,15 @@ pub struct ObjectRow {
 pub struct SpecRow {
     /// Its IRI.
     pub iri: String,
-    /// Its name for people.
+    /// Its display name.
     pub label: String,
     /// 0 (raw) to 3 (elaborated).
     pub level: u8,
     /// IRI of the file format.
     pub format: String,
-    /// IRI of the dataset whose columns its tables have.
+    /// IRI of the dataset that defines the columns of its tables.
     pub dataset: Option<String>,
-    /// What it is about, e.g. `Ocean`.
+    /// Its theme, e.g. `Ocean`.
     pub theme: Option<String>,
     /// The project it belongs to.
     pub project: Option<String>,
@@ -101,7 +103,7 @@ pub struct ColumnRow {
     pub optional: bool,
     /// Whether `title` is a regular expression.
     pub regex: bool,
-    /// What is measured, for people.
+    /// Display name of the measured quantity.
     pub value: Option<String>,
     /// The unit of measurement.
     pub unit: Option<String>,
@@ -112,17 +114,17 @@ pub struct ColumnRow {
 pub struct StationRow {
     /// Its IRI.
     pub iri: String,
-    /// Its id among its network's stations, e.g. `FI-Sii`.
+    /// Its id within its network, e.g. `FI-Sii`.
     pub code: String,
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
-    /// ISO 3166-1 alpha-2.
+    /// Country, as ISO 3166-1 alpha-2.
     pub country: String,
-    /// The class it is of, the last segment of the IRI.
+    /// Its class: the last segment of the IRI.
     pub class: String,
-    /// WGS 84 latitude and longitude in degrees.
+    /// WGS 84 latitude and longitude, in degrees.
     pub position: Option<(f64, f64)>,
-    /// Metres above sea level.
+    /// Elevation, in metres above sea level.
     pub elevation: Option<f64>,
 }
 
@@ -139,59 +141,58 @@ pub struct CollectionRow {
     pub next: Option<ObjectId>,
 }
 
-/// That a collection contains something: an object, a document or another
-/// collection.
+/// A member of a collection: an object, a document or another collection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MemberRow {
     /// The collection.
     pub collection: ObjectId,
-    /// What is in it.
+    /// The member.
     pub item: ObjectId,
 }
 
-/// That one object supersedes another.
+/// An object and its successor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SuccessionRow {
-    /// The older one.
+    /// The superseded object.
     pub old: ObjectId,
-    /// The newer one.
+    /// The object that supersedes it.
     pub new: ObjectId,
 }
 
-/// A piece of a list.
+/// A part of a list.
 #[derive(Debug)]
 pub struct ResultPage<T> {
-    /// The rows that could be understood.
+    /// The rows that were parsed.
     pub rows: Vec<T>,
-    /// How many the service sent.
+    /// Number of rows that the service sent.
     pub sent: usize,
 }
 
-/// Which objects a list is to have.
+/// Selects objects.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectScope<'a> {
-    /// Of these data types, by IRI; of any, if empty.
+    /// IRIs of the data types; any data type if empty.
     pub specs: &'a [&'a str],
-    /// Of these stations, by IRI; of any or none, if empty.
+    /// IRIs of the stations; any or no station if empty.
     pub stations: &'a [&'a str],
-    /// Whether those that have been superseded are wanted, too.
+    /// Whether to include superseded objects.
     pub versions: Versions,
-    /// Those submitted before this. It makes a question that is asked again
-    /// differ from the last: the service keeps answers for an hour.
+    /// Only objects submitted before this time. It makes each repeated query a
+    /// new one, because the service caches results for an hour.
     pub before: Option<Timestamp>,
 }
 
-/// Which versions of objects a list is to have.
+/// Selects versions of objects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Versions {
-    /// Those that nothing supersedes.
+    /// The latest versions only.
     Current,
-    /// All there ever were.
+    /// All versions.
     All,
 }
 
-/// Where a paged list goes on: after the objects submitted until `since`, of
-/// which `seen` were at that very instant.
+/// The position in a paged list: after the objects submitted before `since`,
+/// and after `seen` of those submitted at that instant.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Cursor {
     since: Option<Timestamp>,
@@ -199,19 +200,19 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// A list that begins with what was submitted at `since`.
+    /// Starts with the objects submitted at `since`.
     #[must_use]
     pub fn since(since: Option<Timestamp>) -> Self {
         Self { since, seen: 0 }
     }
 
-    /// The last instant that was reached.
+    /// Returns the last time that was reached.
     #[must_use]
     pub fn reached(&self) -> Option<Timestamp> {
         self.since
     }
 
-    /// Moves past `rows`, which are in order of submission.
+    /// Advances past `rows`, which are ordered by submission.
     pub fn advance(&mut self, rows: &[ObjectRow]) {
         let Some(last) = rows.last().map(|row| row.submitted) else {
             return;
@@ -246,16 +247,16 @@ impl<T> ResultPage<T> {
             match parse(row) {
                 Ok(row) => page.rows.push(row),
                 Err(error) => {
-                    // One is enough to see what is wrong.
+                    // The first error is enough to find the cause.
                     if bad == 0 {
-                        tracing::warn!(%error, "a row of a list is left out");
+                        tracing::warn!(%error, "skipping a row of a list");
                     }
                     bad += 1;
                 }
             }
         }
         if bad > 1 {
-            tracing::warn!(bad, sent = page.sent, "rows of a list are left out");
+            tracing::warn!(bad, sent = page.sent, "skipped rows of a list");
         }
         page
     }
@@ -264,7 +265,6 @@ impl<T> ResultPage<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Envri;
 
     fn submitted_at(seconds: i64) -> ObjectRow {
         ObjectRow {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_skips_what_it_has_seen_at_its_last_instant() {
+    fn cursor_skips_rows_already_seen_at_its_last_instant() {
         let scope = ObjectScope {
             specs: &["http://a"],
             stations: &[],
@@ -303,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_iri_cannot_leave_its_brackets() {
-        let query = spec(Envri::Icos, "http://a> } drop <b");
+    fn query_escapes_brackets_in_an_iri() {
+        let query = spec("http://a> } drop <b");
         assert!(query.contains("<http://adropb>"), "{query}");
     }
 
     #[test]
-    fn a_bad_row_does_not_cost_the_others() {
+    fn parse_skips_only_invalid_rows() {
         let row = |time: &str| {
             serde_json::json!({
                 "dobj": {"type": "uri", "value": "https://meta.icos-cp.eu/objects/ahVixHqAZvFrgX0iJwMMp__l"},

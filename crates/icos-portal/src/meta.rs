@@ -1,5 +1,5 @@
-//! The metadata service: lists by SPARQL, landing pages as JSON. Needs no
-//! login, and never sends one.
+//! The client of the metadata service: lists by SPARQL, landing pages as JSON.
+//! It needs no login and never sends a token.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::http::{Http, says_unknown};
+use super::http::{Http, is_unknown_item};
 use super::lists::{
     self, CollectionRow, ColumnRow, Cursor, MemberRow, ObjectRow, ObjectScope, ResultPage, SpecRow,
     StationRow, SuccessionRow,
@@ -24,18 +24,20 @@ mod query_backoff;
 
 use query_backoff::QueryBackoff;
 
-/// No landing page is near this size; a collection of everything is.
-const JSON_LIMIT: usize = 64 << 20;
-/// 10 000 rows with long column lists stay well below.
-const SPARQL_LIMIT: usize = 256 << 20;
+/// Maximum length of a landing page, in bytes. Collections of everything come
+/// closest.
+const MAX_JSON: usize = 64 << 20;
+/// Maximum length of the results of a query, in bytes. 10 000 rows with long
+/// lists of columns are far shorter.
+const MAX_RESULTS: usize = 256 << 20;
 
-/// The service lets no query run for longer than 9 s: whoever has no answer by
-/// now waits for the network, and not for the service.
-const OVERDUE: Duration = Duration::from_secs(10);
-/// The service takes 5 queries of one address at once.
-const MOST_UNDER_WAY: usize = 4;
+/// The service aborts queries after 9 s. A query without a response after this
+/// time is waiting for the network, so the next one may start.
+const OVERDUE_AFTER: Duration = Duration::from_secs(10);
+/// Maximum number of queries at once. The service accepts 5 of one address.
+const MAX_ACTIVE: usize = 4;
 
-/// What a landing page is about.
+/// The subject of a landing page.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Subject {
     /// An object or document.
@@ -51,31 +53,33 @@ pub enum Subject {
 pub struct MetadataClient {
     http: Http,
     services: Services,
-    /// Whose turn it is. The service bans whoever uses up its quota of query
-    /// time; one query at a time cannot, and few of ours are urgent.
-    turn: Arc<Semaphore>,
-    /// All that wait for an answer, those that are overdue as well.
-    under_way: Arc<Semaphore>,
-    circuit: Arc<QueryBackoff>,
+    /// Held by the query that the service is running. One query at a time
+    /// cannot exceed the quota of query time, for which the service bans
+    /// clients.
+    running: Arc<Semaphore>,
+    /// Held by all queries without a response, overdue ones included.
+    active: Arc<Semaphore>,
+    backoff: Arc<QueryBackoff>,
 }
 
 impl MetadataClient {
-    /// The most rows a list gives at once, `icoscp_core`'s own limit.
+    /// Maximum number of rows of a list in one response; the limit of
+    /// `icoscp_core`.
     pub const MAX_ROWS: usize = 10_000;
 
-    /// A client of the metadata service among `services`.
+    /// Creates a client of the metadata service of `services`.
     #[must_use]
     pub fn new(http: Http, services: Services) -> Self {
         Self {
             http,
             services,
-            turn: Arc::new(Semaphore::new(1)),
-            under_way: Arc::new(Semaphore::new(MOST_UNDER_WAY)),
-            circuit: Arc::default(),
+            running: Arc::new(Semaphore::new(1)),
+            active: Arc::new(Semaphore::new(MAX_ACTIVE)),
+            backoff: Arc::default(),
         }
     }
 
-    /// The services it talks to.
+    /// Returns the services.
     #[must_use]
     pub fn services(&self) -> &Services {
         &self.services
@@ -90,13 +94,13 @@ impl MetadataClient {
             .http
             .request(Method::GET, url)
             .header(ACCEPT, "application/json");
-        let answer = self.http.fetch(Service::Meta, request, JSON_LIMIT).await?;
-        match answer.status().as_u16() {
-            200 => answer.bytes(JSON_LIMIT).await,
-            // Unknown items answer 500, with words that say so.
+        let response = self.http.fetch(Service::Meta, request, MAX_JSON).await?;
+        match response.status().as_u16() {
+            200 => response.bytes(MAX_JSON).await,
+            // Unknown items cause status 500, with a reason that says so.
             500 => {
-                let reason = answer.reason().await;
-                Err(if says_unknown(&reason) {
+                let reason = response.reason().await;
+                Err(if is_unknown_item(&reason) {
                     PortalError::NotFound {
                         what: what.to_owned(),
                         reason,
@@ -109,15 +113,15 @@ impl MetadataClient {
                     }
                 })
             }
-            _ => Err(answer.into_error(what).await),
+            _ => Err(response.into_error(what).await),
         }
     }
 
-    /// A landing page's JSON, byte for byte.
+    /// Returns the JSON of the landing page of `subject`, byte for byte.
     ///
     /// # Errors
     ///
-    /// [`PortalError::NotFound`] if there is no such thing.
+    /// [`PortalError::NotFound`] if the subject does not exist.
     pub async fn landing_json(&self, subject: &Subject) -> Result<Bytes, PortalError> {
         let (path, name, what): (&[&str], _, _) = match subject {
             Subject::Object(id) => (&["objects"], id.to_string(), "object"),
@@ -129,45 +133,47 @@ impl MetadataClient {
         self.json(url, &format!("{what} {name}")).await
     }
 
-    /// Runs a SPARQL SELECT, when those asked before have been answered or are
-    /// overdue. After a failure the service is left alone for a while, as long
-    /// as it wishes.
+    /// Runs a SPARQL SELECT query. Starts it when the previous queries have
+    /// finished or are overdue. After a failed query, further ones fail at once
+    /// for a while: for as long as the service states, if it does.
     pub async fn sparql(&self, query: String) -> Result<QueryRows, PortalError> {
-        // Others may be waiting for a service that says nothing.
-        let patience = self.http.timeout();
-        let admitted = async { (self.turn.acquire().await, self.under_way.acquire().await) };
-        let (turn, _under_way) =
-            tokio::time::timeout(patience, admitted)
+        // The queries before may be waiting for a service that does not
+        // respond.
+        let timeout = self.http.stall_timeout();
+        let admitted = async { (self.running.acquire().await, self.active.acquire().await) };
+        let (running, _active) =
+            tokio::time::timeout(timeout, admitted)
                 .await
-                .map_err(|_late| PortalError::TimedOut {
+                .map_err(|_elapsed| PortalError::TimedOut {
                     service: Service::Meta,
-                    waited: patience,
+                    waited: timeout,
                 })?;
-        if let Some(refusal) = self.circuit.refusal() {
-            return Err(refusal);
+        if let Some(error) = self.backoff.error() {
+            return Err(error);
         }
         let (begun, mut retry_after) = (Instant::now(), None);
-        let answer = {
-            let asking = std::pin::pin!(self.ask(query, &mut retry_after));
-            // The first try gives up by then, however short the patience.
-            let overdue = tokio::time::sleep(OVERDUE.min(patience / 4));
-            match select(asking, std::pin::pin!(overdue)).await {
-                Either::Left((answer, _)) => answer,
-                Either::Right(((), asking)) => {
-                    tracing::debug!("a query is overdue; the next may overtake it");
-                    drop(turn);
-                    asking.await
+        let response = {
+            let query = std::pin::pin!(self.send_query(query, &mut retry_after));
+            // The first attempt times out before this, however short the
+            // timeout.
+            let overdue = tokio::time::sleep(OVERDUE_AFTER.min(timeout / 4));
+            match select(query, std::pin::pin!(overdue)).await {
+                Either::Left((response, _)) => response,
+                Either::Right(((), query)) => {
+                    tracing::debug!("a query is overdue; the next one starts");
+                    drop(running);
+                    query.await
                 }
             }
         };
-        match &answer {
-            Ok(_) => self.circuit.answered(),
-            Err(error) => self.circuit.failed(error, retry_after, begun),
+        match &response {
+            Ok(_) => self.backoff.record_response(),
+            Err(error) => self.backoff.record_failure(error, retry_after, begun),
         }
-        answer
+        response
     }
 
-    async fn ask(
+    async fn send_query(
         &self,
         query: String,
         retry_after: &mut Option<Duration>,
@@ -178,20 +184,18 @@ impl MetadataClient {
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "text/plain")
             .body(query);
-        let answer = self
-            .http
-            .fetch(Service::Meta, request, SPARQL_LIMIT)
-            .await?;
-        if answer.status().as_u16() != 200 {
-            let seconds = answer.header(&RETRY_AFTER).and_then(|s| s.parse().ok());
+        let response = self.http.fetch(Service::Meta, request, MAX_RESULTS).await?;
+        if response.status().as_u16() != 200 {
+            let seconds = response.header(&RETRY_AFTER).and_then(|s| s.parse().ok());
             *retry_after = seconds.map(Duration::from_secs);
-            return Err(answer.into_error("answer to a query").await);
+            return Err(response.into_error("response to a query").await);
         }
-        QueryRows::parse(&answer.bytes(SPARQL_LIMIT).await?)
+        QueryRows::parse(&response.bytes(MAX_RESULTS).await?)
     }
 
-    /// Up to [`MetadataClient::MAX_ROWS`] objects of `scope` from `cursor` on,
-    /// oldest submission first. If fewer were sent, they are the last.
+    /// Returns up to [`MetadataClient::MAX_ROWS`] objects of `scope` from
+    /// `cursor` on, oldest submission first. If the service sent fewer, they
+    /// are the last.
     pub async fn objects(
         &self,
         scope: ObjectScope<'_>,
@@ -201,8 +205,8 @@ impl MetadataClient {
         Ok(lists::parse_objects(&self.sparql(query).await?))
     }
 
-    /// Up to [`MetadataClient::MAX_ROWS`] documents from `cursor` on, oldest
-    /// submission first.
+    /// Returns up to [`MetadataClient::MAX_ROWS`] documents from `cursor` on,
+    /// oldest submission first.
     pub async fn documents(
         &self,
         before: Option<Timestamp>,
@@ -212,15 +216,15 @@ impl MetadataClient {
         Ok(lists::parse_objects(&self.sparql(query).await?))
     }
 
-    /// Objects and documents, of whatever type and version; those that there
-    /// are.
+    /// Returns the objects and documents with these ids, of any type and
+    /// version. Unknown ids are left out.
     pub async fn objects_by_id(&self, ids: &[ObjectId]) -> Result<Vec<ObjectRow>, PortalError> {
         let query = lists::objects_by_id(self.services.envri(), ids);
         Ok(lists::parse_objects(&self.sparql(query).await?).rows)
     }
 
-    /// Which objects were superseded by those submitted from `since` until
-    /// `before`.
+    /// Returns which objects were superseded by objects that were submitted
+    /// from `since` until `before`.
     pub async fn successions(
         &self,
         since: Timestamp,
@@ -230,36 +234,36 @@ impl MetadataClient {
         Ok(lists::parse_successions(&self.sparql(query).await?).rows)
     }
 
-    /// Every data type, by label.
+    /// Returns all data types, ordered by label.
     pub async fn specs(&self) -> Result<Vec<SpecRow>, PortalError> {
         let query = lists::specs(self.services.envri());
         Ok(lists::parse_specs(&self.sparql(query).await?).rows)
     }
 
-    /// One data type, listed or not.
+    /// Returns one data type, even if [`MetadataClient::specs`] leaves it out.
     pub async fn spec(&self, iri: &str) -> Result<Option<SpecRow>, PortalError> {
-        let query = lists::spec(self.services.envri(), iri);
+        let query = lists::spec(iri);
         Ok(lists::parse_specs(&self.sparql(query).await?).rows.pop())
     }
 
-    /// The columns of every dataset.
+    /// Returns the columns of all datasets.
     pub async fn columns(&self) -> Result<Vec<ColumnRow>, PortalError> {
         Ok(lists::parse_columns(&self.sparql(lists::columns()).await?).rows)
     }
 
-    /// The repository's own stations, by id.
+    /// Returns the repository's own stations, ordered by id.
     pub async fn stations(&self) -> Result<Vec<StationRow>, PortalError> {
         let query = lists::stations(self.services.envri());
         Ok(lists::parse_stations(&self.sparql(query).await?).rows)
     }
 
-    /// Every collection.
+    /// Returns all collections.
     pub async fn collections(&self) -> Result<Vec<CollectionRow>, PortalError> {
         Ok(lists::parse_collections(&self.sparql(lists::collections()).await?).rows)
     }
 
-    /// Up to [`MetadataClient::MAX_ROWS`] rows of what is in collections, from the
-    /// `offset`th on: in all of them, or in one.
+    /// Returns up to [`MetadataClient::MAX_ROWS`] members of all collections,
+    /// or of the collection `of`, from the row `offset` on.
     pub async fn members(
         &self,
         of: Option<ObjectId>,
@@ -269,8 +273,9 @@ impl MetadataClient {
         Ok(lists::parse_members(&self.sparql(query).await?))
     }
 
-    /// Up to [`MetadataClient::MAX_ROWS`] ids of objects, from the `offset`th on,
-    /// whose data were taken within west, south, east and north, in degrees.
+    /// Returns up to [`MetadataClient::MAX_ROWS`] ids of objects whose data
+    /// were taken within west, south, east and north, in degrees, from the row
+    /// `offset` on.
     pub async fn within(
         &self,
         bbox: [f64; 4],
@@ -291,8 +296,8 @@ mod tests {
     use crate::Envri;
     use crate::http::Timeouts;
 
-    /// A service that answers every query but those that say `stall`, and
-    /// counts how many it has at once.
+    /// A service that responds to every query but `stall`, and counts its
+    /// simultaneous queries.
     fn service(most_at_once: &Arc<AtomicUsize>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -326,7 +331,7 @@ mod tests {
             let at_once = now.fetch_add(1, Ordering::SeqCst) + 1;
             most.fetch_max(at_once, Ordering::SeqCst);
             if body == b"stall" {
-                // Until the client goes away.
+                // Until the client disconnects.
                 let _ = reader.read(&mut [0]);
             } else {
                 std::thread::sleep(Duration::from_millis(5));
@@ -345,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn queries_that_are_answered_are_asked_one_at_a_time() {
+    async fn sparql_runs_one_query_at_a_time() {
         let most = Arc::default();
         let client = client(&most);
         let ask = |n: usize| client.sparql(format!("query {n}"));
@@ -354,24 +359,25 @@ mod tests {
         assert_eq!(most.load(Ordering::SeqCst), 1);
     }
 
-    /// All lookups waited for one that got no answer, as long as it did.
+    /// Regression: all lookups waited for as long as one query that got no
+    /// response.
     #[tokio::test]
-    async fn a_query_that_is_overdue_is_overtaken() {
+    async fn sparql_starts_the_next_query_while_one_is_overdue() {
         let most = Arc::default();
         let client = client(&most);
         let mut stalled = std::pin::pin!(client.sparql("stall".to_owned()));
-        // It has its turn.
+        // It starts.
         let begun = tokio::time::timeout(Duration::from_millis(100), &mut stalled);
         assert!(begun.await.is_err());
         let quick = client.sparql("quick".to_owned());
         match select(stalled, std::pin::pin!(quick)).await {
-            Either::Left(_) => panic!("the overdue one ended first"),
-            Either::Right((answer, stalled)) => {
-                answer.unwrap();
+            Either::Left(_) => panic!("the overdue query ended first"),
+            Either::Right((response, stalled)) => {
+                response.unwrap();
                 assert!(matches!(stalled.await, Err(PortalError::TimedOut { .. })));
             }
         }
-        // Others were answered since: the service is not to be left alone.
+        // Another query succeeded meanwhile, so there is no pause.
         client.sparql("next".to_owned()).await.unwrap();
     }
 }

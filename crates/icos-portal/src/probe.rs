@@ -1,4 +1,4 @@
-//! Whether a service answers at all.
+//! Probes whether a service responds.
 
 use std::time::{Duration, Instant};
 
@@ -10,47 +10,47 @@ use reqwest::header::DATE;
 use super::http::Http;
 use super::{PortalError, Service, Services};
 
-/// How a service answered.
+/// The result of a successful probe.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
-    /// After how long.
+    /// How long the response took.
     pub took: Duration,
-    /// What time it is there, if it says so.
+    /// The time of the service, if the response states it.
     pub date: Option<Timestamp>,
 }
 
 impl Http {
-    /// Sees whether and how `service` answers. What it answers is of no account,
-    /// unless it is an error of its own; no login is shown, and nothing that
-    /// the portal counts as a download is asked.
+    /// Probes whether `service` responds. Any response but a server error is a
+    /// success. Sends no token, and requests nothing that the portal counts as
+    /// a download.
     ///
     /// # Errors
     ///
-    /// [`PortalError::TimedOut`] without an answer within `patience`; else as
+    /// [`PortalError::TimedOut`] without a response within `timeout`; else as
     /// any request.
     pub async fn probe(
         &self,
         services: &Services,
         service: Service,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Probe, PortalError> {
         let url = match service {
-            // Both answer anyone, briefly.
+            // A short response that needs no login.
             Service::Auth | Service::Data => services.url(service, &["whoami"]),
             Service::Meta => services.base(service).clone(),
         };
         let start = Instant::now();
         let request = self.request(Method::GET, url);
-        let answer = tokio::time::timeout(patience, self.send_at_most(1, service, request))
+        let response = tokio::time::timeout(timeout, self.send_at_most(1, service, request))
             .await
             .unwrap_or(Err(PortalError::TimedOut {
                 service,
-                waited: patience,
+                waited: timeout,
             }))?;
-        if answer.status().is_server_error() {
-            return Err(answer.into_error("answer").await);
+        if response.status().is_server_error() {
+            return Err(response.into_error("response").await);
         }
-        let date = answer.header(&DATE);
+        let date = response.header(&DATE);
         Ok(Probe {
             took: start.elapsed(),
             date: date

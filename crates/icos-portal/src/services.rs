@@ -1,4 +1,4 @@
-//! Where a repository's three services are.
+//! The base URLs of the three services of a repository.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use url::Url;
 
 use super::Envri;
 
-/// One of a repository's services, each on a host of its own.
+/// One of the services of a repository. Each has its own host.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Service {
-    /// Logs people in: gets credentials and the cookie.
+    /// Authenticates users. Receives credentials and the token.
     Auth,
-    /// Knows what there is: gets neither.
+    /// Serves metadata. Receives neither credentials nor the token.
     Meta,
-    /// Delivers bytes: gets the cookie.
+    /// Serves data. Receives the token.
     Data,
 }
 
@@ -29,8 +29,20 @@ impl fmt::Display for Service {
 
 /// A repository and the base URLs of its services.
 ///
-/// The URLs are the repository's own unless overridden, which is how any
-/// command can talk to a portal elsewhere (a demo, a mirror, a test).
+/// The URLs are the public ones unless [`Services::with`] overrides them, e.g.
+/// for a demo portal, a mirror or a test.
+///
+/// ```
+/// use icos_portal::{Envri, Service, Services};
+///
+/// let services = Services::of(Envri::Sites).with(Service::Data,
+/// "http://127.0.0.1:4713")?;
+/// assert_eq!(services.base(Service::Meta).as_str(),
+/// "https://meta.fieldsites.se/");
+/// assert_eq!(services.cache_name(), "127.0.0.1_4713");
+/// # Ok::<(), icos_portal::services::BadServiceUrl>(())
+/// ```
+///
 #[derive(Clone, Debug)]
 pub struct Services {
     envri: Envri,
@@ -39,7 +51,7 @@ pub struct Services {
     data: Url,
 }
 
-/// The text is no URL of a service.
+/// The text is not the URL of a service.
 #[derive(Debug, thiserror::Error)]
 #[error("expected an http or https URL such as {example}, found {found:?}")]
 pub struct BadServiceUrl {
@@ -48,7 +60,7 @@ pub struct BadServiceUrl {
 }
 
 impl Services {
-    /// The services of `envri` where the world finds them.
+    /// Returns the services of `envri` at their public URLs.
     #[must_use]
     pub fn of(envri: Envri) -> Self {
         let parse = |url: &'static str| Url::parse(url).expect("the built-in URLs are valid");
@@ -60,7 +72,11 @@ impl Services {
         }
     }
 
-    /// The same repository with `service` at another URL.
+    /// Returns the same services with another URL for `service`.
+    ///
+    /// # Errors
+    ///
+    /// [`BadServiceUrl`] unless `url` is an `http` or `https` URL with a host.
     pub fn with(mut self, service: Service, url: &str) -> Result<Self, BadServiceUrl> {
         let (slot, example) = match service {
             Service::Auth => (&mut self.auth, self.envri.auth_url()),
@@ -77,13 +93,13 @@ impl Services {
         Ok(self)
     }
 
-    /// The repository.
+    /// Returns the repository.
     #[must_use]
     pub fn envri(&self) -> Envri {
         self.envri
     }
 
-    /// The base URL of `service`.
+    /// Returns the base URL of `service`.
     #[must_use]
     pub fn base(&self, service: Service) -> &Url {
         match service {
@@ -93,8 +109,8 @@ impl Services {
         }
     }
 
-    /// The URL of `segments` under `service`, each percent-encoded as one
-    /// path segment.
+    /// Returns the URL with the path `segments` below the base URL of
+    /// `service`. Each segment is percent-encoded.
     #[must_use]
     pub fn url(&self, service: Service, segments: &[&str]) -> Url {
         let mut url = self.base(service).clone();
@@ -105,22 +121,22 @@ impl Services {
         url
     }
 
-    /// Where a person finds their account: the token under "My Account", and
-    /// the data licence to accept in the profile.
+    /// Returns the URL of the account page. Users copy a token there from "My
+    /// Account", and accept the data licence in the profile.
     #[must_use]
     pub fn account_page(&self) -> String {
         self.auth.to_string()
     }
 
-    /// Host and port of the data service as one safe path component, e.g.
-    /// `data.icos-cp.eu` or `127.0.0.1_4713`: repositories and demo portals
-    /// cache apart.
+    /// Returns host and port of the data service as one safe path component,
+    /// e.g. `data.icos-cp.eu` or `127.0.0.1_4713`, so that repositories and
+    /// demo portals have separate caches.
     #[must_use]
     pub fn cache_name(&self) -> String {
         self.host_name(Service::Data)
     }
 
-    /// The same of any service: what it told is kept under it.
+    /// Returns host and port of `service` as one safe path component.
     #[must_use]
     pub fn host_name(&self, service: Service) -> String {
         let url = self.base(service);
@@ -141,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_are_encoded_and_bases_keep_their_paths() {
+    fn url_encodes_segments_and_keeps_the_path_of_the_base() {
         let services = Services::of(Envri::Icos)
             .with(Service::Data, "http://127.0.0.1:81/base/")
             .unwrap();
@@ -157,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn other_schemes_are_refused() {
+    fn with_fails_on_a_url_of_another_scheme() {
         for url in ["file:///etc/passwd", "data.icos-cp.eu", ""] {
             assert!(
                 Services::of(Envri::Icos).with(Service::Meta, url).is_err(),

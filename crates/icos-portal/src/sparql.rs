@@ -1,5 +1,5 @@
 //! SPARQL results (W3C "SPARQL 1.1 Query Results JSON Format") as rows with
-//! typed cells.
+//! typed values.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{PortalError, Service};
 
-/// The rows of a SELECT.
+/// The rows of the result of a SELECT query.
 #[derive(Debug)]
 pub struct QueryRows(Vec<HashMap<String, BoundValue>>);
 
@@ -18,20 +18,20 @@ struct BoundValue {
 }
 
 #[derive(Deserialize)]
-struct Document {
-    results: Results,
+struct ResultsDocument {
+    results: Bindings,
 }
 
 #[derive(Deserialize)]
-struct Results {
+struct Bindings {
     bindings: Vec<HashMap<String, BoundValue>>,
 }
 
 impl QueryRows {
-    /// Reads a JSON results document. A server that runs out of time may
-    /// append text to it, or cut it: both are errors.
+    /// Parses a JSON results document. A server that exceeds its time limit may
+    /// append text to the document or truncate it; both are errors.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, PortalError> {
-        serde_json::from_slice::<Document>(json)
+        serde_json::from_slice::<ResultsDocument>(json)
             .map(|document| Self(document.results.bindings))
             .map_err(|error| {
                 PortalError::bad_response(
@@ -41,36 +41,36 @@ impl QueryRows {
             })
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The rows in order.
+    /// Iterates over the rows in order.
     pub fn iter(&self) -> impl Iterator<Item = QueryRow<'_>> {
         self.0.iter().map(QueryRow)
     }
 }
 
-/// One row; a variable may be unbound.
+/// One row. A variable may be unbound.
 #[derive(Clone, Copy, Debug)]
 pub struct QueryRow<'a>(&'a HashMap<String, BoundValue>);
 
 impl<'a> QueryRow<'a> {
-    /// The text or IRI of `variable`, if bound.
+    /// Returns the text or IRI of `variable`, if it is bound.
     #[must_use]
     pub fn get(self, variable: &str) -> Option<&'a str> {
         self.0.get(variable).map(|cell| cell.value.as_str())
     }
 
-    /// The text or IRI of `variable`.
+    /// Returns the text or IRI of `variable`.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl<'a> QueryRow<'a> {
         })
     }
 
-    /// The value of `variable`, which `parse` understands.
+    /// Returns the value of `variable`, converted by `parse`.
     pub(crate) fn parsed<T>(
         self,
         variable: &str,
@@ -94,24 +94,24 @@ impl<'a> QueryRow<'a> {
         parse(text).ok_or_else(|| {
             PortalError::bad_response(
                 Service::Meta,
-                format_args!("?{variable} is unintelligible: {text:?}"),
+                format_args!("cannot parse the value of ?{variable}: {text:?}"),
             )
         })
     }
 
-    /// The number in `variable`; `None` if unbound.
+    /// Returns the number in `variable`, or `None` if it is unbound.
     pub fn number<T: std::str::FromStr>(self, variable: &str) -> Result<Option<T>, PortalError> {
         self.get(variable)
             .map(|_| self.parsed(variable, |text| text.parse().ok()))
             .transpose()
     }
 
-    /// The `xsd:dateTime` in `variable`.
+    /// Returns the `xsd:dateTime` in `variable`.
     pub fn instant(self, variable: &str) -> Result<Timestamp, PortalError> {
         self.parsed(variable, |text| text.parse().ok())
     }
 
-    /// Whether `variable` is bound and true.
+    /// Returns whether `variable` is bound and true.
     #[must_use]
     pub fn is_true(self, variable: &str) -> bool {
         matches!(self.get(variable), Some("true" | "1"))
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_behind_the_results_is_an_error() {
+    fn parse_fails_on_text_after_the_results_and_on_truncated_results() {
         let good = br#"{"head":{"vars":["a"]},"results":{"bindings":[{"a":{"type":"literal","value":"7"}}]}}"#;
         let rows = QueryRows::parse(good).unwrap();
         assert_eq!(rows.iter().next().unwrap().number("a").unwrap(), Some(7));

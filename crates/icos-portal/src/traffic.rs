@@ -1,4 +1,4 @@
-//! What was asked of the portal, counted for the eyes of whoever runs this.
+//! Statistics of the requests to the portal, for status reports and metrics.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,47 +8,48 @@ use serde::{Deserialize, Serialize};
 
 use super::Service;
 
-/// Slow requests remembered.
-const REMEMBERED: usize = 5;
+/// Number of slow requests in the statistics.
+const MAX_SLOWEST: usize = 5;
 
-/// All requests since the program began.
+/// Statistics of all requests since the process started.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TrafficStats {
-    /// By the name of the service.
+    /// Statistics by the name of the service.
     pub services: BTreeMap<String, ServiceTraffic>,
-    /// Those that took longest to be answered, slowest first.
+    /// The requests that waited longest for a response, slowest first.
     pub slowest: Vec<SlowRequest>,
 }
 
-/// What was asked of one service.
+/// Statistics of the requests to one service.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ServiceTraffic {
-    /// Requests sent.
+    /// Number of requests.
     pub requests: u64,
-    /// Those without an answer, or answered with an error of the service.
+    /// Number of requests without a response, or with a server error.
     pub failures: u64,
-    /// Bytes of bodies received.
+    /// Number of bytes of bodies received.
     pub bytes: u64,
-    /// How long it took in all until answers began, in milliseconds.
+    /// Total time until the responses began, in milliseconds.
     pub waited_ms: u64,
 }
 
-/// A request that took long.
+/// A slow request.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct SlowRequest {
-    /// How long, until the answer began, in milliseconds.
+    /// Time until the response began, in milliseconds.
     pub ms: u64,
     /// Method and path.
     pub request: String,
 }
 
-/// Counts.
+/// Collects the statistics.
 #[derive(Debug, Default)]
 pub(super) struct TrafficCounter(Mutex<TrafficStats>);
 
 impl TrafficCounter {
-    /// Notes that `request` had its answer, or none, after `took`.
-    pub(super) fn answered(
+    /// Records that `request` took `took` until its response began, or until it
+    /// failed.
+    pub(super) fn record_response(
         &self,
         service: Service,
         request: impl FnOnce() -> String,
@@ -62,24 +63,24 @@ impl TrafficCounter {
             of.failures += u64::from(failed);
             of.waited_ms = of.waited_ms.saturating_add(ms);
             let at = traffic.slowest.partition_point(|slow| slow.ms >= ms);
-            if at < REMEMBERED {
+            if at < MAX_SLOWEST {
                 let request = request();
                 traffic.slowest.insert(at, SlowRequest { ms, request });
-                traffic.slowest.truncate(REMEMBERED);
+                traffic.slowest.truncate(MAX_SLOWEST);
             }
         });
     }
 
-    /// Notes bytes of a body.
-    pub(super) fn received(&self, service: Service, bytes: usize) {
+    /// Records received bytes of a body.
+    pub(super) fn record_bytes(&self, service: Service, bytes: usize) {
         self.with(|traffic| {
             let of = traffic.services.entry(service.to_string()).or_default();
             of.bytes += bytes as u64;
         });
     }
 
-    /// All of it, as it is now.
-    pub(super) fn so_far(&self) -> TrafficStats {
+    /// Returns the statistics up to now.
+    pub(super) fn snapshot(&self) -> TrafficStats {
         self.with(|traffic| traffic.clone())
     }
 
@@ -93,14 +94,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slowest_requests_are_remembered_in_order() {
+    fn slowest_requests_are_listed_in_order() {
         let counter = TrafficCounter::default();
         for ms in [3, 9, 1, 7, 5, 8, 2] {
             let took = Duration::from_millis(ms);
-            counter.answered(Service::Data, || format!("GET /{ms}"), took, ms == 9);
+            counter.record_response(Service::Data, || format!("GET /{ms}"), took, ms == 9);
         }
-        counter.received(Service::Data, 10);
-        let traffic = counter.so_far();
+        counter.record_bytes(Service::Data, 10);
+        let traffic = counter.snapshot();
         let slow: Vec<u64> = traffic.slowest.iter().map(|slow| slow.ms).collect();
         assert_eq!(slow, [9, 8, 7, 5, 3]);
         let data = &traffic.services["data"];

@@ -1,5 +1,8 @@
-//! Reports of data that were read beside the portal, from its own disks, as
-//! the Python library sends them: the repository counts its readers by them.
+//! Reports reads of data files on the portal's own disks to the portal.
+//!
+//! Such reads bypass the data service, so the portal does not see them. It
+//! counts its users by these reports, which have the same form as those of the
+//! Python library.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,40 +14,41 @@ use super::auth::TokenProvider;
 use super::http::Http;
 use super::{ObjectId, PortalError, Service, Services};
 
-/// Objects that may wait for their report. If the portal does not take them,
-/// later ones go unreported.
-const WAITING: usize = 10_000;
+/// Maximum number of objects that wait for their report. Further objects are
+/// not reported.
+const MAX_WAITING: usize = 10_000;
 /// The most objects in one report.
-const BATCH: usize = 100;
-/// How long a report may take.
+const MAX_BATCH: usize = 100;
+/// Timeout of one report.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reports reads to `<auth>/logs/portaluse`. Nobody waits for it, and nobody
-/// learns of its failures.
+/// Reports reads to `<auth>/logs/portaluse` in the background. Failures are
+/// only logged.
 #[derive(Clone, Debug)]
-pub struct UsageReporter(Arc<Shared>);
+pub struct UsageReporter(Arc<Reporter>);
 
 #[derive(Debug)]
-struct Shared {
+struct Reporter {
     http: Http,
     services: Services,
-    /// Without a login, or while there is none, reports are anonymous.
+    /// Without a login, reports are anonymous.
     auth: Option<Arc<dyn TokenProvider>>,
-    reads: Mutex<Reads>,
+    reads: Mutex<PendingReads>,
 }
 
 #[derive(Debug, Default)]
-struct Reads {
+struct PendingReads {
     waiting: Vec<ObjectId>,
-    /// Whether a task is sending them.
+    /// Whether a task is sending reports.
     sending: bool,
 }
 
 impl UsageReporter {
-    /// Reports to the authentication service among `services`.
+    /// Creates a reporter that sends to the authentication service of
+    /// `services`.
     #[must_use]
     pub fn new(http: Http, services: Services, auth: Option<Arc<dyn TokenProvider>>) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Reporter {
             http,
             services,
             auth,
@@ -52,22 +56,25 @@ impl UsageReporter {
         }))
     }
 
-    /// Reports that `id` was read, in a while; returns at once. What is read
-    /// during one report goes into the next. Needs a tokio runtime.
+    /// Reports that `id` was read. Returns at once; reads that happen during
+    /// one report go into the next. Needs a tokio runtime.
     pub fn report(&self, id: ObjectId) {
-        let shared = &self.0;
-        let mut reads = shared.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        if reads.waiting.len() < WAITING {
+        let reporter = &self.0;
+        let mut reads = reporter
+            .reads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if reads.waiting.len() < MAX_WAITING {
             reads.waiting.push(id);
         }
         if !reads.sending {
             reads.sending = true;
-            tokio::spawn(Arc::clone(shared).send_all());
+            tokio::spawn(Arc::clone(reporter).send_all());
         }
     }
 }
 
-impl Shared {
+impl Reporter {
     async fn send_all(self: Arc<Self>) {
         loop {
             let batch: Vec<ObjectId> = {
@@ -76,13 +83,13 @@ impl Shared {
                     reads.sending = false;
                     return;
                 }
-                let until = reads.waiting.len().min(BATCH);
+                let until = reads.waiting.len().min(MAX_BATCH);
                 reads.waiting.drain(..until).collect()
             };
             match tokio::time::timeout(TIMEOUT, self.send(&batch)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::debug!(%error, "reads were not reported"),
-                Err(_late) => tracing::debug!("reads were not reported in time"),
+                Ok(Err(error)) => tracing::debug!(%error, "could not report reads"),
+                Err(_late) => tracing::debug!("timed out while reporting reads"),
             }
         }
     }
@@ -105,11 +112,11 @@ impl Shared {
         {
             request = request.header(COOKIE, token.header());
         }
-        let answer = self.http.send_at_most(1, Service::Auth, request).await?;
-        if answer.status().is_success() {
+        let response = self.http.send_at_most(1, Service::Auth, request).await?;
+        if response.status().is_success() {
             Ok(())
         } else {
-            Err(answer.into_error("reports of use").await)
+            Err(response.into_error("usage report").await)
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a login looks like to its owner: for `icosfs status` and `icosfs auth
-//! status`, as text and as JSON. Never a secret.
+//! A login for display, by `icosfs status` and `icosfs auth status`, as text
+//! and as JSON. Contains no secret.
 
 use std::fmt;
 
@@ -9,51 +9,51 @@ use serde::{Deserialize, Serialize};
 use super::LicenceStatus;
 use crate::auth::{LoginState, Renewal, Token};
 
-/// A login as its owner sees it.
+/// A login for display.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LoginStatus {
-    /// Where it comes from, e.g. `ICOSFS_TOKEN` or a file.
+    /// Its source, e.g. `ICOSFS_TOKEN` or a file.
     pub source: String,
-    /// The user's mail address, once it is known.
+    /// The mail address of the user, once it is known.
     pub user: Option<String>,
-    /// How the token at hand was had: `Password`, `Saml`, `Orcid`, …
+    /// The login method of the token: `Password`, `Saml`, `Orcid`, ...
     pub method: Option<String>,
-    /// When it expires.
+    /// The time of its expiry.
     pub expires: Option<Timestamp>,
-    /// How many seconds it has left; negative if it has expired.
+    /// Seconds until then; negative if it has expired.
     pub seconds_left: Option<i64>,
-    /// Whether a new one is had without the user's doing.
+    /// Whether a new token is obtained without the user.
     pub renewed: bool,
-    /// Whether the data licence is accepted, if that was asked.
+    /// Whether the data licence is accepted, if that was checked.
     pub licence: Option<LicenceStatus>,
-    /// Where its owner finds the account.
+    /// The URL of the account page.
     pub account_page: String,
-    /// Why reading data fails, or soon will, and what to do.
+    /// Why reading data fails, or soon will fail, and what to do.
     pub advice: Option<String>,
 }
 
 impl LoginStatus {
     pub(super) fn new(
-        standing: LoginState,
+        state: LoginState,
         licence: Option<LicenceStatus>,
         now: Timestamp,
         page: String,
     ) -> Self {
-        let warning = standing.warning(now, &page);
-        let problem = standing.problem.as_ref().map(ToString::to_string);
+        let warning = state.warning(now, &page);
+        let problem = state.problem.as_ref().map(ToString::to_string);
         let advice = problem.or(warning).or_else(|| {
             (licence == Some(LicenceStatus::NotAccepted)).then(|| {
                 format!("the data licence is not accepted; accept it in your profile at {page}")
             })
         });
-        let token = standing.token.as_deref();
+        let token = state.token.as_deref();
         Self {
-            user: standing.user,
+            user: state.user,
             method: token.map(|token| token.login_method().to_owned()),
             expires: token.map(Token::expires),
             seconds_left: token.map(|token| token.expires().duration_since(now).as_secs()),
-            renewed: standing.renewal == Renewal::ByPassword,
-            source: standing.source,
+            renewed: state.renewal == Renewal::ByPassword,
+            source: state.source,
             licence,
             account_page: page,
             advice,
@@ -61,14 +61,15 @@ impl LoginStatus {
     }
 }
 
-/// One line: who, from where, how long, and whether the licence is accepted.
+/// One line: the user, the source, the remaining time, and whether the licence
+/// is accepted.
 impl fmt::Display for LoginStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = self.user.as_deref().unwrap_or("someone");
+        let user = self.user.as_deref().unwrap_or("unknown user");
         write!(f, "{user}, from {}", self.source)?;
         match (self.seconds_left, self.renewed) {
             (None, _) => f.write_str(", not logged in yet")?,
-            (Some(left), _) if left > 0 => write!(f, ", {} left", Span(left))?,
+            (Some(left), _) if left > 0 => write!(f, ", {} left", RoughDuration(left))?,
             (Some(_), true) => f.write_str(", to be renewed at the next read")?,
             (Some(_), false) => f.write_str(", expired")?,
         }
@@ -79,10 +80,10 @@ impl fmt::Display for LoginStatus {
     }
 }
 
-/// Seconds, as roughly as a person wants to know.
-struct Span(i64);
+/// Seconds, displayed in a coarse unit.
+struct RoughDuration(i64);
 
-impl fmt::Display for Span {
+impl fmt::Display for RoughDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             seconds if seconds < 120 => write!(f, "{seconds} s"),
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_told_in_a_line() {
+    fn login_status_displays_in_one_line() {
         let status = |seconds_left, renewed, licence| LoginStatus {
             source: "ICOSFS_TOKEN".to_owned(),
             user: Some("a@b.se".to_owned()),

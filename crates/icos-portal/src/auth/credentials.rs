@@ -1,10 +1,9 @@
-//! User name and password in `icoscp_core`'s own file, shared with it both
-//! ways: `{"user_id": ..., "password": ..., "cookie_value": ...}`.
+//! The credentials file of `icoscp_core`, which both clients read and write:
+//! `{"user_id": ..., "password": ..., "cookie_value": ...}`.
 //!
 //! The password is the hexadecimal form of its inverted UTF-8 bytes:
-//! obfuscated, not encrypted. The cookie is the last token, with the `;` that
-//! the library keeps behind it; it is absent before the first login. Whatever
-//! else is in the file stays there.
+//! obfuscated, not encrypted. The cookie is the last token, followed by `;`; it
+//! is absent before the first login. Writing preserves all other fields.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,10 +16,10 @@ use serde_json::{Map, Value};
 
 use super::Token;
 use super::secret_file::{FileError, FileLock, FileVersion, LineError, SecretFile};
-use super::watched_file::Source;
+use super::watched_file::ReloadableFile;
 use crate::Envri;
 
-/// A user name, a password and perhaps the token they last gave.
+/// A user name, a password and, after a login, its token.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     user: String,
@@ -29,7 +28,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials that were not used yet.
+    /// Creates credentials without a token.
     #[must_use]
     pub fn new(user: String, password: SecretString) -> Self {
         Self {
@@ -39,7 +38,7 @@ impl Credentials {
         }
     }
 
-    /// The same, with the token they gave.
+    /// Returns the same credentials with the token of a login.
     #[must_use]
     pub fn with_token(self, token: Arc<Token>) -> Self {
         Self {
@@ -48,17 +47,17 @@ impl Credentials {
         }
     }
 
-    /// What a file of the library's form holds, and what it would be written
-    /// as; `None` if it is damaged.
+    /// Parses a file, and returns its credentials and its new content if they
+    /// are saved; `None` if it is damaged. For fuzzing.
     pub(crate) fn parse(content: &[u8], envri: Envri) -> Option<(Self, Vec<u8>)> {
-        let mut document = Document::parse(content).ok()?;
+        let mut document = CredentialsDocument::parse(content).ok()?;
         let credentials = document.credentials(envri);
         document.set(&credentials, envri);
         let written = serde_json::to_vec(&document.fields.0).ok()?;
         Some((credentials, written))
     }
 
-    /// The user's mail address.
+    /// Returns the mail address of the user.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
@@ -72,13 +71,13 @@ impl Credentials {
         self.token.as_ref()
     }
 
-    /// Whether user and password are the same.
+    /// Whether user name and password are the same.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.user == other.user && self.password() == other.password()
     }
 }
 
-/// A file of [`Credentials`].
+/// A file with [`Credentials`], in the form of the Python library.
 #[derive(Clone, Debug)]
 pub struct CredentialsFile {
     file: SecretFile,
@@ -86,7 +85,7 @@ pub struct CredentialsFile {
 }
 
 impl CredentialsFile {
-    /// The file at `path` with a login of `envri`.
+    /// Names the file at `path` with a login of `envri`.
     #[must_use]
     pub fn at(path: PathBuf, envri: Envri) -> Self {
         Self {
@@ -95,8 +94,8 @@ impl CredentialsFile {
         }
     }
 
-    /// The file that the Python library uses if it is told of no other:
-    /// `~/.icoscp/<cookie name>_auth_conf.json`. `None` without a home folder.
+    /// Names the standard file of the Python library: `~/.icoscp/<cookie
+    /// name>_auth_conf.json`. `None` without a home folder.
     #[must_use]
     pub fn standard(envri: Envri) -> Option<Self> {
         let name = format!("{}_auth_conf.json", envri.cookie_name());
@@ -104,28 +103,30 @@ impl CredentialsFile {
         Some(Self::at(home.join(".icoscp").join(name), envri))
     }
 
-    /// Where it is.
+    /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// What it holds; `None` if there is no such file. Blocks on the disk.
+    /// Reads the credentials; `None` if there is no such file. Blocks on disk
+    /// I/O.
     ///
     /// # Errors
     ///
-    /// [`FileError::Damaged`] if it is not in the library's form.
+    /// [`FileError::Damaged`] if it does not have the form of the Python
+    /// library.
     pub fn load(&self) -> Result<Option<Credentials>, FileError> {
-        Ok(Source::load(self)?.map(|(credentials, _)| credentials))
+        Ok(ReloadableFile::load(self)?.map(|(credentials, _)| credentials))
     }
 
-    /// Keeps `credentials`, with their token, beside whatever else is in the
+    /// Saves `credentials` with their token. Preserves all other fields of the
     /// file.
     ///
     /// # Errors
     ///
-    /// [`FileError::Damaged`] if what is there is not in the library's form;
-    /// it is left as it is.
+    /// [`FileError::Damaged`] if the file does not have the form of the Python
+    /// library; it is not changed.
     pub async fn save(&self, credentials: &Credentials) -> Result<(), FileError> {
         let lock = self.lock().await?;
         let (file, credentials) = (self.clone(), credentials.clone());
@@ -137,7 +138,7 @@ impl CredentialsFile {
         .await
     }
 
-    /// Removes it; false if there was none.
+    /// Removes the file. Returns false if there was none.
     pub async fn remove(&self) -> Result<bool, FileError> {
         self.file.remove().await
     }
@@ -146,8 +147,8 @@ impl CredentialsFile {
         self.file.lock().await
     }
 
-    /// Keeps the token that `credentials` just gave, unless the file has
-    /// others by now.
+    /// Stores the token of `credentials`, unless the file contains other
+    /// credentials by now.
     pub(super) async fn renew(
         &self,
         lock: FileLock,
@@ -156,7 +157,7 @@ impl CredentialsFile {
         let file = self.clone();
         blocking(move || {
             let Some(mut document) = file.document()? else {
-                // Logged out meanwhile.
+                // The user logged out meanwhile.
                 return Ok(());
             };
             if document.credentials(file.envri).same_as(&credentials) {
@@ -168,21 +169,24 @@ impl CredentialsFile {
         .await
     }
 
-    fn document(&self) -> Result<Option<Document>, FileError> {
-        Ok(self.file.read(Document::parse)?.map(|(found, _)| found))
+    fn document(&self) -> Result<Option<CredentialsDocument>, FileError> {
+        Ok(self
+            .file
+            .read(CredentialsDocument::parse)?
+            .map(|(found, _)| found))
     }
 }
 
-impl Source for CredentialsFile {
-    type Value = Credentials;
+impl ReloadableFile for CredentialsFile {
+    type Content = Credentials;
 
-    fn stamp(&self) -> Result<Option<FileVersion>, FileError> {
-        self.file.stamp()
+    fn version(&self) -> Result<Option<FileVersion>, FileError> {
+        self.file.version()
     }
 
     fn load(&self) -> Result<Option<(Credentials, FileVersion)>, FileError> {
-        self.file.tighten();
-        let found = self.file.read(Document::parse)?;
+        self.file.restrict_permissions();
+        let found = self.file.read(CredentialsDocument::parse)?;
         Ok(found.map(|(document, stamp)| (document.credentials(self.envri), stamp)))
     }
 
@@ -202,28 +206,28 @@ async fn blocking<T: Send + 'static>(
 
 /// The file's content, all of it.
 #[derive(Default)]
-struct Document {
-    fields: Wiped,
+struct CredentialsDocument {
+    fields: ZeroizedFields,
     user: String,
     password: Zeroizing<String>,
 }
 
 #[derive(Deserialize)]
-struct Fields {
+struct KnownFields {
     user_id: String,
     password: String,
-    #[allow(dead_code)] // Its type is checked; its value is in the map.
+    #[allow(dead_code)] // Checks the type; the value is read from `fields`.
     cookie_value: Option<String>,
 }
 
-impl Document {
+impl CredentialsDocument {
     fn parse(content: &[u8]) -> Result<Self, LineError> {
-        let fields = serde_json::from_slice(content).map_err(|error| flaw(&error))?;
-        let fields = Wiped(fields);
-        let Fields {
+        let fields = serde_json::from_slice(content).map_err(|error| line_error(&error))?;
+        let fields = ZeroizedFields(fields);
+        let KnownFields {
             user_id, password, ..
-        } = serde_json::from_slice(content).map_err(|error| flaw(&error))?;
-        let password = revealed(&Zeroizing::new(password)).ok_or_else(|| LineError {
+        } = serde_json::from_slice(content).map_err(|error| line_error(&error))?;
+        let password = deobfuscated(&Zeroizing::new(password)).ok_or_else(|| LineError {
             line: line_of(content, "\"password\""),
             reason: "expected `password` as icoscp_core writes it, in hexadecimal digits"
                 .to_owned(),
@@ -240,8 +244,8 @@ impl Document {
         Credentials {
             user: self.user.clone(),
             password: SecretString::from(self.password.as_str()),
-            // It is only a memory of the last login: one that cannot be read
-            // is replaced by the next.
+            // A token that cannot be parsed is ignored; the next login replaces
+            // it.
             token: cookie.and_then(|text| Token::parse(envri, text).ok().map(Arc::new)),
         }
     }
@@ -260,7 +264,7 @@ impl Document {
             debug_assert!(token.cookie().starts_with(envri.cookie_name()));
             put("cookie_value", format!("{};", token.cookie()));
         } else {
-            // It was another's, or of another password.
+            // The old token belongs to other credentials.
             self.fields.0.remove("cookie_value");
         }
     }
@@ -276,11 +280,11 @@ impl Document {
     }
 }
 
-/// All fields, wiped when they are dropped.
+/// All fields, zeroized on drop.
 #[derive(Default)]
-struct Wiped(Map<String, Value>);
+struct ZeroizedFields(Map<String, Value>);
 
-impl Drop for Wiped {
+impl Drop for ZeroizedFields {
     fn drop(&mut self) {
         for value in self.0.values_mut() {
             if let Value::String(text) = value {
@@ -290,11 +294,11 @@ impl Drop for Wiped {
     }
 }
 
-/// The library's words for a flaw show what they found: it may be the
-/// password.
-fn flaw(error: &serde_json::Error) -> LineError {
+/// Describes the error without the message of `serde_json`, which contains a
+/// part of the input and so perhaps of the password.
+fn line_error(error: &serde_json::Error) -> LineError {
     let reason = match error.classify() {
-        serde_json::error::Category::Eof => "expected more, found the end",
+        serde_json::error::Category::Eof => "unexpected end of file",
         serde_json::error::Category::Syntax => "expected JSON",
         _ => "expected an object with the texts `user_id` and `password`",
     };
@@ -322,7 +326,7 @@ fn obfuscated(password: &str) -> String {
     hex
 }
 
-fn revealed(hex: &str) -> Option<Zeroizing<String>> {
+fn deobfuscated(hex: &str) -> Option<Zeroizing<String>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
     let mut password = Zeroizing::new(Vec::with_capacity(pairs.len()));
@@ -350,20 +354,20 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_obfuscated_as_the_python_library_does() {
+    fn password_obfuscation_matches_the_python_library() {
         // PasswordAuth.encode_password("p\u{e5}ss w\u{f6}rd")
         assert_eq!(obfuscated("p\u{e5}ss w\u{f6}rd"), "8f3c5a8c8cdf883c498d9b");
         assert_eq!(
-            *revealed("8F3c5a8c8cdf883c498d9b").unwrap(),
+            *deobfuscated("8F3c5a8c8cdf883c498d9b").unwrap(),
             "p\u{e5}ss w\u{f6}rd"
         );
         for bad in ["8", "8f3", "zz", "00", "\u{e5}"] {
-            assert!(revealed(bad).is_none(), "{bad}");
+            assert!(deobfuscated(bad).is_none(), "{bad}");
         }
     }
 
     #[tokio::test]
-    async fn what_is_saved_is_read_and_strangers_keys_stay() {
+    async fn save_and_load_round_trip_and_preserve_other_fields() {
         let dir = tempfile::tempdir().unwrap();
         let file = file(&dir);
         assert!(file.load().unwrap().is_none());
@@ -372,18 +376,18 @@ mod tests {
         assert!(content(&file).get("cookie_value").is_none());
 
         let mut with_more = content(&file);
-        with_more["theirs"] = serde_json::json!({"x": [1, 2]});
+        with_more["other"] = serde_json::json!({"x": [1, 2]});
         fs::write(file.path(), with_more.to_string()).unwrap();
         let token = Arc::new(token(i64::from(i32::MAX) * 1000));
         let renewed = credentials.clone().with_token(Arc::clone(&token));
         file.renew(file.lock().await.unwrap(), renewed)
             .await
             .unwrap();
-        assert_eq!(content(&file)["theirs"], with_more["theirs"]);
+        assert_eq!(content(&file)["other"], with_more["other"]);
         assert_eq!(
             content(&file)["cookie_value"],
             format!("{};", token.cookie()),
-            "as icoscp_core writes it"
+            "the form of icoscp_core"
         );
         let found = file.load().unwrap().unwrap();
         assert!(found.same_as(&credentials));
@@ -391,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_not_kept_beside_credentials_that_did_not_give_it() {
+    async fn renew_does_not_store_a_token_of_other_credentials() {
         let dir = tempfile::tempdir().unwrap();
         let file = file(&dir);
         let old = Credentials::new("a@b.se".to_owned(), SecretString::from("old"));
@@ -404,11 +408,11 @@ mod tests {
         assert!(content(&file).get("cookie_value").is_none());
         file.remove().await.unwrap();
         file.renew(file.lock().await.unwrap(), late).await.unwrap();
-        assert!(!file.path().exists(), "logged out meanwhile");
+        assert!(!file.path().exists(), "the file must not reappear");
     }
 
     #[tokio::test]
-    async fn a_damaged_file_is_named_with_its_line_shown_nowhere_and_left_alone() {
+    async fn load_of_a_damaged_file_names_path_and_line_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let file = file(&dir);
         fs::create_dir(file.path().parent().unwrap()).unwrap();
@@ -423,8 +427,8 @@ mod tests {
         ] {
             fs::write(file.path(), damaged).unwrap();
             let message = file.load().unwrap_err().to_string();
-            let place = format!("conf.json is damaged in line {line}:");
-            assert!(message.contains(&place), "{damaged:?}: {message}");
+            let position = format!("conf.json is damaged in line {line}:");
+            assert!(message.contains(&position), "{damaged:?}: {message}");
             assert!(!message.contains("hunter2") && !message.contains("4711"));
             let credentials = Credentials::new(String::new(), SecretString::from(""));
             assert!(file.save(&credentials).await.is_err());
@@ -433,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_open_to_others_is_tightened() {
+    async fn load_restricts_permissions_to_the_owner() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let dir = tempfile::tempdir().unwrap();

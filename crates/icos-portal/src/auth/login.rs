@@ -1,4 +1,5 @@
-//! `POST <auth>/password/login`: a token for a user name and a password.
+//! `POST <auth>/password/login`: exchanges a user name and a password for a
+//! token.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -14,29 +15,31 @@ use super::{AuthError, Credentials, Token};
 use crate::http::{Http, Response};
 use crate::{PortalError, Service, Services};
 
-/// How long a login may take: someone's `read` waits for it.
+/// Timeout of a login. A blocked `read` may wait for it.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// A login that went astray is tried once more.
-const LOGINS: u32 = 2;
+/// Maximum number of attempts.
+const MAX_ATTEMPTS: u32 = 2;
 
-/// A token just had.
+/// A new token.
 #[derive(Debug)]
-pub(super) struct Fresh {
+pub(super) struct NewToken {
     pub(super) token: Token,
-    /// How far the portal's clock is ahead of ours.
+    /// How far the clock of the portal is ahead of the local one.
     pub(super) ahead: SignedDuration,
 }
 
-/// Logs in with `credentials` that came from `source` (words for a person).
+/// Logs in with `credentials`. `source` names their source for display.
 pub(super) async fn log_in(
     http: &Http,
     services: &Services,
     credentials: &Credentials,
     source: &str,
-) -> Result<Fresh, AuthError> {
+) -> Result<NewToken, AuthError> {
     let login = async {
-        let answer = post(http, services, credentials).await.map_err(service)?;
-        match answer.status().as_u16() {
+        let response = post(http, services, credentials)
+            .await
+            .map_err(service_error)?;
+        match response.status().as_u16() {
             200 => {}
             401 | 403 => {
                 return Err(AuthError::WrongPassword {
@@ -44,26 +47,26 @@ pub(super) async fn log_in(
                     source_name: source.to_owned(),
                 });
             }
-            _ => return Err(service(answer.into_error("login").await)),
+            _ => return Err(service_error(response.into_error("login").await)),
         }
         let now = Timestamp::now();
-        let date = answer.header(&DATE).and_then(parsed_date).unwrap_or(now);
-        Ok(Fresh {
-            token: token(services, &answer)?,
+        let date = response.header(&DATE).and_then(parsed_date).unwrap_or(now);
+        Ok(NewToken {
+            token: token(services, &response)?,
             ahead: date.duration_since(now),
         })
     };
     tokio::time::timeout(TIMEOUT, login)
         .await
-        .unwrap_or_else(|_late| {
-            Err(service(PortalError::TimedOut {
+        .unwrap_or_else(|_elapsed| {
+            Err(service_error(PortalError::TimedOut {
                 service: Service::Auth,
                 waited: TIMEOUT,
             }))
         })
 }
 
-fn service(error: PortalError) -> AuthError {
+fn service_error(error: PortalError) -> AuthError {
     AuthError::Service(Box::new(error))
 }
 
@@ -73,8 +76,8 @@ async fn post(
     credentials: &Credentials,
 ) -> Result<Response, PortalError> {
     let (user, password) = (credentials.user(), credentials.password());
-    // Each byte becomes three at most; roomy from the start, so that growing
-    // leaves no copies behind.
+    // A byte becomes up to three. With the full capacity from the start,
+    // growing leaves no copies of the password in memory.
     let mut form = String::with_capacity(20 + 3 * (user.len() + password.len()));
     // Writing to a string cannot fail.
     let _ = write!(form, "mail={}&password=", encoded(user));
@@ -85,9 +88,10 @@ async fn post(
             services.url(Service::Auth, &["password", "login"]),
         )
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        // Wiped once it was sent.
+        // Zeroized after it was sent.
         .body(Bytes::from_owner(Zeroizing::new(form.into_bytes())));
-    http.send_at_most(LOGINS, Service::Auth, request).await
+    http.send_at_most(MAX_ATTEMPTS, Service::Auth, request)
+        .await
 }
 
 fn encoded(text: &str) -> impl std::fmt::Display {
@@ -100,9 +104,9 @@ fn parsed_date(text: &str) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-fn token(services: &Services, answer: &Response) -> Result<Token, AuthError> {
+fn token(services: &Services, response: &Response) -> Result<Token, AuthError> {
     let name = services.envri().cookie_name();
-    let cookie = answer
+    let cookie = response
         .headers()
         .get_all(SET_COOKIE)
         .iter()
@@ -113,7 +117,7 @@ fn token(services: &Services, answer: &Response) -> Result<Token, AuthError> {
         })
         .ok_or_else(|| {
             let reason = format_args!("expected the cookie {name}, found none");
-            service(PortalError::bad_response(Service::Auth, reason))
+            service_error(PortalError::bad_response(Service::Auth, reason))
         })?;
     Ok(Token::parse(services.envri(), cookie)?)
 }
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn http_dates_are_read() {
+    fn parsed_date_accepts_http_dates_only() {
         assert_eq!(
             parsed_date("Sun, 06 Nov 1994 08:49:37 GMT"),
             Some("1994-11-06T08:49:37Z".parse().unwrap())
@@ -132,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_encoded() {
+    fn encoded_escapes_reserved_bytes() {
         let text = encoded("p\u{e5}ss &w=rd+").to_string();
         assert_eq!(text, "p%C3%A5ss+%26w%3Drd%2B");
     }

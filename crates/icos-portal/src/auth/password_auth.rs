@@ -1,5 +1,9 @@
-//! Tokens for a user name and a password: had when they are needed, shared by
-//! all who need one, and kept in the file that the credentials came from.
+//! A provider of tokens for a user name and a password: logs in when a token is
+//! needed, and stores the token in the file that the credentials came from.
+//!
+//! Lock order: the lock of the credentials file (held across a login, shared by
+//! processes) before the mutex of the state (held for moments, never across an
+//! await).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,124 +12,135 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use super::login::{Fresh, log_in};
+use super::login::{NewToken, log_in};
 use super::secret_file::{FileError, FileLock};
 use super::watched_file::WatchedFile;
 use super::{
-    AuthError, BELIEVED, Credentials, CredentialsFile, LoginState, Renewal, TIMEOUT, Token,
+    AuthError, Credentials, CredentialsFile, FILE_TTL, LoginState, REFUSAL_TTL, Renewal, Token,
     TokenProvider,
 };
 use crate::Services;
 use crate::http::Http;
 use icos_sync::SingleFlight;
 
-/// How long those who have a living token wait for its renewal.
-const HURRY: Duration = Duration::from_secs(5);
-/// How long after a login that got no answer whoever has no token waits before
-/// the next.
-const PAUSE: Duration = Duration::from_secs(5);
-/// How long after a login whoever finds its token refused waits before the
-/// next. A right password locks no account, and a token that was good for
-/// longer was revoked: who revokes them each minute must not be in the way for
-/// the rest of it.
-const ANEW: Duration = Duration::from_secs(10);
+/// How long a request with a valid token waits for the renewal of that token.
+const RENEWAL_WAIT: Duration = Duration::from_secs(5);
+/// Pause after a login without a response, if there is no valid token.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// Pause after a successful login whose token the portal refuses. Repeating it
+/// locks no account, as the password is right. The usual minute is too long: if
+/// tokens are revoked every minute, most reads would fail.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(10);
 
 /// Logs in when a token is needed, and again an hour before it expires.
 #[derive(Debug)]
 pub struct PasswordAuth {
-    shared: Arc<Shared>,
-    /// However many readers find the token stale, one login follows.
+    login: Arc<PasswordLogin>,
+    /// A single login for all callers that need a new token.
     renewals: SingleFlight<(), Result<Arc<Token>, AuthError>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct PasswordLogin {
     http: Http,
     services: Services,
-    origin: Origin,
-    source: String,
-    state: Mutex<State>,
+    source: CredentialsSource,
+    source_name: String,
+    state: Mutex<PasswordState>,
 }
 
 #[derive(Debug)]
-enum Origin {
-    Given(Credentials),
+enum CredentialsSource {
+    Fixed(Credentials),
     File(WatchedFile<CredentialsFile>),
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// Those in use; a file may have others by now.
+struct PasswordState {
+    /// The credentials in use. The file may contain others by now.
     credentials: Option<Credentials>,
     token: Option<Arc<Token>>,
-    /// The last token that the portal did not accept.
+    /// The last token that the portal refused.
     refused: Option<Arc<Token>>,
     /// The last login with `credentials`.
-    tried: Option<Attempt>,
-    /// When the renewal under way began.
-    renewing: Option<Instant>,
-    /// How far the portal's clock is ahead of ours.
+    last_attempt: Option<LoginAttempt>,
+    /// When the renewal in progress began.
+    renewal_began: Option<Instant>,
+    /// How far the clock of the portal is ahead of the local one.
     ahead: SignedDuration,
 }
 
 #[derive(Debug)]
-struct Attempt {
+struct LoginAttempt {
     at: Instant,
-    /// Whether the portal had refused the token before.
+    /// Whether the portal had refused the token before it.
     after_refusal: bool,
     result: Result<(), AuthError>,
 }
 
 impl PasswordAuth {
-    /// Provides tokens for `credentials`, which came from `source` (words for
-    /// a person). Asks the portal for nothing yet.
+    /// Provides tokens for `credentials`. `source` names their source for
+    /// display. Sends no request yet.
     #[must_use]
     pub fn new(http: Http, services: Services, credentials: Credentials, source: String) -> Self {
-        Self::of(http, services, Origin::Given(credentials), source)
+        Self::of(
+            http,
+            services,
+            CredentialsSource::Fixed(credentials),
+            source,
+        )
     }
 
-    /// Provides tokens for the credentials in `file`, read again when it was
-    /// replaced; keeps new tokens there, so that one login serves all
-    /// processes that share the file.
+    /// Provides tokens for the credentials in `file`, and reads them again when
+    /// the file is replaced. Stores new tokens there, so that the processes
+    /// that share the file share one login.
     #[must_use]
     pub fn from_file(http: Http, services: Services, file: CredentialsFile) -> Self {
         let source = file.path().display().to_string();
-        Self::of(http, services, Origin::File(WatchedFile::new(file)), source)
+        Self::of(
+            http,
+            services,
+            CredentialsSource::File(WatchedFile::new(file)),
+            source,
+        )
     }
 
-    fn of(http: Http, services: Services, origin: Origin, source: String) -> Self {
+    fn of(http: Http, services: Services, source: CredentialsSource, source_name: String) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            login: Arc::new(PasswordLogin {
                 http,
                 services,
-                origin,
                 source,
+                source_name,
                 state: Mutex::default(),
             }),
             renewals: SingleFlight::default(),
         }
     }
 
-    async fn renewed(&self) -> Result<Arc<Token>, AuthError> {
-        let shared = Arc::clone(&self.shared);
+    async fn renew_once(&self) -> Result<Arc<Token>, AuthError> {
+        let login = Arc::clone(&self.login);
         let renewal = self.renewals.join((), || async move {
-            shared.state().renewing = Some(Instant::now());
-            let result = shared.renew().await;
-            shared.state().renewing = None;
+            login.state().renewal_began = Some(Instant::now());
+            let result = login.renew().await;
+            login.state().renewal_began = None;
             result
         });
-        let (living, since) = {
-            let state = self.shared.state();
-            (state.living(), state.renewing.unwrap_or_else(Instant::now))
+        let (valid_token, since) = {
+            let state = self.login.state();
+            (
+                state.valid_token(),
+                state.renewal_began.unwrap_or_else(Instant::now),
+            )
         };
-        let Some(living) = living else {
+        let Some(valid_token) = valid_token else {
             return renewal.await;
         };
-        // Whoever comes later waits for what is left of it.
-        let deadline = tokio::time::Instant::from_std(since + HURRY);
+        // The deadline is the same for later callers.
+        let deadline = tokio::time::Instant::from_std(since + RENEWAL_WAIT);
         match tokio::time::timeout_at(deadline, renewal).await {
             Ok(result) => result,
-            Err(_late) => Ok(living),
+            Err(_elapsed) => Ok(valid_token),
         }
     }
 }
@@ -133,11 +148,11 @@ impl PasswordAuth {
 impl TokenProvider for PasswordAuth {
     fn token(&self) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
         async {
-            self.shared.look(BELIEVED).await?;
-            let fresh = self.shared.state().fresh();
+            self.login.reload(FILE_TTL).await?;
+            let fresh = self.login.state().fresh_token();
             match fresh {
                 Some(token) => Ok(token),
-                None => self.renewed().await,
+                None => self.renew_once().await,
             }
         }
         .boxed()
@@ -145,11 +160,11 @@ impl TokenProvider for PasswordAuth {
 
     fn replace(&self, refused: Arc<Token>) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
         async move {
-            self.shared.state().refuse(&refused);
-            let token = self.renewed().await?;
+            self.login.state().refuse(&refused);
+            let token = self.renew_once().await?;
             if token.same_as(&refused) {
-                // From a renewal that had begun before the refusal.
-                return self.renewed().await;
+                // This token is from a renewal that began before the refusal.
+                return self.renew_once().await;
             }
             Ok(token)
         }
@@ -158,32 +173,36 @@ impl TokenProvider for PasswordAuth {
 
     fn login_state(&self) -> BoxFuture<'_, Option<LoginState>> {
         async {
-            let looked = self.shared.look(BELIEVED).await;
-            let state = self.shared.state();
-            let tried = state.tried.as_ref().and_then(|t| t.result.clone().err());
+            let reloaded = self.login.reload(FILE_TTL).await;
+            let state = self.login.state();
+            let failure = state
+                .last_attempt
+                .as_ref()
+                .and_then(|a| a.result.clone().err());
             Some(LoginState {
-                source: self.shared.source.clone(),
+                source: self.login.source_name.clone(),
                 user: state.credentials.as_ref().map(|c| c.user().to_owned()),
                 token: state.token.clone(),
                 renewal: Renewal::ByPassword,
-                problem: looked.err().or(tried),
+                problem: reloaded.err().or(failure),
             })
         }
         .boxed()
     }
 }
 
-impl Shared {
-    /// Takes over what the file says, as of no longer than `believed` ago.
-    async fn look(&self, believed: Duration) -> Result<(), AuthError> {
-        let credentials = match &self.origin {
-            Origin::Given(credentials) => credentials.clone(),
-            Origin::File(watched) => match watched.get_good(believed).await {
+impl PasswordLogin {
+    /// Updates the credentials from the file, if it was last checked longer
+    /// than `max_age` ago.
+    async fn reload(&self, max_age: Duration) -> Result<(), AuthError> {
+        let credentials = match &self.source {
+            CredentialsSource::Fixed(credentials) => credentials.clone(),
+            CredentialsSource::File(watched) => match watched.get_last_valid(max_age).await {
                 Ok(Some(credentials)) => credentials,
                 Ok(None) => {
-                    // Logged out.
-                    *self.state() = State::default();
-                    let path = watched.source().path().to_owned();
+                    // The user logged out.
+                    *self.state() = PasswordState::default();
+                    let path = watched.file().path().to_owned();
                     return Err(FileError::Missing { path }.into());
                 }
                 Err(error) => return Err(error.into()),
@@ -193,26 +212,27 @@ impl Shared {
         Ok(())
     }
 
-    /// A token that lives, logging in if there is none; or one that lives for
-    /// less than an hour if there is no better.
+    /// Returns a valid token; logs in if there is none that is fresh. If the
+    /// login fails, returns a token that is valid but not fresh, if there is
+    /// one.
     async fn renew(&self) -> Result<Arc<Token>, AuthError> {
-        self.look(Duration::ZERO).await?;
-        if let Some(settled) = self.settled() {
-            return settled;
+        self.reload(Duration::ZERO).await?;
+        if let Some(without_login) = self.without_login() {
+            return without_login;
         }
-        let lock = match &self.origin {
-            Origin::Given(_) => None,
-            Origin::File(watched) => match watched.source().lock().await {
+        let lock = match &self.source {
+            CredentialsSource::Fixed(_) => None,
+            CredentialsSource::File(watched) => match watched.file().lock().await {
                 Ok(lock) => {
                     // Another process may have renewed it meanwhile.
-                    self.look(Duration::ZERO).await?;
-                    if let Some(settled) = self.settled() {
-                        return settled;
+                    self.reload(Duration::ZERO).await?;
+                    if let Some(without_login) = self.without_login() {
+                        return without_login;
                     }
                     Some(lock)
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a new token will not be kept");
+                    tracing::warn!(%error, "cannot lock the credentials file; the new token will not be stored");
                     None
                 }
             },
@@ -220,34 +240,35 @@ impl Shared {
         self.log_in(lock).await
     }
 
-    /// What there is without a login: a fresh token, or the answer to one
-    /// tried of late.
-    fn settled(&self) -> Option<Result<Arc<Token>, AuthError>> {
+    /// Returns the result if no login is needed: a fresh token, or the result
+    /// of a login so recent that it is not repeated.
+    fn without_login(&self) -> Option<Result<Arc<Token>, AuthError>> {
         let state = self.state();
-        if let Some(token) = state.fresh() {
+        if let Some(token) = state.fresh_token() {
             return Some(Ok(token));
         }
-        let tried = state.tried.as_ref()?;
-        let living = state.living();
-        let patience = match (&tried.result, &living) {
-            (Err(AuthError::Service(_)), None) => PAUSE,
-            (Ok(()), None) if state.token.is_none() => ANEW,
-            _ => TIMEOUT,
+        let attempt = state.last_attempt.as_ref()?;
+        let valid_token = state.valid_token();
+        let pause = match (&attempt.result, &valid_token) {
+            (Err(AuthError::Service(_)), None) => PAUSE_AFTER_FAILURE,
+            (Ok(()), None) if state.token.is_none() => PAUSE_AFTER_REFUSAL,
+            _ => REFUSAL_TTL,
         };
-        if tried.at.elapsed() >= patience {
+        if attempt.at.elapsed() >= pause {
             return None;
         }
-        match (&tried.result, living) {
-            (_, Some(living)) => Some(Ok(living)),
+        match (&attempt.result, valid_token) {
+            (_, Some(valid_token)) => Some(Ok(valid_token)),
             (Err(error), None) => Some(Err(error.clone())),
             (Ok(()), None) => match &state.token {
-                // Ended on arrival: our clock is wrong, or the portal's.
+                // It was expired when it arrived: one of the clocks is wrong.
                 Some(token) => Some(Ok(Arc::clone(token))),
-                // A token just had may be refused, but not time and again.
-                None => tried.after_refusal.then(|| {
+                // A new token may be revoked at once, but another login
+                // straight after a refusal would only repeat the refusal.
+                None => attempt.after_refusal.then(|| {
                     Err(AuthError::NewTokenRefused {
                         user: state.user(),
-                        source_name: self.source.clone(),
+                        source_name: self.source_name.clone(),
                     })
                 }),
             },
@@ -263,50 +284,50 @@ impl Shared {
                 state.token.is_none() && state.refused.is_some(),
             )
         };
-        let result = log_in(&self.http, &self.services, &credentials, &self.source).await;
-        self.state().tried = Some(Attempt {
+        let result = log_in(&self.http, &self.services, &credentials, &self.source_name).await;
+        self.state().last_attempt = Some(LoginAttempt {
             at: Instant::now(),
             after_refusal,
             result: result.as_ref().map(|_| ()).map_err(Clone::clone),
         });
-        let Fresh { token, ahead } = match result {
+        let NewToken { token, ahead } = match result {
             Ok(fresh) => fresh,
             Err(error) => {
-                let living = self.state().living().ok_or(error.clone())?;
-                tracing::warn!(%error, "the login token ends soon and could not be renewed");
-                return Ok(living);
+                let valid_token = self.state().valid_token().ok_or(error.clone())?;
+                tracing::warn!(%error, "the login token expires soon and could not be renewed");
+                return Ok(valid_token);
             }
         };
-        tracing::info!(user = credentials.user(), source = %self.source, "logged in");
+        tracing::info!(user = credentials.user(), source = %self.source_name, "logged in");
         let token = Arc::new(token);
         {
             let mut state = self.state();
             state.token = Some(Arc::clone(&token));
             state.ahead = ahead;
         }
-        if let (Origin::File(watched), Some(lock)) = (&self.origin, lock) {
+        if let (CredentialsSource::File(watched), Some(lock)) = (&self.source, lock) {
             let renewed = credentials.with_token(Arc::clone(&token));
-            if let Err(error) = watched.source().renew(lock, renewed).await {
-                tracing::warn!(%error, "the new token is not kept");
+            if let Err(error) = watched.file().renew(lock, renewed).await {
+                tracing::warn!(%error, "cannot store the new token");
             }
         }
         Ok(token)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PasswordState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Takes over what a file says now; what was learnt of other credentials
-    /// is forgotten.
+impl PasswordState {
+    /// Takes over the credentials of a file. If they differ from the previous
+    /// ones, forgets all state that belongs to those.
     fn adopt(&mut self, credentials: Credentials) {
         let same = |known: &Credentials| known.same_as(&credentials);
         if !self.credentials.as_ref().is_some_and(same) {
             *self = Self {
                 ahead: self.ahead,
-                renewing: self.renewing,
+                renewal_began: self.renewal_began,
                 ..Self::default()
             };
         }
@@ -329,17 +350,17 @@ impl State {
         self.refused = Some(Arc::clone(refused));
     }
 
-    fn fresh(&self) -> Option<Arc<Token>> {
+    fn fresh_token(&self) -> Option<Arc<Token>> {
         let token = self.token.as_ref()?;
         token.is_fresh(self.now()).then(|| Arc::clone(token))
     }
 
-    fn living(&self) -> Option<Arc<Token>> {
+    fn valid_token(&self) -> Option<Arc<Token>> {
         let token = self.token.as_ref()?;
         (!token.is_expired(self.now())).then(|| Arc::clone(token))
     }
 
-    /// By the portal's clock, as far as it is known.
+    /// The time by the clock of the portal, as far as it is known.
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();
         now.checked_add(self.ahead).unwrap_or(now)
@@ -357,23 +378,23 @@ mod tests {
     use crate::Envri;
     use crate::http::Timeouts;
 
-    /// Of two tokens that were revoked a minute apart, the second was taken for
-    /// one that the portal had never accepted if its login had come late: for
-    /// the rest of a minute readers were denied all data.
+    /// Regression: if tokens were revoked a minute apart and the second login
+    /// came late, its token counted as refused right after the login, and reads
+    /// failed for the rest of the minute.
     #[test]
-    fn a_token_that_is_refused_a_while_after_its_login_is_replaced() {
+    fn token_refused_a_while_after_its_login_is_replaced() {
         let http = Http::new(Timeouts::default()).unwrap();
         let credentials = Credentials::new("a@b.se".to_owned(), "a word".to_owned().into());
         let services = Services::of(Envri::Icos);
         let auth = PasswordAuth::new(http, services, credentials, "a test".to_owned());
-        let is_settled = |seconds, result| {
+        let needs_no_login = |seconds, result| {
             let at = Instant::now().checked_sub(Duration::from_secs(seconds));
-            auth.shared.state().tried = at.map(|at| Attempt {
+            auth.login.state().last_attempt = at.map(|at| LoginAttempt {
                 at,
                 after_refusal: true,
                 result,
             });
-            auth.shared.settled().is_some()
+            auth.login.without_login().is_some()
         };
         let wrong = || {
             Err(AuthError::WrongPassword {
@@ -381,8 +402,11 @@ mod tests {
                 source_name: "a test".to_owned(),
             })
         };
-        assert!(is_settled(5, Ok(())), "not time and again");
-        assert!(!is_settled(40, Ok(())));
-        assert!(is_settled(40, wrong()), "accounts must not be locked");
+        assert!(needs_no_login(5, Ok(())), "no login right after a refusal");
+        assert!(!needs_no_login(40, Ok(())));
+        assert!(
+            needs_no_login(40, wrong()),
+            "a wrong password is not repeated"
+        );
     }
 }

@@ -1,12 +1,12 @@
-//! A small file with a secret in it, which other programs read and replace at
-//! any moment.
+//! A small file with a secret, which other programs read and replace at any
+//! time.
 //!
-//! We replace it by rename, under an advisory lock on a file beside it, so
-//! that no two of us lose each other's words. The portal's Python library
-//! knows no lock and writes in place: what cannot be parsed is read again for
-//! a moment before it is called damaged. Only its owner may read what we
-//! write. Waiting for the lock has a deadline: on a network file system whoever
-//! holds it may never come back.
+//! It is replaced by rename, under an advisory lock on a separate lock file, so
+//! that concurrent writers of this crate do not lose updates. The Python
+//! library takes no lock and writes in place: content that does not parse is
+//! read again for a moment before it is reported as damaged. The files are
+//! readable by their owner only. Waiting for the lock has a deadline, because
+//! on a network file system its holder may have disappeared.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -19,32 +19,32 @@ use std::time::{Duration, Instant};
 use nix::unistd::geteuid;
 use secrecy::zeroize::Zeroizing;
 
-/// How long a file that does not parse is given to become whole: whoever
-/// writes in place needs far less.
-const HALF_WRITTEN: Duration = Duration::from_millis(if cfg!(test) { 60 } else { 300 });
-/// How often it, and the lock, is looked at meanwhile.
-const PAUSE: Duration = Duration::from_millis(20);
-/// How long to wait for the lock. Its holder at worst waits for a login.
-const LOCK_PATIENCE: Duration = Duration::from_secs(20);
-/// No login needs more.
-const LONGEST: usize = 64 << 10;
-/// For the owner alone.
-const PRIVATE: u32 = 0o600;
+/// How long a file that does not parse is read again: a writer in place needs
+/// far less time.
+const MAX_WRITE_TIME: Duration = Duration::from_millis(if cfg!(test) { 60 } else { 300 });
+/// Interval of attempts to read such a file, or to take the lock.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Timeout of the lock. Its holder may be waiting for a login.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum length of the file, in bytes.
+const MAX_LEN: usize = 64 << 10;
+/// Permissions: readable and writable by the owner only.
+const PRIVATE_MODE: u32 = 0o600;
 
-/// Why a file with a login cannot be used. Shows nothing of its content.
+/// Why a login file cannot be used. Contains nothing of its content.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FileError {
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("{path} cannot be {action}: {reason}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What was to be done, e.g. `read`.
+        /// The failed operation, as a participle, e.g. `read`.
         action: &'static str,
-        /// The operating system's words.
+        /// The reason that the operating system gives.
         reason: String,
     },
-    /// Its content is not what it should be. The file is left as it is.
+    /// Its content does not have the expected form. The file is not changed.
     #[error(
         "{path} is damaged in line {line}: {reason}; correct it, or remove it and run `icosfs login`"
     )]
@@ -56,28 +56,28 @@ pub enum FileError {
         /// What was expected.
         reason: String,
     },
-    /// Someone else holds its lock, or its disk does not answer.
-    #[error("{path} is in use by another program, or its disk does not answer; try again")]
+    /// Another process holds its lock, or its disk does not respond.
+    #[error("{path} is in use by another program, or its disk does not respond; try again")]
     Busy {
         /// The file.
         path: PathBuf,
     },
-    /// A file that was named is not there.
-    #[error("{path} is not there; name another, or make it")]
+    /// The specified file does not exist.
+    #[error("{path} does not exist; create it, or specify another file")]
     Missing {
         /// The file.
         path: PathBuf,
     },
 }
 
-/// What is wrong with a file's content, and where.
+/// What is wrong with the content of a file, and in which line.
 #[derive(Debug)]
 pub(super) struct LineError {
     pub(super) line: usize,
     pub(super) reason: String,
 }
 
-/// Tells one state of a file from the next.
+/// Identifies a version of a file: it differs after each replacement or write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct FileVersion {
     device: u64,
@@ -99,13 +99,13 @@ impl FileVersion {
     }
 }
 
-/// Where the file is, if it is.
+/// The path of a file that may or may not exist.
 #[derive(Clone, Debug)]
 pub(super) struct SecretFile {
     path: PathBuf,
 }
 
-/// The right to replace a file, until it is dropped.
+/// The lock of a file, held until it is dropped. Needed to replace the file.
 #[derive(Debug)]
 pub(super) struct FileLock {
     _held: File,
@@ -120,8 +120,8 @@ impl SecretFile {
         &self.path
     }
 
-    /// The file's present state; `None` if there is no file.
-    pub(super) fn stamp(&self) -> Result<Option<FileVersion>, FileError> {
+    /// Returns the present version; `None` if there is no file.
+    pub(super) fn version(&self) -> Result<Option<FileVersion>, FileError> {
         match fs::metadata(&self.path) {
             Ok(metadata) => Ok(Some(FileVersion::of(&metadata))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -129,22 +129,22 @@ impl SecretFile {
         }
     }
 
-    /// What `parse` makes of the content, and the state it was in; `None` if
-    /// there is no file. Blocks while the file is half written.
+    /// Returns the content, parsed by `parse`, and its version; `None` if there
+    /// is no file. Blocks while another program is writing the file.
     pub(super) fn read<T>(
         &self,
         parse: impl Fn(&[u8]) -> Result<T, LineError>,
     ) -> Result<Option<(T, FileVersion)>, FileError> {
-        let deadline = Instant::now() + HALF_WRITTEN;
+        let deadline = Instant::now() + MAX_WRITE_TIME;
         loop {
-            let (content, stamp) = match self.content() {
+            let (content, version) = match self.content() {
                 Ok(found) => found,
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(self.failed("read", &error)),
             };
             match parse(&content) {
-                Ok(value) => return Ok(Some((value, stamp))),
-                Err(_) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Ok(value) => return Ok(Some((value, version))),
+                Err(_) if Instant::now() < deadline => std::thread::sleep(POLL_INTERVAL),
                 Err(LineError { line, reason }) => {
                     return Err(FileError::Damaged {
                         path: self.path.clone(),
@@ -159,39 +159,40 @@ impl SecretFile {
     fn content(&self) -> io::Result<(Zeroizing<Vec<u8>>, FileVersion)> {
         let file = File::open(&self.path)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() > LONGEST as u64 {
+        if !metadata.is_file() || metadata.len() > MAX_LEN as u64 {
             return Err(io::Error::other("expected a small file"));
         }
-        // Roomy from the start: growing would leave copies behind.
-        let mut content = Zeroizing::new(Vec::with_capacity(LONGEST));
-        file.take(LONGEST as u64).read_to_end(&mut content)?;
+        // With the full capacity from the start, growing leaves no copies in
+        // memory.
+        let mut content = Zeroizing::new(Vec::with_capacity(MAX_LEN));
+        file.take(MAX_LEN as u64).read_to_end(&mut content)?;
         Ok((content, FileVersion::of(&metadata)))
     }
 
-    /// Takes the file away from the eyes of others, if it is open to them.
-    pub(super) fn tighten(&self) {
+    /// Removes the permissions of other users, if they have any.
+    pub(super) fn restrict_permissions(&self) {
         let Ok(metadata) = fs::metadata(&self.path) else {
             return;
         };
         let mode = metadata.mode() & 0o7777;
-        if !metadata.is_file() || mode & !PRIVATE == 0 {
+        if !metadata.is_file() || mode & !PRIVATE_MODE == 0 {
             return;
         }
         let path = self.path.display();
-        match fs::set_permissions(&self.path, Permissions::from_mode(PRIVATE)) {
+        match fs::set_permissions(&self.path, Permissions::from_mode(PRIVATE_MODE)) {
             Ok(()) => tracing::warn!(
-                "{path} with a password in it had mode {mode:04o}; it is 0600 now, for its owner alone"
+                "{path} contains a password but had mode {mode:04o}; changed it to 0600"
             ),
             Err(error) => tracing::warn!(
-                "{path} with a password in it has mode {mode:04o}, and cannot be made 0600: {error}"
+                "{path} contains a password but has mode {mode:04o}; cannot change it to 0600: {error}"
             ),
         }
     }
 
-    /// The right to replace the file: to be had before it is read, so that
-    /// what is written builds on what was there.
+    /// Takes the lock. It must be held from reading the old content to writing
+    /// the new one, so that no update is lost.
     pub(super) async fn lock(&self) -> Result<FileLock, FileError> {
-        let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+        let deadline = tokio::time::Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = self.clone();
             let attempt = tokio::task::spawn_blocking(move || file.try_lock());
@@ -199,7 +200,7 @@ impl SecretFile {
                 Ok(Ok(Ok(Some(lock)))) => return Ok(lock),
                 Ok(Ok(Err(error))) => return Err(error),
                 Ok(Ok(Ok(None))) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 Ok(Ok(Ok(None)) | Err(_)) | Err(_) => {
                     return Err(FileError::Busy {
@@ -213,15 +214,16 @@ impl SecretFile {
     fn try_lock(&self) -> Result<Option<FileLock>, FileError> {
         let failed = |error| self.failed("locked", &error);
         self.create_folder()?;
-        // Never removed: whoever waits for it would hold another one's place.
+        // The lock file is never removed: a waiter would then lock a file that
+        // later callers do not see.
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(PRIVATE)
-            .open(self.beside("", ".lock"))
+            .mode(PRIVATE_MODE)
+            .open(self.sibling("", ".lock"))
             .map_err(failed)?;
-        self.hand_over(&file).map_err(failed)?;
+        self.set_owner(&file).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(FileLock { _held: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -229,12 +231,12 @@ impl SecretFile {
         }
     }
 
-    /// Puts `content` in the place of what is there, at one stroke.
+    /// Replaces the content atomically.
     pub(super) fn replace(&self, _lock: &FileLock, content: &[u8]) -> Result<(), FileError> {
         let failed = |error| self.failed("written", &error);
         self.create_folder()?;
-        // One name: what a crash left of an earlier attempt goes now.
-        let new = self.beside(".", ".new");
+        // A fixed name, so that the remains of a crash are removed here.
+        let new = self.sibling(".", ".new");
         let write = || {
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -243,12 +245,12 @@ impl SecretFile {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
-                .mode(PRIVATE)
+                .mode(PRIVATE_MODE)
                 .open(&new)?;
-            self.hand_over(&file)?;
+            self.set_owner(&file)?;
             file.write_all(content)?;
             file.sync_all()?;
-            fs::rename(&new, self.target())
+            fs::rename(&new, self.resolved_path())
         };
         write().map_err(|error| {
             let _ = fs::remove_file(&new);
@@ -256,30 +258,33 @@ impl SecretFile {
         })
     }
 
-    /// Removes the file; false if there was none. Whoever is replacing it
-    /// finishes before.
+    /// Removes the file. Returns false if there was none. Waits for the holder
+    /// of the lock.
     pub(super) async fn remove(&self) -> Result<bool, FileError> {
-        if self.stamp()?.is_none() {
+        if self.version()?.is_none() {
             return Ok(false);
         }
         let _lock = self.lock().await?;
-        match fs::remove_file(self.target()) {
+        match fs::remove_file(self.resolved_path()) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.failed("removed", &error)),
         }
     }
 
-    /// The file itself, where its name is a symbolic link to it.
-    fn target(&self) -> PathBuf {
+    /// The target of the path, if that is a symbolic link.
+    fn resolved_path(&self) -> PathBuf {
         self.path.canonicalize().unwrap_or(self.path.clone())
     }
 
-    /// A name in the same folder.
-    fn beside(&self, before: &str, after: &str) -> PathBuf {
-        let target = self.target();
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        target.with_file_name(format!("{before}{name}{after}"))
+    /// A path in the same folder.
+    fn sibling(&self, before: &str, after: &str) -> PathBuf {
+        let resolved_path = self.resolved_path();
+        let name = resolved_path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        resolved_path.with_file_name(format!("{before}{name}{after}"))
     }
 
     fn create_folder(&self) -> Result<(), FileError> {
@@ -291,16 +296,16 @@ impl SecretFile {
         }
     }
 
-    /// Root may be at work for another, by sudo: what it writes belongs to
-    /// whom the file did, or else to the folder's owner, who could not use it
-    /// otherwise.
-    fn hand_over(&self, file: &File) -> io::Result<()> {
+    /// If root runs the program, e.g. by sudo, gives the file to the owner of
+    /// the previous file, or else to the owner of the folder, so that this user
+    /// can still use it.
+    fn set_owner(&self, file: &File) -> io::Result<()> {
         if !geteuid().is_root() {
             return Ok(());
         }
-        let target = self.target();
-        let folder = target.parent().unwrap_or(Path::new("/"));
-        let before = fs::metadata(&target).or_else(|_| fs::metadata(folder))?;
+        let resolved_path = self.resolved_path();
+        let folder = resolved_path.parent().unwrap_or(Path::new("/"));
+        let before = fs::metadata(&resolved_path).or_else(|_| fs::metadata(folder))?;
         fchown(file, Some(before.uid()), Some(before.gid()))
     }
 
@@ -313,7 +318,8 @@ impl SecretFile {
     }
 }
 
-/// Makes `folder`, and those above it, for the owner of the one that is there.
+/// Creates `folder` and its missing ancestors, with the owner of the first
+/// existing one.
 fn create(folder: &Path) -> io::Result<()> {
     let above = match folder.parent() {
         _ if folder.exists() => return Ok(()),
@@ -322,7 +328,7 @@ fn create(folder: &Path) -> io::Result<()> {
     };
     create(above)?;
     match DirBuilder::new().mode(0o700).create(folder) {
-        // Another was first.
+        // Another process created it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
         made => made?,
     }
@@ -348,20 +354,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_written_is_read_by_its_owner_alone() {
+    async fn replaced_file_is_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let file = SecretFile::at(dir.path().join("new folder/secret"));
         assert!(file.read(text).unwrap().is_none());
-        assert_eq!(file.stamp().unwrap(), None);
+        assert_eq!(file.version().unwrap(), None);
         let lock = file.lock().await.unwrap();
         file.replace(&lock, b"one").unwrap();
-        let (content, stamp) = file.read(text).unwrap().unwrap();
+        let (content, version) = file.read(text).unwrap().unwrap();
         assert_eq!(content, "one");
-        assert_eq!(file.stamp().unwrap(), Some(stamp));
+        assert_eq!(file.version().unwrap(), Some(version));
         assert_eq!(fs::metadata(file.path()).unwrap().mode() & 0o777, 0o600);
 
         file.replace(&lock, b"two").unwrap();
-        assert_ne!(file.stamp().unwrap(), Some(stamp));
+        assert_ne!(file.version().unwrap(), Some(version));
         drop(lock);
         assert!(file.remove().await.unwrap() && !file.remove().await.unwrap());
         let left: Vec<_> = fs::read_dir(dir.path().join("new folder"))
@@ -372,10 +378,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_small_file_in_a_folder_is_named_with_the_reason() {
+    async fn read_fails_with_path_and_reason_on_anything_but_a_small_file() {
         let dir = tempfile::tempdir().unwrap();
         let long = dir.path().join("long");
-        fs::write(&long, vec![b'x'; LONGEST + 1]).unwrap();
+        fs::write(&long, vec![b'x'; MAX_LEN + 1]).unwrap();
         for path in [dir.path().to_owned(), long.clone()] {
             let error = SecretFile::at(path.clone())
                 .read(text)
@@ -386,7 +392,7 @@ mod tests {
         }
         let below = SecretFile::at(long.join("secret"));
         let failures = [
-            below.stamp().unwrap_err(),
+            below.version().unwrap_err(),
             below.read(text).unwrap_err(),
             below.lock().await.unwrap_err(),
             below.remove().await.unwrap_err(),
@@ -397,12 +403,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_replaced_stays_as_it_was() {
+    async fn failed_replace_keeps_the_old_content() {
         let dir = tempfile::tempdir().unwrap();
         let file = SecretFile::at(dir.path().join("secret"));
         let lock = file.lock().await.unwrap();
         file.replace(&lock, b"old").unwrap();
-        // In the place of what a crash may have left.
+        // A folder at the path of the new file.
         fs::create_dir_all(dir.path().join(".secret.new/full")).unwrap();
         let error = file.replace(&lock, b"new").unwrap_err().to_string();
         assert!(
@@ -413,7 +419,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_another_replaces_for_too_long_is_busy() {
+    async fn lock_fails_as_busy_after_its_timeout() {
         let dir = tempfile::tempdir().unwrap();
         let file = SecretFile::at(dir.path().join("secret"));
         let _held = file.lock().await.unwrap();
@@ -422,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_symbolic_link_stays_one() {
+    async fn replace_keeps_a_symbolic_link() {
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::write(&real, "old").unwrap();
@@ -434,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_being_written_is_waited_for_and_a_damaged_one_named() {
+    fn read_waits_for_a_writer_and_reports_a_damaged_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = SecretFile::at(dir.path().join("secret"));
         fs::write(file.path(), "").unwrap();
@@ -449,11 +455,15 @@ mod tests {
         let message = file.read(text).unwrap_err().to_string();
         let path = file.path().display().to_string();
         assert!(message.contains(&path) && message.contains("line 1"));
-        assert_eq!(fs::read(file.path()).unwrap(), b"\xff", "left as it is");
+        assert_eq!(
+            fs::read(file.path()).unwrap(),
+            b"\xff",
+            "the file is not changed"
+        );
     }
 
     #[tokio::test]
-    async fn two_who_write_wait_for_each_other() {
+    async fn lock_waits_for_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let file = SecretFile::at(dir.path().join("secret"));
         let first = file.lock().await.unwrap();
@@ -462,7 +472,7 @@ mod tests {
             let file = file.clone();
             async move { file.lock().await }
         });
-        tokio::time::sleep(PAUSE * 3).await;
+        tokio::time::sleep(POLL_INTERVAL * 3).await;
         assert!(!waiting.is_finished());
         drop(first);
         waiting.await.unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! What `icosfs login` keeps: a token, or user name and password.
+//! A provider of the logins that `icosfs login` stores: a token, or user name
+//! and password.
 
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use super::{
 use crate::Services;
 use crate::http::Http;
 
-/// Provides whatever login there is on this machine: a saved token that still
-/// lives, or else the credentials file that the Python library uses.
+/// Provides the login that is stored on this machine: the saved token until it
+/// expires, else the credentials file of the Python library.
 ///
-/// There may be neither, and they may come and go at any time.
+/// Either file may be missing, and may appear or disappear at any time.
 #[derive(Debug)]
 pub struct StoredAuth {
     saved: TokenAuth,
@@ -24,7 +25,7 @@ pub struct StoredAuth {
 }
 
 impl StoredAuth {
-    /// Provides what is kept in either file.
+    /// Provides the login that is stored in either file.
     #[must_use]
     pub fn new(
         http: Http,
@@ -38,8 +39,11 @@ impl StoredAuth {
         }
     }
 
-    /// What the saved token says, if the credentials know nothing better.
-    async fn second(&self, saved: Result<Arc<Token>, AuthError>) -> Result<Arc<Token>, AuthError> {
+    /// Falls back to the credentials; returns `saved` if exists are none.
+    async fn credentials_or(
+        &self,
+        saved: Result<Arc<Token>, AuthError>,
+    ) -> Result<Arc<Token>, AuthError> {
         match self.credentials.token().await {
             Err(error) if is_missing(&error) => match saved {
                 Err(error) if is_missing(&error) => Err(AuthError::NotLoggedIn),
@@ -55,7 +59,7 @@ impl TokenProvider for StoredAuth {
         async {
             match self.saved.token().await {
                 Ok(token) if !token.is_expired(Timestamp::now()) => Ok(token),
-                saved => self.second(saved).await,
+                saved => self.credentials_or(saved).await,
             }
         }
         .boxed()
@@ -69,7 +73,7 @@ impl TokenProvider for StoredAuth {
                     let saved = self.saved.replace(refused).await;
                     match saved {
                         Ok(token) => Ok(token),
-                        refusal => self.second(refusal).await,
+                        refusal => self.credentials_or(refusal).await,
                     }
                 }
                 _ => self.credentials.replace(refused).await,
@@ -80,17 +84,21 @@ impl TokenProvider for StoredAuth {
 
     fn login_state(&self) -> BoxFuture<'_, Option<LoginState>> {
         async {
-            let there = |standing: &LoginState| !standing.problem.as_ref().is_some_and(is_missing);
-            let saved = self.saved.login_state().await.filter(there);
-            let lives = |standing: &LoginState| {
-                let token = standing.token.as_ref();
-                standing.problem.is_none()
+            let exists = |state: &LoginState| !state.problem.as_ref().is_some_and(is_missing);
+            let saved = self.saved.login_state().await.filter(exists);
+            let is_valid = |state: &LoginState| {
+                let token = state.token.as_ref();
+                state.problem.is_none()
                     && token.is_some_and(|token| !token.is_expired(Timestamp::now()))
             };
-            if saved.as_ref().is_some_and(lives) {
+            if saved.as_ref().is_some_and(is_valid) {
                 return saved;
             }
-            self.credentials.login_state().await.filter(there).or(saved)
+            self.credentials
+                .login_state()
+                .await
+                .filter(exists)
+                .or(saved)
         }
         .boxed()
     }

@@ -1,7 +1,7 @@
 //! The authentication token and the cookie that carries it.
 //!
-//! Its form, from the portal's `cpauth` service: padded standard base64 of
-//! `[expiryMillis,"mail","Source"]`, the byte 0x1E and a signature.
+//! Form of a token, from the source of the `cpauth` service: padded standard
+//! base64 of `[expiryMillis,"mail","Source"]`, the byte 0x1E and a signature.
 
 use std::time::Duration;
 
@@ -14,12 +14,29 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::Envri;
 use crate::error::sanitize;
 
-/// A token that lives longer than this is fresh: no need to renew it.
-const FRESH: Duration = Duration::from_hours(1);
-/// A token that lives shorter than this counts as expired.
-const EXPIRED: Duration = Duration::from_secs(10);
+/// A token that is valid for longer than this is fresh: it needs no renewal.
+const MIN_FRESH: Duration = Duration::from_hours(1);
+/// A token that is valid for less than this counts as expired.
+const MIN_VALID: Duration = Duration::from_secs(10);
 
-/// A token: who logged in, how, until when. The cookie itself stays secret.
+/// A login token: the user, the login method, the time of expiry, and the
+/// cookie, which is secret: `Debug` does not show it.
+///
+/// ```
+/// use icos_portal::Envri;
+/// use icos_portal::auth::Token;
+/// # use base64::Engine as _;
+/// # let text = [br#"[1700000000000,"me@example.org","Saml"]"#, &b"\x1esignature"[..]].concat();
+/// # let text = base64::engine::general_purpose::STANDARD.encode(text);
+///
+/// // `text` is a copy of the token on the page My Account.
+/// let token = Token::parse(Envri::Icos, &text)?;
+/// assert_eq!(token.user(), "me@example.org");
+/// assert_eq!(token.expires().as_second(), 1_700_000_000);
+/// assert!(token.is_expired(jiff::Timestamp::now()));
+/// assert_eq!(token.cookie(), format!("cpauthToken={text}"));
+/// # Ok::<(), icos_portal::auth::BadToken>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Token {
     user: String,
@@ -28,21 +45,22 @@ pub struct Token {
     cookie: SecretString,
 }
 
-/// The text is not an authentication token. Its message never shows the text.
+/// The text is not an authentication token. The message does not contain the
+/// text.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("expected a token such as `{cookie}=…` from the portal's My Account page, found {found}")]
+#[error("expected a token such as `{cookie}=...` from the portal's My Account page, found {found}")]
 pub struct BadToken {
     cookie: &'static str,
     found: &'static str,
 }
 
 impl Token {
-    /// Reads `text`: the token with or without its cookie's name before it
-    /// and a `;` behind.
+    /// Parses `text`: the token with or without the name of its cookie before
+    /// it and a `;` after it.
     ///
     /// # Errors
     ///
-    /// [`BadToken`] if it is no token, or one of another repository.
+    /// [`BadToken`] if it is not a token, or is one of another repository.
     pub fn parse(envri: Envri, text: &str) -> Result<Self, BadToken> {
         let cookie = envri.cookie_name();
         let bad = |found| BadToken { cookie, found };
@@ -64,7 +82,7 @@ impl Token {
             .ok_or_else(|| bad("base64 without a signature"))?;
         let (millis, user, source): (i64, String, String) = serde_json::from_slice(claims)
             .map_err(|_| bad("base64 without expiry time, user and source"))?;
-        // They are shown to people.
+        // They are printed on terminals.
         if [&user, &source].iter().any(|text| sanitize(text) != **text) {
             return Err(bad("a user's name with control characters"));
         }
@@ -77,44 +95,43 @@ impl Token {
         })
     }
 
-    /// The user's mail address.
+    /// Returns the mail address of the user.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// How the user logged in: `Password`, `Saml`, `Orcid`, …
+    /// Returns the login method: `Password`, `Saml`, `Orcid`, ...
     #[must_use]
     pub fn login_method(&self) -> &str {
         &self.source
     }
 
-    /// When the token's life ends.
+    /// Returns the time of expiry.
     #[must_use]
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
 
-    /// Whether it lives an hour more.
+    /// Returns whether it is valid for more than an hour.
     #[must_use]
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        self.expires.duration_since(now) > signed(FRESH)
+        self.expires.duration_since(now) > signed(MIN_FRESH)
     }
 
-    /// Whether fewer than ten seconds are left.
+    /// Returns whether it is valid for less than ten seconds.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.expires.duration_since(now) < signed(EXPIRED)
+        self.expires.duration_since(now) < signed(MIN_VALID)
     }
 
-    /// The secret itself, as the cookie `name=value`: for the wire, and for
-    /// whoever asks for it by `icosfs auth token`.
+    /// Returns the secret as the cookie `name=value`. Must not be logged.
     #[must_use]
     pub fn cookie(&self) -> &str {
         self.cookie.expose_secret()
     }
 
-    /// The same as a header's value, which no log shows.
+    /// Returns the cookie as the value of a header that is hidden from logs.
     pub(crate) fn header(&self) -> HeaderValue {
         let mut header = HeaderValue::from_str(self.cookie())
             .expect("a cookie's name and base64 are plain ASCII");
@@ -122,7 +139,7 @@ impl Token {
         header
     }
 
-    /// Whether both are the same token.
+    /// Returns whether both are the same token.
     #[must_use]
     pub fn same_as(&self, other: &Token) -> bool {
         self.cookie() == other.cookie()
@@ -143,14 +160,14 @@ pub(super) mod tests {
         STANDARD.encode(bytes)
     }
 
-    /// A token that expires then.
+    /// A token that expires at `millis`.
     pub(crate) fn token(millis: i64) -> Token {
         let claims = format!(r#"[{millis},"a@b.se","Saml"]"#);
         Token::parse(Envri::Icos, &encoded(&claims)).unwrap()
     }
 
     #[test]
-    fn a_token_is_read_in_every_spelling() {
+    fn parse_accepts_every_form_of_a_token() {
         let value = encoded(r#"[1700000000000,"a@b.se","Saml"]"#);
         for text in [
             value.clone(),
@@ -167,7 +184,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused_without_showing_it() {
+    fn parse_errors_do_not_contain_the_text() {
         let value = encoded(r#"[1700000000000,"a@b.se","Saml"]"#);
         for text in [
             String::new(),
@@ -184,7 +201,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn freshness_and_expiry_have_the_python_librarys_margins() {
+    fn freshness_and_expiry_use_the_margins_of_the_python_library() {
         let token = Token::parse(Envri::Icos, &encoded(r#"[1700000000000,"a","b"]"#)).unwrap();
         let at = |seconds: i64| Timestamp::from_second(1_700_000_000 - seconds).unwrap();
         assert!(token.is_fresh(at(3601)) && !token.is_fresh(at(3600)));
@@ -192,7 +209,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn debug_output_hides_the_cookie() {
+    fn debug_output_does_not_contain_the_cookie() {
         let value = encoded(r#"[1700000000000,"a","b"]"#);
         let token = Token::parse(Envri::Icos, &value).unwrap();
         assert!(!format!("{token:?}").contains(&value));

@@ -1,5 +1,5 @@
-//! A token that nothing renews: given once, or in a file that the user
-//! replaces.
+//! A provider of a token that only the user can renew: a fixed one, or one in a
+//! file that the user replaces.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +10,14 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::secret_file::{FileError, FileVersion, LineError, SecretFile};
-use super::watched_file::{Source, WatchedFile};
-use super::{AuthError, BELIEVED, BadToken, LoginState, Renewal, TIMEOUT, Token, TokenProvider};
+use super::watched_file::{ReloadableFile, WatchedFile};
+use super::{
+    AuthError, BadToken, FILE_TTL, LoginState, REFUSAL_TTL, Renewal, Token, TokenProvider,
+};
 use crate::{Envri, Services};
 
-/// A file that holds a token and nothing else, in any of its spellings.
+/// A file that contains a token and nothing else, in any form that
+/// [`Token::parse`] accepts.
 #[derive(Clone, Debug)]
 pub struct TokenFile {
     file: SecretFile,
@@ -22,7 +25,7 @@ pub struct TokenFile {
 }
 
 impl TokenFile {
-    /// The file at `path` with a token of `envri`.
+    /// Names the file at `path` with a token of `envri`.
     #[must_use]
     pub fn at(path: PathBuf, envri: Envri) -> Self {
         Self {
@@ -31,35 +34,35 @@ impl TokenFile {
         }
     }
 
-    /// Where it is.
+    /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.file.path()
     }
 
-    /// What it holds; `None` if there is no such file. Blocks on the disk.
+    /// Reads the token; `None` if there is no such file. Blocks on disk I/O.
     pub fn load(&self) -> Result<Option<Arc<Token>>, FileError> {
-        Ok(Source::load(self)?.map(|(token, _)| token))
+        Ok(ReloadableFile::load(self)?.map(|(token, _)| token))
     }
 
-    /// Keeps `token` in it, for its owner's eyes alone.
+    /// Replaces the content by `token`, readable by the owner only.
     pub async fn save(&self, token: &Token) -> Result<(), FileError> {
         let lock = self.file.lock().await?;
         self.file
             .replace(&lock, format!("{}\n", token.cookie()).as_bytes())
     }
 
-    /// Removes it; false if there was none.
+    /// Removes the file. Returns false if there was none.
     pub async fn remove(&self) -> Result<bool, FileError> {
         self.file.remove().await
     }
 }
 
-impl Source for TokenFile {
-    type Value = Arc<Token>;
+impl ReloadableFile for TokenFile {
+    type Content = Arc<Token>;
 
-    fn stamp(&self) -> Result<Option<FileVersion>, FileError> {
-        self.file.stamp()
+    fn version(&self) -> Result<Option<FileVersion>, FileError> {
+        self.file.version()
     }
 
     fn load(&self) -> Result<Option<(Arc<Token>, FileVersion)>, FileError> {
@@ -80,60 +83,67 @@ impl Source for TokenFile {
     }
 }
 
-/// Provides a token that nothing renews.
+/// Provides a token that only the user can renew.
 ///
-/// Whether it has expired is for the portal to say, whose clock counts; one
-/// that it refused is not sent again for a minute.
+/// Provides it even if it has expired by the local clock, because the clock of
+/// the portal counts. A refused token is not sent again for a minute.
 #[derive(Debug)]
 pub struct TokenAuth {
-    origin: Origin,
+    source: TokenSource,
     page: String,
     refused: Mutex<Option<(Arc<Token>, Instant)>>,
 }
 
 #[derive(Debug)]
-enum Origin {
-    Given { token: Arc<Token>, source: String },
+enum TokenSource {
+    Fixed { token: Arc<Token>, name: String },
     File(WatchedFile<TokenFile>),
 }
 
 impl TokenAuth {
-    /// Provides `token`, which came from `source` (words for a person).
+    /// Provides `token`. `source` names its source for display.
     #[must_use]
     pub fn new(token: Token, source: String, services: &Services) -> Self {
         let token = Arc::new(token);
-        Self::of(Origin::Given { token, source }, services)
+        Self::of(
+            TokenSource::Fixed {
+                token,
+                name: source,
+            },
+            services,
+        )
     }
 
-    /// Provides the token in `file`, read again when it was replaced.
+    /// Provides the token in `file`, and reads it again when the file is
+    /// replaced.
     #[must_use]
     pub fn from_file(file: TokenFile, services: &Services) -> Self {
-        Self::of(Origin::File(WatchedFile::new(file)), services)
+        Self::of(TokenSource::File(WatchedFile::new(file)), services)
     }
 
-    fn of(origin: Origin, services: &Services) -> Self {
+    fn of(source: TokenSource, services: &Services) -> Self {
         Self {
-            origin,
+            source,
             page: services.account_page(),
             refused: Mutex::default(),
         }
     }
 
-    async fn at_hand(&self, believed: Duration) -> Result<Arc<Token>, AuthError> {
-        match &self.origin {
-            Origin::Given { token, .. } => Ok(Arc::clone(token)),
-            Origin::File(watched) => {
+    async fn current_token(&self, max_age: Duration) -> Result<Arc<Token>, AuthError> {
+        match &self.source {
+            TokenSource::Fixed { token, .. } => Ok(Arc::clone(token)),
+            TokenSource::File(watched) => {
                 let missing = || FileError::Missing {
-                    path: watched.source().path().to_owned(),
+                    path: watched.file().path().to_owned(),
                 };
-                let token = watched.get_good(believed).await?;
+                let token = watched.get_last_valid(max_age).await?;
                 Ok(token.ok_or_else(missing)?)
             }
         }
     }
 
     async fn other_than(&self, refused: &Token) -> Result<Arc<Token>, AuthError> {
-        let token = self.at_hand(Duration::ZERO).await?;
+        let token = self.current_token(Duration::ZERO).await?;
         if token.same_as(refused) {
             Err(self.refusal(refused))
         } else {
@@ -144,13 +154,13 @@ impl TokenAuth {
     fn was_refused(&self, token: &Token) -> bool {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |(refused, at): &(Arc<Token>, Instant)| {
-            refused.same_as(token) && at.elapsed() < TIMEOUT
+            refused.same_as(token) && at.elapsed() < REFUSAL_TTL
         };
         refused.as_ref().is_some_and(same)
     }
 
     fn refusal(&self, token: &Token) -> AuthError {
-        let (source_name, page) = (self.source(), self.page.clone());
+        let (source_name, page) = (self.source_name(), self.page.clone());
         if token.is_expired(Timestamp::now()) {
             AuthError::Expired {
                 source_name,
@@ -162,10 +172,10 @@ impl TokenAuth {
         }
     }
 
-    fn source(&self) -> String {
-        match &self.origin {
-            Origin::Given { source, .. } => source.clone(),
-            Origin::File(watched) => watched.source().path().display().to_string(),
+    fn source_name(&self) -> String {
+        match &self.source {
+            TokenSource::Fixed { name, .. } => name.clone(),
+            TokenSource::File(watched) => watched.file().path().display().to_string(),
         }
     }
 }
@@ -173,9 +183,9 @@ impl TokenAuth {
 impl TokenProvider for TokenAuth {
     fn token(&self) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
         async {
-            let token = self.at_hand(BELIEVED).await?;
+            let token = self.current_token(FILE_TTL).await?;
             if self.was_refused(&token) {
-                // Perhaps it was replaced a moment ago.
+                // The user may have replaced it just now.
                 return self.other_than(&token).await;
             }
             Ok(token)
@@ -197,7 +207,7 @@ impl TokenProvider for TokenAuth {
 
     fn login_state(&self) -> BoxFuture<'_, Option<LoginState>> {
         async {
-            let (token, problem) = match self.at_hand(BELIEVED).await {
+            let (token, problem) = match self.current_token(FILE_TTL).await {
                 Ok(token) => {
                     let refused = self.was_refused(&token).then(|| self.refusal(&token));
                     (Some(token), refused)
@@ -205,10 +215,10 @@ impl TokenProvider for TokenAuth {
                 Err(error) => (None, Some(error)),
             };
             Some(LoginState {
-                source: self.source(),
+                source: self.source_name(),
                 user: token.as_ref().map(|token| token.user().to_owned()),
                 token,
-                renewal: Renewal::ByHand,
+                renewal: Renewal::Manual,
                 problem,
             })
         }

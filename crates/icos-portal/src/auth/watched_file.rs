@@ -1,4 +1,5 @@
-//! A secret file as others have it now: read again when it was replaced.
+//! A cache of the content of a login file, which other programs may replace at
+//! any time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,138 +7,142 @@ use std::time::{Duration, Instant};
 use super::secret_file::{FileError, FileVersion};
 use icos_sync::SingleFlight;
 
-/// How long a disk may take to answer.
+/// Timeout of the disk.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a file said; `None` if there is none.
-pub(super) type Said<T> = Result<Option<T>, FileError>;
+/// The content of a file; `None` if there is no file.
+pub(super) type ReadResult<T> = Result<Option<T>, FileError>;
 
-/// Something in a file that others may replace.
-pub(super) trait Source: Clone + Send + Sync + 'static {
-    /// What the file holds.
-    type Value: Clone + Send + Sync + 'static;
+/// A file whose content other programs may replace.
+pub(super) trait ReloadableFile: Clone + Send + Sync + 'static {
+    /// The parsed content.
+    type Content: Clone + Send + Sync + 'static;
 
-    /// The file's present state. Blocks on the disk.
-    fn stamp(&self) -> Result<Option<FileVersion>, FileError>;
+    /// Returns the present version of the file. Blocks on disk I/O.
+    fn version(&self) -> Result<Option<FileVersion>, FileError>;
 
-    /// What it holds in which state. Blocks on the disk.
-    fn load(&self) -> Result<Option<(Self::Value, FileVersion)>, FileError>;
+    /// Reads the content, and the version that it belongs to. Blocks on disk
+    /// I/O.
+    fn load(&self) -> Result<Option<(Self::Content, FileVersion)>, FileError>;
 
-    /// The error for a disk that does not answer.
+    /// Returns the error for a disk that does not respond.
     fn busy(&self) -> FileError;
 }
 
-/// A [`Source`] and what it last said. However many ask at once, the disk is
-/// asked once.
+/// A file and its content when it was last read. Concurrent callers cause one
+/// access to the disk.
 #[derive(Debug)]
-pub(super) struct WatchedFile<S: Source> {
-    source: S,
-    last: Arc<Mutex<Last<S::Value>>>,
-    looks: SingleFlight<(), Said<S::Value>>,
+pub(super) struct WatchedFile<F: ReloadableFile> {
+    file: F,
+    last: Arc<Mutex<LastRead<F::Content>>>,
+    reloads: SingleFlight<(), ReadResult<F::Content>>,
 }
 
 #[derive(Debug)]
-struct Last<T> {
-    said: Said<T>,
-    /// The state it was in when it said so.
-    stamp: Option<FileVersion>,
-    looked: Option<Instant>,
-    /// The last value there was, though the file was spoilt since.
-    good: Option<T>,
+struct LastRead<T> {
+    result: ReadResult<T>,
+    /// The version of the file at that time.
+    version: Option<FileVersion>,
+    checked: Option<Instant>,
+    /// The last valid content, even if the file has been damaged since.
+    last_valid: Option<T>,
 }
 
-impl<S: Source> WatchedFile<S> {
-    pub(super) fn new(source: S) -> Self {
+impl<F: ReloadableFile> WatchedFile<F> {
+    pub(super) fn new(file: F) -> Self {
         Self {
-            source,
-            last: Arc::new(Mutex::new(Last {
-                said: Ok(None),
-                stamp: None,
-                looked: None,
-                good: None,
+            file,
+            last: Arc::new(Mutex::new(LastRead {
+                result: Ok(None),
+                version: None,
+                checked: None,
+                last_valid: None,
             })),
-            looks: SingleFlight::default(),
+            reloads: SingleFlight::default(),
         }
     }
 
-    pub(super) fn source(&self) -> &S {
-        &self.source
+    pub(super) fn file(&self) -> &F {
+        &self.file
     }
 
-    /// What it says, as of no longer than `believed` ago. That there is
-    /// nothing, or nothing good, is not believed at all.
-    pub(super) async fn get(&self, believed: Duration) -> Said<S::Value> {
+    /// Returns the content, at most `max_age` old. That there is no file, and
+    /// errors, are not cached.
+    pub(super) async fn get(&self, max_age: Duration) -> ReadResult<F::Content> {
         {
             let last = lock(&self.last);
-            if let Ok(Some(value)) = &last.said
-                && last.looked.is_some_and(|at| at.elapsed() < believed)
+            if let Ok(Some(value)) = &last.result
+                && last.checked.is_some_and(|at| at.elapsed() < max_age)
             {
                 return Ok(Some(value.clone()));
             }
         }
-        let (source, last) = (self.source.clone(), Arc::clone(&self.last));
-        let look = self.looks.join((), || async move {
-            let looking = tokio::task::spawn_blocking(move || look(&source, &last));
-            // A panic in there is a bug; the next reader may meet it as well.
-            looking
+        let (file, last) = (self.file.clone(), Arc::clone(&self.last));
+        let reload = self.reloads.join((), || async move {
+            let reload = tokio::task::spawn_blocking(move || reload(&file, &last));
+            // Propagates a panic of the task, which is a bug.
+            reload
                 .await
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         });
-        match tokio::time::timeout(TIMEOUT, look).await {
-            Ok(said) => said,
-            Err(_late) => Err(self.source.busy()),
+        match tokio::time::timeout(TIMEOUT, reload).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(self.file.busy()),
         }
     }
 
-    /// As [`WatchedFile::get`]; while the file is spoilt or its disk does not
-    /// answer, what was there before.
-    pub(super) async fn get_good(&self, believed: Duration) -> Said<S::Value> {
-        let said = self.get(believed).await;
-        let good = lock(&self.last).good.clone();
-        match (said, good) {
-            (Err(error), Some(good)) => {
-                tracing::debug!(%error, "using what was there before");
-                Ok(Some(good))
+    /// As [`WatchedFile::get`], but returns the last valid content while the
+    /// file is damaged or its disk does not respond.
+    pub(super) async fn get_last_valid(&self, max_age: Duration) -> ReadResult<F::Content> {
+        let result = self.get(max_age).await;
+        let last_valid = lock(&self.last).last_valid.clone();
+        match (result, last_valid) {
+            (Err(error), Some(last_valid)) => {
+                tracing::debug!(%error, "using the last valid login");
+                Ok(Some(last_valid))
             }
-            (said, _) => said,
+            (result, _) => result,
         }
     }
 }
 
-fn look<S: Source>(source: &S, last: &Mutex<Last<S::Value>>) -> Said<S::Value> {
-    let looked = Some(Instant::now());
-    let stamp = source.stamp();
+fn reload<F: ReloadableFile>(
+    file: &F,
+    last: &Mutex<LastRead<F::Content>>,
+) -> ReadResult<F::Content> {
+    let checked = Some(Instant::now());
+    let version = file.version();
     {
         let mut last = lock(last);
-        if last.looked.is_some() && matches!(&stamp, Ok(now) if *now == last.stamp) {
-            last.looked = looked;
-            return last.said.clone();
+        if last.checked.is_some() && matches!(&version, Ok(now) if *now == last.version) {
+            last.checked = checked;
+            return last.result.clone();
         }
     }
-    let (said, stamp) = match stamp {
-        Ok(before) => match source.load() {
-            Ok(Some((value, stamp))) => (Ok(Some(value)), Some(stamp)),
+    let (result, version) = match version {
+        Ok(before) => match file.load() {
+            Ok(Some((value, version))) => (Ok(Some(value)), Some(version)),
             Ok(None) => (Ok(None), None),
-            // As long as it stays as it was, there is nothing new to say.
+            // The error stays the same until the file changes.
             Err(error) => (Err(error), before),
         },
         Err(error) => (Err(error), None),
     };
     let mut last = lock(last);
-    let good = match &said {
+    let last_valid = match &result {
         Ok(value) => value.clone(),
         Err(error) => {
-            tracing::warn!(%error, "a login cannot be read");
-            last.good.clone()
+            tracing::warn!(%error, "cannot read a login file");
+            last.last_valid.clone()
         }
     };
-    *last = Last {
-        said: said.clone(),
-        stamp,
-        looked,
-        good,
+    *last = LastRead {
+        result: result.clone(),
+        version,
+        checked,
+        last_valid,
     };
-    said
+    result
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,8 +1,10 @@
-//! A service that is dead costs one wait, not one for each file: whoever asks
-//! next is told at once, until the service answers again.
+//! The circuit breaker of a service: while a service is down, requests to it
+//! fail at once instead of each waiting for its timeout.
 //!
-//! Only connections that fail and answers that do not come count as dead; a
-//! service that says anything at all is alive.
+//! It opens when a request fails after all its retries because no connection
+//! could be opened or no response arrived. A background task then probes the
+//! service, and the first response of any kind closes the breaker. A service
+//! that responds, with whatever status, is up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -12,85 +14,94 @@ use url::Url;
 
 use crate::{PortalError, Service};
 
-/// How soon after its death a service is asked whether it lives.
+/// Pause before the first probe. Each further pause is twice as long.
 const FIRST_PROBE: Duration = Duration::from_millis(500);
-/// How often it is asked in the long run.
+/// Longest pause between probes.
 const LAST_PROBE: Duration = Duration::from_secs(15);
-/// How long it may take to say so.
-const PROBE: Duration = Duration::from_secs(10);
+/// Timeout of a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known of one service.
+/// The circuit breaker of one service. Closed by default.
 #[derive(Debug, Default)]
-pub(super) struct CircuitBreaker(Mutex<State>);
+pub(super) struct CircuitBreaker(Mutex<BreakerState>);
 
 #[derive(Debug, Default)]
-struct State {
-    /// Why nobody is to ask.
-    dead: Option<PortalError>,
-    /// When it last said anything.
-    answered: Option<Instant>,
-    /// Where it is.
+struct BreakerState {
+    /// The error of requests while the breaker is open.
+    open: Option<PortalError>,
+    /// When the service last responded.
+    last_response: Option<Instant>,
+    /// A URL of the service, to derive the probe URL from.
     url: Option<Url>,
 }
 
 impl CircuitBreaker {
+    /// Fails while the breaker is open.
+    ///
     /// # Errors
     ///
-    /// What the last who waited for it was told, while the service is dead.
+    /// The error that opened the breaker.
     pub(super) fn check(&self) -> Result<(), PortalError> {
-        self.state().dead.clone().map_or(Ok(()), Err)
+        self.state().open.clone().map_or(Ok(()), Err)
     }
 
-    /// Notes where the service is being asked.
-    pub(super) fn asked(&self, url: &Url) {
+    /// Records a URL of the service.
+    pub(super) fn record_url(&self, url: &Url) {
         let mut state = self.state();
         if state.url.is_none() {
             state.url = Some(url.clone());
         }
     }
 
-    /// Notes that the service said something.
-    pub(super) fn answered(&self) {
+    /// Records that the service responded, and closes the breaker.
+    pub(super) fn record_response(&self) {
         let mut state = self.state();
-        state.answered = Some(Instant::now());
-        state.dead = None;
+        state.last_response = Some(Instant::now());
+        state.open = None;
     }
 
-    /// Notes that someone gave up who had asked since `begun`; finds out in
-    /// the background when the service is back.
-    pub(super) fn gave_up(
+    /// Records that a request, with its first attempt at `begun`, failed after
+    /// all its retries. Opens the breaker if the service appears to be down,
+    /// and starts the task that probes it.
+    pub(super) fn record_failure(
         self: &Arc<Self>,
         service: Service,
         begun: Instant,
         error: &PortalError,
         client: &reqwest::Client,
     ) {
-        let deadly = matches!(
+        let no_response = matches!(
             error,
             PortalError::Unreachable { .. } | PortalError::TimedOut { .. }
         );
         let mut state = self.state();
-        // Others had answers meanwhile: it is not the service.
-        let alive = state.answered.is_some_and(|at| at >= begun);
-        if !deadly || alive || state.dead.is_some() {
+        // Other requests had responses meanwhile, so the service is up.
+        let is_up = state.last_response.is_some_and(|at| at >= begun);
+        if !no_response || is_up || state.open.is_some() {
             return;
         }
         let Some(url) = state.url.as_ref().and_then(|url| url.join("/whoami").ok()) else {
             return;
         };
-        tracing::warn!(%service, %error, "not asking it again until it answers");
-        state.dead = Some(error.clone());
+        tracing::warn!(%service, %error, "service is down; requests to it fail until it responds");
+        state.open = Some(error.clone());
         drop(state);
-        tokio::spawn(revive(Arc::downgrade(self), service, url, client.clone()));
+        tokio::spawn(probe_until_response(
+            Arc::downgrade(self),
+            service,
+            url,
+            client.clone(),
+        ));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BreakerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Asks, without a cookie and seldom, whether the service lives.
-async fn revive(
+/// Probes the service, without a token, until it responds; then closes the
+/// breaker.
+async fn probe_until_response(
     breaker: Weak<CircuitBreaker>,
     service: Service,
     url: Url,
@@ -103,13 +114,13 @@ async fn revive(
         let Some(breaker) = breaker.upgrade() else {
             return;
         };
-        let probe = client.get(url.clone()).timeout(PROBE).send().await;
-        // Any answer will do, even that there is no such page.
+        let probe = client.get(url.clone()).timeout(PROBE_TIMEOUT).send().await;
+        // Any response counts, even an error page.
         if probe.is_ok() {
-            tracing::info!(%service, "it answers again");
-            return breaker.answered();
+            tracing::info!(%service, "service is up again");
+            return breaker.record_response();
         }
-        if breaker.state().dead.is_none() {
+        if breaker.state().open.is_none() {
             return;
         }
     }

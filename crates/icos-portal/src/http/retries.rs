@@ -1,9 +1,10 @@
-//! How often, and after which pauses, a question is asked again.
+//! How often and after which pauses a request is retried.
 //!
-//! All tries of a question share one deadline, the longest time without
-//! progress, so that whoever waits for it waits no longer however often it is
-//! asked. The first tries give up sooner than that, to leave time for others;
-//! the last has all that is left, for a service that is merely slow.
+//! All attempts of a request share one deadline: the longest time without
+//! progress. So the wait of the caller is bounded however often the request is
+//! retried. The first attempts time out earlier, which leaves time for further
+//! ones; the last attempt has all the time that is left, in case the service is
+//! only slow.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -13,78 +14,81 @@ use tokio::time::Instant;
 use super::Http;
 use crate::{PortalError, Service};
 
-/// The most tries without progress.
-const MOST: u32 = 8;
-/// A service that refuses connections does so at once; it gets a moment.
-const MOST_REFUSED: u32 = 4;
-/// A service that fails is asked again: it may have been bad luck. One that
-/// fails again and again means what it says.
-const MOST_FAILED: u32 = 3;
-/// The longest first pause. Each further one may be twice as long.
-const PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A try with less than this part of the time would only say that the service
-/// is silent, which it cannot know.
-const LEAST: u32 = 16;
+/// Maximum number of attempts without progress.
+const MAX_ATTEMPTS: u32 = 8;
+/// Maximum number of refused connections. A refusal is immediate, so these
+/// cover only a moment, e.g. a restart.
+const MAX_REFUSED: u32 = 4;
+/// Maximum number of server errors. One may be transient; several in a row are
+/// not.
+const MAX_FAILED: u32 = 3;
+/// Upper bound of the first pause. The bound doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// An attempt with less than this fraction of the timeout is not made: it would
+/// probably time out, and its error would wrongly say that the service is down.
+const MIN_FRACTION: u32 = 16;
 
-/// The tries of one question.
+/// The state of the retries of one request.
 #[derive(Debug)]
 pub struct Retries {
     http: Http,
     service: Service,
-    most: u32,
+    max_attempts: u32,
     begun: Instant,
-    /// When something last arrived, or the first try began.
+    /// When the last byte arrived, or else when the first attempt began.
     progress: Instant,
-    made: u32,
+    attempts: u32,
     refused: u32,
     failed: u32,
 }
 
 impl Retries {
-    pub(super) fn new(http: Http, service: Service, most: u32) -> Self {
+    pub(super) fn new(http: Http, service: Service, max_attempts: u32) -> Self {
         let now = Instant::now();
         Self {
             http,
             service,
-            most: most.min(MOST),
+            max_attempts: max_attempts.min(MAX_ATTEMPTS),
             begun: now,
             progress: now,
-            made: 0,
+            attempts: 0,
             refused: 0,
             failed: 0,
         }
     }
 
-    /// Notes that something arrived.
-    pub fn progress(&mut self) {
+    /// Records that bytes arrived, which resets the counts and the deadline.
+    pub fn record_progress(&mut self) {
         self.progress = Instant::now();
-        (self.made, self.refused, self.failed) = (0, 0, 0);
+        (self.attempts, self.refused, self.failed) = (0, 0, 0);
     }
 
-    /// How long the next try may go without progress.
+    /// How long the next attempt may make no progress.
     pub(super) fn stall(&self) -> Duration {
-        let timeout = self.http.timeout();
+        let timeout = self.http.stall_timeout();
         let left = timeout.saturating_sub(self.progress.elapsed());
-        if self.made + 2 < self.most.min(4) {
+        if self.attempts + 2 < self.max_attempts.min(4) {
             left.min(timeout / 4)
         } else {
             left
         }
     }
 
-    /// Whether to try again after `error`, once a pause is over. If not, and
-    /// the service seems dead, nobody else need wait for it.
+    /// Waits for the pause before the next attempt. Returns false, without a
+    /// pause, if `error` is permanent or there were too many attempts: then the
+    /// request has failed. If the service appears to be down, that opens its
+    /// circuit breaker.
     pub async fn back_off(&mut self, error: &PortalError) -> bool {
-        self.made += 1;
-        let worth_it = match error {
+        self.attempts += 1;
+        let is_transient = match error {
             PortalError::Unreachable { .. } => {
                 self.refused += 1;
-                self.refused < MOST_REFUSED
+                self.refused < MAX_REFUSED
             }
             PortalError::Status { status, .. } if *status >= 500 => {
                 self.failed += 1;
-                self.failed < MOST_FAILED
+                self.failed < MAX_FAILED
             }
             PortalError::TimedOut { .. }
             | PortalError::Busy { .. }
@@ -100,25 +104,25 @@ impl Retries {
         };
         let pause = match error {
             PortalError::Busy {
-                retry_after: Some(asked),
+                retry_after: Some(requested),
                 ..
-            } => asked.saturating_add(jitter(PAUSE)),
-            _ => jitter(LONGEST_PAUSE.min(PAUSE * 2_u32.saturating_pow(self.made - 1))),
+            } => requested.saturating_add(jitter(FIRST_PAUSE)),
+            _ => jitter(MAX_PAUSE.min(FIRST_PAUSE * 2_u32.saturating_pow(self.attempts - 1))),
         };
-        let timeout = self.http.timeout();
+        let timeout = self.http.stall_timeout();
         let left = timeout.saturating_sub(self.progress.elapsed().saturating_add(pause));
-        if !worth_it || self.made >= self.most || left < timeout / LEAST {
-            self.http.gave_up(self.service, self.begun, error);
+        if !is_transient || self.attempts >= self.max_attempts || left < timeout / MIN_FRACTION {
+            self.http.record_failure(self.service, self.begun, error);
             return false;
         }
-        tracing::debug!(service = %self.service, %error, ?pause, "trying again");
+        tracing::debug!(service = %self.service, %error, ?pause, "retrying");
         tokio::time::sleep(pause).await;
         true
     }
 }
 
-/// Anything up to `longest`, so that many who failed together do not come back
-/// together.
+/// A random duration up to `longest` ("full jitter"), so that clients that
+/// failed together do not retry together.
 fn jitter(longest: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8);
     longest.mul_f64(f64::from(u32::try_from(random >> 32).unwrap_or(0)) / f64::from(u32::MAX))
@@ -129,10 +133,10 @@ mod tests {
     use super::*;
     use crate::http::Timeouts;
 
-    /// It had some milliseconds for its answer, did not get one, and had the
-    /// service taken for dead.
+    /// Regression: such an attempt timed out, and opened the circuit breaker of
+    /// a service that was up.
     #[tokio::test(start_paused = true)]
-    async fn a_try_that_has_no_time_for_an_answer_is_not_made() {
+    async fn back_off_makes_no_attempt_that_has_no_time_for_a_response() {
         let timeout = Duration::from_secs(2);
         let http = Http::new(Timeouts::of(timeout)).unwrap();
         let service = Service::Data;
@@ -152,9 +156,9 @@ mod tests {
         assert!(http.breaker(service).check().is_ok());
     }
 
-    /// Together with our pause, that is more than a duration can be.
+    /// Regression: adding the jitter to this duration overflowed.
     #[tokio::test]
-    async fn a_service_that_wants_to_be_left_alone_for_ever_is() {
+    async fn back_off_gives_up_on_an_infinite_retry_after() {
         let busy = PortalError::Busy {
             service: Service::Meta,
             retry_after: Some(Duration::MAX),

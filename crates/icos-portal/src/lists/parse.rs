@@ -1,4 +1,4 @@
-//! What the answers' rows say.
+//! Parses the rows of query results.
 
 use jiff::Timestamp;
 
@@ -13,7 +13,7 @@ pub(crate) fn parse_objects(rows: &QueryRows) -> ResultPage<ObjectRow> {
 }
 
 fn object(row: QueryRow<'_>) -> Result<ObjectRow, PortalError> {
-    // What is not needed to show the object may be wrong.
+    // Values that are not needed to list the object may be invalid.
     let instant = |variable| -> Option<Timestamp> { row.get(variable)?.parse().ok() };
     Ok(ObjectRow {
         id: row.parsed("dobj", id)?,
@@ -34,7 +34,7 @@ fn object(row: QueryRow<'_>) -> Result<ObjectRow, PortalError> {
     })
 }
 
-/// The id that an IRI ends in.
+/// The id at the end of an IRI.
 fn id(iri: &str) -> Option<ObjectId> {
     iri.rsplit('/').next()?.parse().ok()
 }

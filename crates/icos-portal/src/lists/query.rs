@@ -1,4 +1,4 @@
-//! The queries' text.
+//! The text of the SPARQL queries.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,8 @@ prefix xsd: <http://www.w3.org/2001/XMLSchema#>
 const OBJECT: &str = "select ?dobj ?spec ?station ?samplingHeight ?fileName ?size ?submTime \
     ?timeStart ?timeEnd ?nRows ?colNames ?doi ?next where {\n";
 
-/// The objects of `scope`, oldest submission first, `limit` from `cursor` on.
+/// Queries the objects of `scope`, oldest submission first, `limit` from
+/// `cursor` on.
 pub(crate) fn objects(scope: ObjectScope<'_>, cursor: Cursor, limit: usize) -> String {
     let mut query = format!("{PREFIXES}{OBJECT}");
     values(&mut query, "spec", scope.specs);
@@ -49,7 +50,7 @@ pub(crate) fn objects(scope: ObjectScope<'_>, cursor: Cursor, limit: usize) -> S
     paged(query, scope.before, cursor, limit)
 }
 
-/// The documents, oldest submission first, `limit` from `cursor` on.
+/// Queries the documents, oldest submission first, `limit` from `cursor` on.
 pub(crate) fn documents(before: Option<Timestamp>, cursor: Cursor, limit: usize) -> String {
     let query = format!(
         "{PREFIXES}{OBJECT}	?dobj a cpmeta:DocumentObject .
@@ -78,7 +79,7 @@ fn paged(mut query: String, before: Option<Timestamp>, cursor: Cursor, limit: us
     query
 }
 
-/// Objects and documents by name, whatever their type and version.
+/// Queries objects and documents by id, of any type and version.
 pub(crate) fn objects_by_id(envri: Envri, ids: &[ObjectId]) -> String {
     let landing = envri.landing_prefix();
     let mut query = format!("{PREFIXES}{OBJECT}\tVALUES ?dobj {{");
@@ -104,7 +105,8 @@ pub(crate) fn objects_by_id(envri: Envri, ids: &[ObjectId]) -> String {
     query
 }
 
-/// Which objects were superseded by those submitted from `since` to `before`.
+/// Queries which objects were superseded by objects submitted from `since`
+/// until `before`.
 pub(crate) fn successions(since: Timestamp, before: Timestamp) -> String {
     format!(
         "{PREFIXES}select ?old ?new where {{
@@ -117,7 +119,7 @@ pub(crate) fn successions(since: Timestamp, before: Timestamp) -> String {
     )
 }
 
-/// Every data type that may hold data, of whatever level.
+/// Queries all data types that may have data, of any level.
 pub(crate) fn specs(envri: Envri) -> String {
     let prefix = envri.instance_prefix();
     format!(
@@ -137,8 +139,8 @@ order by ?specLabel"
     )
 }
 
-/// One data type, listed or not.
-pub(crate) fn spec(_envri: Envri, spec: &str) -> String {
+/// Queries one data type, of any project.
+pub(crate) fn spec(spec: &str) -> String {
     format!(
         "{PREFIXES}select ?spec ?specLabel ?level ?format ?dataset ?themeLabel ?projectLabel where {{
 	VALUES ?spec {{ <{}> }}
@@ -151,7 +153,7 @@ pub(crate) fn spec(_envri: Envri, spec: &str) -> String {
     )
 }
 
-/// The columns of every dataset.
+/// Queries the columns of all datasets.
 pub(crate) fn columns() -> String {
     format!(
         "{PREFIXES}select ?dataset ?colTitle ?valFormat ?isOptional ?isRegex ?valType ?unit where {{
@@ -166,7 +168,7 @@ pub(crate) fn columns() -> String {
     )
 }
 
-/// The repository's own stations.
+/// Queries the repository's own stations.
 pub(crate) fn stations(envri: Envri) -> String {
     let (class, prefix) = (envri.station_class(), envri.instance_prefix());
     format!(
@@ -181,7 +183,7 @@ order by ?stId"
     )
 }
 
-/// Every collection.
+/// Queries all collections.
 pub(crate) fn collections() -> String {
     format!(
         "{PREFIXES}select ?coll ?title ?doi ?next where {{
@@ -193,8 +195,8 @@ order by ?coll"
     )
 }
 
-/// What is in collections, `limit` rows from the `offset`th on: in all of
-/// them, or in one.
+/// Queries the members of all collections, or of the collection `of`: `limit`
+/// rows from the row `offset` on.
 pub(crate) fn members(envri: Envri, of: Option<ObjectId>, offset: usize, limit: usize) -> String {
     let which = of.map_or_else(String::new, |id| {
         format!(
@@ -210,7 +212,7 @@ order by ?coll ?item offset {offset} limit {limit}"
     )
 }
 
-/// The objects within west, south, east and north, in degrees.
+/// Queries the objects within west, south, east and north, in degrees.
 pub(crate) fn within(bbox: [f64; 4], offset: usize, limit: usize) -> String {
     let [west, south, east, north] = bbox;
     format!(
@@ -234,8 +236,9 @@ fn values(query: &mut String, variable: &str, iris: &[&str]) {
     query.push_str(" }\n");
 }
 
-/// IRIs come from the service's own answers; this keeps a hostile one from
-/// ending the IRI early and writing a query of its own.
+/// Removes characters that an IRI cannot contain. IRIs come from responses of
+/// the service; a malicious one could otherwise end the IRI in the query and
+/// add its own clauses.
 fn iri(text: &str) -> String {
     text.replace(
         |c: char| c.is_control() || c.is_whitespace() || "<>\"{}|\\^`".contains(c),

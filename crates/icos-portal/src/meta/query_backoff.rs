@@ -1,73 +1,77 @@
-//! Remembers that a service wants to be left alone, so that a failure is not
-//! followed by a storm of the same question.
+//! Backs off from the SPARQL endpoint after a failed query: until the pause is
+//! over, further queries fail at once with the same error. Unlike the circuit
+//! breaker in `http`, it also opens when the service responds that it is busy,
+//! because the service bans clients that exceed their quota.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::PortalError;
 
-/// After a first failure.
-const SHORTEST: Duration = Duration::from_millis(500);
-/// After many, unless the service names a time.
-const LONGEST: Duration = Duration::from_mins(1);
-/// Nobody who bans us does so for longer; who says so is mistaken.
-const BAN: Duration = Duration::from_mins(15);
+/// Pause after the first failure. It doubles with each further failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause, unless the service states a time. The quota is counted by the
+/// minute.
+const MAX_PAUSE: Duration = Duration::from_mins(1);
+/// Longest time that is accepted from the service. Its bans are shorter, so a
+/// longer time is a mistake.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(15);
 
-/// Open while a service wants to be left alone.
+/// Open during a pause.
 #[derive(Debug, Default)]
-pub(super) struct QueryBackoff(Mutex<State>);
+pub(super) struct QueryBackoff(Mutex<BackoffState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct BackoffState {
     failures: u32,
-    /// When it last answered.
-    answered: Option<Instant>,
+    /// When the service last responded.
+    last_response: Option<Instant>,
     open: Option<(Instant, PortalError)>,
 }
 
 impl QueryBackoff {
-    /// The failure that is still too fresh for another question, if any.
-    pub(super) fn refusal(&self) -> Option<PortalError> {
+    /// Returns the error that opened it, during the pause.
+    pub(super) fn error(&self) -> Option<PortalError> {
         let state = self.state();
         let (until, error) = state.open.as_ref()?;
         (Instant::now() < *until).then(|| error.clone())
     }
 
-    /// Notes that the service answered.
-    pub(super) fn answered(&self) {
-        *self.state() = State {
-            answered: Some(Instant::now()),
-            ..State::default()
+    /// Records that the service responded, and ends the pause.
+    pub(super) fn record_response(&self) {
+        *self.state() = BackoffState {
+            last_response: Some(Instant::now()),
+            ..BackoffState::default()
         };
     }
 
-    /// Notes that it did not when asked since `begun`, and after which time it
-    /// wants to be asked again, if it said so.
-    pub(super) fn failed(
+    /// Records that a query that began at `begun` failed, and starts a pause:
+    /// of `retry_after`, if the service stated it.
+    pub(super) fn record_failure(
         &self,
         error: &PortalError,
         retry_after: Option<Duration>,
         begun: Instant,
     ) {
         let mut state = self.state();
-        // Others had answers meanwhile: it was bad luck.
-        let alive = state.answered.is_some_and(|at| at >= begun);
-        if alive && !matches!(error, PortalError::Busy { .. }) {
+        // Other queries had responses meanwhile: the service is up.
+        let is_up = state.last_response.is_some_and(|at| at >= begun);
+        if is_up && !matches!(error, PortalError::Busy { .. }) {
             return;
         }
         let pause = match (retry_after, error) {
-            (Some(named), _) => named.min(BAN),
+            (Some(requested), _) => requested.min(MAX_RETRY_AFTER),
             // The quota is counted by the minute.
-            (None, PortalError::Busy { .. }) => LONGEST,
-            (None, _) => SHORTEST
+            (None, PortalError::Busy { .. }) => MAX_PAUSE,
+            (None, _) => FIRST_PAUSE
                 .saturating_mul(1 << state.failures.min(8))
-                .min(LONGEST),
+                .min(MAX_PAUSE),
         };
         state.failures += 1;
         state.open = Some((Instant::now() + pause, error.clone()));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BackoffState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,18 +82,18 @@ mod tests {
     use crate::Service;
 
     #[test]
-    fn after_a_failure_no_question_gets_through_until_an_answer_or_the_time() {
-        let circuit = QueryBackoff::default();
+    fn queries_fail_after_a_failure_until_a_response_or_the_end_of_the_pause() {
+        let backoff = QueryBackoff::default();
         let busy = PortalError::Busy {
             service: Service::Meta,
             retry_after: None,
         };
-        assert!(circuit.refusal().is_none());
-        circuit.failed(&busy, Some(Duration::from_secs(100)), Instant::now());
-        assert!(matches!(circuit.refusal(), Some(PortalError::Busy { .. })));
-        circuit.answered();
-        assert!(circuit.refusal().is_none());
-        circuit.failed(&busy, Some(Duration::ZERO), Instant::now());
-        assert!(circuit.refusal().is_none(), "it may be asked at once");
+        assert!(backoff.error().is_none());
+        backoff.record_failure(&busy, Some(Duration::from_secs(100)), Instant::now());
+        assert!(matches!(backoff.error(), Some(PortalError::Busy { .. })));
+        backoff.record_response();
+        assert!(backoff.error().is_none());
+        backoff.record_failure(&busy, Some(Duration::ZERO), Instant::now());
+        assert!(backoff.error().is_none(), "a pause of zero is over at once");
     }
 }
