@@ -1,5 +1,52 @@
-//! Creates clients from a login in one step, in the same four ways as the
-//! Python library.
+//! Creates clients from a login in one step, in the same four ways as the Python
+//! library.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use icos_portal::auth::{Credentials, CredentialsFile, TokenAuth, TokenFile};
+//! use icos_portal::{Bootstrap, Envri, ObjectId, Service, Services};
+//!
+//! # use icos_demo::{DemoOptions, DemoPortal, Repository};
+//! # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
+//! # let services = Services::of(Envri::Icos)
+//! #     .with(Service::Auth, &portal.auth_url())?
+//! #     .with(Service::Meta, &portal.meta_url())?
+//! #     .with(Service::Data, &portal.data_url())?;
+//! # let original = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
+//! # let id = portal.repository().find(original).ok_or("no such object")?;
+//! # let (user, password, token) = (portal.user(), portal.password(), portal.token());
+//! # let folder = tempfile::tempdir()?;
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! // For the public services: `Bootstrap::new(Envri::Icos)`.
+//! let bootstrap = Bootstrap::with_services(services.clone())?;
+//!
+//! // With a user name and a password.
+//! let clients = bootstrap.from_credentials(user.clone(), password.clone().into());
+//! assert_eq!(clients.auth.token().await?.login_method(), "Password");
+//!
+//! // With the credentials file of the Python library, or one of the same form.
+//! # let path = folder.path().join("cpauthToken_auth_conf.json");
+//! let file = CredentialsFile::at(path.clone(), Envri::Icos);
+//! file.save(&Credentials::new(user.clone(), password.into())).await?;
+//! let clients = bootstrap.from_password_file(Some(path))?;
+//! assert_eq!(clients.auth.token().await?.user(), user);
+//!
+//! // With a token from the page My Account.
+//! let clients = bootstrap.from_cookie_token(&token)?;
+//! let original = clients.data.original(id, 0, None).await?;
+//! assert_eq!(ObjectId::of_content(&original.bytes(1 << 30).await?), id);
+//!
+//! // With any provider of tokens, e.g. a file that another program renews.
+//! # let path = folder.path().join("token");
+//! # std::fs::write(&path, token)?;
+//! let auth = TokenAuth::from_file(TokenFile::at(path, Envri::Icos), &services);
+//! let clients = bootstrap.from_auth_provider(Arc::new(auth));
+//! assert_eq!(clients.auth.token().await?.user(), user);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
