@@ -1,5 +1,8 @@
-//! The command line: one file per command, raw flags turned into one checked
-//! configuration. Nothing below sees clap.
+//! The command line: one file per command. Each command converts its raw flags
+//! into one checked configuration; no module below `cli` uses clap.
+//!
+//! [`main`] parses the arguments, combines them with `config.toml`, runs one
+//! command, and maps its result to an exit code.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -61,56 +64,56 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every command has -h, and more with --help.
+Every command has a short help (-h) and a long one (--help).
 
 Examples:
-  icosfs mount --demo ~/icos        try it: no login, no network
-  icosfs login                      for data; metadata need none
-  icosfs mount ~/icos               the ICOS repository; --portal sites, cities
-  icosfs status                     what mounts do, what failed, and why
+  icosfs mount --demo ~/icos        try it without login or network
+  icosfs login                      needed for data, not for metadata
+  icosfs mount ~/icos               mount ICOS (or --portal sites, cities)
+  icosfs status                     show activity and failures of mounts
   icosfs unmount ~/icos
 
-Options are settings, too: the environment and ~/.config/icosfs/config.toml can
-give them (`icosfs config show`).
+Options can also be set by environment variables and in
+~/.config/icosfs/config.toml (see `icosfs config show`).
 
-Exit codes: 0 done; 1 it failed, and standard error says why; 2 the command line
-or config.toml is wrong. Called by mount(8): 32 if the mount failed.";
+Exit codes: 0 success; 1 failure, with the reason on standard error; 2 invalid
+command line or config.toml. When called by mount(8): 32 if the mount failed.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Mount the repository at a folder, in the background.
+    /// Mount a repository at a folder, in the background.
     Mount(mount::MountArgs),
-    /// Write an object, or some of a table, to standard output or a file.
+    /// Write an object, or part of a table, to standard output or a file.
     Get(get::GetArgs),
-    /// Take a mount away.
+    /// Unmount a repository.
     Unmount(unmount::UnmountArgs),
-    /// Show what mounts do, what failed, and why.
+    /// Show the activity and recent failures of mounts.
     Status(status::StatusArgs),
-    /// Look at all that a mount needs, and say what mends what is wrong.
+    /// Check everything that a mount needs, and suggest fixes.
     Doctor(doctor::DoctorArgs),
-    /// Make a running mount say more, or less.
+    /// Change the log level of a running mount.
     LogLevel(log::control::LogLevelArgs),
-    /// Fetch files before they are needed, through a mount.
+    /// Download files into the cache through a mount, before they are needed.
     Prefetch(prefetch::PrefetchArgs),
-    /// Show, check or remove what is kept on this machine.
+    /// Show, verify or remove cached data.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Find objects by what they are, where and when.
+    /// Find objects by type, place and time.
     Find(find::FindArgs),
-    /// Show a page about an object.
+    /// Show an object's metadata.
     Info(info::InfoArgs),
     /// List the repository's stations.
     Stations(stations::StationsArgs),
-    /// List the kinds of objects there are.
+    /// List the repository's data types.
     Datatypes(datatypes::DatatypesArgs),
-    /// Log in, for mounts and for the portal's Python library.
+    /// Log in and save the login for mounts and the portal's Python library.
     Login(login::LoginArgs),
-    /// Remove what `login` keeps.
+    /// Remove the saved login.
     Logout(login::LogoutArgs),
-    /// Show the login, or use it in a script.
+    /// Show the login, or print its token.
     #[command(subcommand)]
     Auth(auth::AuthCommand),
-    /// Show the settings, and where each comes from.
+    /// Show the settings and the source of each.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print completions for a shell.
@@ -122,17 +125,17 @@ enum Command {
     Demo(demo::DemoArgs),
 }
 
-/// It was tried, and failed.
+/// Exit code: the command failed.
 const FAILED: u8 = 1;
-/// The command line is wrong, or the configuration.
+/// Exit code: the command line or the configuration is invalid.
 const USAGE: u8 = 2;
-/// What mount(8) expects of a helper that could not mount. (Wrong usage is 1
-/// there.)
+/// Exit code that mount(8) expects from a helper that could not mount. (For
+/// invalid usage, mount(8) expects 1.)
 const MOUNT_FAILED: u8 = 32;
 
 impl Command {
-    /// Whether it works, though `config.toml` is broken: what must help in
-    /// need, and what has nothing to do with settings.
+    /// Whether the command runs even though `config.toml` is invalid: commands
+    /// for diagnosis and cleanup, and commands that use no settings.
     fn works_without_config(&self) -> bool {
         matches!(
             self,
@@ -146,16 +149,17 @@ impl Command {
     }
 }
 
-/// The parser, without what `config.toml` says.
+/// The parser with built-in defaults, before `config.toml` is applied.
 fn command() -> clap::Command {
     help_topics::with_grouped_commands(config::with_settings_to_show(Cli::command()))
 }
 
-/// Reads a `config.toml` and applies it, for [`crate::fuzzing`]: of settings by
-/// their numbers, with what stands behind the equals sign, and of other text.
+/// Parses and applies a `config.toml`, for [`crate::fuzzing`]. The file consists
+/// of `settings` (the number of a setting, and the text after the equals sign)
+/// followed by arbitrary `text`.
 pub(crate) fn read_config(settings: &[(u8, String)], text: &str) {
-    // All settings of one command: to copy and to drop twenty commands takes
-    // longer than all the rest.
+    // One command with all settings: cloning and dropping all twenty commands
+    // would dominate the fuzzer's time.
     static COMMAND: LazyLock<clap::Command> = LazyLock::new(|| {
         clap::Command::new("icosfs").args(config::settings(&command()).into_values())
     });
@@ -170,14 +174,17 @@ pub(crate) fn read_config(settings: &[(u8, String)], text: &str) {
     let text = settings.iter().map(line).collect::<String>() + text;
     if let Ok(file) = config::ConfigFile::parse("config.toml".into(), &text, &COMMAND) {
         let read = file.apply(COMMAND.clone()).try_get_matches_from(["icosfs"]);
-        assert!(read.is_ok(), "checked, and then refused: {read:?}");
+        assert!(
+            read.is_ok(),
+            "accepted by parse, refused by apply: {read:?}"
+        );
     }
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command given by the process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Before it has files of its own, such as its log.
+    // Before the daemon opens files of its own, such as its log.
     if background::is_daemon() {
         background::leave_terminal();
     }
@@ -185,7 +192,7 @@ pub fn main() -> ExitCode {
         object_argument::escape_leading_hyphens(std::env::args_os()).collect();
     let (arguments, failure, usage) = match helper::rewritten(&arguments) {
         Some(Ok(rewritten)) => (rewritten, MOUNT_FAILED, FAILED),
-        Some(Err(reason)) => return wrong(&reason, FAILED),
+        Some(Err(reason)) => return report_error(&reason, FAILED),
         None => (arguments, FAILED, USAGE),
     };
     let (file, broken) = match config::ConfigFile::load(&command()) {
@@ -194,27 +201,29 @@ pub fn main() -> ExitCode {
     };
     let (matches, cli) = match parse(&file, &arguments) {
         Ok(parsed) => parsed,
-        Err(reason) => return wrong(&reason, usage),
+        Err(reason) => return report_error(&reason, usage),
     };
     if let Some(error) = &broken
         && !cli.command.works_without_config()
     {
-        return wrong(error, usage);
+        return report_error(error, usage);
     }
     match run(cli, &arguments, &matches, &file, broken) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if get::is_broken_pipe(&error) => ExitCode::from(get::BROKEN_PIPE),
-        Err(error) => wrong(&format_args!("{error:#}"), failure),
+        Err(error) => report_error(&format_args!("{error:#}"), failure),
     }
 }
 
-fn wrong(reason: &dyn Display, code: u8) -> ExitCode {
+/// Prints `reason` to standard error and returns the exit code `code`.
+fn report_error(reason: &dyn Display, code: u8) -> ExitCode {
     eprintln!("icosfs: {}", terminal::escape_control(&reason.to_string()));
     ExitCode::from(code)
 }
 
-/// Parses `arguments`, and once more with what -o stands for. Prints help and
-/// usage errors by itself, and ends.
+/// Parses `arguments`; if they contain mount(8)'s `-o`, parses them again with
+/// the flags that `-o` stands for. Prints help and usage errors and exits the
+/// process.
 fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatches, Cli), String> {
     let parser = || file.apply(command());
     let read = |arguments: &[OsString]| {
@@ -255,7 +264,7 @@ fn run(
     let Cli { global, command } = cli;
     global.start_log(matches!(command, Command::Mount(_)))?;
     match command {
-        // The daemon reads them anew.
+        // The daemon parses the arguments again.
         Command::Mount(args) => mount::run(&global, args, arguments.get(1..).unwrap_or_default()),
         Command::Get(args) => get::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),

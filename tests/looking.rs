@@ -325,7 +325,7 @@ fn terminal_shows_what_a_slow_command_waits_for() {
             .stdin(std::process::Stdio::null());
         said(&run.output().unwrap())
     };
-    let sign = "asking the portal for its lists";
+    let sign = "requesting the portal's lists";
     let terminal = seen("script", &["-qec", &stations, "/dev/null"]);
     assert!(terminal.contains(sign), "{terminal}");
     let plain = seen("sh", &["-c", &stations]);

@@ -1,4 +1,4 @@
-//! `icosfs auth`: who the user is to the portal, and the token for scripts.
+//! `icosfs auth`: shows the login's state, and prints its token for scripts.
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -9,20 +9,19 @@ use super::waiting::{WaitNotice, block_on_while};
 use icos_portal::account::LicenceStatus;
 use icos_portal::{Account, Services};
 
-/// What `icosfs auth` can do.
+/// Subcommands of `icosfs auth`.
 #[derive(Debug, Subcommand)]
 pub(super) enum AuthCommand {
-    /// Show who is logged in, how, for how long, and whether the data licence
-    /// is accepted; fails if data cannot be read
+    /// Show the logged-in user, the login's source and expiry, and whether the
+    /// data licence is accepted; fails if data cannot be read
     Status {
-        /// As JSON, for scripts
+        /// Print JSON, for scripts
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         login: CredentialArgs,
     },
-    /// Print a token that lives, as a Cookie header has it, logging in if
-    /// there is none
+    /// Print a valid token as the value of a Cookie header; logs in if needed
     Token {
         #[command(flatten)]
         login: CredentialArgs,
@@ -54,8 +53,8 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
     if let Some(account) = &account
         && account.login_state().await.is_some()
     {
-        // Proves the login, which may take one.
-        let sign = WaitNotice::spinner("trying the login");
+        // Tests the login, which may itself request a token.
+        let sign = WaitNotice::spinner("testing the login");
         let checked = account.check_licence().await;
         drop(sign);
         readable = matches!(checked, Ok(LicenceStatus::Accepted));

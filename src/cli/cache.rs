@@ -1,5 +1,5 @@
-//! `icosfs cache`: what is kept, whether it is sound, and taking it away.
-//! Works beside live mounts, whose open files stay.
+//! `icosfs cache`: shows, verifies and removes cached data. It may run beside
+//! live mounts; files that a mount has open are not removed.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -14,28 +14,28 @@ use super::settings::{GlobalArgs, bytes};
 use crate::cache::{CacheFolder, FolderFile};
 use icos_portal::ObjectId;
 
-/// What `icosfs cache` can do.
+/// Subcommands of `icosfs cache`.
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
-    /// Show what is kept, and where
+    /// Show the cache folder and its contents
     Info(CacheInfoArgs),
-    /// Read all of it, check it, and remove what is damaged
+    /// Verify all cached files and remove corrupt ones
     Verify,
-    /// Remove all of it, but for what mounts have open
+    /// Remove all cached files that no mount has open
     Clear,
-    /// Remove some of it: what was not used for longest, or named objects
+    /// Remove the least recently used files, or the given objects
     Evict(EvictArgs),
 }
 
-/// What `icosfs cache info` takes.
+/// Arguments of `icosfs cache info`.
 #[derive(Args, Debug)]
 pub(super) struct CacheInfoArgs {
-    /// As JSON, for scripts
+    /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
 }
 
-/// What `icosfs cache evict` takes.
+/// Arguments of `icosfs cache evict`.
 #[derive(Args, Debug)]
 #[command(
     override_usage = "icosfs cache evict --to <SIZE>\n       icosfs cache evict <ID>...",
@@ -45,10 +45,10 @@ Examples:
   icosfs cache evict UNhY4JhezH9gQYqvDMWrWH9C"
 )]
 pub(super) struct EvictArgs {
-    /// Remove what was not used for longest until at most this is left
+    /// Remove the least recently used files until at most this much is left
     #[arg(long, value_name = "SIZE", value_parser = bytes, required_unless_present = "objects")]
     to: Option<u64>,
-    /// Remove what is kept of these objects
+    /// Remove all cached files of these objects
     #[arg(value_name = "ID")]
     objects: Vec<ObjectId>,
 }
@@ -68,28 +68,29 @@ pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<
     Ok(())
 }
 
-/// The object that a file of the cache is of, if any.
+/// The object that a cached file belongs to, if any.
 fn object_of(file: &FolderFile) -> Option<ObjectId> {
     let name = file.place.name();
     name.split('.').next()?.parse().ok()
 }
 
-/// What a person calls a file of its kind.
-fn kind_of(file: &FolderFile) -> &'static str {
+/// The kind of a file as `icosfs cache info` names it: its key in the JSON
+/// output, which scripts rely on, and its label in the text output.
+fn kind_of(file: &FolderFile) -> (&'static str, &'static str) {
     if !file.complete {
-        "incomplete"
+        ("incomplete", "incomplete")
     } else if file.place.name().ends_with(".cpb") {
-        "tables"
+        ("tables", "tables")
     } else if file.place.name().contains('.') {
-        "drawn tables"
+        ("drawn tables", "rendered tables")
     } else {
-        "originals"
+        ("originals", "originals")
     }
 }
 
 fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
     let files = folder.files();
-    let mut kinds: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    let mut kinds: BTreeMap<(&str, &str), (usize, u64)> = BTreeMap::new();
     for file in &files {
         let (count, bytes) = kinds.entry(kind_of(file)).or_default();
         *count += 1;
@@ -100,7 +101,7 @@ fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
     if args.json {
         let kinds: BTreeMap<_, _> = kinds
             .iter()
-            .map(|(kind, (files, bytes))| (kind, json!({"files": files, "bytes": bytes})))
+            .map(|((key, _), (files, bytes))| (key, json!({"files": files, "bytes": bytes})))
             .collect();
         let path = folder.path();
         let all = json!({"path": path, "files": files.len(), "bytes": bytes,
@@ -110,27 +111,27 @@ fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
     }
     println!("{}", folder.path().display());
     if files.is_empty() {
-        println!("  nothing is kept there yet");
+        println!("  the cache is empty");
         return;
     }
-    for (kind, (count, bytes)) in kinds {
-        println!("  {kind:<12} {count:>7} files {:>12}", size(bytes));
+    for ((_, label), (count, bytes)) in kinds {
+        println!("  {label:<16} {count:>7} files {:>12}", size(bytes));
     }
     println!(
-        "  {:<12} {:>7} files {:>12}",
-        "together",
+        "  {:<16} {:>7} files {:>12}",
+        "total",
         files.len(),
         size(bytes)
     );
     if in_use > 0 {
-        println!("  {in_use} of them are open in mounts");
+        println!("  {in_use} of these files are open in mounts");
     }
 }
 
 fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
     let files = folder.files();
     let bar = bar(files.iter().map(|file| file.bytes).sum());
-    let (mut damaged, mut right) = (0, 0);
+    let (mut corrupt, mut verified) = (0, 0);
     for file in &files {
         bar.set_message(file.place.name().to_owned());
         let mut hash = Sha256::new();
@@ -138,38 +139,41 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
             hash.update(bytes);
             bar.inc(bytes.len() as u64);
         });
-        let wrong = match checked {
+        let problem = match checked {
             Ok(checked) => {
-                right += checked.right;
-                // An original proves itself by its name.
+                verified += checked.right;
+                // An original's id is its checksum.
                 let original = file.complete && checked.whole && !file.place.name().contains('.');
                 let id = object_of(file).filter(|_| original);
-                let proved = id.is_none_or(|id| id.matches(&hash.finalize().into()));
+                let matches = id.is_none_or(|id| id.matches(&hash.finalize().into()));
                 (checked.damaged > 0)
-                    .then(|| format!("{} are damaged", size(checked.damaged)))
-                    .or_else(|| (!proved).then(|| "its hash is not its id".to_owned()))
+                    .then(|| format!("{} are corrupt", size(checked.damaged)))
+                    .or_else(|| (!matches).then(|| "its checksum differs from its id".to_owned()))
             }
-            // Removed, or completed, by a mount meanwhile.
+            // A mount removed or completed the file in the meantime.
             Err(_) if !folder.files().iter().any(|now| now.place == file.place) => None,
             Err(error) => Some(error.to_string()),
         };
-        if let Some(wrong) = wrong {
-            damaged += 1;
+        if let Some(problem) = problem {
+            corrupt += 1;
             let done = if folder.remove(file) {
                 "removed"
             } else {
-                "a mount has it open, and will find out when it is read"
+                "a mount has it open and checks it when it is read"
             };
-            bar.println(format!("{}: {wrong}; {done}", file.place.path().display()));
+            bar.println(format!(
+                "{}: {problem}; {done}",
+                file.place.path().display()
+            ));
             if !std::io::stderr().is_terminal() {
-                println!("{}: {wrong}; {done}", file.place.path().display());
+                println!("{}: {problem}; {done}", file.place.path().display());
             }
         }
     }
     bar.finish_and_clear();
-    println!("{} files, {} are right", files.len(), size(right));
-    if damaged > 0 {
-        bail!("{damaged} files were damaged; what is read of them is fetched again");
+    println!("{} files, {} verified", files.len(), size(verified));
+    if corrupt > 0 {
+        bail!("{corrupt} files were corrupt; they are downloaded again when they are read");
     }
     Ok(())
 }
@@ -193,12 +197,15 @@ fn evict(folder: &CacheFolder, args: &EvictArgs) {
 }
 
 fn remove(folder: &CacheFolder, files: &[FolderFile]) {
-    let (gone, kept): (Vec<&FolderFile>, Vec<&FolderFile>) =
+    let (removed, open): (Vec<&FolderFile>, Vec<&FolderFile>) =
         files.iter().partition(|file| folder.remove(file));
-    let freed = gone.iter().map(|file| file.bytes).sum();
-    println!("removed {} files, {}", gone.len(), size(freed));
-    if !kept.is_empty() {
-        println!("{} files are open in mounts and stay", kept.len());
+    let freed = removed.iter().map(|file| file.bytes).sum();
+    println!("removed {} files, {}", removed.len(), size(freed));
+    if !open.is_empty() {
+        println!(
+            "{} files are open in mounts and were not removed",
+            open.len()
+        );
     }
 }
 
@@ -206,7 +213,7 @@ fn size(bytes: u64) -> String {
     BinaryBytes(bytes).to_string()
 }
 
-/// A bar for so many bytes, shown on a terminal only.
+/// A progress bar for `bytes` bytes, shown on a terminal only.
 pub(super) fn bar(bytes: u64) -> ProgressBar {
     let bar = ProgressBar::new(bytes);
     let style = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}";

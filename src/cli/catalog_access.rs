@@ -1,4 +1,5 @@
-//! The catalog for commands that look around: the one that mounts share.
+//! Access to metadata for commands that search and list, through the catalog
+//! that mounts of the same cache folder share.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use super::settings::GlobalArgs;
 use crate::catalog::{Catalog, Selection};
 use icos_portal::{MetadataClient, Service, Services};
 
-/// How old a list may be.
+/// Maximum age of a list before it is refreshed.
 const TTL: Duration = Duration::from_mins(10);
 
-/// What such a command needs; no login is among it.
+/// The services and the catalog that such a command uses; no login is needed.
 #[derive(Debug)]
 pub(super) struct CatalogAccess {
     pub(super) services: Services,

@@ -1,10 +1,13 @@
-//! Where the user's login comes from. Nothing secret is taken from argv, which
-//! everyone on the machine can read.
+//! Selects the source of the user's login. Secrets are never taken from the
+//! command line, which every user of the machine can read.
 //!
-//! In this order: a token file or `ICOSFS_TOKEN`; a user name and password
-//! from standard input or the environment; a credentials file that was named;
-//! what `icosfs login` keeps, which is a saved token while it lives, or else
-//! the Python library's own credentials file.
+//! Sources in order of precedence:
+//!
+//! 1. a token file, or `ICOSFS_TOKEN`;
+//! 2. a user name and password from standard input or the environment;
+//! 3. a credentials file given by option or environment;
+//! 4. the login saved by `icosfs login`: a saved token while it is valid, else
+//!    the Python library's credentials file.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -23,37 +26,37 @@ use icos_portal::auth::{
 use icos_portal::http::Http;
 use icos_portal::{Envri, Services};
 
-/// No password or token is longer.
-const LONGEST: usize = 64 << 10;
+/// Maximum length of a password or token in bytes.
+const MAX_SECRET_LEN: usize = 64 << 10;
 
 /// Options for commands that need a login.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Login")]
 pub(super) struct CredentialArgs {
-    /// A file with a login token, read again when it is replaced
+    /// A file with a login token; it is read again when it is replaced
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     token_file: Option<PathBuf>,
-    /// The user to log in as, by the password on standard input
+    /// Log in as this user, with the password on standard input
     #[arg(long, value_name = "MAIL", requires = "password_stdin")]
     user: Option<String>,
     /// Read the password of --user from standard input
     #[arg(long, requires = "user")]
     password_stdin: bool,
-    /// A file with user name and password, as `icosfs login` and the Python
-    /// library write it; a token, or --user, goes before it
-    // No conflict with those: this one may come from the environment.
+    /// A file with user name and password, in the format of `icosfs login` and
+    /// the Python library; a token or --user takes precedence
+    // Not declared as conflicting, as it may be set in the environment.
     #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,
 }
 
 impl CredentialArgs {
-    /// Whether standard input is needed.
+    /// Whether the password is read from standard input.
     pub(super) fn read_stdin(&self) -> bool {
         self.password_stdin
     }
 
-    /// The provider that the options, the environment or what `icosfs login`
-    /// keeps give; none without so much as a home folder.
+    /// Returns the token provider for the source of highest precedence. `None`
+    /// if no source is given and there is no home folder with a saved login.
     pub(super) fn provider(
         self,
         http: &Http,
@@ -62,17 +65,17 @@ impl CredentialArgs {
         let Self {
             token_file,
             user,
-            password_stdin: _, // Required by `user`.
+            password_stdin: _, // `user` requires it.
             credentials,
         } = self;
         let envri = services.envri();
         if let Some(path) = token_file {
-            let file = TokenFile::at(lasting(&path)?, envri);
+            let file = TokenFile::at(absolute(&path)?, envri);
             must_exist(file.load()?, file.path())?;
             return Ok(Some(Arc::new(TokenAuth::from_file(file, services))));
         }
         if let Some(text) = variable("ICOSFS_TOKEN") {
-            let token = Token::parse(envri, &text).context("bad ICOSFS_TOKEN")?;
+            let token = Token::parse(envri, &text).context("invalid ICOSFS_TOKEN")?;
             let auth = TokenAuth::new(token, "ICOSFS_TOKEN".to_owned(), services);
             return Ok(Some(Arc::new(auth)));
         }
@@ -89,7 +92,7 @@ impl CredentialArgs {
             return Ok(Some(Arc::new(auth)));
         }
         if let Some(path) = credentials {
-            let file = CredentialsFile::at(lasting(&path)?, envri);
+            let file = CredentialsFile::at(absolute(&path)?, envri);
             must_exist(file.load()?, file.path())?;
             let auth = PasswordAuth::from_file(http, services, file);
             return Ok(Some(Arc::new(auth)));
@@ -104,24 +107,24 @@ impl CredentialArgs {
     }
 }
 
-/// Where `icosfs login --token-stdin` keeps a token; nowhere without a home
-/// folder.
+/// The file in which `icosfs login --token-stdin` saves a token. `None` without
+/// a home folder.
 pub(super) fn saved_token(envri: Envri) -> Option<TokenFile> {
     let dirs = ProjectDirs::from("", "", "icosfs")?;
     let name = format!("{}.token", envri.cookie_name());
     Some(TokenFile::at(dirs.config_dir().join(name), envri))
 }
 
-/// A secret that someone types, or a program writes to standard input.
+/// Reads a secret from standard input; on a terminal, prompts for it.
 pub(super) fn secret_from_stdin(what: &str) -> anyhow::Result<SecretString> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         return ask_secret(what);
     }
-    // Roomy from the start: growing would leave copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(LONGEST));
+    // Allocated in full: growing would leave copies of the secret in memory.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_SECRET_LEN));
     stdin
-        .take(LONGEST as u64)
+        .take(MAX_SECRET_LEN as u64)
         .read_to_string(&mut text)
         .with_context(|| format!("cannot read the {what} from standard input"))?;
     let secret = text.trim_end_matches(['\r', '\n']);
@@ -132,14 +135,14 @@ pub(super) fn secret_from_stdin(what: &str) -> anyhow::Result<SecretString> {
     Ok(SecretString::from(secret))
 }
 
-/// Asks whoever sits at the terminal, who does not see what they type.
+/// Prompts for a secret on the terminal, without echo.
 pub(super) fn ask_secret(what: &str) -> anyhow::Result<SecretString> {
     let mut prompt = format!("{what}: ");
     prompt[..1].make_ascii_uppercase();
     rpassword::prompt_password(prompt)
         .map(SecretString::from)
         .map_err(|_no_terminal| {
-            anyhow!("there is no terminal to ask for the {what} at; give it on standard input, with --{what}-stdin")
+            anyhow!("there is no terminal to prompt for the {what}; pass it on standard input with --{what}-stdin")
         })
 }
 
@@ -149,15 +152,19 @@ fn from_environment() -> anyhow::Result<Option<Credentials>> {
             Ok(Some(Credentials::new(user, SecretString::from(password))))
         }
         (None, None) => Ok(None),
-        (Some(_), None) => bail!("ICOSFS_USER is set, but not ICOSFS_PASSWORD; set both or none"),
-        (None, Some(_)) => bail!("ICOSFS_PASSWORD is set, but not ICOSFS_USER; set both or none"),
+        (Some(_), None) => {
+            bail!("ICOSFS_USER is set, but ICOSFS_PASSWORD is not; set both or neither")
+        }
+        (None, Some(_)) => {
+            bail!("ICOSFS_PASSWORD is set, but ICOSFS_USER is not; set both or neither")
+        }
     }
 }
 
-/// The same path from any folder: a daemon leaves the one it was started in,
-/// and reads the file again from elsewhere.
-fn lasting(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("bad path {}", path.display()))
+/// Makes `path` absolute: a daemon changes its working directory and reads the
+/// file again later.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("invalid path {}", path.display()))
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The folder of the portal's own files, where a machine has them.
+//! The folder of the portal's own data files, on machines that have one.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use crate::mount::{OpenFolderError, open_folder_outside_mounts};
 use icos_portal::Envri;
 
-/// Opens the folder that `--data-path` names, or else the variable that the
-/// Python library knows as well. None if there is none, or if it lies in a
-/// mount of icosfs, such as the one that is to be at `planned`.
+/// Opens the folder given by `--data-path`, or else by the environment variable
+/// that the portal's Python library also uses. Returns `None` if no folder is
+/// given, or, after a warning, if the folder lies in a mount of icosfs or in
+/// `planned`, where a mount is about to be made.
 pub(super) fn open(
     flag: Option<PathBuf>,
     envri: Envri,
@@ -30,7 +31,7 @@ pub(super) fn open(
             eprintln!("icosfs: {source} is left out: {error}");
             Ok(None)
         }
-        // A variable is set once for many programs.
+        // The variable is set for many programs, so it must not stop this one.
         Err(error) if source == variable => {
             eprintln!("icosfs: {source} is left out: {error}");
             Ok(None)

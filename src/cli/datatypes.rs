@@ -1,4 +1,4 @@
-//! `icosfs datatypes`: what kinds of objects there are.
+//! `icosfs datatypes`: lists the repository's data types.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,23 +9,24 @@ use super::text_table::TextTable;
 use super::waiting::block_on_while;
 use crate::catalog::{Need, Selection};
 
-/// What `icosfs datatypes` takes.
+/// Arguments of `icosfs datatypes`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs datatypes ocean
   icosfs datatypes --json co2 | jq -r .folder")]
 pub(super) struct DatatypesArgs {
-    /// Only those whose name, label, theme, project or variables contain this
+    /// Show only data types with this text in the name, label, theme, project
+    /// or variables
     text: Option<String>,
-    /// As JSON, one data type a line, with its columns
+    /// Print JSON, one data type per line, with its columns
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<()> {
     let browse = CatalogAccess::new(global, Selection::default())?;
-    block_on_while("asking the portal for its lists", async {
+    block_on_while("requesting the portal's lists", async {
         Ok(browse.catalog.ensure(Need::Vocabulary).await?)
     })?;
     let vocabulary = browse.catalog.vocabulary();

@@ -1,4 +1,5 @@
-//! `icosfs demo`: the demo portal on its own, and within `icosfs mount --demo`.
+//! `icosfs demo`: runs the demo portal on its own. Also starts the embedded one
+//! of `icosfs mount --demo`.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -16,28 +17,29 @@ use icos_portal::auth::{Token, TokenAuth};
 use icos_portal::http::Http;
 use icos_portal::{Service, Services};
 
-/// The built-in repository is the same every time.
+/// Seed of the built-in repository, so that its contents are always the same.
 const SEED: u64 = 2026;
 
-/// What `icosfs demo` takes.
+/// Arguments of `icosfs demo`.
 #[derive(Args, Debug)]
 #[command(after_long_help = FAULTS_HELP)]
 pub(super) struct DemoArgs {
-    /// Metadata to serve instead of the built-in repository: a folder of RDF
-    /// dumps; contents are made up to fit
+    /// Serve the metadata in this folder of RDF dumps instead of the built-in
+    /// repository; contents are generated to match
     #[arg(long, value_name = "DIR")]
     rdf: Option<PathBuf>,
-    /// First of four ports to listen on (auth, meta, data, control); 0 for any
-    /// that are free
+    /// First of four consecutive ports to listen on (auth, meta, data,
+    /// control); 0 selects free ports
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Answer as if the portal were so many milliseconds away
+    /// Delay each response by this many milliseconds
     #[arg(long, value_name = "MS")]
     rtt: Option<u64>,
-    /// Answer as if all shared a line of this many bytes a second, e.g. 10M
+    /// Limit the bandwidth of all responses together to this many bytes per
+    /// second, e.g. 10M
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     bandwidth: Option<u64>,
-    /// What shall go wrong: a JSON file, see the end of --help
+    /// Inject the faults described in this JSON file; see the end of --help
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
     /// Add a table for benchmarks, e.g. 260x350000
@@ -46,47 +48,48 @@ pub(super) struct DemoArgs {
     /// Add an original for benchmarks, e.g. 1G
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     file: Vec<u64>,
-    /// Add a file of yours as an object
+    /// Add a local file as an object
     #[arg(long, value_name = "FILE")]
     original: Vec<PathBuf>,
 }
 
 const FAULTS_HELP: &str = "\
-The demo portal is a double of the real services, for workshops, for CI and for
-trying things out. It prints one line of JSON: where its services are, and the
+The demo portal is a double of the real services, for workshops, CI and
+experiments. It prints one line of JSON with the URLs of its services and the
 demo user's name, password and login token. With -v it prints a line for each
-request. It ends on Ctrl-C.
+request. It stops on Ctrl-C.
 
-Faults are a seed and a list of rules. A rule strikes requests to a service
-(auth, meta, data), a route (the path's first segment) and an object (an id),
-with a probability and a number of times; all of these may be left out:
+A fault plan is a seed and a list of rules. A rule applies to requests that
+match a service (auth, meta, data), a route (the first segment of the path) and
+an object (an id), with a probability and at most a number of times. All of
+these are optional:
 
   {\"seed\": 7, \"rules\": [
     {\"service\": \"data\", \"route\": \"cpb\", \"probability\": 0.2,
      \"fault\": {\"status\": {\"code\": 503, \"retryAfter\": 2}}},
     {\"object\": \"ahVixHqAZvFrgX0iJwMMp__l\", \"times\": 1, \"fault\": \"reset\"}]}
 
-  {\"latency\": {\"ms\": 50, \"jitterMs\": 20}}    the answer comes later
-  {\"bandwidth\": {\"bytesPerSecond\": 1000000}}   bodies share a narrow line
-  {\"status\": {\"code\": 503, \"retryAfter\": 2}}  another answer
-  \"close\", \"reset\"                           the connection ends before it
-  {\"resetInBody\": {\"after\": 1000}}           the connection is reset in it
+  {\"latency\": {\"ms\": 50, \"jitterMs\": 20}}    the response is delayed
+  {\"bandwidth\": {\"bytesPerSecond\": 1000000}}   bodies share this bandwidth
+  {\"status\": {\"code\": 503, \"retryAfter\": 2}}  a different status is returned
+  \"close\", \"reset\"                           the connection ends before the response
+  {\"resetInBody\": {\"after\": 1000}}           the connection is reset in the body
   {\"truncate\": {\"after\": 1000}}              the body ends early
-  {\"shorten\": {\"after\": 1000}}               so does its Content-Length
-  {\"stall\": {\"after\": 1000, \"ms\": 5000}}     the body stops coming
-  {\"corrupt\": {\"at\": 1000}}                  a byte is inverted
+  {\"shorten\": {\"after\": 1000}}               the body and its Content-Length are shorter
+  {\"stall\": {\"after\": 1000, \"ms\": 5000}}     the body stalls
+  {\"corrupt\": {\"at\": 1000}}                  one byte is inverted
   {\"slowQuery\": {\"ms\": 5000}}                a SPARQL query takes longer
-  \"revokeTokens\"                             all tokens so far become invalid
-  {\"withdrawLicence\": {\"ms\": 5000}}          the user has not accepted it
+  \"revokeTokens\"                             all tokens issued so far become invalid
+  {\"withdrawLicence\": {\"ms\": 5000}}          the licence is not accepted
   {\"down\": {\"ms\": 5000}}                     the service refuses connections
 
-What lasts for so many milliseconds lasts for ever without them.
+Where \"ms\" is a duration, leaving it out means forever.
 
-The control service can change all this, withdraw the licence, revoke tokens,
-and take services down while the portal runs; GET / there says how.";
+The control service can change all this while the portal runs: faults, licence,
+tokens and services that are down. GET / on it prints a description.";
 
-/// Serves until a signal arrives; prints one JSON line that says where and for
-/// whom.
+/// Serves until SIGINT or SIGTERM arrives. Prints the URLs and the demo user's
+/// login: as one line of JSON, or as instructions on a terminal.
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let DemoArgs {
         rdf,
@@ -149,13 +152,13 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     })
 }
 
-/// How a person uses it. (A script gets JSON.)
+/// Instructions printed on a terminal instead of the JSON.
 fn for_a_person(portal: &DemoPortal) -> String {
     let [auth, meta, data] = [portal.auth_url(), portal.meta_url(), portal.data_url()];
     let (control, token) = (portal.control_url(), portal.token());
     let (user, password) = (portal.user(), portal.password());
     format!(
-        "A demo portal runs until ctrl-C; faults can be made at {control}.\n\
+        "The demo portal runs until Ctrl-C; its control service is at {control}.\n\
          Its user is {user}, with the password \"{password}\". In another terminal:\n\n\
          export ICOSFS_AUTH_URL={auth} ICOSFS_META_URL={meta} ICOSFS_DATA_URL={data}\n\
          export ICOSFS_TOKEN={token}\n\
@@ -163,7 +166,7 @@ fn for_a_person(portal: &DemoPortal) -> String {
     )
 }
 
-/// The faults of the file, and those that make distance.
+/// The faults of the file, plus those that simulate distance.
 fn fault_plan(
     file: Option<&Path>,
     rtt: Option<u64>,
@@ -175,7 +178,7 @@ fn fault_plan(
             let text = std::fs::read_to_string(file)
                 .with_context(|| format!("cannot read faults from {}", file.display()))?;
             serde_json::from_str(&text)
-                .with_context(|| format!("{} holds no faults", file.display()))?
+                .with_context(|| format!("{} is not a valid fault plan", file.display()))?
         }
     };
     let latency = rtt.map(|ms| Fault::Latency { ms, jitter_ms: 0 });
@@ -185,7 +188,7 @@ fn fault_plan(
     Ok(plan)
 }
 
-/// A line for each request.
+/// Logs one request.
 fn log(request: &RecordedRequest) {
     let ended = request.ended.unwrap_or(request.started);
     tracing::info!(
@@ -200,12 +203,12 @@ fn log(request: &RecordedRequest) {
         if request.complete {
             ""
         } else {
-            " (broken off)"
+            " (incomplete)"
         },
     );
 }
 
-/// Reads `260x350000`.
+/// Parses a table's shape, such as `260x350000`.
 fn shape(text: &str) -> Result<(usize, u64), String> {
     (text.split_once('x'))
         .and_then(|(columns, rows)| Some((columns.parse().ok()?, rows.parse().ok()?)))
@@ -222,7 +225,7 @@ pub(super) fn start_embedded() -> anyhow::Result<EmbeddedDemo> {
 }
 
 impl EmbeddedDemo {
-    /// Clients of it, logged in as its user.
+    /// Clients of this portal, logged in as its user.
     pub(super) fn clients(&self, http: Http) -> anyhow::Result<Clients> {
         let services = services_of(&self.0)?;
         let token = Token::parse(services.envri(), &self.0.token())?;
@@ -244,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_faults_shown_in_the_help_are_read() {
+    fn faults_shown_in_the_help_are_valid() {
         let start = FAULTS_HELP.find("{\"seed\"").unwrap();
         let end = FAULTS_HELP.find("]}").unwrap() + 2;
         let plan: FaultPlan = serde_json::from_str(&FAULTS_HELP[start..end]).unwrap();
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_given_by_their_shape() {
+    fn table_shapes_are_parsed() {
         assert_eq!(shape("260x350000"), Ok((260, 350_000)));
         assert!(shape("260").is_err());
     }

@@ -1,5 +1,5 @@
-//! Whatever the book, the README and the help show can be typed: the parser
-//! reads it.
+//! Tests that the parser accepts every `icosfs` command shown in the book, the
+//! README and the help texts.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn commands(text: &str) -> Vec<String> {
     found
         .into_iter()
         .filter_map(|command| {
-            // What it does stands beside it.
+            // Two spaces separate the command from its description.
             let command = command.trim().split("  ").next()?;
             let command = command.split(['<', '>', '#']).next()?.trim();
             command.starts_with("icosfs ").then(|| command.to_owned())
@@ -28,8 +28,8 @@ fn commands(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn reads(command: &str) -> Result<(), clap::Error> {
-    // What `code` leaves out may be needed.
+fn check_parses(command: &str) -> Result<(), clap::Error> {
+    // Commands in running text may omit required arguments.
     use clap::error::ErrorKind::{
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
         MissingRequiredArgument,
@@ -52,7 +52,7 @@ fn reads(command: &str) -> Result<(), clap::Error> {
 }
 
 #[test]
-fn the_parser_reads_every_command_that_is_shown() {
+fn every_documented_command_parses() {
     let mut texts = vec![(
         "README.md".to_owned(),
         fs::read_to_string("README.md").unwrap(),
@@ -74,14 +74,14 @@ fn the_parser_reads_every_command_that_is_shown() {
         texts.push((format!("icosfs {} --help", command.get_name()), examples));
         helps.extend(command.get_subcommands().cloned());
     }
-    let mut read = 0;
-    for (place, text) in texts {
+    let mut parsed = 0;
+    for (source, text) in texts {
         for command in commands(&text) {
-            if let Err(error) = reads(&command) {
-                panic!("{place}: {command}\n{error}");
+            if let Err(error) = check_parses(&command) {
+                panic!("{source}: {command}\n{error}");
             }
-            read += 1;
+            parsed += 1;
         }
     }
-    assert!(read > 40, "only {read} commands are shown");
+    assert!(parsed > 40, "only {parsed} commands are shown");
 }

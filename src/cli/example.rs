@@ -1,10 +1,10 @@
-//! What a command that lacks something might have looked like.
+//! An example to show when a command lacks a required argument.
 
 use std::ffi::OsString;
 
 use clap::Command;
 
-/// The first example in the help of the command that `arguments` name.
+/// The first example in the help of the command named in `arguments`.
 pub(super) fn of(command: &Command, arguments: &[OsString]) -> Option<String> {
     let mut named = command;
     for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
@@ -12,7 +12,7 @@ pub(super) fn of(command: &Command, arguments: &[OsString]) -> Option<String> {
     }
     let help = named.get_after_help()?.to_string();
     let example = help.split_once("Examples:\n")?.1.lines().next()?;
-    // What it does stands beside it.
+    // Two spaces separate the command from its description.
     let example = example.trim_start().split("  ").next()?;
     Some(example.trim_end().to_owned())
 }
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_that_needs_something_has_an_example() {
+    fn every_command_with_required_arguments_has_an_example() {
         let command = crate::cli::command();
         let example = |words: &[&str]| {
             let words: Vec<OsString> = words.iter().map(Into::into).collect();

@@ -1,4 +1,4 @@
-//! `icosfs find`: objects by what they are, where and when.
+//! `icosfs find`: searches objects by type, place and time.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -16,10 +16,10 @@ use super::waiting::block_on_while;
 use crate::catalog::{Object, Order, Representation, Search, Selection};
 use icos_portal::lists::Versions;
 
-/// What `icosfs find` takes.
+/// Arguments of `icosfs find`.
 #[derive(Args, Debug)]
 #[command(
-    next_help_heading = "What to look for",
+    next_help_heading = "Search criteria",
     after_help = "\
 Examples:
   icosfs find --station HTM --variable co2 --from 2020-01-01
@@ -28,13 +28,13 @@ Examples:
   icosfs find --theme ocean --paths ~/icos | xargs head -n 2"
 )]
 pub(super) struct FindArgs {
-    /// Of these stations, e.g. HTM
+    /// Objects of these stations, e.g. HTM
     #[arg(long, value_name = "STATION", value_delimiter = ',')]
     station: Vec<String>,
-    /// Of these data types: their folders' names, labels or IRIs
+    /// Objects of these data types, given by folder name, label or IRI
     #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     datatype: Vec<String>,
-    /// Of these levels: 0 is raw, 3 elaborated
+    /// Objects of these levels: 0 is raw data, 3 elaborated products
     #[arg(
         long,
         value_name = "LEVEL",
@@ -43,25 +43,25 @@ pub(super) struct FindArgs {
         value_parser = clap::value_parser!(u8).range(0..=3)
     )]
     level: Vec<u8>,
-    /// With such a theme, e.g. ocean
+    /// Objects of this theme, e.g. ocean
     #[arg(long)]
     theme: Option<String>,
-    /// Of such a project
+    /// Objects of this project
     #[arg(long)]
     project: Option<String>,
-    /// Tables with such a column, e.g. co2, or of such a quantity
+    /// Tables with a column of this name, e.g. co2, or of this quantity
     #[arg(long)]
     variable: Option<String>,
-    /// With this in the file name
+    /// Objects with this text in the file name
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// With data from this time or later
+    /// Objects with data at this time or later
     #[arg(long, value_name = "TIME", value_parser = time)]
     from: Option<Timestamp>,
-    /// With data until this time or earlier
+    /// Objects with data at this time or earlier
     #[arg(long, value_name = "TIME", value_parser = time)]
     to: Option<Timestamp>,
-    /// Within these degrees
+    /// Objects within this box, in degrees
     #[arg(
         long,
         value_name = "WEST,SOUTH,EAST,NORTH",
@@ -69,56 +69,52 @@ pub(super) struct FindArgs {
         allow_hyphen_values = true
     )]
     bbox: Option<BoundingBox>,
-    /// Sampled at so many metres above ground, e.g. 50 or 10..100
+    /// Objects sampled at this height above ground in metres, e.g. 50 or
+    /// 10..100
     #[arg(long, value_name = "METRES", value_parser = heights)]
     height: Option<HeightRange>,
-    /// Submitted at this time or later
+    /// Objects submitted at this time or later
     #[arg(long, value_name = "TIME", value_parser = time)]
     submitted_after: Option<Timestamp>,
-    /// Submitted before this time
+    /// Objects submitted before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     submitted_before: Option<Timestamp>,
-    /// With originals of at least so many bytes, e.g. 10M
+    /// Objects whose original has at least this size, e.g. 10M
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     larger: Option<u64>,
-    /// With originals of at most so many bytes
+    /// Objects whose original has at most this size
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     smaller: Option<u64>,
-    /// Superseded versions, too
+    /// Include superseded versions
     #[arg(long)]
     include_deprecated: bool,
-    /// In which order
-    #[arg(long, value_enum, help_heading = "How to show it")]
+    /// Sort by this property
+    #[arg(long, value_enum, help_heading = "Output")]
     order: Option<SortKey>,
-    /// The last ones first
-    #[arg(long, help_heading = "How to show it")]
+    /// Sort in descending order
+    #[arg(long, help_heading = "Output")]
     descending: bool,
-    /// At most so many
-    #[arg(long, value_name = "N", help_heading = "How to show it")]
+    /// Show at most this many objects
+    #[arg(long, value_name = "N", help_heading = "Output")]
     limit: Option<usize>,
-    /// But for the first ones, so many
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        help_heading = "How to show it"
-    )]
+    /// Skip this many objects
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Output")]
     offset: usize,
-    /// As JSON, one object a line
-    #[arg(long, conflicts_with = "paths", help_heading = "How to show it")]
+    /// Print JSON, one object per line
+    #[arg(long, conflicts_with = "paths", help_heading = "Output")]
     json: bool,
-    /// As paths in the mount at this folder
-    #[arg(long, value_name = "MOUNT", help_heading = "How to show it")]
+    /// Print paths in the mount at this folder
+    #[arg(long, value_name = "MOUNT", help_heading = "Output")]
     paths: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SortKey {
-    /// When it was submitted
+    /// Time of submission
     Submitted,
-    /// When its data begin
+    /// Start of the data
     Start,
-    /// When its data end
+    /// End of the data
     End,
     /// Size of the original
     Size,
@@ -126,23 +122,24 @@ enum SortKey {
     Name,
 }
 
-/// West, south, east and north.
+/// West, south, east and north in degrees.
 #[derive(Clone, Copy, Debug)]
 struct BoundingBox([f64; 4]);
 
 #[derive(Clone, Debug)]
+/// Sampling heights in metres above ground.
 struct HeightRange(RangeInclusive<f64>);
 
 pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let (json, paths) = (args.json, args.paths.clone());
-    let (selection, search) = questions(args)?;
-    let named = selection.stations.clone();
+    let (selection, search) = search_criteria(args)?;
+    let requested = selection.stations.clone();
     let browse = CatalogAccess::new(global, selection)?;
-    let found = block_on_while("asking the portal for its lists", async {
+    let found = block_on_while("requesting the portal's lists", async {
         Ok(browse.catalog.search(&search).await?)
     })?;
-    // A typing error would look as if there were no data.
-    for station in named {
+    // Without this check, a misspelled station would look like one without data.
+    for station in requested {
         let known = browse.catalog.shown_stations();
         let is = |row: &icos_portal::lists::StationRow| {
             row.code.eq_ignore_ascii_case(&station) || row.iri.eq_ignore_ascii_case(&station)
@@ -165,7 +162,7 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     for object in &found {
         if json {
             let landing = browse.services.envri().landing_prefix();
-            println!("{}", line(object, &landing));
+            println!("{}", json_line(object, &landing));
         } else {
             table.push(row(object));
         }
@@ -176,7 +173,8 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn questions(args: FindArgs) -> anyhow::Result<(Selection, Search)> {
+/// Converts the flags to the catalog's selection and search.
+fn search_criteria(args: FindArgs) -> anyhow::Result<(Selection, Search)> {
     let FindArgs {
         station,
         datatype,
@@ -204,7 +202,7 @@ fn questions(args: FindArgs) -> anyhow::Result<(Selection, Search)> {
     let sizes = larger.unwrap_or(0)..=smaller.unwrap_or(u64::MAX);
     ensure!(
         sizes.start() <= sizes.end(),
-        "nothing is both larger and smaller; exchange --larger and --smaller"
+        "--larger exceeds --smaller, so no object can match; exchange them"
     );
     let selection = Selection {
         levels: level,
@@ -242,7 +240,7 @@ fn questions(args: FindArgs) -> anyhow::Result<(Selection, Search)> {
     Ok((selection, search))
 }
 
-/// Where the object is read in a mount: a table as text.
+/// The object's path in a mount: a table's CSV, or any other object's original.
 fn path(mount: &std::path::Path, object: &Object) -> PathBuf {
     let shown = if object.as_table().is_some() {
         Representation::Csv
@@ -269,7 +267,7 @@ fn row(object: &Object) -> Vec<String> {
     ]
 }
 
-fn line(object: &Object, landing: &str) -> serde_json::Value {
+fn json_line(object: &Object, landing: &str) -> serde_json::Value {
     let (start, end) = object.span().unzip();
     json!({
         "id": object.id().to_string(),
@@ -323,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boxes_and_heights_are_read() {
+    fn bounding_boxes_and_heights_are_parsed() {
         assert!(bbox("12,55,14,57").is_ok());
         for bad in ["", "1,2,3", "14,55,12,57", "12,55,14,95", "a,b,c,d"] {
             assert!(bbox(bad).is_err(), "{bad}");

@@ -1,4 +1,5 @@
-//! `icosfs get`: one object, or some of a table, to standard output or a file.
+//! `icosfs get`: writes one object, or part of a table, to standard output or a
+//! file.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::ops::Range;
@@ -22,14 +23,14 @@ use crate::content::{
 };
 use icos_portal::Service;
 
-/// Landing pages are read once.
+/// Lifetime of landing pages and lists in the catalog.
 const TTL: Duration = Duration::from_mins(10);
-/// What a shell says of a program whose reader has gone (SIGPIPE).
+/// Exit code that a shell reports for a program ended by SIGPIPE.
 pub(super) const BROKEN_PIPE: u8 = 128 + 13;
-/// Written to at once.
+/// Size of the output buffer in bytes.
 const BUFFER: usize = 256 << 10;
 
-/// What `icosfs get` takes.
+/// Arguments of `icosfs get`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -38,25 +39,26 @@ Examples:
   icosfs get UNhY4JhezH9gQYqvDMWrWH9C --good-only --format parquet --output co2.parquet
   icosfs get UNhY4JhezH9gQYqvDMWrWH9C --format original --output co2.zip
 
-Only what is asked for is fetched; it is kept in the cache, as by a mount.")]
+Only the requested part is downloaded. It is cached as by a mount.")]
 pub(super) struct GetArgs {
     /// The object: its id, PID or landing page, or a file in a mount
     #[arg(value_name = "ID")]
     object: String,
-    /// As what: a table as csv without, anything else as it was submitted
+    /// Output format [default: csv for a table, else original]
     #[arg(short, long, value_enum)]
     format: Option<OutputFormat>,
-    /// Only these columns, in this order; names with commas between
+    /// Only these columns, in this order; names separated by commas
     #[arg(short, long, value_name = "A,B")]
     columns: Vec<String>,
-    /// Only these rows, counted from 0, the end excluded; 1000.. and ..2000
-    /// are understood
+    /// Only these rows, counted from 0, end excluded; either end may be left
+    /// out (1000.. or ..2000)
     #[arg(short, long, value_name = "FROM..TO", value_parser = rows)]
     rows: Option<RowRange>,
-    /// Only values whose quality flag is good: others become empty
+    /// Only values whose quality flag is good; other values become empty
     #[arg(short, long)]
     good_only: bool,
-    /// To this file, which is there once it is whole; standard output without
+    /// Write to this file, which appears once it is complete [default: standard
+    /// output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -67,12 +69,13 @@ pub(super) struct GetArgs {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum OutputFormat {
-    /// A table as text, as the portal writes it
+    /// A table as text, exactly as the portal writes it
     Csv,
     /// A table with types and units
     Parquet,
-    /// A table's columns as the portal keeps them: each whole, one after
-    /// another, big-endian. Of a selection, without the trailer of a .cpb file
+    /// A table's columns in the portal's binary format: complete columns, one
+    /// after another, big-endian. With a selection, without the trailer of a
+    /// .cpb file
     Cpb,
     /// The file that was submitted
     Original,
@@ -80,11 +83,11 @@ enum OutputFormat {
     Json,
 }
 
-/// RowRange as they were asked for.
+/// The half-open range of rows given by `--rows`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct RowRange(Range<u64>);
 
-/// Reads `1000..2000`; either may be left out.
+/// Parses `1000..2000`; either end may be left out.
 fn rows(text: &str) -> Result<RowRange, String> {
     let number = |text: &str, without: u64| match text.trim() {
         "" => Some(without),
@@ -131,11 +134,12 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         .build()
         .context("cannot start threads")?;
     let result = runtime.block_on(async {
-        // Ends by an error, so that half a file is removed on the way.
+        // A signal ends the work with an error, so that the incomplete output
+        // file is removed.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let work = async {
-            let sign = WaitNotice::spinner("asking the portal about it");
+            let sign = WaitNotice::spinner("requesting the object's metadata");
             let object = catalog.object(id).await?;
             drop(sign);
             let object = object.with_context(|| format!("the repository has no object {id}"))?;
@@ -148,19 +152,19 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         tokio::select! {
             done = work => done,
             _ = interrupt.recv() => bail!("interrupted"),
-            _ = terminate.recv() => bail!("told to end"),
+            _ = terminate.recv() => bail!("terminated"),
         }
     });
     bar.finish_and_clear();
-    // It is kept, too: the disk may still be taking it.
+    // Give the cache time to write the downloaded bytes to the disk.
     let _ = runtime
         .block_on(async { tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await });
-    // A write may wait for a reader who never comes.
+    // A write to a pipe may block forever, so do not wait for worker threads.
     runtime.shutdown_background();
     result
 }
 
-/// What to write.
+/// What to write: an export of a table, or a file as it is.
 enum GetTask {
     Table(ExportFormat, RowSelection),
     File(Representation),
@@ -173,20 +177,19 @@ impl GetTask {
         selection: RowSelection,
     ) -> anyhow::Result<Self> {
         let is_table = object.as_table().is_some();
-        let without = if is_table {
+        let default = if is_table {
             OutputFormat::Csv
         } else {
             OutputFormat::Original
         };
-        let format = match format.unwrap_or(without) {
+        let format = match format.unwrap_or(default) {
             OutputFormat::Csv => ExportFormat::Csv,
             OutputFormat::Parquet => ExportFormat::Parquet,
             OutputFormat::Cpb => ExportFormat::Cpb,
             other => {
                 ensure!(
                     selection.is_all(),
-                    "columns, rows and good values can be selected of a table, as --format csv, \
-                     parquet or cpb"
+                    "--columns, --rows and --good-only need --format csv, parquet or cpb of a table"
                 );
                 return Ok(Self::File(match other {
                     OutputFormat::Json => Representation::Json,
@@ -196,7 +199,7 @@ impl GetTask {
         };
         ensure!(
             is_table,
-            "object {} ({}) is no table; get it with --format original",
+            "object {} ({}) is not a table; get it with --format original",
             object.id(),
             object.file_name()
         );
@@ -223,10 +226,10 @@ impl GetTask {
     }
 }
 
-/// Where it goes.
+/// Where the output is written.
 enum OutputSink {
     Stream(BufWriter<Box<dyn Write + Send>>),
-    /// A file beside the one that it will replace once it is whole.
+    /// A temporary file that replaces the file at the path once it is complete.
     File(BufWriter<NamedTempFile>, PathBuf),
 }
 
@@ -237,10 +240,10 @@ impl OutputSink {
             return stream(Box::new(io::stdout()));
         };
         let failed = || format!("cannot write to {}", path.display());
-        // A link is followed, as by any shell's `>`.
+        // Symbolic links are followed, as by a shell's `>`.
         let path = match path.canonicalize() {
             Ok(real) if !real.is_file() => {
-                // A pipe or a device is no file to be replaced.
+                // A pipe or a device is written to, not replaced.
                 let out = std::fs::OpenOptions::new().write(true).open(&real);
                 return stream(Box::new(out.with_context(failed)?));
             }
@@ -255,7 +258,7 @@ impl OutputSink {
         let file = tempfile::Builder::new()
             .prefix(&format!(".{}.", name.to_string_lossy()))
             .suffix(".part")
-            // What any new file gets, less the umask.
+            // The default mode of a new file; the umask applies.
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .tempfile_in(folder)
             .with_context(failed)?;
@@ -293,8 +296,8 @@ impl Write for OutputSink {
     }
 }
 
-/// Whether a command failed since nobody reads what it writes: no failure to
-/// speak of.
+/// Whether a command failed because the reader of its output exited, which is
+/// not reported as an error.
 pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref(),
@@ -302,7 +305,8 @@ pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     )
 }
 
-/// A progress bar for a person: not where the data themselves are shown.
+/// A progress bar, unless standard error is not a terminal or the data itself
+/// goes to the terminal.
 fn bar(to_file: bool) -> ProgressBar {
     let terminal = io::stderr().is_terminal() && (to_file || !io::stdout().is_terminal());
     if terminal {
@@ -318,7 +322,7 @@ fn show(bar: &ProgressBar, progress: ExportProgress) {
         ExportStage::Writing => "writing {percent} % {wide_bar} {eta}",
     };
     if bar.message() != style {
-        // Its name, to be told from the other.
+        // The message stores the current style, to detect a change of stage.
         bar.set_message(style);
         bar.reset();
         if let Ok(style) = ProgressStyle::with_template(style) {
@@ -334,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_read_with_either_end_left_out() {
+    fn row_ranges_may_omit_either_end() {
         for (text, range) in [
             ("1000..2000", 1000..2000),
             ("5..", 5..u64::MAX),

@@ -1,10 +1,11 @@
-//! The help's list of commands, with_grouped_commands by what they are about.
+//! The list of commands in the top-level help, grouped by topic.
 
 use std::fmt::Write as _;
 
 use clap::Command;
 
-/// Headings, and the commands under them. What is in none comes last.
+/// Headings and the commands under each. Commands without a topic are listed
+/// last, under [`OTHER_TOPIC`].
 const TOPICS: [(&str, &[&str]); 4] = [
     (
         "Mounts",
@@ -23,11 +24,11 @@ const TOPICS: [(&str, &[&str]); 4] = [
         ],
     ),
     ("Login", &["login", "logout", "auth"]),
-    ("A portal to try things with", &["demo"]),
+    ("Demo portal", &["demo"]),
 ];
 const OTHER_TOPIC: &str = "This program";
 
-/// `command` with such a list in its help.
+/// Returns `command` with the grouped list in its help.
 pub(super) fn with_grouped_commands(command: Command) -> Command {
     let of = |wanted: &dyn Fn(&str) -> bool| -> Vec<(String, String)> {
         let about = |sub: &Command| sub.get_about().map(ToString::to_string).unwrap_or_default();

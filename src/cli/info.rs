@@ -1,4 +1,4 @@
-//! `icosfs info`: a page about one object, for a person.
+//! `icosfs info`: shows one object's metadata as text.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,7 +12,7 @@ use super::waiting::block_on_while;
 use crate::catalog::{Object, Selection};
 use icos_portal::meta::Subject;
 
-/// What `icosfs info` takes.
+/// Arguments of `icosfs info`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +24,7 @@ pub(super) struct InfoArgs {
     /// The object: its id, PID or landing page, or a file in a mount
     #[arg(value_name = "OBJECT")]
     object: String,
-    /// The landing page's JSON instead, as the portal sends it
+    /// Print the landing page's JSON as the portal sends it
     #[arg(long)]
     json: bool,
 }
@@ -32,7 +32,7 @@ pub(super) struct InfoArgs {
 pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
     let target = object_argument::parse(&args.object)?;
     let browse = CatalogAccess::new(global, Selection::default())?;
-    let (object, json) = block_on_while("asking the portal about it", async {
+    let (object, json) = block_on_while("requesting the object's metadata", async {
         let id = target.id(&browse.catalog)?;
         let object = browse.catalog.object(id).await?;
         let object = object.with_context(|| format!("the repository has no object {id}"))?;
@@ -46,27 +46,27 @@ pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let page: Value =
-        serde_json::from_slice(&json).context("the portal's page about it is no JSON")?;
-    print!("{}", about(&object, &page));
+        serde_json::from_slice(&json).context("the portal's landing page is not valid JSON")?;
+    print!("{}", format_metadata(&object, &page));
     Ok(())
 }
 
-/// What there is to say.
-fn about(object: &Object, page: &Value) -> String {
+/// Formats the metadata, one labelled line per value.
+fn format_metadata(object: &Object, page: &Value) -> String {
     let text = |pointer: &str| {
         page.pointer(pointer)
             .and_then(Value::as_str)
             .map(blank_control)
     };
     let mut lines = Vec::new();
-    let mut say = |label: &str, value: Option<String>| {
+    let mut add = |label: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             lines.push(format!("{label:<10} {value}"));
         }
     };
     let title = text("/references/title").unwrap_or_else(|| blank_control(object.file_name()));
-    say("what", Some(title));
-    say(
+    add("title", Some(title));
+    add(
         "type",
         object.spec().map(|spec| {
             format!(
@@ -77,12 +77,12 @@ fn about(object: &Object, page: &Value) -> String {
             )
         }),
     );
-    say("file", Some(blank_control(object.file_name())));
+    add("file", Some(blank_control(object.file_name())));
     let rows = object.as_table().map(|(rows, _)| format!(", {rows} rows"));
     let size = text_table::bytes(object.size());
-    say("size", Some(format!("{size}{}", rows.unwrap_or_default())));
-    say(
-        "where",
+    add("size", Some(format!("{size}{}", rows.unwrap_or_default())));
+    add(
+        "station",
         object.station().map(|station| {
             let row = station.row();
             let height = object
@@ -97,34 +97,34 @@ fn about(object: &Object, page: &Value) -> String {
             )
         }),
     );
-    say(
-        "when",
+    add(
+        "period",
         object
             .span()
             .map(|(start, end)| format!("{start} to {end}")),
     );
-    say("submitted", Some(object.submitted().to_string()));
-    say(
+    add("submitted", Some(object.submitted().to_string()));
+    add(
         "pid",
         text("/pid").map(|pid| format!("https://hdl.handle.net/{pid}")),
     );
-    say(
+    add(
         "doi",
         object
             .doi()
             .map(|doi| format!("https://doi.org/{}", blank_control(doi))),
     );
-    say(
-        "next",
+    add(
+        "newer",
         object
             .next_version()
             .map(|id| format!("superseded by {id}")),
     );
-    say(
+    add(
         "licence",
         text("/references/licence/name").or_else(|| text("/references/licence/url")),
     );
-    say("cite", text("/references/citationString"));
+    add("cite", text("/references/citationString"));
     let columns = page
         .pointer("/specificInfo/columns")
         .and_then(Value::as_array);
@@ -139,7 +139,7 @@ fn about(object: &Object, page: &Value) -> String {
         let what = part("/valueType/self/label").unwrap_or_default();
         let unit = part("/valueType/unit").map(|unit| format!(" [{unit}]"));
         let heading = if number == 0 { "variables" } else { "" };
-        say(
+        add(
             heading,
             Some(format!("{label:<20} {what}{}", unit.unwrap_or_default())),
         );

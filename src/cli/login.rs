@@ -18,34 +18,34 @@ use icos_portal::auth::{
 use icos_portal::http::Http;
 use icos_portal::{Account, Services};
 
-/// What `icosfs login` takes.
+/// Arguments of `icosfs login`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  icosfs login                                          asks for both
+  icosfs login                                          prompts for both
   icosfs login --user me@example.org --password-stdin < password
-  icosfs login --token-stdin < token                    by university, ORCID, ...")]
+  icosfs login --token-stdin < token                    university, ORCID, ...")]
 pub(super) struct LoginArgs {
-    /// Keep user name and password in this file, not in the one that the
+    /// Save user name and password in this file instead of the one that the
     /// portal's Python library uses
     #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,
-    /// The user name, which is otherwise asked for
+    /// The user name [default: prompt for it]
     #[arg(long, value_name = "MAIL")]
     user: Option<String>,
-    /// Read the password from standard input, rather than ask for it
+    /// Read the password from standard input instead of prompting for it
     #[arg(long, requires = "user")]
     password_stdin: bool,
-    /// Keep the token of the portal's My Account page, read from standard
-    /// input: for those who log in by university, ORCID and the like
+    /// Read a token from standard input and save it, for logins by university,
+    /// ORCID and the like; the portal's My Account page shows the token
     #[arg(long, conflicts_with = "user")]
     token_stdin: bool,
 }
 
-/// What `icosfs logout` takes.
+/// Arguments of `icosfs logout`.
 #[derive(Args, Debug)]
 pub(super) struct LogoutArgs {
-    /// Remove this file alone
+    /// Remove only this file
     #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,
 }
@@ -53,7 +53,7 @@ pub(super) struct LogoutArgs {
 pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
     for name in ["ICOSFS_TOKEN", "ICOSFS_USER"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            eprintln!("icosfs: {name} is set, and goes before what is saved now");
+            eprintln!("icosfs: {name} is set and takes precedence over the login saved now");
         }
     }
     let LoginArgs {
@@ -84,12 +84,13 @@ pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
             && let Some(saved) = saved_token(services.envri())
             && saved.remove().await?
         {
-            println!("the token saved earlier is removed: this login takes its place");
+            println!("removed the token saved earlier; this login replaces it");
         }
         Ok(())
     })
 }
 
+/// Tests the given password and saves it with the token it yields.
 async fn with_password(
     http: Http,
     services: &Services,
@@ -102,7 +103,7 @@ async fn with_password(
         given.clone(),
         "your input".to_owned(),
     );
-    let sign = WaitNotice::spinner("trying the login");
+    let sign = WaitNotice::spinner("testing the login");
     let token = auth.token().await;
     drop(sign);
     let token = match token {
@@ -117,10 +118,11 @@ async fn with_password(
     println!(
         "  the password in it is obfuscated, not encrypted: keep it only on machines you trust"
     );
-    tell_licence(&Account::new(http, services.clone(), Arc::new(auth))).await;
+    print_licence_status(&Account::new(http, services.clone(), Arc::new(auth))).await;
     Ok(())
 }
 
+/// Tests the token on standard input and saves it.
 async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let page = services.account_page();
     if std::io::stdin().is_terminal() {
@@ -130,33 +132,34 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let token = Token::parse(services.envri(), text.expose_secret())?;
     let auth = TokenAuth::new(token.clone(), "your input".to_owned(), &services);
     let account = Account::new(http, services.clone(), Arc::new(auth));
-    let sign = WaitNotice::spinner("trying the token");
+    let sign = WaitNotice::spinner("testing the token");
     let user = account.whoami().await;
     drop(sign);
-    let user = user.context("the token was tried in vain; nothing was saved")?;
-    let file = saved_token(services.envri()).context("no home folder to keep the token in")?;
+    let user = user.context("the portal did not accept the token; nothing was saved")?;
+    let file =
+        saved_token(services.envri()).context("found no home folder to save the token in")?;
     file.save(&token).await?;
     println!("logged in as {user}");
     println!("saved in {}", file.path().display());
     println!(
-        "  until {:.0}; nothing renews it: get the next one at {page}",
+        "  valid until {:.0}; it cannot be renewed automatically: get the next one at {page}",
         token.expires()
     );
-    tell_licence(&account).await;
+    print_licence_status(&account).await;
     Ok(())
 }
 
-async fn tell_licence(account: &Account) {
-    let sign = WaitNotice::spinner("asking whether the licence is accepted");
+async fn print_licence_status(account: &Account) {
+    let sign = WaitNotice::spinner("checking the licence");
     let licence = account.check_licence().await;
     drop(sign);
     match licence {
         Ok(LicenceStatus::Accepted) => println!("the data licence is accepted"),
         Ok(LicenceStatus::NotAccepted) => println!(
-            "the data licence is not accepted yet; accept it in your profile at {}, or reading data fails",
+            "the data licence is not accepted yet; accept it in your profile at {} to read data",
             account.page()
         ),
-        Err(error) => println!("whether the data licence is accepted is not known: {error}"),
+        Err(error) => println!("cannot check whether the data licence is accepted: {error}"),
     }
 }
 
@@ -169,7 +172,7 @@ fn ask_user() -> anyhow::Result<String> {
         .context("cannot read the user name")?;
     let user = line.trim();
     if user.is_empty() {
-        // Below what was asked, whoever answered.
+        // End the line of the prompt.
         eprintln!();
         bail!("expected a user name, found nothing; a script gives it with --user");
     }
@@ -180,7 +183,7 @@ fn credentials_file(path: Option<PathBuf>, services: &Services) -> anyhow::Resul
     match path {
         Some(path) => Ok(CredentialsFile::at(path, services.envri())),
         None => CredentialsFile::standard(services.envri())
-            .context("no home folder to keep a login in; name a file with --credentials"),
+            .context("found no home folder to save a login in; name a file with --credentials"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! `icosfs completions` and `icosfs man`: drawn from the parser, so that they
-//! cannot contradict it.
+//! `icosfs completions` and `icosfs man`: generated from the parser, so that
+//! they always agree with it.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use clap::Args;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// What `icosfs completions` takes.
+/// Arguments of `icosfs completions`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -17,17 +17,17 @@ Examples:
   icosfs completions zsh > ~/.zfunc/_icosfs          # a folder of $fpath
   icosfs completions fish > ~/.config/fish/completions/icosfs.fish")]
 pub(super) struct CompletionsArgs {
-    /// The shell that is to complete
+    /// The shell to generate completions for
     shell: Shell,
 }
 
-/// What `icosfs man` takes.
+/// Arguments of `icosfs man`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs man ~/.local/share/man/man1     # then: man icosfs-mount")]
 pub(super) struct ManArgs {
-    /// A folder, made if need be
+    /// The folder to write the pages to; created if missing
     folder: PathBuf,
 }
 
@@ -40,10 +40,11 @@ pub(super) fn completions(args: &CompletionsArgs) {
     );
 }
 
-/// One page for each command.
+/// Writes one manual page per command.
 pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
     let folder = &args.folder;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
     let mut command = super::command().disable_help_subcommand(true);
     // Gives the pages of subcommands their full names.
     command.build();
@@ -52,8 +53,8 @@ pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
         let name = command.get_display_name().unwrap_or(command.get_name());
         let path = folder.join(format!("{name}.1"));
         let mut page = Vec::new();
-        let drawn = Man::new(command.clone().name(name.to_owned())).render(&mut page);
-        drawn
+        let rendered = Man::new(command.clone().name(name.to_owned())).render(&mut page);
+        rendered
             .and_then(|()| std::fs::write(&path, page))
             .with_context(|| format!("cannot write {}", path.display()))?;
         commands.extend(

@@ -1,4 +1,4 @@
-//! What a command is about: an object, however it is named.
+//! The object argument of a command: an id, a PID, a URL or a file in a mount.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,25 +12,28 @@ use crate::mount::{absolute, mountinfo};
 use crate::tree::Inode;
 use icos_portal::ObjectId;
 
-/// Where a mount has it, and what sets an id apart from an option.
-const FOLDER: &str = "objects/";
+/// Prefix that distinguishes an id with a leading hyphen from an option; also
+/// the folder of the id in a mount, so that the result remains valid.
+const ID_PREFIX: &str = "objects/";
 
-/// An object that someone named.
+/// An object given on the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ObjectArgument {
-    /// By its id.
+    /// Given by its id.
     Id(ObjectId),
-    /// By a file in a mount, whose inode number tells the object.
+    /// Given by a file in a mount, whose inode number identifies the object.
     File(Inode),
 }
 
 impl ObjectArgument {
-    /// The object's id, as `catalog` knows it.
+    /// Returns the object's id; looks an inode number up in `catalog`.
     pub(super) fn id(self, catalog: &Catalog) -> anyhow::Result<ObjectId> {
         match self {
             ObjectArgument::Id(id) => Ok(id),
             ObjectArgument::File(inode) => {
-                let (first, mask, _) = inode.file().context("the file is not an object's")?;
+                let (first, mask, _) = inode
+                    .file()
+                    .context("the file does not belong to an object")?;
                 let object = catalog.known_by_bits(first, mask)?.context(
                     "the catalog does not know the file's object; is it a mount of another portal, \
                      or with another --cache-dir?",
@@ -41,8 +44,8 @@ impl ObjectArgument {
     }
 }
 
-/// Reads an id in any spelling the portal takes, a PID, the address of a
-/// landing page or a handle, or the path of a file in a mount.
+/// Parses an id in any form that the portal accepts, a PID, the URL of a
+/// landing page, a handle, or the path of a file in a mount.
 pub(super) fn parse(text: &str) -> anyhow::Result<ObjectArgument> {
     if let Some(id) = by_name(text) {
         return Ok(ObjectArgument::Id(id));
@@ -56,17 +59,17 @@ pub(super) fn parse(text: &str) -> anyhow::Result<ObjectArgument> {
     let path = absolute(path).with_context(|| format!("cannot find {text}"))?;
     let mounted = (mountinfo::mounts()?.iter()).any(|mount| path.starts_with(&mount.mountpoint));
     if !mounted {
-        bail!("{text} is in no mount of icosfs, so it does not tell which object it is");
+        bail!("{text} is not in a mount of icosfs, so its object cannot be determined");
     }
-    // A link may lead to the file.
+    // A symbolic link to the file is followed.
     let number = path.metadata()?.ino();
     if Inode(number).file().is_none() {
-        bail!("{text} is not the file of an object");
+        bail!("{text} does not belong to an object");
     }
     Ok(ObjectArgument::File(Inode(number)))
 }
 
-/// The id in `text`, if that does not depend on what is mounted where.
+/// The id in `text`, unless `text` is a path, whose meaning depends on mounts.
 fn by_name(text: &str) -> Option<ObjectId> {
     if let Ok(id) = text.parse() {
         return Some(id);
@@ -80,13 +83,13 @@ fn by_name(text: &str) -> Option<ObjectId> {
     let mut segments = path.trim_matches('/').rsplit('/');
     let id = segments.next()?.parse().ok()?;
     let before = segments.next()?;
-    // Landing page or download; or a handle, whose prefix is a number.
+    // A landing page, a download URL, or a handle, whose prefix is a number.
     let handle = !before.is_empty() && before.chars().all(|c| c.is_ascii_digit() || c == '.');
     (matches!(before, "objects" | "csv") || handle).then_some(id)
 }
 
-/// Arguments as they were given, but for ids that begin with a hyphen (one of
-/// 64 does): nobody means options by them.
+/// Prefixes arguments that are ids with a leading hyphen (one id in 64) so that
+/// clap does not parse them as options. Other arguments pass unchanged.
 pub(super) fn escape_leading_hyphens(
     arguments: impl Iterator<Item = OsString>,
 ) -> impl Iterator<Item = OsString> {
@@ -95,7 +98,7 @@ pub(super) fn escape_leading_hyphens(
             .to_str()
             .filter(|text| text.starts_with('-') && text.parse::<ObjectId>().is_ok());
         match id {
-            Some(id) => format!("{FOLDER}{id}").into(),
+            Some(id) => format!("{ID_PREFIX}{id}").into(),
             None => argument,
         }
     })
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_named_in_many_ways() {
+    fn all_forms_of_an_object_argument_are_parsed() {
         let id: ObjectId = "UNhY4JhezH9gQYqvDMWrWH9C".parse().unwrap();
         for text in [
             "UNhY4JhezH9gQYqvDMWrWH9C",
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_no_option_and_an_option_no_id() {
+    fn ids_with_leading_hyphens_are_escaped_and_options_are_not() {
         let id = "-cABCDEFGHIJKLMNOPQRSTUV";
         let given = ["get", id, "--rows", "-vv", "-c", "--cache-dir"].map(OsString::from);
         let taken: Vec<_> = escape_leading_hyphens(given.into_iter()).collect();

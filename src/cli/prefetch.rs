@@ -1,6 +1,6 @@
-//! `icosfs prefetch`: has a mount fetch files before they are needed, e.g.
-//! before a journey. Reads them through the mount, which keeps them; what is
-//! kept already costs no download, so that it can be broken off at any time.
+//! `icosfs prefetch`: downloads files into the cache before they are needed,
+//! e.g. before a journey. It reads the files through a mount, which caches
+//! them. Cached files cost no download, so an interrupted run can be repeated.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -18,12 +18,12 @@ use super::status::read_status;
 use crate::mount::{absolute, mountinfo};
 use icos_portal::ObjectId;
 
-/// Files read at once: each is one stream from the portal.
-const AT_ONCE: usize = 4;
-/// Bytes read at once.
-const PIECE: usize = 1 << 20;
+/// Files read concurrently; each is one stream from the portal.
+const CONCURRENT_FILES: usize = 4;
+/// Bytes per read call.
+const READ_SIZE: usize = 1 << 20;
 
-/// What `icosfs prefetch` takes.
+/// Arguments of `icosfs prefetch`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -31,19 +31,19 @@ Examples:
   icosfs prefetch --station HTM --datatype atcCo2L2DataObject
   icosfs prefetch UNhY4JhezH9gQYqvDMWrWH9C
 
-What is kept already is not fetched again: the same command goes on where it was
-broken off.")]
+Cached files are not downloaded again: repeat the command to continue an
+interrupted one.")]
 pub(super) struct PrefetchArgs {
     /// Files and folders in a mount, or ids of objects
     #[arg(value_name = "PATH|ID", required_unless_present_any = ["station", "datatype"])]
     items: Vec<String>,
-    /// What this station measured, e.g. HTM
+    /// All files of this station, e.g. HTM
     #[arg(long)]
     station: Option<String>,
-    /// What is of this data type, as its folder is called
+    /// All files of this data type, given by its folder's name
     #[arg(long)]
     datatype: Option<String>,
-    /// The mount to use, if there are several of this portal
+    /// The mount to use, if the portal is mounted more than once
     #[arg(long, value_name = "DIR")]
     mount: Option<PathBuf>,
 }
@@ -74,7 +74,7 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
     fetch(files)
 }
 
-/// Other files are at hand already.
+/// Fails if `path` is not in a mount of icosfs.
 fn ensure_mounted(path: &Path) -> anyhow::Result<()> {
     let shown = path.display();
     let absolute = absolute(path).with_context(|| format!("cannot prefetch {shown}"))?;
@@ -88,7 +88,7 @@ fn ensure_mounted(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The mount that was named, or the only one of the portal.
+/// The mount given by `--mount`, or the only mount of the portal.
 fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf> {
     if let Some(mount) = &args.mount {
         return Ok(absolute(mount)?);
@@ -112,7 +112,7 @@ fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf>
     Ok(mount)
 }
 
-/// The table of `id`, or its original if it is none.
+/// The path of the object's CSV if it is a table, else of its original.
 fn of_object(mount: &Path, id: ObjectId) -> anyhow::Result<PathBuf> {
     let objects = mount.join("objects");
     let table = objects.join(format!("{id}.csv"));
@@ -130,10 +130,11 @@ fn of_object(mount: &Path, id: ObjectId) -> anyhow::Result<PathBuf> {
                 file.split('.').next() == Some(&name) && !file.ends_with(".json")
             })
         });
-    listed.with_context(|| format!("no object {id} is listed in {}", objects.display()))
+    listed.with_context(|| format!("object {id} is not listed in {}", objects.display()))
 }
 
-/// The files to read of what is below `path`: of a table, one view of it.
+/// Adds the files below `path` to `files`; of a table's representations, only
+/// one.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let failed = || format!("cannot prefetch {}", path.display());
     if !fs::metadata(path).with_context(failed)?.is_dir() {
@@ -160,7 +161,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads all `files`, a few at a time; says at the end what failed.
+/// Reads all `files`, [`CONCURRENT_FILES`] at a time, and reports failures.
 fn fetch(files: Vec<PathBuf>) -> anyhow::Result<()> {
     let count = files.len();
     let bytes = files
@@ -176,7 +177,7 @@ fn fetch(files: Vec<PathBuf>) -> anyhow::Result<()> {
             .pop_front()
     };
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..CONCURRENT_FILES {
             scope.spawn(|| {
                 while let Some(path) = next() {
                     if let Err(error) = read(&path, &progress) {
@@ -191,10 +192,10 @@ fn fetch(files: Vec<PathBuf>) -> anyhow::Result<()> {
     let failures = failures
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    println!("{} of {count} files are kept", count - failures);
+    println!("{} of {count} files are cached", count - failures);
     ensure!(
         failures == 0,
-        "{failures} files could not be fetched; `icosfs status` says why, the same command goes on"
+        "{failures} files could not be downloaded; `icosfs status` shows why; repeat the command to continue"
     );
     Ok(())
 }
@@ -202,12 +203,12 @@ fn fetch(files: Vec<PathBuf>) -> anyhow::Result<()> {
 fn read(path: &Path, progress: &ProgressBar) -> io::Result<()> {
     let bound = fs::metadata(path)?.len();
     let mut file = File::open(path)?;
-    // A table's columns then come in one request.
+    // Asking for the size makes the mount download a table in one request.
     let len = file.metadata()?.len();
     progress.set_length((progress.length().unwrap_or(0) + len).saturating_sub(bound));
-    let mut piece = vec![0; PIECE];
+    let mut buffer = vec![0; READ_SIZE];
     loop {
-        match file.read(&mut piece)? {
+        match file.read(&mut buffer)? {
             0 => return Ok(()),
             read => progress.inc(read as u64),
         }

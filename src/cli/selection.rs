@@ -1,4 +1,4 @@
-//! Which objects a mount shows, and how.
+//! Options that select which objects a mount lists, and how its files appear.
 
 use clap::Args;
 use jiff::Timestamp;
@@ -8,11 +8,12 @@ use jiff::tz::TimeZone;
 use crate::catalog::Selection;
 use icos_portal::lists::Versions;
 
-/// Options that choose among objects. All others are there by their ids.
+/// Options that select the listed objects. Objects that are not listed can
+/// still be opened by id.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which objects are listed")]
 pub(super) struct SelectionArgs {
-    /// Of these levels: 0 is raw, 3 elaborated
+    /// Objects of these levels: 0 is raw data, 3 elaborated products
     #[arg(
         long,
         value_name = "LEVEL",
@@ -22,7 +23,7 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_LEVEL"
     )]
     level: Vec<u8>,
-    /// Of these data types only: their folders' names, labels or IRIs
+    /// Only objects of these data types, given by folder name, label or IRI
     #[arg(
         long,
         value_name = "TYPE",
@@ -30,7 +31,7 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_DATATYPE"
     )]
     datatype: Vec<String>,
-    /// Of these stations only, e.g. HTM
+    /// Only objects of these stations, e.g. HTM
     #[arg(
         long,
         value_name = "STATION",
@@ -38,24 +39,24 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_STATION"
     )]
     station: Vec<String>,
-    /// Submitted at this time or later, e.g. 2024-01-31
+    /// Only objects submitted at this time or later, e.g. 2024-01-31
     #[arg(long, value_name = "TIME", value_parser = time, env = "ICOSFS_SINCE")]
     since: Option<Timestamp>,
-    /// Superseded versions, too
+    /// Include superseded versions
     #[arg(long, env = "ICOSFS_INCLUDE_DEPRECATED")]
     include_deprecated: bool,
 }
 
-/// What files look like.
+/// Options for the attributes of files.
 #[derive(Args, Clone, Debug)]
 pub(super) struct FilesArgs {
-    /// Who owns the files; whoever mounts, without
+    /// Owner of the files [default: the user who mounts]
     #[arg(long, value_name = "UID", env = "ICOSFS_UID")]
     pub(super) uid: Option<u32>,
-    /// Their group
+    /// Group of the files [default: the group of the user who mounts]
     #[arg(long, value_name = "GID", env = "ICOSFS_GID")]
     pub(super) gid: Option<u32>,
-    /// No extended attributes
+    /// Disable extended attributes
     #[arg(long, env = "ICOSFS_NO_XATTR")]
     pub(super) no_xattr: bool,
 }
@@ -83,7 +84,7 @@ impl SelectionArgs {
     }
 }
 
-/// Reads a date, or a moment in time.
+/// Parses a date (midnight UTC) or a timestamp.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_and_moments_are_times() {
+    fn dates_and_timestamps_are_parsed() {
         assert_eq!(time("1970-01-02").unwrap().as_second(), 86400);
         assert_eq!(time("1970-01-01T01:00:00Z").unwrap().as_second(), 3600);
         assert!(time("yesterday").is_err());

@@ -1,4 +1,4 @@
-//! `icosfs stations`: the repository's own stations.
+//! `icosfs stations`: lists the repository's stations.
 
 use clap::Args;
 use serde_json::json;
@@ -9,23 +9,23 @@ use super::text_table::TextTable;
 use super::waiting::block_on_while;
 use crate::catalog::{Need, Selection};
 
-/// What `icosfs stations` takes.
+/// Arguments of `icosfs stations`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs stations sweden
   icosfs stations --json | jq -r 'select(.lat > 65) | .id'")]
 pub(super) struct StationsArgs {
-    /// Only those whose id, name or country contains this
+    /// Show only stations with this text in the id, name or country
     text: Option<String>,
-    /// As JSON, one station a line
+    /// Print JSON, one station per line
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()> {
     let browse = CatalogAccess::new(global, Selection::default())?;
-    block_on_while("asking the portal for its lists", async {
+    block_on_while("requesting the portal's lists", async {
         Ok(browse.catalog.ensure(Need::Vocabulary).await?)
     })?;
     let vocabulary = browse.catalog.vocabulary();

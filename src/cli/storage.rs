@@ -1,5 +1,5 @@
-//! Options of commands that read data: how much is kept, and what is on this
-//! machine already.
+//! Options of commands that read data: bounds of cache and memory, downloads,
+//! and the portal's own data folder on this machine.
 
 use std::fs;
 use std::num::NonZeroU32;
@@ -17,21 +17,23 @@ use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
 use icos_portal::Envri;
 
-/// How long a command that ends waits for the disk to take what was read last.
+/// How long a command waits, before it exits, for downloaded bytes to be
+/// written to the cache.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where bytes are had before the portal is asked.
+/// Options for the places that data are read from and cached in.
 #[derive(Args, Debug)]
 pub(super) struct StorageArgs {
-    /// The most that is kept on the disk, e.g. 20G; a tenth of the file system
-    /// (at least 1G) without
+    /// Maximum size of the cache on the disk, e.g. 20G [default: a tenth of the
+    /// file system, at least 1G]
     #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
     cache_size: Option<u64>,
-    /// The most memory for buffers
+    /// Maximum memory for buffers
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
     memory: u64,
-    /// Fetch large originals over so many connections at once, for links on
-    /// which one is slow; each counts as a download in the portal's statistics
+    /// Download large originals over this many connections at once, for links
+    /// on which a single connection is slow; each connection counts as a
+    /// download in the portal's statistics
     #[arg(
         long,
         value_name = "N",
@@ -39,40 +41,41 @@ pub(super) struct StorageArgs {
         env = "ICOSFS_CONNECTIONS"
     )]
     connections: NonZeroU32,
-    /// Never fetch all of an original larger than this because of scattered
-    /// reads; smaller ones are, once they were asked for often
+    /// Largest original to download completely after several scattered reads;
+    /// of larger ones, only the ranges read are downloaded
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1G",
           env = "ICOSFS_WHOLE_FILE_LIMIT")]
     whole_file_limit: u64,
-    /// A folder of the portal's own data files, read before all else
+    /// A folder of the portal's own data files, which is read before cache and
+    /// portal
     #[arg(
         long,
         value_name = "DIR",
         env = "ICOSFS_DATA_PATH",
-        long_help = "A folder of the portal's own data files, read before all else; \
-            without, the one that PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES names"
+        long_help = "A folder of the portal's own data files, which is read before cache and \
+            portal [default: PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES, if set]"
     )]
     data_path: Option<PathBuf>,
-    /// Do not report to the portal which of those files are read
+    /// Do not report reads of --data-path files to the portal
     #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
     no_usage_report: bool,
 }
 
-/// The same, checked.
+/// The checked form of [`StorageArgs`].
 #[derive(Debug)]
 pub(super) struct StorageConfig {
     cache_dir: PathBuf,
     cache_size: Option<u64>,
     memory: u64,
     fetch: DownloadOptions,
-    /// The portal's own files.
+    /// The portal's own data folder.
     data_folder: Option<std::os::fd::OwnedFd>,
     report_usage: bool,
 }
 
 impl StorageArgs {
-    /// Checks them. No folder may lie in a mount of icosfs, or in `planned`,
-    /// where one is to be.
+    /// Checks the options. The data folder must not lie in a mount of icosfs,
+    /// nor in `planned`, where a mount is about to be made.
     pub(super) fn check(
         self,
         cache_dir: PathBuf,
@@ -102,15 +105,15 @@ impl StorageArgs {
 }
 
 impl StorageConfig {
-    /// The folder of all repositories' caches.
+    /// The folder that contains the caches of all repositories.
     pub(super) fn cache_dir(&self) -> &Path {
         &self.cache_dir
     }
 
-    /// Where what `clients` deliver is kept.
+    /// Opens the cache for the repository of `clients`.
     pub(super) fn store(&self, clients: &Clients) -> anyhow::Result<Store> {
         let root = clients.cache_in(&self.cache_dir);
-        expect_ours_alone(&root)?;
+        require_private_cache(&root)?;
         let limits = CacheLimits {
             disk: self.cache_size.unwrap_or_else(|| default_limit(&root)),
             memory: self.memory,
@@ -118,8 +121,8 @@ impl StorageConfig {
         Ok(Store::open(root, limits))
     }
 
-    /// What `clients` deliver, kept in `store`. Landing pages are believed for
-    /// `ttl`.
+    /// The contents that `clients` download, cached in `store`. Landing pages
+    /// are cached for `ttl`.
     pub(super) fn contents(self, clients: &Clients, store: Store, ttl: Duration) -> Contents {
         let usage = self.report_usage.then(|| clients.usage.clone());
         let folder = (self.data_folder).map(|folder| DataFolder::new(folder, usage));
@@ -128,21 +131,21 @@ impl StorageConfig {
     }
 }
 
-/// What others can write to, they can fill with bytes that would be shown, and
-/// with links to files that would be overwritten.
-fn expect_ours_alone(root: &Path) -> anyhow::Result<()> {
-    // Not there yet, it will be made for its owner alone.
+/// Fails if other users can write to the cache: they could insert bytes that
+/// readers would see, or links to files that would be overwritten.
+fn require_private_cache(root: &Path) -> anyhow::Result<()> {
+    // A missing folder will be created with access for its owner only.
     let Ok(found) = fs::metadata(root) else {
         return Ok(());
     };
     let (owner, mode) = (found.uid(), found.mode() & 0o7777);
-    // An administrator may provide one that can only be read.
+    // Root may own it: an administrator may provide a read-only cache.
     if [geteuid().as_raw(), 0].contains(&owner) && mode & 0o022 == 0 {
         return Ok(());
     }
     bail!(
         "expected a cache that only you can write to, found {} of user {owner} with mode {mode:04o}; \
-         take others' rights away (chmod go-w), or name another folder with --cache-dir",
+         remove the write permission of others (chmod go-w), or name another folder with --cache-dir",
         root.display()
     )
 }

@@ -1,10 +1,10 @@
-//! What reaches a person's terminal.
+//! Formatting of text, sizes and durations for a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// `text` with control characters made visible. Names and reasons come from
-/// strangers, and a terminal obeys what it is sent.
+/// Returns `text` with control characters escaped. File names and error
+/// messages come from untrusted sources and could contain terminal commands.
 pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
     let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     if text.chars().all(harmless) {
@@ -21,7 +21,7 @@ pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// A number of bytes as a person likes it, in powers of 1024.
+/// Formats a number of bytes in powers of 1024, rounded down.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(&str, u32); 4] = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
     for (unit, shift) in UNITS {
@@ -33,7 +33,7 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{bytes} bytes")
 }
 
-/// A time in seconds as a person likes it: its largest unit, and the next.
+/// Formats a time in seconds in its largest unit and the next smaller one.
 pub(super) fn duration(seconds: u64) -> String {
     const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)];
     let first = UNITS.iter().position(|(_, length)| seconds >= *length);
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_is_not_commanded_by_strangers() {
+    fn control_characters_are_escaped() {
         assert_eq!(
             escape_control("a\u{1b}[2Jb\u{9b}\r"),
             "a\\u{1b}[2Jb\\u{9b}\\u{d}"
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_two_units() {
+    fn durations_have_at_most_two_units() {
         for (seconds, text) in [
             (0, "0 s"),
             (59, "59 s"),

@@ -1,12 +1,13 @@
-//! Tables for people and lines for programs.
+//! Tabular output: aligned columns for a terminal, tab-separated lines for
+//! programs.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Columns are this far apart.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Rows of text under a header.
+/// Rows of text with a header.
 #[derive(Debug)]
 pub(super) struct TextTable {
     header: Vec<&'static str>,
@@ -25,8 +26,8 @@ impl TextTable {
         self.rows.push(row);
     }
 
-    /// Prints it: aligned and cut to fit a terminal, with tabs to anything
-    /// else.
+    /// Prints the table: aligned, with a header, and cut to the width of a
+    /// terminal; as tab-separated rows without a header otherwise.
     pub(super) fn print(&self) -> io::Result<()> {
         let stdout = io::stdout();
         let text = if stdout.is_terminal() {
@@ -37,7 +38,7 @@ impl TextTable {
         };
         let mut out = stdout.lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // `| head` has seen enough.
+            // The reading program, such as `head`, has exited.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
         }
@@ -83,23 +84,24 @@ impl TextTable {
     }
 }
 
-/// Without what would move a terminal's cursor, or end a line.
+/// Replaces control characters by spaces, so that the text can neither move a
+/// terminal's cursor nor break the line.
 pub(super) fn blank_control(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
 
-/// A number of bytes for a person.
+/// Formats a number of bytes with a binary unit.
 pub(super) fn bytes(count: u64) -> String {
-    let mut whole = count;
+    let mut rounded = count;
     for unit in ["", "K", "M", "G"] {
-        if whole < 10_000 {
-            return format!("{whole}{unit}");
+        if rounded < 10_000 {
+            return format!("{rounded}{unit}");
         }
-        whole = whole.div_ceil(1024);
+        rounded = rounded.div_ceil(1024);
     }
-    format!("{whole}T")
+    format!("{rounded}T")
 }
 
 #[cfg(test)]
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_fit_the_terminal_and_lines_are_whole() {
+    fn aligned_tables_are_cut_and_tabbed_lines_are_complete() {
         let mut table = TextTable::new(&["ID", "NAME"]);
         table.push(vec!["HTM".to_owned(), "Hyltemossa\n\x1b[2J".to_owned()]);
         assert_eq!(
