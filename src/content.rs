@@ -303,7 +303,7 @@ impl Contents {
     #[must_use]
     pub fn cached_epoch(&self, object: &Arc<Object>) -> Option<(Epoch, bool)> {
         let file = self.cached_original(object)?;
-        Some((file.entry().epoch(), file.entry().is_verified()))
+        Some((file.cached_file().epoch(), file.cached_file().is_verified()))
     }
 
     /// An original that someone is about to read.
@@ -311,7 +311,7 @@ impl Contents {
     pub fn open_original(&self, object: &Arc<Object>) -> OpenOriginal {
         OpenOriginal {
             corruption_count: self.corruption_count(object.id()),
-            _known: (self.cached_original(object)).map(|file| Arc::clone(file.entry())),
+            _known: (self.cached_original(object)).map(|file| Arc::clone(file.cached_file())),
         }
     }
 

@@ -71,7 +71,7 @@ impl Content {
     /// Whether nobody has it in hand, nor is anything under way.
     fn is_at_rest(&self) -> bool {
         1 == match self {
-            Content::Original(file) => Arc::strong_count(file),
+            Content::Original(file) => return file.is_idle(),
             Content::Direct(file) => Arc::strong_count(file),
             Content::Csv(Csv::Drawn(file)) => Arc::strong_count(file),
             Content::Csv(Csv::Portal(file)) => Arc::strong_count(file),
@@ -84,7 +84,7 @@ impl Content {
     /// have again.
     fn can_be_had_again(&self) -> bool {
         match self {
-            Content::Original(file) => !file.entry().has_memory_blocks(),
+            Content::Original(file) => !file.cached_file().has_memory_blocks(),
             Content::Direct(_) => true,
             Content::Csv(Csv::Drawn(file)) => !file.columns().has_memory_blocks(),
             Content::Csv(Csv::Portal(file)) => file.is_on_disk(),
@@ -108,7 +108,9 @@ impl Content {
     /// Of an original whose bytes have proved themselves, their epoch.
     fn proved(&self) -> Option<Epoch> {
         match self {
-            Content::Original(file) if file.entry().is_verified() => Some(file.entry().epoch()),
+            Content::Original(file) if file.cached_file().is_verified() => {
+                Some(file.cached_file().epoch())
+            }
             _ => None,
         }
     }

@@ -1,4 +1,5 @@
-//! Which originals turned out wrong: who had one open then reads no further.
+//! Counts how often the bytes of an original turned out to be corrupt, so that
+//! a reader that has bytes of a corrupt copy reads no further.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -7,25 +8,29 @@ use lru::LruCache;
 
 use icos_portal::ObjectId;
 
-/// How often originals turned out wrong.
+/// The number of originals for which the count is retained.
+const MAX_OBJECTS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+/// How often each original turned out to be corrupt.
 #[derive(Debug)]
 pub(in crate::content) struct CorruptFiles(Mutex<LruCache<ObjectId, u64>>);
 
 impl Default for CorruptFiles {
     fn default() -> Self {
-        let bound = NonZeroUsize::new(10_000).expect("not zero");
-        Self(Mutex::new(LruCache::new(bound)))
+        Self(Mutex::new(LruCache::new(MAX_OBJECTS)))
     }
 }
 
 impl CorruptFiles {
+    /// Returns how often the bytes of `id` turned out to be corrupt.
     pub(in crate::content) fn count(&self, id: ObjectId) -> u64 {
-        let mut corrupt_files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        corrupt_files.get(&id).copied().unwrap_or(0)
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(&id).copied().unwrap_or(0)
     }
 
+    /// Counts one more corrupt copy of `id`.
     pub(super) fn note(&self, id: ObjectId) {
-        let mut corrupt_files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *corrupt_files.get_or_insert_mut(id, || 0) += 1;
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.get_or_insert_mut(id, || 0) += 1;
     }
 }

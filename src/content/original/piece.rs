@@ -1,6 +1,10 @@
-//! What arrives of a stream, until there is enough of it to be kept: little of a
-//! slow one, so that nobody waits for what is there; much of a quick one, in the
-//! pieces that the kernel asks for, so that it passes through few hands.
+//! Cuts the bytes of a download into pieces for the cache.
+//!
+//! A slow download is cut into pieces of [`BLOCK`], so that no reader waits for
+//! bytes that have arrived. A fast one is cut into pieces of
+//! [`PIECE`](crate::memory::PIECE), the kernel's largest read, so that each byte
+//! passes through few calls. Pieces begin on multiples of [`BLOCK`] after the
+//! download's start.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,59 +14,60 @@ use tokio::time::Instant;
 
 use crate::memory::{Buffer, MemoryBudget, PIECE as LARGE};
 
-/// The least that is kept at once: a block of the cache.
-pub(super) const SMALL: usize = 128 << 10;
-/// So long may a large one take to come.
-const QUICK: Duration = Duration::from_millis(4);
+/// The length of a small piece: a block of the cache.
+const BLOCK: usize = 128 << 10;
+/// A large piece that takes longer than this to arrive is cut before it is
+/// full.
+const MAX_DELAY: Duration = Duration::from_millis(4);
 
-/// A piece that arrives.
+/// A piece that is being received.
 #[derive(Debug)]
-pub(super) struct Arriving {
-    at: u64,
-    buffer: Buffered,
-    /// How long it will be.
+pub(super) struct PieceBuilder {
+    offset: u64,
+    buffer: PieceBuffer,
+    /// The length of the full piece.
     len: usize,
-    /// Since when it is waited for.
+    /// When its first bytes were expected.
     since: Instant,
-    /// Where the stream should end.
+    /// Where the download ends.
     end: u64,
 }
 
-/// What has come of a piece.
 #[derive(Debug)]
-enum Buffered {
+enum PieceBuffer {
     Small(Vec<u8>),
     Large(Buffer),
 }
 
-/// A piece that has come.
+/// A piece to store.
 #[derive(Debug)]
 pub(super) struct Piece {
-    /// Where it begins in the file.
-    pub(super) at: u64,
+    /// Its offset in the file.
+    pub(super) offset: u64,
     pub(super) bytes: Bytes,
-    /// Whether there is memory to hold it once it was kept.
-    pub(super) may_stay: bool,
+    /// Whether its memory is reserved, so that it may be retained after it is
+    /// stored.
+    pub(super) may_retain: bool,
 }
 
-impl Arriving {
-    /// The first piece of a stream of `range`.
-    pub(super) fn first(range: Range<u64>) -> Self {
+impl PieceBuilder {
+    /// Begins the first piece of a download of `range`.
+    pub(super) fn new(range: Range<u64>) -> Self {
         Self {
-            at: range.start,
-            buffer: Buffered::Small(Vec::with_capacity(SMALL)),
-            len: until(range.end, range.start, SMALL),
+            offset: range.start,
+            buffer: PieceBuffer::Small(Vec::with_capacity(BLOCK)),
+            len: len_before_end(range.end, range.start, BLOCK),
             since: Instant::now(),
             end: range.end,
         }
     }
 
-    /// Where it begins in the file.
-    pub(super) fn at(&self) -> u64 {
-        self.at
+    /// The piece's offset in the file.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
     }
 
-    /// Takes from `chunk` what is part of it.
+    /// Takes the bytes of this piece from `chunk`.
     pub(super) fn take(&mut self, chunk: &mut Bytes) {
         let taken = chunk.len().min(self.len - self.buffer.len());
         self.buffer.bytes().extend_from_slice(&chunk[..taken]);
@@ -73,69 +78,74 @@ impl Arriving {
         self.buffer.len() == self.len
     }
 
-    /// When that part of it should be kept which is there, in whole blocks, if
-    /// there is one.
+    /// When the received blocks of a large piece should be cut off, even though
+    /// it is not full; `None` without a complete block.
     pub(super) fn due(&self) -> Option<Instant> {
-        let may_be_cut = self.len > SMALL && self.buffer.len() >= SMALL;
-        may_be_cut.then(|| self.since + QUICK)
+        let may_be_cut = self.len > BLOCK && self.buffer.len() >= BLOCK;
+        may_be_cut.then(|| self.since + MAX_DELAY)
     }
 
-    /// Is waited for from now on: what the last piece took to be kept, or a
-    /// stream was not wanted, says nothing of the line.
-    pub(super) fn go_on(&mut self) {
+    /// Measures the delay from now on: the time that the last piece took to be
+    /// stored, or that the download was paused, does not show how fast the
+    /// connection is.
+    pub(super) fn restart_clock(&mut self) {
         self.since = Instant::now();
     }
 
-    /// What is there, in whole blocks if `more` comes; what is over begins the
-    /// next piece. That one ends, if it is a large one, where someone waits who
-    /// waits for everything before `awaited`, or a number of large ones from
-    /// there.
+    /// Returns the received bytes, and begins the next piece. If `more` bytes
+    /// follow, the returned piece has complete blocks only, and the rest moves
+    /// to the next one.
+    ///
+    /// A large next piece ends at `awaited`, where a reader waits, or at a
+    /// multiple of the large length from there.
     pub(super) fn cut(&mut self, more: bool, awaited: u64, memory: &MemoryBudget) -> Piece {
         let now = Instant::now();
-        let there = self.buffer.len();
-        let whole = if more && !self.is_full() {
-            there - there % SMALL
+        let received = self.buffer.len();
+        let complete = if more && !self.is_full() {
+            received - received % BLOCK
         } else {
-            there
+            received
         };
-        let was_quick = now.duration_since(self.since) * steps(LARGE) <= QUICK * steps(whole);
-        let large = (more && was_quick).then(|| memory.piece_buffer()).flatten();
-        let at = self.at + whole as u64;
-        let most = if large.is_some() {
-            before(awaited, at)
+        let delay = now.duration_since(self.since);
+        let is_fast = delay * blocks(LARGE) <= MAX_DELAY * blocks(complete);
+        let large = (more && is_fast).then(|| memory.piece_buffer()).flatten();
+        let offset = self.offset + complete as u64;
+        let max_len = if large.is_some() {
+            large_len(awaited, offset)
         } else {
-            SMALL
+            BLOCK
         };
-        let len = until(self.end, at, most).max((there - whole).next_multiple_of(SMALL));
+        let rest = (received - complete).next_multiple_of(BLOCK);
+        let len = len_before_end(self.end, offset, max_len).max(rest);
         let capacity = if more { len } else { 0 };
         let mut buffer = large.map_or_else(
-            || Buffered::Small(Vec::with_capacity(capacity)),
-            Buffered::Large,
+            || PieceBuffer::Small(Vec::with_capacity(capacity)),
+            PieceBuffer::Large,
         );
-        let came = self.buffer.bytes();
-        buffer.bytes().extend_from_slice(&came[whole..]);
-        came.truncate(whole);
+        let bytes = self.buffer.bytes();
+        buffer.bytes().extend_from_slice(&bytes[complete..]);
+        bytes.truncate(complete);
         let next = Self {
-            at,
+            offset,
             buffer,
             len,
             since: now,
             end: self.end,
         };
-        let Self { at, buffer, .. } = std::mem::replace(self, next);
-        let may_stay = matches!(buffer, Buffered::Large(_));
+        let Self { offset, buffer, .. } = std::mem::replace(self, next);
+        let may_retain = matches!(buffer, PieceBuffer::Large(_));
         Piece {
-            at,
-            may_stay,
+            offset,
+            may_retain,
             bytes: match buffer {
-                Buffered::Small(bytes) => Bytes::from(bytes),
-                Buffered::Large(buffer) => buffer.freeze(),
+                PieceBuffer::Small(bytes) => Bytes::from(bytes),
+                PieceBuffer::Large(buffer) => buffer.freeze(),
             },
         }
     }
 }
 
-impl Buffered {
+impl PieceBuffer {
     fn len(&self) -> usize {
         match self {
             Self::Small(bytes) => bytes.len(),
@@ -151,18 +161,18 @@ impl Buffered {
     }
 }
 
-/// How many small pieces there are in `len` bytes.
-fn steps(len: usize) -> u32 {
-    u32::try_from(len / SMALL).unwrap_or(u32::MAX)
+/// The number of complete blocks in `len` bytes.
+fn blocks(len: usize) -> u32 {
+    u32::try_from(len / BLOCK).unwrap_or(u32::MAX)
 }
 
-/// How long a large piece at `at` is, if someone waits for all before `awaited`.
-fn before(awaited: u64, at: u64) -> usize {
-    let (large, small) = (LARGE as u64, SMALL as u64);
-    let odd = (at + large - awaited % large) % large;
-    let len = large - odd;
-    // Blocks begin and end where they would without.
-    let len = if len.is_multiple_of(small) {
+/// The length of a large piece at `offset`, if a reader waits for everything
+/// before `awaited`.
+fn large_len(awaited: u64, offset: u64) -> usize {
+    let (large, block) = (LARGE as u64, BLOCK as u64);
+    let len = large - (offset + large - awaited % large) % large;
+    // Pieces must still begin and end on blocks.
+    let len = if len.is_multiple_of(block) {
         len
     } else {
         large
@@ -170,13 +180,12 @@ fn before(awaited: u64, at: u64) -> usize {
     usize::try_from(len).expect("at most LARGE")
 }
 
-/// How long a piece at `at` is that has `most` bytes, unless the stream ends
-/// before. What comes behind its end is a piece like any other, for others to
-/// refuse.
-fn until(end: u64, at: u64, most: usize) -> usize {
-    match usize::try_from(end.saturating_sub(at)) {
-        Ok(0) | Err(_) => most,
-        Ok(left) => left.min(most),
+/// The length of a piece at `offset`: `max_len`, or up to the download's end.
+/// Bytes after the end form pieces, too, which the store task refuses.
+fn len_before_end(end: u64, offset: u64, max_len: usize) -> usize {
+    match usize::try_from(end.saturating_sub(offset)) {
+        Ok(0) | Err(_) => max_len,
+        Ok(left) => left.min(max_len),
     }
 }
 
@@ -185,46 +194,46 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const BLOCK: u64 = SMALL as u64;
+    const SMALL: u64 = BLOCK as u64;
     const MS: Duration = Duration::from_millis(1);
 
     fn memory() -> MemoryBudget {
         MemoryBudget::new(256 << 20)
     }
 
-    /// How long the pieces are of a stream that brings `chunk` bytes `every` so
-    /// often.
+    /// The lengths of the pieces of a download that delivers `chunk` bytes each
+    /// `every`.
     async fn lengths(
         chunk: usize,
         every: Duration,
         awaited: u64,
         memory: &MemoryBudget,
     ) -> Vec<u64> {
-        let (mut arriving, mut pieces) = (Arriving::first(0..1 << 40), Vec::new());
-        let mut come = 0;
-        while come < 8 << 20 {
+        let (mut builder, mut pieces) = (PieceBuilder::new(0..1 << 40), Vec::new());
+        let mut received = 0;
+        while received < 8 << 20 {
             let next = Instant::now() + every;
-            while let Some(due) = arriving.due().filter(|due| *due < next) {
+            while let Some(due) = builder.due().filter(|due| *due < next) {
                 tokio::time::sleep_until(due).await;
-                pieces.push(arriving.cut(true, awaited, memory));
+                pieces.push(builder.cut(true, awaited, memory));
             }
             tokio::time::sleep_until(next).await;
             let mut bytes = Bytes::from(vec![7; chunk]);
-            come += chunk;
+            received += chunk;
             while !bytes.is_empty() {
-                arriving.take(&mut bytes);
-                if arriving.is_full() {
-                    pieces.push(arriving.cut(true, awaited, memory));
+                builder.take(&mut bytes);
+                if builder.is_full() {
+                    pieces.push(builder.cut(true, awaited, memory));
                 }
             }
         }
-        pieces.push(arriving.cut(false, awaited, memory));
-        let mut at = 0;
+        pieces.push(builder.cut(false, awaited, memory));
+        let mut offset = 0;
         for piece in &pieces {
-            assert_eq!(piece.at, at);
-            at += piece.bytes.len() as u64;
+            assert_eq!(piece.offset, offset);
+            offset += piece.bytes.len() as u64;
         }
-        assert_eq!(at, come as u64);
+        assert_eq!(offset, received as u64);
         pieces
             .iter()
             .map(|piece| piece.bytes.len() as u64)
@@ -232,57 +241,57 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quick_stream_comes_in_the_pieces_that_are_waited_for() {
+    async fn a_fast_download_is_cut_where_a_reader_waits() {
         let memory = memory();
         let awaited = 768 << 10;
         let lengths = lengths(1_000_000, MS, awaited, &memory).await;
-        assert_eq!(lengths[..4], [BLOCK, BLOCK, 4 * BLOCK, MIB]);
+        assert_eq!(lengths[..4], [SMALL, SMALL, 4 * SMALL, MIB]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_stream_comes_block_by_block() {
+    async fn a_slow_download_is_cut_into_blocks() {
         let lengths = lengths(100_000, MS, 0, &memory()).await;
         assert!(
-            lengths[..lengths.len() - 1].iter().all(|&len| len == BLOCK),
+            lengths[..lengths.len() - 1].iter().all(|&len| len == SMALL),
             "{lengths:?}"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_has_come_of_a_stream_that_falters_does_not_wait_for_the_rest() {
+    async fn a_large_piece_that_slows_down_is_cut_when_due() {
         let memory = memory();
-        let mut arriving = Arriving::first(0..1 << 40);
-        arriving.take(&mut Bytes::from(vec![7; SMALL]));
-        arriving.cut(true, 0, &memory);
-        assert_eq!(arriving.due(), None, "there is nothing");
-        arriving.take(&mut Bytes::from(vec![7; 3 * SMALL + 5]));
-        assert_eq!(arriving.due(), Some(Instant::now() + QUICK));
-        tokio::time::advance(QUICK).await;
-        let piece = arriving.cut(true, 0, &memory);
-        assert_eq!((piece.at, piece.bytes.len()), (BLOCK, 3 * SMALL));
-        assert!(!arriving.is_full());
-        let rest = arriving.cut(false, 0, &memory);
-        assert_eq!((rest.at, rest.bytes.len()), (4 * BLOCK, 5));
+        let mut builder = PieceBuilder::new(0..1 << 40);
+        builder.take(&mut Bytes::from(vec![7; BLOCK]));
+        builder.cut(true, 0, &memory);
+        assert_eq!(builder.due(), None, "no complete block");
+        builder.take(&mut Bytes::from(vec![7; 3 * BLOCK + 5]));
+        assert_eq!(builder.due(), Some(Instant::now() + MAX_DELAY));
+        tokio::time::advance(MAX_DELAY).await;
+        let piece = builder.cut(true, 0, &memory);
+        assert_eq!((piece.offset, piece.bytes.len()), (SMALL, 3 * BLOCK));
+        assert!(!builder.is_full());
+        let rest = builder.cut(false, 0, &memory);
+        assert_eq!((rest.offset, rest.bytes.len()), (4 * SMALL, 5));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_memory_for_large_pieces_they_are_small() {
+    async fn without_memory_for_large_pieces_a_fast_download_is_cut_into_blocks() {
         let memory = MemoryBudget::new(1 << 20);
         let lengths = lengths(1_000_000, MS, 0, &memory).await;
         assert!(
-            lengths[..lengths.len() - 1].iter().all(|&len| len == BLOCK),
+            lengths[..lengths.len() - 1].iter().all(|&len| len == SMALL),
             "{lengths:?}"
         );
     }
 
     #[test]
-    fn large_pieces_end_where_someone_waits_or_large_ones_from_there() {
-        let len = |awaited, at| before(awaited, at) as u64;
+    fn large_pieces_end_where_a_reader_waits_or_a_multiple_from_there() {
+        let len = |awaited, offset| large_len(awaited, offset) as u64;
         assert_eq!(len(0, 0), MIB);
-        assert_eq!(len(0, BLOCK), MIB - BLOCK);
+        assert_eq!(len(0, SMALL), MIB - SMALL);
         assert_eq!(len(768 << 10, 128 << 10), 640 << 10);
         assert_eq!(len((768 << 10) + 9 * MIB, 768 << 10), MIB);
         assert_eq!(len(768 << 10, (768 << 10) + 9 * MIB), MIB);
-        assert_eq!(len(5000, BLOCK), MIB, "not at all");
+        assert_eq!(len(5000, SMALL), MIB, "not on a block");
     }
 }

@@ -1,0 +1,188 @@
+//! All downloads of one original: carries out what the planner decides.
+//!
+//! Lock order: the state here, then the lock of the cache file or of a
+//! download. The state is locked while the planner decides, so that two readers
+//! do not start the same download; it is never locked across a wait.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::ContentError;
+use super::download::Download;
+use super::transfer::{FileContext, Transfer};
+use crate::cache::{CacheFile, Epoch};
+use crate::content::planner::{self, AfterRead, Gaps, Plan, Snapshot, Start};
+use crate::content::request_stats::{RequestCounts, RequestStats};
+
+/// The downloads of one original.
+#[derive(Debug)]
+pub(super) struct Downloads {
+    file: Arc<FileContext>,
+    request_stats: Arc<RequestStats>,
+    state: Mutex<DownloadsState>,
+}
+
+#[derive(Debug, Default)]
+struct DownloadsState {
+    /// Those under way, and some that have ended.
+    downloads: Vec<Arc<Download>>,
+    counts: RequestCounts,
+    /// Whether parallel downloads were started.
+    split: bool,
+    /// Where the last read ended: a read that begins there is sequential.
+    last_end: u64,
+}
+
+impl Gaps for CacheFile {
+    fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
+        self.missing(range).into_iter().next()
+    }
+}
+
+impl Downloads {
+    pub(super) fn new(file: Arc<FileContext>, request_stats: Arc<RequestStats>) -> Self {
+        Self {
+            state: Mutex::new(DownloadsState {
+                counts: request_stats.recall(file.id),
+                ..DownloadsState::default()
+            }),
+            file,
+            request_stats,
+        }
+    }
+
+    /// Returns the first part of `range` that the cache lacks.
+    pub(super) fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
+        self.file.cached.first_gap(range)
+    }
+
+    /// Returns the download that delivers the start of `gap` to a read that
+    /// ends at `read_end`, and how long to wait for it before calling this
+    /// again. The download may be a new one. Returns `None` if nothing of `gap`
+    /// is missing any more.
+    pub(super) fn request(
+        self: &Arc<Self>,
+        gap: &Range<u64>,
+        read_end: u64,
+    ) -> Option<(Arc<Download>, Duration)> {
+        let mut state = self.state();
+        state.downloads.retain(|download| !download.has_ended());
+        // The snapshot has the downloads' positions: it must be taken before
+        // the planner looks at what is missing.
+        let snapshot = self.snapshot(&state);
+        match snapshot.plan(gap, read_end, &*self.file.cached) {
+            Plan::Nothing => None,
+            Plan::Wait {
+                download,
+                run_until,
+                review_after,
+            } => {
+                let download = Arc::clone(&state.downloads[download]);
+                if let Some(end) = run_until {
+                    download.run_until(end);
+                }
+                Some((download, review_after))
+            }
+            Plan::Start(start) => Some((self.start(&mut state, start), planner::IDLE)),
+        }
+    }
+
+    /// Downloads what is missing from `offset` to the end of the file.
+    pub(super) async fn fetch_rest(self: &Arc<Self>, offset: u64) -> Result<(), ContentError> {
+        let len = self.file.cached.len();
+        while let Some(gap) = self.first_gap(offset..len) {
+            let Some((download, review_after)) = self.request(&gap, len) else {
+                continue;
+            };
+            let arrival = tokio::time::timeout(review_after, download.wait_for(len));
+            if let Ok(arrived) = arrival.await {
+                return arrived;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a read was served up to `read_end`.
+    pub(super) fn after_read(self: &Arc<Self>, read_end: u64) {
+        let mut state = self.state();
+        state.last_end = read_end;
+        if !self.file.options.splits(self.file.cached.len()) {
+            return;
+        }
+        match (self.snapshot(&state)).after_read(read_end, &*self.file.cached) {
+            AfterRead::Nothing => {}
+            AfterRead::RunOn(ahead) => {
+                for download in &state.downloads {
+                    download.run_until(download.position().saturating_add(ahead));
+                }
+            }
+            AfterRead::Split(starts) => {
+                state.split = true;
+                for start in starts {
+                    self.start(&mut state, start);
+                }
+            }
+        }
+    }
+
+    /// Returns the bytes of `range`, in parts, if a download has just received
+    /// them in `epoch`.
+    pub(super) fn recent(&self, range: &Range<u64>, epoch: Epoch) -> Option<Vec<Bytes>> {
+        let state = self.state();
+        let mut found = (state.downloads.iter()).map(|download| download.recent.find(range, epoch));
+        found.find_map(|parts| parts)
+    }
+
+    /// Requests sent so far.
+    #[cfg(test)]
+    pub(super) fn requests(&self) -> u32 {
+        self.state().counts.requests
+    }
+
+    fn start(self: &Arc<Self>, state: &mut DownloadsState, start: Start) -> Arc<Download> {
+        state.counts.requests += 1;
+        if start.counts_bytes {
+            state.counts.bytes += start.range.end - start.range.start;
+        }
+        let download = Arc::new(Download::new(start.range, start.run_until));
+        state.downloads.push(Arc::clone(&download));
+        let transfer = Transfer::new(Arc::clone(&self.file), Arc::clone(&download));
+        // The task holds `self`: while it runs, the file's state is in use.
+        let downloads = Arc::clone(self);
+        tokio::spawn(async move {
+            transfer.run().await;
+            drop(downloads);
+        });
+        download
+    }
+
+    fn snapshot(&self, state: &DownloadsState) -> Snapshot {
+        let downloads = state.downloads.iter();
+        Snapshot {
+            options: self.file.options,
+            len: self.file.cached.len(),
+            capacity: self.file.cached.capacity(),
+            counts: state.counts,
+            split: state.split,
+            last_end: state.last_end,
+            downloads: downloads.map(|download| download.snapshot()).collect(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, DownloadsState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Downloads {
+    fn drop(&mut self) {
+        // A complete file needs no further requests.
+        if !self.file.cached.is_complete() {
+            let state = (self.state.get_mut()).unwrap_or_else(PoisonError::into_inner);
+            self.request_stats.note(self.file.id, state.counts);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Moves the bytes of one download from the network into the cache.
+//!
+//! Three tasks work on each download, so that on a fast connection no core
+//! waits for another:
+//!
+//! ```text
+//!  receive --(2 pieces)--> store --(2 pieces)--> hash
+//!  network to pieces       cache, position       RunningHash
+//! ```
+//!
+//! The position moves once a piece is in the cache, before it is hashed; only
+//! the last piece is hashed first, so that a reader that finds the file complete
+//! also finds its hash.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+
+use super::ContentError;
+use super::corrupt_files::CorruptFiles;
+use super::download::Download;
+use super::piece::{Piece, PieceBuilder};
+use super::running_hash::{HashFeed, RunningHash};
+use crate::cache::CacheFile;
+use crate::content::planner::DownloadOptions;
+use crate::memory::MemoryBudget;
+use icos_portal::{DataClient, ObjectId};
+
+/// The number of pieces that may wait to be stored.
+const MAX_WAITING: usize = 2;
+
+/// What reading, downloading and verifying an original share.
+#[derive(Debug)]
+pub(super) struct FileContext {
+    pub(super) id: ObjectId,
+    pub(super) cached: Arc<CacheFile>,
+    pub(super) data: DataClient,
+    pub(super) memory: MemoryBudget,
+    pub(super) options: DownloadOptions,
+    pub(super) hash: Arc<RunningHash>,
+    pub(super) corrupt_files: Arc<CorruptFiles>,
+}
+
+/// The task that fills one download.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    file: Arc<FileContext>,
+    download: Arc<Download>,
+}
+
+impl Transfer {
+    pub(super) fn new(file: Arc<FileContext>, download: Arc<Download>) -> Self {
+        Self { file, download }
+    }
+
+    /// Downloads the range into the cache, and ends the download.
+    pub(super) async fn run(self) {
+        let result = self.transfer().await;
+        self.download.end(result);
+    }
+
+    async fn transfer(&self) -> Result<(), ContentError> {
+        let Self { file, download } = self;
+        let feed = file.hash.follow(&file.cached, &download.range());
+        let (pieces, received) = mpsc::channel(MAX_WAITING);
+        let store = StoreTask {
+            file: Arc::clone(file),
+            download: Arc::clone(download),
+            feed,
+        };
+        let storing = tokio::spawn(store.run(received));
+        let received = tokio::select! {
+            received = self.receive(&pieces) => received,
+            // A piece could not be stored: the other task returns the error.
+            () = pieces.closed() => Ok(()),
+        };
+        drop(pieces);
+        let stored = storing.await;
+        // A panic in the task is a bug: the file is not trusted.
+        let stored = stored.unwrap_or(Err(ContentError::WrongHash { id: file.id }));
+        stored.and(received)
+    }
+
+    /// Sends the request, and the response on to `pieces`, piece by piece.
+    async fn receive(&self, pieces: &mpsc::Sender<Piece>) -> Result<(), ContentError> {
+        let Self { file, download } = self;
+        let _reservation = file.memory.reserve_stream().await?;
+        let len = file.cached.len();
+        let range = download.range();
+        let to = (range.end < len).then_some(range.end);
+        download.note_request();
+        let mut original = file.data.original(file.id, range.start, to).await?;
+        if original.total != len {
+            return Err(ContentError::WrongLength {
+                id: file.id,
+                expected: len,
+                found: original.total,
+            });
+        }
+        download.note_response();
+        let mut builder = PieceBuilder::new(range);
+        let send = async |builder: &mut PieceBuilder, more| {
+            let piece = builder.cut(more, download.awaited(), &file.memory);
+            // Fails if pieces cannot be stored: then this task is cancelled.
+            let _ = pieces.send(piece).await;
+            builder.restart_clock();
+        };
+        loop {
+            let chunk = {
+                let mut next = pin!(original.chunk());
+                loop {
+                    let Some(due) = builder.due() else {
+                        break next.await?;
+                    };
+                    match timeout_at(due, &mut next).await {
+                        Ok(chunk) => break chunk?,
+                        Err(_elapsed) => send(&mut builder, true).await,
+                    }
+                }
+            };
+            let Some(mut chunk) = chunk else {
+                break;
+            };
+            while !chunk.is_empty() {
+                builder.take(&mut chunk);
+                if builder.is_full() {
+                    send(&mut builder, true).await;
+                }
+            }
+            if !download.continues(builder.offset()) {
+                // The download may end in this pause: what has arrived is
+                // stored before.
+                if builder.due().is_some() {
+                    send(&mut builder, true).await;
+                }
+                if !download.resumes(builder.offset()).await {
+                    return Ok(());
+                }
+                builder.restart_clock();
+            }
+        }
+        send(&mut builder, false).await;
+        Ok(())
+    }
+}
+
+/// The task that stores the pieces of one download.
+struct StoreTask {
+    file: Arc<FileContext>,
+    download: Arc<Download>,
+    /// Takes the pieces for the file's hash, unless that is out of reach.
+    feed: Option<HashFeed>,
+}
+
+impl StoreTask {
+    async fn run(mut self, mut pieces: mpsc::Receiver<Piece>) -> Result<(), ContentError> {
+        let mut stored = Ok(());
+        while stored.is_ok()
+            && let Some(piece) = pieces.recv().await
+        {
+            stored = self.store(piece).await;
+        }
+        drop(pieces);
+        self.stop_hashing().await;
+        stored?;
+        let cached = &self.file.cached;
+        let epoch = cached.epoch();
+        // A block of a verified file was damaged or evicted, and is back.
+        if cached.is_verified() && cached.is_complete() && !cached.is_sealed() {
+            Arc::clone(cached).seal_in_background(epoch).await;
+        }
+        Ok(())
+    }
+
+    async fn store(&mut self, piece: Piece) -> Result<(), ContentError> {
+        let (file, download) = (Arc::clone(&self.file), Arc::clone(&self.download));
+        let Piece {
+            offset,
+            bytes,
+            may_retain,
+        } = piece;
+        let end = offset + bytes.len() as u64;
+        if end > download.range().end {
+            return Err(ContentError::WrongLength {
+                id: file.id,
+                expected: download.range().end,
+                found: end,
+            });
+        }
+        let epoch = file.cached.epoch();
+        let written = file.cached.write(offset, &bytes);
+        let same_epoch = file.cached.epoch() == epoch;
+        if !same_epoch {
+            // These bytes differ from those that readers may have got before.
+            file.corrupt_files.note(file.id);
+        }
+        if let Err(error) = written {
+            tracing::warn!(%error, id = %file.id, "the portal sent different bytes of an object than before");
+            return Err(ContentError::WrongHash { id: file.id });
+        }
+        if may_retain && same_epoch {
+            download.recent.add(offset, bytes.clone(), epoch);
+        } else {
+            // Readers of a slow download read from the cache.
+            download.recent.clear();
+        }
+        let is_last = end == download.range().end;
+        if !is_last {
+            download.set_position(end);
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.add(bytes).await;
+        }
+        if is_last {
+            // A reader that finds the file complete needs its hash.
+            self.stop_hashing().await;
+            download.set_position(end);
+        }
+        Ok(())
+    }
+
+    async fn stop_hashing(&mut self) {
+        if let Some(feed) = self.feed.take() {
+            feed.stop().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::super::OriginalFile;
+    use super::*;
+    use crate::cache::{CacheLimits, CachePath, Store};
+    use crate::memory::MemoryBudget;
+    use crate::test_portal::client_services;
+    use icos_demo::{DemoOptions, DemoPortal, Repository};
+    use icos_portal::Bootstrap;
+
+    /// The error was noticed only once more bytes arrived, which may never
+    /// happen; until then all readers of the rest waited.
+    #[tokio::test]
+    async fn a_download_that_cannot_be_stored_ends_while_the_portal_stalls() {
+        const LEN: u64 = 3 << 20;
+        let mut repository = Repository::builtin(1);
+        let id = repository.add_original("x.bin", LEN);
+        let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+        let stall = json!({"object": id.to_string(), "fault": {"stall": {"after": 1 << 20}}});
+        portal.add_fault(serde_json::from_value(stall).unwrap());
+        let bootstrap = Bootstrap::with_services(client_services(&portal)).unwrap();
+        let clients = bootstrap.from_cookie_token(&portal.token()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, memory) = (1 << 30, 64 << 20);
+        let store = Store::open(dir.path().to_owned(), CacheLimits { disk, memory });
+        let cached = store.file(&CachePath::new("bin", "x").unwrap(), LEN);
+        // Different bytes than the portal will send.
+        cached.write(128 << 10, &vec![7; 128 << 10]).unwrap();
+        let (memory, options) = (MemoryBudget::new(memory), DownloadOptions::default());
+        let (corrupt_files, request_stats) = (Arc::default(), Arc::default());
+        let file = OriginalFile::new(
+            id,
+            cached,
+            clients.data,
+            memory,
+            options,
+            corrupt_files,
+            request_stats,
+        );
+
+        let reading = Arc::new(file).read(0, 0, 512 << 10);
+        let read = tokio::time::timeout(Duration::from_secs(15), reading).await;
+
+        let error = read.expect("the read ends soon").unwrap_err();
+        assert!(matches!(error, ContentError::WrongHash { .. }), "{error}");
+    }
+}
