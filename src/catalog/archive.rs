@@ -125,7 +125,7 @@ impl Catalog {
         if let Some(archive) = self.archive_at_hand(id)? {
             return Ok(archive);
         }
-        let entries = match self.0.meta.archive(id).await {
+        let entries = match self.0.meta.archive_entries(id).await {
             Ok(entries) => entries,
             // The service's way to say that it is none; not worth keeping.
             Err(error @ (PortalError::Status { .. } | PortalError::NotFound { .. })) => {

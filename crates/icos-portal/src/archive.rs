@@ -8,7 +8,7 @@ use super::http::Response;
 use super::{DataClient, MetadataClient, ObjectId, PortalError, Service};
 
 /// Maximum length of a list of entries, in bytes.
-const LIST_LIMIT: usize = 64 << 20;
+const MAX_LIST: usize = 64 << 20;
 
 /// An entry of an archive.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -22,17 +22,14 @@ pub struct ArchiveEntry {
 impl MetadataClient {
     /// Lists the entries of the archive `id`. The list comes from the data
     /// service but needs no login.
-    pub async fn archive(&self, id: ObjectId) -> Result<Vec<ArchiveEntry>, PortalError> {
+    pub async fn archive_entries(&self, id: ObjectId) -> Result<Vec<ArchiveEntry>, PortalError> {
         let path = ["zip", &id.to_string(), "listContents"];
         let request = self
             .http()
             .request(Method::GET, self.services().url(Service::Data, &path));
-        let response = self
-            .http()
-            .fetch(Service::Data, request, LIST_LIMIT)
-            .await?;
+        let response = self.http().fetch(Service::Data, request, MAX_LIST).await?;
         let what = format!("list of entries of object {id}");
-        let json = expect_ok(response, &what).await?.bytes(LIST_LIMIT).await?;
+        let json = expect_ok(response, &what).await?.bytes(MAX_LIST).await?;
         parse_list(&json)
     }
 }

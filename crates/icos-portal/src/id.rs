@@ -160,7 +160,7 @@ mod tests {
             "",
             "README.md",
             "not a base64 string 24 ch",
-            "é",
+            "\u{e9}",
             "gggggggggggggggggggggggggggggggggggg",
         ] {
             assert!(text.parse::<ObjectId>().is_err(), "{text}");

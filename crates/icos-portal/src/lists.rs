@@ -177,8 +177,9 @@ pub struct ObjectScope<'a> {
     pub stations: &'a [&'a str],
     /// Whether to include superseded objects.
     pub versions: Versions,
-    /// Only objects submitted before this time. It makes each repeated query a
-    /// new one, because the service caches results for an hour.
+    /// Only objects submitted before this time. A new time also makes a
+    /// repeated query differ from the previous one; the service would otherwise
+    /// send a result that it may have cached for up to an hour.
     pub before: Option<Timestamp>,
 }
 

@@ -353,9 +353,9 @@ mod tests {
     async fn sparql_runs_one_query_at_a_time() {
         let most = Arc::default();
         let client = client(&most);
-        let ask = |n: usize| client.sparql(format!("query {n}"));
-        let answers = futures_util::future::join_all((0..20).map(ask)).await;
-        assert!(answers.iter().all(Result::is_ok));
+        let query = |n: usize| client.sparql(format!("query {n}"));
+        let results = futures_util::future::join_all((0..20).map(query)).await;
+        assert!(results.iter().all(Result::is_ok));
         assert_eq!(most.load(Ordering::SeqCst), 1);
     }
 

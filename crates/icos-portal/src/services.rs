@@ -35,14 +35,15 @@ impl fmt::Display for Service {
 /// ```
 /// use icos_portal::{Envri, Service, Services};
 ///
-/// let services = Services::of(Envri::Sites).with(Service::Data,
-/// "http://127.0.0.1:4713")?;
-/// assert_eq!(services.base(Service::Meta).as_str(),
-/// "https://meta.fieldsites.se/");
+/// let services = Services::of(Envri::Sites)
+///     .with(Service::Data, "http://127.0.0.1:4713")?;
+/// assert_eq!(
+///     services.base(Service::Meta).as_str(),
+///     "https://meta.fieldsites.se/"
+/// );
 /// assert_eq!(services.cache_name(), "127.0.0.1_4713");
 /// # Ok::<(), icos_portal::services::BadServiceUrl>(())
 /// ```
-///
 #[derive(Clone, Debug)]
 pub struct Services {
     envri: Envri,

@@ -17,7 +17,7 @@ use super::{ObjectId, PortalError, Service, Services};
 /// Maximum number of objects that wait for their report. Further objects are
 /// not reported.
 const MAX_WAITING: usize = 10_000;
-/// The most objects in one report.
+/// Maximum number of objects in one report.
 const MAX_BATCH: usize = 100;
 /// Timeout of one report.
 const TIMEOUT: Duration = Duration::from_secs(10);

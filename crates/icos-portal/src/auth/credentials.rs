@@ -187,7 +187,7 @@ impl ReloadableFile for CredentialsFile {
     fn load(&self) -> Result<Option<(Credentials, FileVersion)>, FileError> {
         self.file.restrict_permissions();
         let found = self.file.read(CredentialsDocument::parse)?;
-        Ok(found.map(|(document, stamp)| (document.credentials(self.envri), stamp)))
+        Ok(found.map(|(document, version)| (document.credentials(self.envri), version)))
     }
 
     fn busy(&self) -> FileError {
@@ -204,7 +204,7 @@ async fn blocking<T: Send + 'static>(
     work.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
-/// The file's content, all of it.
+/// The complete content of the file.
 #[derive(Default)]
 struct CredentialsDocument {
     fields: ZeroizedFields,

@@ -217,8 +217,8 @@ impl PasswordLogin {
     /// one.
     async fn renew(&self) -> Result<Arc<Token>, AuthError> {
         self.reload(Duration::ZERO).await?;
-        if let Some(without_login) = self.without_login() {
-            return without_login;
+        if let Some(result) = self.without_login() {
+            return result;
         }
         let lock = match &self.source {
             CredentialsSource::Fixed(_) => None,
@@ -226,8 +226,8 @@ impl PasswordLogin {
                 Ok(lock) => {
                     // Another process may have renewed it meanwhile.
                     self.reload(Duration::ZERO).await?;
-                    if let Some(without_login) = self.without_login() {
-                        return without_login;
+                    if let Some(result) = self.without_login() {
+                        return result;
                     }
                     Some(lock)
                 }
@@ -240,8 +240,8 @@ impl PasswordLogin {
         self.log_in(lock).await
     }
 
-    /// Returns the result if no login is needed: a fresh token, or the result
-    /// of a login so recent that it is not repeated.
+    /// Returns a result if no login is needed: a fresh token, or the result of
+    /// the last login if that was too recently to repeat it.
     fn without_login(&self) -> Option<Result<Arc<Token>, AuthError>> {
         let state = self.state();
         if let Some(token) = state.fresh_token() {
@@ -263,8 +263,9 @@ impl PasswordLogin {
             (Ok(()), None) => match &state.token {
                 // It was expired when it arrived: one of the clocks is wrong.
                 Some(token) => Some(Ok(Arc::clone(token))),
-                // A new token may be revoked at once, but another login
-                // straight after a refusal would only repeat the refusal.
+                // A token may be revoked right after the login, so it is
+                // replaced at once. If the portal also refuses the token after
+                // that, more logins would not help.
                 None => attempt.after_refusal.then(|| {
                     Err(AuthError::NewTokenRefused {
                         user: state.user(),
@@ -291,7 +292,7 @@ impl PasswordLogin {
             result: result.as_ref().map(|_| ()).map_err(Clone::clone),
         });
         let NewToken { token, ahead } = match result {
-            Ok(fresh) => fresh,
+            Ok(new) => new,
             Err(error) => {
                 let valid_token = self.state().valid_token().ok_or(error.clone())?;
                 tracing::warn!(%error, "the login token expires soon and could not be renewed");

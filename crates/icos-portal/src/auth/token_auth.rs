@@ -67,12 +67,14 @@ impl ReloadableFile for TokenFile {
 
     fn load(&self) -> Result<Option<(Arc<Token>, FileVersion)>, FileError> {
         self.file.read(|content| {
-            let flaw = |error: BadToken| LineError {
+            let line_error = |error: BadToken| LineError {
                 line: 1,
                 reason: error.to_string(),
             };
             let text = std::str::from_utf8(content).unwrap_or_default();
-            Token::parse(self.envri, text).map(Arc::new).map_err(flaw)
+            Token::parse(self.envri, text)
+                .map(Arc::new)
+                .map_err(line_error)
         })
     }
 

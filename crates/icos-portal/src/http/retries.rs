@@ -25,9 +25,9 @@ const MAX_FAILED: u32 = 3;
 /// Upper bound of the first pause. The bound doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// An attempt with less than this fraction of the timeout is not made: it would
+/// An attempt with less than 1/16 of the timeout left is not made: it would
 /// probably time out, and its error would wrongly say that the service is down.
-const MIN_FRACTION: u32 = 16;
+const MIN_TIME_DIVISOR: u32 = 16;
 
 /// The state of the retries of one request.
 #[derive(Debug)]
@@ -111,7 +111,8 @@ impl Retries {
         };
         let timeout = self.http.stall_timeout();
         let left = timeout.saturating_sub(self.progress.elapsed().saturating_add(pause));
-        if !is_transient || self.attempts >= self.max_attempts || left < timeout / MIN_FRACTION {
+        if !is_transient || self.attempts >= self.max_attempts || left < timeout / MIN_TIME_DIVISOR
+        {
             self.http.record_failure(self.service, self.begun, error);
             return false;
         }
