@@ -1,19 +1,51 @@
-//! The kernel's side: requests become questions to [`Tree`] and [`Contents`],
-//! answers become replies.
+//! The kernel side: translates FUSE requests into calls of [`Tree`] and
+//! [`Contents`], and their results into FUSE replies.
 //!
-//! No callback waits for the network: what is not in memory is handed, with
-//! its owned reply, to a tokio task. Only here do errors become errnos.
+//! # Threads and tasks
+//!
+//! - [`EVENT_LOOPS`] threads of fuser receive requests and call the callbacks
+//!   in `adapter`. A callback never waits for the network; from the disk it
+//!   reads at most a few rows of the catalog's database.
+//! - Tasks on the tokio runtime produce the replies that may have to wait. A
+//!   task owns the reply, and watches whether its caller is interrupted
+//!   (`interrupt`).
+//! - One task (`idle`) closes idle files and returns memory.
+//! - Threads of tokio's blocking pool count objects for `statfs`, close idle
+//!   files and read the values for `.icosfs/status.json`.
+//! - A short-lived thread drops the kernel's pages of a corrupt file. This
+//!   notification waits for pages that are being read, so that neither an event
+//!   loop nor a runtime worker may send it.
+//!
+//! | callback | replies at once | hands the reply to a task |
+//! |---|---|---|
+//! | `lookup` | the tree knows the name without a query | otherwise |
+//! | `getattr` | the file is closed, or its exact size is known | an open file whose size is an estimate |
+//! | `open` | `README.md`, entries of archives | all other files |
+//! | `read` | `README.md`, control files | all other files |
+//! | `opendir`, `statfs` | | always |
+//! | `readdir`, `readdirplus` | the listing has entries after the offset, or is complete | the listing is still being downloaded |
+//! | `getxattr` | the catalog has the value | the value is on the landing page |
+//! | `listxattr`, `release`, `releasedir`, `forget`, `flush`, `access` | always | |
+//!
+//! # Locks
+//!
+//! The locks of this module (`inodes`, `handles`, the totals in `mount_state`,
+//! the failures in `report`) are leaves: code that holds one of them takes no
+//! other lock, does no I/O, does not notify the kernel, and does not await.
+//!
+//! # Errors
+//!
+//! Only [`errno`] turns an error into an errno. `report` records the reason,
+//! which users read in `.icosfs/errors` and by `icosfs status`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
 use crate::content::Contents;
 use crate::tree::Tree;
-use icos_portal::Envri;
 
 mod adapter;
 mod attributes;
@@ -26,6 +58,8 @@ mod inodes;
 mod interrupt;
 mod mount_state;
 pub mod mountinfo;
+mod open;
+mod options;
 mod outside_mounts;
 mod read;
 mod readahead;
@@ -35,68 +69,19 @@ mod unmount;
 mod xattrs;
 
 pub use host_check::{MissingRequirement, missing_requirement};
+pub use options::{Access, ExactSize, MountOptions};
 pub use outside_mounts::{OpenFolderError, open_folder_outside_mounts};
 pub use report::{MountInfo, MountReport, Operation};
 pub use unmount::{UnmountError, detach, detach_mount, unmount};
 
 use adapter::Adapter;
-use mountinfo::MountEntry;
+use mountinfo::{MountEntry, SUBTYPE};
 
-/// The file system type that `findmnt -t fuse.icosfs` looks for, without
-/// `fuse.`.
-pub const SUBTYPE: &str = "icosfs";
-
-/// Threads that take requests from the kernel. They only take and hand on, so
-/// a few suffice on any machine.
+/// Number of threads that receive requests from the kernel. They never wait, so
+/// that a few suffice on any machine.
 const EVENT_LOOPS: usize = 4;
 
-/// When `fstat` on an open file of unknown length answers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum ExactSize {
-    /// Once the length is known, however long that takes: right for every
-    /// program.
-    #[default]
-    WhenOpen,
-    /// At once, with a bound: for pipelines that ask and should not wait.
-    Never,
-}
-
-/// Who may look into a mount.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Access {
-    /// Who mounted it.
-    #[default]
-    Owner,
-    /// Root, too.
-    OwnerAndRoot,
-    /// All users of the machine.
-    Everyone,
-}
-
-/// How to mount.
-#[derive(Clone, Debug)]
-pub struct MountOptions {
-    /// Where.
-    pub mountpoint: PathBuf,
-    /// What `mount` and `df` show as the device, e.g. the portal's host.
-    pub source: String,
-    /// How long metadata may be cached by the kernel.
-    pub metadata_ttl: Duration,
-    /// When `fstat` on an open file of unknown length answers.
-    pub exact_size: ExactSize,
-    /// Who may look into it.
-    pub access: Access,
-    /// Who owns the files, if not whoever mounts.
-    pub uid: Option<u32>,
-    /// Their group, if not that of whoever mounts.
-    pub gid: Option<u32>,
-    /// Whether files have extended attributes.
-    pub xattr: bool,
-    /// Whose objects they are.
-    pub envri: Envri,
-}
-
-/// A mount that serves requests until it is unmounted.
+/// An active mount. It serves requests until it is unmounted.
 #[derive(Debug)]
 pub struct MountSession {
     session: BackgroundSession,
@@ -104,11 +89,12 @@ pub struct MountSession {
 }
 
 impl MountSession {
-    /// Mounts, and begins to serve: `runtime` carries all that waits.
+    /// Mounts the file system and starts to serve requests. Replies that have to
+    /// wait are produced by tasks on `runtime`.
     ///
     /// # Errors
     ///
-    /// What the operating system or `fusermount3` says.
+    /// The error of the operating system or of `fusermount3`.
     pub fn new(
         tree: Tree,
         contents: Arc<Contents>,
@@ -135,7 +121,7 @@ impl MountSession {
             }
             None => Session::new(adapter, &options.mountpoint, &config)?,
         };
-        // Requests are answered only once the loops run, below.
+        // Before the event loops start: callbacks need the notifier.
         let _ = notifier.set(session.notifier());
         let session = session.spawn()?;
         let entry = mountinfo::mount_at(&options.mountpoint)?;
@@ -145,19 +131,23 @@ impl MountSession {
         Ok(Self { session, entry })
     }
 
-    /// Its line in the table of mounts.
+    /// The mount's entry in the kernel's mount table, if it was found there.
     #[must_use]
     pub fn entry(&self) -> Option<MountEntry> {
         self.entry.clone()
     }
 
-    /// Waits until the mount is gone, whoever takes it away.
+    /// Waits until the file system is unmounted, by this process or another.
+    ///
+    /// # Errors
+    ///
+    /// The error that ended an event loop.
     pub fn wait(self) -> io::Result<()> {
         let mut session = self.session;
         let guard = std::mem::replace(&mut session.guard, std::thread::spawn(|| Ok(())));
         let served = guard.join();
-        // fuser would unmount by path when it drops this, whatever is mounted
-        // there by now.
+        // When it is dropped, fuser unmounts by path, and could unmount another
+        // file system that has been mounted there since.
         std::mem::forget(session);
         served.unwrap_or_else(|_panic| Err(io::Error::other("a thread of the mount panicked")))
     }
@@ -185,8 +175,12 @@ fn config(options: &MountOptions) -> Config {
     config
 }
 
-/// `path` without links, and without looking at what it names: a dead mount
-/// can be named, but not looked at.
+/// Returns `path` as an absolute path without symbolic links. Does not access the
+/// file at `path` itself: on a dead mount, every access to it fails.
+///
+/// # Errors
+///
+/// The errors of `canonicalize` on the parent folder, and ELOOP.
 pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     let mut path = std::path::absolute(path)?;
     for _ in 0..LINKS {
@@ -195,7 +189,7 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
         };
         let folder = parent.canonicalize()?;
         path = folder.join(name);
-        // Asks the parent's file system only.
+        // Accesses the file system of the parent folder only.
         match path.read_link() {
             Ok(target) => path = folder.join(target),
             Err(_not_a_link) => return Ok(path),
@@ -204,5 +198,5 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
-/// As many links as the kernel follows.
+/// The kernel's limit of symbolic links in a path.
 const LINKS: usize = 40;

@@ -48,7 +48,7 @@ pub(super) struct MountArgs {
     /// Stay in the foreground until ctrl-C
     #[arg(short, long)]
     foreground: bool,
-    /// MountOptions as mount(8) and fstab write them, each a flag without its
+    /// Options as mount(8) and fstab write them, each a flag without its
     /// dashes: `-o cache_size=5G,allow_other`
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub(super) options: Vec<String>,
@@ -192,13 +192,13 @@ fn report_troubles(store: &Store, catalog: &Catalog, report: &Arc<MountReport>) 
         if let Some(report) = cache.upgrade() {
             let errno = errno::of_cache(error).code();
             let reason = format!("{error}; reads go on without it");
-            report.failed("keep", "cache".to_owned(), errno, reason);
+            report.record_failure("keep", "cache".to_owned(), errno, reason);
         }
     });
     catalog.watch(move |error| {
         if let Some(report) = lists.upgrade() {
             let errno = errno::of_catalog(error).code();
-            report.failed("keep", "catalog".to_owned(), errno, error.to_string());
+            report.record_failure("keep", "catalog".to_owned(), errno, error.to_string());
         }
     });
 }
@@ -260,7 +260,7 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
     } = clients;
     let about = about(&services, config.mountpoint.clone(), root, control.as_ref());
     let report = MountReport::new(about, account.clone(), http.clone())
-        .watching(catalog.clone(), store.clone());
+        .with_live_state(catalog.clone(), store.clone());
     let report = Arc::new(report);
     report_troubles(&store, &catalog, &report);
     let options = MountOptions {

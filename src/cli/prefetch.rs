@@ -100,7 +100,7 @@ fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf>
     let mut mounts: Vec<PathBuf> = mountinfo::mounts()?
         .into_iter()
         .map(|mount| mount.mountpoint)
-        .filter(|path| read_status(path).is_ok_and(|status| status.about.services.data == data))
+        .filter(|path| read_status(path).is_ok_and(|status| status.info.services.data == data))
         .collect();
     let Some(mount) = mounts.pop() else {
         bail!("{data} is not mounted; `icosfs mount FOLDER` mounts it");

@@ -53,7 +53,7 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let mountpoints: Vec<PathBuf> = match &args.mountpoint {
         Some(path) => {
             let path = absolute(path)?;
-            if !mountinfo::mount_at(&path)?.is_some_and(|mount| mount.is_ours()) {
+            if !mountinfo::mount_at(&path)?.is_some_and(|mount| mount.is_icosfs()) {
                 bail!(
                     "no icosfs is mounted at {}; `icosfs status` lists the mounts",
                     path.display()
@@ -128,8 +128,8 @@ pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<MountStatus> {
 /// Whether its services answer, each asked from here: the mount itself might
 /// be waiting for them.
 fn reach(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
-    let urls = &status.about.services;
-    let services = Services::of(status.about.portal.parse::<Envri>()?)
+    let urls = &status.info.services;
+    let services = Services::of(status.info.portal.parse::<Envri>()?)
         .with(Service::Auth, &urls.auth)?
         .with(Service::Meta, &urls.meta)?
         .with(Service::Data, &urls.data)?;

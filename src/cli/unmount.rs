@@ -28,7 +28,7 @@ pub(super) struct UnmountArgs {
 
 pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     let mountpoint = absolute(&args.mountpoint)?;
-    let daemon = read_status(&mountpoint).ok().map(|status| status.about.pid);
+    let daemon = read_status(&mountpoint).ok().map(|status| status.info.pid);
     if args.lazy {
         detach(&mountpoint)?;
         return Ok(());

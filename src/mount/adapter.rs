@@ -1,4 +1,8 @@
-//! The file system as fuser wants it: thin, since it only translates.
+//! Implements fuser's [`Filesystem`]: translates each request and its reply.
+//!
+//! The header of `mount` lists which callbacks reply at once. The operations
+//! themselves are in `mount_state`, `open`, `read`, `directory_reply` and
+//! `xattrs`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,32 +16,32 @@ use fuser::{
     LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
-use tracing::{Instrument as _, Span, debug_span};
+use tracing::{Span, debug_span};
 
-use super::directory_reply::{AttributesPage, DirectoryPage, NamesPage, PageFill};
+use super::directory_reply::{AttributesPage, NamesPage};
 use super::handles::Handle;
 use super::idle;
-use super::interrupt::{Interrupted, unless_interrupted};
 use super::mount_state::{MountState, README};
+use super::options::{ExactSize, MountOptions};
 use super::read::ReadRange;
+use super::report::{MountReport, Operation};
 use super::request_trace::RequestTrace;
 use super::xattrs::{self, ObjectAttribute};
-use super::{ExactSize, MountOptions, MountReport, Operation};
 use crate::catalog::Representation;
 use crate::content::{ByteSource, Contents, FileSize};
-use crate::tree::{Directory, Listing, Node, Tree};
+use crate::tree::{Node, Tree};
 
-/// Requests that the kernel may have pending for readahead and the like; its
-/// own default of 16 starves many readers.
+/// Number of background requests (readahead, direct I/O) that the kernel may
+/// have pending. With its default of 16, many parallel readers wait.
 const MAX_BACKGROUND: u16 = 512;
 
-/// What `df` counts in, in bytes.
-const BLOCK: u32 = 4096;
+/// Block size of `statfs`, in bytes.
+const STATFS_BLOCK: u32 = 4096;
 
-/// The kernel's own limit.
+/// The kernel's limit of file systems stacked below a passthrough file.
 const STACK_DEPTH: u32 = 2;
 
-/// Translates the kernel's requests. Cheap to clone: tasks take a clone along.
+/// Translates the kernel's requests. Cheap to clone: each task owns a clone.
 #[derive(Clone, Debug)]
 pub(super) struct Adapter(Arc<MountState>);
 
@@ -50,100 +54,15 @@ impl Adapter {
         options: &MountOptions,
         notifier: Arc<OnceLock<Notifier>>,
     ) -> Self {
-        let shared = MountState::new(tree, contents, report, runtime, options, notifier);
-        let shared = Arc::new(shared);
-        idle::spawn_closer(&shared);
-        Self(shared)
+        let state = MountState::new(tree, contents, report, runtime, options, notifier);
+        let state = Arc::new(state);
+        idle::spawn_closer(&state);
+        Self(state)
     }
 
-    /// Notes a request; `span` says of what.
-    fn asked(&self, operation: Operation, span: Span) -> RequestTrace {
+    /// Starts the trace of a request; `span` names its parameters.
+    fn trace(&self, operation: Operation, span: Span) -> RequestTrace {
         RequestTrace::new(&self.0.report, operation, span)
-    }
-
-    /// Replies with a piece of a listing; waits if it grows and has nothing
-    /// new yet.
-    fn list(
-        &self,
-        req: &Request,
-        asked: RequestTrace,
-        listing: Arc<Listing>,
-        offset: u64,
-        mut page: impl DirectoryPage,
-    ) {
-        let root = Node::Directory(Directory::Root);
-        match page.fill(&listing, offset) {
-            Ok(PageFill::Enough) => page.send(Ok(())),
-            Ok(PageFill::NothingYet) => self.answer(
-                req,
-                asked,
-                |shared| async move {
-                    loop {
-                        let grown = listing.wait_for_more().await;
-                        let filled = grown.and_then(|()| page.fill(&listing, offset));
-                        match filled {
-                            Ok(PageFill::NothingYet) => {}
-                            Ok(PageFill::Enough) => return Ok((page, Ok(()))),
-                            Err(error) => {
-                                let errno = shared.fail_tree("list", &root, &error);
-                                return Ok((page, Err(errno)));
-                            }
-                        }
-                    }
-                },
-                |done, asked| {
-                    // A page that was interrupted is gone with its reply,
-                    // which says EIO then.
-                    if let Ok((page, result)) = done {
-                        page.send(result.map_err(|errno| asked.failed(errno)));
-                    }
-                },
-            ),
-            Err(error) => {
-                let errno = self.0.fail_tree("list", &root, &error);
-                page.send(Err(asked.failed(errno)));
-            }
-        }
-    }
-
-    /// Runs what may have to wait, then `reply`, unless the caller is
-    /// interrupted first.
-    fn answer<T, F>(
-        &self,
-        request: &Request,
-        asked: RequestTrace,
-        work: impl FnOnce(Arc<MountState>) -> F,
-        reply: impl FnOnce(Result<T, Errno>, &RequestTrace) + Send + 'static,
-    ) where
-        F: Future<Output = Result<T, Errno>> + Send + 'static,
-        T: Send,
-    {
-        let (caller, work) = (request.pid(), work(Arc::clone(&self.0)));
-        let work = work.instrument(asked.span().clone());
-        self.0.runtime.spawn(async move {
-            let result = unless_interrupted(caller, work).await;
-            let result = result.unwrap_or_else(|Interrupted| Err(Errno::EINTR));
-            reply(result.map_err(|errno| asked.failed(errno)), &asked);
-        });
-    }
-}
-
-fn reply_xattr(value: Option<&str>, size: u32, asked: &RequestTrace, reply: ReplyXattr) {
-    match value {
-        Some(value) => reply_bytes(value.as_bytes(), size, asked, reply),
-        None => reply.error(asked.failed(Errno::NO_XATTR)),
-    }
-}
-
-/// Replies with an attribute, or with its length if that is asked.
-fn reply_bytes(bytes: &[u8], size: u32, asked: &RequestTrace, reply: ReplyXattr) {
-    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    if size == 0 {
-        reply.size(len);
-    } else if len <= size {
-        reply.data(bytes);
-    } else {
-        reply.error(asked.failed(Errno::ERANGE));
     }
 }
 
@@ -155,18 +74,18 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
-            // polars and R map files that are opened for direct I/O.
+            // polars and R map files into memory, also those opened for direct I/O.
             InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
         ] {
             if config.add_capabilities(capability).is_err() {
-                tracing::debug!(?capability, "this kernel lacks a capability");
+                tracing::debug!(?capability, "the kernel lacks a capability");
             }
         }
-        // A complete file of the cache may lie on a stacked file system.
+        // The cache may be on a stacked file system (overlayfs in containers).
         let passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(STACK_DEPTH).is_ok();
         self.0.passthrough.store(passthrough, Ordering::Relaxed);
-        // Cannot fail: neither is zero.
+        // Both calls fail only for zero.
         let _ = config.set_max_background(MAX_BACKGROUND);
         let _ = config.set_congestion_threshold(MAX_BACKGROUND / 4 * 3);
         Ok(())
@@ -174,29 +93,29 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let span = debug_span!("lookup", parent = parent.0, ?name);
-        let asked = self.asked(Operation::Lookup, span);
+        let trace = self.trace(Operation::Lookup, span);
         let Some(parent) = self.0.node(parent.0) else {
-            return reply.error(asked.failed(Errno::ESTALE));
+            return reply.error(trace.failed(Errno::ESTALE));
         };
         if let Some(found) = self.0.tree.lookup_cached(&parent, name) {
             return match found {
                 Ok(node) => self.0.reply_entry(&parent, &node, reply),
                 Err(error) => {
-                    reply.error(asked.failed(self.0.fail_tree("lookup", &parent, &error)));
+                    reply.error(trace.failed(self.0.fail_tree("lookup", &parent, &error)));
                 }
             };
         }
-        let (replying, name) = (self.clone(), name.to_owned());
-        let within = parent.clone();
-        self.answer(
+        let (replier, name) = (self.clone(), name.to_owned());
+        let directory = parent.clone();
+        self.0.respond(
             req,
-            asked,
-            |shared| async move {
-                let node = shared.tree.lookup(&within, &name).await;
-                node.map_err(|error| shared.fail_tree("lookup", &within, &error))
+            trace,
+            |state| async move {
+                let node = state.tree.lookup(&directory, &name).await;
+                node.map_err(|error| state.fail_tree("lookup", &directory, &error))
             },
             move |node, _| match node {
-                Ok(node) => replying.0.reply_entry(&parent, &node, reply),
+                Ok(node) => replier.0.reply_entry(&parent, &node, reply),
                 Err(errno) => reply.error(errno),
             },
         );
@@ -208,29 +127,29 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let span = debug_span!("getattr", ino = ino.0);
-        let asked = self.asked(Operation::GetAttr, span);
+        let trace = self.trace(Operation::GetAttr, span);
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(asked.failed(Errno::ESTALE));
+            return reply.error(trace.failed(Errno::ESTALE));
         };
         let size = self.0.size(&node);
-        // Of what has no exact length yet, only a table's text has a bound.
+        // Only a CSV has an upper bound to reply with instead.
         let may_wait = self.0.exact_size == ExactSize::WhenOpen
             || !matches!(node, Node::File(_, Representation::Csv));
         let waits = may_wait && self.0.inodes.usage(ino.0).is_open;
         if !waits || matches!(size, FileSize::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }
-        let (measured, replying) = (node.clone(), self.clone());
-        self.answer(
+        let (measured, replier) = (node.clone(), self.clone());
+        self.0.respond(
             req,
-            asked,
-            move |shared| async move {
-                let size = shared.exact_size(&measured).await;
-                size.map_err(|error| shared.fail_content("stat", &measured, &error))
+            trace,
+            move |state| async move {
+                let size = state.exact_size(&measured).await;
+                size.map_err(|error| state.fail_content("stat", &measured, &error))
             },
             move |size, _| match size {
                 Ok(size) => {
-                    replying
+                    replier
                         .0
                         .reply_attributes(&node, FileSize::Exact(size), reply);
                 }
@@ -240,35 +159,35 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let asked = self.asked(Operation::Open, debug_span!("open", ino = ino.0));
+        let trace = self.trace(Operation::Open, debug_span!("open", ino = ino.0));
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(asked.failed(Errno::ESTALE));
+            return reply.error(trace.failed(Errno::ESTALE));
         };
-        let shared = Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         match node {
-            // Telling the kernel something is not for its own loop's thread.
+            // An open may notify the kernel, which an event loop must not do.
             Node::File(object, representation) => {
                 self.0.runtime.spawn(async move {
-                    shared.open_file(&object, representation, reply);
-                    drop(asked);
+                    state.open_file(&object, representation, reply);
+                    drop(trace);
                 });
             }
             Node::ControlFile(file) => {
                 self.0.runtime.spawn(async move {
-                    shared.open_control_file(file, reply).await;
-                    drop(asked);
+                    state.open_control_file(file, reply).await;
+                    drop(trace);
                 });
             }
             Node::Metadata(page) => {
                 self.0.runtime.spawn(async move {
-                    shared.open_page(&page, reply);
-                    drop(asked);
+                    state.open_page(&page, reply);
+                    drop(trace);
                 });
             }
             Node::Readme | Node::ArchiveFile(..) => {
                 reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
             }
-            Node::Directory(_) => reply.error(asked.failed(Errno::EISDIR)),
+            Node::Directory(_) => reply.error(trace.failed(Errno::EISDIR)),
         }
     }
 
@@ -284,38 +203,38 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let span = debug_span!("read", ino = ino.0, offset, len = size);
-        let asked = self.asked(Operation::Read, span);
-        let (handle, piece) = (self.0.handles.get(fh.0), ReadRange { offset, size });
+        let trace = self.trace(Operation::Read, span);
+        let (handle, range) = (self.0.handles.get(fh.0), ReadRange { offset, size });
         let node = self.0.node(ino.0);
         if let Some(Handle::Original {
-            beside_older: true, ..
+            older_content_open: true, ..
         }) = handle
-            // Whoever reads by itself has an owner; to fill a page of a mapping
-            // has none.
+            // A read(2) has a lock owner. A READ without one fills a page of a
+            // memory mapping, which readers of the older content share.
             && lock_owner.is_none()
         {
-            return reply.error(asked.failed(Errno::EIO));
+            return reply.error(trace.failed(Errno::EIO));
         }
-        let at_hand = match (&handle, &node) {
-            (Some(Handle::Made(bytes)), _) => Some(bytes.clone()),
+        let in_memory = match (&handle, &node) {
+            (Some(Handle::Generated(bytes)), _) => Some(bytes.clone()),
             (_, Some(Node::Readme)) => Some(Bytes::from_static(README.as_bytes())),
             _ => None,
         };
-        if let Some(bytes) = at_hand {
-            let bytes = piece.of(&bytes);
-            asked.answered(bytes.len(), ByteSource::Memory);
+        if let Some(bytes) = in_memory {
+            let bytes = range.slice(&bytes);
+            trace.replied(bytes.len(), ByteSource::Memory);
             return reply.data(&bytes);
         }
         let Some(node) = node else {
-            return reply.error(asked.failed(Errno::ESTALE));
+            return reply.error(trace.failed(Errno::ESTALE));
         };
-        self.answer(
+        self.0.respond(
             req,
-            asked,
-            move |shared| shared.read(node, handle, piece),
-            move |read, asked| match read {
+            trace,
+            move |state| state.read(node, handle, range),
+            move |read, trace| match read {
                 Ok((bytes, origin)) => {
-                    asked.answered(bytes.len(), origin);
+                    trace.replied(bytes.len(), origin);
                     reply.data(&bytes);
                 }
                 Err(errno) => reply.error(errno),
@@ -336,21 +255,21 @@ impl Filesystem for Adapter {
         if fh.0 != 0 {
             self.0.handles.remove(fh.0);
         }
-        self.0.inodes.released(ino.0);
+        self.0.inodes.release(ino.0);
         reply.ok();
-        self.0.was_released();
+        self.0.notify_released();
         let node = self.0.node(ino.0);
-        // The kernel may still hold an estimate of what is known by now.
+        // The kernel may still cache an estimate although the exact size is known.
         let Some(node) = node else { return };
         if !matches!(node, Node::File(..) | Node::Metadata(_)) {
             return;
         }
         let size = self.0.size(&node);
-        if matches!(size, FileSize::Exact(_)) && !self.0.knows_length(&node, size) {
-            let shared = Arc::clone(&self.0);
+        if matches!(size, FileSize::Exact(_)) && !self.0.kernel_knows_size(&node, size) {
+            let state = Arc::clone(&self.0);
             self.0
                 .runtime
-                .spawn(async move { shared.forget_attributes(ino.0) });
+                .spawn(async move { state.invalidate_attributes(ino.0) });
         }
     }
 
@@ -362,22 +281,22 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        // Nothing is ever written; so said once, the kernel asks no more.
+        // Nothing is ever written. After ENOSYS the kernel sends no more of these.
         reply.error(Errno::ENOSYS);
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let asked = self.asked(Operation::OpenDir, debug_span!("opendir", ino = ino.0));
+        let trace = self.trace(Operation::OpenDir, debug_span!("opendir", ino = ino.0));
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(asked.failed(Errno::ESTALE));
+            return reply.error(trace.failed(Errno::ESTALE));
         };
-        self.answer(
+        self.0.respond(
             req,
-            asked,
-            |shared| async move {
-                let listing = shared.tree.list(&node).await;
-                let listing = listing.map_err(|error| shared.fail_tree("list", &node, &error))?;
-                Ok(shared.handles.add(Handle::Directory(Arc::new(listing))))
+            trace,
+            |state| async move {
+                let listing = state.tree.list(&node).await;
+                let listing = listing.map_err(|error| state.fail_tree("list", &node, &error))?;
+                Ok(state.handles.add(Handle::Directory(Arc::new(listing))))
             },
             move |handle, _| match handle {
                 Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
@@ -395,15 +314,15 @@ impl Filesystem for Adapter {
         reply: ReplyDirectory,
     ) {
         let span = debug_span!("readdir", ino = ino.0, offset);
-        let asked = self.asked(Operation::ReadDir, span);
+        let trace = self.trace(Operation::ReadDir, span);
         let Some(listing) = self.0.listing(fh) else {
-            return reply.error(asked.failed(Errno::EBADF));
+            return reply.error(trace.failed(Errno::EBADF));
         };
         let names = NamesPage {
             reply,
             directory: ino,
         };
-        self.list(req, asked, listing, offset, names);
+        self.0.send_page(req, trace, listing, offset, names);
     }
 
     fn readdirplus(
@@ -415,18 +334,18 @@ impl Filesystem for Adapter {
         reply: ReplyDirectoryPlus,
     ) {
         let span = debug_span!("readdirplus", ino = ino.0, offset);
-        let asked = self.asked(Operation::ReadDirPlus, span);
+        let trace = self.trace(Operation::ReadDirPlus, span);
         let (Some(listing), Some(node)) = (self.0.listing(fh), self.0.node(ino.0)) else {
-            return reply.error(asked.failed(Errno::EBADF));
+            return reply.error(trace.failed(Errno::EBADF));
         };
         let files = AttributesPage {
             reply,
             name_ttl: self.0.name_ttl(&node),
             directory: node,
-            shared: Arc::clone(&self.0),
-            told: Vec::new(),
+            state: Arc::clone(&self.0),
+            sent: Vec::new(),
         };
-        self.list(req, asked, listing, offset, files);
+        self.0.send_page(req, trace, listing, offset, files);
     }
 
     fn releasedir(
@@ -439,66 +358,73 @@ impl Filesystem for Adapter {
     ) {
         self.0.handles.remove(fh.0);
         reply.ok();
-        self.0.was_released();
+        self.0.notify_released();
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let asked = self.asked(Operation::StatFs, debug_span!("statfs"));
-        self.answer(
+        let trace = self.trace(Operation::StatFs, debug_span!("statfs"));
+        self.0.respond(
             req,
-            asked,
-            |shared| async move { Ok(shared.totals().await) },
+            trace,
+            |state| async move { Ok(state.totals().await) },
             move |totals, _| {
                 let (files, bytes) = totals.unwrap_or_default();
-                // Full, as any read-only medium is.
-                let blocks = bytes.div_ceil(u64::from(BLOCK));
-                reply.statfs(blocks, 0, 0, files, 0, BLOCK, 255, BLOCK);
+                // No free blocks, as on any read-only file system.
+                let blocks = bytes.div_ceil(u64::from(STATFS_BLOCK));
+                reply.statfs(blocks, 0, 0, files, 0, STATFS_BLOCK, 255, STATFS_BLOCK);
             },
         );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let span = debug_span!("getxattr", ino = ino.0, ?name);
-        let asked = self.asked(Operation::Xattr, span);
+        let trace = self.trace(Operation::Xattr, span);
         if !self.0.xattr {
-            // So said once, the kernel asks no more.
-            return reply.error(asked.failed(Errno::ENOSYS));
+            // After ENOSYS the kernel sends no more of these requests.
+            return reply.error(trace.failed(Errno::ENOSYS));
         }
         let (is_size, attribute) = (
             name == xattrs::SIZE,
-            ObjectAttribute::named(name.as_bytes()),
+            ObjectAttribute::from_name(name.as_bytes()),
         );
-        // Labels and access lists, which `ls -l` asks of every file unless it is
-        // told that there are none here.
+        // Security labels and ACLs: `ls -l` requests them of every file, unless
+        // the file system does not support them.
         if !name.as_bytes().starts_with(b"user.") {
-            return reply.error(asked.failed(Errno::EOPNOTSUPP));
+            return reply.error(trace.failed(Errno::EOPNOTSUPP));
         }
         if !is_size && attribute.is_none() {
-            return reply.error(asked.failed(Errno::NO_XATTR));
+            return reply.error(trace.failed(Errno::NO_XATTR));
         }
         let Some(node @ Node::File(..)) = self.0.node(ino.0) else {
-            return reply.error(asked.failed(Errno::NO_XATTR));
+            return reply.error(trace.failed(Errno::NO_XATTR));
         };
         if is_size {
-            return reply_xattr(Some(xattrs::size(self.0.size(&node))), size, &asked, reply);
+            return xattrs::reply(
+                Some(xattrs::size_kind(self.0.size(&node))),
+                size,
+                &trace,
+                reply,
+            );
         }
         let (Some(attribute), Node::File(object, representation)) = (attribute, node) else {
-            return reply.error(asked.failed(Errno::NO_XATTR));
+            return reply.error(trace.failed(Errno::NO_XATTR));
         };
-        match attribute.look_up(&object, self.0.envri) {
-            xattrs::XattrValue::Known(value) => reply_xattr(value.as_deref(), size, &asked, reply),
-            xattrs::XattrValue::OnLandingPage => self.answer(
+        match attribute.in_catalog(&object, self.0.envri) {
+            xattrs::XattrValue::Known(value) => {
+                xattrs::reply(value.as_deref(), size, &trace, reply);
+            }
+            xattrs::XattrValue::OnLandingPage => self.0.respond(
                 req,
-                asked,
-                move |shared| async move {
-                    let page = shared.landing_page(object.id()).await.map_err(|error| {
+                trace,
+                move |state| async move {
+                    let page = state.landing_page(object.id()).await.map_err(|error| {
                         let node = Node::File(object, representation);
-                        shared.fail_content("getxattr", &node, &error)
+                        state.fail_content("getxattr", &node, &error)
                     })?;
                     Ok(attribute.on_page(&page))
                 },
-                move |value, asked| match value {
-                    Ok(value) => reply_xattr(value.as_deref(), size, asked, reply),
+                move |value, trace| match value {
+                    Ok(value) => xattrs::reply(value.as_deref(), size, trace, reply),
                     Err(errno) => reply.error(errno),
                 },
             ),
@@ -507,15 +433,15 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let span = debug_span!("listxattr", ino = ino.0);
-        let asked = self.asked(Operation::Xattr, span);
+        let trace = self.trace(Operation::Xattr, span);
         if !self.0.xattr {
-            return reply.error(asked.failed(Errno::ENOSYS));
+            return reply.error(trace.failed(Errno::ENOSYS));
         }
         let names = match self.0.node(ino.0) {
             Some(Node::File(object, _)) => xattrs::names(&object, self.0.envri),
             _ => Vec::new(),
         };
-        reply_bytes(&names, size, &asked, reply);
+        xattrs::reply_bytes(&names, size, &trace, reply);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

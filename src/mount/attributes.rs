@@ -1,4 +1,4 @@
-//! Nodes' attributes as the kernel wants them.
+//! Translates nodes into the attributes of FUSE replies.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,21 +7,20 @@ use fuser::{FileAttr, FileType, INodeNo};
 use crate::content::FileSize;
 use crate::tree::Node;
 
-/// Objects never change, nor do their names: the kernel may keep both as long
-/// as it likes.
+/// The time to live of objects and their names, which never change.
 pub(super) const FOREVER: Duration = Duration::from_hours(365 * 24);
 
-/// What all nodes have in common.
+/// The attributes that all nodes share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner {
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// When the mount began: the time of whatever has none of its own.
+    /// When the mount started: the timestamp of nodes without one of their own.
     pub(super) since: SystemTime,
 }
 
 impl Owner {
-    /// Those given, or else those of this process.
+    /// Uses the given ids, or else those of this process.
     pub(super) fn new(uid: Option<u32>, gid: Option<u32>) -> Self {
         Self {
             uid: uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
@@ -30,6 +29,7 @@ impl Owner {
         }
     }
 
+    /// Returns the attributes of `node`, which is `size` bytes long.
     pub(super) fn attributes(&self, node: &Node, size: FileSize) -> FileAttr {
         let (FileSize::Exact(size) | FileSize::Estimate(size)) = size;
         let time = match node {
@@ -55,13 +55,14 @@ impl Owner {
             uid: self.uid,
             gid: self.gid,
             rdev: 0,
-            // What `stat` tells programs to read at once.
+            // The read size that `stat` recommends to programs.
             blksize: 128 << 10,
             flags: 0,
         }
     }
 }
 
+/// Returns whether `node` is a directory or a regular file.
 pub(super) fn file_type(node: &Node) -> FileType {
     if node.is_directory() {
         FileType::Directory

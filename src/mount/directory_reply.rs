@@ -1,44 +1,43 @@
-//! Pieces of listings as the kernel wants them: names alone, or names with
-//! attributes.
+//! Replies to READDIR and READDIRPLUS.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuser::{Errno, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{Errno, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request};
 
 use super::attributes::file_type;
 use super::mount_state::MountState;
+use super::request_trace::RequestTrace;
 use crate::catalog::Walk;
 use crate::content::FileSize;
 use crate::tree::{DirEntry, Directory, Inode, Listing, Node, TreeError};
 
-/// How far a page was filled.
+/// Whether a page can be sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PageFill {
-    /// It can be sent: it is full, or the listing is at its end, or what comes
-    /// next is not known yet.
-    Enough,
-    /// Nothing is on it, and more will come.
-    NothingYet,
+    /// It can be sent: it is full, or it contains all entries known so far.
+    Ready,
+    /// It is empty, and the listing is still growing.
+    Empty,
 }
 
-/// A reply that is being filled with entries.
+/// A reply to READDIR or READDIRPLUS.
 pub(super) trait DirectoryPage: Send + Sized + 'static {
-    /// Adds `.` or `..`; true if there was no room.
+    /// Adds `.` or `..`. Returns true if the page is full.
     fn add_dots(&mut self, name: &str, next: u64) -> bool;
-    /// Adds an entry; true if there was no room.
+    /// Adds an entry. Returns true if the page is full.
     fn add(&mut self, entry: DirEntry) -> bool;
-    /// Sends it, or an error in its place.
+    /// Sends the page, or an error instead.
     fn send(self, result: Result<(), Errno>);
 
-    /// Adds what comes from `offset` on.
+    /// Adds the entries from `offset` on.
     fn fill(&mut self, listing: &Listing, offset: u64) -> Result<PageFill, TreeError> {
         let mut empty = true;
         for (at, name) in [(0, "."), (1, "..")] {
             if offset <= at {
                 if self.add_dots(name, at + 1) {
-                    return Ok(PageFill::Enough);
+                    return Ok(PageFill::Ready);
                 }
                 empty = false;
             }
@@ -51,13 +50,60 @@ pub(super) trait DirectoryPage: Send + Sized + 'static {
             ControlFlow::Continue(())
         })?;
         Ok(match walk {
-            Walk::Growing if empty => PageFill::NothingYet,
-            Walk::Growing | Walk::Stopped | Walk::AtEnd => PageFill::Enough,
+            Walk::Growing if empty => PageFill::Empty,
+            Walk::Growing | Walk::Stopped | Walk::AtEnd => PageFill::Ready,
         })
     }
 }
 
-/// NamesPage alone.
+impl MountState {
+    /// Replies with a page of a listing. If the listing is being downloaded and has
+    /// no entries after `offset` yet, hands the reply to a task that waits for them.
+    pub(super) fn send_page(
+        self: &Arc<Self>,
+        req: &Request,
+        trace: RequestTrace,
+        listing: Arc<Listing>,
+        offset: u64,
+        mut page: impl DirectoryPage,
+    ) {
+        let root = Node::Directory(Directory::Root);
+        match page.fill(&listing, offset) {
+            Ok(PageFill::Ready) => page.send(Ok(())),
+            Ok(PageFill::Empty) => self.respond(
+                req,
+                trace,
+                |state| async move {
+                    loop {
+                        let grown = listing.wait_for_more().await;
+                        let filled = grown.and_then(|()| page.fill(&listing, offset));
+                        match filled {
+                            Ok(PageFill::Empty) => {}
+                            Ok(PageFill::Ready) => return Ok((page, Ok(()))),
+                            Err(error) => {
+                                let errno = state.fail_tree("list", &root, &error);
+                                return Ok((page, Err(errno)));
+                            }
+                        }
+                    }
+                },
+                |outcome, trace| {
+                    // An interrupted task has dropped the page, and its reply with
+                    // it, which sends EIO.
+                    if let Ok((page, result)) = outcome {
+                        page.send(result.map_err(|errno| trace.failed(errno)));
+                    }
+                },
+            ),
+            Err(error) => {
+                let errno = self.fail_tree("list", &root, &error);
+                page.send(Err(trace.failed(errno)));
+            }
+        }
+    }
+}
+
+/// A reply to READDIR: names only.
 pub(super) struct NamesPage {
     pub(super) reply: ReplyDirectory,
     pub(super) directory: INodeNo,
@@ -65,7 +111,7 @@ pub(super) struct NamesPage {
 
 impl DirectoryPage for NamesPage {
     fn add_dots(&mut self, name: &str, next: u64) -> bool {
-        // What `..` is the kernel knows by itself.
+        // The kernel knows the inode of `..` and ignores this one.
         let inode = if next == 1 {
             self.directory
         } else {
@@ -88,21 +134,21 @@ impl DirectoryPage for NamesPage {
     }
 }
 
-/// NamesPage with attributes.
+/// A reply to READDIRPLUS: names with attributes.
 pub(super) struct AttributesPage {
     pub(super) reply: ReplyDirectoryPlus,
     pub(super) directory: Node,
     pub(super) name_ttl: Duration,
-    pub(super) shared: Arc<MountState>,
-    /// What the kernel is going to be told.
-    pub(super) told: Vec<(Node, FileSize)>,
+    pub(super) state: Arc<MountState>,
+    /// The entries on the page, and their sizes.
+    pub(super) sent: Vec<(Node, FileSize)>,
 }
 
 impl DirectoryPage for AttributesPage {
     fn add_dots(&mut self, name: &str, next: u64) -> bool {
         let root = Node::Directory(Directory::Root);
         let node = if next == 1 { &self.directory } else { &root };
-        let attributes = self.shared.attributes(node, FileSize::Exact(0));
+        let attributes = self.state.attributes(node, FileSize::Exact(0));
         let inode = attributes.ino;
         let ttl = Duration::ZERO;
         self.reply
@@ -111,23 +157,23 @@ impl DirectoryPage for AttributesPage {
 
     fn add(&mut self, entry: DirEntry) -> bool {
         let DirEntry { name, node, next } = entry;
-        let size = self.shared.size(&node);
-        let attributes = self.shared.attributes(&node, size);
+        let size = self.state.size(&node);
+        let attributes = self.state.attributes(&node, size);
         let inode = attributes.ino;
-        // There is one time for both. (A name without attributes is no choice:
-        // fuser then says inode 0, and C libraries skip such an entry.)
-        let ttl = if self.shared.is_unsettled(&node, size) {
+        // fuser takes one TTL for both name and attributes. (An entry without
+        // attributes has inode 0, and C libraries skip it.)
+        let ttl = if self.state.must_revalidate_size(&node, size) {
             Duration::ZERO
         } else {
-            self.shared.attribute_ttl(&node).min(self.name_ttl)
+            self.state.attribute_ttl(&node).min(self.name_ttl)
         };
         let full = self
             .reply
             .add(inode, next, &name, &ttl, &attributes, Generation(0));
         if !full {
-            // Each entry that goes out counts as a lookup.
-            self.shared.inodes.remember(&node);
-            self.told.push((node, size));
+            // Each entry in a READDIRPLUS reply counts as a lookup.
+            self.state.inodes.add_lookup(&node);
+            self.sent.push((node, size));
         }
         full
     }
@@ -137,8 +183,8 @@ impl DirectoryPage for AttributesPage {
             Ok(()) => self.reply.ok(),
             Err(errno) => self.reply.error(errno),
         }
-        for (node, size) in self.told {
-            self.shared.told(&node, size);
+        for (node, size) in self.sent {
+            self.state.set_reported_size(&node, size);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Which errno a failure becomes. Every case is named, so that a new error
-//! must be thought about here.
+//! Maps errors to errnos. Every match is exhaustive, so that a new error variant
+//! does not compile until it has an errno here.
 
 use fuser::Errno;
 
@@ -10,7 +10,7 @@ use crate::tree::TreeError;
 use icos_portal::PortalError;
 use icos_portal::auth::AuthError;
 
-/// The errno of a failed read.
+/// Returns the errno of a failed read.
 #[must_use]
 pub fn of_content(error: &ContentError) -> Errno {
     match error {
@@ -24,7 +24,7 @@ pub fn of_content(error: &ContentError) -> Errno {
     }
 }
 
-/// The errno of a failed lookup or listing.
+/// Returns the errno of a failed lookup or listing.
 #[must_use]
 pub fn of_tree(error: &TreeError) -> Errno {
     match error {
@@ -34,7 +34,7 @@ pub fn of_tree(error: &TreeError) -> Errno {
     }
 }
 
-/// The errno of what the catalog does not say, or cannot keep.
+/// Returns the errno of a failed query or update of the catalog.
 #[must_use]
 pub fn of_catalog(error: &CatalogError) -> Errno {
     match error {
@@ -43,7 +43,7 @@ pub fn of_catalog(error: &CatalogError) -> Errno {
     }
 }
 
-/// The errno of what the portal did not deliver.
+/// Returns the errno of a failed request to the portal.
 #[must_use]
 pub fn of_portal(error: &PortalError) -> Errno {
     match error {
@@ -72,14 +72,14 @@ fn of_auth(error: &AuthError) -> Errno {
         | AuthError::BadToken(_)
         | AuthError::File(_) => Errno::EACCES,
         AuthError::Service(error) => match of_portal(error) {
-            // It is not the file that does not exist.
+            // The missing resource is at the auth service: the file exists.
             errno if errno == Errno::ENOENT => Errno::EIO,
             errno => errno,
         },
     }
 }
 
-/// The errno of what the cache could not do.
+/// Returns the errno of a failed cache operation.
 #[must_use]
 pub fn of_cache(error: &CacheError) -> Errno {
     match error {

@@ -1,4 +1,5 @@
-//! What mounting asks of a machine, and mounting by the system call.
+//! Checks the requirements for mounting on this machine, and mounts as root by the
+//! system call.
 
 use std::fs::File;
 use std::io;
@@ -9,39 +10,40 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 
-use super::{Access, MountOptions, SUBTYPE};
+use super::mountinfo::SUBTYPE;
+use super::options::{Access, MountOptions};
 
 const DEVICE: &str = "/dev/fuse";
 const CONFIG: &str = "/etc/fuse.conf";
 const HELPER: &str = "fusermount3";
 
-/// What a machine lacks, and how it is had.
+/// A requirement that this machine does not meet, with its remedy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum MissingRequirement {
-    /// The kernel's device.
+    /// The FUSE device.
     #[error(
-        "this machine has no {DEVICE}; load the kernel's module with `modprobe fuse`, or start the container with `--device {DEVICE} --cap-add SYS_ADMIN`"
+        "this machine has no {DEVICE}; load the kernel module with `modprobe fuse`, or start the container with `--device {DEVICE} --cap-add SYS_ADMIN`"
     )]
     Device,
-    /// The program that lets ordinary users mount.
+    /// The setuid program by which ordinary users mount.
     #[error(
-        "ordinary users mount by {HELPER}, which is not installed; on Debian and Ubuntu, `apt-get install fuse3` brings it"
+        "{HELPER}, by which ordinary users mount, is not installed; on Debian and Ubuntu, install it with `apt-get install fuse3`"
     )]
     Helper,
-    /// The permission to use the device.
+    /// Permission to open the FUSE device.
     #[error("you may not open {DEVICE}; root can allow it: `chmod 666 {DEVICE}`")]
     OpenDevice,
-    /// The permission to let others in.
+    /// Permission to give other users access.
     #[error(
-        "letting others into a mount needs the line `user_allow_other` in {CONFIG}; root can add it: `echo user_allow_other >> {CONFIG}`"
+        "access by other users requires the line `user_allow_other` in {CONFIG}; root can add it: `echo user_allow_other >> {CONFIG}`"
     )]
     Permission,
 }
 
-/// The first thing that this machine lacks for a mount that lets `let_in` look
-/// inside.
+/// Returns the first requirement that this machine does not meet for a mount with
+/// this `access`.
 #[must_use]
-pub fn missing_requirement(let_in: Access) -> Option<MissingRequirement> {
+pub fn missing_requirement(allowed: Access) -> Option<MissingRequirement> {
     if !Path::new(DEVICE).exists() {
         return Some(MissingRequirement::Device);
     }
@@ -55,11 +57,11 @@ pub fn missing_requirement(let_in: Access) -> Option<MissingRequirement> {
         return Some(MissingRequirement::OpenDevice);
     }
     let config = std::fs::read_to_string(CONFIG).unwrap_or_default();
-    let allowed = config.lines().any(|line| line.trim() == "user_allow_other");
-    (let_in != Access::Owner && !allowed).then_some(MissingRequirement::Permission)
+    let others_allowed = config.lines().any(|line| line.trim() == "user_allow_other");
+    (allowed != Access::Owner && !others_allowed).then_some(MissingRequirement::Permission)
 }
 
-/// Where `name` is, in the folders of `PATH` and those that fuser adds.
+/// Finds the program `name` in the folders of `PATH` and in those that fuser adds.
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -68,10 +70,15 @@ fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| access(file, AccessFlags::X_OK).is_ok())
 }
 
-/// Mounts by the system call, as root can; none if that is not permitted.
+/// Mounts by the system call and returns the opened FUSE device; `None` if this
+/// process is not root or lacks the capability.
 ///
-/// fuser would do it, too, but opens the folder first: under an automount, that
-/// open would wait for this very mount.
+/// fuser is not used for this since it opens the mount point first: below an
+/// automount, that open waits for the mount that is about to be made.
+///
+/// # Errors
+///
+/// The error of opening the device or of the system call.
 pub(super) fn mount_as_root(options: &MountOptions) -> io::Result<Option<OwnedFd>> {
     if !geteuid().is_root() {
         return Ok(None);

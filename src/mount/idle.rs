@@ -1,6 +1,6 @@
-//! What is closed a while after its last reader has gone, and memory given
-//! back: a mount at rest holds no file of its cache open, and has no timer
-//! running.
+//! Closes files of the cache and connections to the catalog that have been idle
+//! for a while, and then returns memory to the system. A mount without readers
+//! has no cache file open and no timer running.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -11,32 +11,37 @@ use super::mount_state::MountState;
 use crate::allocator;
 use crate::tree::Inode;
 
-/// How long something must not have been used: long enough for whoever opens a
-/// file again and again.
-const IDLE: Duration = Duration::from_secs(10);
-/// How often it is looked for, while there is anything to be closed.
-const LOOK: Duration = Duration::from_secs(5);
+/// How long a file stays open after its last use. Longer than the pauses of
+/// programs that open a file again and again.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval of the checks while anything is open.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Closes what rests, for as long as the mount lives; `released` tells that
-/// something was closed by its reader.
-async fn rest(mount: Weak<MountState>, mut released: watch::Receiver<()>) {
+/// Spawns the task that closes idle files. It ends with the mount.
+pub(super) fn spawn_closer(state: &Arc<MountState>) {
+    let closer = close_repeatedly(Arc::downgrade(state), state.released.subscribe());
+    state.runtime.spawn(closer);
+}
+
+/// Waits until a handle is released, then closes idle files until none is open.
+async fn close_repeatedly(mount: Weak<MountState>, mut released: watch::Receiver<()>) {
     while released.changed().await.is_ok() {
         loop {
-            tokio::time::sleep(LOOK).await;
-            let Some(shared) = mount.upgrade() else {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            let Some(state) = mount.upgrade() else {
                 return;
             };
-            let looking = tokio::task::spawn_blocking(move || {
-                let more = shared.close_idle();
+            let check = tokio::task::spawn_blocking(move || {
+                let more = state.close_idle();
                 if more {
                     allocator::decay();
                 } else {
-                    shared.contents.release_buffers();
+                    state.contents.release_buffers();
                     allocator::purge();
                 }
                 more
             });
-            if !looking.await.unwrap_or(false) {
+            if !check.await.unwrap_or(false) {
                 break;
             }
         }
@@ -44,26 +49,20 @@ async fn rest(mount: Weak<MountState>, mut released: watch::Receiver<()>) {
 }
 
 impl MountState {
-    /// Closes what has rested; whether there will be more in a while.
+    /// Closes what is idle. Returns whether anything is still open.
     fn close_idle(&self) -> bool {
         let number = |file| Inode::of_file(file).0;
         let is_open = |file| self.inodes.usage(number(file)).is_open;
-        let rested = self.contents.release_idle(IDLE, is_open);
+        let rested = self.contents.release_idle(IDLE_TIMEOUT, is_open);
         for (file, epoch) in rested.proved {
-            self.inodes.proved(number(file), epoch);
+            self.inodes.set_verified(number(file), epoch);
         }
-        let connections = self.tree.close_idle_connections(IDLE);
+        let connections = self.tree.close_idle_connections(IDLE_TIMEOUT);
         rested.more || connections
     }
 
-    /// Starts to look for what can be closed, in a while.
-    pub(super) fn was_released(&self) {
+    /// Notifies the closer that a handle was released.
+    pub(super) fn notify_released(&self) {
         self.released.send_replace(());
     }
-}
-
-/// Begins with it, on the mount's runtime.
-pub(super) fn spawn_closer(shared: &Arc<MountState>) {
-    let resting = rest(Arc::downgrade(shared), shared.released.subscribe());
-    shared.runtime.spawn(resting);
 }

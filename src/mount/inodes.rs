@@ -1,8 +1,9 @@
-//! What must be kept of the inodes that the kernel knows.
+//! State of the inodes that the kernel knows.
 //!
-//! Files of objects tell by their numbers what they are, and may be millions:
-//! of them only those that are open are kept. Of all others, how often the
-//! kernel was told.
+//! An inode number of an object's file encodes the object and representation,
+//! and there can be millions of them: this module stores them only while they
+//! are open. For directories and all other files it stores the node and its
+//! lookup count.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -14,60 +15,61 @@ use lru::LruCache;
 use crate::content::Epoch;
 use crate::tree::{Directory, Inode, Node};
 
-/// Of how many files that had an estimated length is remembered that the kernel
-/// was told the exact one. Those forgotten are opened with more care than they
-/// would need.
-const EXACT: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
+/// Number of files for which the two LRU maps store what the kernel has. A file
+/// that is no longer in a map is treated as if the kernel had stale data.
+const TRACKED_FILES: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 
-/// Inodes by number.
+/// The inodes that the kernel knows, by number. One mutex, a leaf.
 #[derive(Debug)]
 pub(super) struct Inodes(Mutex<InodeTable>);
 
 #[derive(Debug)]
 struct InodeTable {
-    named: HashMap<u64, KnownNode>,
+    known: HashMap<u64, KnownNode>,
     open: HashMap<u64, OpenInode>,
-    /// The exact lengths that the kernel was told last.
-    exact: LruCache<u64, u64>,
-    /// Originals whose pages do not only show what has proved itself.
-    pages: LruCache<u64, PageEpochs>,
-    /// Whether some were forgotten there: any other may be one of them.
-    forgot_pages: bool,
+    /// The exact sizes in the most recent replies to the kernel.
+    reported_sizes: LruCache<u64, u64>,
+    /// Originals of which the kernel may have unverified pages.
+    unverified_pages: LruCache<u64, PageEpochs>,
+    /// Whether `unverified_pages` has dropped an entry. Then every file without
+    /// an entry may have unverified pages of any epoch.
+    dropped_entries: bool,
 }
 
-/// A directory, or a file that is not of an object.
+/// A directory, or a file that does not belong to an object.
 #[derive(Debug)]
 struct KnownNode {
     node: Node,
-    /// How often the kernel looked it up and has not forgotten it.
+    /// The lookup count of the FUSE protocol.
     lookups: u64,
 }
 
 #[derive(Debug)]
 struct OpenInode {
-    /// How many handles.
+    /// Number of open handles.
     handles: u32,
-    /// How they are served: the kernel does not let cached and passed-through
-    /// ones mix.
-    service: ServeMode,
-    /// The content that the first of them began with, as they are counted.
+    /// All handles of one inode have the same mode: the kernel does not allow
+    /// cached and passthrough handles at the same time.
+    mode: ServeMode,
+    /// How many corrupt contents this file had had when the first of the handles
+    /// was opened.
     corruption_count: u64,
 }
 
-/// What is settled about one more handle.
+/// The mode of a handle that was just opened.
 #[derive(Clone, Debug)]
 pub(super) struct OpenedHandle {
-    pub(super) service: ServeMode,
-    /// Whether others may be open that began with another content.
-    pub(super) beside_older: bool,
+    pub(super) mode: ServeMode,
+    /// Whether handles of an older, corrupt content are open.
+    pub(super) older_content_open: bool,
 }
 
-/// What the kernel's pages of an original show.
+/// The epochs of the kernel's unverified pages of an original.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum PageEpochs {
-    /// Also what has not proved itself, of this epoch.
-    Of(Epoch),
-    /// Of several: they may not go together.
+    /// All are of this epoch.
+    One(Epoch),
+    /// They are of several epochs, whose bytes may not match.
     Mixed,
 }
 
@@ -76,49 +78,49 @@ enum PageEpochs {
 pub(super) enum ServeMode {
     /// By READ requests.
     Requests,
-    /// By the kernel itself, from this file.
+    /// By the kernel, directly from the backing file.
     Passthrough(Arc<BackingId>),
 }
 
-/// What must be known to open a file, or to answer for its attributes.
+/// State of an inode that decides how to open it and how to reply to GETATTR.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct InodeUsage {
     /// Whether any handle is open.
     pub(super) is_open: bool,
-    /// The exact length that the kernel was told. Until then its own idea of
-    /// it is a bound, and it must not fill its page cache by it.
-    pub(super) told: Option<u64>,
+    /// The exact size that the kernel has. If `None`, the kernel has an estimate,
+    /// and must not fill its page cache.
+    pub(super) reported_size: Option<u64>,
 }
 
 impl Inodes {
     pub(super) fn new() -> Self {
         let inodes = Self(Mutex::new(InodeTable {
-            named: HashMap::new(),
+            known: HashMap::new(),
             open: HashMap::new(),
-            exact: LruCache::new(EXACT),
-            pages: LruCache::new(EXACT),
-            forgot_pages: false,
+            reported_sizes: LruCache::new(TRACKED_FILES),
+            unverified_pages: LruCache::new(TRACKED_FILES),
+            dropped_entries: false,
         }));
-        inodes.remember(&Node::Directory(Directory::Root));
+        inodes.add_lookup(&Node::Directory(Directory::Root));
         inodes
     }
 
-    /// The node, unless it is an object's file.
+    /// Returns the node, unless it is an object's file.
     pub(super) fn get(&self, number: u64) -> Option<Node> {
         self.table()
-            .named
+            .known
             .get(&number)
             .map(|named| named.node.clone())
     }
 
-    /// Notes that the kernel is being told of `node` once more.
-    pub(super) fn remember(&self, node: &Node) {
+    /// Increments the lookup count of `node`, which a reply to the kernel names.
+    pub(super) fn add_lookup(&self, node: &Node) {
         if matches!(node, Node::File(..)) {
             return;
         }
         let mut table = self.table();
         let named = table
-            .named
+            .known
             .entry(node.inode().0)
             .or_insert_with(|| KnownNode {
                 node: node.clone(),
@@ -127,103 +129,103 @@ impl Inodes {
         named.lookups += 1;
     }
 
-    /// Notes that the kernel has forgotten `count` of the times it was told.
+    /// Decrements the lookup count by `count`, as FORGET requests.
     pub(super) fn forget(&self, number: u64, count: u64) {
         let mut table = self.table();
-        table.exact.pop(&number);
-        if let Some(named) = table.named.get_mut(&number)
+        table.reported_sizes.pop(&number);
+        if let Some(named) = table.known.get_mut(&number)
             && number != Inode::ROOT.0
         {
             named.lookups = named.lookups.saturating_sub(count);
             if named.lookups == 0 {
-                table.named.remove(&number);
+                table.known.remove(&number);
             }
         }
     }
 
+    /// Returns whether the inode is open, and the size that the kernel has.
     pub(super) fn usage(&self, number: u64) -> InodeUsage {
         let table = self.table();
         InodeUsage {
             is_open: table.open.contains_key(&number),
-            told: table.exact.peek(&number).copied(),
+            reported_size: table.reported_sizes.peek(&number).copied(),
         }
     }
 
-    /// Notes the length that the kernel was last told, if that is exact.
-    pub(super) fn told(&self, number: u64, exact: Option<u64>) {
+    /// Records the size in a reply to the kernel; `None` if it was an estimate.
+    pub(super) fn set_reported_size(&self, number: u64, exact: Option<u64>) {
         let mut table = self.table();
         match exact {
-            Some(length) => table.exact.put(number, length),
-            None => table.exact.pop(&number),
+            Some(size) => table.reported_sizes.put(number, size),
+            None => table.reported_sizes.pop(&number),
         };
     }
 
-    /// Notes that the kernel gets bytes of `epoch`, which have not proved
-    /// themselves.
-    pub(super) fn shows(&self, number: u64, epoch: Epoch) {
+    /// Records that the kernel receives unverified bytes of `epoch`.
+    pub(super) fn add_unverified_pages(&self, number: u64, epoch: Epoch) {
         let mut table = self.table();
-        let shown = table.pages.get(&number).copied();
+        let shown = table.unverified_pages.get(&number).copied();
         let pages = match shown {
-            Some(PageEpochs::Of(other)) if other == epoch => return,
+            Some(PageEpochs::One(other)) if other == epoch => return,
             Some(_) => PageEpochs::Mixed,
-            None if table.forgot_pages => PageEpochs::Mixed,
-            None => PageEpochs::Of(epoch),
+            None if table.dropped_entries => PageEpochs::Mixed,
+            None => PageEpochs::One(epoch),
         };
-        if let Some((pushed_out, _)) = table.pages.push(number, pages)
-            && pushed_out != number
+        if let Some((dropped, _)) = table.unverified_pages.push(number, pages)
+            && dropped != number
         {
-            table.forgot_pages = true;
+            table.dropped_entries = true;
         }
     }
 
-    /// Whether the kernel may keep its pages, now that the bytes are of `epoch`
-    /// and have proved themselves or not. If not, it drops them.
-    pub(super) fn keeps_pages(&self, number: u64, epoch: Epoch, proved: bool) -> bool {
+    /// Returns whether an open may keep the kernel's pages, when the current bytes
+    /// are of `epoch` and are `verified` or not. If false, the open drops them.
+    pub(super) fn may_keep_pages(&self, number: u64, epoch: Epoch, verified: bool) -> bool {
         let mut table = self.table();
-        let shown = table.pages.get(&number).copied();
+        let shown = table.unverified_pages.get(&number).copied();
         let keeps = match shown {
-            None => !table.forgot_pages,
-            Some(PageEpochs::Of(shown)) => shown == epoch,
+            None => !table.dropped_entries,
+            Some(PageEpochs::One(shown)) => shown == epoch,
             Some(PageEpochs::Mixed) => false,
         };
-        if !keeps || proved {
-            table.pages.pop(&number);
+        if !keeps || verified {
+            table.unverified_pages.pop(&number);
         }
         keeps
     }
 
-    /// Notes that all bytes of `epoch` have proved themselves: whatever the next
-    /// is, pages that show them may stay.
-    pub(super) fn proved(&self, number: u64, epoch: Epoch) {
+    /// Records that all bytes of `epoch` are verified: the kernel may keep pages
+    /// of this epoch beside those of any later one.
+    pub(super) fn set_verified(&self, number: u64, epoch: Epoch) {
         let mut table = self.table();
-        if table.pages.peek(&number) == Some(&PageEpochs::Of(epoch)) {
-            table.pages.pop(&number);
+        if table.unverified_pages.peek(&number) == Some(&PageEpochs::One(epoch)) {
+            table.unverified_pages.pop(&number);
         }
     }
 
-    /// Notes one more open handle, of this content, and says how it is served:
-    /// as those that are open already, or else as `choose` says, which may be
-    /// slow.
-    pub(super) fn opened(
+    /// Adds an open handle of the content after `corruption_count` corrupt ones and returns its mode: that of the
+    /// handles already open, or else the result of `choose`, which may be slow and
+    /// runs without the lock.
+    pub(super) fn open(
         &self,
         number: u64,
         corruption_count: u64,
         choose: impl FnOnce() -> ServeMode,
     ) -> OpenedHandle {
-        let others = self.open_as(number, corruption_count, None);
+        let others = self.add_handle(number, corruption_count, None);
         others.unwrap_or_else(|| {
-            let service = choose();
-            // Another opener may have chosen meanwhile: its choice holds.
-            let opened = self.open_as(number, corruption_count, Some(&service));
+            let mode = choose();
+            // If a concurrent open has chosen a mode meanwhile, that mode applies.
+            let opened = self.add_handle(number, corruption_count, Some(&mode));
             opened.unwrap_or(OpenedHandle {
-                service,
-                beside_older: false,
+                mode,
+                older_content_open: false,
             })
         })
     }
 
-    /// Counts a handle if it is settled how it is served.
-    fn open_as(
+    /// Adds a handle if the mode is known, from open handles or from `chosen`.
+    fn add_handle(
         &self,
         number: u64,
         corruption_count: u64,
@@ -233,24 +235,25 @@ impl Inodes {
         if let Some(open) = table.open.get_mut(&number) {
             open.handles += 1;
             return Some(OpenedHandle {
-                service: open.service.clone(),
-                beside_older: open.corruption_count != corruption_count,
+                mode: open.mode.clone(),
+                older_content_open: open.corruption_count != corruption_count,
             });
         }
-        let service = chosen?.clone();
+        let mode = chosen?.clone();
         let open = OpenInode {
             handles: 1,
-            service: service.clone(),
+            mode: mode.clone(),
             corruption_count,
         };
         table.open.insert(number, open);
         Some(OpenedHandle {
-            service,
-            beside_older: false,
+            mode,
+            older_content_open: false,
         })
     }
 
-    pub(super) fn released(&self, number: u64) {
+    /// Removes an open handle.
+    pub(super) fn release(&self, number: u64) {
         let mut table = self.table();
         if let Some(open) = table.open.get_mut(&number) {
             open.handles = open.handles.saturating_sub(1);
@@ -272,58 +275,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inode_is_known_until_it_is_forgotten() {
+    fn inode_is_known_until_its_lookup_count_is_zero() {
         let inodes = Inodes::new();
         let objects = Node::Directory(Directory::Objects);
         let number = objects.inode().0;
-        inodes.remember(&objects);
-        inodes.remember(&objects);
+        inodes.add_lookup(&objects);
+        inodes.add_lookup(&objects);
         inodes.forget(number, 1);
-        assert!(inodes.get(number).is_some(), "told twice");
+        assert!(inodes.get(number).is_some(), "looked up twice");
         inodes.forget(number, 1);
         assert!(inodes.get(number).is_none());
         inodes.forget(Inode::ROOT.0, 99);
-        assert!(inodes.get(Inode::ROOT.0).is_some(), "the root stays");
+        assert!(
+            inodes.get(Inode::ROOT.0).is_some(),
+            "the root is never removed"
+        );
     }
 
     proptest! {
         #[test]
-        fn what_is_known_is_what_the_kernel_was_told_more_often_than_it_forgot(
+        fn inode_is_known_exactly_while_lookups_exceed_forgets(
             steps in prop::collection::vec((any::<bool>(), 0_usize..4, 1_u64..4), 1..60),
         ) {
             let nodes = [Directory::Objects, Directory::Stations, Directory::Documents, Directory::Control]
                 .map(Node::Directory);
             let inodes = Inodes::new();
-            let mut told = [0_u64; 4];
+            let mut lookups = [0_u64; 4];
             for (looked_up, which, count) in steps {
                 let number = nodes[which].inode().0;
                 if looked_up {
-                    (0..count).for_each(|_| inodes.remember(&nodes[which]));
-                    told[which] += count;
+                    (0..count).for_each(|_| inodes.add_lookup(&nodes[which]));
+                    lookups[which] += count;
                 } else {
-                    // The kernel forgets no more than it was told.
-                    let count = count.min(told[which]);
+                    // The kernel forgets no more lookups than it made.
+                    let count = count.min(lookups[which]);
                     inodes.forget(number, count);
-                    told[which] -= count;
+                    lookups[which] -= count;
                 }
-                for (node, told) in nodes.iter().zip(told) {
-                    prop_assert_eq!(inodes.get(node.inode().0).is_some(), told > 0);
+                for (node, lookups) in nodes.iter().zip(lookups) {
+                    prop_assert_eq!(inodes.get(node.inode().0).is_some(), lookups > 0);
                 }
             }
         }
     }
 
     #[test]
-    fn handles_of_one_file_are_served_alike_until_all_are_closed() {
+    fn handles_of_one_file_share_their_mode_until_all_are_closed() {
         let inodes = Inodes::new();
-        inodes.opened(7, 0, || ServeMode::Requests);
-        let second = inodes.opened(7, 0, || panic!("it is settled"));
-        let third = inodes.opened(7, 1, || panic!("it is settled"));
-        assert!(!second.beside_older && third.beside_older);
-        inodes.released(7);
-        inodes.released(7);
+        inodes.open(7, 0, || ServeMode::Requests);
+        let second = inodes.open(7, 0, || panic!("the mode is known"));
+        let third = inodes.open(7, 1, || panic!("the mode is known"));
+        assert!(!second.older_content_open && third.older_content_open);
+        inodes.release(7);
+        inodes.release(7);
         assert!(inodes.usage(7).is_open);
-        inodes.released(7);
+        inodes.release(7);
         assert!(!inodes.usage(7).is_open);
     }
 }

@@ -1,30 +1,36 @@
-//! Whether whoever waits for an answer still wants it.
+//! Cancels a request when a signal arrives for the thread that made it.
 //!
-//! fuser does not pass the kernel's `FUSE_INTERRUPT` on, and a process that
-//! waits for us dies of no signal, not even SIGKILL, until we answer. So a
-//! request that takes long looks at its caller's pending signals.
+//! fuser does not deliver the kernel's `FUSE_INTERRUPT`, and a thread that waits
+//! for a FUSE reply handles no signal, not even SIGKILL. Therefore a request
+//! that is pending for a while reads the pending signals of its caller in
+//! `/proc`.
 
 use std::time::Duration;
 
-/// Most requests are answered sooner, and never look.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How often a pending request checks its caller. Most requests end sooner and
+/// never check.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The caller has a signal to attend to, or is gone.
+/// The caller has a pending signal, or has ended.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Interrupted;
 
-/// The result of `work`, unless the thread `caller` is interrupted first;
-/// `work` is then dropped.
+/// Returns the result of `work`.
+///
+/// # Errors
+///
+/// [`Interrupted`] if the thread `caller` is interrupted first; `work` is then
+/// dropped.
 pub(super) async fn unless_interrupted<T>(
     caller: u32,
     work: impl Future<Output = T>,
 ) -> Result<T, Interrupted> {
     let mut work = std::pin::pin!(work);
     loop {
-        if let Ok(result) = tokio::time::timeout(PATIENCE, work.as_mut()).await {
+        if let Ok(result) = tokio::time::timeout(CHECK_INTERVAL, work.as_mut()).await {
             return Ok(result);
         }
-        // The kernel's own requests (readahead) have no caller.
+        // Requests by the kernel itself (readahead) have no caller.
         if caller != 0 && is_interrupted(caller) {
             return Err(Interrupted);
         }
@@ -34,17 +40,19 @@ pub(super) async fn unless_interrupted<T>(
 fn is_interrupted(thread: u32) -> bool {
     match std::fs::read_to_string(format!("/proc/{thread}/status")) {
         Ok(status) => has_urgent_signal(&status),
-        // Another error than this says nothing about the caller.
+        // No other error means that the thread has ended.
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 
-/// Signals by which a person ends a program. A program that catches another
-/// (a child ended, a timer) does not expect a read from a disk to fail for it.
-const ENDING: u64 = bit(libc::SIGINT) | bit(libc::SIGTERM) | bit(libc::SIGHUP) | bit(libc::SIGQUIT);
+/// Signals that request a program to end. They interrupt a read even if the
+/// program catches them; for other caught signals (SIGCHLD, timers), programs do
+/// not expect a file's read to fail.
+const TERMINATING: u64 =
+    bit(libc::SIGINT) | bit(libc::SIGTERM) | bit(libc::SIGHUP) | bit(libc::SIGQUIT);
 
-/// Signals that stop a program, let it go on, or mean nothing to most.
-const PASSING: u64 = bit(libc::SIGSTOP)
+/// Signals that stop or continue a program, or that programs ignore by default.
+const NEVER_URGENT: u64 = bit(libc::SIGSTOP)
     | bit(libc::SIGTSTP)
     | bit(libc::SIGTTIN)
     | bit(libc::SIGTTOU)
@@ -57,6 +65,8 @@ const fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
+/// Parses `/proc/<tid>/status`: whether a pending signal, unless blocked or
+/// ignored, will end the program.
 fn has_urgent_signal(status: &str) -> bool {
     let mask = |name: &str| {
         status
@@ -66,8 +76,8 @@ fn has_urgent_signal(status: &str) -> bool {
             .unwrap_or(0)
     };
     let pending = mask("SigPnd") | mask("ShdPnd");
-    let urgent = pending & !PASSING & !mask("SigBlk") & !mask("SigIgn");
-    urgent & (!mask("SigCgt") | ENDING) != 0
+    let urgent = pending & !NEVER_URGENT & !mask("SigBlk") & !mask("SigIgn");
+    urgent & (!mask("SigCgt") | TERMINATING) != 0
 }
 
 #[cfg(test)]
@@ -82,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn only_signals_that_end_a_program_are_urgent() {
+    fn pending_signal_is_urgent_only_if_it_ends_the_program() {
         let (int, kill, child) = (bit(libc::SIGINT), bit(libc::SIGKILL), bit(libc::SIGCHLD));
         for (name, status, urgent) in [
             ("none", status(0, 0, 0, 0), false),

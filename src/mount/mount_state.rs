@@ -1,41 +1,41 @@
-//! What the adapter's answers are made of: nodes' attributes, how a file is
-//! opened, and what is noted when something fails.
+//! State that all requests share, and what several replies need: sizes,
+//! attributes, TTLs, and the recording of failures.
 //!
-//! Lengths follow idea 4 of the design: what is not known is an estimate that
-//! the kernel may keep; opening such a file makes the kernel ask again, and
-//! that question waits for the truth. Until the kernel was told the exact
-//! length, a file is opened for direct I/O: with a page cache that believes in
-//! a length too large, a READ past the true end would leave zeros in it.
+//! Sizes: until a file's exact size is known, the kernel gets an estimate, an
+//! upper bound. Opening such a file invalidates the kernel's attributes, and
+//! while it is open, GETATTR waits for the exact size (see `adapter`).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fuser::{
-    BackingId, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, Notifier, ReplyAttr,
-    ReplyEntry, ReplyOpen,
-};
+use fuser::{Errno, FileAttr, FileHandle, Generation, Notifier, ReplyAttr, ReplyEntry, Request};
 use serde_json::Value;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::attributes::{FOREVER, Owner};
+use super::errno;
 use super::handles::{Handle, Handles};
-use super::inodes::{Inodes, ServeMode};
-use super::{ExactSize, MountOptions, MountReport, errno};
-use crate::catalog::{Object, Representation, Spec};
+use super::inodes::Inodes;
+use super::interrupt::{Interrupted, unless_interrupted};
+use super::options::{ExactSize, MountOptions};
+use super::report::MountReport;
+use super::request_trace::RequestTrace;
+use crate::catalog::{Representation, Spec};
 use crate::content::{ContentError, Contents, FileSize};
-use crate::tree::{ControlFile, Directory, Inode, Listing, MetadataPage, Node, Tree, TreeError};
+use crate::tree::{Directory, Inode, Listing, MetadataPage, Node, Tree, TreeError};
 use icos_portal::meta::Subject;
 use icos_portal::{Envri, ObjectId, PortalError};
 
-/// What `/README.md` says.
+/// Content of `/README.md`.
 pub(super) const README: &str = include_str!("readme.md");
 
-/// How long a count of all objects is good enough.
-const RECOUNT: Duration = Duration::from_mins(1);
+/// How long `statfs` uses a count of all objects before it counts again.
+const TOTALS_TTL: Duration = Duration::from_mins(1);
 
-/// What all requests share.
+/// State that all requests share.
 #[derive(Debug)]
 pub(super) struct MountState {
     pub(super) tree: Tree,
@@ -50,11 +50,11 @@ pub(super) struct MountState {
     pub(super) exact_size: ExactSize,
     pub(super) xattr: bool,
     pub(super) envri: Envri,
-    /// Number and bytes of objects, counted of late.
+    /// Number and bytes of all objects, and the time of the count.
     pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
-    /// Whether the kernel can, and we may, have it read files by itself.
+    /// Whether the kernel supports passthrough and allows it to this process.
     pub(super) passthrough: AtomicBool,
-    /// Told whenever a reader closes something.
+    /// Notified whenever a handle is released.
     pub(super) released: watch::Sender<()>,
 }
 
@@ -76,7 +76,7 @@ impl MountState {
             inodes: Inodes::new(),
             handles: Handles::default(),
             owner: Owner::new(options.uid, options.gid),
-            // The kernel counts in less than the longest times there are.
+            // `Duration::MAX` overflows in the kernel.
             metadata_ttl: options.metadata_ttl.min(FOREVER),
             xattr: options.xattr,
             envri: options.envri,
@@ -87,6 +87,28 @@ impl MountState {
         }
     }
 
+    /// Spawns a task that runs `work` and passes its result to `reply`. If the
+    /// caller is interrupted first, the result is EINTR.
+    pub(super) fn respond<T, F>(
+        self: &Arc<Self>,
+        request: &Request,
+        trace: RequestTrace,
+        work: impl FnOnce(Arc<Self>) -> F,
+        reply: impl FnOnce(Result<T, Errno>, &RequestTrace) + Send + 'static,
+    ) where
+        F: Future<Output = Result<T, Errno>> + Send + 'static,
+        T: Send,
+    {
+        let (caller, work) = (request.pid(), work(Arc::clone(self)));
+        let work = work.instrument(trace.span().clone());
+        self.runtime.spawn(async move {
+            let result = unless_interrupted(caller, work).await;
+            let result = result.unwrap_or_else(|Interrupted| Err(Errno::EINTR));
+            reply(result.map_err(|errno| trace.failed(errno)), &trace);
+        });
+    }
+
+    /// Returns the size of `node`, exact if it is known.
     pub(super) fn size(&self, node: &Node) -> FileSize {
         match node {
             Node::File(object, representation) => self.contents.size(object, *representation),
@@ -96,22 +118,23 @@ impl MountState {
                 Ok(subject) => self.contents.landing_page_size(&subject),
                 Err(spec) => FileSize::Exact(spec.json().len() as u64),
             },
-            // Made anew at each opening, and read to their ends: direct I/O.
+            // Control files are opened for direct I/O, which ignores the size.
             Node::ControlFile(_) | Node::Directory(_) => FileSize::Exact(0),
         }
     }
 
+    /// Returns the attributes of `node` in FUSE replies.
     pub(super) fn attributes(&self, node: &Node, size: FileSize) -> FileAttr {
         self.owner.attributes(node, size)
     }
 
-    /// How long the kernel may believe in a node's attributes.
+    /// Returns how long the kernel may cache the attributes of `node`.
     pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
             Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
             | Node::Readme
             | Node::ArchiveFile(..) => FOREVER,
-            // Parquet holds metadata, and is made anew if it was removed.
+            // Parquet contains metadata, and is rebuilt after it was removed.
             Node::File(_, Representation::Json | Representation::Parquet)
             | Node::Directory(_)
             | Node::Metadata(_) => self.metadata_ttl,
@@ -119,10 +142,10 @@ impl MountState {
         }
     }
 
-    /// How long the kernel may believe in a name in `parent`.
+    /// Returns how long the kernel may cache names in `parent`.
     pub(super) fn name_ttl(&self, parent: &Node) -> Duration {
         match parent {
-            // Names made of ids are for ever: so is what is behind them.
+            // These names derive from ids and never change.
             Node::Directory(
                 Directory::Root
                 | Directory::Control
@@ -135,36 +158,36 @@ impl MountState {
         }
     }
 
-    /// Replies with `node` in `parent` and remembers that the kernel was told
-    /// of it.
+    /// Replies to a LOOKUP with `node` in `parent`, and counts the lookup.
     pub(super) fn reply_entry(&self, parent: &Node, node: &Node, reply: ReplyEntry) {
-        self.inodes.remember(node);
+        self.inodes.add_lookup(node);
         let size = self.size(node);
-        let ttl = if self.is_unsettled(node, size) {
+        let ttl = if self.must_revalidate_size(node, size) {
             Duration::ZERO
         } else {
             self.attribute_ttl(node)
         };
         let name_ttl = self.name_ttl(parent);
         reply.entry_with_ttls(&ttl, &name_ttl, &self.attributes(node, size), Generation(0));
-        self.told(node, size);
+        self.set_reported_size(node, size);
     }
 
+    /// Replies to a GETATTR.
     pub(super) fn reply_attributes(&self, node: &Node, size: FileSize, reply: ReplyAttr) {
         reply.attr(&self.attribute_ttl(node), &self.attributes(node, size));
-        self.told(node, size);
+        self.set_reported_size(node, size);
     }
 
-    /// Whether someone has the file open whose length is an estimate: whoever
-    /// asks then waits for the truth, and no listing may say otherwise.
-    pub(super) fn is_unsettled(&self, node: &Node, size: FileSize) -> bool {
+    /// Whether the kernel must not cache the size: the file is open and its size an
+    /// estimate. A GETATTR then waits for the exact size, and no cached estimate may
+    /// prevent that request.
+    pub(super) fn must_revalidate_size(&self, node: &Node, size: FileSize) -> bool {
         matches!(size, FileSize::Estimate(_)) && self.inodes.usage(node.inode().0).is_open
     }
 
-    /// Notes what the kernel now knows; never before it was told.
-    pub(super) fn told(&self, node: &Node, size: FileSize) {
-        // The length of an original is never estimated, nor that of what is
-        // made here: nothing needs to be noted of them.
+    /// Records the size in a reply to the kernel. Call it after the reply was sent.
+    pub(super) fn set_reported_size(&self, node: &Node, size: FileSize) {
+        // All other sizes are always exact.
         if matches!(node, Node::File(_, representation) if *representation != Representation::Original)
             || matches!(node, Node::Metadata(_))
         {
@@ -172,32 +195,32 @@ impl MountState {
                 FileSize::Exact(length) => Some(length),
                 FileSize::Estimate(_) => None,
             };
-            self.inodes.told(node.inode().0, exact);
+            self.inodes.set_reported_size(node.inode().0, exact);
         }
     }
 
-    /// Whether the kernel's idea of the length of a file is the exact `size`:
-    /// a file that was made anew may have another than it was told.
-    pub(super) fn knows_length(&self, node: &Node, size: FileSize) -> bool {
+    /// Whether the kernel has the exact `size` of the file. It does not if it has an
+    /// estimate, or the size of an earlier build of the file.
+    pub(super) fn kernel_knows_size(&self, node: &Node, size: FileSize) -> bool {
         if matches!(node, Node::File(_, Representation::Original)) {
             return true;
         }
-        let told = self.inodes.usage(node.inode().0).told;
-        matches!(size, FileSize::Exact(length) if told == Some(length))
+        let reported = self.inodes.usage(node.inode().0).reported_size;
+        matches!(size, FileSize::Exact(length) if reported == Some(length))
     }
 
-    /// The node that the kernel knows by `number`.
+    /// Returns the node with inode number `number`.
     pub(super) fn node(&self, number: u64) -> Option<Node> {
         if let Some(node) = self.inodes.get(number) {
             return Some(node);
         }
         self.tree.file(Inode(number)).unwrap_or_else(|error| {
-            tracing::warn!(number, %error, "an inode cannot be told");
+            tracing::warn!(number, %error, "cannot look up an inode");
             None
         })
     }
 
-    /// Notes why `operation` on `node` fails and says with which errno.
+    /// Records that `operation` on `node` failed, and returns `errno`.
     pub(super) fn fail(
         &self,
         operation: &str,
@@ -227,132 +250,30 @@ impl MountState {
             }
         };
         self.report
-            .failed(operation, file, errno.code(), reason.to_string());
+            .record_failure(operation, file, errno.code(), reason.to_string());
         errno
     }
 
+    /// Records a failure to provide bytes and returns its errno.
     pub(super) fn fail_content(&self, operation: &str, node: &Node, error: &ContentError) -> Errno {
         self.fail(operation, node, errno::of_content(error), error)
     }
 
+    /// Records a failed lookup or listing and returns its errno.
     pub(super) fn fail_tree(&self, operation: &str, node: &Node, error: &TreeError) -> Errno {
         match error {
-            // Not failures, but answers.
+            // Ordinary results of a lookup, not failures.
             TreeError::NoSuchName | TreeError::NotADirectory => errno::of_tree(error),
             TreeError::Catalog(_) => self.fail(operation, node, errno::of_tree(error), error),
         }
     }
 
-    /// Makes the kernel ask for the attributes of `number` again.
-    pub(super) fn forget_attributes(&self, number: u64) {
-        if let Some(notifier) = self.notifier.get()
-            && let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0)
-            // The kernel has forgotten the inode altogether.
-            && error.raw_os_error() != Some(libc::ENOENT)
-        {
-            tracing::debug!(number, %error, "attributes could not be invalidated");
-        }
-    }
-
-    /// Opens a file of an object.
-    pub(super) fn open_file(
-        &self,
-        object: &Arc<Object>,
-        representation: Representation,
-        reply: ReplyOpen,
-    ) {
-        let node = Node::File(Arc::clone(object), representation);
-        let number = node.inode().0;
-        // Before all else: whatever turns out wrong from now on concerns it.
-        let original = (representation == Representation::Original)
-            .then(|| self.contents.open_original(object));
-        let corruption_count = original
-            .as_ref()
-            .map_or(0, |original| original.corruption_count);
-        let opened = self.inodes.opened(number, corruption_count, || {
-            self.pass_through(object, representation, &reply)
-                .map_or(ServeMode::Requests, |id| {
-                    ServeMode::Passthrough(Arc::new(id))
-                })
-        });
-        if let ServeMode::Passthrough(id) = opened.service {
-            self.report.passed_through();
-            // It may hold a guess of what an earlier mount built.
-            if !self.knows_length(&node, self.size(&node)) {
-                self.forget_attributes(number);
-            }
-            return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
-        }
-        let flags = if opened.beside_older {
-            // Who began with a wrong copy must not find pages of a better one.
-            FopenFlags::FOPEN_DIRECT_IO
-        } else if self.knows_length(&node, self.size(&node)) {
-            match representation {
-                Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
-                // What its pages show must prove itself together with what is
-                // read next. If it will, they stay, proved or not: to drop
-                // them, an opener would wait for those that others read, deaf
-                // to signals.
-                Representation::Original
-                    if self
-                        .contents
-                        .cached_epoch(object)
-                        .is_none_or(|(epoch, proved)| {
-                            self.inodes.keeps_pages(number, epoch, proved)
-                        }) =>
-                {
-                    FopenFlags::FOPEN_KEEP_CACHE
-                }
-                // What holds metadata may have been made anew.
-                Representation::Original | Representation::Parquet => FopenFlags::empty(),
-                // It may have changed since, and has no pages to drop.
-                Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
-            }
-        } else {
-            self.forget_attributes(number);
-            FopenFlags::FOPEN_DIRECT_IO
-        };
-        let beside_older = opened.beside_older;
-        let handle = original.map_or(0, |opened| {
-            self.handles.add(Handle::Original {
-                opened,
-                beside_older,
-            })
-        });
-        reply.opened(FileHandle(handle), flags);
-    }
-
-    /// Notes of what epoch the bytes are that the kernel is given.
-    pub(super) fn note_pages(&self, object: &Arc<Object>, representation: Representation) {
-        if representation == Representation::Original
-            && let Some((epoch, false)) = self.contents.cached_epoch(object)
-        {
-            let number = Node::File(Arc::clone(object), representation).inode().0;
-            self.inodes.shows(number, epoch);
-        }
-    }
-
-    /// Opens what is known of something that is no object.
-    pub(super) fn open_page(&self, page: &MetadataPage, reply: ReplyOpen) {
-        let node = Node::Metadata(page.clone());
-        let flags = if self.knows_length(&node, self.size(&node)) {
-            // It may have changed since.
-            FopenFlags::empty()
-        } else {
-            self.forget_attributes(node.inode().0);
-            FopenFlags::FOPEN_DIRECT_IO
-        };
-        self.inodes
-            .opened(node.inode().0, 0, || ServeMode::Requests);
-        reply.opened(FileHandle(0), flags);
-    }
-
-    /// Number and bytes of the objects that are known; to count them takes a
-    /// while.
+    /// Returns number and bytes of all objects in the catalog. Counts them on the
+    /// blocking pool if the previous count is too old.
     pub(super) async fn totals(self: Arc<Self>) -> (u64, u64) {
-        let known = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, totals)) = known
-            && at.elapsed() < RECOUNT
+        let cached = *self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, totals)) = cached
+            && at.elapsed() < TOTALS_TTL
         {
             return totals;
         }
@@ -361,12 +282,12 @@ impl MountState {
         let Ok(Ok(totals)) = counted else {
             return (0, 0);
         };
-        let mut known = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some((Instant::now(), totals));
+        let mut cached = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        *cached = Some((Instant::now(), totals));
         totals
     }
 
-    /// An object's landing page.
+    /// Returns an object's landing page.
     pub(super) async fn landing_page(&self, id: ObjectId) -> Result<Value, ContentError> {
         let json = self.contents.landing_page(&Subject::Object(id)).await?;
         serde_json::from_slice(&json).map_err(|error| {
@@ -378,7 +299,7 @@ impl MountState {
         })
     }
 
-    /// The exact length of a file: may fetch or draw all of it.
+    /// Returns the exact size of a file. May download or render all of it.
     pub(super) async fn exact_size(&self, node: &Node) -> Result<u64, ContentError> {
         match node {
             Node::File(object, representation) => {
@@ -393,7 +314,7 @@ impl MountState {
         }
     }
 
-    /// All bytes of a page.
+    /// Returns all bytes of a page.
     pub(super) async fn page(&self, page: &MetadataPage) -> Result<Bytes, ContentError> {
         match subject(page) {
             Ok(subject) => self.contents.landing_page(&subject).await,
@@ -401,58 +322,17 @@ impl MountState {
         }
     }
 
-    /// Makes the kernel drop the pages of a file that turned out wrong. Waits
-    /// for pages that are being read: not for a thread that serves them.
-    pub(super) fn forget_pages(&self, number: u64) {
-        if let Some(notifier) = self.notifier.get() {
-            // The kernel may have forgotten the inode altogether.
-            let _ = notifier.inval_inode(INodeNo(number), 0, 0);
-        }
-    }
-
-    /// Lets the kernel read a complete file of the cache by itself, where it
-    /// can and where we may.
-    fn pass_through(
-        &self,
-        object: &Arc<Object>,
-        representation: Representation,
-        reply: &ReplyOpen,
-    ) -> Option<BackingId> {
-        if !self.passthrough.load(Ordering::Relaxed) {
-            return None;
-        }
-        let file = self.contents.sealed_file(object, representation)?;
-        match reply.open_backing(file) {
-            Ok(id) => Some(id),
-            Err(error) => {
-                tracing::info!(%error, "the kernel does not read the cache by itself");
-                self.passthrough.store(false, Ordering::Relaxed);
-                None
-            }
-        }
-    }
-
-    /// Opens a control file: its content is made now, and read to its end.
-    pub(super) async fn open_control_file(&self, file: ControlFile, reply: ReplyOpen) {
-        let made = match file {
-            ControlFile::Status => self.report.status_json().await,
-            ControlFile::Errors => self.report.errors_text(),
-            ControlFile::Metrics => self.report.metrics_text().await,
-        };
-        let handle = FileHandle(self.handles.add(Handle::Made(made.into())));
-        reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
-    }
-
+    /// Returns the listing of an open directory.
     pub(super) fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
         match self.handles.get(handle.0)? {
             Handle::Directory(listing) => Some(listing),
-            Handle::Made(_) | Handle::Original { .. } => None,
+            Handle::Generated(_) | Handle::Original { .. } => None,
         }
     }
 }
 
-/// What the landing page is about that `page` shows; or the data type that it
-/// is made of.
+/// Returns the subject of the landing page that `page` shows, or the data type
+/// that it is generated from.
 fn subject(page: &MetadataPage) -> Result<Subject, &Arc<Spec>> {
     match page {
         MetadataPage::Station(station) => Ok(Subject::Station(station.segment().to_owned())),

@@ -1,47 +1,59 @@
-//! Which mounts there are: from `/proc/self/mountinfo`, for a mount
-//! must never be asked about itself.
+//! Reads the mount table, `/proc/self/mountinfo`.
+//!
+//! icosfs finds mounts only here, never by `stat` on a mount point: such a call
+//! on its own mount could deadlock, and on a dead one it fails.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use super::SUBTYPE;
+/// The file system's subtype: the kernel shows the type `fuse.icosfs`.
+pub const SUBTYPE: &str = "icosfs";
 
-/// A mount.
+/// One entry of the mount table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MountEntry {
-    /// Its number among all mounts.
+    /// Mount id.
     pub id: u64,
-    /// The number of the mount that it lies on.
+    /// Id of the mount that this one is mounted on.
     pub parent: u64,
-    /// Where.
+    /// Absolute path of the mount point.
     pub mountpoint: PathBuf,
-    /// Its type, e.g. `fuse.icosfs`.
+    /// File system type, e.g. `fuse.icosfs`.
     pub kind: String,
-    /// What it shows as its device.
+    /// Device name, e.g. `data.icos-cp.eu`.
     pub source: String,
     /// Major and minor number of its device, e.g. `0:52`.
     pub device: String,
 }
 
 impl MountEntry {
-    /// Whether it is one of icosfs.
+    /// Whether it is a mount of icosfs.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
+    pub fn is_icosfs(&self) -> bool {
         self.kind.strip_prefix("fuse.") == Some(SUBTYPE)
     }
 }
 
-/// All mounts of icosfs that this process can see, oldest first.
+/// Returns all mounts of icosfs in the namespace of this process, in the order of
+/// the mount table.
+///
+/// # Errors
+///
+/// If the mount table cannot be read.
 pub fn mounts() -> io::Result<Vec<MountEntry>> {
     let mut all = all()?;
-    all.retain(MountEntry::is_ours);
+    all.retain(MountEntry::is_icosfs);
     Ok(all)
 }
 
-/// The mount at `mountpoint`, of whatever type; the topmost if there are
+/// Returns the mount at `mountpoint`, of any type: the topmost if there are
 /// several.
+///
+/// # Errors
+///
+/// If the mount table cannot be read.
 pub fn mount_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
     Ok(topmost(all()?, mountpoint))
 }
@@ -50,7 +62,8 @@ fn all() -> io::Result<Vec<MountEntry>> {
     std::fs::read("/proc/self/mountinfo").map(|table| parse(&table))
 }
 
-/// The order of the table says little: mounts can be slid beneath others.
+/// Returns the mount at `mountpoint` that no other mount is on. The order of the
+/// table does not tell: a mount can be inserted beneath others.
 fn topmost(mut all: Vec<MountEntry>, mountpoint: &Path) -> Option<MountEntry> {
     all.retain(|mount| mount.mountpoint == mountpoint);
     let top = all
@@ -59,7 +72,7 @@ fn topmost(mut all: Vec<MountEntry>, mountpoint: &Path) -> Option<MountEntry> {
     Some(all.swap_remove(top))
 }
 
-/// Fields as proc(5) has them: id, parent, device, root, mount point, options,
+/// Parses the table. Fields by proc(5): id, parent, device, root, mount point, options,
 /// optional fields, `-`, type, source, ...
 fn parse(table: &[u8]) -> Vec<MountEntry> {
     let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
@@ -85,7 +98,7 @@ fn parse(table: &[u8]) -> Vec<MountEntry> {
         .collect()
 }
 
-/// Blanks and backslashes are written as three octal digits.
+/// Decodes blanks and backslashes, which are written as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -111,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read_and_names_unescaped() {
+    fn parse_decodes_escapes_and_skips_malformed_lines() {
         let table = b"22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
             40 22 0:52 / /home/a\\040b ro,nosuid shared:3 master:1 - fuse.icosfs data.icos-cp.eu ro\n\
             41 22 0:53 / /x ro - fuse.rclone remote ro\n\
@@ -129,11 +142,11 @@ mod tests {
                 device: "0:52".to_owned(),
             }
         );
-        assert!(found[1].is_ours() && !found[2].is_ours());
+        assert!(found[1].is_icosfs() && !found[2].is_icosfs());
     }
 
     #[test]
-    fn the_topmost_mount_is_the_one_that_none_lies_on() {
+    fn topmost_returns_the_mount_without_a_child() {
         let table = b"22 1 0:20 / / rw - ext4 /dev/vda rw\n\
             41 40 0:53 / /m rw - tmpfs none rw\n\
             40 22 0:52 / /m ro - fuse.icosfs icos ro\n";

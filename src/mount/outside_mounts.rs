@@ -1,10 +1,10 @@
-//! Opening a folder that must not lie in a mount of icosfs.
+//! Opens a folder and ensures that it is not inside a mount of icosfs.
 //!
-//! A mount that reads its own files, or two that read each other's, would wait
-//! for themselves for ever. Looking at such a path with `stat` may be the
-//! first step into that trap, so the path is walked step by step with handles
-//! that open nothing (`O_PATH`), and the kernel is asked which mount each lies
-//! on before the next step.
+//! A mount whose cache is inside itself, or two mounts with their caches inside
+//! each other, would deadlock. Even `stat` on such a path may block. Therefore
+//! this module walks the path component by component with `O_PATH` handles,
+//! which send no request to a file system's open, and looks up the mount of
+//! each handle in `/proc` before the next step.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -19,21 +19,21 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::mountinfo;
 
-/// As many symbolic links as the kernel itself follows.
+/// The kernel's limit of symbolic links in a path.
 const LINKS: usize = 40;
 const HANDLE: OFlag = OFlag::O_PATH
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
-/// Why a folder was not opened.
+/// Why a folder could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenFolderError {
-    /// It lies in a mount of icosfs.
-    #[error("{path} lies in a mount of icosfs, at {mountpoint}")]
+    /// It is inside a mount of icosfs.
+    #[error("{path} is inside the icosfs mount at {mountpoint}")]
     Inside {
         /// The folder.
         path: PathBuf,
-        /// Where that mount is, or is to be.
+        /// The mount point of that mount, or of the planned one.
         mountpoint: PathBuf,
     },
     /// The operating system refused.
@@ -41,13 +41,18 @@ pub enum OpenFolderError {
     Io {
         /// The folder.
         path: PathBuf,
-        /// Its words.
+        /// The error.
         error: io::Error,
     },
 }
 
-/// Opens the folder at `path`, unless it lies in a mount of icosfs, or in
-/// `planned`, where one is to be.
+/// Opens the folder at `path`, unless it is inside a mount of icosfs or inside
+/// `planned`, the folder of a mount to be made.
+///
+/// # Errors
+///
+/// [`OpenFolderError::Inside`] if it is inside such a mount;
+/// [`OpenFolderError::Io`] if it cannot be opened or is no folder.
 pub fn open_folder_outside_mounts(
     path: &Path,
     planned: Option<&Path>,
@@ -113,8 +118,8 @@ fn steps(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-/// The mount point of the icosfs that `handle` lies on, if it does. Asks the
-/// kernel's tables, never the mount.
+/// Returns the mount point of the icosfs mount that `handle` is on, if any. Reads
+/// `/proc` only and never accesses the mount.
 fn mount_under(handle: &OwnedFd) -> io::Result<Option<PathBuf>> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()))?;
     let id = info
@@ -132,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_found_through_links_and_parents_and_files_are_none() {
+    fn open_follows_links_and_parents_and_rejects_files() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for name in ["a", "a/b", "mnt"] {
@@ -144,7 +149,7 @@ mod tests {
         std::os::unix::fs::symlink("loop", at("loop")).unwrap();
         let inode = fs::metadata(at("a/b")).unwrap().ino();
         for path in ["a/b", "relative", "absolute/b", "a/../mnt/../a/b"] {
-            // The last goes through the planned mount point's own folder.
+            // The last path passes through the planned mount point.
             let opened = open_folder_outside_mounts(&at(path), Some(&at("mnt")));
             if path.contains("mnt") {
                 assert!(matches!(opened, Err(OpenFolderError::Inside { .. })));
@@ -159,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_will_lie_under_the_mount_is_inside() {
+    fn folder_below_a_planned_mount_point_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let mountpoint = dir.path().join("mnt");
         fs::create_dir(&mountpoint).unwrap();

@@ -1,4 +1,4 @@
-//! What READ is answered with.
+//! Replies to READ.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::catalog::{Object, Representation};
 use crate::content::{ByteSource, ContentError, track_source};
 use crate::tree::Node;
 
-/// What is asked for.
+/// The range of a READ.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReadRange {
     pub(super) offset: u64,
@@ -19,50 +19,51 @@ pub(super) struct ReadRange {
 }
 
 impl ReadRange {
-    /// This piece of `bytes`, as far as they go.
-    pub(super) fn of(self, bytes: &Bytes) -> Bytes {
+    /// Returns this range of `bytes`, clamped to their end.
+    pub(super) fn slice(self, bytes: &Bytes) -> Bytes {
         let from = usize::try_from(self.offset).map_or(bytes.len(), |at| at.min(bytes.len()));
         bytes.slice(from..bytes.len().min(from.saturating_add(self.size as usize)))
     }
 }
 
 impl MountState {
-    /// A piece of a file, and the farthest place that it came from.
+    /// Returns a range of a file, and the slowest source that bytes came from.
     pub(super) async fn read(
         self: Arc<Self>,
         node: Node,
         handle: Option<Handle>,
-        piece: ReadRange,
+        range: ReadRange,
     ) -> Result<(Bytes, ByteSource), Errno> {
-        let len = piece.size as usize;
+        let len = range.size as usize;
         let (bytes, origin) = match &node {
             Node::File(object, representation) => {
                 let corruption_count = match handle {
                     Some(Handle::Original { opened, .. }) => opened.corruption_count,
                     _ => 0,
                 };
-                track_source(self.read_file(object, *representation, corruption_count, piece)).await
+                track_source(self.read_file(object, *representation, corruption_count, range)).await
             }
             Node::Metadata(page) => {
                 track_source(async {
                     let bytes = self.page(page).await;
-                    bytes.map(|bytes| piece.of(&bytes))
+                    bytes.map(|bytes| range.slice(&bytes))
                 })
                 .await
             }
             Node::ArchiveFile(object, _, entry) => {
                 let contents = &self.contents;
-                track_source(contents.read_archive_file(object.id(), entry, piece.offset, len))
+                track_source(contents.read_archive_file(object.id(), entry, range.offset, len))
                     .await
             }
             Node::ControlFile(_) | Node::Readme => return Err(Errno::EBADF),
             Node::Directory(_) => return Err(Errno::EISDIR),
         };
         let bytes = bytes.map_err(|error| self.fail_content("read", &node, &error))?;
-        self.report.read(bytes.len(), origin);
+        self.report.count_read(bytes.len(), origin);
         Ok((bytes, origin))
     }
 
+    /// Reads a file of an object. If it is corrupt, drops the kernel's pages of it.
     async fn read_file(
         self: &Arc<Self>,
         object: &Arc<Object>,
@@ -70,7 +71,7 @@ impl MountState {
         corruption_count: u64,
         ReadRange { offset, size }: ReadRange,
     ) -> Result<Bytes, ContentError> {
-        self.note_pages(object, representation);
+        self.track_unverified_pages(object, representation);
         let bytes = self
             .contents
             .read(
@@ -81,11 +82,12 @@ impl MountState {
                 size as usize,
             )
             .await;
-        self.note_pages(object, representation);
+        self.track_unverified_pages(object, representation);
         if let Err(ContentError::WrongHash { .. }) = &bytes {
             let node = Node::File(Arc::clone(object), representation);
-            let (forgetting, number) = (Arc::clone(self), node.inode().0);
-            std::thread::spawn(move || forgetting.forget_pages(number));
+            let (state, number) = (Arc::clone(self), node.inode().0);
+            // The notification waits for pages that are being read.
+            std::thread::spawn(move || state.invalidate_pages(number));
         }
         bytes
     }

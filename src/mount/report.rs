@@ -1,201 +1,66 @@
-//! What the mount says about itself: who is logged in, what failed and why.
-//! Readable as `status.json`, `errors` and `metrics` in `.icosfs`.
+//! Counters and failures of a mount, readable as `status.json`, `errors` and
+//! `metrics` in `.icosfs`.
+//!
+//! The two mutexes are leaves: no lock is taken while one of them is held.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::cache::Store;
 use crate::catalog::Catalog;
 use crate::content::ByteSource;
 use icos_portal::Account;
-use icos_portal::account::LoginStatus;
 use icos_portal::http::Http;
-use icos_portal::traffic::TrafficStats;
 
 mod live_state;
 mod metrics;
+mod operation;
+mod status;
 
 pub use live_state::LiveState;
+pub use operation::Operation;
+pub use status::{Failure, MountInfo, MountStatus, ServedStats, ServiceUrls};
+
 use live_state::LiveStateSource;
 
-/// Failures remembered.
-const REMEMBERED: usize = 100;
-/// How long a look at the login may take: a status must come soon.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Number of failures that are stored.
+const MAX_FAILURES: usize = 100;
+/// Timeout for the login's status, so that a status is available soon.
+const LOGIN_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What is settled when the mount begins.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct MountInfo {
-    /// Version of icosfs.
-    pub version: String,
-    /// The daemon's process id.
-    pub pid: u32,
-    /// The repository.
-    pub portal: String,
-    /// Base URLs of its services.
-    pub services: ServiceUrls,
-    /// Where it is mounted.
-    pub mountpoint: PathBuf,
-    /// Where bytes are kept.
-    pub cache: PathBuf,
-    /// Where its owner's commands reach it, if they can.
-    #[serde(default)]
-    pub control: Option<PathBuf>,
-    /// When the mount began.
-    pub since: Timestamp,
-}
-
-/// Base URLs of the three services.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct ServiceUrls {
-    /// Authentication.
-    pub auth: String,
-    /// Metadata.
-    pub meta: String,
-    /// Data.
-    pub data: String,
-}
-
-/// A failure that a program was told of by an errno.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Failure {
-    /// When it last happened.
-    pub at: Timestamp,
-    /// How often it happened in a row.
-    pub times: u64,
-    /// What was being done, e.g. `read`.
-    pub operation: String,
-    /// To which file.
-    pub file: String,
-    /// The errno's name, e.g. `EACCES`.
-    pub errno: String,
-    /// Why, and what to do.
-    pub reason: String,
-}
-
-/// What was done since the mount began.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct ServedStats {
-    /// READ requests of the kernel.
-    pub reads: u64,
-    /// Bytes that they were answered with.
-    pub bytes: u64,
-    /// The same, by the farthest place that an answer came from.
-    #[serde(default)]
-    pub from: BTreeMap<ByteSource, u64>,
-    /// Files opened for the kernel to read by itself.
-    pub passed_through: u64,
-}
-
-/// A request of the kernel.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Operation {
-    /// LOOKUP: what a name is.
-    Lookup,
-    /// GETATTR: a file's attributes.
-    GetAttr,
-    /// OPEN of a file.
-    Open,
-    /// READ.
-    Read,
-    /// OPENDIR.
-    OpenDir,
-    /// READDIR: names.
-    ReadDir,
-    /// READDIRPLUS: names with attributes.
-    ReadDirPlus,
-    /// GETXATTR or LISTXATTR.
-    Xattr,
-    /// STATFS.
-    StatFs,
-}
-
-impl Operation {
-    const ALL: [Operation; 9] = [
-        Operation::Lookup,
-        Operation::GetAttr,
-        Operation::Open,
-        Operation::Read,
-        Operation::OpenDir,
-        Operation::ReadDir,
-        Operation::ReadDirPlus,
-        Operation::Xattr,
-        Operation::StatFs,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Operation::Lookup => "lookup",
-            Operation::GetAttr => "getattr",
-            Operation::Open => "open",
-            Operation::Read => "read",
-            Operation::OpenDir => "opendir",
-            Operation::ReadDir => "readdir",
-            Operation::ReadDirPlus => "readdirplus",
-            Operation::Xattr => "xattr",
-            Operation::StatFs => "statfs",
-        }
-    }
-}
-
-/// The whole of `.icosfs/status.json`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct MountStatus {
-    /// What is settled.
-    #[serde(flatten)]
-    pub about: MountInfo,
-    /// What was done.
-    pub served: ServedStats,
-    /// What was asked of the portal.
-    #[serde(default)]
-    pub traffic: TrafficStats,
-    /// The kernel's requests since the mount began, by name.
-    #[serde(default)]
-    pub requests: BTreeMap<String, u64>,
-    /// What the mount has at this moment.
-    #[serde(flatten)]
-    pub state: LiveState,
-    /// The login; none for anonymous access.
-    pub login: Option<LoginStatus>,
-    /// The last failures, newest first.
-    pub errors: Vec<Failure>,
-}
-
-/// Collects what happens.
+/// Collects counters and failures of a mount. Shared by all requests.
 #[derive(Debug)]
 pub struct MountReport {
-    about: MountInfo,
+    info: MountInfo,
     account: Option<Account>,
     http: Http,
-    watched: Option<LiveStateSource>,
+    live: Option<LiveStateSource>,
     failures: Mutex<VecDeque<Failure>>,
-    /// All that there were, by the errno's name.
-    failed: Mutex<BTreeMap<String, u64>>,
+    /// Number of all failures, by the errno's name.
+    failure_counts: Mutex<BTreeMap<String, u64>>,
     reads: AtomicU64,
-    /// By their origin.
+    /// Bytes in replies to READ, by source.
     bytes: [AtomicU64; ByteSource::ALL.len()],
     passed_through: AtomicU64,
     requests: [AtomicU64; Operation::ALL.len()],
 }
 
 impl MountReport {
-    /// Begins a report, with what `account` knows of the login, and what was
-    /// asked by `http`.
+    /// Creates a report that includes the login status of `account` and the
+    /// request counters of `http`.
     #[must_use]
-    pub fn new(about: MountInfo, account: Option<Account>, http: Http) -> Self {
+    pub fn new(info: MountInfo, account: Option<Account>, http: Http) -> Self {
         Self {
-            about,
+            info,
             account,
             http,
-            watched: None,
+            live: None,
             failures: Mutex::default(),
-            failed: Mutex::default(),
+            failure_counts: Mutex::default(),
             reads: AtomicU64::new(0),
             bytes: Default::default(),
             passed_through: AtomicU64::new(0),
@@ -203,15 +68,16 @@ impl MountReport {
         }
     }
 
-    /// The same, with a look at `catalog` and `store` in each status.
+    /// Includes the ages of `catalog`'s lists and the usage of `store` in each
+    /// status.
     #[must_use]
-    pub fn watching(self, catalog: Catalog, store: Store) -> Self {
-        let watched = Some(LiveStateSource { catalog, store });
-        Self { watched, ..self }
+    pub fn with_live_state(self, catalog: Catalog, store: Store) -> Self {
+        let live = Some(LiveStateSource { catalog, store });
+        Self { live, ..self }
     }
 
-    /// Notes a request of the kernel.
-    pub fn asked(&self, operation: Operation) {
+    /// Counts a FUSE request.
+    pub fn count_request(&self, operation: Operation) {
         self.requests[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -235,23 +101,23 @@ impl MountReport {
         }
     }
 
-    /// Notes a READ that was answered with `bytes` bytes.
-    pub fn read(&self, bytes: usize, origin: ByteSource) {
+    /// Counts a READ with a reply of `bytes` bytes.
+    pub fn count_read(&self, bytes: usize, origin: ByteSource) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.bytes[origin as usize].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Notes a file opened for the kernel to read by itself.
-    pub fn passed_through(&self) {
+    /// Counts an open for passthrough.
+    pub fn count_passthrough_open(&self) {
         self.passed_through.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes a failure; one like the last only raises its count.
-    pub fn failed(&self, operation: &str, file: String, errno: i32, reason: String) {
+    /// Records a failure. If it equals the previous one, increments its count.
+    pub fn record_failure(&self, operation: &str, file: String, errno: i32, reason: String) {
         let errno = nix::errno::Errno::from_raw(errno);
-        tracing::warn!(operation, file, ?errno, reason, "failed");
+        tracing::warn!(operation, file, ?errno, reason, "operation failed");
         *self
-            .failed_so_far()
+            .lock_failure_counts()
             .entry(format!("{errno:?}"))
             .or_default() += 1;
         let new = Failure {
@@ -273,30 +139,32 @@ impl MountReport {
             }
             _ => failures.push_front(new),
         }
-        failures.truncate(REMEMBERED);
+        failures.truncate(MAX_FAILURES);
     }
 
-    fn failed_so_far(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_failure_counts(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.failure_counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The last failures, newest first.
+    /// Returns the most recent failures, newest first.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.iter().cloned().collect()
     }
 
-    /// All of it, as it is now.
+    /// Returns the current status.
     pub async fn status(&self) -> MountStatus {
         let login = async {
-            // A login is in a file, whose disk may not answer.
+            // The login is in a file, on a disk that may hang.
             let status = self.account.as_ref()?.status();
-            tokio::time::timeout(PATIENCE, status).await.ok()?
+            tokio::time::timeout(LOGIN_TIMEOUT, status).await.ok()?
         };
-        let (login, state) = tokio::join!(login, self.state());
+        let (login, state) = tokio::join!(login, self.live_state());
         MountStatus {
-            about: self.about.clone(),
+            info: self.info.clone(),
             state,
             login,
             traffic: self.http.traffic(),
@@ -308,35 +176,35 @@ impl MountReport {
         }
     }
 
-    /// `.icosfs/status.json`.
+    /// Returns the content of `.icosfs/status.json`.
     pub async fn status_json(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec_pretty(&self.status().await).unwrap_or_default();
         json.push(b'\n');
         json
     }
 
-    async fn state(&self) -> LiveState {
-        match &self.watched {
-            Some(watched) => watched.look().await,
+    async fn live_state(&self) -> LiveState {
+        match &self.live {
+            Some(source) => source.read().await,
             None => LiveState::default(),
         }
     }
 
-    /// `.icosfs/metrics`, as Prometheus reads it.
+    /// Returns the content of `.icosfs/metrics`, in the Prometheus text format.
     pub async fn metrics_text(&self) -> Vec<u8> {
-        let state = self.state().await;
+        let state = self.live_state().await;
         let counters = metrics::Counters {
-            since: self.about.since,
+            since: self.info.since,
             served: self.served(),
             requests: self.requests().collect(),
-            failed: self.failed_so_far().clone(),
+            failures: self.lock_failure_counts().clone(),
             traffic: self.http.traffic(),
             state,
         };
         counters.text().into_bytes()
     }
 
-    /// `.icosfs/errors`: a line a failure, newest first.
+    /// Returns the content of `.icosfs/errors`: one line per failure, newest first.
     #[must_use]
     pub fn errors_text(&self) -> Vec<u8> {
         use std::fmt::Write as _;
@@ -362,12 +230,14 @@ impl MountReport {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use icos_portal::http::Timeouts;
 
     #[test]
-    fn repeated_failures_are_counted_and_old_ones_forgotten() {
-        let about = MountInfo {
+    fn repeated_failure_is_counted_and_oldest_failures_are_dropped() {
+        let info = MountInfo {
             version: String::new(),
             pid: 1,
             portal: "ICOS".to_owned(),
@@ -381,9 +251,10 @@ mod tests {
             control: None,
             since: Timestamp::UNIX_EPOCH,
         };
-        let report = MountReport::new(about, None, Http::new(Timeouts::default()).unwrap());
-        let fail =
-            |file: &str| report.failed("read", file.to_owned(), libc::EACCES, "no".to_owned());
+        let report = MountReport::new(info, None, Http::new(Timeouts::default()).unwrap());
+        let fail = |file: &str| {
+            report.record_failure("read", file.to_owned(), libc::EACCES, "no".to_owned());
+        };
         fail("a");
         fail("a");
         fail("b");
@@ -391,6 +262,6 @@ mod tests {
         assert_eq!(errors.len(), 2);
         assert_eq!((errors[1].times, errors[1].errno.as_str()), (2, "EACCES"));
         (0..200).for_each(|n| fail(&n.to_string()));
-        assert_eq!(report.failures().len(), REMEMBERED);
+        assert_eq!(report.failures().len(), MAX_FAILURES);
     }
 }

@@ -1,5 +1,5 @@
-//! A request of the kernel while it is being answered: counted when it comes,
-//! told of in the log when it has its answer.
+//! The trace of one FUSE request: counts it when it arrives, and logs its
+//! outcome when it has its reply.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -7,11 +7,11 @@ use std::time::Instant;
 use fuser::Errno;
 use tracing::Span;
 
-use super::{MountReport, Operation};
+use super::report::{MountReport, Operation};
 use crate::content::ByteSource;
 
-/// One request. Its end says how it was answered: well, unless [`failed`] was
-/// called.
+/// One request in progress. When it is dropped, it logs success, or the error
+/// that was passed to [`failed`].
 ///
 /// [`failed`]: RequestTrace::failed
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub(super) struct RequestTrace {
 }
 
 impl RequestTrace {
-    /// Notes a request; `span` says of what, at level DEBUG.
+    /// Counts a request. `span`, of level DEBUG, names its parameters.
     pub(super) fn new(report: &MountReport, operation: Operation, span: Span) -> Self {
-        report.asked(operation);
+        report.count_request(operation);
         Self {
             span,
             since: Instant::now(),
@@ -36,19 +36,19 @@ impl RequestTrace {
         }
     }
 
-    /// What is done for it is done in this.
+    /// The span in which all work for this request runs.
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
-    /// Notes with which error it is answered, and gives that.
+    /// Records the error of the reply and returns it.
     pub(super) fn failed(&self, errno: Errno) -> Errno {
         self.errno.set(Some(errno.code()));
         errno
     }
 
-    /// Notes how many bytes it is answered with, and where they came from.
-    pub(super) fn answered(&self, bytes: usize, origin: ByteSource) {
+    /// Records the number of bytes of the reply and their source.
+    pub(super) fn replied(&self, bytes: usize, origin: ByteSource) {
         self.bytes.set(Some(bytes));
         self.origin.set(Some(origin));
     }
@@ -74,9 +74,9 @@ impl Drop for RequestTrace {
             tracing::debug!(
                 outcome,
                 bytes = bytes.get(),
-                from = origin.get().map(ByteSource::name),
-                took = ?since.elapsed(),
-                "answered"
+                source = origin.get().map(ByteSource::name),
+                elapsed = ?since.elapsed(),
+                "replied"
             );
         });
     }

@@ -1,4 +1,4 @@
-//! Taking a mount away.
+//! Unmounts a mount of icosfs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,54 +9,66 @@ use nix::mount::{MntFlags, umount2};
 
 use super::mountinfo::{self, MountEntry};
 
-/// Why a mount is still there.
+/// Why a mount could not be unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum UnmountError {
-    /// Nothing of ours is mounted there.
+    /// No icosfs is mounted at the path.
     #[error("no icosfs is mounted at {0}; `findmnt -t fuse.icosfs` lists the mounts")]
     NotMounted(PathBuf),
-    /// Something else was mounted over it.
+    /// Another file system is mounted over it.
     #[error(
-        "a file system of type {kind} is mounted over the icosfs at {mountpoint}; take that away first, with `umount {mountpoint}`"
+        "a file system of type {kind} is mounted over the icosfs at {mountpoint}; unmount that first with `umount {mountpoint}`"
     )]
     Covered {
-        /// Where.
+        /// The mount point.
         mountpoint: PathBuf,
-        /// The type of what lies over it.
+        /// The type of the file system on top.
         kind: String,
     },
-    /// Someone uses it.
+    /// A process uses it.
     #[error(
-        "{0} is in use; close the files and leave the folder (`fuser -vm {0}` shows who), or take it away at once with --lazy"
+        "{0} is in use; close the files and leave the folder (`fuser -vm {0}` lists the processes), or detach it at once with --lazy"
     )]
     Busy(PathBuf),
     /// The operating system or `fusermount3` refused.
     #[error("{mountpoint} could not be unmounted: {reason}")]
     Refused {
-        /// Which.
+        /// The mount point.
         mountpoint: PathBuf,
-        /// Their words.
+        /// Their message.
         reason: String,
     },
 }
 
-/// Unmounts `mountpoint`, if nobody uses it.
+/// Unmounts `mountpoint`, unless it is in use.
+///
+/// # Errors
+///
+/// Every variant of [`UnmountError`].
 pub fn unmount(mountpoint: &Path) -> Result<(), UnmountError> {
-    take_away(mountpoint, None, MntFlags::empty())
+    unmount_with(mountpoint, None, MntFlags::empty())
 }
 
-/// Takes `mountpoint` out of sight at once; those inside it finish, or fail
-/// when the daemon ends.
+/// Detaches `mountpoint` at once. Processes with open files there can read on
+/// until the daemon ends.
+///
+/// # Errors
+///
+/// All variants of [`UnmountError`] but `Busy`.
 pub fn detach(mountpoint: &Path) -> Result<(), UnmountError> {
-    take_away(mountpoint, None, MntFlags::MNT_DETACH)
+    unmount_with(mountpoint, None, MntFlags::MNT_DETACH)
 }
 
-/// As [`detach`], but this very mount, not another that took its place.
+/// Detaches this mount like [`detach`], but never another mount at the same path.
+///
+/// # Errors
+///
+/// All variants of [`UnmountError`] but `Busy`.
 pub fn detach_mount(mount: &MountEntry) -> Result<(), UnmountError> {
-    take_away(&mount.mountpoint, Some(mount.id), MntFlags::MNT_DETACH)
+    unmount_with(&mount.mountpoint, Some(mount.id), MntFlags::MNT_DETACH)
 }
 
-fn take_away(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(), UnmountError> {
+fn unmount_with(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(), UnmountError> {
     let refused = |reason: String| UnmountError::Refused {
         mountpoint: mountpoint.to_owned(),
         reason,
@@ -68,9 +80,9 @@ fn take_away(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(), 
     if !ours {
         return Err(UnmountError::NotMounted(mountpoint.to_owned()));
     }
-    // What lies on top would be taken away in its place.
+    // The system call unmounts the topmost file system, which may be another.
     match mountinfo::mount_at(mountpoint) {
-        Ok(Some(top)) if !top.is_ours() || id.is_some_and(|id| top.id != id) => {
+        Ok(Some(top)) if !top.is_icosfs() || id.is_some_and(|id| top.id != id) => {
             return Err(UnmountError::Covered {
                 mountpoint: mountpoint.to_owned(),
                 kind: top.kind,
@@ -82,16 +94,16 @@ fn take_away(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(), 
     match umount2(mountpoint, flags | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) => Ok(()),
         Err(Errno::EBUSY) => Err(UnmountError::Busy(mountpoint.to_owned())),
-        // Ordinary users unmount by the setuid helper.
+        // Without the capability, the setuid helper unmounts.
         Err(Errno::EPERM) => {
             let lazy = flags.contains(MntFlags::MNT_DETACH);
-            by_helper(mountpoint, lazy).map_err(|error| refused(error.to_string()))?
+            unmount_with_helper(mountpoint, lazy).map_err(|error| refused(error.to_string()))?
         }
         Err(errno) => Err(refused(errno.to_string())),
     }
 }
 
-fn by_helper(mountpoint: &Path, lazy: bool) -> io::Result<Result<(), UnmountError>> {
+fn unmount_with_helper(mountpoint: &Path, lazy: bool) -> io::Result<Result<(), UnmountError>> {
     let output = Command::new("fusermount3")
         .arg(if lazy { "-uz" } else { "-u" })
         .arg("--")

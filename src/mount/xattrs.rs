@@ -1,32 +1,34 @@
-//! Extended attributes: what is worth knowing of an object beside its bytes.
+//! Extended attributes: metadata of an object on its files.
 //!
-//! Their names, and what the catalog knows, are told at once; the rest is on
-//! the object's landing page.
+//! The names and the values in the catalog are known at once. Other values are
+//! on the object's landing page.
 
 use std::sync::Arc;
 
+use fuser::{Errno, ReplyXattr};
 use serde_json::{Map, Value};
 
+use super::request_trace::RequestTrace;
 use crate::catalog::Object;
 use crate::content::FileSize;
 use icos_portal::Envri;
 
-/// What the names begin with.
+/// Prefix of all names but [`SIZE`].
 const PREFIX: &str = "user.icos.";
 
-/// Whether the length that `stat` tells is `exact`, or an `estimate` that is
-/// replaced by the exact one once the file has been read or measured.
+/// Name of the attribute that says whether the size in `stat` is `exact` or an
+/// `estimate`. An estimate is an upper bound until the file is rendered.
 pub(super) const SIZE: &str = "user.icosfs.size";
 
-/// What [`SIZE`] says.
-pub(super) fn size(size: FileSize) -> &'static str {
+/// Returns the value of [`SIZE`].
+pub(super) fn size_kind(size: FileSize) -> &'static str {
     match size {
         FileSize::Exact(_) => "exact",
         FileSize::Estimate(_) => "estimate",
     }
 }
 
-/// An extended attribute of an object's files.
+/// An extended attribute of the files of an object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ObjectAttribute {
     Citation,
@@ -54,18 +56,18 @@ const ALL: [ObjectAttribute; 10] = [
     ObjectAttribute::Units,
 ];
 
-/// Where a value is found.
+/// The value of an attribute, or where to get it.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum XattrValue {
-    /// Here it is; or there is none.
+    /// The value; `None` if the object lacks the attribute.
     Known(Option<String>),
-    /// On the landing page.
+    /// The value is on the landing page, which has to be downloaded.
     OnLandingPage,
 }
 
 impl ObjectAttribute {
-    /// The attribute called `name`.
-    pub(super) fn named(name: &[u8]) -> Option<Self> {
+    /// Returns the attribute with the complete name `name`.
+    pub(super) fn from_name(name: &[u8]) -> Option<Self> {
         let name = name.strip_prefix(PREFIX.as_bytes())?;
         (ALL.into_iter()).find(|attribute| attribute.suffix().as_bytes() == name)
     }
@@ -85,8 +87,8 @@ impl ObjectAttribute {
         }
     }
 
-    /// What the catalog says.
-    pub(super) fn look_up(self, object: &Arc<Object>, envri: Envri) -> XattrValue {
+    /// Returns the value that the catalog has.
+    pub(super) fn in_catalog(self, object: &Arc<Object>, envri: Envri) -> XattrValue {
         let landing = |id| format!("{}{id}", envri.landing_prefix());
         XattrValue::Known(match self {
             ObjectAttribute::Doi => object.doi().map(str::to_owned),
@@ -103,7 +105,7 @@ impl ObjectAttribute {
         })
     }
 
-    /// What an object's landing page says.
+    /// Returns the value on the landing page `page`.
     pub(super) fn on_page(self, page: &Value) -> Option<String> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         match self {
@@ -133,12 +135,12 @@ impl ObjectAttribute {
     }
 }
 
-/// The names of all that `object` has, each with a NUL behind it.
+/// Returns the names of all attributes of `object`, each terminated by NUL.
 pub(super) fn names(object: &Arc<Object>, envri: Envri) -> Vec<u8> {
     let mut names = SIZE.as_bytes().to_vec();
     names.push(0);
     for attribute in ALL {
-        if attribute.look_up(object, envri) != XattrValue::Known(None) {
+        if attribute.in_catalog(object, envri) != XattrValue::Known(None) {
             names.extend_from_slice(PREFIX.as_bytes());
             names.extend_from_slice(attribute.suffix().as_bytes());
             names.push(0);
@@ -147,12 +149,33 @@ pub(super) fn names(object: &Arc<Object>, envri: Envri) -> Vec<u8> {
     names
 }
 
+/// Replies with a value, or with the error for a missing attribute.
+pub(super) fn reply(value: Option<&str>, size: u32, trace: &RequestTrace, reply: ReplyXattr) {
+    match value {
+        Some(value) => reply_bytes(value.as_bytes(), size, trace, reply),
+        None => reply.error(trace.failed(Errno::NO_XATTR)),
+    }
+}
+
+/// Replies with `bytes`, or with their length if the caller's buffer has `size`
+/// 0, which is a query for the length.
+pub(super) fn reply_bytes(bytes: &[u8], size: u32, trace: &RequestTrace, reply: ReplyXattr) {
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    if size == 0 {
+        reply.size(len);
+    } else if len <= size {
+        reply.data(bytes);
+    } else {
+        reply.error(trace.failed(Errno::ERANGE));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_landing_page_tells_citation_licence_and_units() {
+    fn landing_page_contains_citation_licence_and_units() {
         let page = serde_json::json!({
             "hash": "UNhY", "pid": "11676/UNhY",
             "references": {"citationString": "Somebody (2024)", "licence": {"url": "http://l"}},
@@ -171,9 +194,9 @@ mod tests {
             assert_eq!(attribute.on_page(&page).as_deref(), Some(value));
         }
         assert_eq!(
-            ObjectAttribute::named(b"user.icos.doi"),
+            ObjectAttribute::from_name(b"user.icos.doi"),
             Some(ObjectAttribute::Doi)
         );
-        assert_eq!(ObjectAttribute::named(b"security.capability"), None);
+        assert_eq!(ObjectAttribute::from_name(b"security.capability"), None);
     }
 }

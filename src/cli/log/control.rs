@@ -40,12 +40,12 @@ pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
     let mountpoint = absolute(&args.mountpoint)?;
     let shown = mountpoint.display();
     ensure!(
-        mountinfo::mount_at(&mountpoint)?.is_some_and(|mount| mount.is_ours()),
+        mountinfo::mount_at(&mountpoint)?.is_some_and(|mount| mount.is_icosfs()),
         "no icosfs is mounted at {shown}; `icosfs status` lists the mounts"
     );
     let status = read_status(&mountpoint).with_context(|| format!("cannot ask {shown}"))?;
     let socket = status
-        .about
+        .info
         .control
         .with_context(|| format!("the mount at {shown} takes no commands; its log says why"))?;
     let mut stream = UnixStream::connect(&socket)

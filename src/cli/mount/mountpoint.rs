@@ -27,7 +27,7 @@ pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
             return Ok(path);
         }
         ensure!(
-            found.is_ours(),
+            found.is_icosfs(),
             "a file system of type {} is mounted at {} already; choose another folder",
             found.kind,
             path.display()

@@ -42,7 +42,7 @@ impl StatusPage {
     }
 
     fn portal(&mut self, status: &MountStatus, checks: &[ServiceCheck]) {
-        let about = &status.about;
+        let about = &status.info;
         self.line(
             "portal",
             format_args!("{} ({})", about.portal, about.services.data),
@@ -75,7 +75,7 @@ impl StatusPage {
 
     fn kept(&mut self, status: &MountStatus) {
         self.line("lists", ages(&status.state.lists));
-        self.line("cache", status.about.cache.display());
+        self.line("cache", status.info.cache.display());
         if let Some(DiskUsage { used, limit }) = status.state.cache_use {
             let percent = u128::from(used) * 100 / u128::from(limit.max(1));
             let (used, limit) = (size(used), size(limit));
@@ -90,7 +90,7 @@ impl StatusPage {
     }
 
     fn served(&mut self, status: &MountStatus) {
-        let about = &status.about;
+        let about = &status.info;
         let since = about.since.to_zoned(TimeZone::system());
         let (since, pid) = (since.strftime("%F %T"), about.pid);
         self.line("since", format_args!("{since} (process {pid})"));

@@ -1,4 +1,5 @@
-//! What a mount has at this moment: how old its lists are, how full its cache.
+//! Values that a mount reads for each status: the ages of its lists and the size
+//! of its cache.
 
 use std::time::Duration;
 
@@ -8,44 +9,45 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{DiskUsage, Store};
 use crate::catalog::{Catalog, Lists};
 
-/// How long a look may take: a status must come soon, however slow the disk.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Timeout for reading each value, so that a slow disk does not delay the status.
+const READ_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What is looked at. Cheap to clone.
+/// The catalog and the cache that the values are read from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct LiveStateSource {
     pub(super) catalog: Catalog,
     pub(super) store: Store,
 }
 
-/// What was found, as far as it could be had in time.
+/// The values that were read within the timeout.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LiveState {
-    /// When lists were last taken.
+    /// When lists were last downloaded.
     #[serde(default)]
     pub lists: Lists,
-    /// What the cache holds, and may hold.
+    /// Bytes in the cache, and their limit.
     #[serde(default)]
     pub cache_use: Option<DiskUsage>,
 }
 
 impl LiveState {
-    /// How old a list that was taken at `taken` is, in seconds.
+    /// Returns the age in seconds of a list that was downloaded at `downloaded`.
     #[must_use]
-    pub fn age(taken: Timestamp) -> u64 {
-        let age = Timestamp::now().duration_since(taken).as_secs();
+    pub fn age(downloaded: Timestamp) -> u64 {
+        let age = Timestamp::now().duration_since(downloaded).as_secs();
         u64::try_from(age).unwrap_or(0)
     }
 }
 
 impl LiveStateSource {
-    pub(super) async fn look(&self) -> LiveState {
+    /// Reads the values on the blocking pool.
+    pub(super) async fn read(&self) -> LiveState {
         let Self { catalog, store } = self.clone();
         let lists = tokio::task::spawn_blocking(move || catalog.lists());
         let cache = tokio::task::spawn_blocking(move || store.usage());
         let (lists, cache) = tokio::join!(
-            tokio::time::timeout(PATIENCE, lists),
-            tokio::time::timeout(PATIENCE, cache)
+            tokio::time::timeout(READ_TIMEOUT, lists),
+            tokio::time::timeout(READ_TIMEOUT, cache)
         );
         LiveState {
             lists: match lists {

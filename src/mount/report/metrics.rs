@@ -1,4 +1,4 @@
-//! Counters in Prometheus' text format, version 0.0.4.
+//! Renders the counters of a mount in the Prometheus text format, version 0.0.4.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
@@ -9,61 +9,61 @@ use jiff::Timestamp;
 use super::{LiveState, ServedStats};
 use icos_portal::traffic::{ServiceTraffic, TrafficStats};
 
-/// All that is counted.
+/// The counters and gauges of one reply.
 pub(super) struct Counters {
     pub(super) since: Timestamp,
     pub(super) served: ServedStats,
-    /// The kernel's requests, by name.
+    /// FUSE requests, by operation.
     pub(super) requests: Vec<(&'static str, u64)>,
-    /// Failures that programs were told of, by the errno's name.
-    pub(super) failed: BTreeMap<String, u64>,
+    /// Failed operations, by the errno's name.
+    pub(super) failures: BTreeMap<String, u64>,
     pub(super) traffic: TrafficStats,
     pub(super) state: LiveState,
 }
 
 impl Counters {
     pub(super) fn text(&self) -> String {
-        let mut text = Text::default();
-        self.of_the_kernel(&mut text);
-        self.of_the_portal(&mut text);
-        self.of_the_state(&mut text);
+        let mut text = MetricsText::default();
+        self.write_kernel(&mut text);
+        self.write_portal(&mut text);
+        self.write_state(&mut text);
         text.0
     }
 
-    fn of_the_kernel(&self, text: &mut Text) {
+    fn write_kernel(&self, text: &mut MetricsText) {
         let since = u64::try_from(self.since.as_second()).unwrap_or(0);
-        text.gauge("start_time_seconds", "When the mount began.", since);
+        text.gauge("start_time_seconds", "When the mount started.", since);
         let ServedStats {
-            reads: _, // Among the requests.
-            bytes: _, // Told by origin.
+            reads: _, // Part of requests_total.
+            bytes: _, // The sum over all sources.
             from,
             passed_through,
         } = &self.served;
         text.labelled(
             ("requests_total", "operation"),
-            "The kernel's requests.",
+            "FUSE requests.",
             self.requests.iter().copied(),
         );
         text.labelled(
             ("read_bytes_total", "from"),
-            "Bytes that reads were given.",
+            "Bytes in replies to READ.",
             from.iter().map(|(origin, &bytes)| (origin.name(), bytes)),
         );
         text.counter(
             "passthrough_opens_total",
-            "Files opened for the kernel to read by itself.",
+            "Files opened for passthrough.",
             *passed_through,
         );
         text.labelled(
             ("failures_total", "errno"),
-            "Failures that programs were told of.",
-            self.failed
+            "Failed operations.",
+            self.failures
                 .iter()
                 .map(|(errno, &count)| (errno.as_str(), count)),
         );
     }
 
-    fn of_the_portal(&self, text: &mut Text) {
+    fn write_portal(&self, text: &mut MetricsText) {
         let mut by_service = |name, help, value: fn(&ServiceTraffic) -> u64| {
             let all = self.traffic.services.iter();
             let all = all.map(|(service, of)| (service.as_str(), value(of)));
@@ -74,7 +74,7 @@ impl Counters {
         });
         by_service(
             "portal_failures_total",
-            "Requests without an answer, or answered with an error.",
+            "Requests without a response or with an error response.",
             |of| of.failures,
         );
         by_service(
@@ -88,15 +88,19 @@ impl Counters {
         });
         text.labelled(
             ("portal_wait_seconds_total", "service"),
-            "Time until answers began.",
+            "Time until the first byte of responses.",
             waited,
         );
     }
 
-    fn of_the_state(&self, text: &mut Text) {
+    fn write_state(&self, text: &mut MetricsText) {
         if let Some(usage) = self.state.cache_use {
-            text.gauge("cache_bytes", "Bytes that the cache holds.", usage.used);
-            text.gauge("cache_limit_bytes", "Bytes that it may hold.", usage.limit);
+            text.gauge("cache_bytes", "Bytes in the cache.", usage.used);
+            text.gauge(
+                "cache_limit_bytes",
+                "Limit of the bytes in the cache.",
+                usage.limit,
+            );
         }
         let lists = [
             ("vocabulary", self.state.lists.vocabulary),
@@ -109,17 +113,17 @@ impl Counters {
         text.family(
             "catalog_taken_seconds",
             "gauge",
-            "When lists were last taken from the portal.",
+            "When lists were last downloaded from the portal.",
         );
         text.samples("catalog_taken_seconds", "list", taken);
     }
 }
 
-/// What is written so far.
+/// The text written so far.
 #[derive(Default)]
-struct Text(String);
+struct MetricsText(String);
 
-impl Text {
+impl MetricsText {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP icosfs_{name} {help}");
         let _ = writeln!(self.0, "# TYPE icosfs_{name} {kind}");
@@ -135,7 +139,7 @@ impl Text {
         let _ = writeln!(self.0, "icosfs_{name} {value}");
     }
 
-    /// A counter that there is several times, told apart by a label.
+    /// Writes a counter with one sample per value of `label`.
     fn labelled<'a, T: Display>(
         &mut self,
         (name, label): (&str, &str),
@@ -146,15 +150,15 @@ impl Text {
         self.samples(name, label, samples);
     }
 
-    /// The values are names of ours, which need no quoting.
+    /// Writes samples. The label values are constants that need no escaping.
     fn samples<'a, T: Display>(
         &mut self,
         name: &str,
         label: &str,
         samples: impl Iterator<Item = (&'a str, T)>,
     ) {
-        for (of, value) in samples {
-            let _ = writeln!(self.0, "icosfs_{name}{{{label}=\"{of}\"}} {value}");
+        for (label_value, value) in samples {
+            let _ = writeln!(self.0, "icosfs_{name}{{{label}=\"{label_value}\"}} {value}");
         }
     }
 }

@@ -1,0 +1,168 @@
+//! Replies to OPEN: chooses between passthrough, the page cache and direct I/O.
+//!
+//! - Until the kernel has a file's exact size, the file is opened for direct I/O.
+//!   If the page cache were used with an estimate, which is too large, a READ
+//!   past the true end would leave zeros in it.
+//! - An open may notify the kernel, so that it runs in a task and never on an
+//!   event loop.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyOpen};
+
+use super::handles::Handle;
+use super::inodes::ServeMode;
+use super::mount_state::MountState;
+use crate::catalog::{Object, Representation};
+use crate::tree::{ControlFile, MetadataPage, Node};
+
+impl MountState {
+    /// Opens a file of an object.
+    pub(super) fn open_file(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+        reply: ReplyOpen,
+    ) {
+        let node = Node::File(Arc::clone(object), representation);
+        let number = node.inode().0;
+        // First: corruption that is found from now on must affect this handle.
+        let original = (representation == Representation::Original)
+            .then(|| self.contents.open_original(object));
+        let corruption_count = original
+            .as_ref()
+            .map_or(0, |original| original.corruption_count);
+        let opened = self.inodes.open(number, corruption_count, || {
+            self.pass_through(object, representation, &reply)
+                .map_or(ServeMode::Requests, |id| {
+                    ServeMode::Passthrough(Arc::new(id))
+                })
+        });
+        if let ServeMode::Passthrough(id) = opened.mode {
+            self.report.count_passthrough_open();
+            // The kernel may have an estimate from before the file was built.
+            if !self.kernel_knows_size(&node, self.size(&node)) {
+                self.invalidate_attributes(number);
+            }
+            return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
+        }
+        let flags =
+            if opened.older_content_open {
+                // Readers of the older, corrupt content must not read pages of this one.
+                FopenFlags::FOPEN_DIRECT_IO
+            } else if self.kernel_knows_size(&node, self.size(&node)) {
+                match representation {
+                    Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
+                    // Pages of the current epoch stay, verified or not: they are
+                    // verified together with the bytes that are read next. Dropping
+                    // them would make this open wait, uninterruptibly, for pages that
+                    // others read.
+                    Representation::Original
+                        if self.contents.cached_epoch(object).is_none_or(
+                            |(epoch, verified)| self.inodes.may_keep_pages(number, epoch, verified),
+                        ) =>
+                    {
+                        FopenFlags::FOPEN_KEEP_CACHE
+                    }
+                    // Parquet contains metadata and may have been rebuilt.
+                    Representation::Original | Representation::Parquet => FopenFlags::empty(),
+                    // It may have changed, and direct I/O leaves no pages to drop.
+                    Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
+                }
+            } else {
+                self.invalidate_attributes(number);
+                FopenFlags::FOPEN_DIRECT_IO
+            };
+        let older_content_open = opened.older_content_open;
+        let handle = original.map_or(0, |opened| {
+            self.handles.add(Handle::Original {
+                opened,
+                older_content_open,
+            })
+        });
+        reply.opened(FileHandle(handle), flags);
+    }
+
+    /// Opens the JSON page of a station, collection or data type.
+    pub(super) fn open_page(&self, page: &MetadataPage, reply: ReplyOpen) {
+        let node = Node::Metadata(page.clone());
+        let flags = if self.kernel_knows_size(&node, self.size(&node)) {
+            // Without FOPEN_KEEP_CACHE: it may have changed.
+            FopenFlags::empty()
+        } else {
+            self.invalidate_attributes(node.inode().0);
+            FopenFlags::FOPEN_DIRECT_IO
+        };
+        self.inodes.open(node.inode().0, 0, || ServeMode::Requests);
+        reply.opened(FileHandle(0), flags);
+    }
+
+    /// Opens a control file with the content that it has now.
+    pub(super) async fn open_control_file(&self, file: ControlFile, reply: ReplyOpen) {
+        let content = match file {
+            ControlFile::Status => self.report.status_json().await,
+            ControlFile::Errors => self.report.errors_text(),
+            ControlFile::Metrics => self.report.metrics_text().await,
+        };
+        let handle = FileHandle(self.handles.add(Handle::Generated(content.into())));
+        reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
+    }
+
+    /// Registers a complete file of the cache as the backing file of a passthrough
+    /// open. Disables passthrough if the kernel refuses.
+    fn pass_through(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+        reply: &ReplyOpen,
+    ) -> Option<BackingId> {
+        if !self.passthrough.load(Ordering::Relaxed) {
+            return None;
+        }
+        let file = self.contents.sealed_file(object, representation)?;
+        match reply.open_backing(file) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                tracing::info!(%error, "passthrough is not available");
+                self.passthrough.store(false, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Records the epoch of an original while it is unverified, since its bytes
+    /// enter the kernel's page cache.
+    pub(super) fn track_unverified_pages(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+    ) {
+        if representation == Representation::Original
+            && let Some((epoch, false)) = self.contents.cached_epoch(object)
+        {
+            let number = Node::File(Arc::clone(object), representation).inode().0;
+            self.inodes.add_unverified_pages(number, epoch);
+        }
+    }
+
+    /// Invalidates the attributes that the kernel caches for `number`.
+    pub(super) fn invalidate_attributes(&self, number: u64) {
+        if let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0)
+            // ENOENT: the kernel has forgotten the inode.
+            && error.raw_os_error() != Some(libc::ENOENT)
+        {
+            tracing::debug!(number, %error, "cannot invalidate attributes");
+        }
+    }
+
+    /// Makes the kernel drop its pages of a corrupt file. Waits for pages that are
+    /// being read, so that no thread that serves reads may call it.
+    pub(super) fn invalidate_pages(&self, number: u64) {
+        if let Some(notifier) = self.notifier.get() {
+            // Fails if the kernel has forgotten the inode, which is as good.
+            let _ = notifier.inval_inode(INodeNo(number), 0, 0);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Parameters of a mount. `cli` builds them from flags and settings.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use icos_portal::Envri;
+
+/// When `fstat` returns for an open file whose exact size is unknown.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ExactSize {
+    /// When the exact size is known, however long that takes. Correct for every
+    /// program.
+    #[default]
+    WhenOpen,
+    /// At once, with an upper bound. For pipelines that must not wait.
+    Never,
+}
+
+/// Which users may access a mount.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Access {
+    /// Only the user that mounted it.
+    #[default]
+    Owner,
+    /// Its owner and root.
+    OwnerAndRoot,
+    /// All users of the machine.
+    Everyone,
+}
+
+/// Parameters of a mount.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// Absolute path of the mount point.
+    pub mountpoint: PathBuf,
+    /// Device name in the output of `mount` and `df`, e.g. the portal's host.
+    pub source: String,
+    /// How long the kernel may cache metadata.
+    pub metadata_ttl: Duration,
+    /// When `fstat` returns for an open file whose exact size is unknown.
+    pub exact_size: ExactSize,
+    /// Which users may access the mount.
+    pub access: Access,
+    /// Owner of all files; by default the user of this process.
+    pub uid: Option<u32>,
+    /// Group of all files; by default the group of this process.
+    pub gid: Option<u32>,
+    /// Whether files have extended attributes.
+    pub xattr: bool,
+    /// The repository that is mounted.
+    pub envri: Envri,
+}

@@ -1,0 +1,99 @@
+//! The content of `.icosfs/status.json`. `icosfs status` reads it back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::LiveState;
+use crate::content::ByteSource;
+use icos_portal::account::LoginStatus;
+use icos_portal::traffic::TrafficStats;
+
+/// All of `.icosfs/status.json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct MountStatus {
+    /// Properties of the mount that do not change.
+    #[serde(flatten)]
+    pub info: MountInfo,
+    /// Counters of reads since the mount started.
+    pub served: ServedStats,
+    /// Counters of requests to the portal.
+    #[serde(default)]
+    pub traffic: TrafficStats,
+    /// FUSE requests since the mount started, by operation.
+    #[serde(default)]
+    pub requests: BTreeMap<String, u64>,
+    /// Values at the time of this status.
+    #[serde(flatten)]
+    pub state: LiveState,
+    /// The login; `None` for anonymous access.
+    pub login: Option<LoginStatus>,
+    /// The most recent failures, newest first.
+    pub errors: Vec<Failure>,
+}
+
+/// Properties of a mount that do not change.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct MountInfo {
+    /// Version of icosfs.
+    pub version: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// The repository.
+    pub portal: String,
+    /// Base URLs of its services.
+    pub services: ServiceUrls,
+    /// Absolute path of the mount point.
+    pub mountpoint: PathBuf,
+    /// The repository's cache folder.
+    pub cache: PathBuf,
+    /// Path of the control socket, if the mount has one.
+    #[serde(default)]
+    pub control: Option<PathBuf>,
+    /// When the mount started.
+    pub since: Timestamp,
+}
+
+/// Base URLs of the three services.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct ServiceUrls {
+    /// Authentication.
+    pub auth: String,
+    /// Metadata.
+    pub meta: String,
+    /// Data.
+    pub data: String,
+}
+
+/// A failed operation, which a program received as an errno.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Failure {
+    /// When it last happened.
+    pub at: Timestamp,
+    /// Number of consecutive occurrences.
+    pub times: u64,
+    /// The operation, e.g. `read`.
+    pub operation: String,
+    /// The file, relative to the mount point.
+    pub file: String,
+    /// The errno's name, e.g. `EACCES`.
+    pub errno: String,
+    /// The reason, and what the user can do.
+    pub reason: String,
+}
+
+/// Counters of reads since the mount started.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServedStats {
+    /// Number of READ requests.
+    pub reads: u64,
+    /// Bytes in the replies.
+    pub bytes: u64,
+    /// The same by source. A reply from several sources counts for the slowest.
+    #[serde(default)]
+    pub from: BTreeMap<ByteSource, u64>,
+    /// Number of files opened for passthrough.
+    pub passed_through: u64,
+}
