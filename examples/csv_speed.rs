@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .map(|(c, bytes)| &bytes[from * c.format.width()..to * c.format.width()])
                 .collect();
             text.clear();
-            writer.draw(to - from, &window, &mut text)?;
+            writer.render(to - from, &window, &mut text)?;
             size += black_box(&text).len();
         }
         best = best.min(start.elapsed().as_secs_f64());

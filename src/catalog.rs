@@ -18,14 +18,14 @@ use tokio::sync::watch;
 use icos_portal::{MetadataClient, ObjectId, PortalError};
 use icos_sync::SingleFlight;
 
-mod age;
 mod archive;
-mod ask;
 mod collections;
 mod database;
+mod list_age;
+mod list_state;
 mod name;
-mod need;
 mod object;
+mod query;
 mod read;
 mod search;
 mod selection;
@@ -33,13 +33,13 @@ mod sync;
 mod vocabulary;
 mod write;
 
-pub use age::Lists;
-pub use archive::{Archive, Inside};
-pub use need::Need;
+pub use archive::{ArchiveIndex, ArchiveNode};
+pub use list_state::CatalogList;
+pub use list_age::ListAge;
 pub use object::{FileId, Object, Representation};
-pub use read::{Folder, Listed};
+pub use read::{CatalogFolder, ListedObject};
 pub use search::{Order, Search};
-pub use selection::Selection;
+pub use selection::ObjectSelection;
 pub use vocabulary::{Spec, Station, Vocabulary};
 
 use database::Database;
@@ -76,7 +76,7 @@ pub enum CatalogError {
     #[error(
         "the catalog cannot be kept in {path}: {reason}; it goes on in memory and is asked for again at the next mount; make room, or choose another folder with --cache-dir"
     )]
-    NotKept {
+    NotStored {
         /// Where it would be.
         path: PathBuf,
         /// `SQLite`'s words.
@@ -101,7 +101,7 @@ struct Inner {
     meta: MetadataClient,
     /// How long a list counts as new.
     ttl: Duration,
-    selection: Selection,
+    selection: ObjectSelection,
     /// Held while one asks for lists: mounts that share the file do not ask
     /// for the same at once.
     turn: PathBuf,
@@ -109,7 +109,7 @@ struct Inner {
     view: RwLock<Arc<View>>,
     known: Mutex<Known>,
     growth: watch::Sender<Growth>,
-    syncs: SingleFlight<Need, Result<(), CatalogError>>,
+    syncs: SingleFlight<CatalogList, Result<(), CatalogError>>,
     all_members: SingleFlight<(), Result<(), CatalogError>>,
     lookups: SingleFlight<ObjectId, Result<bool, CatalogError>>,
 }
@@ -121,7 +121,7 @@ struct Known {
     objects: LruCache<u64, Arc<Object>>,
     labels: LruCache<i64, Arc<[String]>>,
     unknown: LruCache<ObjectId, Instant>,
-    archives: LruCache<ObjectId, Arc<Archive>>,
+    archives: LruCache<ObjectId, Arc<ArchiveIndex>>,
     narrow: Narrow,
 }
 
@@ -143,7 +143,7 @@ pub enum Walk {
     Stopped,
     /// There are no more.
     AtEnd,
-    /// There are no more yet: see [`Catalog::grown`].
+    /// There are no more yet: see [`Catalog::wait_for_growth`].
     Growing,
 }
 
@@ -154,7 +154,7 @@ impl Catalog {
         meta: MetadataClient,
         folder: &Path,
         ttl: Duration,
-        selection: Selection,
+        selection: ObjectSelection,
     ) -> Result<Self, CatalogError> {
         let db = Database::open(&folder.join(FILE))?;
         let view = View::new(&selection, db.read(Vocabulary::load)?);
@@ -186,7 +186,7 @@ impl Catalog {
 
     /// Puts rows in as if the portal had sent them.
     #[cfg(test)]
-    pub(crate) fn pretend(
+    pub(crate) fn insert_for_test(
         &self,
         specs: &[icos_portal::lists::SpecRow],
         objects: &[icos_portal::lists::ObjectRow],
@@ -206,8 +206,8 @@ impl Catalog {
     /// Closes connections to the database that were not used for `idle`;
     /// whether there will be more in a while.
     #[must_use]
-    pub fn rest(&self, idle: Duration) -> bool {
-        self.0.db.rest(idle)
+    pub fn close_idle(&self, idle: Duration) -> bool {
+        self.0.db.close_idle(idle)
     }
 
     /// How many objects are known, and how many bytes their originals have.
@@ -249,7 +249,7 @@ impl Catalog {
         let view = self.0.view();
         let mut specs = Vec::new();
         for spec in view.specs() {
-            let folder = Folder::Station(station.key, spec.key);
+            let folder = CatalogFolder::Station(station.key, spec.key);
             if !self.is_empty(&folder)? {
                 specs.push(Arc::clone(spec));
             }
@@ -293,7 +293,7 @@ impl Catalog {
             return Ok(None);
         }
         // Its data type's columns are on the lists.
-        self.ensure(Need::Vocabulary).await?;
+        self.ensure(CatalogList::Vocabulary).await?;
         let catalog = self.clone();
         let found = self
             .0
@@ -313,18 +313,21 @@ impl Catalog {
     /// on. New ones come last. Blocks on the disk.
     pub fn walk(
         &self,
-        folder: &Folder,
+        folder: &CatalogFolder,
         from: u64,
-        visit: impl FnMut(Listed) -> ControlFlow<()>,
+        visit: impl FnMut(ListedObject) -> ControlFlow<()>,
     ) -> Result<Walk, CatalogError> {
         // Asked before the walk: what comes during it is for the next.
         let growing = self.0.growth.borrow().growing
-            && !matches!(folder, Folder::Collection(_) | Folder::Documents);
+            && !matches!(
+                folder,
+                CatalogFolder::Collection(_) | CatalogFolder::Documents
+            );
         let view = self.0.view();
         let (place, stopped) = (Cell::new(from), Cell::new(false));
         let visit = RefCell::new(visit);
         self.0.db.read(|db| {
-            let mut show = |listed: Listed| {
+            let mut show = |listed: ListedObject| {
                 // Should the file turn out damaged half way, none comes twice.
                 place.set(listed.place + 1);
                 let flow = (visit.borrow_mut())(listed);
@@ -341,7 +344,7 @@ impl Catalog {
     }
 
     /// Whether nothing is known of `folder`. Blocks on the disk, shortly.
-    pub fn is_empty(&self, folder: &Folder) -> Result<bool, CatalogError> {
+    pub fn is_empty(&self, folder: &CatalogFolder) -> Result<bool, CatalogError> {
         let walk = self.walk(folder, 0, |_| ControlFlow::Break(()))?;
         Ok(walk != Walk::Stopped)
     }
@@ -351,7 +354,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Why it grows no further although it is not complete.
-    pub async fn grown(&self) -> Result<(), CatalogError> {
+    pub async fn wait_for_growth(&self) -> Result<(), CatalogError> {
         let mut growth = self.0.growth.subscribe();
         let pages = growth.borrow().pages;
         let grown = growth
@@ -367,7 +370,7 @@ impl Catalog {
     /// disk, shortly.
     pub fn by_stem(
         &self,
-        folder: &Folder,
+        folder: &CatalogFolder,
         stem: &str,
     ) -> Result<Option<Arc<Object>>, CatalogError> {
         let view = self.0.view();

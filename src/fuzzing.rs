@@ -2,7 +2,7 @@
 //! directly, with what must hold of whatever they take. No part of the API.
 
 use crate::cache;
-use crate::catalog::{Archive, Inside};
+use crate::catalog::{ArchiveIndex, ArchiveNode};
 use crate::cli;
 use icos_portal::archive;
 
@@ -11,7 +11,7 @@ pub fn archive_list(json: &[u8]) {
     let Ok(entries) = archive::parse_list(json) else {
         return;
     };
-    let archive = Archive::new(entries);
+    let archive = ArchiveIndex::new(entries);
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
         for (name, inside) in archive.children(&folder) {
@@ -20,8 +20,8 @@ pub fn archive_list(json: &[u8]) {
             let path = format!("{folder}{name}");
             let found = archive.find(&path).expect("it was listed");
             match (inside, found) {
-                (Inside::Folder, Inside::Folder) => folders.push(format!("{path}/")),
-                (Inside::File(one), Inside::File(other)) => assert_eq!(one, other),
+                (ArchiveNode::Folder, ArchiveNode::Folder) => folders.push(format!("{path}/")),
+                (ArchiveNode::File(one), ArchiveNode::File(other)) => assert_eq!(one, other),
                 both => panic!("{path:?}: {both:?}"),
             }
         }

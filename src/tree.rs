@@ -164,7 +164,7 @@ impl Tree {
     /// whether there will be more in a while.
     #[must_use]
     pub fn close_idle_connections(&self, idle: Duration) -> bool {
-        self.catalog.rest(idle)
+        self.catalog.close_idle(idle)
     }
 
     /// How many objects are known, and how many bytes their originals have.
@@ -179,8 +179,8 @@ impl Tree {
         let Node::Directory(place) = directory else {
             return Err(TreeError::NotADirectory);
         };
-        if let Some(need) = place.need() {
-            self.catalog.ensure(need).await?;
+        if let Some(list) = place.list() {
+            self.catalog.ensure(list).await?;
         }
         if let Directory::Archive(object, _) = place {
             self.catalog.archive(object).await?;

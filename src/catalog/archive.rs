@@ -17,18 +17,18 @@ const LONGEST: usize = 4096;
 
 /// What is in an archive, by safe paths.
 #[derive(Debug, Default)]
-pub struct Archive(BTreeMap<String, Arc<ArchiveEntry>>);
+pub struct ArchiveIndex(BTreeMap<String, Arc<ArchiveEntry>>);
 
 /// Something in an archive.
 #[derive(Clone, Debug)]
-pub enum Inside {
+pub enum ArchiveNode {
     /// A folder.
     Folder,
     /// A file.
     File(Arc<ArchiveEntry>),
 }
 
-impl Archive {
+impl ArchiveIndex {
     pub(crate) fn new(entries: Vec<ArchiveEntry>) -> Self {
         let mut files = BTreeMap::new();
         // How often a path came: to count anew for each of a million entries
@@ -63,23 +63,23 @@ impl Archive {
 
     /// What is at `path`, which has no slash at its ends.
     #[must_use]
-    pub fn find(&self, path: &str) -> Option<Inside> {
+    pub fn find(&self, path: &str) -> Option<ArchiveNode> {
         if let Some(entry) = self.0.get(path) {
-            return Some(Inside::File(Arc::clone(entry)));
+            return Some(ArchiveNode::File(Arc::clone(entry)));
         }
-        holds_folder(&self.0, path).then_some(Inside::Folder)
+        holds_folder(&self.0, path).then_some(ArchiveNode::Folder)
     }
 
     /// What is in the folder `prefix`, which is empty or ends with a slash.
     #[must_use]
-    pub fn children(&self, prefix: &str) -> BTreeMap<String, Inside> {
+    pub fn children(&self, prefix: &str) -> BTreeMap<String, ArchiveNode> {
         let mut children = BTreeMap::new();
         let from = self.0.range(prefix.to_owned()..);
         for (path, entry) in from.take_while(|(path, _)| path.starts_with(prefix)) {
             let rest = &path[prefix.len()..];
             match rest.split_once('/') {
-                Some((folder, _)) => children.insert(folder.to_owned(), Inside::Folder),
-                None => children.insert(rest.to_owned(), Inside::File(Arc::clone(entry))),
+                Some((folder, _)) => children.insert(folder.to_owned(), ArchiveNode::Folder),
+                None => children.insert(rest.to_owned(), ArchiveNode::File(Arc::clone(entry))),
             };
         }
         children
@@ -105,7 +105,7 @@ fn lies_in_file(files: &BTreeMap<String, Arc<ArchiveEntry>>, path: &str) -> bool
 
 impl Catalog {
     /// What is in `object`, if that is known. Blocks on the disk, shortly.
-    pub fn archive_at_hand(&self, id: ObjectId) -> Result<Option<Arc<Archive>>, CatalogError> {
+    pub fn cached_archive(&self, id: ObjectId) -> Result<Option<Arc<ArchiveIndex>>, CatalogError> {
         if let Some(archive) = self.0.known().archives.get(&id) {
             return Ok(Some(Arc::clone(archive)));
         }
@@ -120,9 +120,9 @@ impl Catalog {
 
     /// What is in `object`. One that cannot be opened as an archive has nothing
     /// in it.
-    pub async fn archive(&self, object: &Object) -> Result<Arc<Archive>, CatalogError> {
+    pub async fn archive(&self, object: &Object) -> Result<Arc<ArchiveIndex>, CatalogError> {
         let id = object.id();
-        if let Some(archive) = self.archive_at_hand(id)? {
+        if let Some(archive) = self.cached_archive(id)? {
             return Ok(archive);
         }
         let entries = match self.0.meta.archive_entries(id).await {
@@ -146,8 +146,8 @@ impl Catalog {
         Ok(self.keep_archive(id, entries))
     }
 
-    fn keep_archive(&self, id: ObjectId, entries: Vec<ArchiveEntry>) -> Arc<Archive> {
-        let archive = Arc::new(Archive::new(entries));
+    fn keep_archive(&self, id: ObjectId, entries: Vec<ArchiveEntry>) -> Arc<ArchiveIndex> {
+        let archive = Arc::new(ArchiveIndex::new(entries));
         self.0.known().archives.put(id, Arc::clone(&archive));
         archive
     }
@@ -174,7 +174,7 @@ mod tests {
             "d/e",
             "",
         ];
-        let archive = Archive::new(names.map(entry).into());
+        let archive = ArchiveIndex::new(names.map(entry).into());
         let paths: Vec<&str> = archive.0.keys().map(String::as_str).collect();
         let safe = [
             ".._/.._/etc/passwd",
@@ -187,8 +187,11 @@ mod tests {
             "~2d/e",
         ];
         assert_eq!(paths, safe);
-        assert!(matches!(archive.find("a"), Some(Inside::Folder)));
-        assert!(matches!(archive.find("a/b.txt"), Some(Inside::File(_))));
+        assert!(matches!(archive.find("a"), Some(ArchiveNode::Folder)));
+        assert!(matches!(
+            archive.find("a/b.txt"),
+            Some(ArchiveNode::File(_))
+        ));
         assert!(archive.find("a/b").is_none());
         let names: Vec<String> = archive.children("a/").into_keys().collect();
         assert_eq!(names, ["b.txt", "b.txt~2", "c.txt"]);
@@ -200,7 +203,7 @@ mod tests {
         let entry = |name: String| ArchiveEntry { name, size: 1 };
         let mut entries: Vec<_> = (0..100_000).map(|_| entry("a/a".to_owned())).collect();
         entries.push(entry("a/".repeat(1 << 20) + "a"));
-        let archive = Archive::new(entries);
+        let archive = ArchiveIndex::new(entries);
         assert_eq!(archive.children("a/").len(), 100_000);
     }
 }

@@ -16,16 +16,16 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::CatalogError;
 
-mod file;
-mod place;
-mod tables;
+mod database_file;
+mod location;
+mod migration;
 
-use place::{Place, set_aside};
+use location::{DatabaseLocation, set_aside};
 
 /// The lists, wherever they are.
 #[derive(Debug)]
 pub(super) struct Database {
-    place: RwLock<Arc<Place>>,
+    place: RwLock<Arc<DatabaseLocation>>,
     trouble: Mutex<Trouble>,
 }
 
@@ -48,17 +48,18 @@ impl Database {
     /// Opens, or creates, the file at `path`, anew if it is damaged. Where the
     /// disk does not let it, all goes on in memory with what can be read.
     pub(super) fn open(path: &Path) -> Result<Self, CatalogError> {
-        let opened = match Place::file(path) {
+        let opened = match DatabaseLocation::file(path) {
             Err(error) if is_damage(&error) => {
                 set_aside(path, &error);
-                Place::file(path)
+                DatabaseLocation::file(path)
             }
             other => other,
         };
         let (place, error) = match opened {
             Ok(place) => (place, None),
             Err(error) => (
-                Place::copy_of(path).or_else(|_unreadable| Place::memory())?,
+                DatabaseLocation::copy_of(path)
+                    .or_else(|_unreadable| DatabaseLocation::memory())?,
                 Some(error),
             ),
         };
@@ -100,15 +101,15 @@ impl Database {
 
     /// Closes what was not used for `idle`; whether there will be more in a
     /// while.
-    pub(super) fn rest(&self, idle: Duration) -> bool {
-        self.place().rest(idle)
+    pub(super) fn close_idle(&self, idle: Duration) -> bool {
+        self.place().close_idle(idle)
     }
 
     /// Does `work` where the lists are; if that turns out to be no good place,
     /// where they are then.
     fn somewhere<T>(
         &self,
-        work: impl Fn(&Place) -> Result<T, rusqlite::Error>,
+        work: impl Fn(&DatabaseLocation) -> Result<T, rusqlite::Error>,
     ) -> Result<T, CatalogError> {
         let mut place = self.place();
         // From a damaged file to a new one, and from there to memory.
@@ -123,7 +124,7 @@ impl Database {
         Ok(work(&place)?)
     }
 
-    fn place(&self) -> Arc<Place> {
+    fn place(&self) -> Arc<DatabaseLocation> {
         let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&place)
     }
@@ -131,25 +132,27 @@ impl Database {
     /// Another place for what was in `failed`, unless there is one already.
     fn instead_of(
         &self,
-        failed: &Arc<Place>,
+        failed: &Arc<DatabaseLocation>,
         error: rusqlite::Error,
-    ) -> Result<Arc<Place>, CatalogError> {
+    ) -> Result<Arc<DatabaseLocation>, CatalogError> {
         let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
         if !Arc::ptr_eq(&place, failed) {
             return Ok(Arc::clone(&place));
         }
         let Some(path) = failed.path() else {
             // A copy of what was damaged, if anything.
-            *place = Arc::new(Place::memory()?);
+            *place = Arc::new(DatabaseLocation::memory()?);
             return Ok(Arc::clone(&place));
         };
         let (other, error) = if is_damage(&error) {
             match anew(path, &error) {
                 Ok(file) => (file, None),
-                Err(error) => (Place::memory()?, Some(error)),
+                Err(error) => (DatabaseLocation::memory()?, Some(error)),
             }
         } else {
-            let copy = failed.copy().or_else(|_unreadable| Place::memory())?;
+            let copy = failed
+                .copy()
+                .or_else(|_unreadable| DatabaseLocation::memory())?;
             (copy, Some(error))
         };
         if let Some(error) = error {
@@ -161,7 +164,7 @@ impl Database {
 
     /// Notes that the lists are not kept at `path`.
     fn left(&self, path: &Path, error: &rusqlite::Error) {
-        let reason = CatalogError::NotKept {
+        let reason = CatalogError::NotStored {
             path: path.to_owned(),
             reason: error.to_string(),
         };
@@ -177,14 +180,14 @@ impl Database {
 
 /// A new file at `path` in place of a damaged one, unless another mount has
 /// begun one already.
-fn anew(path: &Path, error: &rusqlite::Error) -> Result<Place, rusqlite::Error> {
-    if let Ok(file) = Place::file(path)
+fn anew(path: &Path, error: &rusqlite::Error) -> Result<DatabaseLocation, rusqlite::Error> {
+    if let Ok(file) = DatabaseLocation::file(path)
         && file.is_sound()
     {
         return Ok(file);
     }
     set_aside(path, error);
-    Place::file(path)
+    DatabaseLocation::file(path)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -229,7 +232,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use super::tables::VERSION;
+    use super::migration::VERSION;
     use super::*;
 
     fn count(database: &Database) -> i64 {
@@ -343,12 +346,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("100% catalog?.sqlite");
         note(&Database::open(&path).unwrap(), "a");
-        let place = Place::copy_of(&path).unwrap();
+        let place = DatabaseLocation::copy_of(&path).unwrap();
         place
             .write(|db| db.execute("INSERT INTO state VALUES ('b', 7)", []))
             .unwrap();
         // Neither log nor index can be made beside it.
-        let place = place::copy_of_immutable(&path).unwrap();
+        let place = location::copy_of_immutable(&path).unwrap();
         let database = Database {
             place: RwLock::new(Arc::new(place)),
             trouble: Mutex::default(),
@@ -376,14 +379,14 @@ mod tests {
             note(&database, &format!("{round}"));
             assert!(descriptors(dir.path()) > at_first + 10);
             let hour = Duration::from_hours(1);
-            assert!(database.rest(hour), "nothing has rested");
+            assert!(database.close_idle(hour), "nothing has rested");
             database
                 .read(|db| {
-                    assert!(database.rest(Duration::ZERO), "one is in use");
+                    assert!(database.close_idle(Duration::ZERO), "one is in use");
                     db.query_row("SELECT 1", [], |_| Ok(()))
                 })
                 .unwrap();
-            assert!(!database.rest(Duration::ZERO), "all has rested");
+            assert!(!database.close_idle(Duration::ZERO), "all has rested");
             assert_eq!(descriptors(dir.path()), at_first);
             assert_eq!(count(&database), round);
         }
@@ -398,7 +401,7 @@ mod tests {
         note(&database, "a");
         read_at_once(&database, 3);
         fs::remove_file(&path).unwrap();
-        assert!(!database.rest(Duration::ZERO));
+        assert!(!database.close_idle(Duration::ZERO));
         note(&database, "b");
         assert_eq!(count(&database), 2);
     }
@@ -430,7 +433,7 @@ mod tests {
             for mount in &mounts {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
-                        mount.rest(Duration::ZERO);
+                        mount.close_idle(Duration::ZERO);
                         thread::yield_now();
                     }
                 });

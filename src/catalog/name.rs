@@ -36,7 +36,7 @@ pub(super) fn extension(file_name: &str) -> &str {
 /// What stands before the ending in an object's names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Stem {
-    /// One safe path component, but for an ending it may need.
+    /// One safe path component, but for an ending it may list.
     pub(super) text: String,
     /// Whether it is always told apart by its object's id.
     pub(super) marked: bool,

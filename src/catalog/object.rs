@@ -120,11 +120,11 @@ impl Object {
     }
 
     /// What stands before the ending in names made of the file name; with the
-    /// id if `twin` says that another has the same.
+    /// id if `shares_name` says that another has the same.
     #[must_use]
-    pub fn stem(&self, twin: bool) -> String {
+    pub fn stem(&self, shares_name: bool) -> String {
         let stem = Stem::of(&self.file_name);
-        if twin || stem.marked {
+        if shares_name || stem.marked {
             stem.with(self.id)
         } else {
             stem.text

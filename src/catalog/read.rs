@@ -14,7 +14,7 @@ use icos_portal::ObjectId;
 
 /// What a folder's objects have in common.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Folder {
+pub enum CatalogFolder {
     /// They are shown at all.
     All,
     /// Station and data type.
@@ -31,14 +31,14 @@ pub enum Folder {
 
 /// An object in a folder.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListedObject {
     /// The object.
     pub object: Arc<Object>,
     /// Its place in the folder's order: never another's, not even if objects
     /// come and go.
     pub place: u64,
     /// Whether another comes first by the name that both would have.
-    pub twin: bool,
+    pub shares_name: bool,
 }
 
 /// Columns that [`facts`], [`object`] read, of a table called `object`.
@@ -63,23 +63,25 @@ fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-impl Folder {
+impl CatalogFolder {
     /// The rows of the folder, and some that are not of it, from `?1` on.
     fn query(&self) -> String {
         let rest = match self {
-            Folder::All | Folder::Format(_) => "FROM object WHERE row >= ?1 ORDER BY row",
-            Folder::Station(..) => {
+            CatalogFolder::All | CatalogFolder::Format(_) => {
+                "FROM object WHERE row >= ?1 ORDER BY row"
+            }
+            CatalogFolder::Station(..) => {
                 "FROM object WHERE row >= ?1 AND station = ?2 AND spec = ?3 ORDER BY row"
             }
-            Folder::Spec(_) => "FROM object WHERE row >= ?1 AND spec = ?2 ORDER BY row",
-            Folder::Documents => "FROM object WHERE row >= ?1 AND spec IS NULL ORDER BY row",
-            Folder::Collection(_) => {
+            CatalogFolder::Spec(_) => "FROM object WHERE row >= ?1 AND spec = ?2 ORDER BY row",
+            CatalogFolder::Documents => "FROM object WHERE row >= ?1 AND spec IS NULL ORDER BY row",
+            CatalogFolder::Collection(_) => {
                 "FROM member JOIN object ON object.id = item
                  WHERE collection = ?2 AND position >= ?1 ORDER BY position"
             }
         };
         let place = match self {
-            Folder::Collection(_) => "position",
+            CatalogFolder::Collection(_) => "position",
             _ => "object.row",
         };
         format!("SELECT {COLUMNS}, {place} {rest}")
@@ -88,35 +90,39 @@ impl Folder {
     /// What the query's parameters from `?2` on are.
     fn parameters(&self) -> Vec<Box<dyn ToSql>> {
         match self {
-            Folder::All | Folder::Format(_) | Folder::Documents => Vec::new(),
-            Folder::Station(station, spec) => vec![Box::new(*station), Box::new(*spec)],
-            Folder::Spec(spec) => vec![Box::new(*spec)],
-            Folder::Collection(id) => vec![Box::new(*id.as_bytes())],
+            CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents => Vec::new(),
+            CatalogFolder::Station(station, spec) => vec![Box::new(*station), Box::new(*spec)],
+            CatalogFolder::Spec(spec) => vec![Box::new(*spec)],
+            CatalogFolder::Collection(id) => vec![Box::new(*id.as_bytes())],
         }
     }
 
     /// Whether a row is of the folder, where its query does not see to it.
     fn holds(&self, row: &Facts, view: &View) -> bool {
         match self {
-            Folder::All => row.spec.is_some() && view.shows(row),
-            Folder::Station(station, spec) => {
+            CatalogFolder::All => row.spec.is_some() && view.shows(row),
+            CatalogFolder::Station(station, spec) => {
                 row.station == Some(*station) && row.spec == Some(*spec) && view.shows(row)
             }
-            Folder::Spec(spec) => row.spec == Some(*spec) && view.shows(row),
-            Folder::Format(format) => {
+            CatalogFolder::Spec(spec) => row.spec == Some(*spec) && view.shows(row),
+            CatalogFolder::Format(format) => {
                 let spec = row.spec.and_then(|spec| view.vocabulary.spec(spec));
                 spec.is_some_and(|spec| spec.format() == &**format) && view.shows(row)
             }
-            Folder::Documents => row.spec.is_none() && row.shown != 0 && view.shows_version(row),
-            Folder::Collection(_) => true,
+            CatalogFolder::Documents => {
+                row.spec.is_none() && row.shown != 0 && view.shows_version(row)
+            }
+            CatalogFolder::Collection(_) => true,
         }
     }
 
     /// Whether its files are called after their objects' names.
     fn is_named(&self) -> bool {
         match self {
-            Folder::All | Folder::Format(_) | Folder::Documents => false,
-            Folder::Station(..) | Folder::Spec(_) | Folder::Collection(_) => true,
+            CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents => false,
+            CatalogFolder::Station(..) | CatalogFolder::Spec(_) | CatalogFolder::Collection(_) => {
+                true
+            }
         }
     }
 }
@@ -206,9 +212,9 @@ impl Inner {
         &self,
         db: &Connection,
         view: &View,
-        folder: &Folder,
+        folder: &CatalogFolder,
         from: u64,
-        visit: &mut dyn FnMut(Listed) -> ControlFlow<()>,
+        visit: &mut dyn FnMut(ListedObject) -> ControlFlow<()>,
     ) -> Result<(), rusqlite::Error> {
         let mut statement = db.prepare_cached(&folder.query())?;
         let from = i64::try_from(from).unwrap_or(i64::MAX);
@@ -221,14 +227,14 @@ impl Inner {
             }
             let object = self.object(db, &view.vocabulary, row)?;
             let shared = folder.is_named() && row.get::<_, bool>(16)?;
-            let twin = shared && {
+            let shares_name = shared && {
                 let stem: i64 = row.get(15)?;
                 first_of_stem(db, view, folder, stem)? != Some(object.id)
             };
-            let listed = Listed {
+            let listed = ListedObject {
                 object: Arc::new(object),
                 place: row.get::<_, i64>(17)?.unsigned_abs(),
-                twin,
+                shares_name,
             };
             if visit(listed).is_break() {
                 break;
@@ -242,7 +248,7 @@ impl Inner {
         &self,
         db: &Connection,
         view: &View,
-        folder: &Folder,
+        folder: &CatalogFolder,
         stem: &str,
     ) -> Result<Option<Object>, rusqlite::Error> {
         let id = match marked_id(stem) {
@@ -261,8 +267,8 @@ impl Inner {
         }
         let object = self.object(db, &view.vocabulary, row)?;
         // A number may be another stem's as well.
-        let twin = marked_id(stem).is_some();
-        Ok(Some(object).filter(|object| object.stem(twin) == stem))
+        let shares_name = marked_id(stem).is_some();
+        Ok(Some(object).filter(|object| object.stem(shares_name) == stem))
     }
 }
 
@@ -272,7 +278,7 @@ impl Inner {
 fn first_of_stem(
     db: &Connection,
     view: &View,
-    folder: &Folder,
+    folder: &CatalogFolder,
     stem: i64,
 ) -> Result<Option<ObjectId>, rusqlite::Error> {
     let query = format!("SELECT {COLUMNS} FROM object WHERE stem = ?1 ORDER BY submitted, id");
@@ -287,9 +293,9 @@ fn first_of_stem(
     Ok(None)
 }
 
-fn is_member(db: &Connection, folder: &Folder, id: &[u8]) -> Result<bool, rusqlite::Error> {
+fn is_member(db: &Connection, folder: &CatalogFolder, id: &[u8]) -> Result<bool, rusqlite::Error> {
     match folder {
-        Folder::Collection(collection) => db
+        CatalogFolder::Collection(collection) => db
             .prepare_cached("SELECT 1 FROM member WHERE collection = ?1 AND item = ?2")?
             .exists((&collection.as_bytes()[..], id)),
         _ => Ok(true),

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Catalog, CatalogError, Folder, Need, Object};
+use super::{Catalog, CatalogError, CatalogFolder, CatalogList, Object};
 use icos_portal::ObjectId;
 
-/// What is looked for, beyond what a [`super::Selection`] says.
+/// What is looked for, beyond what a [`super::ObjectSelection`] says.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
     /// Of data types with such a theme (a part of its name, in any case).
@@ -62,10 +62,10 @@ pub enum Order {
 impl Catalog {
     /// The shown objects that `search` describes.
     pub async fn search(&self, search: &Search) -> Result<Vec<Arc<Object>>, CatalogError> {
-        self.ensure(Need::Vocabulary).await?;
+        self.ensure(CatalogList::Vocabulary).await?;
         match self.the_station() {
-            Some(need) => self.ensure_whole(need).await?,
-            None => self.ensure_whole(Need::Objects).await?,
+            Some(list) => self.ensure_complete(list).await?,
+            None => self.ensure_complete(CatalogList::Objects).await?,
         }
         let within = match search.bbox {
             Some(bbox) => Some(self.within(bbox).await?),
@@ -78,7 +78,7 @@ impl Catalog {
     }
 
     /// What must be known if only one station's objects are shown.
-    fn the_station(&self) -> Option<Need> {
+    fn the_station(&self) -> Option<CatalogList> {
         let view = self.0.view();
         let [only] = &self.0.selection.stations[..] else {
             return None;
@@ -88,7 +88,7 @@ impl Catalog {
             let row = station.row();
             row.code.eq_ignore_ascii_case(only) || row.iri.eq_ignore_ascii_case(only)
         });
-        station.map(|station| station.need())
+        station.map(|station| station.list())
     }
 
     /// The ids of objects within a box: only the portal knows what they cover.
@@ -119,7 +119,7 @@ impl Catalog {
         if enough == 0 {
             return Ok(found);
         }
-        self.walk(&Folder::All, 0, |listed| {
+        self.walk(&CatalogFolder::All, 0, |listed| {
             let inside = within.is_none_or(|ids| ids.contains(&listed.object.id()));
             if inside && search.describes(&listed.object) {
                 found.push(listed.object);

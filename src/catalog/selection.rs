@@ -11,7 +11,7 @@ use icos_portal::lists::Versions;
 
 /// Which objects folders show. All others are there by their names.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Selection {
+pub struct ObjectSelection {
     /// Of these levels, 0 (raw) to 3 (elaborated).
     pub levels: Vec<u8>,
     /// Of these data types, by name, label or IRI; of any, if empty.
@@ -24,7 +24,7 @@ pub struct Selection {
     pub versions: Versions,
 }
 
-impl Default for Selection {
+impl Default for ObjectSelection {
     /// Current objects of levels 1 to 3.
     fn default() -> Self {
         Self {
@@ -49,7 +49,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(selection: &Selection, vocabulary: Vocabulary) -> Self {
+    pub(super) fn new(selection: &ObjectSelection, vocabulary: Vocabulary) -> Self {
         let wanted = |spec: &Spec| {
             let called = [spec.name(), spec.label(), spec.iri()];
             let named =

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::{Catalog, CatalogError, Need};
+use super::{Catalog, CatalogError, CatalogList};
 
 /// Data types and stations change rarely.
 const VOCABULARY_LIFE: Duration = Duration::from_hours(1);
@@ -53,23 +53,23 @@ impl Catalog {
     /// # Errors
     ///
     /// If it was never known and cannot be asked for.
-    pub async fn ensure(&self, need: Need) -> Result<(), CatalogError> {
-        if need != Need::Vocabulary {
+    pub async fn ensure(&self, list: CatalogList) -> Result<(), CatalogError> {
+        if list != CatalogList::Vocabulary {
             // All others refer to it.
-            Box::pin(self.ensure(Need::Vocabulary)).await?;
+            Box::pin(self.ensure(CatalogList::Vocabulary)).await?;
         }
-        let age = self.0.age(need)?;
+        let age = self.0.age(list)?;
         let Some(age) = age else {
-            return match self.take(need).await {
-                Err(error) if self.0.knows_some(need)? => {
+            return match self.take(list).await {
+                Err(error) if self.0.knows_some(list)? => {
                     tracing::warn!(%error, "showing what is known so far");
                     Ok(())
                 }
                 other => other,
             };
         };
-        let life = match need {
-            Need::Vocabulary => self.0.ttl.max(VOCABULARY_LIFE),
+        let life = match list {
+            CatalogList::Vocabulary => self.0.ttl.max(VOCABULARY_LIFE),
             _ => self.0.ttl,
         };
         if age < life {
@@ -77,7 +77,7 @@ impl Catalog {
         }
         let refreshing = self.clone();
         let refresh = async move {
-            let refreshed = refreshing.refresh(need).await;
+            let refreshed = refreshing.refresh(list).await;
             if let Err(error) = refreshed {
                 tracing::warn!(%error, "a list could not be refreshed");
             }
@@ -93,30 +93,30 @@ impl Catalog {
 
     /// The same, once a list that grows is complete: to say that something is
     /// not there, all must be.
-    pub async fn ensure_whole(&self, need: Need) -> Result<(), CatalogError> {
-        self.ensure(need).await?;
+    pub async fn ensure_complete(&self, list: CatalogList) -> Result<(), CatalogError> {
+        self.ensure(list).await?;
         while self.0.growth.borrow().growing {
-            self.grown().await?;
+            self.wait_for_growth().await?;
         }
         Ok(())
     }
 
     /// Takes what was never taken.
-    async fn take(&self, need: Need) -> Result<(), CatalogError> {
-        let narrow = matches!(need, Need::Station(_) | Need::Members(_));
+    async fn take(&self, list: CatalogList) -> Result<(), CatalogError> {
+        let narrow = matches!(list, CatalogList::Station(_) | CatalogList::Members(_));
         if narrow && !self.0.known().narrow.admit() {
-            if matches!(need, Need::Station(_)) {
-                return self.refresh(Need::Objects).await;
+            if matches!(list, CatalogList::Station(_)) {
+                return self.refresh(CatalogList::Objects).await;
             }
-            self.refresh(Need::Collections).await?;
+            self.refresh(CatalogList::Collections).await?;
             return self.all_members().await;
         }
-        if need != Need::Objects {
-            return self.refresh(need).await;
+        if list != CatalogList::Objects {
+            return self.refresh(list).await;
         }
         let mut growth = self.0.growth.subscribe();
         growth.mark_unchanged();
-        let whole = self.refresh(need);
+        let whole = self.refresh(list);
         let first = growth.wait_for(|growth| growth.growing && growth.pages > 0);
         tokio::select! {
             result = whole => result,
@@ -125,28 +125,28 @@ impl Catalog {
     }
 
     /// Asks the portal; those who ask at once share the answer.
-    async fn refresh(&self, need: Need) -> Result<(), CatalogError> {
+    async fn refresh(&self, list: CatalogList) -> Result<(), CatalogError> {
         let catalog = self.clone();
         self.0
             .syncs
-            .join(need, || async move {
+            .join(list, || async move {
                 let started = Instant::now();
-                let before = catalog.0.taken(need)?;
-                let narrow = matches!(need, Need::Station(_) | Need::Members(_));
+                let before = catalog.0.taken(list)?;
+                let narrow = matches!(list, CatalogList::Station(_) | CatalogList::Members(_));
                 let _turn = if narrow { None } else { catalog.turn().await };
-                if catalog.0.taken(need)? != before {
+                if catalog.0.taken(list)? != before {
                     // Another mount has asked meanwhile.
                     return catalog.0.reload();
                 }
-                let result = match need {
-                    Need::Vocabulary => catalog.ask_vocabulary().await,
-                    Need::Objects => catalog.all_objects().await,
-                    Need::Station(key) => catalog.ask_station(key).await,
-                    Need::Documents => catalog.ask_documents().await,
-                    Need::Collections => catalog.ask_collections().await,
-                    Need::Members(id) => catalog.ask_members(Some(id)).await,
+                let result = match list {
+                    CatalogList::Vocabulary => catalog.ask_vocabulary().await,
+                    CatalogList::Objects => catalog.all_objects().await,
+                    CatalogList::Station(key) => catalog.ask_station(key).await,
+                    CatalogList::Documents => catalog.ask_documents().await,
+                    CatalogList::Collections => catalog.ask_collections().await,
+                    CatalogList::Members(id) => catalog.ask_members(Some(id)).await,
                 };
-                tracing::info!(?need, elapsed = ?started.elapsed(), ok = result.is_ok(), "asked");
+                tracing::info!(?list, elapsed = ?started.elapsed(), ok = result.is_ok(), "asked");
                 result
             })
             .await

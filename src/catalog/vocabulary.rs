@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::name::component;
-use super::{Folder, Need};
+use super::{CatalogFolder, CatalogList};
 use icos_portal::lists::{ColumnRow, SpecRow, StationRow};
 
 /// A data type, with the columns that its tables may have.
@@ -24,8 +24,8 @@ pub struct Spec {
 impl Spec {
     /// The folder of its objects.
     #[must_use]
-    pub fn folder(&self) -> Folder {
-        Folder::Spec(self.key)
+    pub fn folder(&self) -> CatalogFolder {
+        CatalogFolder::Spec(self.key)
     }
 
     /// Its IRI.
@@ -87,7 +87,7 @@ impl Spec {
 
     /// Whether the repository has it on its list of data types.
     #[must_use]
-    pub fn is_offered(&self) -> bool {
+    pub fn is_listed(&self) -> bool {
         self.offered
     }
 
@@ -128,7 +128,7 @@ impl Spec {
 #[cfg(test)]
 impl Spec {
     /// A data type of a dataset whose tables have these columns.
-    pub(crate) fn pretend(dataset: &str, columns: Vec<ColumnRow>) -> Self {
+    pub(crate) fn for_test(dataset: &str, columns: Vec<ColumnRow>) -> Self {
         Self {
             key: 1,
             row: SpecRow {
@@ -159,14 +159,14 @@ pub struct Station {
 impl Station {
     /// The folder of its objects of a data type.
     #[must_use]
-    pub fn folder(&self, spec: &Spec) -> Folder {
-        Folder::Station(self.key, spec.key)
+    pub fn folder(&self, spec: &Spec) -> CatalogFolder {
+        CatalogFolder::Station(self.key, spec.key)
     }
 
     /// What must be known to list its objects.
     #[must_use]
-    pub fn need(&self) -> Need {
-        Need::Station(self.key)
+    pub fn list(&self) -> CatalogList {
+        CatalogList::Station(self.key)
     }
 
     /// Its IRI.

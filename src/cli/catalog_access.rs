@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::settings::GlobalArgs;
-use crate::catalog::{Catalog, Selection};
+use crate::catalog::{Catalog, ObjectSelection};
 use icos_portal::{MetadataClient, Service, Services};
 
 /// Maximum age of a list before it is refreshed.
@@ -21,7 +21,7 @@ pub(super) struct CatalogAccess {
 }
 
 impl CatalogAccess {
-    pub(super) fn new(global: &GlobalArgs, selection: Selection) -> anyhow::Result<Self> {
+    pub(super) fn new(global: &GlobalArgs, selection: ObjectSelection) -> anyhow::Result<Self> {
         let services = global.services()?;
         let http = global.http()?;
         let meta = MetadataClient::new(http, services.clone());

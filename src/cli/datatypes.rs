@@ -7,7 +7,7 @@ use super::catalog_access::CatalogAccess;
 use super::settings::GlobalArgs;
 use super::text_table::TextTable;
 use super::waiting::block_on_while;
-use crate::catalog::{Need, Selection};
+use crate::catalog::{CatalogList, ObjectSelection};
 
 /// Arguments of `icosfs datatypes`.
 #[derive(Args, Debug)]
@@ -25,9 +25,9 @@ pub(super) struct DatatypesArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<()> {
-    let browse = CatalogAccess::new(global, Selection::default())?;
+    let browse = CatalogAccess::new(global, ObjectSelection::default())?;
     block_on_while("requesting the portal's lists", async {
-        Ok(browse.catalog.ensure(Need::Vocabulary).await?)
+        Ok(browse.catalog.ensure(CatalogList::Vocabulary).await?)
     })?;
     let vocabulary = browse.catalog.vocabulary();
     let mut table = TextTable::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"]);

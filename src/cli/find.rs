@@ -13,7 +13,7 @@ use super::selection::time;
 use super::settings::{GlobalArgs, bytes};
 use super::text_table::{self, TextTable};
 use super::waiting::block_on_while;
-use crate::catalog::{Object, Order, Representation, Search, Selection};
+use crate::catalog::{Object, Order, Representation, Search, ObjectSelection};
 use icos_portal::lists::Versions;
 
 /// Arguments of `icosfs find`.
@@ -174,7 +174,7 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
 }
 
 /// Converts the flags to the catalog's selection and search.
-fn search_criteria(args: FindArgs) -> anyhow::Result<(Selection, Search)> {
+fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> {
     let FindArgs {
         station,
         datatype,
@@ -204,7 +204,7 @@ fn search_criteria(args: FindArgs) -> anyhow::Result<(Selection, Search)> {
         sizes.start() <= sizes.end(),
         "--larger exceeds --smaller, so no object can match; exchange them"
     );
-    let selection = Selection {
+    let selection = ObjectSelection {
         levels: level,
         datatypes: datatype,
         stations: station,

@@ -17,7 +17,7 @@ use super::object_argument;
 use super::settings::{Clients, GlobalArgs};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::waiting::WaitNotice;
-use crate::catalog::{Catalog, Object, Representation, Selection as Shown};
+use crate::catalog::{Catalog, Object, ObjectSelection, Representation};
 use crate::content::{
     Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
 };
@@ -123,8 +123,13 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     let auth = login.provider(&http, &services)?;
     let clients = Clients::new(http, services, auth);
     let folder = (storage.cache_dir()).join(clients.services.host_name(Service::Meta));
-    let catalog = Catalog::open(clients.meta.clone(), &folder, TTL, Shown::default())
-        .context("the catalog cannot be opened")?;
+    let catalog = Catalog::open(
+        clients.meta.clone(),
+        &folder,
+        TTL,
+        ObjectSelection::default(),
+    )
+    .context("the catalog cannot be opened")?;
     let id = target.id(&catalog)?;
     let store = storage.store(&clients)?;
     let contents = storage.contents(&clients, store.clone(), TTL);

@@ -9,7 +9,7 @@ use super::object_argument;
 use super::settings::GlobalArgs;
 use super::text_table::{self, blank_control};
 use super::waiting::block_on_while;
-use crate::catalog::{Object, Selection};
+use crate::catalog::{Object, ObjectSelection};
 use icos_portal::meta::Subject;
 
 /// Arguments of `icosfs info`.
@@ -31,7 +31,7 @@ pub(super) struct InfoArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
     let target = object_argument::parse(&args.object)?;
-    let browse = CatalogAccess::new(global, Selection::default())?;
+    let browse = CatalogAccess::new(global, ObjectSelection::default())?;
     let (object, json) = block_on_while("requesting the object's metadata", async {
         let id = target.id(&browse.catalog)?;
         let object = browse.catalog.object(id).await?;

@@ -18,7 +18,7 @@ use super::settings::{Clients, GlobalArgs};
 use super::storage::{StorageArgs, StorageConfig};
 use super::terminal::escape_control;
 use crate::cache::Store;
-use crate::catalog::{Catalog, Selection};
+use crate::catalog::{Catalog, ObjectSelection};
 use crate::mount::{
     self, Access, ExactSize, MountInfo, MountOptions, MountReport, MountSession, errno,
 };
@@ -107,7 +107,7 @@ struct MountConfig {
     exact_size: ExactSize,
     access: Access,
     files: FilesArgs,
-    selection: Selection,
+    selection: ObjectSelection,
 }
 
 /// Mounts; `arguments` are those that this process was given.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::catalog::Selection;
+use crate::catalog::ObjectSelection;
 use icos_portal::lists::Versions;
 
 /// Options that select the listed objects. Objects that are not listed can
@@ -62,7 +62,7 @@ pub(super) struct FilesArgs {
 }
 
 impl SelectionArgs {
-    pub(super) fn selection(self) -> Selection {
+    pub(super) fn selection(self) -> ObjectSelection {
         let Self {
             level,
             datatype,
@@ -70,7 +70,7 @@ impl SelectionArgs {
             since,
             include_deprecated,
         } = self;
-        Selection {
+        ObjectSelection {
             levels: level,
             datatypes: datatype,
             stations: station,

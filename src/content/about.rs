@@ -8,7 +8,7 @@ use super::sidecar::Sidecars;
 use icos_portal::ObjectId;
 use icos_portal::landing::{ColumnInfo, Landing, Resource};
 use icos_portal::meta::Subject;
-use icos_table::schema::About;
+use icos_table::schema::ColumnMetadata;
 use icos_table::{Column, GoodFlags};
 
 /// Where it is found. Cheap to clone.
@@ -45,9 +45,9 @@ impl AboutTable {
         columns
             .iter()
             .map(|column| Column {
-                about: by_label
+                metadata: by_label
                     .get(&*column.label)
-                    .map_or_else(About::default, |info| about(info)),
+                    .map_or_else(ColumnMetadata::default, |info| about(info)),
                 ..column.clone()
             })
             .collect()
@@ -82,10 +82,10 @@ impl AboutTable {
     }
 }
 
-fn about(info: &ColumnInfo) -> About {
+fn about(info: &ColumnInfo) -> ColumnMetadata {
     let label = |resource: &Option<Resource>| resource.as_ref().and_then(|r| r.label.clone());
     let value = info.value_type.as_ref();
-    About {
+    ColumnMetadata {
         model: info.model.as_ref().map(|model| model.uri.clone()),
         unit: value.and_then(|value| value.unit.clone()),
         description: value.and_then(|value| label(&value.resource)),

@@ -16,7 +16,7 @@ use super::kept::Kept;
 use crate::cache::Store;
 use icos_portal::ObjectId;
 use icos_sync::SingleFlight;
-use icos_table::index::Span;
+use icos_table::index::TextSpan;
 use icos_table::{CsvWriter, RowIndex};
 
 /// About how much text is drawn at once for who reads on and on: enough that a
@@ -193,7 +193,7 @@ impl CsvFile {
     /// whether all are: a whole chunk if it is at hand, or for who reads on from
     /// about where the last read ended. (The kernel's readahead comes out of
     /// order, and who maps a file may read it at several places at once.)
-    fn locate(&self, bytes: Range<u64>) -> (Option<Span>, bool) {
+    fn locate(&self, bytes: Range<u64>) -> (Option<TextSpan>, bool) {
         let index = &self.known().index;
         let last_end = self.last_end.load(Ordering::Relaxed);
         let reads_on = bytes.start.abs_diff(last_end) <= CHUNK as u64;
@@ -273,7 +273,7 @@ impl CsvFile {
     }
 
     /// The text of rows whose place is known.
-    async fn text(self: &Arc<Self>, span: Span) -> Result<Bytes, ContentError> {
+    async fn text(self: &Arc<Self>, span: TextSpan) -> Result<Bytes, ContentError> {
         let fits = |text: &Bytes| text.len() as u64 == span.bytes.end - span.bytes.start;
         // It may have been drawn before, when more or less was known.
         if let Some(text) = self.drawn.get(self.id(), span.rows.clone()).filter(fits) {
@@ -321,7 +321,7 @@ impl CsvFile {
         let mut index = RowIndex::new(0, every);
         let columns: Vec<&[u8]> = window.iter().map(Vec::as_slice).collect();
         self.writer
-            .draw_indexed(count, &columns, &mut text, &mut index)?;
+            .render_indexed(count, &columns, &mut text, &mut index)?;
         let text = text.into();
         Ok(Some(Drawing { text, index }))
     }

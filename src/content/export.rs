@@ -297,7 +297,7 @@ impl Job {
         let mut text = Vec::new();
         self.each_window(out, progress, move |out, rows, window| {
             text.clear();
-            writer.draw(rows, window, &mut text)?;
+            writer.render(rows, window, &mut text)?;
             out.write_all(&text).map_err(ExportError::Output)
         })
         .await
@@ -455,7 +455,7 @@ impl Job {
                     return Ok(None);
                 };
                 self.good
-                    .keep_good(column.format, &mut values, flag.format, &flags)?;
+                    .clear_bad_values(column.format, &mut values, flag.format, &flags)?;
             }
             window.push(values);
         }

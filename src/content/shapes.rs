@@ -166,7 +166,7 @@ mod tests {
             value: None,
             unit: None,
         };
-        Arc::new(Spec::pretend("d", titles.iter().map(column).collect()))
+        Arc::new(Spec::for_test("d", titles.iter().map(column).collect()))
     }
 
     fn labels(shape: &Shape) -> Vec<&str> {

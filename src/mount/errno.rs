@@ -39,7 +39,7 @@ pub fn of_tree(error: &TreeError) -> Errno {
 pub fn of_catalog(error: &CatalogError) -> Errno {
     match error {
         CatalogError::Portal(error) => of_portal(error),
-        CatalogError::Database { .. } | CatalogError::NotKept { .. } => Errno::EIO,
+        CatalogError::Database { .. } | CatalogError::NotStored { .. } => Errno::EIO,
     }
 }
 

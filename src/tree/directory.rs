@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::catalog::{Folder, Need, Object, Spec, Station};
+use crate::catalog::{CatalogFolder, CatalogList, Object, Spec, Station};
 use icos_portal::ObjectId;
 
 /// A directory.
@@ -80,15 +80,17 @@ pub(super) enum Naming {
 
 impl Directory {
     /// Its objects, and how they are called; none if it has none.
-    pub(super) fn objects(&self) -> Option<(Folder, Naming)> {
+    pub(super) fn objects(&self) -> Option<(CatalogFolder, Naming)> {
         match self {
-            Directory::Objects => Some((Folder::All, Naming::Id)),
+            Directory::Objects => Some((CatalogFolder::All, Naming::Id)),
             Directory::StationType(station, spec) => Some((station.folder(spec), Naming::FileName)),
             Directory::DataType(spec) => Some((spec.folder(), Naming::FileName)),
-            Directory::Format(format) => Some((Folder::Format(Arc::clone(format)), Naming::Stored)),
-            Directory::Documents => Some((Folder::Documents, Naming::Stored)),
+            Directory::Format(format) => {
+                Some((CatalogFolder::Format(Arc::clone(format)), Naming::Stored))
+            }
+            Directory::Documents => Some((CatalogFolder::Documents, Naming::Stored)),
             Directory::Collection(trail) => {
-                Some((Folder::Collection(trail.id()), Naming::FileName))
+                Some((CatalogFolder::Collection(trail.id()), Naming::FileName))
             }
             Directory::Root
             | Directory::Control
@@ -102,21 +104,21 @@ impl Directory {
     }
 
     /// What must be known to list it.
-    pub(super) fn need(&self) -> Option<Need> {
+    pub(super) fn list(&self) -> Option<CatalogList> {
         match self {
             Directory::Root | Directory::Control | Directory::Archive(..) => None,
             Directory::Stations | Directory::DataTypes | Directory::Storage => {
-                Some(Need::Vocabulary)
+                Some(CatalogList::Vocabulary)
             }
             Directory::Objects | Directory::DataType(_) | Directory::Format(_) => {
-                Some(Need::Objects)
+                Some(CatalogList::Objects)
             }
             Directory::Station(station) | Directory::StationType(station, _) => {
-                Some(station.need())
+                Some(station.list())
             }
-            Directory::Documents => Some(Need::Documents),
-            Directory::Collections => Some(Need::Collections),
-            Directory::Collection(trail) => Some(Need::Members(trail.id())),
+            Directory::Documents => Some(CatalogList::Documents),
+            Directory::Collections => Some(CatalogList::Collections),
+            Directory::Collection(trail) => Some(CatalogList::Members(trail.id())),
         }
     }
 }

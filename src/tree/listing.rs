@@ -11,13 +11,13 @@ use std::sync::Arc;
 use super::directory::Naming;
 use super::lookup::{CONTENTS, fixed_entries, within};
 use super::{Directory, Node, TreeError};
-use crate::catalog::{Catalog, Folder, Listed, Representation, Walk};
+use crate::catalog::{Catalog, CatalogFolder, ListedObject, Representation, Walk};
 
 /// A directory's entries; cheap to keep while someone reads it.
 #[derive(Debug)]
 pub struct Listing {
     fixed: Vec<(String, Node)>,
-    objects: Option<(Folder, Naming)>,
+    objects: Option<(CatalogFolder, Naming)>,
     catalog: Catalog,
 }
 
@@ -89,7 +89,7 @@ impl Listing {
                 }
             }
             Directory::Archive(object, prefix) => {
-                if let Some(archive) = catalog.archive_at_hand(object.id())? {
+                if let Some(archive) = catalog.cached_archive(object.id())? {
                     for (name, inside) in archive.children(prefix) {
                         let path = format!("{prefix}{name}");
                         fixed.push((name, within(object, path, inside)));
@@ -139,13 +139,13 @@ impl Listing {
     /// Waits until a listing that was [`Walk::Growing`] has grown, or is
     /// complete.
     pub async fn wait_for_more(&self) -> Result<(), TreeError> {
-        Ok(self.catalog.grown().await?)
+        Ok(self.catalog.wait_for_growth().await?)
     }
 }
 
 /// Shows the files of one object from `slot` on.
 fn show(
-    listed: &Listed,
+    listed: &ListedObject,
     naming: Naming,
     slot: u64,
     visit: &mut impl FnMut(DirEntry) -> ControlFlow<()>,
@@ -160,7 +160,7 @@ fn show(
     };
     let stem = match naming {
         Naming::Id | Naming::Stored => object.id().to_string(),
-        Naming::FileName => object.stem(listed.twin),
+        Naming::FileName => object.stem(listed.shares_name),
     };
     for (&representation, at) in files.iter().zip(0..).skip_while(|(_, at)| *at < slot) {
         let mut name = String::with_capacity(stem.len() + 16);

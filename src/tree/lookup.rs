@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::directory::Naming;
 use super::{CollectionPath, ControlFile, Directory, MetadataPage, Node, Tree, TreeError};
-use crate::catalog::{Folder, Inside, Object, Representation, stems};
+use crate::catalog::{ArchiveNode, CatalogFolder, Object, Representation, stems};
 use icos_portal::ObjectId;
 
 /// What can be said of a name at once.
@@ -82,14 +82,14 @@ impl Tree {
             self.catalog.archive(object).await?;
         }
         match place.objects() {
-            Some((Folder::All | Folder::Format(_) | Folder::Documents, _)) => {
+            Some((CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents, _)) => {
                 if let Some(name) = ObjectName::parse(name) {
                     self.catalog.object(name.id).await?;
                 }
             }
             _ => {
-                if let Some(need) = place.need() {
-                    self.catalog.ensure_whole(need).await?;
+                if let Some(list) = place.list() {
+                    self.catalog.ensure_complete(list).await?;
                 }
             }
         }
@@ -159,7 +159,7 @@ impl Tree {
                 self.find_object(place, name)?
             }
             Directory::Archive(object, prefix) => {
-                match self.catalog.archive_at_hand(object.id())? {
+                match self.catalog.cached_archive(object.id())? {
                     Some(archive) => {
                         let path = format!("{prefix}{name}");
                         let inside = archive.find(&path);
@@ -201,10 +201,12 @@ impl Tree {
         };
         let node = match naming {
             Naming::Stored => match (&folder, object.spec(), name.ending) {
-                (Folder::Format(format), Some(spec), ending) if spec.format() == &**format => {
+                (CatalogFolder::Format(format), Some(spec), ending)
+                    if spec.format() == &**format =>
+                {
                     stored(&object, ending)
                 }
-                (Folder::Documents, None, ending) => stored(&object, ending),
+                (CatalogFolder::Documents, None, ending) => stored(&object, ending),
                 _ => None,
             },
             Naming::Id | Naming::FileName if name.ending == CONTENTS && object.is_archive() => {
@@ -220,13 +222,13 @@ impl Tree {
 pub(super) const CONTENTS: &str = ".contents";
 
 /// The node of what is at `path` in the archive `object`.
-pub(super) fn within(object: &Arc<Object>, path: String, inside: Inside) -> Node {
+pub(super) fn within(object: &Arc<Object>, path: String, inside: ArchiveNode) -> Node {
     match inside {
-        Inside::Folder => Node::Directory(Directory::Archive(
+        ArchiveNode::Folder => Node::Directory(Directory::Archive(
             Arc::clone(object),
             format!("{path}/").into(),
         )),
-        Inside::File(entry) => Node::ArchiveFile(Arc::clone(object), path.into(), entry),
+        ArchiveNode::File(entry) => Node::ArchiveFile(Arc::clone(object), path.into(), entry),
     }
 }
 

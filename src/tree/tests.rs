@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::{Directory, Listing, Node, Tree, TreeError};
-use crate::catalog::{Catalog, Selection, Walk};
+use crate::catalog::{Catalog, ObjectSelection, Walk};
 use icos_portal::http::{Http, Timeouts};
 use icos_portal::lists::{ObjectRow, SpecRow, SuccessionRow};
 use icos_portal::{Envri, MetadataClient, ObjectId, Services};
@@ -33,7 +33,7 @@ impl Repository {
         let folder = tempfile::tempdir().unwrap();
         let http = Http::new(Timeouts::default()).unwrap();
         let meta = MetadataClient::new(http, Services::of(Envri::Icos));
-        let selection = Selection::default();
+        let selection = ObjectSelection::default();
         let catalog = Catalog::open(meta, folder.path(), Duration::MAX, selection).unwrap();
         let spec = SpecRow {
             iri: SPEC.to_owned(),
@@ -42,7 +42,7 @@ impl Repository {
             format: "http://meta.icos-cp.eu/ontologies/cpmeta/netcdf".to_owned(),
             ..SpecRow::default()
         };
-        catalog.pretend(&[spec], &[], &[]).unwrap();
+        catalog.insert_for_test(&[spec], &[], &[]).unwrap();
         Self {
             tree: Tree::new(catalog.clone()),
             catalog,
@@ -70,7 +70,7 @@ impl Repository {
             span: Some((time, time)),
             height: None,
         };
-        self.catalog.pretend(&[], &[row], &[]).unwrap();
+        self.catalog.insert_for_test(&[], &[row], &[]).unwrap();
         self.model.push((id, file_name.to_owned()));
     }
 
@@ -78,7 +78,7 @@ impl Repository {
         let (old, _) = self.model.remove(number);
         let new = ObjectId::of_content(b"newer");
         let row = SuccessionRow { old, new };
-        self.catalog.pretend(&[], &[], &[row]).unwrap();
+        self.catalog.insert_for_test(&[], &[], &[row]).unwrap();
     }
 
     fn place(&self) -> Node {

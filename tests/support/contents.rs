@@ -9,7 +9,7 @@ use icos_portal::auth::{Token, TokenAuth};
 use icos_portal::http::{Http, Timeouts};
 use icos_portal::{DataClient, MetadataClient, ObjectId};
 use icosfs::cache::{CacheLimits, Store};
-use icosfs::catalog::{Catalog, Object, Representation, Selection};
+use icosfs::catalog::{Catalog, Object, ObjectSelection, Representation};
 use icosfs::content::{ByteSource, ContentError, Contents, FileSize, track_source};
 use tokio::runtime::Runtime;
 
@@ -62,7 +62,7 @@ impl TestContents {
         let store = Store::open(cache.to_owned(), limits);
         Self {
             runtime: Runtime::new().expect("a runtime"),
-            catalog: Catalog::open(meta.clone(), folder.path(), ttl, Selection::default())
+            catalog: Catalog::open(meta.clone(), folder.path(), ttl, ObjectSelection::default())
                 .expect("a catalog"),
             contents: Arc::new(Contents::new(meta, data, store, ttl, None)),
             folder: folder.path().to_owned(),
@@ -72,7 +72,9 @@ impl TestContents {
     /// Loads all lists at once, for tests of many objects.
     #[cfg(feature = "shared-tests")]
     pub(crate) fn take_lists(&self) {
-        let taken = self.catalog.ensure_whole(icosfs::catalog::Need::Objects);
+        let taken = self
+            .catalog
+            .ensure_complete(icosfs::catalog::CatalogList::Objects);
         self.runtime.block_on(taken).expect("the portal answers");
     }
 

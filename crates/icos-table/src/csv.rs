@@ -12,7 +12,7 @@
 
 mod cells;
 
-use super::number::Slot;
+use super::number::CellText;
 use super::{Column, RowIndex, TableError, ValueFormat, check_window};
 
 /// Rows of a block, if columns are few.
@@ -83,25 +83,25 @@ impl CsvWriter {
     ///
     /// [`TableError::WindowShape`] or [`TableError::WindowLength`] if the
     /// window is of other columns or rows; nothing is appended then.
-    pub fn draw(
+    pub fn render(
         &self,
         rows: usize,
         columns: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<(), TableError> {
         check_window(&self.formats, rows, columns)?;
-        self.draw_rows(columns, rows, |text| out.extend_from_slice(text));
+        self.render_rows(columns, rows, |text| out.extend_from_slice(text));
         Ok(())
     }
 
-    /// As [`CsvWriter::draw`], for the rows that follow those `index` knows;
+    /// As [`CsvWriter::render`], for the rows that follow those `index` knows;
     /// the index comes to know them.
     ///
     /// # Errors
     ///
-    /// As [`CsvWriter::draw`]; [`TableError::BrokenIndex`] if the text's size
+    /// As [`CsvWriter::render`]; [`TableError::BrokenIndex`] if the text's size
     /// overflows.
-    pub fn draw_indexed(
+    pub fn render_indexed(
         &self,
         rows: usize,
         columns: &[&[u8]],
@@ -121,7 +121,7 @@ impl CsvWriter {
                 .map(|(bytes, width)| &bytes[drawn * width..(drawn + step) * width])
                 .collect();
             let before = out.len();
-            self.draw(step, &window, out)?;
+            self.render(step, &window, out)?;
             index.push(step as u64, (out.len() - before) as u64)?;
             drawn += step;
         }
@@ -132,34 +132,34 @@ impl CsvWriter {
     ///
     /// # Errors
     ///
-    /// As [`CsvWriter::draw`].
+    /// As [`CsvWriter::render`].
     pub fn measure(&self, rows: usize, columns: &[&[u8]]) -> Result<u64, TableError> {
         check_window(&self.formats, rows, columns)?;
         let mut len = 0;
-        self.draw_rows(columns, rows, |text| len += text.len() as u64);
+        self.render_rows(columns, rows, |text| len += text.len() as u64);
         Ok(len)
     }
 
-    fn draw_rows(&self, columns: &[&[u8]], rows: usize, mut emit: impl FnMut(&[u8])) {
+    fn render_rows(&self, columns: &[&[u8]], rows: usize, mut emit: impl FnMut(&[u8])) {
         let most = (BLOCK_CELLS / columns.len().max(1)).clamp(1, BLOCK_ROWS);
         let height = most.min(rows);
-        let mut slots = vec![Slot::default(); columns.len() * height];
+        let mut slots = vec![CellText::default(); columns.len() * height];
         let mut lens = vec![0; columns.len() * height];
         // Each cell is copied with all of its slot, which may reach past the
         // last row's end.
-        let mut text = vec![0; height * self.max_row_len + size_of::<Slot>()];
+        let mut text = vec![0; height * self.max_row_len + size_of::<CellText>()];
         let mut from = 0;
         while from < rows {
             let to = rows.min(from + height);
             for (column, (&format, bytes)) in self.formats.iter().zip(columns).enumerate() {
                 let bytes = &bytes[from * format.width()..to * format.width()];
                 let own = column * height..column * height + to - from;
-                cells::draw(format, bytes, &mut slots[own.clone()], &mut lens[own]);
+                cells::render(format, bytes, &mut slots[own.clone()], &mut lens[own]);
             }
             let mut at = 0;
             for row in 0..to - from {
                 for cell in (row..slots.len()).step_by(height) {
-                    let place: &mut Slot = text[at..]
+                    let place: &mut CellText = text[at..]
                         .first_chunk_mut()
                         .expect("each row has its longest length, and a slot is left");
                     *place = slots[cell];
@@ -197,7 +197,7 @@ mod tests {
     fn column(format: ValueFormat, bytes: &[u8]) -> String {
         let mut out = Vec::new();
         let rows = bytes.len() / format.width();
-        writer(&[format]).draw(rows, &[bytes], &mut out).unwrap();
+        writer(&[format]).render(rows, &[bytes], &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -266,7 +266,9 @@ mod tests {
         let writer = CsvWriter::new(&columns);
         assert_eq!(writer.header(), b"a,b,\"q\"\n\n");
         let mut out = Vec::new();
-        writer.draw(1, &[&[0, b','], &[0, b'"']], &mut out).unwrap();
+        writer
+            .render(1, &[&[0, b','], &[0, b'"']], &mut out)
+            .unwrap();
         assert_eq!(out, b",,\"\n");
     }
 
@@ -280,7 +282,7 @@ mod tests {
             (usize::MAX, vec![&[0; 4], &[0]]),
             (0, vec![&[], &[0]]),
         ] {
-            assert!(writer.draw(rows, &columns, &mut out).is_err());
+            assert!(writer.render(rows, &columns, &mut out).is_err());
             assert!(writer.measure(rows, &columns).is_err());
         }
         assert!(out.is_empty());
@@ -310,7 +312,7 @@ mod tests {
             let writer = writer(&formats);
             let columns: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
             let mut whole = Vec::new();
-            writer.draw(rows, &columns, &mut whole).unwrap();
+            writer.render(rows, &columns, &mut whole).unwrap();
             prop_assert_eq!(writer.measure(rows, &columns).unwrap(), whole.len() as u64);
             let total = whole.len() + writer.header().len();
             prop_assert!(total as u64 <= writer.size_bound(rows as u64));
@@ -325,14 +327,14 @@ mod tests {
                     .map(|(format, bytes)| &bytes[row * format.width()..][..format.width()])
                     .collect();
                 let before = apart.len();
-                writer.draw_indexed(1, &cells, &mut apart, &mut index).unwrap();
+                writer.render_indexed(1, &cells, &mut apart, &mut index).unwrap();
                 prop_assert!(apart.len() - before <= writer.max_row_len());
             }
             prop_assert_eq!(&apart, &whole);
 
             let mut again = RowIndex::new(writer.header().len() as u64, every);
             whole.clear();
-            writer.draw_indexed(rows, &columns, &mut whole, &mut again).unwrap();
+            writer.render_indexed(rows, &columns, &mut whole, &mut again).unwrap();
             prop_assert_eq!(apart, whole);
             prop_assert_eq!(index, again);
         }

@@ -12,7 +12,7 @@
 
 /// A decimal: `digits / 10^places`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Decimal {
+pub(super) struct FloatDecimal {
     /// Below 2 * 10^8, and below 10^8 if places are 8. May end in zeros.
     pub(super) digits: u32,
     /// From 2 to 10; at least 8 just if the number is below 1.
@@ -59,7 +59,7 @@ const SCALES: [Scale; 64] = {
 /// sign), the closest of them to its true value, if it is from 1e-3 to below
 /// 2^20.
 #[inline]
-pub(super) fn shortest(bits: u32) -> Option<Decimal> {
+pub(super) fn shortest(bits: u32) -> Option<FloatDecimal> {
     if !(LOW..HIGH).contains(&bits) {
         return None;
     }
@@ -88,7 +88,7 @@ pub(super) fn shortest(bits: u32) -> Option<Decimal> {
     let rounded = exact.wrapping_add(ONE / 2 - 1 + ((exact / ONE) & 1)) / ONE;
     let last = rounded & too_low;
     #[expect(clippy::cast_possible_truncation, reason = "below 10 * 2^24")]
-    Some(Decimal {
+    Some(FloatDecimal {
         digits: (10 * tens + last) as u32,
         places,
     })
@@ -98,8 +98,8 @@ pub(super) fn shortest(bits: u32) -> Option<Decimal> {
 mod tests {
     use super::*;
 
-    fn read_back(decimal: Decimal) -> f32 {
-        let Decimal { digits, places } = decimal;
+    fn read_back(decimal: FloatDecimal) -> f32 {
+        let FloatDecimal { digits, places } = decimal;
         format!("{digits}e-{places}").parse().unwrap()
     }
 
@@ -120,7 +120,7 @@ mod tests {
         for bits in (LOW..HIGH).step_by(4099) {
             let decimal = shortest(bits).unwrap();
             assert_eq!(read_back(decimal).to_bits(), bits, "{decimal:?}");
-            let Decimal { digits, places } = decimal;
+            let FloatDecimal { digits, places } = decimal;
             assert!(digits < 200_000_000 && (2..=10).contains(&places));
             assert_eq!(places >= 8, bits < 1_f32.to_bits());
             assert!(places != 8 || digits < 100_000_000);

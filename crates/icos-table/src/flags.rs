@@ -11,10 +11,10 @@ use super::{Column, StoredType, TableError, ValueFormat};
 /// that its definition says is a flag for the column's.
 #[must_use]
 pub fn flag_of(columns: &[Column], column: usize) -> Option<usize> {
-    let model = columns.get(column)?.about.model.as_ref()?;
+    let model = columns.get(column)?.metadata.model.as_ref()?;
     columns
         .iter()
-        .position(|flag| flag.about.is_flag_for.contains(model))
+        .position(|flag| flag.metadata.is_flag_for.contains(model))
 }
 
 /// The flags that mean good.
@@ -43,7 +43,7 @@ impl GoodFlags {
     ///
     /// [`TableError::WindowLength`] if they are not of the same rows; nothing
     /// is changed then.
-    pub fn keep_good(
+    pub fn clear_bad_values(
         &self,
         format: ValueFormat,
         values: &mut [u8],
@@ -101,14 +101,14 @@ impl GoodFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::About;
+    use crate::schema::ColumnMetadata;
 
     fn flagged(label: &str, model: &str, is_flag_for: &[&str]) -> Column {
         Column {
-            about: About {
+            metadata: ColumnMetadata {
                 model: Some(model.to_owned()),
                 is_flag_for: is_flag_for.iter().map(|&m| m.to_owned()).collect(),
-                ..About::default()
+                ..ColumnMetadata::default()
             },
             ..Column::new(label, ValueFormat::Float32)
         }
@@ -137,7 +137,7 @@ mod tests {
         let good = GoodFlags::new(&["U", "R", "O"]);
         let mut floats = [1_f32, 2.0, 3.0, 4.0].map(f32::to_be_bytes).concat();
         let flags = chars("UKO\0");
-        good.keep_good(
+        good.clear_bad_values(
             ValueFormat::Float32,
             &mut floats,
             ValueFormat::BmpChar,
@@ -158,10 +158,10 @@ mod tests {
         let good = GoodFlags::new(&["1"]);
         for format in ValueFormat::ALL {
             let mut value = vec![1; format.width()];
-            good.keep_good(format, &mut value, ValueFormat::BmpChar, &chars("1"))
+            good.clear_bad_values(format, &mut value, ValueFormat::BmpChar, &chars("1"))
                 .unwrap();
             assert_eq!(value, vec![1; format.width()], "{format}");
-            good.keep_good(format, &mut value, ValueFormat::BmpChar, &chars("2"))
+            good.clear_bad_values(format, &mut value, ValueFormat::BmpChar, &chars("2"))
                 .unwrap();
             if format != ValueFormat::String {
                 assert_eq!(value, format.stored().null(), "{format}");
@@ -189,7 +189,7 @@ mod tests {
             (ValueFormat::BmpChar, chars("012\0")),
         ] {
             let mut values = vec![7, 7, 7, 7];
-            good.keep_good(ValueFormat::Boolean, &mut values, format, &flags)
+            good.clear_bad_values(ValueFormat::Boolean, &mut values, format, &flags)
                 .unwrap();
             assert_eq!(values, [7, 0x80, 7, 0x80], "{format}");
         }
@@ -199,7 +199,7 @@ mod tests {
     fn without_good_flags_all_is_kept_and_misfits_are_refused() {
         let mut values = vec![1, 2];
         let none = GoodFlags::new::<&str>(&[]);
-        none.keep_good(
+        none.clear_bad_values(
             ValueFormat::Boolean,
             &mut values,
             ValueFormat::BmpChar,
@@ -208,7 +208,7 @@ mod tests {
         .unwrap();
         assert_eq!(values, [1, 2]);
         let good = GoodFlags::new(&["U"]);
-        let misfit = good.keep_good(
+        let misfit = good.clear_bad_values(
             ValueFormat::Boolean,
             &mut values,
             ValueFormat::BmpChar,

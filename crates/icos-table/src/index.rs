@@ -21,7 +21,7 @@ pub struct RowIndex {
 
 /// Rows that show a range of the text.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Span {
+pub struct TextSpan {
     /// The rows to draw.
     pub rows: Range<u64>,
     /// Where their text lies in the CSV.
@@ -97,7 +97,7 @@ impl RowIndex {
     /// if only the header does. They begin at a mark and end at one, or at the
     /// last row known.
     #[must_use]
-    pub fn locate(&self, bytes: Range<u64>) -> Option<Span> {
+    pub fn locate(&self, bytes: Range<u64>) -> Option<TextSpan> {
         let end = bytes.end.min(self.text_len);
         let start = bytes.start.max(self.starts[0]);
         if start >= end {
@@ -113,7 +113,7 @@ impl RowIndex {
     /// every `marks` marks, the group it is in, as far as rows are known. None
     /// if only the header shows it, or no row that is known.
     #[must_use]
-    pub fn block(&self, at: u64, marks: usize) -> Option<Span> {
+    pub fn block(&self, at: u64, marks: usize) -> Option<TextSpan> {
         if at < self.starts[0] || at >= self.text_len {
             return None;
         }
@@ -123,13 +123,13 @@ impl RowIndex {
     }
 
     /// The rows from one mark to another, or to the last.
-    fn span(&self, first: usize, past: usize) -> Span {
+    fn span(&self, first: usize, past: usize) -> TextSpan {
         let row_at = |mark: usize| mark as u64 * u64::from(self.every.get());
         let (rows_end, bytes_end) = match self.starts.get(past) {
             Some(&at) => (row_at(past), at),
             None => (self.rows, self.text_len),
         };
-        Span {
+        TextSpan {
             rows: row_at(first)..rows_end,
             bytes: self.starts[first]..bytes_end,
         }
@@ -247,7 +247,7 @@ mod tests {
             let shown = start.max(header)..(start + len).min(index.text_len());
             match index.locate(start..start + len) {
                 None => prop_assert!(shown.is_empty()),
-                Some(Span { rows, bytes }) => {
+                Some(TextSpan { rows, bytes }) => {
                     prop_assert!(!shown.is_empty());
                     let offset = |row: u64| offsets[usize::try_from(row).unwrap()];
                     prop_assert_eq!(bytes.clone(), offset(rows.start)..offset(rows.end));
@@ -271,7 +271,7 @@ mod tests {
             let (index, offsets) = indexed(9, every, 9, &lens);
             let block = index.block(at, marks);
             prop_assert_eq!(block.is_some(), (9..index.text_len()).contains(&at));
-            if let Some(Span { rows, bytes }) = block {
+            if let Some(TextSpan { rows, bytes }) = block {
                 prop_assert!(bytes.contains(&at));
                 let offset = |row: u64| offsets[usize::try_from(row).unwrap()];
                 prop_assert_eq!(bytes, offset(rows.start)..offset(rows.end));

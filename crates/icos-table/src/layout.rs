@@ -24,9 +24,9 @@ pub struct Layout {
 
 /// A piece of a `.cpb` file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Part {
+pub enum FilePart {
     /// Whole values of one column.
-    Cells(Cells),
+    Cells(CellRange),
     /// Bytes of the trailer.
     Trailer {
         /// Where the piece lies in the file.
@@ -36,7 +36,7 @@ pub enum Part {
 
 /// Rows of one stored column that cover a piece of a `.cpb` file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Cells {
+pub struct CellRange {
     /// The column, in the order of storage.
     pub column: usize,
     /// The rows to ask for.
@@ -46,13 +46,13 @@ pub struct Cells {
     pub bytes: Range<u64>,
 }
 
-impl Part {
+impl FilePart {
     /// Where the piece lies in the file.
     #[must_use]
     pub fn bytes(&self) -> Range<u64> {
         match self {
-            Part::Cells(cells) => cells.bytes.clone(),
-            Part::Trailer { bytes } => bytes.clone(),
+            FilePart::Cells(cells) => cells.bytes.clone(),
+            FilePart::Trailer { bytes } => bytes.clone(),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Layout {
     /// The pieces that cover the `bytes` of the file, in order and without
     /// gaps; nothing past its end. Only the first and the last reach beyond
     /// what was asked, by less than a value.
-    pub fn cover(&self, bytes: Range<u64>) -> impl Iterator<Item = Part> + '_ {
+    pub fn cover(&self, bytes: Range<u64>) -> impl Iterator<Item = FilePart> + '_ {
         let end = bytes.end.min(self.file_len());
         let wanted = bytes.start..end;
         // Columns that end before the range begins are skipped in one step.
@@ -151,7 +151,7 @@ impl Layout {
                 let wanted = wanted.clone();
                 move |column| self.cells(column, &wanted)
             })
-            .map(Part::Cells)
+            .map(FilePart::Cells)
             .chain(self.trailer_part(&wanted))
     }
 
@@ -171,7 +171,7 @@ impl Layout {
         self.starts[self.columns()]
     }
 
-    fn cells(&self, column: usize, wanted: &Range<u64>) -> Option<Cells> {
+    fn cells(&self, column: usize, wanted: &Range<u64>) -> Option<CellRange> {
         let (start, end) = (self.starts[column], self.starts[column + 1]);
         let width = self.widths[column];
         let from = wanted.start.max(start) - start;
@@ -180,16 +180,16 @@ impl Layout {
             return None;
         }
         let rows = from / width..to.div_ceil(width);
-        Some(Cells {
+        Some(CellRange {
             column,
             bytes: start + rows.start * width..start + rows.end * width,
             rows,
         })
     }
 
-    fn trailer_part(&self, wanted: &Range<u64>) -> Option<Part> {
+    fn trailer_part(&self, wanted: &Range<u64>) -> Option<FilePart> {
         let bytes = wanted.start.max(self.trailer_start())..wanted.end;
-        (bytes.start < bytes.end).then_some(Part::Trailer { bytes })
+        (bytes.start < bytes.end).then_some(FilePart::Trailer { bytes })
     }
 }
 
@@ -251,14 +251,14 @@ mod tests {
                 prop_assert!(at.is_none_or(|at| at == bytes.start), "a gap");
                 at = Some(bytes.end);
                 match part {
-                    Part::Cells(cells) => {
+                    FilePart::Cells(cells) => {
                         prop_assert_eq!(
                             layout.column_range(cells.column, cells.rows.clone()),
                             Ok(cells.bytes)
                         );
                         covered.extend(cells.rows.map(|row| Some((cells.column, row))));
                     }
-                    Part::Trailer { bytes } => {
+                    FilePart::Trailer { bytes } => {
                         prop_assert!(!layout.trailer(bytes).is_empty());
                         covered.push(None);
                     }
@@ -309,12 +309,12 @@ mod tests {
         assert_eq!(
             parts,
             [
-                Part::Cells(Cells {
+                FilePart::Cells(CellRange {
                     column: 0,
                     rows: 1..2,
                     bytes: 4..8
                 }),
-                Part::Trailer { bytes: 8..9 }
+                FilePart::Trailer { bytes: 8..9 }
             ]
         );
     }

@@ -34,7 +34,7 @@ pub use dataset::{Dataset, DatasetColumn};
 pub use flags::GoodFlags;
 pub use format::{StoredType, ValueFormat};
 pub use index::RowIndex;
-pub use layout::{Layout, Part};
+pub use layout::{FilePart, Layout};
 pub use parquet::ParquetWriter;
 pub use schema::{Column, Schema};
 

@@ -11,13 +11,13 @@
 //! That differs in the second sentence, which matters only for the smallest
 //! subnormals, and in the writing.
 
-use super::decimal::{self, Decimal};
+use super::decimal::{self, FloatDecimal};
 use super::digits;
 
 /// Room for any cell.
 pub(super) const SLOT: usize = 32;
 /// A cell's text, from the start.
-pub(super) type Slot = [u8; SLOT];
+pub(super) type CellText = [u8; SLOT];
 
 /// Longest text of an `i32`: `-2147483648`.
 pub(super) const INT_MAX: usize = 11;
@@ -34,7 +34,7 @@ pub(super) const DOUBLE_MAX: usize = 24;
 const COARSE: f64 = 1e-42;
 
 /// Writes a number; returns the length.
-pub(super) fn int(slot: &mut Slot, value: i32) -> usize {
+pub(super) fn int(slot: &mut CellText, value: i32) -> usize {
     let mut buffer = itoa::Buffer::new();
     put(slot, buffer.format(value).as_bytes())
 }
@@ -43,9 +43,9 @@ pub(super) fn int(slot: &mut Slot, value: i32) -> usize {
 ///
 /// In two steps over a few numbers at a time, since each is short enough to
 /// have the processor at several numbers at once.
-pub(super) fn floats(cells: &[[u8; 4]], slots: &mut [Slot], lens: &mut [u8]) {
+pub(super) fn floats(cells: &[[u8; 4]], slots: &mut [CellText], lens: &mut [u8]) {
     const STEP: usize = 64;
-    let mut decimals = [Decimal::default(); STEP];
+    let mut decimals = [FloatDecimal::default(); STEP];
     let slots = slots.chunks_mut(STEP);
     for ((cells, slots), lens) in cells.chunks(STEP).zip(slots).zip(lens.chunks_mut(STEP)) {
         for (decimal, &cell) in decimals.iter_mut().zip(cells) {
@@ -77,8 +77,8 @@ pub(super) fn low_byte(number: usize) -> u8 {
 /// Zeros are counted from below in both directions, as counting from above is
 /// slow before x86-64-v3. A bit set beforehand stops the count at the point.
 #[inline]
-fn plain(slot: &mut Slot, at: usize, decimal: Decimal) -> usize {
-    let Decimal { digits, places } = decimal;
+fn plain(slot: &mut CellText, at: usize, decimal: FloatDecimal) -> usize {
+    let FloatDecimal { digits, places } = decimal;
     let places = places as usize;
     // Nine digits: a first, which is 0 or 1, and eight.
     let first = digits >= 100_000_000;
@@ -108,13 +108,13 @@ fn plain(slot: &mut Slot, at: usize, decimal: Decimal) -> usize {
     }
 }
 
-fn put_eight(slot: &mut Slot, at: usize, text: u64) {
+fn put_eight(slot: &mut CellText, at: usize, text: u64) {
     slot[at..at + 8].copy_from_slice(&text.to_le_bytes());
 }
 
 /// Writes a number of any kind.
 #[inline(never)]
-fn rare_float(slot: &mut Slot, value: f32) -> usize {
+fn rare_float(slot: &mut CellText, value: f32) -> usize {
     if value.is_finite() {
         let mut buffer = zmij::Buffer::new();
         as_java(slot, buffer.format_finite(value), f64::from(value))
@@ -124,7 +124,7 @@ fn rare_float(slot: &mut Slot, value: f32) -> usize {
 }
 
 /// Writes a number, nothing for NaN; returns the length.
-pub(super) fn double(slot: &mut Slot, value: f64) -> usize {
+pub(super) fn double(slot: &mut CellText, value: f64) -> usize {
     if value.is_finite() {
         let mut buffer = zmij::Buffer::new();
         as_java(slot, buffer.format_finite(value), value)
@@ -133,7 +133,7 @@ pub(super) fn double(slot: &mut Slot, value: f64) -> usize {
     }
 }
 
-fn not_finite(slot: &mut Slot, value: f64) -> usize {
+fn not_finite(slot: &mut CellText, value: f64) -> usize {
     match value {
         _ if value.is_nan() => 0,
         _ if value > 0.0 => put(slot, b"Infinity"),
@@ -144,7 +144,7 @@ fn not_finite(slot: &mut Slot, value: f64) -> usize {
 /// Writes zmij's text of a finite number as Java has it. Where Java's is
 /// plain, so is zmij's, and the same.
 #[inline]
-fn as_java(slot: &mut Slot, text: &str, value: f64) -> usize {
+fn as_java(slot: &mut CellText, text: &str, value: f64) -> usize {
     let magnitude = value.abs();
     if (1e-3..1e7).contains(&magnitude) || magnitude == 0.0 {
         return put(slot, text.as_bytes());
@@ -168,13 +168,13 @@ fn as_java(slot: &mut Slot, text: &str, value: f64) -> usize {
 
 /// Writes the closest decimal of two digits, of a number of many places.
 #[cold]
-fn two_digits(slot: &mut Slot, value: f64) -> usize {
+fn two_digits(slot: &mut CellText, value: f64) -> usize {
     let text = format!("{value:.1E}");
     put(slot, text.as_bytes())
 }
 
 /// Writes a plain decimal, which is not 0, in Java's scientific notation.
-fn scientific(slot: &mut Slot, sign: &[u8], plain: &[u8]) -> usize {
+fn scientific(slot: &mut CellText, sign: &[u8], plain: &[u8]) -> usize {
     let point = plain.iter().position(|&c| c == b'.').unwrap_or(plain.len());
     let first = plain
         .iter()
@@ -207,14 +207,14 @@ fn scientific(slot: &mut Slot, sign: &[u8], plain: &[u8]) -> usize {
     at + put_at(slot, at, itoa::Buffer::new().format(exponent).as_bytes())
 }
 
-fn put(slot: &mut Slot, text: &[u8]) -> usize {
+fn put(slot: &mut CellText, text: &[u8]) -> usize {
     put_at(slot, 0, text)
 }
 
 /// Copies a short text. Its ends are copied in chunks of a known size, which
 /// may overlap: far quicker than to call for a few bytes of any number.
 #[inline]
-fn put_at(slot: &mut Slot, at: usize, text: &[u8]) -> usize {
+fn put_at(slot: &mut CellText, at: usize, text: &[u8]) -> usize {
     let place = &mut slot[at..at + text.len()];
     match (text.len(), text.first_chunk::<8>(), text.last_chunk::<8>()) {
         (..=16, Some(first), Some(last)) => {

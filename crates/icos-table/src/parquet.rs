@@ -201,32 +201,32 @@ fn field(at: usize, columns: &[Column]) -> Field {
     let Column {
         label,
         format,
-        about,
+        metadata,
     } = &columns[at];
     let flagged: Vec<&str> = columns
         .iter()
         .filter(|other| {
-            let model = other.about.model.as_ref();
-            model.is_some_and(|model| about.is_flag_for.contains(model))
+            let model = other.metadata.model.as_ref();
+            model.is_some_and(|model| metadata.is_flag_for.contains(model))
         })
         .map(|other| other.label.as_str())
         .collect();
-    let known = [
-        ("unit", about.unit.clone()),
-        ("description", about.description.clone()),
-        ("quantity", about.quantity.clone()),
+    let facts = [
+        ("unit", metadata.unit.clone()),
+        ("description", metadata.description.clone()),
+        ("quantity", metadata.quantity.clone()),
         ("value_format", Some(format.name().to_owned())),
-        ("model", about.model.clone()),
+        ("model", metadata.model.clone()),
         (
             "flag_for",
             (!flagged.is_empty()).then(|| flagged.join(", ")),
         ),
     ];
-    let metadata: HashMap<String, String> = known
+    let known: HashMap<String, String> = facts
         .into_iter()
         .filter_map(|(key, value)| Some((key.to_owned(), value?)))
         .collect();
-    Field::new(label, data_type(*format), true).with_metadata(metadata)
+    Field::new(label, data_type(*format), true).with_metadata(known)
 }
 
 fn properties(

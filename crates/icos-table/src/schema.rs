@@ -16,7 +16,7 @@ pub struct Column {
     /// What its values mean.
     pub format: ValueFormat,
     /// What the metadata tells about it.
-    pub about: About,
+    pub metadata: ColumnMetadata,
 }
 
 impl Column {
@@ -26,14 +26,14 @@ impl Column {
         Column {
             label: label.into(),
             format,
-            about: About::default(),
+            metadata: ColumnMetadata::default(),
         }
     }
 }
 
 /// What the metadata tells about a column.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct About {
+pub struct ColumnMetadata {
     /// IRI of the column's definition in its dataset, by which quality flags
     /// point to it.
     pub model: Option<String>,

@@ -7,7 +7,7 @@
 use std::io::Write as _;
 
 use super::digits;
-use super::number::Slot;
+use super::number::CellText;
 
 /// Longest text of a date: `+5881580-07-11`.
 pub(super) const DATE_MAX: usize = 14;
@@ -23,11 +23,11 @@ pub(super) const DAY_SECONDS: i32 = 86_400;
 const DAY_MILLIS: i64 = 86_400_000;
 
 /// Writes a date, given in days since 1970; returns the length.
-pub(super) fn date(slot: &mut Slot, days: i32) -> usize {
+pub(super) fn date(slot: &mut CellText, days: i32) -> usize {
     long_date(slot, i64::from(days))
 }
 
-fn long_date(slot: &mut Slot, days: i64) -> usize {
+fn long_date(slot: &mut CellText, days: i64) -> usize {
     let (year, month, day) = civil(days);
     let mut at = if (0..=9999).contains(&year) {
         four_digits(slot, year)
@@ -46,7 +46,7 @@ fn long_date(slot: &mut Slot, days: i64) -> usize {
 /// Writes a month, given as `year * 12 + month - 1`; returns the length. The
 /// portal breaks off its stream at a year before 0, which none can have been
 /// meant; here it is written for what it is.
-pub(super) fn month(slot: &mut Slot, months: i32) -> usize {
+pub(super) fn month(slot: &mut CellText, months: i32) -> usize {
     let year = i64::from(months.div_euclid(12));
     let at = if (0..=9999).contains(&year) {
         four_digits(slot, year)
@@ -61,7 +61,7 @@ pub(super) fn month(slot: &mut Slot, months: i32) -> usize {
 /// Writes a time of day, given in seconds, of which whole days are dropped
 /// (24:00 is written `00:00`); returns the length. The portal breaks off its
 /// stream at a negative time; here it is counted from the day's end.
-pub(super) fn time_of_day(slot: &mut Slot, seconds: i32) -> usize {
+pub(super) fn time_of_day(slot: &mut CellText, seconds: i32) -> usize {
     let seconds = seconds.rem_euclid(DAY_SECONDS);
     two_digits(slot, 0, seconds / 3600);
     slot[2] = b':';
@@ -79,13 +79,13 @@ pub(super) fn time_of_day(slot: &mut Slot, seconds: i32) -> usize {
 #[derive(Debug)]
 pub(super) struct Instants {
     day: i64,
-    text: Slot,
+    text: CellText,
     len: usize,
 }
 
 impl Instants {
     pub(super) fn new() -> Self {
-        let mut text = Slot::default();
+        let mut text = CellText::default();
         let len = date(&mut text, 0);
         Instants { day: 0, text, len }
     }
@@ -93,7 +93,7 @@ impl Instants {
     /// Writes an instant, given in milliseconds since 1970 of which fractions
     /// are dropped, nothing for NaN; returns the length. Values beyond an
     /// `i64` are its ends, as in Java.
-    pub(super) fn write(&mut self, slot: &mut Slot, millis: f64) -> usize {
+    pub(super) fn write(&mut self, slot: &mut CellText, millis: f64) -> usize {
         if millis.is_nan() {
             return 0;
         }
@@ -169,7 +169,7 @@ pub(super) fn days_to_month(months: i32) -> Option<i32> {
     i32::try_from(365 * year + leap_days + of_year - 719_468).ok()
 }
 
-fn long_year(slot: &mut Slot, year: i64, plus: &str) -> usize {
+fn long_year(slot: &mut CellText, year: i64, plus: &str) -> usize {
     let sign = if year < 0 { "-" } else { plus };
     let mut rest: &mut [u8] = slot;
     let room = rest.len();
@@ -178,7 +178,7 @@ fn long_year(slot: &mut Slot, year: i64, plus: &str) -> usize {
     room - left
 }
 
-fn four_digits(slot: &mut Slot, year: i64) -> usize {
+fn four_digits(slot: &mut CellText, year: i64) -> usize {
     let year = i32::try_from(year).unwrap_or(0);
     two_digits(slot, 0, year / 100);
     two_digits(slot, 2, year % 100);
@@ -186,7 +186,7 @@ fn four_digits(slot: &mut Slot, year: i64) -> usize {
 }
 
 /// Writes a number below 100.
-fn two_digits(slot: &mut Slot, at: usize, number: i32) {
+fn two_digits(slot: &mut CellText, at: usize, number: i32) {
     slot[at] = b'0' + low_byte(number / 10);
     slot[at + 1] = b'0' + low_byte(number % 10);
 }
@@ -200,7 +200,7 @@ mod tests {
     use super::super::number::SLOT;
     use super::*;
 
-    fn text(write: impl FnOnce(&mut Slot) -> usize, max: usize) -> String {
+    fn text(write: impl FnOnce(&mut CellText) -> usize, max: usize) -> String {
         let mut slot = [b'?'; SLOT];
         let len = write(&mut slot);
         assert!(len <= max, "{len}");

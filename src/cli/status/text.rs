@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{MountAnswer, REACH, ServiceCheck};
 use crate::cache::DiskUsage;
-use crate::catalog::Lists;
+use crate::catalog::ListAge;
 use crate::cli::terminal::{duration, size};
 use crate::mount::report::{LiveState, MountStatus};
 use icos_portal::PortalError;
@@ -134,7 +134,7 @@ impl StatusPage {
 }
 
 /// How old the lists are.
-fn ages(lists: &Lists) -> String {
+fn ages(lists: &ListAge) -> String {
     let age = |taken: Option<Timestamp>| match taken {
         Some(taken) => format!("{} old", duration(LiveState::age(taken))),
         None => "not taken yet".to_owned(),

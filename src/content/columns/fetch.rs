@@ -12,7 +12,7 @@ use crate::content::ContentError;
 use crate::content::planner::IDLE;
 use crate::content::planner::columns::{self as planner, ColumnScope};
 use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
-use icos_table::{Part, StoredType};
+use icos_table::{FilePart, StoredType};
 
 impl Columns {
     /// Fetches all columns of the rows from `missing.start` on, more with each
@@ -33,7 +33,7 @@ impl Columns {
     /// just the rest of its column.
     pub(super) async fn fetch_bytes(&self, at: u64) -> Result<(), ContentError> {
         let rows = 0..self.schema.rows();
-        let Some(Part::Cells(cells)) = self.layout.cover(at..at + 1).next() else {
+        let Some(FilePart::Cells(cells)) = self.layout.cover(at..at + 1).next() else {
             return self.complete().await;
         };
         let requests = self.slices.load(Ordering::Relaxed);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{DiskUsage, Store};
-use crate::catalog::{Catalog, Lists};
+use crate::catalog::{Catalog, ListAge};
 
 /// Timeout for reading each value, so that a slow disk does not delay the status.
 const READ_TIMEOUT: Duration = Duration::from_millis(300);
@@ -24,7 +24,7 @@ pub(super) struct LiveStateSource {
 pub struct LiveState {
     /// When lists were last downloaded.
     #[serde(default)]
-    pub lists: Lists,
+    pub lists: ListAge,
     /// Bytes in the cache, and their limit.
     #[serde(default)]
     pub cache_use: Option<DiskUsage>,
@@ -52,7 +52,7 @@ impl LiveStateSource {
         LiveState {
             lists: match lists {
                 Ok(Ok(Ok(lists))) => lists,
-                _ => Lists::default(),
+                _ => ListAge::default(),
             },
             cache_use: cache.ok().and_then(Result::ok),
         }

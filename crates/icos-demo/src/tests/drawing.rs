@@ -138,7 +138,7 @@ proptest! {
                 })
                 .collect();
             let cells: Vec<&[u8]> = cells.iter().map(Vec::as_slice).collect();
-            writer.draw(window[1] - window[0], &cells, &mut drawn).unwrap();
+            writer.render(window[1] - window[0], &cells, &mut drawn).unwrap();
         }
         prop_assert_eq!(String::from_utf8(drawn).unwrap(), expected);
     }

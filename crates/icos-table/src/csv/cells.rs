@@ -1,12 +1,12 @@
 //! The cells of one column as text.
 
 use crate::ValueFormat;
-use crate::number::{self, Slot, low_byte};
+use crate::number::{self, CellText, low_byte};
 use crate::time::{self, Instants};
 
 /// Writes a column's big-endian values each to its slot, and the lengths to
 /// `lens`, 0 for a null. Strings, which are not served, are taken for nulls.
-pub(super) fn draw(format: ValueFormat, bytes: &[u8], slots: &mut [Slot], lens: &mut [u8]) {
+pub(super) fn render(format: ValueFormat, bytes: &[u8], slots: &mut [CellText], lens: &mut [u8]) {
     match format {
         ValueFormat::Int32 => ints(bytes, slots, lens, number::int),
         ValueFormat::Iso8601Date | ValueFormat::EtcDate => ints(bytes, slots, lens, time::date),
@@ -58,9 +58,9 @@ pub(super) fn max_len(format: ValueFormat) -> usize {
 
 fn ints(
     bytes: &[u8],
-    slots: &mut [Slot],
+    slots: &mut [CellText],
     lens: &mut [u8],
-    write: impl Fn(&mut Slot, i32) -> usize,
+    write: impl Fn(&mut CellText, i32) -> usize,
 ) {
     each(bytes, slots, lens, |slot, cell| {
         match i32::from_be_bytes(cell) {
@@ -72,9 +72,9 @@ fn ints(
 
 fn each<const WIDTH: usize>(
     bytes: &[u8],
-    slots: &mut [Slot],
+    slots: &mut [CellText],
     lens: &mut [u8],
-    mut write: impl FnMut(&mut Slot, [u8; WIDTH]) -> usize,
+    mut write: impl FnMut(&mut CellText, [u8; WIDTH]) -> usize,
 ) {
     let cells = bytes.as_chunks::<WIDTH>().0;
     for ((&cell, slot), len) in cells.iter().zip(slots).zip(lens) {
@@ -83,7 +83,7 @@ fn each<const WIDTH: usize>(
 }
 
 /// Writes a UTF-16 code unit in UTF-8, half of a surrogate pair as Java's `?`.
-fn character(slot: &mut Slot, unit: u16) -> usize {
+fn character(slot: &mut CellText, unit: u16) -> usize {
     match unit {
         0 => 0,
         unit => char::from_u32(u32::from(unit))

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::CsvWriter;
-use crate::schema::About;
+use crate::schema::ColumnMetadata;
 
 /// The Parquet file of one window.
 fn written(columns: &[Column], rows: usize, window: &[&[u8]]) -> Vec<u8> {
@@ -166,7 +166,7 @@ fn columns_keep_their_order_and_repeats_are_left_out() {
 #[test]
 fn what_is_known_is_in_the_file() {
     let co2 = Column {
-        about: About {
+        metadata: ColumnMetadata {
             model: Some("http://meta/co2".into()),
             unit: Some("\u{b5}mol mol-1".into()),
             description: Some("CO2 mixing ratio".into()),
@@ -176,9 +176,9 @@ fn what_is_known_is_in_the_file() {
         ..Column::new("co2", ValueFormat::Float32)
     };
     let flag = Column {
-        about: About {
+        metadata: ColumnMetadata {
             is_flag_for: vec!["http://meta/co2".into(), "http://meta/unused".into()],
-            ..About::default()
+            ..ColumnMetadata::default()
         },
         ..Column::new("Flag", ValueFormat::BmpChar)
     };
@@ -250,7 +250,7 @@ proptest! {
         let rows = bytes.len() / format.width();
         let bytes = &bytes[..rows * format.width()];
         let mut text = Vec::new();
-        CsvWriter::new(&[Column::new("x", format)]).draw(rows, &[bytes], &mut text).unwrap();
+        CsvWriter::new(&[Column::new("x", format)]).render(rows, &[bytes], &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         let cells: Vec<&str> = text.split_terminator('\n').collect();
 

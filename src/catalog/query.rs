@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::need::{SpecState, VOCABULARY, now};
+use super::list_state::{SpecState, VOCABULARY, now};
 use super::sync::Growth;
-use super::{Catalog, CatalogError, Inner, Need, write};
+use super::{Catalog, CatalogError, CatalogList, Inner, write};
 use icos_portal::lists::{Cursor, MemberRow, ObjectRow, ObjectScope, ResultPage, Versions};
 use icos_portal::{MetadataClient, ObjectId};
 
@@ -149,7 +149,7 @@ impl Catalog {
                 break;
             }
         }
-        let state = Need::Station(key).key(&view);
+        let state = CatalogList::Station(key).key(&view);
         self.write(move |db| write::set_state(db, &state, now()))
             .await
     }
@@ -164,14 +164,14 @@ impl Catalog {
                 break;
             }
         }
-        let state = Need::Documents.key(&self.0.view());
+        let state = CatalogList::Documents.key(&self.0.view());
         self.write(move |db| write::set_state(db, &state, now()))
             .await
     }
 
     pub(super) async fn ask_collections(&self) -> Result<(), CatalogError> {
         let rows = self.0.meta.collections().await?;
-        let state = Need::Collections.key(&self.0.view());
+        let state = CatalogList::Collections.key(&self.0.view());
         self.write(move |db| {
             write::collections(db, &rows)?;
             write::set_state(db, &state, now())

@@ -11,23 +11,23 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::file::{BUSY, File};
+use super::database_file::{BUSY, DatabaseFile};
 use super::lock;
-use super::tables::{STATEMENTS, prepare};
+use super::migration::{STATEMENTS, prepare};
 
 /// A database, and the connections to it.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum DatabaseLocation {
     /// In a file.
-    File(File),
+    File(DatabaseFile),
     /// Nowhere else than in the one connection.
     Memory(Mutex<Connection>),
 }
 
-impl Place {
+impl DatabaseLocation {
     /// Opens, or creates, the file at `path`.
     pub(super) fn file(path: &Path) -> Result<Self, rusqlite::Error> {
-        Ok(Self::File(File::open(path)?))
+        Ok(Self::File(DatabaseFile::open(path)?))
     }
 
     /// An empty one in memory.
@@ -86,9 +86,9 @@ impl Place {
 
     /// Closes the connections to a file that were not used for `idle`; whether
     /// there are others.
-    pub(super) fn rest(&self, idle: Duration) -> bool {
+    pub(super) fn close_idle(&self, idle: Duration) -> bool {
         match self {
-            Self::File(file) => file.rest(idle),
+            Self::File(file) => file.close_idle(idle),
             Self::Memory(_) => false,
         }
     }
@@ -126,7 +126,7 @@ impl Place {
 }
 
 /// What `file` has, in memory.
-fn copy(file: &Connection) -> Result<Place, rusqlite::Error> {
+fn copy(file: &Connection) -> Result<DatabaseLocation, rusqlite::Error> {
     file.busy_timeout(BUSY)?;
     let mut writer = Connection::open_in_memory()?;
     // All pages in one step: others' changes would make it begin anew.
@@ -137,11 +137,11 @@ fn copy(file: &Connection) -> Result<Place, rusqlite::Error> {
     }
     writer.set_prepared_statement_cache_capacity(STATEMENTS);
     prepare(&mut writer)?;
-    Ok(Place::Memory(Mutex::new(writer)))
+    Ok(DatabaseLocation::Memory(Mutex::new(writer)))
 }
 
 /// In memory, what the file at `path` has, if nobody changes it meanwhile.
-pub(super) fn copy_of_immutable(path: &Path) -> Result<Place, rusqlite::Error> {
+pub(super) fn copy_of_immutable(path: &Path) -> Result<DatabaseLocation, rusqlite::Error> {
     let mut uri = "file:".to_owned();
     for &byte in path.as_os_str().as_bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {

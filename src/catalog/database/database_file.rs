@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::lock;
-use super::tables::{STATEMENTS, prepare};
+use super::migration::{STATEMENTS, prepare};
 
 /// Another mount's page of a list is written in less.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
@@ -24,18 +24,18 @@ const IDLE: usize = 8;
 
 /// A database in a file.
 #[derive(Debug)]
-pub(super) struct File {
+pub(super) struct DatabaseFile {
     path: PathBuf,
     /// Held by all who read; taken to keep them out.
     gate: RwLock<()>,
-    readers: Mutex<Readers>,
+    readers: Mutex<ReadConnections>,
     /// Missing if it could not be opened again: who writes next finds out why.
-    writer: Mutex<Option<Writer>>,
+    writer: Mutex<Option<WriteConnection>>,
 }
 
 /// The connections to read by that nobody uses just now.
 #[derive(Debug, Default)]
-struct Readers {
+struct ReadConnections {
     /// The one used last at the end.
     idle: Vec<(Connection, Instant)>,
     /// Whether some were closed while others were open.
@@ -44,18 +44,18 @@ struct Readers {
 
 /// The connection to write by.
 #[derive(Debug)]
-struct Writer {
+struct WriteConnection {
     connection: Connection,
-    file: Option<Identity>,
+    file: Option<FileIdentity>,
 }
 
 /// Device and inode of a file.
-type Identity = (u64, u64);
+type FileIdentity = (u64, u64);
 
-impl File {
+impl DatabaseFile {
     /// Opens, or creates, the file at `path`.
     pub(super) fn open(path: &Path) -> Result<Self, rusqlite::Error> {
-        let writer = Writer::to(path)?;
+        let writer = WriteConnection::to(path)?;
         Ok(Self {
             path: path.to_owned(),
             gate: RwLock::default(),
@@ -97,7 +97,7 @@ impl File {
         let mut writer = lock(&self.writer);
         let writer = match &mut *writer {
             Some(writer) => writer,
-            missing => missing.insert(Writer::to(&self.path)?),
+            missing => missing.insert(WriteConnection::to(&self.path)?),
         };
         work(&mut writer.connection)
     }
@@ -110,7 +110,7 @@ impl File {
 
     /// Closes the connections to read by that were not used for `idle`, but for
     /// one; whether there is more to close in a while.
-    pub(super) fn rest(&self, idle: Duration) -> bool {
+    pub(super) fn close_idle(&self, idle: Duration) -> bool {
         let mut readers = lock(&self.readers);
         let (count, is_idle) = (readers.idle.len(), |used: &Instant| used.elapsed() >= idle);
         let rested = (readers.idle.iter()).take_while(|(_, used)| is_idle(used));
@@ -145,10 +145,10 @@ impl File {
             return false;
         };
         let mut readers = lock(&self.readers);
-        *readers = Readers::default();
+        *readers = ReadConnections::default();
         *writer = None;
         match connect_to_write(&self.path) {
-            Ok(connection) => *writer = Some(Writer::by(connection, &self.path)),
+            Ok(connection) => *writer = Some(WriteConnection::by(connection, &self.path)),
             Err(error) => tracing::debug!(%error, "the catalog cannot be opened again"),
         }
         if let Ok(connection) = connect_to_read(&self.path) {
@@ -158,7 +158,7 @@ impl File {
     }
 }
 
-impl Writer {
+impl WriteConnection {
     fn to(path: &Path) -> Result<Self, rusqlite::Error> {
         Ok(Self::by(connect(path)?, path))
     }
@@ -169,7 +169,7 @@ impl Writer {
     }
 }
 
-fn identity(path: &Path) -> Option<Identity> {
+fn identity(path: &Path) -> Option<FileIdentity> {
     let file = fs::metadata(path).ok()?;
     Some((file.dev(), file.ino()))
 }

@@ -10,12 +10,12 @@ use super::{CatalogError, Inner, write};
 use icos_portal::ObjectId;
 use icos_portal::lists::Versions;
 
-/// What the state of [`Need::Vocabulary`] is called.
+/// What the state of [`CatalogList::Vocabulary`] is called.
 pub(super) const VOCABULARY: &str = "vocabulary";
 
 /// What must be known to answer someone.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Need {
+pub enum CatalogList {
     /// Data types, their columns, and stations.
     Vocabulary,
     /// All objects that are shown.
@@ -30,19 +30,19 @@ pub enum Need {
     Members(ObjectId),
 }
 
-impl Need {
+impl CatalogList {
     /// What its state is called; objects have theirs with their data types,
     /// collections' members with the collections.
     pub(super) fn key(self, view: &View) -> String {
         match self {
-            Need::Vocabulary => VOCABULARY.to_owned(),
-            Need::Objects => "objects".to_owned(),
+            CatalogList::Vocabulary => VOCABULARY.to_owned(),
+            CatalogList::Objects => "objects".to_owned(),
             // Mounts that share the catalog may show other objects: what one
             // has taken is not what another needs.
-            Need::Station(key) => format!("station {key} {:x}", view.scope()),
-            Need::Documents => "documents".to_owned(),
-            Need::Collections => "collections".to_owned(),
-            Need::Members(id) => format!("members {id}"),
+            CatalogList::Station(key) => format!("station {key} {:x}", view.scope()),
+            CatalogList::Documents => "documents".to_owned(),
+            CatalogList::Collections => "collections".to_owned(),
+            CatalogList::Members(id) => format!("members {id}"),
         }
     }
 }
@@ -53,24 +53,24 @@ pub(super) fn now() -> i64 {
 
 impl Inner {
     /// How long ago `need` was last taken; never, if `None`.
-    pub(super) fn age(&self, need: Need) -> Result<Option<Duration>, CatalogError> {
-        let taken = self.taken(need)?;
+    pub(super) fn age(&self, list: CatalogList) -> Result<Option<Duration>, CatalogError> {
+        let taken = self.taken(list)?;
         // A clock that was set back makes nothing young.
         Ok(taken.map(|taken| Duration::from_millis(now().abs_diff(taken))))
     }
 
     /// When `need` was last taken, in milliseconds since 1970.
-    pub(super) fn taken(&self, need: Need) -> Result<Option<i64>, CatalogError> {
+    pub(super) fn taken(&self, list: CatalogList) -> Result<Option<i64>, CatalogError> {
         // Not within the question: it is one itself.
         let view = self.view();
         let versions = self.selection.versions;
-        self.db.read(|db| match need {
-            Need::Objects => objects_taken(db, &view, versions),
-            Need::Station(_) => match objects_taken(db, &view, versions)? {
+        self.db.read(|db| match list {
+            CatalogList::Objects => objects_taken(db, &view, versions),
+            CatalogList::Station(_) => match objects_taken(db, &view, versions)? {
                 Some(taken) => Ok(Some(taken)),
-                None => write::state(db, &need.key(&view)),
+                None => write::state(db, &list.key(&view)),
             },
-            Need::Members(id) => {
+            CatalogList::Members(id) => {
                 let taken = "SELECT taken FROM collection WHERE id = ?1";
                 let mut statement = db.prepare_cached(taken)?;
                 let mut rows = statement.query([&id.as_bytes()[..]])?;
@@ -79,26 +79,28 @@ impl Inner {
                     None => Ok(None),
                 }
             }
-            _ => write::state(db, &need.key(&view)),
+            _ => write::state(db, &list.key(&view)),
         })
     }
 
     /// Whether something can be shown though not all of it was ever taken:
     /// what is known of single objects, because they were looked up, must not
     /// pass for a list.
-    pub(super) fn knows_some(&self, need: Need) -> Result<bool, CatalogError> {
-        // Lists of some data types were taken, perhaps by a mount that shows
+    pub(super) fn knows_some(&self, list: CatalogList) -> Result<bool, CatalogError> {
+        // ListAge of some data types were taken, perhaps by a mount that shows
         // fewer.
         let listed = "EXISTS (SELECT 1 FROM spec WHERE taken IS NOT NULL)";
-        let (query, station) = match need {
-            Need::Vocabulary => ("SELECT EXISTS (SELECT 1 FROM spec)".to_owned(), None),
-            Need::Objects => (format!("SELECT {listed}"), None),
+        let (query, station) = match list {
+            CatalogList::Vocabulary => ("SELECT EXISTS (SELECT 1 FROM spec)".to_owned(), None),
+            CatalogList::Objects => (format!("SELECT {listed}"), None),
             // An empty folder would say that there are none.
-            Need::Station(key) => (
+            CatalogList::Station(key) => (
                 format!("SELECT {listed} AND EXISTS (SELECT 1 FROM object WHERE station = ?1)"),
                 Some(key),
             ),
-            Need::Documents | Need::Collections | Need::Members(_) => return Ok(false),
+            CatalogList::Documents | CatalogList::Collections | CatalogList::Members(_) => {
+                return Ok(false);
+            }
         };
         self.db.read(|db| {
             let found = |row: &rusqlite::Row<'_>| row.get(0);
