@@ -34,8 +34,8 @@ mod vocabulary;
 mod write;
 
 pub use archive::{ArchiveIndex, ArchiveNode};
-pub use list_state::CatalogList;
 pub use list_age::ListAge;
+pub use list_state::CatalogList;
 pub use object::{FileId, Object, Representation};
 pub use read::{CatalogFolder, ListedObject};
 pub use search::{Order, Search};

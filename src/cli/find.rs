@@ -13,7 +13,7 @@ use super::selection::time;
 use super::settings::{GlobalArgs, bytes};
 use super::text_table::{self, TextTable};
 use super::waiting::block_on_while;
-use crate::catalog::{Object, Order, Representation, Search, ObjectSelection};
+use crate::catalog::{Object, ObjectSelection, Order, Representation, Search};
 use icos_portal::lists::Versions;
 
 /// Arguments of `icosfs find`.
