@@ -9,6 +9,7 @@
 //! `icoscp_core` write: `~/.icoscp/cpauthToken_auth_conf.json`.
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use icos_portal::lists::ColumnRow;
@@ -20,7 +21,17 @@ use icos_table::{Column, Dataset, DatasetColumn, Schema, StoredType, TableError,
 const VALUES: u64 = 5;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("read_columns: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let id = arguments.next().ok_or("expected the id of a table")?;
     let id: ObjectId = id.parse()?;
