@@ -123,7 +123,7 @@ fn every_page_is_in_the_summary_and_every_link_resolves() {
 /// Every row of the threat model names the test that shows it.
 #[test]
 fn tests_named_by_the_threat_model_exist() {
-    let sources = ["src", "tests"].map(|folder| files_below(Path::new(folder)));
+    let sources = ["crates", "src", "tests"].map(|folder| files_below(Path::new(folder)));
     let code: Vec<String> = (sources.into_iter().flatten())
         .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
         .map(|path| fs::read_to_string(path).unwrap())

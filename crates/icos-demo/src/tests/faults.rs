@@ -78,7 +78,7 @@ async fn another_status_comes_instead_of_the_answer() {
         retry_after: Some(2),
     });
     let answer = visit.file().answer().await;
-    answer.assert(503, "DemoService Unavailable");
+    answer.assert(503, "Service Unavailable");
     assert_eq!(answer.header("retry-after"), "2");
 }
 
