@@ -1,10 +1,32 @@
-//! A table's columns: their bytes, fetched by the slice into the table's
-//! `.cpb` file in the cache, whatever the table is seen as.
+//! A table's columns: downloads their bytes into the table's `.cpb` file in the
+//! cache, for every representation of the table.
 //!
-//! Every request counts as a download. Whoever needs rows needs them of all
-//! columns; whoever reads the `.cpb` file needs bytes of one. Both are served
-//! by one request at a time, and after a few of them all that is missing comes
-//! in one.
+//! Each request counts as a download. Rendering needs rows of all columns; a
+//! reader of the `.cpb` file needs bytes of one column.
+//!
+//! ```text
+//!  rows (CSV, Parquet, export)     bytes of the .cpb file
+//!    ensure, ensure_cells            read
+//!        |                             |
+//!        v  missing                    v  missing
+//!      single flight: one request at a time
+//!        |
+//!        +- planner (pure): which columns, which rows
+//!        +- fetch: response --> ColumnWriter --> cache file
+//!                                   |
+//!                  position, arrived: wake the waiting readers
+//! ```
+//!
+//! Invariants:
+//!
+//! - At most one request of a table is under way. It ends early if a reader waits
+//!   for bytes that it does not deliver.
+//! - After [`MAX_REQUESTS`] requests everything that is missing comes in one.
+//! - A reader waits for the network without holding memory, and gives up after
+//!   a bounded number of requests whose bytes do not stay ([`RefetchLimit`]).
+//!
+//! What to request is decided in [`planner::columns`](super::planner::columns).
+//! No lock is held here: the shared state is atomics and watch channels.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,11 +46,11 @@ use icos_sync::SingleFlight;
 use icos_table::{Layout, Schema};
 
 mod fetch;
-mod slice;
 
-/// How often someone waits for bytes that are gone again, or were never meant,
-/// before they can be read.
-const IN_VAIN: u32 = 2 * MAX_REQUESTS;
+/// How often a reader requests bytes that are evicted before it reads them, or
+/// that the response did not include.
+const MAX_REFETCHES: u32 = 2 * MAX_REQUESTS;
+
 /// The columns of one table.
 #[derive(Debug)]
 pub(super) struct Columns {
@@ -38,20 +60,21 @@ pub(super) struct Columns {
     layout: Layout,
     file: TableFile,
     data: DataClient,
-    /// Slices fetched so far.
-    slices: AtomicU32,
+    /// Requests sent so far.
+    requests: AtomicU32,
     flights: SingleFlight<(), Result<(), ContentError>>,
-    /// Told whenever bytes have come.
+    /// Notified when bytes have been stored.
     arrived: watch::Sender<()>,
-    /// How far into the `.cpb` file readers want a slice to run.
-    wanted: watch::Sender<u64>,
-    /// Where in the file the slice under way is.
+    /// Up to which offset of the `.cpb` file readers want the request to run.
+    run_until: watch::Sender<u64>,
+    /// The offset at which the request under way stores its next bytes.
     position: AtomicU64,
-    /// Told whenever someone waits for what that slice will not bring.
-    others: watch::Sender<()>,
+    /// Notified when a reader waits for bytes that the request under way does
+    /// not deliver.
+    diverted: watch::Sender<()>,
     /// Where the last read of the `.cpb` file ended.
     last_end: AtomicU64,
-    /// Bytes that have come from the portal.
+    /// Bytes received from the portal.
     received: AtomicU64,
     request_stats: Arc<RequestStats>,
 }
@@ -66,7 +89,7 @@ impl Columns {
         request_stats: Arc<RequestStats>,
     ) -> Self {
         Self {
-            slices: AtomicU32::new(request_stats.recall(id).requests),
+            requests: AtomicU32::new(request_stats.recall(id).requests),
             request_stats,
             id,
             folder,
@@ -76,9 +99,9 @@ impl Columns {
             data,
             flights: SingleFlight::default(),
             arrived: watch::Sender::new(()),
-            wanted: watch::Sender::new(0),
+            run_until: watch::Sender::new(0),
             position: AtomicU64::new(0),
-            others: watch::Sender::new(()),
+            diverted: watch::Sender::new(()),
             last_end: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }
@@ -92,7 +115,7 @@ impl Columns {
         &self.schema
     }
 
-    /// The memory for its buffers.
+    /// The budget for buffers.
     pub(super) fn memory(&self) -> &MemoryBudget {
         self.file.memory()
     }
@@ -102,39 +125,40 @@ impl Columns {
         self.file.has_memory_blocks()
     }
 
-    /// Offers the disk what only memory has; whether it takes all of it.
+    /// Moves blocks that are in memory only to the disk. Returns whether the
+    /// disk took all of them.
     pub(super) fn move_to_disk(&self) -> bool {
         self.file.move_to_disk()
     }
 
-    /// Length of the `.cpb` file in bytes.
+    /// The length of the `.cpb` file in bytes.
     pub(super) fn file_len(&self) -> u64 {
         self.layout.file_len()
     }
 
-    /// Fetches what is missing of `rows`, and perhaps more.
+    /// Downloads what is missing of all columns in `rows`, and perhaps more.
     pub(super) async fn ensure(self: &Arc<Self>, rows: Range<u64>) -> Result<(), ContentError> {
-        self.bring_rows(rows, 0).await
+        self.ensure_rows(rows, 0).await
     }
 
-    /// As [`Columns::ensure`], for who reads so many bytes at once.
-    async fn bring_rows(
+    /// As [`Columns::ensure`], for a reader that takes `read_len` bytes at once.
+    async fn ensure_rows(
         self: &Arc<Self>,
         rows: Range<u64>,
-        at_once: u64,
+        read_len: u64,
     ) -> Result<(), ContentError> {
         let mut refetches = RefetchLimit::default();
         while let Some(missing) = self.first_missing(rows.clone()) {
             refetches.attempt(missing.start)?;
-            // All columns are needed: a slice under way must run to its end.
-            self.want(u64::MAX);
+            // All columns are needed: a request under way must run to its end.
+            self.run_until(u64::MAX);
             let columns = Arc::clone(self);
             self.flights
                 .join((), || async move {
-                    // What another flight brought meanwhile need not come again.
+                    // Another flight may have delivered some of it meanwhile.
                     let rest = missing.start..columns.schema.rows();
                     match columns.first_missing(rest) {
-                        Some(still) => columns.fetch_rows(still, at_once).await,
+                        Some(still) => columns.fetch_rows(still, read_len).await,
                         None => Ok(()),
                     }
                 })
@@ -143,21 +167,21 @@ impl Columns {
         Ok(())
     }
 
-    /// Fetches what is missing of `rows` of some stored columns, in one request
-    /// if the cache can hold it.
+    /// Downloads what is missing of `rows` of some stored columns, in one request
+    /// if it fits into the cache.
     pub(super) async fn ensure_cells(
         self: &Arc<Self>,
         stored: &[usize],
         rows: Range<u64>,
     ) -> Result<(), ContentError> {
         let mut refetches = RefetchLimit::default();
-        while let Some(row) = self.first_lacking(stored, &rows) {
+        while let Some(row) = self.first_missing_row(stored, &rows) {
             refetches.attempt(row)?;
-            self.want(u64::MAX);
+            self.run_until(u64::MAX);
             let (columns, stored, rows) = (Arc::clone(self), stored.to_vec(), rows.clone());
             self.flights
                 .join((), || async move {
-                    match columns.first_lacking(&stored, &rows) {
+                    match columns.first_missing_row(&stored, &rows) {
                         Some(row) => columns.fetch(stored, row..rows.end).await,
                         None => Ok(()),
                     }
@@ -167,15 +191,15 @@ impl Columns {
         Ok(())
     }
 
-    /// The first of `rows` that one of the stored columns lacks.
-    fn first_lacking(&self, stored: &[usize], rows: &Range<u64>) -> Option<u64> {
-        let lacking = stored.iter();
-        lacking
+    /// The first of `rows` that is missing of one of the stored columns.
+    fn first_missing_row(&self, stored: &[usize], rows: &Range<u64>) -> Option<u64> {
+        stored
+            .iter()
             .filter_map(|&column| Some(self.missing_of(column, rows)?.start))
             .min()
     }
 
-    /// Notes where an answer under way gets `rows` from.
+    /// Notes where `rows` come from, for the reply under way.
     pub(super) fn note_byte_source(&self, rows: &Range<u64>) {
         match self.first_missing(rows.clone()) {
             Some(_) => ByteSource::Portal.note(),
@@ -183,7 +207,7 @@ impl Columns {
         }
     }
 
-    /// How many bytes are missing of `rows` of some stored columns.
+    /// The number of bytes that are missing of `rows` of some stored columns.
     pub(super) fn missing_bytes(&self, stored: &[usize], rows: &Range<u64>) -> u64 {
         let ranges = stored
             .iter()
@@ -191,31 +215,31 @@ impl Columns {
         ranges.map(|range| self.file.missing_bytes(range)).sum()
     }
 
-    /// How many bytes have come from the portal so far, and word of more.
+    /// The number of bytes received from the portal so far.
     pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
+    /// Notifies when more bytes have been received.
     pub(super) fn arrivals(&self) -> watch::Receiver<()> {
         self.arrived.subscribe()
     }
 
-    /// How many bytes of columns can be counted on to stay until they are
-    /// read.
+    /// How many bytes of columns the cache retains until they are read.
     pub(super) fn capacity(&self) -> u64 {
         self.file.entry().capacity() / 2
     }
 
-    /// Bytes of a row of some stored columns.
+    /// The number of bytes that a row of some stored columns takes.
     pub(super) fn width_of(&self, stored: &[usize]) -> u64 {
         let widths = stored.iter().filter_map(|&at| self.layout.width(at).ok());
         widths.sum()
     }
 
-    /// Prepares for all rows from `row` on to be drawn: what is missing comes
-    /// in one request, if the cache can hold it.
+    /// Prepares for all rows from `row` on to be rendered: downloads what is
+    /// missing in one request, if it fits into the cache.
     pub(super) async fn expect_all(self: &Arc<Self>, row: u64) -> Result<(), ContentError> {
-        self.slices.store(MAX_REQUESTS, Ordering::Relaxed);
+        self.requests.store(MAX_REQUESTS, Ordering::Relaxed);
         let rest = row..self.schema.rows();
         if self.first_missing(rest.clone()).is_some() && self.schema.stored_len() <= self.capacity()
         {
@@ -224,22 +248,22 @@ impl Columns {
         Ok(())
     }
 
-    /// From `row` on, the end of the rows that can be drawn, once there is at
-    /// least one. The reader asks for `at_once` bytes at a time.
+    /// Waits until at least `row` can be rendered; returns the end of the rows
+    /// that can be, from `row` on. The reader takes `read_len` bytes at once.
     pub(super) async fn available(
         self: &Arc<Self>,
         row: u64,
-        at_once: u64,
+        read_len: u64,
     ) -> Result<u64, ContentError> {
         let rows = self.schema.rows();
-        self.bring_rows(row..rows.min(row + 1), at_once).await?;
+        self.ensure_rows(row..rows.min(row + 1), read_len).await?;
         Ok(self
             .first_missing(row..rows)
             .map_or(rows, |missing| missing.start))
     }
 
-    /// Reads `bytes` of the `.cpb` file: who reads it from the start gets it
-    /// from one request, as it comes.
+    /// Reads `bytes` of the `.cpb` file. A sequential read from its start is
+    /// served by one request, while its bytes arrive.
     pub(super) async fn read(self: &Arc<Self>, bytes: Range<u64>) -> Result<Bytes, ContentError> {
         let end = bytes.end.min(self.layout.file_len());
         let bytes = bytes.start.min(end)..end;
@@ -261,20 +285,21 @@ impl Columns {
             drop(reservation);
             refetches.attempt(gap.start)?;
             ByteSource::Portal.note();
-            self.bring(bytes.clone()).await?;
+            self.request_bytes(bytes.clone()).await?;
         }
     }
 
-    /// Waits until `bytes` of the `.cpb` file are there, or a request has
-    /// ended.
-    async fn bring(self: &Arc<Self>, bytes: Range<u64>) -> Result<(), ContentError> {
+    /// Waits until the cache has `bytes` of the `.cpb` file, or a request has
+    /// ended. Starts a request if none is under way.
+    async fn request_bytes(self: &Arc<Self>, bytes: Range<u64>) -> Result<(), ContentError> {
         let mut arrived = self.arrived.subscribe();
-        self.want(bytes.end.saturating_add(AHEAD));
-        // All that the slice brings before its position is there by then.
+        self.run_until(bytes.end.saturating_add(AHEAD));
+        // What is missing before the position does not arrive with the request
+        // under way.
         let position = self.position.load(Ordering::Acquire);
         let gap = self.file.first_missing(bytes.clone());
         if gap.is_some_and(|gap| gap.start < position) {
-            self.others.send_replace(());
+            self.diverted.send_replace(());
         }
         let (columns, range) = (Arc::clone(self), bytes.clone());
         let flight = self.flights.join((), || async move {
@@ -283,7 +308,7 @@ impl Columns {
                 None => Ok(()),
             }
         });
-        let there = async {
+        let arrival = async {
             while self.file.first_missing(bytes.clone()).is_some() {
                 // Never fails: `self` holds the sender.
                 let _ = arrived.changed().await;
@@ -291,31 +316,32 @@ impl Columns {
         };
         tokio::select! {
             biased;
-            () = there => Ok(()),
-            landed = flight => match landed {
-                // Bytes that came before a failure are as good as any.
+            () = arrival => Ok(()),
+            ended = flight => match ended {
+                // Bytes that arrived before a failure are valid.
                 Err(error) if self.file.first_missing(bytes.clone()).is_some() => Err(error),
                 _ => Ok(()),
             },
         }
     }
 
-    fn want(&self, end: u64) {
-        self.wanted.send_if_modified(|wanted| {
-            let further = *wanted < end;
-            *wanted = (*wanted).max(end);
-            further
+    /// Lets the request run up to `end` at least.
+    fn run_until(&self, end: u64) {
+        self.run_until.send_if_modified(|run_until| {
+            let is_further = *run_until < end;
+            *run_until = (*run_until).max(end);
+            is_further
         });
     }
 
-    /// The first stretch of `rows` of which some column is missing.
+    /// The first part of `rows` that is missing of some column.
     fn first_missing(&self, rows: Range<u64>) -> Option<Range<u64>> {
         (0..self.layout.columns())
             .filter_map(|column| self.missing_of(column, &rows))
             .min_by_key(|gap| (gap.start, std::cmp::Reverse(gap.end)))
     }
 
-    /// The first stretch of `rows` that is missing of a stored column.
+    /// The first part of `rows` that is missing of a stored column.
     fn missing_of(&self, column: usize, rows: &Range<u64>) -> Option<Range<u64>> {
         let bytes = self.layout.column_range(column, rows.clone()).ok()?;
         let width = self.layout.width(column).ok()?;
@@ -325,8 +351,8 @@ impl Columns {
         Some(first..end)
     }
 
-    /// The bytes of `rows` of the CSV's columns; `None` if a piece turned out
-    /// damaged and must be fetched again. Blocks on the disk.
+    /// The bytes of `rows` of the CSV's columns; `None` if some of them are
+    /// corrupt or evicted and must be downloaded again. Blocks on the disk.
     pub(super) fn window(&self, rows: &Range<u64>) -> Result<Option<Vec<Vec<u8>>>, ContentError> {
         let mut window = Vec::with_capacity(self.schema.columns().len());
         for csv in 0..self.schema.columns().len() {
@@ -356,34 +382,40 @@ impl Columns {
 
 impl Drop for Columns {
     fn drop(&mut self) {
-        // Of what came as a whole nothing more will be asked.
+        // A complete file needs no further requests.
         if !self.file.is_complete() {
-            let asked = RequestCounts {
-                requests: *self.slices.get_mut(),
+            let counts = RequestCounts {
+                requests: *self.requests.get_mut(),
                 bytes: 0,
             };
-            self.request_stats.note(self.id, asked);
+            self.request_stats.note(self.id, counts);
         }
     }
 }
 
-/// How long to go on asking for what does not stay, be it for want of room or
-/// for a disk that damages it: every time is a download.
+/// Bounds how often a reader requests the same bytes again, because they are
+/// evicted or damaged before it reads them: each time is a download.
 #[derive(Debug, Default)]
 pub(super) struct RefetchLimit {
+    /// The furthest position that was requested.
     furthest: Option<u64>,
-    in_vain: u32,
+    /// Requests since then.
+    refetches: u32,
 }
 
 impl RefetchLimit {
-    /// Counts one more try to get what is missing from `position` on.
+    /// Counts an attempt to get what is missing from `position` on.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::TooSmall`] after too many attempts without progress.
     pub(super) fn attempt(&mut self, position: u64) -> Result<(), ContentError> {
-        // What came before may be gone again for want of room.
+        // Bytes before the furthest position were received, but evicted again.
         if self.furthest.is_none_or(|furthest| furthest < position) {
             self.furthest = Some(position);
-            self.in_vain = 0;
-        } else if self.in_vain < IN_VAIN {
-            self.in_vain += 1;
+            self.refetches = 0;
+        } else if self.refetches < MAX_REFETCHES {
+            self.refetches += 1;
         } else {
             return Err(CacheError::TooSmall.into());
         }

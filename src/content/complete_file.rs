@@ -1,5 +1,11 @@
-//! A file that is made whole at first need and kept, for it cannot be had in
-//! parts: what the portal sends no ranges of, and what is built here.
+//! Files that are stored completely before they are read: those of which the
+//! portal sends no ranges, and those that are built here.
+//!
+//! The reader passes a function that makes the file. However many readers there
+//! are, the file is made once (single flight), when it is first needed. The lock
+//! is never held across a wait; the lock of the cache file is not taken under
+//! it, except by [`CompleteFile::is_on_disk`] and
+//! [`CompleteFile::sealed_file`].
 
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,106 +17,115 @@ use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
 use icos_portal::ObjectId;
 use icos_sync::SingleFlight;
 
-/// How often a read has the file made again whose bytes are damaged on the
-/// disk, or were pushed out of memory, before it gives up.
-const TRIES: u32 = 3;
+/// How often a read has the file made, because its blocks are corrupt or were
+/// evicted, before the read fails.
+const MAX_ATTEMPTS: u32 = 3;
 
-/// One such file. What makes it is given by whoever reads it: however many
-/// do, it is made once.
+/// A file that is stored completely before it is read.
 #[derive(Debug)]
 pub(super) struct CompleteFile {
     id: ObjectId,
     store: Store,
-    state: Mutex<State>,
+    state: Mutex<CompleteFileState>,
     flights: SingleFlight<(), Result<Arc<CacheFile>, ContentError>>,
 }
 
 #[derive(Debug)]
-struct State {
-    entry: Option<Arc<CacheFile>>,
-    /// The length that others were told.
-    told: Option<u64>,
+struct CompleteFileState {
+    cached: Option<Arc<CacheFile>>,
+    /// The length that was reported to readers.
+    reported_len: Option<u64>,
 }
 
 impl CompleteFile {
-    /// The file of object `id` at `place`, made in an earlier run or not; its
-    /// length may have been `told` then.
-    pub(super) fn new(id: ObjectId, store: Store, place: &CachePath, told: Option<u64>) -> Self {
-        let entry = store.open_sealed(place);
-        let told = entry.as_ref().map(|entry| entry.len()).or(told);
+    /// The file of object `id` at `path`, which an earlier run may have made.
+    /// `reported_len` is the length that an earlier run reported.
+    pub(super) fn new(
+        id: ObjectId,
+        store: Store,
+        path: &CachePath,
+        reported_len: Option<u64>,
+    ) -> Self {
+        let cached = store.open_sealed(path);
+        let reported_len = cached.as_ref().map(|cached| cached.len()).or(reported_len);
         Self {
             id,
             store,
-            state: Mutex::new(State { entry, told }),
+            state: Mutex::new(CompleteFileState {
+                cached,
+                reported_len,
+            }),
             flights: SingleFlight::default(),
         }
     }
 
-    /// The exact length, if it is known: that of a file that is gone is still
-    /// what others were told.
+    /// The exact length, if it is known. It remains known after the file is
+    /// evicted, because it was reported.
     pub(super) fn size(&self) -> Option<u64> {
-        self.state().told
+        self.state().reported_len
     }
 
-    /// Whether the disk has all of it.
+    /// Whether all of it is on the disk.
     pub(super) fn is_on_disk(&self) -> bool {
         let state = self.state();
-        (state.entry.as_ref()).is_some_and(|entry| entry.is_sealed() && !entry.has_memory_blocks())
+        (state.cached.as_ref())
+            .is_some_and(|cached| cached.is_sealed() && !cached.has_memory_blocks())
     }
 
-    /// Offers the disk what only memory has; whether it takes all of it.
+    /// Moves blocks that are in memory only to the disk. Returns whether the
+    /// disk took all of them.
     pub(super) fn move_to_disk(&self) -> bool {
-        let entry = self.state().entry.clone();
-        let settled =
-            entry.is_some_and(|entry| entry.move_to_disk() && entry.seal(entry.epoch()).is_ok());
-        settled && self.is_on_disk()
+        let cached = self.state().cached.clone();
+        let is_moved = cached
+            .is_some_and(|cached| cached.move_to_disk() && cached.seal(cached.epoch()).is_ok());
+        is_moved && self.is_on_disk()
     }
 
-    /// The exact length; the file is made if that is not known.
+    /// The exact length. Makes the file if the length is not known.
     pub(super) async fn exact_size<F>(&self, make: impl FnOnce() -> F) -> Result<u64, ContentError>
     where
         F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
     {
         match self.size() {
             Some(size) => Ok(size),
-            None => Ok(self.whole(make).await?.len()),
+            None => Ok(self.get_or_make(make).await?.len()),
         }
     }
 
-    /// The file in the cache, if it is there and the kernel may read it.
+    /// The file in the cache, if it is complete and the kernel may read it.
     pub(super) fn sealed_file(&self) -> Option<File> {
-        self.state().entry.as_ref()?.sealed_file()
+        self.state().cached.as_ref()?.sealed_file()
     }
 
-    /// The file, made by `make` unless it is there.
+    /// Returns the file, which `make` makes if it is not in the cache.
     ///
     /// # Errors
     ///
-    /// [`ContentError::WrongMemory`] if it came out longer or shorter than
-    /// others were told; now they know.
-    async fn whole<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<CacheFile>, ContentError>
+    /// [`ContentError::WrongMemory`] if its length differs from the reported
+    /// one. The new length is reported from then on.
+    async fn get_or_make<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<CacheFile>, ContentError>
     where
         F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
     {
-        if let Some(entry) = self.state().entry.clone() {
+        if let Some(cached) = self.state().cached.clone() {
             ByteSource::Cache.note();
-            return Ok(entry);
+            return Ok(cached);
         }
-        // Even what is built here needs the portal's metadata, at least.
+        // A file that is built here needs the portal's metadata, at least.
         ByteSource::Portal.note();
-        let entry = self.flights.join((), make).await?;
-        let told = {
+        let cached = self.flights.join((), make).await?;
+        let reported_len = {
             let mut state = self.state();
-            state.entry = Some(Arc::clone(&entry));
-            state.told.replace(entry.len())
+            state.cached = Some(Arc::clone(&cached));
+            state.reported_len.replace(cached.len())
         };
-        if told.is_some_and(|told| told != entry.len()) {
+        if reported_len.is_some_and(|reported_len| reported_len != cached.len()) {
             return Err(ContentError::WrongMemory { id: self.id });
         }
-        Ok(entry)
+        Ok(cached)
     }
 
-    /// The bytes from `offset` on, at most `len`; fewer only at the end.
+    /// Reads from `offset` on, `len` bytes, or fewer at the end of the file.
     pub(super) async fn read<F>(
         &self,
         offset: u64,
@@ -120,28 +135,31 @@ impl CompleteFile {
     where
         F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
     {
-        for _ in 0..TRIES {
-            let entry = self.whole(&make).await?;
-            let end = entry.len().min(offset.saturating_add(len as u64));
+        for _ in 0..MAX_ATTEMPTS {
+            let cached = self.get_or_make(&make).await?;
+            let end = cached.len().min(offset.saturating_add(len as u64));
             let range = offset.min(end)..end;
             let bytes = range.end - range.start + CacheFile::READ_OVERHEAD;
             let reservation = self.store.memory().reserve_reply(bytes).await?;
-            match entry.read(range)? {
+            match cached.read(range)? {
                 CacheRead::Bytes(bytes) => return Ok(reservation.attach(bytes)),
-                CacheRead::Missing(_) => self.forget(&entry),
+                CacheRead::Missing(_) => self.forget(&cached),
             }
         }
         Err(CacheError::TooSmall.into())
     }
 
-    /// Has the next reader make the file again, of which `entry` lacks some.
-    fn forget(&self, entry: &Arc<CacheFile>) {
+    /// Has the next reader make the file again, because blocks of `incomplete`
+    /// are missing.
+    fn forget(&self, incomplete: &Arc<CacheFile>) {
         let mut state = self.state();
-        // Another reader may have had it made again already.
-        state.entry.take_if(|now| Arc::ptr_eq(now, entry));
+        // Another reader may have made a new file already.
+        state
+            .cached
+            .take_if(|cached| Arc::ptr_eq(cached, incomplete));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CompleteFileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

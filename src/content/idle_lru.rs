@@ -1,5 +1,5 @@
-//! What is kept of the files that were used of late, and let go a while after:
-//! the least recently used first where there are too many.
+//! The state of files that were used lately. It is released after a while without
+//! use, and the least recently used first if there is too much of it.
 
 use std::hash::Hash;
 use std::num::NonZeroUsize;
@@ -8,97 +8,103 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-/// States, by what they are of.
+/// A bounded map of states that knows when each was used last.
 #[derive(Debug)]
-pub(super) struct IdleLru<K: Eq + Hash, V>(Mutex<LruCache<K, Kept<V>>>);
+pub(super) struct IdleLru<K: Eq + Hash, V>(Mutex<LruCache<K, UsedState<V>>>);
 
 #[derive(Debug)]
-struct Kept<V> {
+struct UsedState<V> {
     state: V,
-    used: Instant,
+    last_used: Instant,
 }
 
-impl<V> Kept<V> {
+impl<V> UsedState<V> {
     fn new(state: V) -> Self {
-        let used = Instant::now();
-        Self { state, used }
+        Self {
+            state,
+            last_used: Instant::now(),
+        }
     }
 }
 
-/// Whether a state may be let go once it has rested.
+/// Whether an idle state is released.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum IdleDecision {
-    /// Yes.
+    /// It is released.
     Release,
-    /// Not now, but perhaps in a while, by itself.
+    /// It is not released now, but may be later without having been used again.
     ReleaseLater,
-    /// Not before someone has used it again.
+    /// It is not released before it has been used again.
     Keep,
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> IdleLru<K, V> {
-    /// Keeps at most so many.
+    /// Retains at most `bound` states.
     pub(super) fn new(bound: NonZeroUsize) -> Self {
         Self(Mutex::new(LruCache::new(bound)))
     }
 
+    /// Returns the state of `key`, and notes that it is used.
     pub(super) fn get(&self, key: &K) -> Option<V> {
         let mut states = self.states();
-        let kept = states.get_mut(key)?;
-        kept.used = Instant::now();
-        Some(kept.state.clone())
+        let used = states.get_mut(key)?;
+        used.last_used = Instant::now();
+        Some(used.state.clone())
     }
 
-    /// Keeps `state`, unless another was first: then theirs is the one.
+    /// Returns the state of `key`, which is `state` if there was none.
     pub(super) fn get_or_insert(&self, key: K, state: V) -> V {
         let mut states = self.states();
         if let Some(first) = states.get(&key) {
             return first.state.clone();
         }
-        states.put(key, Kept::new(state.clone()));
+        states.put(key, UsedState::new(state.clone()));
         state
     }
 
-    /// Keeps `state` in the place of what was there.
+    /// Replaces the state of `key`.
     pub(super) fn replace(&self, key: K, state: V) {
-        self.states().put(key, Kept::new(state));
+        self.states().put(key, UsedState::new(state));
     }
 
-    /// Lets go of what was not used for `idle` and `may` go. Says what it was,
-    /// and whether there is more that will have rested long enough in a while.
+    /// Releases the states that were not used for `idle`, if `decide` allows.
+    /// Returns the released states, and whether there are others that will be
+    /// released later unless they are used. `decide` runs under the lock.
     pub(super) fn release_idle(
         &self,
         idle: Duration,
-        may: impl Fn(&K, &V) -> IdleDecision,
+        decide: impl Fn(&K, &V) -> IdleDecision,
     ) -> (Vec<(K, V)>, bool) {
-        let (mut rested, mut more) = (Vec::new(), false);
+        let (mut to_release, mut more) = (Vec::new(), false);
         let mut states = self.states();
-        for (key, kept) in states.iter() {
-            match may(key, &kept.state) {
-                IdleDecision::Release if kept.used.elapsed() >= idle => rested.push(key.clone()),
+        for (key, used) in states.iter() {
+            match decide(key, &used.state) {
+                IdleDecision::Release if used.last_used.elapsed() >= idle => {
+                    to_release.push(key.clone());
+                }
                 IdleDecision::Release | IdleDecision::ReleaseLater => more = true,
                 IdleDecision::Keep => {}
             }
         }
         let pop = |key| {
-            let kept = states.pop(&key)?;
-            Some((key, kept.state))
+            let used = states.pop(&key)?;
+            Some((key, used.state))
         };
-        (rested.into_iter().filter_map(pop).collect(), more)
+        (to_release.into_iter().filter_map(pop).collect(), more)
     }
 
-    /// What was not used for `idle`.
+    /// Returns the states that were not used for `idle`.
     pub(super) fn idle_for(&self, idle: Duration) -> Vec<(K, V)> {
         let states = self.states();
-        let unused = states
+        let idle_states = states
             .iter()
-            .filter(|(_, kept)| kept.used.elapsed() >= idle);
-        unused
-            .map(|(key, kept)| (key.clone(), kept.state.clone()))
+            .filter(|(_, used)| used.last_used.elapsed() >= idle);
+        idle_states
+            .map(|(key, used)| (key.clone(), used.state.clone()))
             .collect()
     }
 
-    fn states(&self) -> MutexGuard<'_, LruCache<K, Kept<V>>> {
+    fn states(&self) -> MutexGuard<'_, LruCache<K, UsedState<V>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -108,24 +114,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_rested_goes_unless_it_must_not() {
-        let resting = IdleLru::new(NonZeroUsize::MIN.saturating_add(9));
-        for (key, may) in [
+    fn release_idle_releases_what_is_idle_and_allowed() {
+        let lru = IdleLru::new(NonZeroUsize::MIN.saturating_add(9));
+        for (key, decision) in [
             (0, IdleDecision::Release),
             (1, IdleDecision::ReleaseLater),
             (2, IdleDecision::Keep),
         ] {
-            resting.get_or_insert(key, may);
+            lru.get_or_insert(key, decision);
         }
-        let hour = Duration::from_hours(1);
-        assert_eq!(resting.release_idle(hour, |_, &may| may), (vec![], true));
-        let rested = resting.release_idle(Duration::ZERO, |_, &may| may);
-        assert_eq!(rested, (vec![(0, IdleDecision::Release)], true));
-        assert!(resting.get(&0).is_none() && resting.get(&2).is_some());
-        resting.replace(1, IdleDecision::Keep);
-        assert_eq!(
-            resting.release_idle(Duration::ZERO, |_, &may| may),
-            (vec![], false)
-        );
+        let release = |idle| lru.release_idle(idle, |_, &decision| decision);
+        assert_eq!(release(Duration::from_hours(1)), (vec![], true));
+        let released = release(Duration::ZERO);
+        assert_eq!(released, (vec![(0, IdleDecision::Release)], true));
+        assert!(lru.get(&0).is_none() && lru.get(&2).is_some());
+        lru.replace(1, IdleDecision::Keep);
+        assert_eq!(release(Duration::ZERO), (vec![], false));
     }
 }

@@ -1,5 +1,6 @@
-//! How much was asked of the portal for each object: every request counts as a
-//! download, so the count goes on when a file's state is let go.
+//! Remembers how much was requested of each object. Each request counts as a
+//! download in the repository's statistics, so the counts must outlive a file's
+//! state, which is released while the file is idle.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,37 +9,37 @@ use lru::LruCache;
 
 use icos_portal::ObjectId;
 
-/// Of how many objects it is remembered.
-const OBJECTS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// The number of objects for which the counts are retained.
+const MAX_OBJECTS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
-/// What was asked for an object.
+/// What was requested of one object.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct RequestCounts {
     pub(super) requests: u32,
-    /// Bytes asked for by ranges.
+    /// Bytes of the ranges requested for random reads.
     pub(super) bytes: u64,
 }
 
-/// What was asked for objects whose state was let go half-way.
+/// The counts of incomplete objects whose state was released.
 #[derive(Debug)]
 pub(super) struct RequestStats(Mutex<LruCache<ObjectId, RequestCounts>>);
 
 impl Default for RequestStats {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(OBJECTS)))
+        Self(Mutex::new(LruCache::new(MAX_OBJECTS)))
     }
 }
 
 impl RequestStats {
-    /// What was asked for `id` before.
+    /// Takes the counts of `id` out: from now on its state has them.
     pub(super) fn recall(&self, id: ObjectId) -> RequestCounts {
         self.objects().pop(&id).unwrap_or_default()
     }
 
-    /// Remembers what was asked for `id`.
-    pub(super) fn note(&self, id: ObjectId, asked: RequestCounts) {
-        if asked != RequestCounts::default() {
-            self.objects().put(id, asked);
+    /// Retains the counts of `id`.
+    pub(super) fn note(&self, id: ObjectId, counts: RequestCounts) {
+        if counts != RequestCounts::default() {
+            self.objects().put(id, counts);
         }
     }
 

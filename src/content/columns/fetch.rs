@@ -1,4 +1,4 @@
-//! What is fetched of a table for whoever needs some of it, and how it comes.
+//! Sends a request for columns, and stores the response in the cache.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,39 +7,43 @@ use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
 use super::Columns;
-use super::slice::{Rest, Target};
+use crate::cache::{CacheError, CacheFile};
 use crate::content::ContentError;
 use crate::content::planner::IDLE;
 use crate::content::planner::columns::{self as planner, ColumnScope};
 use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use icos_table::{FilePart, StoredType};
 
+/// Columns are cached in blocks of this size. Rows of a window touch one block
+/// of each column, and a read checks complete blocks.
+const BLOCK: usize = 16 << 10;
+
 impl Columns {
-    /// Fetches all columns of the rows from `missing.start` on, more with each
-    /// request, and more for who reads much at once.
+    /// Downloads all columns of rows from `missing.start` on, for a reader that
+    /// takes `read_len` bytes at once.
     pub(super) async fn fetch_rows(
         &self,
         missing: Range<u64>,
-        at_once: u64,
+        read_len: u64,
     ) -> Result<(), ContentError> {
-        let requests = self.slices.load(Ordering::Relaxed);
+        let requests = self.requests.load(Ordering::Relaxed);
         let row_width = self.schema.row_width();
-        let rows = planner::rows_to_request(&missing, requests, row_width, at_once);
+        let rows = planner::rows_to_request(&missing, requests, row_width, read_len);
         self.fetch(0..self.layout.columns(), rows).await
     }
 
-    /// Fetches what the byte `at` of the `.cpb` file belongs to: of a short
-    /// file, or for who reads it in sequence, all that follows as well; else
-    /// just the rest of its column.
-    pub(super) async fn fetch_bytes(&self, at: u64) -> Result<(), ContentError> {
+    /// Downloads the byte `offset` of the `.cpb` file, with as much around it as
+    /// the planner decides.
+    pub(super) async fn fetch_bytes(&self, offset: u64) -> Result<(), ContentError> {
         let rows = 0..self.schema.rows();
-        let Some(FilePart::Cells(cells)) = self.layout.cover(at..at + 1).next() else {
+        let Some(FilePart::Cells(cells)) = self.layout.cover(offset..offset + 1).next() else {
             return self.complete().await;
         };
-        let requests = self.slices.load(Ordering::Relaxed);
+        let requests = self.requests.load(Ordering::Relaxed);
         let last_end = self.last_end.load(Ordering::Relaxed);
         let stored_len = self.schema.stored_len();
-        let scope = planner::columns_to_request(at, cells.column, requests, stored_len, last_end);
+        let scope =
+            planner::columns_to_request(offset, cells.column, requests, stored_len, last_end);
         let from = match scope {
             ColumnScope::From(column) => column,
             ColumnScope::One => {
@@ -56,8 +60,8 @@ impl Columns {
             .await
     }
 
-    /// Fetches `rows` of those of the `stored` columns that lack some of them,
-    /// as far as the cache can hold them together.
+    /// Downloads `rows` of those `stored` columns that lack some of them, or as
+    /// many rows as fit into the cache.
     pub(super) async fn fetch(
         &self,
         stored: impl IntoIterator<Item = usize>,
@@ -77,8 +81,8 @@ impl Columns {
         let width = self.width_of(columns);
         let rows = planner::rows_that_fit(&rows, width, self.capacity());
         let length = rows.end - rows.start;
-        let before = self.slices.fetch_add(1, Ordering::Relaxed);
-        let whole = rows == (0..self.schema.rows());
+        let requests = self.requests.fetch_add(1, Ordering::Relaxed);
+        let is_all = rows == (0..self.schema.rows());
         let request = ColumnsRequest {
             table_id: self.id,
             sub_folder: self.folder.clone(),
@@ -91,7 +95,7 @@ impl Columns {
                 size: self.schema.rows(),
             },
             column_numbers: columns.to_vec(),
-            slice: (!whole).then_some(RowSlice {
+            slice: (!is_all).then_some(RowSlice {
                 offset: rows.start,
                 length,
             }),
@@ -101,7 +105,7 @@ impl Columns {
             .map(|&column| self.layout.column_range(column, rows.clone()))
             .collect();
         let expected = width * length;
-        let may_pause = planner::may_pause(expected, rows.end == self.schema.rows(), before);
+        let may_pause = planner::may_pause(expected, rows.end == self.schema.rows(), requests);
         let wrong_length = |found: u64| ContentError::WrongLength {
             id: self.id,
             expected,
@@ -110,58 +114,125 @@ impl Columns {
         let ranges = ranges?;
         let first = ranges.first().map_or(0, |range| range.start);
         self.position.store(first, Ordering::Release);
-        let mut others = self.others.subscribe();
-        let _buffers = self.memory().reserve_stream().await?;
+        let mut diverted = self.diverted.subscribe();
+        let _reservation = self.memory().reserve_stream().await?;
         let mut body = self.data.columns(&request).await?;
         if let Some(found) = body.content_length().filter(|&found| found != expected) {
             return Err(wrong_length(found));
         }
-        let mut target = Target::new(self.file.entry(), ranges);
+        let mut writer = ColumnWriter::new(self.file.entry(), ranges);
         while let Some(chunk) = body.chunk().await? {
-            target.write(&chunk).map_err(|rest| match rest {
-                Rest::TooMuch => wrong_length(expected + 1),
-                Rest::Failed(error) => error,
+            writer.write(&chunk).map_err(|error| match error {
+                WriteError::TooManyBytes => wrong_length(expected + 1),
+                WriteError::Cache(error) => error.into(),
             })?;
             self.received
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
             self.arrived.send_replace(());
-            let position = target.position();
+            let position = writer.position();
             self.position.store(position, Ordering::Release);
-            if may_pause && !self.is_wanted(position, &mut others).await {
-                target.finish()?;
+            if may_pause && !self.resumes(position, &mut diverted).await {
+                writer.finish()?;
                 return Ok(());
             }
         }
-        let received = target.finish()?;
+        let received = writer.finish()?;
         if received != expected {
             return Err(wrong_length(received));
         }
         self.complete().await
     }
 
-    /// Waits while a slice that has come to byte `at` is far enough ahead of
-    /// its readers; false if they do not come back, or if others wait for
-    /// something else.
-    async fn is_wanted(&self, at: u64, others: &mut watch::Receiver<()>) -> bool {
-        let mut wanted = self.wanted.subscribe();
+    /// Waits while the request is ahead of its readers at `position`; false if
+    /// they do not return in time, or if a reader waits for other bytes.
+    async fn resumes(&self, position: u64, diverted: &mut watch::Receiver<()>) -> bool {
+        let mut run_until = self.run_until.subscribe();
         tokio::select! {
             biased;
-            _ = wanted.wait_for(|wanted| at < *wanted) => true,
-            _ = others.changed() => false,
+            _ = run_until.wait_for(|&end| position < end) => true,
+            _ = diverted.changed() => false,
             () = tokio::time::sleep(IDLE) => false,
         }
     }
 
-    /// Adds the trailer, and gives the file its name once all columns are
-    /// there.
+    /// Adds the trailer, and seals the file if all columns are in the cache.
     async fn complete(&self) -> Result<(), ContentError> {
-        let (entry, len) = (self.file.entry(), self.layout.file_len());
+        let (cached, len) = (self.file.entry(), self.layout.file_len());
         let trailer = self.schema.stored_len()..len;
-        entry.write(trailer.start, self.layout.trailer(trailer))?;
-        if !entry.is_complete() {
+        cached.write(trailer.start, self.layout.trailer(trailer))?;
+        if !cached.is_complete() {
             return Ok(());
         }
-        Arc::clone(entry).seal_in_background(entry.epoch()).await;
+        Arc::clone(cached).seal_in_background(cached.epoch()).await;
         Ok(())
+    }
+}
+
+/// Writes the bytes of a response, one column after another, to their places in
+/// the `.cpb` file.
+struct ColumnWriter<'a> {
+    cached: &'a CacheFile,
+    /// The ranges that follow the current one.
+    ranges: std::vec::IntoIter<Range<u64>>,
+    /// What is left of the current range, the bytes in `block` included.
+    current: Range<u64>,
+    /// Received bytes that are not written yet.
+    block: Vec<u8>,
+    received: u64,
+}
+
+/// Why bytes were not written.
+enum WriteError {
+    /// The response is longer than the requested ranges.
+    TooManyBytes,
+    Cache(CacheError),
+}
+
+impl<'a> ColumnWriter<'a> {
+    fn new(cached: &'a CacheFile, ranges: Vec<Range<u64>>) -> Self {
+        Self {
+            cached,
+            ranges: ranges.into_iter(),
+            current: 0..0,
+            block: Vec::with_capacity(BLOCK),
+            received: 0,
+        }
+    }
+
+    /// The offset in the file up to which the current column is written.
+    fn position(&self) -> u64 {
+        self.current.start
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
+        self.received += bytes.len() as u64;
+        while !bytes.is_empty() {
+            if self.current.is_empty() {
+                self.current = self.ranges.next().ok_or(WriteError::TooManyBytes)?;
+                continue;
+            }
+            let room = (self.current.end - self.current.start) - self.block.len() as u64;
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let taken = bytes.len().min(room).min(BLOCK - self.block.len());
+            self.block.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            if taken == room || self.block.len() == BLOCK {
+                self.flush().map_err(WriteError::Cache)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), CacheError> {
+        self.cached.write(self.current.start, &self.block)?;
+        self.current.start += self.block.len() as u64;
+        self.block.clear();
+        Ok(())
+    }
+
+    /// Writes the last block; returns the number of bytes received.
+    fn finish(mut self) -> Result<u64, CacheError> {
+        self.flush()?;
+        Ok(self.received)
     }
 }
