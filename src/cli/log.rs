@@ -61,8 +61,8 @@ impl LogArgs {
             0 if serves => "error,icos_portal=warn",
             // A command that ends says itself that nothing answers.
             0 => "error,icos_portal=warn,icos_portal::http=error",
-            1 => "icosfs=info,warn",
-            2 => "icosfs=debug,info",
+            1 => "icos=info,warn",
+            2 => "icos=debug,info",
             _ => "trace",
         };
         let filter = match log_level {
@@ -103,12 +103,13 @@ fn change(level: &str) -> anyhow::Result<()> {
 /// The directives that `level` stands for: a word means this program, and what
 /// it is built of more quietly.
 fn directives(level: &str) -> Result<String, String> {
+    // A directive matches by prefix: `icos` means icosfs, icos_portal, icos_demo.
     let wide = match level {
         "error" => "error",
         "warn" => "warn",
-        "info" => "icosfs=info,warn",
-        "debug" => "icosfs=debug,info",
-        "trace" => "icosfs=trace,debug",
+        "info" => "icos=info,warn",
+        "debug" => "icos=debug,info",
+        "trace" => "icos=trace,debug",
         other if other.contains(['=', ',']) => other,
         _ => {
             return Err(
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn levels_are_words_or_directives() {
-        assert_eq!(directives("debug").unwrap(), "icosfs=debug,info");
+        assert_eq!(directives("debug").unwrap(), "icos=debug,info");
         assert!(directives("icosfs::cache=debug,warn").is_ok());
         assert!(
             directives("loud")
