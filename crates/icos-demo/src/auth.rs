@@ -1,5 +1,5 @@
-//! The auth service: logins, who is logged in, the user's profile, and reports
-//! of local use (protocol page, section 1).
+//! The auth service: logins, the logged-in user, the user's profile, and usage
+//! reports (protocol page, section 1).
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use axum::http::header::SET_COOKIE;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::http::{Ask, Reply, put, reply, text};
-use super::state::Shared;
+use super::http::{DemoReply, DemoRequest, append_header, reply, text};
+use super::state::PortalState;
 use icos_portal::Envri;
 
-/// How long a failed login or a bad token takes, to slow guessing down.
-const SLOWED: Duration = Duration::from_millis(500);
+/// The delay of a failed login or a bad token, against guessing.
+const FAILURE_DELAY: Duration = Duration::from_millis(500);
 
-pub(crate) async fn answer(shared: &Shared, ask: &Ask) -> Reply {
-    match (&ask.method, &ask.segments()[..]) {
-        (&Method::POST, ["password", "login"]) => login(shared, ask).await,
-        (&Method::GET, ["whoami"]) => whoami(shared, ask).await,
-        (&Method::GET, ["db", "users", mail]) => profile(shared, ask, mail).await,
-        (_, ["logs", "portaluse"]) => portal_use(ask),
-        (&Method::GET, ["logout"]) => logout(shared),
+pub(crate) async fn answer(state: &PortalState, request: &DemoRequest) -> DemoReply {
+    match (&request.method, &request.segments()[..]) {
+        (&Method::POST, ["password", "login"]) => login(state, request).await,
+        (&Method::GET, ["whoami"]) => whoami(state, request).await,
+        (&Method::GET, ["db", "users", mail]) => profile(state, request, mail).await,
+        (_, ["logs", "portaluse"]) => portal_use(request),
+        (&Method::GET, ["logout"]) => logout(state),
         _ => text(
             StatusCode::NOT_FOUND,
             "The requested resource could not be found.",
@@ -28,8 +28,8 @@ pub(crate) async fn answer(shared: &Shared, ask: &Ask) -> Reply {
     }
 }
 
-async fn login(shared: &Shared, ask: &Ask) -> Reply {
-    let form = ask.form();
+async fn login(state: &PortalState, request: &DemoRequest) -> DemoReply {
+    let form = request.form();
     let field = |name| form.iter().find(|(key, _)| key == name).map(|(_, v)| v);
     let (Some(mail), Some(password)) = (field("mail"), field("password")) else {
         return text(
@@ -37,23 +37,25 @@ async fn login(shared: &Shared, ask: &Ask) -> Reply {
             "Expected 'mail' and 'password' posted as application/x-www-form-urlencoded form fields",
         );
     };
-    let right = {
-        let account = shared.account();
+    let correct = {
+        let account = state.account();
         account.mail.eq_ignore_ascii_case(mail) && account.password == *password
     };
-    if !right {
-        tokio::time::sleep(SLOWED).await;
+    if !correct {
+        tokio::time::sleep(FAILURE_DELAY).await;
         return text(StatusCode::FORBIDDEN, "Incorrect user name or password");
     }
-    let life = shared.account().token_life;
+    let token = {
+        let account = state.account();
+        account.issue_token(account.token_lifetime)
+    };
     let cookie = format!(
-        "{}={}; Domain={}; Path=/; Secure; HttpOnly",
-        shared.cookie_name(),
-        shared.mint(life),
-        cookie_domain(shared.repository.envri()),
+        "{}={token}; Domain={}; Path=/; Secure; HttpOnly",
+        state.cookie_name(),
+        cookie_domain(state.repository.envri()),
     );
     let mut reply = text(StatusCode::OK, "OK");
-    put(&mut reply, SET_COOKIE, &cookie);
+    append_header(&mut reply, SET_COOKIE, &cookie);
     reply
 }
 
@@ -64,26 +66,26 @@ fn cookie_domain(envri: Envri) -> &'static str {
     }
 }
 
-async fn whoami(shared: &Shared, ask: &Ask) -> Reply {
+async fn whoami(state: &PortalState, request: &DemoRequest) -> DemoReply {
     let refused = |why: &str| {
         let context = "Authentication/authorization error while Login control:";
         text(StatusCode::UNAUTHORIZED, format!("{context} {why}"))
     };
-    match shared.claims(ask) {
+    match state.check_login(request) {
         Some(Ok(mail)) => compact(&json!({ "email": mail })),
         Some(Err(why)) => {
-            tokio::time::sleep(SLOWED).await;
+            tokio::time::sleep(FAILURE_DELAY).await;
             refused(&why)
         }
         None => refused("authentication cookie missing"),
     }
 }
 
-async fn profile(shared: &Shared, ask: &Ask, mail: &str) -> Reply {
-    match shared.claims(ask) {
+async fn profile(state: &PortalState, request: &DemoRequest, mail: &str) -> DemoReply {
+    match state.check_login(request) {
         Some(Ok(own)) if own == mail => compact(&json!({
             "_id": mail,
-            "profile": { "icosLicenceOk": shared.has_accepted_licence(mail) },
+            "profile": { "icosLicenceOk": state.has_accepted_licence(mail) },
         })),
         Some(Ok(_)) => text(
             StatusCode::FORBIDDEN,
@@ -91,7 +93,7 @@ async fn profile(shared: &Shared, ask: &Ask, mail: &str) -> Reply {
         ),
         bad => {
             if bad.is_some() {
-                tokio::time::sleep(SLOWED).await;
+                tokio::time::sleep(FAILURE_DELAY).await;
             }
             text(
                 StatusCode::FORBIDDEN,
@@ -101,14 +103,14 @@ async fn profile(shared: &Shared, ask: &Ask, mail: &str) -> Reply {
     }
 }
 
-fn portal_use(ask: &Ask) -> Reply {
-    if ask.method != Method::POST {
+fn portal_use(request: &DemoRequest) -> DemoReply {
+    if request.method != Method::POST {
         return text(
             StatusCode::BAD_REQUEST,
             "Expecting only HTTP POST or OPTIONS on this path",
         );
     }
-    match serde_json::from_slice::<Value>(&ask.body) {
+    match serde_json::from_slice::<Value>(&request.body) {
         Ok(Value::Object(_)) => text(StatusCode::OK, "OK"),
         _ => text(
             StatusCode::BAD_REQUEST,
@@ -117,17 +119,17 @@ fn portal_use(ask: &Ask) -> Reply {
     }
 }
 
-fn logout(shared: &Shared) -> Reply {
+fn logout(state: &PortalState) -> DemoReply {
     let cookie = format!(
         "{}=deleted; Expires=Wed, 01 Jan 1800 00:00:00 GMT; Domain={}; Path=/",
-        shared.cookie_name(),
-        cookie_domain(shared.repository.envri()),
+        state.cookie_name(),
+        cookie_domain(state.repository.envri()),
     );
     let mut reply = text(StatusCode::OK, "OK");
-    put(&mut reply, SET_COOKIE, &cookie);
+    append_header(&mut reply, SET_COOKIE, &cookie);
     reply
 }
 
-fn compact(value: &Value) -> Reply {
+fn compact(value: &Value) -> DemoReply {
     reply(StatusCode::OK, "application/json", value.to_string())
 }

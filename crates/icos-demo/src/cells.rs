@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::number;
-use super::values::{Format, Value};
+use super::values::{CellFormat, CellValue};
 
 /// Appends `value` of a column of `format`; nothing if it is missing.
 ///
@@ -12,21 +12,25 @@ use super::values::{Format, Value};
 ///
 /// [`OutOfCalendar`] where Java's time classes would throw, which breaks the
 /// portal's stream.
-pub(crate) fn write(out: &mut String, format: Format, value: Value) -> Result<(), OutOfCalendar> {
+pub(crate) fn write(
+    out: &mut String,
+    format: CellFormat,
+    value: CellValue,
+) -> Result<(), OutOfCalendar> {
     match (format, value) {
-        (_, Value::Int(i32::MIN) | Value::Byte(i8::MIN) | Value::Char(0)) => {}
-        (_, Value::Float(v)) if v.is_nan() => {}
-        (_, Value::Double(v)) if v.is_nan() => {}
-        (Format::Date, Value::Int(days)) => date(out, days.into()),
-        (Format::Month, Value::Int(months)) => month(out, months)?,
-        (Format::TimeOfDay, Value::Int(seconds)) => time_of_day(out, seconds)?,
-        (Format::DateTime, Value::Double(millis)) => instant(out, millis),
-        (_, Value::Int(v)) => out.push_str(&v.to_string()),
-        (_, Value::Float(v)) => out.push_str(&number::float(v)),
-        (_, Value::Double(v)) => out.push_str(&number::double(v)),
-        (_, Value::Byte(v)) => out.push_str(&v.to_string()),
+        (_, CellValue::Int(i32::MIN) | CellValue::Byte(i8::MIN) | CellValue::Char(0)) => {}
+        (_, CellValue::Float(v)) if v.is_nan() => {}
+        (_, CellValue::Double(v)) if v.is_nan() => {}
+        (CellFormat::Date, CellValue::Int(days)) => date(out, days.into()),
+        (CellFormat::Month, CellValue::Int(months)) => month(out, months)?,
+        (CellFormat::TimeOfDay, CellValue::Int(seconds)) => time_of_day(out, seconds)?,
+        (CellFormat::DateTime, CellValue::Double(millis)) => instant(out, millis),
+        (_, CellValue::Int(v)) => out.push_str(&v.to_string()),
+        (_, CellValue::Float(v)) => out.push_str(&number::float(v)),
+        (_, CellValue::Double(v)) => out.push_str(&number::double(v)),
+        (_, CellValue::Byte(v)) => out.push_str(&v.to_string()),
         // Half a surrogate pair does not survive the way to UTF-8.
-        (_, Value::Char(v)) => out.push(char::from_u32(v.into()).unwrap_or('?')),
+        (_, CellValue::Char(v)) => out.push(char::from_u32(v.into()).unwrap_or('?')),
     }
     Ok(())
 }
@@ -122,7 +126,7 @@ fn instant(out: &mut String, millis: f64) {
 mod tests {
     use super::*;
 
-    fn cell(format: Format, value: Value) -> String {
+    fn cell(format: CellFormat, value: CellValue) -> String {
         let mut out = String::new();
         write(&mut out, format, value).unwrap();
         out
@@ -131,27 +135,27 @@ mod tests {
     #[test]
     fn cells_follow_the_table_of_section_3() {
         for (format, value, text) in [
-            (Format::Int32, Value::Int(-7), "-7"),
-            (Format::Float32, Value::Float(1.0e7), "1.0E7"),
-            (Format::Float64, Value::Double(-0.0), "-0.0"),
-            (Format::BmpChar, Value::Char(u16::from(b'U')), "U"),
-            (Format::Boolean, Value::Byte(1), "1"),
-            (Format::Date, Value::Int(0), "1970-01-01"),
-            (Format::Date, Value::Int(-719_162), "0001-01-01"),
-            (Format::Date, Value::Int(2_932_896), "9999-12-31"),
-            (Format::Date, Value::Int(2_932_897), "+10000-01-01"),
-            (Format::Month, Value::Int(2020 * 12 + 1), "2020-02"),
-            (Format::TimeOfDay, Value::Int(86_400), "00:00"),
-            (Format::TimeOfDay, Value::Int(86_340), "23:59"),
-            (Format::TimeOfDay, Value::Int(61), "00:01:01"),
+            (CellFormat::Int32, CellValue::Int(-7), "-7"),
+            (CellFormat::Float32, CellValue::Float(1.0e7), "1.0E7"),
+            (CellFormat::Float64, CellValue::Double(-0.0), "-0.0"),
+            (CellFormat::BmpChar, CellValue::Char(u16::from(b'U')), "U"),
+            (CellFormat::Boolean, CellValue::Byte(1), "1"),
+            (CellFormat::Date, CellValue::Int(0), "1970-01-01"),
+            (CellFormat::Date, CellValue::Int(-719_162), "0001-01-01"),
+            (CellFormat::Date, CellValue::Int(2_932_896), "9999-12-31"),
+            (CellFormat::Date, CellValue::Int(2_932_897), "+10000-01-01"),
+            (CellFormat::Month, CellValue::Int(2020 * 12 + 1), "2020-02"),
+            (CellFormat::TimeOfDay, CellValue::Int(86_400), "00:00"),
+            (CellFormat::TimeOfDay, CellValue::Int(86_340), "23:59"),
+            (CellFormat::TimeOfDay, CellValue::Int(61), "00:01:01"),
             (
-                Format::DateTime,
-                Value::Double(1_577_836_800_000.0),
+                CellFormat::DateTime,
+                CellValue::Double(1_577_836_800_000.0),
                 "2020-01-01T00:00:00Z",
             ),
             (
-                Format::DateTime,
-                Value::Double(-1.0),
+                CellFormat::DateTime,
+                CellValue::Double(-1.0),
                 "1969-12-31T23:59:59.999Z",
             ),
         ] {
@@ -162,15 +166,15 @@ mod tests {
     #[test]
     fn missing_values_leave_the_cell_empty() {
         for format in [
-            Format::Int32,
-            Format::Float32,
-            Format::Float64,
-            Format::BmpChar,
-            Format::Boolean,
-            Format::Date,
-            Format::Month,
-            Format::TimeOfDay,
-            Format::DateTime,
+            CellFormat::Int32,
+            CellFormat::Float32,
+            CellFormat::Float64,
+            CellFormat::BmpChar,
+            CellFormat::Boolean,
+            CellFormat::Date,
+            CellFormat::Month,
+            CellFormat::TimeOfDay,
+            CellFormat::DateTime,
         ] {
             assert_eq!(cell(format, format.null()), "", "{format:?}");
         }

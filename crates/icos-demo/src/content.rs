@@ -6,11 +6,11 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::values::mix;
+use crate::random::mix;
 
 /// An object's original content.
 #[derive(Clone, Debug)]
-pub(crate) enum Original {
+pub(crate) enum OriginalContent {
     /// Held in memory.
     Bytes(Bytes),
     /// Computed: a block of random bytes over and over, each time with
@@ -30,7 +30,7 @@ static NOISE: LazyLock<Bytes> = LazyLock::new(|| {
         .collect()
 });
 
-impl Original {
+impl OriginalContent {
     pub(crate) fn size(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -39,7 +39,7 @@ impl Original {
         }
     }
 
-    /// The bytes of `range` (which ends within [`Original::size`]), in pieces.
+    /// The bytes of `range` (which ends within [`OriginalContent::size`]), in pieces.
     pub(crate) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Bytes> + Send + use<> {
         let original = self.clone();
         let mut at = range.start;
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn any_range_of_computed_content_is_that_part_of_the_whole() {
-        let original = Original::Blocks {
+        let original = OriginalContent::Blocks {
             seed: 7,
             size: 2 * BLOCK + 100,
         };
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn no_two_blocks_or_seeds_are_alike() {
-        let of = |seed| Original::Blocks {
+        let of = |seed| OriginalContent::Blocks {
             seed,
             size: 2 * BLOCK,
         };

@@ -1,6 +1,6 @@
-//! The control service, which the real portal does not have: another process
-//! can make faults, withdraw the licence, take services down, and read the
-//! record. What it offers is said at `/`.
+//! The control service, which the real portal lacks: another process can set
+//! faults, withdraw the licence, take services offline, and read the request
+//! record. `GET /` lists its routes.
 
 use std::sync::Arc;
 
@@ -11,65 +11,55 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::faults::{FaultPlan, FaultRule};
-use super::http::{Ask, Reply, json, text};
-use super::record::DemoService;
-use super::server::Port;
-use super::state::Shared;
+use super::http::{DemoReply, DemoRequest, json, text};
+use super::service::DemoService;
+use super::state::PortalState;
 
 const HELP: &str = "The demo portal's control service (JSON bodies)\n\n\
-    GET    /faults                          the plan in force\n\
-    PUT    /faults   {\"seed\", \"rules\"}      puts another in force\n\
-    POST   /faults   {\"fault\", ...}         adds a rule\n\
-    DELETE /faults                          ends all faults\n\
-    GET    /requests                        the requests so far\n\
-    DELETE /requests                        forgets them\n\
+    GET    /faults                          get the fault plan\n\
+    PUT    /faults   {\"seed\", \"rules\"}      replace the fault plan\n\
+    POST   /faults   {\"fault\", ...}         add a rule\n\
+    DELETE /faults                          remove all faults\n\
+    GET    /requests                        get the request record\n\
+    DELETE /requests                        clear the request record\n\
     PUT    /licence  {\"accepted\": false}    whether the user has accepted the licence\n\
-    PUT    /password {\"password\": \"...\"}    the user's password\n\
-    DELETE /tokens                          makes all tokens invalid\n\
+    PUT    /password {\"password\": \"...\"}    change the user's password\n\
+    DELETE /tokens                          revoke all tokens\n\
     PUT    /services/auth|meta|data {\"online\": false}\n";
 
-pub(crate) fn router(shared: &Arc<Shared>, ports: &Arc<[Port; 3]>) -> Router {
-    let (shared, ports) = (Arc::clone(shared), Arc::clone(ports));
+pub(crate) fn router(state: &Arc<PortalState>) -> Router {
+    let state = Arc::clone(state);
     Router::new().fallback(move |request: Request<Body>| {
-        let (shared, ports) = (Arc::clone(&shared), Arc::clone(&ports));
+        let state = Arc::clone(&state);
         async move {
-            let ask = Ask::read(request).await;
-            match &ask.broken {
-                None => answer(&shared, &ports, &ask).await,
+            let request = DemoRequest::read(request).await;
+            match &request.body_error {
+                None => answer(&state, &request).await,
                 Some(why) => text(StatusCode::BAD_REQUEST, why),
             }
         }
     })
 }
 
-async fn answer(shared: &Shared, ports: &Arc<[Port; 3]>, ask: &Ask) -> Reply {
-    let faults = &shared.faults;
-    let done = match (ask.method.as_str(), &ask.segments()[..]) {
+async fn answer(state: &PortalState, request: &DemoRequest) -> DemoReply {
+    let faults = &state.faults;
+    let done = match (request.method.as_str(), &request.segments()[..]) {
         ("GET", [""]) => return text(StatusCode::OK, HELP),
         ("GET", ["faults"]) => return json(&json!(faults.plan())),
-        ("PUT", ["faults"]) => body::<FaultPlan>(ask).map(|plan| faults.set(plan)),
-        ("POST", ["faults"]) => body::<FaultRule>(ask).map(|rule| faults.add(rule)),
-        ("DELETE", ["faults"]) => {
-            faults.set(FaultPlan::default());
-            Ok(())
+        ("GET", ["requests"]) => return json(&json!(state.recorder.requests())),
+        ("PUT", ["faults"]) => body::<FaultPlan>(request).map(|plan| faults.set(plan)),
+        ("POST", ["faults"]) => body::<FaultRule>(request).map(|rule| faults.add(rule)),
+        ("DELETE", ["faults"]) => Ok(faults.set(FaultPlan::default())),
+        ("DELETE", ["requests"]) => Ok(state.recorder.clear()),
+        ("DELETE", ["tokens"]) => Ok(state.account().revoke_tokens()),
+        ("PUT", ["licence"]) => {
+            field(request, "accepted").map(|accepted| state.account().accept_licence(accepted))
         }
-        ("GET", ["requests"]) => return json(&json!(shared.recorder.requests())),
-        ("DELETE", ["requests"]) => {
-            shared.recorder.clear();
-            Ok(())
+        ("PUT", ["password"]) => {
+            field(request, "password").map(|password| state.account().password = password)
         }
-        ("PUT", ["licence"]) => field(ask, "accepted").map(|accepted| {
-            shared.account().accept_licence(accepted);
-        }),
-        ("PUT", ["password"]) => field(ask, "password").map(|password| {
-            shared.account().password = password;
-        }),
-        ("DELETE", ["tokens"]) => {
-            shared.account().revoke_tokens();
-            Ok(())
-        }
-        ("PUT", ["services", name]) => match (service(name), field(ask, "online")) {
-            (Ok(service), Ok(online)) => set_online(ports, service, online).await,
+        ("PUT", ["services", name]) => match (service(name), field(request, "online")) {
+            (Ok(service), Ok(online)) => state.set_online(service, online).await,
             (Err(why), _) | (_, Err(why)) => Err(why),
         },
         _ => return text(StatusCode::NOT_FOUND, HELP),
@@ -80,37 +70,17 @@ async fn answer(shared: &Shared, ports: &Arc<[Port; 3]>, ask: &Ask) -> Reply {
     }
 }
 
-fn body<T: DeserializeOwned>(ask: &Ask) -> Result<T, String> {
-    serde_json::from_slice(&ask.body).map_err(|e| e.to_string())
+fn body<T: DeserializeOwned>(request: &DemoRequest) -> Result<T, String> {
+    serde_json::from_slice(&request.body).map_err(|e| e.to_string())
 }
 
-fn field<T: DeserializeOwned>(ask: &Ask, name: &str) -> Result<T, String> {
-    let mut value = body::<Value>(ask)?;
+fn field<T: DeserializeOwned>(request: &DemoRequest, name: &str) -> Result<T, String> {
+    let mut value = body::<Value>(request)?;
     serde_json::from_value(value[name].take()).map_err(|e| format!("{name}: {e}"))
 }
 
 fn service(name: &str) -> Result<DemoService, String> {
-    DemoService::ALL
-        .into_iter()
+    (DemoService::ALL.into_iter())
         .find(|service| service.name() == name)
         .ok_or_else(|| format!("expected auth, meta or data, found {name:?}"))
-}
-
-async fn set_online(
-    ports: &Arc<[Port; 3]>,
-    service: DemoService,
-    online: bool,
-) -> Result<(), String> {
-    let ports = Arc::clone(ports);
-    // Closing waits for the accepting task to end.
-    let work = move || {
-        let port = &ports[service as usize];
-        if online {
-            port.reopen().map_err(|e| e.to_string())
-        } else {
-            port.close();
-            Ok(())
-        }
-    };
-    (tokio::task::spawn_blocking(work).await).unwrap_or_else(|e| Err(e.to_string()))
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use oxrdf::{Literal, NamedNode, Term, Triple};
 
-use super::vocab::iri;
+use super::vocabulary::iri;
 
 /// A term's number in its [`Graph`].
 pub(crate) type TermId = u32;
@@ -121,16 +121,16 @@ impl Graph {
     }
 
     /// The resource with this IRI (or `prefix:name`), if any triple has it.
-    pub(crate) fn node(&self, name: &str) -> Option<Node<'_>> {
+    pub(crate) fn node(&self, name: &str) -> Option<RdfNode<'_>> {
         let term = NamedNode::new_unchecked(iri(name)).into();
-        Some(Node {
+        Some(RdfNode {
             graph: self,
             id: self.id(&term)?,
         })
     }
 
     /// The resources from which `predicate` leads to a literal that reads `text`.
-    pub(crate) fn literal_holders(&self, predicate: &str, text: &str) -> Vec<Node<'_>> {
+    pub(crate) fn literal_holders(&self, predicate: &str, text: &str) -> Vec<RdfNode<'_>> {
         let Some(predicate) = self.node(predicate) else {
             return Vec::new();
         };
@@ -139,27 +139,27 @@ impl Graph {
                 Term::Literal(literal) => literal.value() == text,
                 Term::NamedNode(_) | Term::BlankNode(_) => false,
             })
-            .map(|[id, _, _]| Node { graph: self, id })
+            .map(|[id, _, _]| RdfNode { graph: self, id })
             .collect()
     }
 
     /// The instances of `class`, in the graph's order.
-    pub(crate) fn instances(&self, class: &str) -> Vec<Node<'_>> {
+    pub(crate) fn instances(&self, class: &str) -> Vec<RdfNode<'_>> {
         self.node(class)
             .map(|class| class.holders("rdf:type"))
             .unwrap_or_default()
     }
 }
 
-/// A resource of a [`Graph`], with the questions the portal's readers ask.
+/// A resource of a [`Graph`], with the questions the portal's readers request.
 /// Predicates are given as IRIs or as `prefix:name`.
 #[derive(Clone, Copy)]
-pub(crate) struct Node<'g> {
+pub(crate) struct RdfNode<'g> {
     graph: &'g Graph,
     id: TermId,
 }
 
-impl<'g> Node<'g> {
+impl<'g> RdfNode<'g> {
     /// The resource's IRI.
     pub(crate) fn iri(&self) -> &'g str {
         match self.graph.term(self.id) {
@@ -184,10 +184,10 @@ impl<'g> Node<'g> {
     }
 
     /// The resources that `predicate` leads to.
-    pub(crate) fn nodes(self, predicate: &str) -> Vec<Node<'g>> {
+    pub(crate) fn nodes(self, predicate: &str) -> Vec<RdfNode<'g>> {
         self.objects(predicate)
             .filter(|&id| !self.graph.term(id).is_literal())
-            .map(|id| Node {
+            .map(|id| RdfNode {
                 graph: self.graph,
                 id,
             })
@@ -195,7 +195,7 @@ impl<'g> Node<'g> {
     }
 
     /// The first resource that `predicate` leads to.
-    pub(crate) fn one(self, predicate: &str) -> Option<Node<'g>> {
+    pub(crate) fn one(self, predicate: &str) -> Option<RdfNode<'g>> {
         self.nodes(predicate).into_iter().next()
     }
 
@@ -226,13 +226,13 @@ impl<'g> Node<'g> {
     }
 
     /// The resources from which `predicate` leads here.
-    pub(crate) fn holders(self, predicate: &str) -> Vec<Node<'g>> {
+    pub(crate) fn holders(self, predicate: &str) -> Vec<RdfNode<'g>> {
         let Some(predicate) = self.graph.node(predicate) else {
             return Vec::new();
         };
         self.graph
             .triples(None, Some(predicate.id), Some(self.id))
-            .map(|[id, _, _]| Node {
+            .map(|[id, _, _]| RdfNode {
                 graph: self.graph,
                 id,
             })
@@ -246,7 +246,7 @@ impl<'g> Node<'g> {
     }
 }
 
-impl PartialEq for Node<'_> {
+impl PartialEq for RdfNode<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
     }
@@ -312,7 +312,7 @@ mod tests {
             ("cpmeta:s", "cpmeta:p", "cpmeta:b"),
         ]);
         let order: Vec<_> = (graph.node("cpmeta:s").unwrap().nodes("cpmeta:p").iter())
-            .map(Node::local_name)
+            .map(RdfNode::local_name)
             .collect();
         assert_eq!(order, ["c", "a", "b"]);
     }

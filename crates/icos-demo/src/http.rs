@@ -1,4 +1,4 @@
-//! Requests taken apart, and the answers' common forms.
+//! Parsed requests, and the common forms of replies.
 
 use std::time::Duration;
 
@@ -10,34 +10,34 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-/// An answer.
-pub(crate) type Reply = Response<Body>;
+/// A reply of a service.
+pub(crate) type DemoReply = Response<Body>;
 
-/// The longest body a service reads.
+/// The longest request body a service reads, in bytes.
 const LONGEST_BODY: usize = 8 << 20;
 
-/// A request, taken apart.
-pub(crate) struct Ask {
+/// A request with its body, parsed.
+pub(crate) struct DemoRequest {
     pub(crate) method: Method,
     /// The path's segments, decoded: `/a/b%20c` is `["a", "b c"]`, `/a/` is
     /// `["a", ""]`.
     pub(crate) path: Vec<String>,
-    /// Path and query as they were sent.
+    /// Path and query as sent.
     pub(crate) target: String,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    /// Why the body did not arrive whole.
-    pub(crate) broken: Option<String>,
-    /// How much longer a query is to take, on purpose.
-    pub(crate) slowness: Duration,
+    /// Why the body could not be read completely.
+    pub(crate) body_error: Option<String>,
+    /// The delay that a fault adds to a query.
+    pub(crate) query_delay: Duration,
 }
 
-impl Ask {
-    /// Reads a whole request.
+impl DemoRequest {
+    /// Reads a request with its body.
     pub(crate) async fn read(request: Request<Body>) -> Self {
         let (head, body) = request.into_parts();
-        let (body, broken) = match axum::body::to_bytes(body, LONGEST_BODY).await {
+        let (body, body_error) = match axum::body::to_bytes(body, LONGEST_BODY).await {
             Ok(body) => (body, None),
             Err(error) => (Bytes::new(), Some(error.to_string())),
         };
@@ -56,17 +56,17 @@ impl Ask {
             query: url::form_urlencoded::parse(query).into_owned().collect(),
             headers: head.headers,
             body,
-            broken,
-            slowness: Duration::ZERO,
+            body_error,
+            query_delay: Duration::ZERO,
         }
     }
 
-    /// The segments as they are matched.
+    /// The path's segments, to match on.
     pub(crate) fn segments(&self) -> Vec<&str> {
         self.path.iter().map(String::as_str).collect()
     }
 
-    /// A header's text, or nothing.
+    /// A header's value, if it is text.
     pub(crate) fn header(&self, name: impl axum::http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -110,46 +110,59 @@ impl Ask {
     }
 }
 
-/// An answer of this content type.
-pub(crate) fn reply(status: StatusCode, content_type: &str, body: impl Into<Body>) -> Reply {
+/// A reply with this content type.
+pub(crate) fn reply(status: StatusCode, content_type: &str, body: impl Into<Body>) -> DemoReply {
     let mut reply = Response::new(body.into());
     *reply.status_mut() = status;
-    put(&mut reply, CONTENT_TYPE, content_type);
+    append_header(&mut reply, CONTENT_TYPE, content_type);
     reply
 }
 
-/// A plain text.
-pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Reply {
+/// A plain text reply.
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> DemoReply {
     reply(status, "text/plain; charset=UTF-8", text.into())
 }
 
-/// A JSON document, indented as the portal's are.
-pub(crate) fn json(value: &Value) -> Reply {
+/// A JSON reply, indented as the portal indents it.
+pub(crate) fn json(value: &Value) -> DemoReply {
     let text = serde_json::to_string_pretty(value).expect("a JSON value prints");
     reply(StatusCode::OK, "application/json", text)
 }
 
-/// What Akka HTTP says with a redirection.
-pub(crate) fn found(location: &str) -> Reply {
+/// A redirection as Akka HTTP sends it.
+pub(crate) fn redirect(location: &str) -> DemoReply {
     let page = format!(
         "The requested resource temporarily resides under <a href=\"{location}\">this URI</a>."
     );
     let mut reply = reply(StatusCode::FOUND, "text/html; charset=UTF-8", page);
-    put(&mut reply, axum::http::header::LOCATION, location);
+    append_header(&mut reply, axum::http::header::LOCATION, location);
     reply
 }
 
-/// What an exception in a service looks like from outside: its message and a
-/// stack trace.
-pub(crate) fn exception(class: &str, message: &str) -> Reply {
+/// The reply to a request that made a service throw an exception: the message
+/// and a stack trace.
+pub(crate) fn exception(class: &str, message: &str) -> DemoReply {
     let trace = format!(
         "{message}\n{class}: {message}\n\tat se.lu.nateko.cp.demo.Portal.answer(Portal.scala:1)\n"
     );
     text(StatusCode::INTERNAL_SERVER_ERROR, trace)
 }
 
-/// Sets a header; one that cannot be spelled is left out.
-pub(crate) fn put(reply: &mut Reply, name: HeaderName, value: &str) {
+/// The data service's reply to a request that matches no route.
+pub(crate) fn no_route() -> DemoReply {
+    text(
+        StatusCode::NOT_FOUND,
+        "Your request did not match any service",
+    )
+}
+
+/// A time as HTTP headers write it.
+pub(crate) fn http_date(time: jiff::Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// Adds a header; does nothing if `value` is no valid header value.
+pub(crate) fn append_header(reply: &mut DemoReply, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         reply.headers_mut().append(name, value);
     }
@@ -159,21 +172,21 @@ pub(crate) fn put(reply: &mut Reply, name: HeaderName, value: &str) {
 mod tests {
     use super::*;
 
-    async fn ask(path: &str, cookie: &str) -> Ask {
+    async fn request_to(path: &str, cookie: &str) -> DemoRequest {
         let request = Request::get(format!("http://h{path}"))
             .header("cookie", cookie)
             .body(Body::empty())
             .unwrap();
-        Ask::read(request).await
+        DemoRequest::read(request).await
     }
 
     #[tokio::test]
-    async fn paths_queries_and_cookies_are_decoded() {
-        let ask = ask("/csv/a%20b/?col=x+y&col=z%26", "a=1; cpauthToken=QQ==;").await;
-        assert_eq!(ask.segments(), ["csv", "a b", ""]);
-        let columns: Vec<_> = ask.query.iter().map(|(_, v)| v.as_str()).collect();
+    async fn request_path_query_and_cookies_are_decoded() {
+        let request = request_to("/csv/a%20b/?col=x+y&col=z%26", "a=1; cpauthToken=QQ==;").await;
+        assert_eq!(request.segments(), ["csv", "a b", ""]);
+        let columns: Vec<_> = request.query.iter().map(|(_, v)| v.as_str()).collect();
         assert_eq!(columns, ["x y", "z&"]);
-        assert_eq!(ask.cookie("cpauthToken"), Some("QQ=="));
-        assert_eq!(ask.cookie("other"), None);
+        assert_eq!(request.cookie("cpauthToken"), Some("QQ=="));
+        assert_eq!(request.cookie("other"), None);
     }
 }

@@ -8,32 +8,32 @@ use axum::http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN};
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::http::{Ask, Reply, json, put, reply, text};
-use super::landing::{self, BadMetadata};
-use super::state::Shared;
+use super::http::{DemoReply, DemoRequest, append_header, json, reply, text};
+use super::landing::{self, MetadataError};
+use super::state::PortalState;
 use icos_portal::ObjectId;
 
-pub(crate) async fn answer(shared: &Arc<Shared>, ask: &Ask) -> Reply {
-    match (&ask.method, &ask.segments()[..]) {
-        (_, ["sparql"]) => query::answer(shared, ask).await,
+pub(crate) async fn answer(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {
+    match (&request.method, &request.segments()[..]) {
+        (_, ["sparql"]) => query::answer(state, request).await,
         (&Method::GET, ["objects" | "collections", id]) => match id.parse::<ObjectId>() {
-            Ok(id) => landing_page(ask, &item(shared, &ask.path[0], &id)),
+            Ok(id) => landing_page(request, &item(state, &request.path[0], &id)),
             Err(_) => not_found(),
         },
-        (&Method::GET, ["resources", "stations", id]) => landing_page(ask, &station(shared, id)),
-        (&Method::GET, ["resources" | "ontologies", ..]) => resource(shared, ask),
+        (&Method::GET, ["resources", "stations", id]) => landing_page(request, &station(state, id)),
+        (&Method::GET, ["resources" | "ontologies", ..]) => resource(state, request),
         _ => not_found(),
     }
 }
 
-fn not_found() -> Reply {
+fn not_found() -> DemoReply {
     let page = "<html><body><h1>Page not found</h1>\
         <p>The requested page could not be found.</p></body></html>";
     reply(StatusCode::NOT_FOUND, "text/html; charset=UTF-8", page)
 }
 
-fn item(shared: &Shared, kind: &str, id: &ObjectId) -> Result<Value, BadMetadata> {
-    let repository = &shared.repository;
+fn item(state: &PortalState, kind: &str, id: &ObjectId) -> Result<Value, MetadataError> {
+    let repository = &state.repository;
     let (graph, envri) = (repository.graph(), repository.envri());
     let iri = format!("{}/{kind}/{id}", envri.meta_url());
     if kind == "collections" {
@@ -43,27 +43,27 @@ fn item(shared: &Shared, kind: &str, id: &ObjectId) -> Result<Value, BadMetadata
     }
 }
 
-fn station(shared: &Shared, id: &str) -> Result<Value, BadMetadata> {
-    let graph = shared.repository.graph();
-    let prefix = shared.repository.envri().instance_prefix();
+fn station(state: &PortalState, id: &str) -> Result<Value, MetadataError> {
+    let graph = state.repository.graph();
+    let prefix = state.repository.envri().instance_prefix();
     let iri = format!("{prefix}resources/stations/{id}");
     let unknown = || landing::expected_one(&iri, "cpmeta:hasName", 0);
     landing::station_page(graph, graph.node(&iri).ok_or_else(unknown)?)
 }
 
 /// Data types, organisations, and whatever else has a label.
-fn resource(shared: &Shared, ask: &Ask) -> Reply {
-    let graph = shared.repository.graph();
-    let prefix = shared.repository.envri().instance_prefix();
-    let iri = format!("{prefix}{}", ask.path.join("/"));
+fn resource(state: &PortalState, request: &DemoRequest) -> DemoReply {
+    let graph = state.repository.graph();
+    let prefix = state.repository.envri().instance_prefix();
+    let iri = format!("{prefix}{}", request.path.join("/"));
     match graph.node(&iri).and_then(landing::resource_page) {
-        Some(page) => landing_page(ask, &page),
+        Some(page) => landing_page(request, &page),
         None => not_found(),
     }
 }
 
-fn landing_page(ask: &Ask, page: &Result<Value, BadMetadata>) -> Reply {
-    let mut reply = if wants_json(ask) {
+fn landing_page(request: &DemoRequest, page: &Result<Value, MetadataError>) -> DemoReply {
+    let mut reply = if wants_json(request) {
         match page {
             Ok(page) => json(page),
             Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
@@ -71,12 +71,12 @@ fn landing_page(ask: &Ask, page: &Result<Value, BadMetadata>) -> Reply {
     } else {
         html(page)
     };
-    put(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    append_header(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     reply
 }
 
 /// A page for people: what the JSON says.
-fn html(page: &Result<Value, BadMetadata>) -> Reply {
+fn html(page: &Result<Value, MetadataError>) -> DemoReply {
     let (status, body) = match page {
         Ok(page) => (StatusCode::OK, format!("{page:#}")),
         Err(e) => (StatusCode::NOT_FOUND, e.to_string()),
@@ -87,7 +87,7 @@ fn html(page: &Result<Value, BadMetadata>) -> Reply {
 }
 
 /// Landing pages come as HTML unless JSON is asked for.
-fn wants_json(ask: &Ask) -> bool {
-    let accept = ask.header(ACCEPT).unwrap_or_default();
+fn wants_json(request: &DemoRequest) -> bool {
+    let accept = request.header(ACCEPT).unwrap_or_default();
     accept.contains("application/json") && !accept.contains("text/html")
 }

@@ -5,42 +5,53 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use oxrdf::{NamedNode, Triple};
-use oxrdfio::{RdfFormat, RdfParser};
+use oxrdfxml::RdfXmlParser;
 
-use super::DemoError;
-use super::graph::{Graph, GraphBuilder, Node};
-use super::repository::{Parts, Repository};
-use super::vocab::iri;
+use super::error::DemoError;
+use super::graph::{Graph, GraphBuilder, RdfNode};
+use super::repository::{Repository, RepositoryParts};
+use super::vocabulary::iri;
 use icos_portal::Envri;
 
-/// The repository of all `.rdf` and `.owl` files of `folder`.
-pub(crate) fn repository(folder: &Path) -> Result<Repository, DemoError> {
-    let mut builder = GraphBuilder::default();
-    for file in files(folder)? {
-        let text = fs::read(&file).map_err(|e| DemoError::metadata(&file, &e))?;
-        for quad in RdfParser::from_format(RdfFormat::RdfXml).for_slice(&text) {
-            builder.insert(quad.map_err(|e| DemoError::metadata(&file, &e))?.into());
+impl Repository {
+    /// Real metadata: all `.rdf` and `.owl` files of `folder`, with generated
+    /// contents.
+    ///
+    /// Tables have the real columns, formats and number of rows. Originals have
+    /// the real length but do not hash to their ids, so a client that verifies
+    /// originals must refuse them.
+    ///
+    /// # Errors
+    ///
+    /// [`DemoError::Metadata`] if the folder or a file cannot be read.
+    pub fn from_rdf(folder: &Path) -> Result<Self, DemoError> {
+        let mut builder = GraphBuilder::default();
+        for file in files(folder)? {
+            let text = fs::read(&file).map_err(|e| DemoError::metadata(&file, &e))?;
+            for triple in RdfXmlParser::new().for_slice(&text) {
+                builder.insert(triple.map_err(|e| DemoError::metadata(&file, &e))?);
+            }
         }
+        let graph = builder.build();
+        let missing = missing_dataset_types(&graph);
+        let graph = graph.extended(missing);
+        if graph.instances("cpmeta:DataObject").is_empty() {
+            return Err(DemoError::metadata(
+                folder,
+                &"expected .rdf files that describe data objects, found none",
+            ));
+        }
+        Ok(Self::of(RepositoryParts {
+            envri: Envri::Icos,
+            graph,
+            seed: 0,
+            originals: HashMap::new(),
+            values: HashMap::new(),
+        }))
     }
-    let graph = builder.build();
-    let missing = missing_dataset_types(&graph);
-    let graph = graph.extended(missing);
-    if graph.instances("cpmeta:DataObject").is_empty() {
-        return Err(DemoError::metadata(
-            folder,
-            &"expected .rdf files that describe data objects, found none",
-        ));
-    }
-    Ok(Repository::of(Parts {
-        envri: Envri::Icos,
-        graph,
-        seed: 0,
-        originals: HashMap::new(),
-        values: HashMap::new(),
-    }))
 }
 
-/// The files to load, in an order that does not depend on the machine.
+/// The files to load, sorted, so that the order is the same on each machine.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, DemoError> {
     let entries = fs::read_dir(folder).map_err(|e| DemoError::metadata(folder, &e))?;
     let mut files = Vec::new();
@@ -54,18 +65,18 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, DemoError> {
     Ok(files)
 }
 
-/// The `hasSpecificDatasetType` that the ontology asks for but older metadata
-/// lacks (protocol page, section 7), for the data types that objects have: a
-/// station's time series if the dataset has columns, or else if the objects
-/// come from stations and do not cover space and time of their own. A type that
-/// no object has stays as it is, and so out of the list of data types.
+/// Returns `hasSpecificDatasetType` for the data types that lack it, as older
+/// metadata does (protocol page, section 7): a station's time series if the
+/// dataset has columns, or if the objects come from stations and have no title
+/// of their own. A data type without objects stays as it is, which keeps it out
+/// of the list of data types.
 fn missing_dataset_types(graph: &Graph) -> Vec<Triple> {
     let objects = graph.instances("cpmeta:DataObject");
     let mut untyped: Vec<_> = (objects.into_iter())
         .filter_map(|object| object.one("cpmeta:hasObjectSpec"))
         .filter(|spec| spec.one("cpmeta:hasSpecificDatasetType").is_none())
         .collect();
-    untyped.sort_by_key(Node::iri);
+    untyped.sort_by_key(RdfNode::iri);
     untyped.dedup();
     untyped
         .into_iter()
@@ -94,22 +105,23 @@ fn missing_dataset_types(graph: &Graph) -> Vec<Triple> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::read_turtle;
 
     fn graph(turtle: &str) -> Graph {
         let text = format!(
             "@prefix : <{}> . @prefix prov: <http://www.w3.org/ns/prov#> .
             @prefix dct: <http://purl.org/dc/terms/> . {turtle}",
-            super::super::vocab::CPMETA
+            super::super::vocabulary::CPMETA
         );
         let mut builder = GraphBuilder::default();
-        for quad in RdfParser::from_format(RdfFormat::Turtle).for_slice(text.as_bytes()) {
-            builder.insert(quad.unwrap().into());
+        for triple in read_turtle(&text) {
+            builder.insert(triple);
         }
         builder.build()
     }
 
     #[test]
-    fn missing_dataset_types_are_told_from_columns_and_objects() {
+    fn missing_dataset_types_are_derived_from_columns_and_objects() {
         let graph = graph(
             ":tabular :containsDataset :d . :d :hasColumn :c . :o1 a :DataObject ; :hasObjectSpec :tabular .
             :raw :hasFormat :f . :o2 a :DataObject ; :hasObjectSpec :raw ; :wasAcquiredBy :acq .

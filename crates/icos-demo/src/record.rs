@@ -1,4 +1,6 @@
-//! Every request is remembered, so that tests can say what a client did.
+//! The record of requests, for tests to inspect what a client sent.
+//!
+//! Lock order: the list of requests before a single request.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,38 +13,12 @@ use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::http::header::{CONTENT_LENGTH, RANGE, USER_AGENT};
 use bytes::Bytes;
 use futures_util::Stream;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::http::{Ask, Reply};
+use super::http::{DemoReply, DemoRequest};
+use super::service::DemoService;
 
-/// One of the portal's three services.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DemoService {
-    /// Logins and user profiles.
-    Auth,
-    /// Landing pages and SPARQL.
-    Meta,
-    /// Contents.
-    Data,
-}
-
-impl DemoService {
-    /// Auth, meta and data, in the order of their ports.
-    pub const ALL: [DemoService; 3] = [DemoService::Auth, DemoService::Meta, DemoService::Data];
-
-    /// The name, in lower case.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            DemoService::Auth => "auth",
-            DemoService::Meta => "meta",
-            DemoService::Data => "data",
-        }
-    }
-}
-
-/// A request that a demo portal received, and what became of it.
+/// A request that a demo portal received, and its outcome.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedRequest {
@@ -52,7 +28,7 @@ pub struct RecordedRequest {
     pub method: String,
     /// The first segment of the path, e.g. `objects`, `cpb` or `sparql`.
     pub route: String,
-    /// Path and query, as they were sent.
+    /// Path and query, as sent.
     pub path: String,
     /// The body, or its first 64 KiB, as text.
     pub body: String,
@@ -64,52 +40,52 @@ pub struct RecordedRequest {
     pub user_agent: Option<String>,
     /// The `Range` header.
     pub range: Option<String>,
-    /// The answer's status; 0 as long as there is none, or if the connection
-    /// was cut before.
+    /// The reply's status; 0 before the reply, or if the connection was cut
+    /// before it.
     pub status: u16,
-    /// Bytes of the answer's body that were handed to the network.
+    /// Bytes of the reply's body that were passed to the network.
     pub bytes: u64,
-    /// Whether the answer was sent to its end.
+    /// Whether the complete reply was sent.
     pub complete: bool,
-    /// The faults that were made, by name.
+    /// The names of the faults that were applied.
     pub faults: Vec<String>,
-    /// When it came, since the portal's start.
+    /// When the request arrived, since the portal's start.
     pub started: Duration,
-    /// When its answer had been sent, or was given up.
+    /// When the reply ended, completely or not.
     pub ended: Option<Duration>,
-    /// Requests that the service was busy with, this one included.
+    /// Requests that the service was handling, this one included.
     pub concurrency: usize,
 }
 
 /// Called with each request when it has ended.
-pub(crate) type Watcher = Box<dyn Fn(&RecordedRequest) + Send + Sync>;
+pub type RequestCallback = Box<dyn Fn(&RecordedRequest) + Send + Sync>;
 
-/// Requests that are remembered; older ones are forgotten.
-const REMEMBERED: usize = 50_000;
-/// How much of a body is remembered.
+/// The number of requests to keep; older ones are dropped.
+const CAPACITY: usize = 50_000;
+/// How many bytes of a body are kept.
 const LONGEST_BODY: usize = 64 << 10;
 
-/// The requests so far.
+/// Records requests.
 pub(crate) struct Recorder {
     start: Instant,
-    requests: Mutex<VecDeque<Entry>>,
+    requests: Mutex<VecDeque<SharedRecord>>,
     busy: [AtomicUsize; 3],
-    watcher: Option<Watcher>,
+    callback: Option<RequestCallback>,
 }
 
-type Entry = Arc<Mutex<RecordedRequest>>;
+type SharedRecord = Arc<Mutex<RecordedRequest>>;
 
 impl Recorder {
-    pub(crate) fn new(watcher: Option<Watcher>) -> Self {
+    pub(crate) fn new(callback: Option<RequestCallback>) -> Self {
         Self {
             start: Instant::now(),
             requests: Mutex::default(),
             busy: Default::default(),
-            watcher,
+            callback,
         }
     }
 
-    /// The last requests since [`Recorder::clear`], in the order they came.
+    /// The last requests since [`Recorder::clear`], in the order of arrival.
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         lock(&self.requests)
             .iter()
@@ -117,25 +93,30 @@ impl Recorder {
             .collect()
     }
 
-    /// Forgets all requests, those under way too.
+    /// Drops all requests, including unfinished ones.
     pub(crate) fn clear(&self) {
         lock(&self.requests).clear();
     }
 
-    /// Notes that a request has come.
-    pub(crate) fn begin(self: &Arc<Self>, service: DemoService, ask: &Ask, cookie: bool) -> Ticket {
-        let header = |name| ask.header(name).map(str::to_owned);
+    /// Records that a request has arrived.
+    pub(crate) fn begin(
+        self: &Arc<Self>,
+        service: DemoService,
+        request: &DemoRequest,
+        cookie: bool,
+    ) -> ActiveRequest {
+        let header = |name| request.header(name).map(str::to_owned);
         let busy = &self.busy[service as usize];
         let entry = Arc::new(Mutex::new(RecordedRequest {
             service,
-            method: ask.method.to_string(),
-            route: ask.path.first().cloned().unwrap_or_default(),
-            path: ask.target.clone(),
+            method: request.method.to_string(),
+            route: request.path.first().cloned().unwrap_or_default(),
+            path: request.target.clone(),
             body: {
-                let start = &ask.body[..ask.body.len().min(LONGEST_BODY)];
+                let start = &request.body[..request.body.len().min(LONGEST_BODY)];
                 String::from_utf8_lossy(start).into_owned()
             },
-            headers: ask.header_lines(),
+            headers: request.header_lines(),
             cookie,
             user_agent: header(USER_AGENT),
             range: header(RANGE),
@@ -148,12 +129,12 @@ impl Recorder {
             concurrency: busy.fetch_add(1, Ordering::SeqCst) + 1,
         }));
         let mut requests = lock(&self.requests);
-        if requests.len() >= REMEMBERED {
+        if requests.len() >= CAPACITY {
             requests.pop_front();
         }
         requests.push_back(Arc::clone(&entry));
         drop(requests);
-        Ticket {
+        ActiveRequest {
             entry,
             recorder: Arc::clone(self),
         }
@@ -164,20 +145,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A request under way. It ends when this is dropped.
-pub(crate) struct Ticket {
-    entry: Entry,
+/// A request that is being answered. The record notes its end when this is
+/// dropped.
+pub(crate) struct ActiveRequest {
+    entry: SharedRecord,
     recorder: Arc<Recorder>,
 }
 
-impl Ticket {
-    /// Notes a fault made on purpose.
-    pub(crate) fn fault(&self, name: &str) {
-        lock(&self.entry).faults.push(name.to_owned());
+impl ActiveRequest {
+    /// Notes the faults of this request.
+    pub(crate) fn add_faults(&self, names: &[&str]) {
+        let names = names.iter().map(|name| (*name).to_owned());
+        lock(&self.entry).faults.extend(names);
     }
 
-    /// Counts the answer's body as it is sent.
-    pub(crate) fn follow(self, reply: Reply) -> Reply {
+    /// Counts the bytes of the reply's body as they are sent.
+    pub(crate) fn follow(self, reply: DemoReply) -> DemoReply {
         let (mut head, body) = reply.into_parts();
         let length = body.size_hint().exact();
         {
@@ -185,55 +168,55 @@ impl Ticket {
             entry.status = head.status.as_u16();
             entry.complete = length == Some(0);
         }
-        // A stream has no length to tell, so it is told here.
+        // The stream below has no length hint, so the header is set here.
         if let Some(length) = length {
             head.headers
                 .entry(CONTENT_LENGTH)
                 .or_insert_with(|| length.into());
         }
-        let announced = head.headers.get(CONTENT_LENGTH);
-        let body = Counted {
-            announced: announced.and_then(|length| length.to_str().ok()?.parse().ok()),
+        let content_length = head.headers.get(CONTENT_LENGTH);
+        let body = CountedBody {
+            content_length: content_length.and_then(|length| length.to_str().ok()?.parse().ok()),
             body: body.into_data_stream(),
-            ticket: self,
+            recorded: self,
         };
-        Reply::from_parts(head, Body::from_stream(body))
+        DemoReply::from_parts(head, Body::from_stream(body))
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut entry = lock(&self.entry);
         entry.ended = Some(self.recorder.start.elapsed());
         self.recorder.busy[entry.service as usize].fetch_sub(1, Ordering::SeqCst);
-        if let Some(watcher) = &self.recorder.watcher {
-            watcher(&entry);
+        if let Some(callback) = &self.recorder.callback {
+            callback(&entry);
         }
     }
 }
 
-/// A body that counts itself.
-struct Counted {
-    /// Its length, beyond which nobody asks for more of it.
-    announced: Option<u64>,
+/// A body that counts the bytes sent.
+struct CountedBody {
+    /// Its length. hyper does not poll for the end of a body of known length.
+    content_length: Option<u64>,
     body: BodyDataStream,
-    ticket: Ticket,
+    recorded: ActiveRequest,
 }
 
-impl Stream for Counted {
+impl Stream for CountedBody {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let item = ready!(Pin::new(&mut self.body).poll_next(cx));
-        let announced = self.announced;
-        let mut entry = lock(&self.ticket.entry);
+        let content_length = self.content_length;
+        let mut entry = lock(&self.recorded.entry);
         match &item {
             Some(Ok(bytes)) => {
                 entry.bytes += bytes.len() as u64;
-                entry.complete = announced == Some(entry.bytes);
+                entry.complete = content_length == Some(entry.bytes);
             }
             Some(Err(_)) => {}
-            None => entry.complete = announced.is_none_or(|length| length == entry.bytes),
+            None => entry.complete = content_length.is_none_or(|length| length == entry.bytes),
         }
         drop(entry);
         Poll::Ready(item)

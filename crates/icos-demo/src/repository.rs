@@ -5,44 +5,43 @@
 //! metadata alike.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oxrdf::Triple;
 
-use super::DemoError;
-use super::content::Original;
-use super::graph::{Graph, Node};
-use super::item::Item;
+use super::content::OriginalContent;
+use super::graph::{Graph, RdfNode};
 use super::landing;
-use super::table::{Table, object_salt};
-use super::values::{Format, Values};
+use super::object::DemoObject;
+use super::random::object_salt;
+use super::table::DemoTable;
+use super::values::{CellFormat, ColumnValues};
 use icos_portal::{Envri, ObjectId};
 
 /// A repository for a [`DemoPortal`](super::DemoPortal) to serve.
 ///
 /// Contents are the same whenever the same repository is made again.
 pub struct Repository {
-    parts: Parts,
-    tables: Mutex<HashMap<ObjectId, Option<Arc<Table>>>>,
+    parts: RepositoryParts,
+    tables: Mutex<HashMap<ObjectId, Option<Arc<DemoTable>>>>,
 }
 
 /// The collected parts of a [`Repository`].
-pub(crate) struct Parts {
+pub(crate) struct RepositoryParts {
     pub(crate) envri: Envri,
     pub(crate) graph: Graph,
     pub(crate) seed: u64,
     /// Originals made with the metadata. Others are made up from their size.
-    pub(crate) originals: HashMap<ObjectId, Original>,
+    pub(crate) originals: HashMap<ObjectId, OriginalContent>,
     /// How columns made with the metadata are filled, by their names.
-    pub(crate) values: HashMap<ObjectId, HashMap<String, Values>>,
+    pub(crate) values: HashMap<ObjectId, HashMap<String, ColumnValues>>,
 }
 
-impl Parts {
+impl RepositoryParts {
     /// Keeps what an object holds.
-    pub(crate) fn keep(&mut self, id: ObjectId, item: Item) {
+    pub(crate) fn keep(&mut self, id: ObjectId, item: DemoObject) {
         let original = if item.lost {
-            Original::Missing
+            OriginalContent::Missing
         } else {
             item.original
         };
@@ -53,29 +52,7 @@ impl Parts {
 }
 
 impl Repository {
-    /// A small but believable repository, made in code: six stations of three
-    /// kinds, their data in most formats the portal has, versions, documents
-    /// and collections. Every original hashes to its id.
-    #[must_use]
-    pub fn builtin(seed: u64) -> Self {
-        super::builtin::repository(seed)
-    }
-
-    /// Real metadata: every `.rdf` and `.owl` file of `folder`, with contents
-    /// made up to go with it.
-    ///
-    /// Originals have the right length, but since the ids are real ones they
-    /// cannot hash to them: a client that verifies originals must refuse them.
-    /// Tables have the real columns, formats and number of rows.
-    ///
-    /// # Errors
-    ///
-    /// [`DemoError::Metadata`] if the folder or a file cannot be read.
-    pub fn from_rdf(folder: &Path) -> Result<Self, DemoError> {
-        super::rdf::repository(folder)
-    }
-
-    pub(crate) fn of(parts: Parts) -> Self {
+    pub(crate) fn of(parts: RepositoryParts) -> Self {
         Self {
             parts,
             tables: Mutex::default(),
@@ -83,7 +60,7 @@ impl Repository {
     }
 
     /// Adds an object, and triples that it needs; returns its id.
-    pub(crate) fn extend(&mut self, mut triples: Vec<Triple>, item: Item) -> ObjectId {
+    pub(crate) fn extend(&mut self, mut triples: Vec<Triple>, item: DemoObject) -> ObjectId {
         let digest = item.original.digest();
         let id = ObjectId::of_digest(&digest);
         triples.extend(item.triples(self.envri(), &id, &digest));
@@ -152,12 +129,12 @@ impl Repository {
         &self.parts.graph
     }
 
-    pub(crate) fn object(&self, id: &ObjectId) -> Option<Node<'_>> {
+    pub(crate) fn object(&self, id: &ObjectId) -> Option<RdfNode<'_>> {
         self.item(&format!("{}{id}", self.parts.envri.landing_prefix()))
     }
 
     /// All data objects and documents.
-    pub(crate) fn items(&self) -> Vec<Node<'_>> {
+    pub(crate) fn items(&self) -> Vec<RdfNode<'_>> {
         ["cpmeta:DataObject", "cpmeta:DocumentObject"]
             .into_iter()
             .flat_map(|class| self.parts.graph.instances(class))
@@ -165,12 +142,12 @@ impl Repository {
     }
 
     /// The object or document with this IRI.
-    pub(crate) fn item(&self, iri: &str) -> Option<Node<'_>> {
+    pub(crate) fn item(&self, iri: &str) -> Option<RdfNode<'_>> {
         let object = self.parts.graph.node(iri)?;
         (object.is_a("cpmeta:DataObject") || object.is_a("cpmeta:DocumentObject")).then_some(object)
     }
 
-    pub(crate) fn collection(&self, id: &ObjectId) -> Option<Node<'_>> {
+    pub(crate) fn collection(&self, id: &ObjectId) -> Option<RdfNode<'_>> {
         let iri = format!("{}/collections/{id}", self.parts.envri.meta_url());
         self.parts
             .graph
@@ -179,13 +156,13 @@ impl Repository {
     }
 
     /// The original of an object that has been uploaded.
-    pub(crate) fn content(&self, id: &ObjectId) -> Option<Original> {
+    pub(crate) fn content(&self, id: &ObjectId) -> Option<OriginalContent> {
         if let Some(original) = self.parts.originals.get(id) {
             return Some(original.clone());
         }
         let object = self.object(id)?;
         let size = object.number("cpmeta:hasSizeInBytes")?;
-        Some(Original::Blocks {
+        Some(OriginalContent::Blocks {
             seed: self.salt(object),
             size,
         })
@@ -203,12 +180,12 @@ impl Repository {
         if landing::is_under_moratorium(object) {
             return Some(format!("Object {id} is under moratorium"));
         }
-        matches!(self.content(id), None | Some(Original::Missing))
+        matches!(self.content(id), None | Some(OriginalContent::Missing))
             .then(|| format!("Binary file not found for object {id}"))
     }
 
     /// The table of an object, if it has one.
-    pub(crate) fn table(&self, id: &ObjectId) -> Option<Arc<Table>> {
+    pub(crate) fn table(&self, id: &ObjectId) -> Option<Arc<DemoTable>> {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         tables
             .entry(*id)
@@ -216,7 +193,7 @@ impl Repository {
             .clone()
     }
 
-    fn make_table(&self, id: &ObjectId) -> Option<Table> {
+    fn make_table(&self, id: &ObjectId) -> Option<DemoTable> {
         let object = self.object(id)?;
         let start = (object.one("cpmeta:wasAcquiredBy"))
             .and_then(|acquisition| acquisition.text("prov:startedAtTime"))
@@ -224,14 +201,14 @@ impl Repository {
             .and_then(|text| text.parse::<jiff::Timestamp>().ok())
             .map_or(0, jiff::Timestamp::as_millisecond);
         let given = self.parts.values.get(id);
-        Table::of(object, self.salt(object), |name, format, column| {
+        DemoTable::of(object, self.salt(object), |name, format, column| {
             given
                 .and_then(|columns| columns.get(name).cloned())
                 .unwrap_or_else(|| default_values(format, column, start))
         })
     }
 
-    fn salt(&self, object: Node<'_>) -> u64 {
+    fn salt(&self, object: RdfNode<'_>) -> u64 {
         let submission = object.one("cpmeta:wasSubmittedBy");
         object_salt(
             self.seed(),
@@ -245,19 +222,22 @@ impl Repository {
 
 /// What a column holds if nobody said: half-hourly times from `start`, flags
 /// from the good ones and a bad one, else noise.
-fn default_values(format: Format, column: Node<'_>, start: i64) -> Values {
+fn default_values(format: CellFormat, column: RdfNode<'_>, start: i64) -> ColumnValues {
     const HALF_HOUR: i64 = 1_800_000;
-    let is_time = matches!(format, Format::DateTime | Format::Date | Format::TimeOfDay);
+    let is_time = matches!(
+        format,
+        CellFormat::DateTime | CellFormat::Date | CellFormat::TimeOfDay
+    );
     if is_time && !column.flag("cpmeta:isRegexColumn") {
-        return Values::Clock {
+        return ColumnValues::Clock {
             start,
             step: HALF_HOUR,
         };
     }
     let is_flag = !column.nodes("cpmeta:isQualityFlagFor").is_empty();
-    if format == Format::BmpChar && is_flag {
+    if format == CellFormat::BmpChar && is_flag {
         let flags = "OUR012N9";
-        return Values::Flags(flags.encode_utf16().collect());
+        return ColumnValues::Flags(flags.encode_utf16().collect());
     }
-    Values::Noise
+    ColumnValues::Noise
 }

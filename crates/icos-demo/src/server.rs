@@ -1,5 +1,9 @@
-//! The listening side: one port per service, which can be closed and opened
-//! again, and connections that can be cut.
+//! The listening side: one port per service, which can be closed and reopened,
+//! and connections that can be cut.
+//!
+//! A closed port stays bound, without listening: the kernel refuses connections
+//! and gives the port to no other process. Of a port's two locks, `open` is
+//! taken first.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,19 +27,19 @@ pub(crate) struct Port {
     address: SocketAddr,
     router: Router,
     runtime: Handle,
-    open: Mutex<Option<Open>>,
-    /// Holds the port while it is closed, so that no other portal gets it.
-    held: Mutex<Option<Socket>>,
+    open: Mutex<Option<OpenPort>>,
+    /// Keeps the port bound while it is closed.
+    reserved: Mutex<Option<Socket>>,
 }
 
-/// A port that listens.
-struct Open {
+/// The accepting task of a listening port, and its connections.
+struct OpenPort {
     accepting: JoinHandle<()>,
-    lines: Arc<Mutex<Vec<Weak<Control>>>>,
+    connections: Arc<Mutex<Vec<Weak<ConnectionControl>>>>,
 }
 
 impl Port {
-    /// Opens a port on loopback; 0 takes any.
+    /// Opens a port on loopback; 0 for any free port.
     pub(crate) fn open(port: u16, router: Router, runtime: &Handle) -> io::Result<Self> {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
         let mut port = Self {
@@ -43,7 +47,7 @@ impl Port {
             router,
             runtime: runtime.clone(),
             open: Mutex::new(None),
-            held: Mutex::new(None),
+            reserved: Mutex::new(None),
         };
         let open = port.serve(listener)?;
         port.open = Mutex::new(Some(open));
@@ -58,19 +62,18 @@ impl Port {
         self.address.port()
     }
 
-    /// Refuses connections from now on and ends those there are.
+    /// Refuses new connections and ends the existing ones.
     pub(crate) fn close(&self) {
         let open = lock(&self.open).take();
         if let Some(open) = open {
             open.accepting.abort();
-            // An aborted task keeps its listener, and may accept, until it is
-            // dropped.
+            // Until the aborted task is dropped, its listener may accept.
             while !open.accepting.is_finished() {
                 std::thread::yield_now();
             }
-            *lock(&self.held) = hold(self.address).ok();
-            for line in lock(&open.lines).iter().filter_map(Weak::upgrade) {
-                line.cut(Cut::End);
+            *lock(&self.reserved) = reserve(self.address).ok();
+            for connection in lock(&open.connections).iter().filter_map(Weak::upgrade) {
+                connection.cut(Cut::End);
             }
         }
     }
@@ -79,8 +82,8 @@ impl Port {
     pub(crate) fn reopen(&self) -> io::Result<()> {
         let mut open = lock(&self.open);
         if open.is_none() {
-            let held = lock(&self.held).take();
-            let listener = match held {
+            let reserved = lock(&self.reserved).take();
+            let listener = match reserved {
                 Some(socket) => {
                     socket.set_reuse_address(true)?;
                     socket.listen(BACKLOG)?;
@@ -94,35 +97,38 @@ impl Port {
         Ok(())
     }
 
-    fn serve(&self, listener: std::net::TcpListener) -> io::Result<Open> {
+    fn serve(&self, listener: std::net::TcpListener) -> io::Result<OpenPort> {
         let _runtime = self.runtime.enter();
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let door = Door {
-            listener: TcpListener::from_std(listener)?,
-            lines: Arc::clone(&lines),
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let listener = ConnectionListener {
+            tcp: TcpListener::from_std(listener)?,
+            connections: Arc::clone(&connections),
         };
         let service = self
             .router
             .clone()
-            .into_make_service_with_connect_info::<Line>();
+            .into_make_service_with_connect_info::<Connection>();
         let accepting = self.runtime.spawn(async move {
-            // It ends only by being aborted.
-            let _ = axum::serve(door, service).await;
+            // The task ends only when aborted.
+            let _ = axum::serve(listener, service).await;
         });
-        Ok(Open { accepting, lines })
+        Ok(OpenPort {
+            accepting,
+            connections,
+        })
     }
 }
 
-/// Connections that may wait to be accepted; std's own number.
+/// Connections that may wait to be accepted; the standard library's value.
 const BACKLOG: i32 = 128;
 
-/// Takes a port without listening at it: connections are refused.
-fn hold(address: SocketAddr) -> io::Result<Socket> {
+/// Binds a port without listening on it, so that connections are refused.
+fn reserve(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Connections that ended just now still have it, too;
+    // Recently closed connections still occupy the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    // nobody else shall.
+    // From now on, no other socket may bind it.
     socket.set_reuse_address(false)?;
     Ok(socket)
 }
@@ -140,43 +146,43 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// How a connection is cut.
 #[derive(Clone, Copy)]
 pub(crate) enum Cut {
-    /// As if the process had ended.
+    /// Close it, as at the end of a process.
     End = 1,
-    /// By a TCP reset.
+    /// Send a TCP reset.
     Reset = 2,
 }
 
-/// A connection, as its requests see it.
+/// A handle to cut the connection that a request arrived on.
 #[derive(Clone)]
-pub(crate) struct Line(Arc<Control>);
+pub(crate) struct Connection(Arc<ConnectionControl>);
 
-impl Line {
+impl Connection {
     /// Ends the connection at its next read or write.
     pub(crate) fn cut(&self, how: Cut) {
         self.0.cut(how);
     }
 }
 
-impl std::fmt::Debug for Line {
+impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Line")
+        f.write_str("Connection")
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Line {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+impl Connected<IncomingStream<'_, ConnectionListener>> for Connection {
+    fn connect_info(stream: IncomingStream<'_, ConnectionListener>) -> Self {
         stream.remote_addr().clone()
     }
 }
 
 #[derive(Default)]
-struct Control {
+struct ConnectionControl {
     cut: AtomicU8,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
-impl Control {
+impl ConnectionControl {
     fn cut(&self, how: Cut) {
         self.cut.store(how as u8, Ordering::SeqCst);
         self.reader.wake();
@@ -184,44 +190,44 @@ impl Control {
     }
 }
 
-/// Accepts connections and keeps track of them.
-pub(crate) struct Door {
-    listener: TcpListener,
-    lines: Arc<Mutex<Vec<Weak<Control>>>>,
+/// Accepts connections and registers them.
+pub(crate) struct ConnectionListener {
+    tcp: TcpListener,
+    connections: Arc<Mutex<Vec<Weak<ConnectionControl>>>>,
 }
 
-impl Listener for Door {
-    type Io = Wire;
-    type Addr = Line;
+impl Listener for ConnectionListener {
+    type Io = ControlledStream;
+    type Addr = Connection;
 
-    async fn accept(&mut self) -> (Wire, Line) {
-        let (stream, _) = Listener::accept(&mut self.listener).await;
-        // Small answers must not wait for an acknowledgement.
+    async fn accept(&mut self) -> (ControlledStream, Connection) {
+        let (stream, _) = Listener::accept(&mut self.tcp).await;
+        // Send small replies without waiting for an acknowledgement.
         let _ = stream.set_nodelay(true);
-        let control = Arc::<Control>::default();
-        let mut lines = lock(&self.lines);
-        lines.retain(|line| line.strong_count() > 0);
-        lines.push(Arc::downgrade(&control));
-        drop(lines);
-        let wire = Wire {
+        let control = Arc::<ConnectionControl>::default();
+        let mut connections = lock(&self.connections);
+        connections.retain(|connection| connection.strong_count() > 0);
+        connections.push(Arc::downgrade(&control));
+        drop(connections);
+        let stream = ControlledStream {
             stream,
             control: Arc::clone(&control),
         };
-        (wire, Line(control))
+        (stream, Connection(control))
     }
 
-    fn local_addr(&self) -> io::Result<Line> {
-        Ok(Line(Arc::default()))
+    fn local_addr(&self) -> io::Result<Connection> {
+        Ok(Connection(Arc::default()))
     }
 }
 
 /// A connection that can be cut.
-pub(crate) struct Wire {
+pub(crate) struct ControlledStream {
     stream: TcpStream,
-    control: Arc<Control>,
+    control: Arc<ConnectionControl>,
 }
 
-impl Wire {
+impl ControlledStream {
     /// Fails if the connection has been cut.
     fn check(&self) -> io::Result<()> {
         match self.control.cut.load(Ordering::SeqCst) {
@@ -236,7 +242,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ControlledStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -248,7 +254,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ControlledStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

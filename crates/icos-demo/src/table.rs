@@ -2,7 +2,7 @@
 //! `.cpb` file they make, and the CSV drawn from it.
 //!
 //! The file is never made: any part of it is computed from
-//! [`Values`](super::values::Values) when asked for.
+//! [`ColumnValues`](super::values::Values) when asked for.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -10,14 +10,15 @@ use std::sync::OnceLock;
 use regex::Regex;
 
 use super::cells;
-use super::graph::Node;
-use super::values::{Format, Values, mix};
+use super::graph::RdfNode;
+use super::random::column_salt;
+use super::values::{CellFormat, ColumnValues};
 
 /// Ends the file of a table without strings: an empty Java dictionary.
 const TRAILER: [u8; 10] = [0xAC, 0xED, 0x00, 0x05, 0x77, 0x04, 0, 0, 0, 0];
 
 /// An ingested table.
-pub(crate) struct Table {
+pub(crate) struct DemoTable {
     /// In the order of the file: by name, compared as Java compares strings.
     columns: Vec<Column>,
     /// The names a CSV shows if nobody chooses, some of which may not have
@@ -26,26 +27,26 @@ pub(crate) struct Table {
     rows: u64,
 }
 
-/// A column of a [`Table`].
+/// A column of a [`DemoTable`].
 pub(crate) struct Column {
     pub(crate) name: String,
-    pub(crate) format: Format,
-    values: Values,
+    pub(crate) format: CellFormat,
+    values: ColumnValues,
     salt: u64,
     /// One period of the column's bytes, if its values come again.
     period: OnceLock<Vec<u8>>,
 }
 
-impl Table {
+impl DemoTable {
     /// The table of `object`, as the data service understands its metadata
     /// (protocol page, section 3): the names of `hasActualColumnNames`, or of
     /// the mandatory plain columns, as far as the data type has a column for
     /// them, by title or by searching a regex in the name. Nothing if the
     /// object is no table.
     pub(crate) fn of(
-        object: Node<'_>,
+        object: RdfNode<'_>,
         salt: u64,
-        mut values: impl FnMut(&str, Format, Node<'_>) -> Values,
+        mut values: impl FnMut(&str, CellFormat, RdfNode<'_>) -> ColumnValues,
     ) -> Option<Self> {
         let rows = object.number("cpmeta:hasNumberOfRows")?;
         let dataset = object
@@ -96,11 +97,11 @@ impl Table {
 
     /// Whether a column of strings keeps the service from serving the table.
     pub(crate) fn has_text(&self) -> bool {
-        self.columns.iter().any(|c| c.format == Format::Text)
+        self.columns.iter().any(|c| c.format == CellFormat::Text)
     }
 
     /// The columns of a CSV: those asked for, or all; unknown ones dropped,
-    /// repeated ones kept. As indices into [`Table::columns`].
+    /// repeated ones kept. As indices into [`DemoTable::columns`].
     pub(crate) fn select(&self, asked: Option<&[String]>) -> Vec<usize> {
         asked
             .unwrap_or(&self.header)
@@ -202,16 +203,16 @@ impl Column {
 
 /// A column of a data type.
 struct Definition<'g> {
-    node: Node<'g>,
+    node: RdfNode<'g>,
     title: String,
-    format: Format,
+    format: CellFormat,
     optional: bool,
     /// The title as a pattern, if it is one.
     regex: Option<Regex>,
 }
 
 impl<'g> Definition<'g> {
-    fn of(column: Node<'g>) -> Option<Self> {
+    fn of(column: RdfNode<'g>) -> Option<Self> {
         let title = column.text("cpmeta:hasColumnTitle")?.to_owned();
         let regex = if column.flag("cpmeta:isRegexColumn") {
             Some(Regex::new(&title).ok()?)
@@ -221,27 +222,10 @@ impl<'g> Definition<'g> {
         column.one("cpmeta:hasValueType")?;
         Some(Self {
             node: column,
-            format: Format::named(column.one("cpmeta:hasValueFormat")?.local_name())?,
+            format: CellFormat::named(column.one("cpmeta:hasValueFormat")?.local_name())?,
             optional: column.flag("cpmeta:isOptionalColumn"),
             title,
             regex,
         })
     }
-}
-
-/// What tells one object's values from another's of the same data type.
-pub(crate) fn object_salt(seed: u64, name: &str, submitted: &str) -> u64 {
-    mix(seed ^ hash(name) ^ hash(submitted).rotate_left(1))
-}
-
-/// What tells one column's values from another's.
-pub(crate) fn column_salt(object_salt: u64, name: &str) -> u64 {
-    mix(object_salt ^ hash(name))
-}
-
-/// FNV-1a: the same on every machine, unlike the standard library's hashes.
-pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
-    })
 }

@@ -1,5 +1,5 @@
-//! Login tokens: minted, signed and checked as the auth service does (protocol
-//! page, section 1), save that the signature is a keyed hash.
+//! Login tokens: issued and checked as the auth service does (protocol page,
+//! section 1), except that the signature is a keyed hash.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 /// Ends the JSON part of a token.
 const SEPARATOR: u8 = 0x1E;
 
-/// What a token says.
+/// The content of a token.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Claims {
     pub(crate) mail: String,
@@ -20,16 +20,16 @@ pub(crate) struct Claims {
 
 /// Signs and checks tokens.
 #[derive(Clone)]
-pub(crate) struct Mint {
+pub(crate) struct TokenIssuer {
     secret: [u8; 32],
 }
 
-impl Mint {
+impl TokenIssuer {
     pub(crate) fn new(secret: [u8; 32]) -> Self {
         Self { secret }
     }
 
-    /// A mint with a secret of its own.
+    /// An issuer with a random secret.
     pub(crate) fn random() -> Self {
         // The standard library seeds its hash maps from the system.
         let chance = || RandomState::new().hash_one(0).to_be_bytes();
@@ -37,13 +37,13 @@ impl Mint {
         Self::new(Sha256::digest(seed).into())
     }
 
-    /// A mint that knows none of this one's tokens.
+    /// Another issuer, for which this one's tokens are invalid.
     pub(crate) fn successor(&self) -> Self {
         Self::new(Sha256::digest(self.secret).into())
     }
 
     /// The value of a cookie, without the cookie's name.
-    pub(crate) fn mint(&self, mail: &str, source: &str, expiry: i64) -> String {
+    pub(crate) fn issue(&self, mail: &str, source: &str, expiry: i64) -> String {
         let claims = serde_json::json!([expiry, mail, source]).to_string();
         let mut token = claims.into_bytes();
         let signature = self.signature(&token);
@@ -52,7 +52,12 @@ impl Mint {
         STANDARD.encode(token)
     }
 
-    /// What the cookie's value says, if it was minted here and lives at `now`.
+    /// Reads the value of a cookie.
+    ///
+    /// # Errors
+    ///
+    /// The service's message if this issuer did not sign the token, or if it
+    /// has expired at `now`.
     pub(crate) fn check(&self, value: &str, now: i64) -> Result<Claims, String> {
         let bad = |why: &str| format!("Failed to parse authentication token: {why}");
         let bare = value.trim_end_matches([';', '=']);
@@ -89,23 +94,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_its_own_living_tokens_pass() {
-        let mint = Mint::new([1; 32]);
-        let token = mint.mint("a@b.se", "Password", 1000);
+    fn only_own_unexpired_tokens_are_accepted() {
+        let issuer = TokenIssuer::new([1; 32]);
+        let token = issuer.issue("a@b.se", "Password", 1000);
         let claims = Claims {
             mail: "a@b.se".to_owned(),
             expiry: 1000,
         };
-        assert_eq!(mint.check(&token, 999), Ok(claims));
+        assert_eq!(issuer.check(&token, 999), Ok(claims));
         assert!(
-            mint.check(&format!("{token};"), 999).is_ok(),
+            issuer.check(&format!("{token};"), 999).is_ok(),
             "icoscp_core's spelling"
         );
-        assert!(mint.check(&token, 1000).is_err());
-        assert!(mint.successor().check(&token, 999).is_err());
+        assert!(issuer.check(&token, 1000).is_err());
+        assert!(issuer.successor().check(&token, 999).is_err());
         let mut bytes = STANDARD.decode(&token).unwrap();
         bytes[1] = b'9';
-        assert!(mint.check(&STANDARD.encode(bytes), 999).is_err());
-        assert!(mint.check("nonsense", 999).is_err());
+        assert!(issuer.check(&STANDARD.encode(bytes), 999).is_err());
+        assert!(issuer.check("nonsense", 999).is_err());
     }
 }

@@ -4,9 +4,11 @@
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
+use super::random::mix;
+
 /// The value formats of the ontology, by what they are stored as.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Format {
+pub(crate) enum CellFormat {
     Int32,
     Float32,
     Float64,
@@ -21,7 +23,7 @@ pub(crate) enum Format {
     DateTime,
 }
 
-impl Format {
+impl CellFormat {
     /// The format whose IRI ends in `name`.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -55,21 +57,21 @@ impl Format {
     }
 
     /// What stands for a missing value.
-    pub(crate) fn null(self) -> Value {
+    pub(crate) fn null(self) -> CellValue {
         match self {
-            Self::Int32 | Self::Date | Self::Month | Self::TimeOfDay => Value::Int(i32::MIN),
-            Self::Float32 => Value::Float(f32::NAN),
-            Self::Float64 | Self::DateTime => Value::Double(f64::NAN),
-            Self::BmpChar => Value::Char(0),
-            Self::Boolean => Value::Byte(i8::MIN),
-            Self::Text => Value::Int(0),
+            Self::Int32 | Self::Date | Self::Month | Self::TimeOfDay => CellValue::Int(i32::MIN),
+            Self::Float32 => CellValue::Float(f32::NAN),
+            Self::Float64 | Self::DateTime => CellValue::Double(f64::NAN),
+            Self::BmpChar => CellValue::Char(0),
+            Self::Boolean => CellValue::Byte(i8::MIN),
+            Self::Text => CellValue::Int(0),
         }
     }
 }
 
 /// One cell, as it is stored.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Value {
+pub(crate) enum CellValue {
     Int(i32),
     Float(f32),
     Double(f64),
@@ -77,7 +79,7 @@ pub(crate) enum Value {
     Byte(i8),
 }
 
-impl Value {
+impl CellValue {
     /// Appends the value as a `.cpb` file has it: big-endian.
     pub(crate) fn store(self, out: &mut Vec<u8>) {
         match self {
@@ -92,7 +94,7 @@ impl Value {
 
 /// How a column's values come about.
 #[derive(Clone, Debug)]
-pub(crate) enum Values {
+pub(crate) enum ColumnValues {
     /// Anything the format can hold: mostly of the size measurements have,
     /// with nulls and the odd values among them.
     Noise,
@@ -117,12 +119,12 @@ pub(crate) enum Values {
     /// A path over the globe: a slow wave between two values.
     Track { from: f64, to: f64, rows: u64 },
     /// Exactly these, over and over.
-    Listed(Arc<[Value]>),
+    Listed(Arc<[CellValue]>),
 }
 
 const DAY: i64 = 86_400_000;
 
-impl Values {
+impl ColumnValues {
     /// After how many rows the values come again, if they do.
     pub(crate) fn period(&self) -> Option<u64> {
         match self {
@@ -138,7 +140,7 @@ impl Values {
 
     /// The value of `row` in a column of `format`, where `salt` tells columns
     /// (and objects) apart.
-    pub(crate) fn at(&self, format: Format, salt: u64, row: u64) -> Value {
+    pub(crate) fn at(&self, format: CellFormat, salt: u64, row: u64) -> CellValue {
         let random = mix(salt ^ mix(row));
         match self {
             Self::Noise => noise(format, random),
@@ -173,7 +175,7 @@ impl Values {
                 } else {
                     0
                 };
-                Value::Char(flags[usize::try_from(at).unwrap_or(0)])
+                CellValue::Char(flags[usize::try_from(at).unwrap_or(0)])
             }
             Self::Track { from, to, rows } => {
                 #[allow(clippy::cast_precision_loss, reason = "a phase")]
@@ -189,14 +191,6 @@ impl Values {
     }
 }
 
-/// Scatters the bits of `x` (the finaliser of splitmix64).
-pub(crate) fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
-
 /// From -1 to 1.
 #[allow(clippy::cast_precision_loss, reason = "53 bits are exact")]
 fn unit(random: u64) -> f64 {
@@ -208,17 +202,19 @@ fn unit(random: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "formats round on purpose"
 )]
-fn number(format: Format, exact: f64, decimals: i32) -> Value {
+fn number(format: CellFormat, exact: f64, decimals: i32) -> CellValue {
     let scale = 10_f64.powi(decimals);
     let rounded = (exact * scale).round() / scale;
     match format {
-        Format::Float32 => Value::Float(rounded as f32),
-        Format::Float64 | Format::DateTime => Value::Double(rounded),
-        Format::BmpChar => Value::Char(48 + (rounded.abs() as i64 % 10) as u16),
-        Format::Boolean => Value::Byte(i8::from(rounded > 0.0)),
-        Format::Int32 | Format::Date | Format::Month | Format::TimeOfDay | Format::Text => {
-            Value::Int(rounded as i32)
-        }
+        CellFormat::Float32 => CellValue::Float(rounded as f32),
+        CellFormat::Float64 | CellFormat::DateTime => CellValue::Double(rounded),
+        CellFormat::BmpChar => CellValue::Char(48 + (rounded.abs() as i64 % 10) as u16),
+        CellFormat::Boolean => CellValue::Byte(i8::from(rounded > 0.0)),
+        CellFormat::Int32
+        | CellFormat::Date
+        | CellFormat::Month
+        | CellFormat::TimeOfDay
+        | CellFormat::Text => CellValue::Int(rounded as i32),
     }
 }
 
@@ -227,19 +223,22 @@ fn number(format: Format, exact: f64, decimals: i32) -> Value {
     clippy::cast_precision_loss,
     reason = "dates that people live in"
 )]
-fn clock(format: Format, millis: i64) -> Value {
+fn clock(format: CellFormat, millis: i64) -> CellValue {
     match format {
-        Format::DateTime | Format::Float64 => Value::Double(millis as f64),
-        Format::Float32 => Value::Float((millis / 1000) as f32),
-        Format::Date => Value::Int(millis.div_euclid(DAY) as i32),
-        Format::TimeOfDay => Value::Int((millis.rem_euclid(DAY) / 1000) as i32),
-        Format::Month => {
-            let (year, month, _) = super::cells::civil(millis.div_euclid(DAY));
-            Value::Int((year * 12 + month - 1) as i32)
+        CellFormat::DateTime | CellFormat::Float64 => CellValue::Double(millis as f64),
+        CellFormat::Float32 => CellValue::Float((millis / 1000) as f32),
+        CellFormat::Date => CellValue::Int(millis.div_euclid(DAY) as i32),
+        CellFormat::TimeOfDay => CellValue::Int((millis.rem_euclid(DAY) / 1000) as i32),
+        CellFormat::Month => {
+            let date = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
+            let date = date.to_zoned(jiff::tz::TimeZone::UTC).date();
+            CellValue::Int(i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
         }
-        Format::Int32 | Format::Text => Value::Int((millis / DAY) as i32),
-        Format::BmpChar => Value::Char(u16::from(b'0') + (millis / DAY).rem_euclid(10) as u16),
-        Format::Boolean => Value::Byte((millis / DAY).rem_euclid(2) as i8),
+        CellFormat::Int32 | CellFormat::Text => CellValue::Int((millis / DAY) as i32),
+        CellFormat::BmpChar => {
+            CellValue::Char(u16::from(b'0') + (millis / DAY).rem_euclid(10) as u16)
+        }
+        CellFormat::Boolean => CellValue::Byte((millis / DAY).rem_euclid(2) as i8),
     }
 }
 
@@ -270,7 +269,7 @@ const ODD: [f64; 16] = [
     clippy::cast_sign_loss,
     reason = "random bits, cut to the format's range"
 )]
-fn noise(format: Format, random: u64) -> Value {
+fn noise(format: CellFormat, random: u64) -> CellValue {
     let kind = random % 64;
     let random = mix(random);
     if kind < 4 {
@@ -278,50 +277,50 @@ fn noise(format: Format, random: u64) -> Value {
     }
     let odd = ODD[(random % 16) as usize];
     match format {
-        Format::Float32 => Value::Float(match kind {
+        CellFormat::Float32 => CellValue::Float(match kind {
             4 | 5 => odd as f32,
             6..=9 => finite32(f32::from_bits(random as u32)),
             10..=20 => (unit(random) * 400.0) as f32,
             _ => ((unit(random) * 40_000.0).round() / 100.0) as f32,
         }),
-        Format::Float64 => Value::Double(match kind {
+        CellFormat::Float64 => CellValue::Double(match kind {
             4 => odd,
             5 => f64::from_bits(random >> 12),
             6..=9 => finite64(f64::from_bits(random)),
             10..=20 => unit(random) * 400.0,
             _ => (unit(random) * 40_000.0).round() / 100.0,
         }),
-        Format::Int32 => Value::Int(match kind {
+        CellFormat::Int32 => CellValue::Int(match kind {
             4 => i32::MAX,
             5 => i32::MIN + 1,
             6..=9 => random as i32,
             _ => (random % 2000) as i32 - 1000,
         }),
-        Format::BmpChar => Value::Char(match kind {
+        CellFormat::BmpChar => CellValue::Char(match kind {
             4 => 0xE5,
             5 => 0x4E2D,
             _ => (b'A' + (random % 26) as u8).into(),
         }),
-        Format::Boolean => Value::Byte((random % 2) as i8),
-        Format::Text => Value::Int((random % 3) as i32),
+        CellFormat::Boolean => CellValue::Byte((random % 2) as i8),
+        CellFormat::Text => CellValue::Int((random % 3) as i32),
         // From the year 1 to 9999; mostly from 1990 to 2029.
-        Format::Date => Value::Int(match kind {
+        CellFormat::Date => CellValue::Int(match kind {
             4 => -719_162,
             5 => 2_932_896,
             _ => 7305 + (random % 14_610) as i32,
         }),
-        Format::Month => Value::Int(match kind {
+        CellFormat::Month => CellValue::Int(match kind {
             4 => 12,
             5 => 9999 * 12 + 11,
             _ => 1990 * 12 + (random % 480) as i32,
         }),
         // The day may end at 24:00.
-        Format::TimeOfDay => Value::Int(match kind {
+        CellFormat::TimeOfDay => CellValue::Int(match kind {
             4 => 86_400,
             5..=30 => (random % 86_400) as i32,
             _ => (random % 48) as i32 * 1800,
         }),
-        Format::DateTime => Value::Double(match kind {
+        CellFormat::DateTime => CellValue::Double(match kind {
             4 => -62_135_596_800_000.0,
             5 => 253_402_300_799_999.0,
             6..=9 => 631_152_000_000.0 + (random % 1_262_304_000_000) as f64,

@@ -5,41 +5,42 @@ use std::io::{Cursor, Write as _};
 
 use bytes::Bytes;
 
-use super::{Shelf, netcdf};
-use crate::content::Original;
-use crate::item::{Collection, Item, Kind};
-use crate::values::mix;
+use super::builder::RepositoryBuilder;
+use super::netcdf;
+use crate::content::OriginalContent;
+use crate::object::{DemoCollection, DemoObject, Kind};
+use crate::random::mix;
 use icos_portal::ObjectId;
 
-pub(super) fn put(shelf: &mut Shelf) {
-    let field = field(shelf);
-    let archive = archive(shelf);
-    unavailable(shelf);
-    collections(shelf, &[field, archive]);
+pub(super) fn add(builder: &mut RepositoryBuilder) {
+    let field = field(builder);
+    let archive = archive(builder);
+    unavailable(builder);
+    collections(builder, &[field, archive]);
 }
 
 /// An object that is no table.
-fn file(name: &str, kind: Kind, bytes: impl Into<Bytes>) -> Item {
-    Item::new(name, kind, Original::Bytes(bytes.into()))
+fn file(name: &str, kind: Kind, bytes: impl Into<Bytes>) -> DemoObject {
+    DemoObject::new(name, kind, OriginalContent::Bytes(bytes.into()))
 }
 
 /// A netCDF file.
-fn field(shelf: &mut Shelf) -> ObjectId {
+fn field(builder: &mut RepositoryBuilder) -> ObjectId {
     let kind = Kind::Field {
         spec: "inversionProduct",
         title: "Monthly CO2 fluxes of the demo inversion",
         time: ["2010-01-01T00:00:00Z", "2022-12-31T00:00:00Z"],
     };
-    let fluxes = netcdf::fluxes(mix(shelf.seed));
+    let fluxes = netcdf::fluxes(mix(builder.seed));
     let mut item = file("demo_inversion_2023.nc", kind, fluxes);
     item.licence = Some("https://creativecommons.org/publicdomain/zero/1.0/");
-    shelf.put(item)
+    builder.add(item)
 }
 
 /// A ZIP file with folders and odd names, and a document.
-fn archive(shelf: &mut Shelf) -> ObjectId {
+fn archive(builder: &mut RepositoryBuilder) -> ObjectId {
     let large: Vec<u8> = (0..200_000_u64)
-        .flat_map(|n| mix(n ^ shelf.seed).to_be_bytes())
+        .flat_map(|n| mix(n ^ builder.seed).to_be_bytes())
         .collect();
     let bytes = zip_of(&[
         (
@@ -57,11 +58,11 @@ fn archive(shelf: &mut Shelf) -> ObjectId {
         title: "Supplementary files of the demo inversion",
         time: ["2010-01-01T00:00:00Z", "2022-12-31T00:00:00Z"],
     };
-    let id = shelf.put(file("demo_inversion_supplement.zip", kind, bytes));
+    let id = builder.add(file("demo_inversion_supplement.zip", kind, bytes));
     let kind = Kind::Document {
         title: "How the demo repository was made",
     };
-    shelf.put(file(
+    builder.add(file(
         "demo handbook.pdf",
         kind,
         &b"%PDF-1.4\n% The demo repository was made in code.\n%%EOF\n"[..],
@@ -71,7 +72,7 @@ fn archive(shelf: &mut Shelf) -> ObjectId {
 
 /// Objects that the data service does not hand out, each for another reason,
 /// and some with peculiarities.
-fn unavailable(shelf: &mut Shelf) {
+fn unavailable(builder: &mut RepositoryBuilder) {
     let series = |spec, station| Kind::Series {
         spec,
         station,
@@ -82,41 +83,41 @@ fn unavailable(shelf: &mut Shelf) {
 
     let name = "SE-Htm_EC_202305010000_L02_F01.csv";
     let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
-    shelf.put(file(name, kind, raw(name)));
+    builder.add(file(name, kind, raw(name)));
 
     let name = "HTM_raw_20230501.zip";
     let kind = series("atcPicarroL0DataObject", "AS_HTM");
-    shelf.put(file(name, kind, zip_of(&[("raw.dat", &raw(name))])));
+    builder.add(file(name, kind, zip_of(&[("raw.dat", &raw(name))])));
 
     let name = "SE-Htm_EC_20991231.csv";
     let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
     let mut moratorium = file(name, kind, raw(name));
     moratorium.published = Some("2099-12-31T00:00:00Z");
-    shelf.put(moratorium);
+    builder.add(moratorium);
 
     let name = "SE-Htm_EC_not_uploaded.csv";
     let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
     let mut unfinished = file(name, kind, raw(name));
     unfinished.published = None;
-    shelf.put(unfinished);
+    builder.add(unfinished);
 
     let name = "SE-Htm_EC_elsewhere.csv";
     let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
     let mut elsewhere = file(name, kind, raw(name));
     elsewhere.elsewhere = Some("https://data.example.org/elsewhere.csv");
-    shelf.put(elsewhere);
+    builder.add(elsewhere);
 
     let name = "SE-Htm_EC_lost.csv";
     let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
     let mut lost = file(name, kind, raw(name));
     lost.lost = true;
-    shelf.put(lost);
+    builder.add(lost);
 
     let name = "M\u{E4}tdata \"SE-Htm\"; 100%.csv";
     let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
     let mut odd = file(name, kind, raw(name));
     odd.submitted = "2024-06-01T00:00:00Z";
-    let odd = shelf.put(odd);
+    let odd = builder.add(odd);
 
     // One object that two others replace.
     for part in ["part 1", "part 2"] {
@@ -124,29 +125,29 @@ fn unavailable(shelf: &mut Shelf) {
         let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
         let mut next = file(&name, kind, raw(&name));
         next.previous = vec![odd];
-        shelf.put(next);
+        builder.add(next);
     }
 }
 
 /// A collection of all, with one for the atmosphere inside, which has an older
 /// version.
-fn collections(shelf: &mut Shelf, others: &[ObjectId]) {
-    let mut atmosphere = Collection {
+fn collections(builder: &mut RepositoryBuilder, others: &[ObjectId]) {
+    let mut atmosphere = DemoCollection {
         title: "Demo Atmosphere Release 2023",
-        objects: shelf.atmosphere[1..].to_vec(),
+        objects: builder.atmosphere[1..].to_vec(),
         collections: Vec::new(),
         previous: None,
     };
-    let previous = shelf.collect(&atmosphere);
-    atmosphere = Collection {
+    let previous = builder.add_collection(&atmosphere);
+    atmosphere = DemoCollection {
         title: "Demo Atmosphere Release 2024",
-        objects: shelf.atmosphere.clone(),
+        objects: builder.atmosphere.clone(),
         previous: Some(previous),
         ..atmosphere
     };
-    let inner = shelf.collect(&atmosphere);
-    let objects = [&shelf.ecosystem, &shelf.ocean, others].map(<[_]>::to_vec);
-    shelf.collect(&Collection {
+    let inner = builder.add_collection(&atmosphere);
+    let objects = [&builder.ecosystem, &builder.ocean, others].map(<[_]>::to_vec);
+    builder.add_collection(&DemoCollection {
         title: "Demo Release 2024",
         objects: objects.concat(),
         collections: vec![inner],

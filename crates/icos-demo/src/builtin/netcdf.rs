@@ -1,7 +1,7 @@
 //! A netCDF file that any reader opens: the classic format with 64-bit offsets,
-//! written as the `NetCDF` user's guide has it ("File Format Specifications").
+//! written as the `NetCDF` user's guide has it ("File CellFormat Specifications").
 
-use crate::values::mix;
+use crate::random::mix;
 
 const MONTHS: u32 = 156;
 const LATITUDES: u32 = 36;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Shelf;
+use super::builder::RepositoryBuilder;
 use crate::cells;
-use crate::content::Original;
-use crate::item::{ColumnContent, Item, Kind, TableMeta};
-use crate::table::{column_salt, object_salt};
-use crate::values::{Format, Value, Values};
+use crate::content::OriginalContent;
+use crate::object::{ColumnContent, DemoObject, Kind, TableMetadata};
+use crate::random::{column_salt, object_salt};
+use crate::values::{CellFormat, CellValue, ColumnValues};
 use icos_portal::ObjectId;
 
 const HOUR: i64 = 3_600_000;
@@ -21,15 +21,15 @@ const HALF_HOUR: i64 = HOUR / 2;
 /// 2023-01-01, where most tables start.
 const NEW_YEAR: i64 = 1_672_531_200_000;
 
-pub(super) fn put(shelf: &mut Shelf) {
-    atmosphere(shelf);
-    ecosystem(shelf);
-    ocean(shelf);
-    odd(shelf);
+pub(super) fn add(builder: &mut RepositoryBuilder) {
+    atmosphere(builder);
+    ecosystem(builder);
+    ocean(builder);
+    odd(builder);
 }
 
 /// Hourly gases, some in several versions.
-fn atmosphere(shelf: &mut Shelf) {
+fn atmosphere(builder: &mut RepositoryBuilder) {
     let mut previous = Vec::new();
     for (release, submitted, rows) in [
         ("2022-1", "2022-07-09T10:00:12.104Z", 4000),
@@ -43,7 +43,7 @@ fn atmosphere(shelf: &mut Shelf) {
             "2023.1"
         };
         let id = gas(
-            shelf,
+            builder,
             &Gas {
                 name: format!("ICOS_ATC_L2_L2-{label}_HTM_150.0_CTS.CO2.zip"),
                 title: "co2",
@@ -65,7 +65,7 @@ fn atmosphere(shelf: &mut Shelf) {
         ("AS_SVB", "150.0", "ch4", 3000),
     ] {
         members.push(gas(
-            shelf,
+            builder,
             &Gas {
                 name: format!(
                     "ICOS_ATC_L2_L2-2024.1_{}_{height}_CTS.{}.zip",
@@ -81,7 +81,7 @@ fn atmosphere(shelf: &mut Shelf) {
             },
         ));
     }
-    shelf.atmosphere = members;
+    builder.atmosphere = members;
 }
 
 struct Gas {
@@ -94,13 +94,13 @@ struct Gas {
     previous: Vec<ObjectId>,
 }
 
-fn gas(shelf: &mut Shelf, gas: &Gas) -> ObjectId {
+fn gas(builder: &mut RepositoryBuilder, gas: &Gas) -> ObjectId {
     let (spec, mean, season, noise) = match gas.title {
         "co2" => ("atcCo2L2DataObject", 421.0, 8.0, 4.0),
         "ch4" => ("atcCh4L2DataObject", 1980.0, 20.0, 15.0),
         _ => ("atcCoL2DataObject", 130.0, 30.0, 10.0),
     };
-    let wave = |mean, season, noise, decimals| Values::Wave {
+    let wave = |mean, season, noise, decimals| ColumnValues::Wave {
         mean,
         season,
         day: season / 4.0,
@@ -116,11 +116,11 @@ fn gas(shelf: &mut Shelf, gas: &Gas) -> ObjectId {
     };
     let flags = "OUR\0NKHX".encode_utf16().collect();
     let columns = vec![
-        column("TIMESTAMP", Format::DateTime, clock(HOUR)),
-        column(gas.title, Format::Float32, wave(mean, season, noise, 3)),
-        column("Stdev", Format::Float32, wave(0.4, 0.1, 0.2, 3)),
-        column("NbPoints", Format::Int32, wave(50.0, 0.0, 9.0, 0)),
-        column("Flag", Format::BmpChar, Values::Flags(flags)),
+        column("TIMESTAMP", CellFormat::DateTime, clock(HOUR)),
+        column(gas.title, CellFormat::Float32, wave(mean, season, noise, 3)),
+        column("Stdev", CellFormat::Float32, wave(0.4, 0.1, 0.2, 3)),
+        column("NbPoints", CellFormat::Int32, wave(50.0, 0.0, 9.0, 0)),
+        column("Flag", CellFormat::BmpChar, ColumnValues::Flags(flags)),
     ];
     let kind = Kind::Series {
         spec,
@@ -129,7 +129,7 @@ fn gas(shelf: &mut Shelf, gas: &Gas) -> ObjectId {
         height: Some(gas.height),
     };
     let mut item = table(
-        shelf,
+        builder,
         &gas.name,
         kind,
         columns,
@@ -138,11 +138,11 @@ fn gas(shelf: &mut Shelf, gas: &Gas) -> ObjectId {
         Packing::Zip,
     );
     item.previous.clone_from(&gas.previous);
-    shelf.put(item)
+    builder.add(item)
 }
 
 /// Half-hourly fluxes with a flag for each, and soil sensors.
-fn ecosystem(shelf: &mut Shelf) {
+fn ecosystem(builder: &mut RepositoryBuilder) {
     let mut ids = Vec::new();
     for (station, rows) in [("ES_SE-Htm", 17_520), ("ES_FI-Sii", 5000)] {
         let series = |spec| Kind::Series {
@@ -155,7 +155,7 @@ fn ecosystem(shelf: &mut Shelf) {
         let submitted = "2024-02-01T07:13:21Z";
         let name = format!("ICOSETC_{code}_FLUXES_L2.csv");
         let fluxes = table(
-            shelf,
+            builder,
             &name,
             series("etcL2Fluxes"),
             fluxes(),
@@ -163,10 +163,10 @@ fn ecosystem(shelf: &mut Shelf) {
             submitted,
             Packing::Plain,
         );
-        ids.push(shelf.put(fluxes));
+        ids.push(builder.add(fluxes));
         let name = format!("ICOSETC_{code}_METEOSENS_L2.csv.gz");
         let sensors = table(
-            shelf,
+            builder,
             &name,
             series("etcL2Meteosens"),
             sensors(),
@@ -174,16 +174,16 @@ fn ecosystem(shelf: &mut Shelf) {
             submitted,
             Packing::Gzip,
         );
-        ids.push(shelf.put(sensors));
+        ids.push(builder.add(sensors));
     }
-    shelf.ecosystem = ids;
+    builder.ecosystem = ids;
 }
 
 fn fluxes() -> Vec<ColumnContent> {
     let flux = |name, format, mean, day| ColumnContent {
         name: Cow::Borrowed(name),
         format,
-        values: Values::Wave {
+        values: ColumnValues::Wave {
             mean,
             season: -mean / 2.0,
             day,
@@ -195,18 +195,18 @@ fn fluxes() -> Vec<ColumnContent> {
     };
     let flag = |name| ColumnContent {
         name: Cow::Borrowed(name),
-        format: Format::BmpChar,
-        values: Values::Flags("012".encode_utf16().collect()),
+        format: CellFormat::BmpChar,
+        values: ColumnValues::Flags("012".encode_utf16().collect()),
     };
     vec![
-        time_column("TIMESTAMP", Format::DateTime),
-        flux("FC", Format::Float64, -2.0, 8.0),
+        time_column("TIMESTAMP", CellFormat::DateTime),
+        flux("FC", CellFormat::Float64, -2.0, 8.0),
         flag("FC_QC"),
-        flux("LE", Format::Float32, 40.0, -60.0),
+        flux("LE", CellFormat::Float32, 40.0, -60.0),
         flag("LE_QC"),
-        flux("H", Format::Float32, 20.0, -70.0),
+        flux("H", CellFormat::Float32, 20.0, -70.0),
         flag("H_QC"),
-        flux("TA", Format::Float32, 7.0, -5.0),
+        flux("TA", CellFormat::Float32, 7.0, -5.0),
     ]
 }
 
@@ -216,8 +216,8 @@ fn fluxes() -> Vec<ColumnContent> {
 fn sensors() -> Vec<ColumnContent> {
     let soil = |name| ColumnContent {
         name: Cow::Borrowed(name),
-        format: Format::Float32,
-        values: Values::Wave {
+        format: CellFormat::Float32,
+        values: ColumnValues::Wave {
             mean: 8.0,
             season: -9.0,
             day: 0.4,
@@ -228,7 +228,7 @@ fn sensors() -> Vec<ColumnContent> {
         },
     };
     vec![
-        time_column("TIMESTAMP", Format::DateTime),
+        time_column("TIMESTAMP", CellFormat::DateTime),
         soil("TS_1_1_1"),
         soil("TS_2_1_1"),
         soil("TA"),
@@ -240,7 +240,7 @@ fn sensors() -> Vec<ColumnContent> {
 
 /// Cruises: dates and times of day apart, and places. One has a column of
 /// words, which keeps the portal from serving it as a table.
-fn ocean(shelf: &mut Shelf) {
+fn ocean(builder: &mut RepositoryBuilder) {
     let mut ids = Vec::new();
     for (expedition, remarks, rows) in [("11SS20230410", false, 1500), ("11SS20230912", true, 300)]
     {
@@ -254,21 +254,29 @@ fn ocean(shelf: &mut Shelf) {
         if remarks {
             columns.push(ColumnContent {
                 name: Cow::Borrowed("Remark"),
-                format: Format::Text,
-                values: Values::Noise,
+                format: CellFormat::Text,
+                values: ColumnValues::Noise,
             });
         }
         let name = format!("{expedition}_SOOP_OTC.csv");
         let submitted = "2024-03-05T14:00:00Z";
-        let mut item = table(shelf, &name, kind, columns, rows, submitted, Packing::Plain);
+        let mut item = table(
+            builder,
+            &name,
+            kind,
+            columns,
+            rows,
+            submitted,
+            Packing::Plain,
+        );
         if let Some(table) = &mut item.table {
             // Without the names, the columns are the mandatory ones, in an
             // order that nothing tells.
             table.named = remarks;
         }
-        ids.push(shelf.put(item));
+        ids.push(builder.add(item));
     }
-    shelf.ocean = ids;
+    builder.ocean = ids;
 }
 
 fn cruise(rows: u64) -> Vec<ColumnContent> {
@@ -277,8 +285,8 @@ fn cruise(rows: u64) -> Vec<ColumnContent> {
         format,
         values,
     };
-    let place = |from, to| Values::Track { from, to, rows };
-    let wave = Values::Wave {
+    let place = |from, to| ColumnValues::Track { from, to, rows };
+    let wave = ColumnValues::Wave {
         mean: 380.0,
         season: 0.0,
         day: 12.0,
@@ -288,22 +296,22 @@ fn cruise(rows: u64) -> Vec<ColumnContent> {
         step: 60_000,
     };
     vec![
-        column("Date", Format::Date, clock(60_000)),
-        column("Time", Format::TimeOfDay, clock(60_000)),
-        column("Latitude", Format::Float64, place(51.23, 51.71)),
-        column("Longitude", Format::Float64, place(2.92, 2.35)),
-        column("fCO2 [uatm]", Format::Float32, wave),
+        column("Date", CellFormat::Date, clock(60_000)),
+        column("Time", CellFormat::TimeOfDay, clock(60_000)),
+        column("Latitude", CellFormat::Float64, place(51.23, 51.71)),
+        column("Longitude", CellFormat::Float64, place(2.92, 2.35)),
+        column("fCO2 [uatm]", CellFormat::Float32, wave),
         column(
             "fCO2 [uatm] QC Flag",
-            Format::BmpChar,
-            Values::Flags("2349".encode_utf16().collect()),
+            CellFormat::BmpChar,
+            ColumnValues::Flags("2349".encode_utf16().collect()),
         ),
     ]
 }
 
 /// Tables for trying clients out: every value format with every odd value, no
 /// row at all, and a single one.
-fn odd(shelf: &mut Shelf) {
+fn odd(builder: &mut RepositoryBuilder) {
     for (name, rows) in [
         ("every_format.csv", 240),
         ("every_format_no_row.csv", 0),
@@ -317,9 +325,17 @@ fn odd(shelf: &mut Shelf) {
         };
         let columns = every_format();
         let submitted = "2024-01-01T00:00:00Z";
-        let mut item = table(shelf, name, kind, columns, rows, submitted, Packing::Plain);
+        let mut item = table(
+            builder,
+            name,
+            kind,
+            columns,
+            rows,
+            submitted,
+            Packing::Plain,
+        );
         item.licence = (rows == 1).then_some("https://creativecommons.org/publicdomain/zero/1.0/");
-        shelf.put(item);
+        builder.add(item);
     }
 }
 
@@ -368,14 +384,14 @@ const ODD_DOUBLES: [f64; 19] = [
 ];
 
 fn every_format() -> Vec<ColumnContent> {
-    let column = |name, format: Format, odd: Vec<Value>| ColumnContent {
+    let column = |name, format: CellFormat, odd: Vec<CellValue>| ColumnContent {
         name: Cow::Borrowed(name),
         format,
-        values: Values::Listed(Arc::from([vec![format.null()], odd].concat())),
+        values: ColumnValues::Listed(Arc::from([vec![format.null()], odd].concat())),
     };
-    let int = |values: &[i32]| values.iter().map(|v| Value::Int(*v)).collect();
+    let int = |values: &[i32]| values.iter().map(|v| CellValue::Int(*v)).collect();
     let dates = int(&[0, -1, 18_262, -719_162, 2_932_896, 11_016]);
-    let millis = |values: &[f64]| values.iter().map(|v| Value::Double(*v)).collect();
+    let millis = |values: &[f64]| values.iter().map(|v| CellValue::Double(*v)).collect();
     let times = [
         0.0,
         -1.0,
@@ -387,59 +403,63 @@ fn every_format() -> Vec<ColumnContent> {
     ];
     let chars = "OUR,\"; \u{E5}\u{3B1}\u{4E2D}\t"
         .encode_utf16()
-        .map(Value::Char);
+        .map(CellValue::Char);
     vec![
-        column("iso8601dateTime", Format::DateTime, millis(&times)),
+        column("iso8601dateTime", CellFormat::DateTime, millis(&times)),
         column(
             "int32",
-            Format::Int32,
+            CellFormat::Int32,
             int(&[0, 1, -1, i32::MAX, i32::MIN + 1, 1234]),
         ),
         column(
             "float32",
-            Format::Float32,
-            ODD_FLOATS.map(Value::Float).to_vec(),
+            CellFormat::Float32,
+            ODD_FLOATS.map(CellValue::Float).to_vec(),
         ),
         column(
             "float64",
-            Format::Float64,
-            ODD_DOUBLES.map(Value::Double).to_vec(),
+            CellFormat::Float64,
+            ODD_DOUBLES.map(CellValue::Double).to_vec(),
         ),
-        column("bmpChar", Format::BmpChar, chars.collect()),
+        column("bmpChar", CellFormat::BmpChar, chars.collect()),
         column(
             "boolean",
-            Format::Boolean,
-            vec![Value::Byte(0), Value::Byte(1)],
+            CellFormat::Boolean,
+            vec![CellValue::Byte(0), CellValue::Byte(1)],
         ),
-        column("iso8601date", Format::Date, dates),
-        column("etcDate", Format::Date, int(&[19_000, -25_508, 1])),
+        column("iso8601date", CellFormat::Date, dates),
+        column("etcDate", CellFormat::Date, int(&[19_000, -25_508, 1])),
         column(
             "iso8601month",
-            Format::Month,
+            CellFormat::Month,
             int(&[2020 * 12 + 1, 12, 9999 * 12 + 11]),
         ),
         column(
             "iso8601timeOfDay",
-            Format::TimeOfDay,
+            CellFormat::TimeOfDay,
             int(&[0, 1, 59, 60, 1800, 43_200, 86_399, 86_400]),
         ),
         column(
             "isoLikeLocalDateTime",
-            Format::DateTime,
+            CellFormat::DateTime,
             millis(&times[2..]),
         ),
-        column("etcLocalDateTime", Format::DateTime, millis(&times[..3])),
+        column(
+            "etcLocalDateTime",
+            CellFormat::DateTime,
+            millis(&times[..3]),
+        ),
     ]
 }
 
-fn clock(step: i64) -> Values {
-    Values::Clock {
+fn clock(step: i64) -> ColumnValues {
+    ColumnValues::Clock {
         start: NEW_YEAR,
         step,
     }
 }
 
-fn time_column(name: &'static str, format: Format) -> ColumnContent {
+fn time_column(name: &'static str, format: CellFormat) -> ColumnContent {
     ColumnContent {
         name: Cow::Borrowed(name),
         format,
@@ -457,15 +477,15 @@ enum Packing {
 
 /// A table whose original holds the same values as text.
 fn table(
-    shelf: &Shelf,
+    builder: &RepositoryBuilder,
     name: &str,
     kind: Kind,
     columns: Vec<ColumnContent>,
     rows: u64,
     submitted: &'static str,
     packing: Packing,
-) -> Item {
-    let text = original_text(shelf.seed, name, submitted, &columns, rows);
+) -> DemoObject {
+    let text = original_text(builder.seed, name, submitted, &columns, rows);
     let memory = "a vector takes what is written";
     let bytes = match packing {
         Packing::Plain => text.into_bytes(),
@@ -480,12 +500,12 @@ fn table(
             packer.finish().expect(memory)
         }
     };
-    Item {
+    DemoObject {
         submitted,
         published: Some(submitted),
-        table: Some(TableMeta { rows, named: true }),
+        table: Some(TableMetadata { rows, named: true }),
         columns,
-        ..Item::new(name, kind, Original::Bytes(Bytes::from(bytes)))
+        ..DemoObject::new(name, kind, OriginalContent::Bytes(Bytes::from(bytes)))
     }
 }
 
@@ -510,8 +530,8 @@ fn original_text(
                 .at(column.format, column_salt(salt, &column.name), row)
             {
                 // The station's own notation; it need not be Java's.
-                Value::Float(v) => write!(text, "{v}").expect("a string takes any text"),
-                Value::Double(v) if column.format == Format::Float64 => {
+                CellValue::Float(v) => write!(text, "{v}").expect("a string takes any text"),
+                CellValue::Double(v) if column.format == CellFormat::Float64 => {
                     write!(text, "{v}").expect("a string takes any text");
                 }
                 value => cells::write(&mut text, column.format, value)

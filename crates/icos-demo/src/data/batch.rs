@@ -14,20 +14,24 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::{file, licence};
-use crate::content::Original;
-use crate::graph::Node;
-use crate::http::{Ask, Reply, exception, found, reply, text};
+use crate::content::OriginalContent;
+use crate::graph::RdfNode;
+use crate::http::{DemoReply, DemoRequest, exception, redirect, reply, text};
 use crate::landing;
 use crate::repository::Repository;
-use crate::state::Shared;
+use crate::state::PortalState;
 use icos_portal::ObjectId;
 
 /// Bytes collected before they are sent.
 const PIECE: usize = 1 << 16;
 
 /// A collection with all its members, those of inner collections too.
-pub(super) fn collection(shared: &Arc<Shared>, ask: &Ask, id: &ObjectId) -> Reply {
-    let Some(collection) = shared.repository.collection(id) else {
+pub(super) fn collection(
+    state: &Arc<PortalState>,
+    request: &DemoRequest,
+    id: &ObjectId,
+) -> DemoReply {
+    let Some(collection) = state.repository.collection(id) else {
         return exception(
             "java.util.NoSuchElementException",
             "head of empty IndexedSeq",
@@ -36,12 +40,12 @@ pub(super) fn collection(shared: &Arc<Shared>, ask: &Ask, id: &ObjectId) -> Repl
     let mut seen = HashSet::new();
     let mut members = Vec::new();
     descend(collection, &mut seen, &mut members);
-    let accepted = licence::accepted_for(ask, &[*id]);
-    if !accepted && must_accept_any(shared, ask, &members) {
-        return found(&licence::location(&[*id], None, true));
+    let accepted = licence::accepted_for(request, &[*id]);
+    if !accepted && must_accept_any(state, request, &members) {
+        return redirect(&licence::location(&[*id], None, true));
     }
     let title = collection.text("dcterms:title").unwrap_or("collection");
-    let mut reply = send(shared, members, title);
+    let mut reply = send(state, members, title);
     if accepted {
         licence::forget(&mut reply);
     }
@@ -49,7 +53,7 @@ pub(super) fn collection(shared: &Arc<Shared>, ask: &Ask, id: &ObjectId) -> Repl
 }
 
 /// Data objects below a collection, each once.
-fn descend<'g>(collection: Node<'g>, seen: &mut HashSet<&'g str>, members: &mut Vec<ObjectId>) {
+fn descend<'g>(collection: RdfNode<'g>, seen: &mut HashSet<&'g str>, members: &mut Vec<ObjectId>) {
     for item in collection.nodes("dcterms:hasPart") {
         if !seen.insert(item.iri()) {
             continue;
@@ -64,12 +68,12 @@ fn descend<'g>(collection: Node<'g>, seen: &mut HashSet<&'g str>, members: &mut 
 
 /// The objects named by `ids`, in a file named by `fileName`, both from the
 /// URL or, when posted, from a form.
-pub(super) fn objects(shared: &Arc<Shared>, ask: &Ask) -> Reply {
-    let posted = ask.method == Method::POST;
+pub(super) fn objects(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {
+    let posted = request.method == Method::POST;
     let fields = if posted {
-        ask.form()
+        request.form()
     } else {
-        ask.query.clone()
+        request.query.clone()
     };
     let field = |name: &str| {
         let found = fields.iter().find(|(key, _)| key == name);
@@ -83,27 +87,27 @@ pub(super) fn objects(shared: &Arc<Shared>, ask: &Ask) -> Reply {
         };
         return text(StatusCode::BAD_REQUEST, why);
     };
-    let by_cookie = licence::accepted_for(ask, &items);
+    let by_cookie = licence::accepted_for(request, &items);
     let accepted = by_cookie || (posted && field("licenceOk") == Some("true"));
-    if !accepted && must_accept_any(shared, ask, &items) {
-        return found(&licence::location(&items, Some(name), false));
+    if !accepted && must_accept_any(state, request, &items) {
+        return redirect(&licence::location(&items, Some(name), false));
     }
-    let mut reply = send(shared, items, name);
+    let mut reply = send(state, items, name);
     if by_cookie {
         licence::forget(&mut reply);
     }
     reply
 }
 
-fn must_accept_any(shared: &Shared, ask: &Ask, items: &[ObjectId]) -> bool {
+fn must_accept_any(state: &PortalState, request: &DemoRequest, items: &[ObjectId]) -> bool {
     (items.iter())
-        .filter_map(|item| shared.repository.object(item))
-        .any(|object| licence::must_be_accepted(shared, ask, object))
+        .filter_map(|item| state.repository.object(item))
+        .any(|object| licence::must_be_accepted(state, request, object))
 }
 
-fn send(shared: &Arc<Shared>, items: Vec<ObjectId>, title: &str) -> Reply {
+fn send(state: &Arc<PortalState>, items: Vec<ObjectId>, title: &str) -> DemoReply {
     let (pieces, received) = mpsc::channel(8);
-    let archived = Arc::clone(shared);
+    let archived = Arc::clone(state);
     tokio::task::spawn_blocking(move || {
         let pipe = Pipe {
             pieces,
@@ -138,7 +142,7 @@ fn archive(repository: &Repository, items: &[ObjectId], pipe: Pipe) -> zip::resu
         let mut name = object.text("cpmeta:hasName").unwrap_or("object").to_owned();
         let original = repository
             .content(id)
-            .filter(|original| !matches!(original, Original::Missing));
+            .filter(|original| !matches!(original, OriginalContent::Missing));
         let reason = landing::inaccessible(repository.envri(), object).or_else(|| {
             let missing = "File with object contents is missing on the server";
             original.is_none().then(|| missing.to_owned())

@@ -1,6 +1,6 @@
 //! `POST /cpb`: columns of a `.cpb` file as bytes.
 //!
-//! The service believes the request: where a column lies in the file follows
+//! The service believes the table_request: where a column lies in the file follows
 //! from the schema that the client sends. It checks no range; what comes of a
 //! wrong one depends on how Java reads files (see [`read_column`]).
 
@@ -13,9 +13,9 @@ use axum::http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, CONTENT_LENGTH, CONTE
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::http::{Ask, Reply, exception, put, reply, text};
-use crate::state::Shared;
-use crate::table::Table;
+use crate::http::{DemoReply, DemoRequest, append_header, exception, reply, text};
+use crate::state::PortalState;
+use crate::table::DemoTable;
 use icos_portal::ObjectId;
 
 /// Below this many bytes a column is read, from it on it is mapped.
@@ -69,51 +69,51 @@ impl DataType {
     }
 }
 
-pub(super) fn answer(shared: &Shared, ask: &Ask) -> Reply {
-    let mut reply = guarded(shared, ask);
-    put(&mut reply, ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
+pub(super) fn answer(state: &PortalState, request: &DemoRequest) -> DemoReply {
+    let mut reply = guarded(state, request);
+    append_header(&mut reply, ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
     reply
 }
 
-fn guarded(shared: &Shared, ask: &Ask) -> Reply {
-    let envri = shared.repository.envri();
-    let Some(user) = shared.user(ask) else {
+fn guarded(state: &PortalState, request: &DemoRequest) -> DemoReply {
+    let envri = state.repository.envri();
+    let Some(user) = state.user(request) else {
         return text(
             StatusCode::UNAUTHORIZED,
             format!("{envri} data portal login is required for binary downloads"),
         );
     };
-    if !shared.has_accepted_licence(&user) {
+    if !state.has_accepted_licence(&user) {
         return text(
             StatusCode::FORBIDDEN,
             "Accepting data licence in your user profile is required for binary downloads",
         );
     }
-    let is_json = ask
+    let is_json = request
         .header(CONTENT_TYPE)
         .is_some_and(|kind| kind.starts_with("application/json"));
-    let request = serde_json::from_slice::<TableRequest>(&ask.body).ok();
-    let id = request.as_ref().and_then(|r| r.table_id.parse().ok());
-    match request.zip(id).filter(|_| is_json) {
-        Some((request, id)) => serve(shared, &request, &id),
+    let table_request = serde_json::from_slice::<TableRequest>(&request.body).ok();
+    let id = table_request.as_ref().and_then(|r| r.table_id.parse().ok());
+    match table_request.zip(id).filter(|_| is_json) {
+        Some((table_request, id)) => serve(state, &table_request, &id),
         None => text(
             StatusCode::BAD_REQUEST,
-            "Expected a proper binary table request",
+            "Expected a proper binary table table_request",
         ),
     }
 }
 
-fn serve(shared: &Shared, request: &TableRequest, id: &ObjectId) -> Reply {
-    let repository = &shared.repository;
-    let columns = &request.schema.columns;
-    let rows = request
+fn serve(state: &PortalState, table_request: &TableRequest, id: &ObjectId) -> DemoReply {
+    let repository = &state.repository;
+    let columns = &table_request.schema.columns;
+    let rows = table_request
         .slice
         .as_ref()
-        .map_or(request.schema.size, |slice| slice.length.into());
-    let offset = request.slice.as_ref().map_or(0, |slice| slice.offset);
+        .map_or(table_request.schema.size, |slice| slice.length.into());
+    let offset = table_request.slice.as_ref().map_or(0, |slice| slice.offset);
     let mut length = 0_i64;
     let mut parts = Vec::new();
-    for &number in &request.column_numbers {
+    for &number in &table_request.column_numbers {
         let Some(column) = usize::try_from(number).ok().and_then(|n| columns.get(n)) else {
             return exception(
                 "java.lang.ArrayIndexOutOfBoundsException",
@@ -122,7 +122,7 @@ fn serve(shared: &Shared, request: &TableRequest, id: &ObjectId) -> Reply {
         };
         let before: i64 = columns[..usize::try_from(number).unwrap_or(0)]
             .iter()
-            .map(|c| c.width().saturating_mul(request.schema.size))
+            .map(|c| c.width().saturating_mul(table_request.schema.size))
             .fold(0, i64::saturating_add);
         let start = before.saturating_add(offset.saturating_mul(column.width()));
         let part = rows.saturating_mul(column.width());
@@ -135,7 +135,7 @@ fn serve(shared: &Shared, request: &TableRequest, id: &ObjectId) -> Reply {
             "assertion failed: Only numeric BinTables can be fetched as binary data.",
         );
     }
-    let stored = repository.storage_folder(id) == Some(&*request.sub_folder);
+    let stored = repository.storage_folder(id) == Some(&*table_request.sub_folder);
     let table = repository.table(id).filter(|_| stored);
     let reason = repository.unreadable(id);
     let (Some(table), None) = (table, &reason) else {
@@ -156,7 +156,7 @@ fn serve(shared: &Shared, request: &TableRequest, id: &ObjectId) -> Reply {
         .flat_map(move |(start, part)| read_column(&table, start, part));
     let body = Body::from_stream(futures_util::stream::iter(pieces));
     let mut reply = reply(StatusCode::OK, "application/octet-stream", body);
-    put(&mut reply, CONTENT_LENGTH, &length.to_string());
+    append_header(&mut reply, CONTENT_LENGTH, &length.to_string());
     reply
 }
 
@@ -166,7 +166,7 @@ fn serve(shared: &Shared, request: &TableRequest, id: &ObjectId) -> Reply {
 /// whatever is negative. A failure here ends the connection, since the head
 /// has been sent.
 fn read_column(
-    table: &Arc<Table>,
+    table: &Arc<DemoTable>,
     start: i64,
     length: i64,
 ) -> impl Iterator<Item = io::Result<Bytes>> + Send + use<> {

@@ -8,36 +8,36 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 
 use super::file::attachment;
-use crate::http::{Ask, Reply, exception, reply, text};
-use crate::state::Shared;
-use crate::table::Table;
+use crate::http::{DemoReply, DemoRequest, exception, reply, text};
+use crate::state::PortalState;
+use crate::table::DemoTable;
 use icos_portal::ObjectId;
 
 /// Cells made at a time, so that no piece keeps a thread for long.
 const CELLS: u64 = 2048;
 
-pub(super) fn answer(shared: &Shared, ask: &Ask, id: &ObjectId) -> Reply {
-    let envri = shared.repository.envri();
+pub(super) fn answer(state: &PortalState, request: &DemoRequest, id: &ObjectId) -> DemoReply {
+    let envri = state.repository.envri();
     let login_required = || {
         text(
             StatusCode::UNAUTHORIZED,
             format!("{envri} data portal login is required for CSV downloads"),
         )
     };
-    let Some(user) = shared.user(ask) else {
+    let Some(user) = state.user(request) else {
         return login_required();
     };
-    if !shared.has_accepted_licence(&user) {
+    if !state.has_accepted_licence(&user) {
         return text(
             StatusCode::FORBIDDEN,
             "Accepting data licence in your user profile is required for CSV downloads",
         );
     }
     // Akka rejects a malformed number, and the next route to try says this.
-    let Ok(asked) = Asked::read(ask) else {
+    let Ok(asked) = Asked::read(request) else {
         return login_required();
     };
-    match table(shared, id, &asked) {
+    match table(state, id, &asked) {
         Ok((table, name)) => send(&table, &asked, &name),
         Err(failed) => *failed,
     }
@@ -51,15 +51,15 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(ask: &Ask) -> Result<Self, std::num::ParseIntError> {
-        let columns: Vec<_> = (ask.query.iter())
+    fn read(request: &DemoRequest) -> Result<Self, std::num::ParseIntError> {
+        let columns: Vec<_> = (request.query.iter())
             .filter(|(key, _)| key == "col")
             .map(|(_, value)| value.clone())
             .collect();
         Ok(Self {
             columns: (!columns.is_empty()).then_some(columns),
-            offset: ask.parameter("offset").map(str::parse).transpose()?,
-            limit: ask.parameter("limit").map(str::parse).transpose()?,
+            offset: request.parameter("offset").map(str::parse).transpose()?,
+            limit: request.parameter("limit").map(str::parse).transpose()?,
         })
     }
 
@@ -76,11 +76,11 @@ impl Asked {
 
 /// The table and the file's name, or a failure.
 fn table(
-    shared: &Shared,
+    state: &PortalState,
     id: &ObjectId,
     asked: &Asked,
-) -> Result<(Arc<Table>, String), Box<Reply>> {
-    let repository = &shared.repository;
+) -> Result<(Arc<DemoTable>, String), Box<DemoReply>> {
+    let repository = &state.repository;
     let failed = |class: &str, message: &str| Err(Box::new(exception(class, message)));
     let object = repository.object(id);
     let Some((object, table)) = object.zip(repository.table(id)) else {
@@ -93,7 +93,7 @@ fn table(
     let rows = i64::try_from(table.rows()).unwrap_or(i64::MAX);
     // Past the end nothing is read, so that nothing fails.
     if asked.offset.unwrap_or(0) < rows {
-        if let Some(why) = shared.repository.unreadable(id) {
+        if let Some(why) = state.repository.unreadable(id) {
             return failed("se.lu.nateko.cp.data.api.CpDataException", &why);
         }
         if table.has_text() {
@@ -107,7 +107,7 @@ fn table(
     Ok((table, name))
 }
 
-fn send(table: &Arc<Table>, asked: &Asked, name: &str) -> Reply {
+fn send(table: &Arc<DemoTable>, asked: &Asked, name: &str) -> DemoReply {
     let selected = table.select(asked.columns.as_deref());
     let rows = i64::try_from(table.rows()).unwrap_or(i64::MAX);
     let offset = asked.offset.unwrap_or(0);

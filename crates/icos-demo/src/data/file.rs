@@ -12,8 +12,8 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use bytes::Bytes;
 
-use crate::content::Original;
-use crate::http::{Ask, Reply, put, reply, text};
+use crate::content::OriginalContent;
+use crate::http::{DemoReply, DemoRequest, append_header, http_date, reply, text};
 
 /// No part of the file lies in the ranges asked for.
 #[derive(Debug, Eq, PartialEq)]
@@ -21,16 +21,16 @@ pub(super) struct Unsatisfiable;
 
 /// The answer to a request for `original`, called `name`.
 pub(super) fn send(
-    ask: &Ask,
-    original: &Original,
+    request: &DemoRequest,
+    original: &OriginalContent,
     name: &str,
     modified: jiff::Timestamp,
-) -> Result<Reply, Unsatisfiable> {
+) -> Result<DemoReply, Unsatisfiable> {
     let size = original.size();
     let date = http_date(modified);
     let millis = modified.as_second() * 1000;
     let tag = format!("\"{:x}\"", millis.cast_unsigned() ^ size.reverse_bits());
-    let mut reply = if ask
+    let mut reply = if request
         .header(IF_MATCH)
         .is_some_and(|tags| !matches(tags, &tag))
     {
@@ -39,13 +39,15 @@ pub(super) fn send(
             "The precondition given in one or more of the request-header fields evaluated to \
             false when it was tested on the server.",
         )
-    } else if is_unchanged(ask, &tag, &date) {
-        let mut reply = Reply::new(Body::empty());
+    } else if is_unchanged(request, &tag, &date) {
+        let mut reply = DemoReply::new(Body::empty());
         *reply.status_mut() = StatusCode::NOT_MODIFIED;
         reply
     } else {
-        let wanted = ask.header(RANGE).and_then(|header| ranges(header, size));
-        match wanted.filter(|_| range_applies(ask, &tag, &date)) {
+        let wanted = request
+            .header(RANGE)
+            .and_then(|header| ranges(header, size));
+        match wanted.filter(|_| range_applies(request, &tag, &date)) {
             None => whole(original, name),
             Some(ranges) => match &*coalesced(ranges) {
                 [] => return Err(Unsatisfiable),
@@ -55,8 +57,8 @@ pub(super) fn send(
             },
         }
     };
-    put(&mut reply, ETAG, &tag);
-    put(&mut reply, LAST_MODIFIED, &date);
+    append_header(&mut reply, ETAG, &tag);
+    append_header(&mut reply, LAST_MODIFIED, &date);
     Ok(reply)
 }
 
@@ -65,25 +67,25 @@ pub(super) fn send(
 const MOST_RANGES: usize = 16;
 const CLOSE: u64 = 80;
 
-fn whole(original: &Original, name: &str) -> Reply {
+fn whole(original: &OriginalContent, name: &str) -> DemoReply {
     let size = original.size();
     let (content_type, encoding) = content_type(name);
     let mut reply = reply(StatusCode::OK, content_type, body(original, &(0..size)));
-    put(&mut reply, CONTENT_LENGTH, &size.to_string());
-    put(&mut reply, ACCEPT_RANGES, "bytes");
+    append_header(&mut reply, CONTENT_LENGTH, &size.to_string());
+    append_header(&mut reply, ACCEPT_RANGES, "bytes");
     if let Some(encoding) = encoding {
-        put(&mut reply, CONTENT_ENCODING, encoding);
+        append_header(&mut reply, CONTENT_ENCODING, encoding);
     }
     reply
 }
 
-fn part(original: &Original, name: &str, range: &Range<u64>) -> Reply {
+fn part(original: &OriginalContent, name: &str, range: &Range<u64>) -> DemoReply {
     let mut reply = whole(original, name);
     *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
     *reply.body_mut() = body(original, range);
     let length = HeaderValue::from(range.end - range.start);
     reply.headers_mut().insert(CONTENT_LENGTH, length);
-    put(
+    append_header(
         &mut reply,
         CONTENT_RANGE,
         &content_range(range, original.size()),
@@ -92,7 +94,7 @@ fn part(original: &Original, name: &str, range: &Range<u64>) -> Reply {
 }
 
 /// Several ranges, each with a head of its own.
-fn parts(original: &Original, name: &str, ranges: &[Range<u64>]) -> Reply {
+fn parts(original: &OriginalContent, name: &str, ranges: &[Range<u64>]) -> DemoReply {
     const BOUNDARY: &str = "icosfs-demo-byteranges";
     let (content_type, encoding) = content_type(name);
     let size = original.size();
@@ -114,15 +116,15 @@ fn parts(original: &Original, name: &str, ranges: &[Range<u64>]) -> Reply {
     let body = Body::from_stream(futures_util::stream::iter(all));
     let content_type = format!("multipart/byteranges; boundary={BOUNDARY}");
     let mut reply = reply(StatusCode::PARTIAL_CONTENT, &content_type, body);
-    put(&mut reply, CONTENT_LENGTH, &length.to_string());
-    put(&mut reply, ACCEPT_RANGES, "bytes");
+    append_header(&mut reply, CONTENT_LENGTH, &length.to_string());
+    append_header(&mut reply, ACCEPT_RANGES, "bytes");
     if let Some(encoding) = encoding {
-        put(&mut reply, CONTENT_ENCODING, encoding);
+        append_header(&mut reply, CONTENT_ENCODING, encoding);
     }
     reply
 }
 
-fn body(original: &Original, range: &Range<u64>) -> Body {
+fn body(original: &OriginalContent, range: &Range<u64>) -> Body {
     let pieces = original.pieces(range.clone()).map(Ok::<_, io::Error>);
     Body::from_stream(futures_util::stream::iter(pieces))
 }
@@ -146,7 +148,7 @@ fn coalesced(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 }
 
 /// Names the file the answer is to be kept as.
-pub(super) fn attachment(reply: &mut Reply, name: &str) {
+pub(super) fn attachment(reply: &mut DemoReply, name: &str) {
     let ascii: String = (name.chars())
         .map(|c| {
             if c.is_ascii() && !c.is_control() {
@@ -168,13 +170,13 @@ pub(super) fn attachment(reply: &mut Reply, name: &str) {
             percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
         write!(disposition, "; filename*=UTF-8''{encoded}").expect("a string takes any text");
     }
-    put(reply, CONTENT_DISPOSITION, &disposition);
+    append_header(reply, CONTENT_DISPOSITION, &disposition);
 }
 
-fn is_unchanged(ask: &Ask, tag: &str, date: &str) -> bool {
-    match ask.header(IF_NONE_MATCH) {
+fn is_unchanged(request: &DemoRequest, tag: &str, date: &str) -> bool {
+    match request.header(IF_NONE_MATCH) {
         Some(tags) => matches(tags, tag),
-        None => ask.header(IF_MODIFIED_SINCE) == Some(date),
+        None => request.header(IF_MODIFIED_SINCE) == Some(date),
     }
 }
 
@@ -188,8 +190,9 @@ fn weak(tag: &str) -> &str {
 }
 
 /// Whether `If-Range`, if there is one, still holds.
-fn range_applies(ask: &Ask, tag: &str, date: &str) -> bool {
-    ask.header(IF_RANGE)
+fn range_applies(request: &DemoRequest, tag: &str, date: &str) -> bool {
+    request
+        .header(IF_RANGE)
         .is_none_or(|condition| condition == tag || condition == date)
 }
 
@@ -249,10 +252,6 @@ fn by_extension(name: &str) -> &'static str {
         "docx" => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
         _ => "application/octet-stream",
     }
-}
-
-fn http_date(time: jiff::Timestamp) -> String {
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 #[cfg(test)]

@@ -7,24 +7,28 @@ use axum::http::StatusCode;
 use axum::http::header::SET_COOKIE;
 use url::form_urlencoded::Serializer;
 
-use crate::graph::Node;
-use crate::http::{Ask, Reply, found, put, reply};
+use crate::graph::RdfNode;
+use crate::http::{DemoReply, DemoRequest, append_header, redirect, reply};
 use crate::landing;
-use crate::state::Shared;
+use crate::state::PortalState;
 use icos_portal::ObjectId;
 
 const COOKIE: &str = "CpLicenseAcceptedFor";
 
 /// Whether the asker may have an object only after accepting its licence.
-pub(super) fn must_be_accepted(shared: &Shared, ask: &Ask, object: Node<'_>) -> bool {
-    let user = || shared.user(ask);
-    !landing::licence(shared.repository.envri(), object).is_public_domain()
-        && !user().is_some_and(|user| shared.has_accepted_licence(&user))
+pub(super) fn must_be_accepted(
+    state: &PortalState,
+    request: &DemoRequest,
+    object: RdfNode<'_>,
+) -> bool {
+    let user = || state.user(request);
+    !landing::licence(state.repository.envri(), object).is_public_domain()
+        && !user().is_some_and(|user| state.has_accepted_licence(&user))
 }
 
 /// Whether the licence page's cookie covers these items.
-pub(super) fn accepted_for(ask: &Ask, items: &[ObjectId]) -> bool {
-    let Some(cookie) = ask.cookie(COOKIE) else {
+pub(super) fn accepted_for(request: &DemoRequest, items: &[ObjectId]) -> bool {
+    let Some(cookie) = request.cookie(COOKIE) else {
         return false;
     };
     let accepted: Vec<ObjectId> = cookie.split('|').filter_map(|id| id.parse().ok()).collect();
@@ -32,9 +36,9 @@ pub(super) fn accepted_for(ask: &Ask, items: &[ObjectId]) -> bool {
 }
 
 /// Takes the cookie back: it is good for one download.
-pub(super) fn forget(reply: &mut Reply) {
+pub(super) fn forget(reply: &mut DemoReply) {
     let gone = format!("{COOKIE}=deleted; Expires=Wed, 01 Jan 1800 00:00:00 GMT");
-    put(reply, SET_COOKIE, &gone);
+    append_header(reply, SET_COOKIE, &gone);
 }
 
 /// The page that asks for acceptance before these items are handed out.
@@ -61,16 +65,16 @@ pub(super) fn items(ids: &str) -> Option<Vec<ObjectId>> {
     ids.iter().map(|id| id.parse().ok()).collect()
 }
 
-pub(super) fn answer(shared: &Shared, ask: &Ask) -> Reply {
-    let items = ask.parameter("ids").and_then(items);
-    let file_name = ask.parameter("fileName");
-    let collection = ask.parameter("isColl") == Some("true");
-    match (ask.path[0].as_str(), items) {
-        ("licence_accept", None) => super::no_service(),
+pub(super) fn answer(state: &PortalState, request: &DemoRequest) -> DemoReply {
+    let items = request.parameter("ids").and_then(items);
+    let file_name = request.parameter("fileName");
+    let collection = request.parameter("isColl") == Some("true");
+    match (request.path[0].as_str(), items) {
+        ("licence_accept", None) => crate::http::no_route(),
         ("licence_accept", Some(items)) => accept(&items, file_name, collection),
         (_, items) => page(
-            shared,
-            ask,
+            state,
+            request,
             &items.unwrap_or_default(),
             file_name,
             collection,
@@ -78,7 +82,7 @@ pub(super) fn answer(shared: &Shared, ask: &Ask) -> Reply {
     }
 }
 
-fn accept(items: &[ObjectId], file_name: Option<&str>, collection: bool) -> Reply {
+fn accept(items: &[ObjectId], file_name: Option<&str>, collection: bool) -> DemoReply {
     let kind = if collection { "collections" } else { "objects" };
     let (path, target) = match items {
         [item] if collection || file_name.is_none() => {
@@ -92,21 +96,21 @@ fn accept(items: &[ObjectId], file_name: Option<&str>, collection: bool) -> Repl
         }
     };
     let accepted: Vec<_> = items.iter().map(ToString::to_string).collect();
-    let mut reply = found(&target);
+    let mut reply = redirect(&target);
     let cookie = format!("{COOKIE}={}; Path={path}", accepted.join("|"));
-    put(&mut reply, SET_COOKIE, &cookie);
+    append_header(&mut reply, SET_COOKIE, &cookie);
     reply
 }
 
 fn page(
-    shared: &Shared,
-    ask: &Ask,
+    state: &PortalState,
+    request: &DemoRequest,
     items: &[ObjectId],
     file_name: Option<&str>,
     collection: bool,
-) -> Reply {
-    let envri = shared.repository.envri();
-    let login = match shared.user(ask) {
+) -> DemoReply {
+    let envri = state.repository.envri();
+    let login = match state.user(request) {
         Some(_) => String::new(),
         None => format!(
             "<p><a href=\"{}\">Log in</a> to accept the licence for good.</p>",

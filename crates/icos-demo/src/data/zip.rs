@@ -11,10 +11,10 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::{file, licence};
-use crate::content::Original;
-use crate::http::{Ask, Reply, exception, put, reply, text};
+use crate::content::OriginalContent;
+use crate::http::{DemoReply, DemoRequest, append_header, exception, reply, text};
 use crate::landing;
-use crate::state::Shared;
+use crate::state::PortalState;
 use icos_portal::ObjectId;
 
 /// What Akka escapes in a path's segment.
@@ -37,16 +37,20 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-pub(super) fn answer(shared: &Shared, ask: &Ask, id: Option<ObjectId>) -> Reply {
+pub(super) fn answer(
+    state: &PortalState,
+    request: &DemoRequest,
+    id: Option<ObjectId>,
+) -> DemoReply {
     let Some(id) = id else {
         return text(
             StatusCode::BAD_REQUEST,
             "Expected base64Url- or hex-encoded SHA-256 hash",
         );
     };
-    match &ask.segments()[2..] {
-        ["listContents"] => list(shared, &id),
-        ["extractFile", path @ ..] if !path.is_empty() => extract(shared, ask, &id, path),
+    match &request.segments()[2..] {
+        ["listContents"] => list(state, &id),
+        ["extractFile", path @ ..] if !path.is_empty() => extract(state, request, &id, path),
         _ => text(
             StatusCode::NOT_FOUND,
             "Only 'listContents' and 'extractFile' services are available for zipped objects",
@@ -55,29 +59,29 @@ pub(super) fn answer(shared: &Shared, ask: &Ask, id: Option<ObjectId>) -> Reply 
 }
 
 /// Opens an object's file as a ZIP archive.
-fn open(shared: &Shared, id: &ObjectId) -> Result<ZipArchive<Cursor<Bytes>>, Box<Reply>> {
+fn open(state: &PortalState, id: &ObjectId) -> Result<ZipArchive<Cursor<Bytes>>, Box<DemoReply>> {
     let failed = |class: &str, why: &str| Box::new(exception(class, why));
-    match shared.repository.content(id) {
-        Some(Original::Bytes(bytes)) => ZipArchive::new(Cursor::new(bytes))
+    match state.repository.content(id) {
+        Some(OriginalContent::Bytes(bytes)) => ZipArchive::new(Cursor::new(bytes))
             .map_err(|_| failed("java.util.zip.ZipException", "zip END header not found")),
         // Computed content is noise.
-        Some(Original::Blocks { .. }) => Err(failed(
+        Some(OriginalContent::Blocks { .. }) => Err(failed(
             "java.util.zip.ZipException",
             "zip END header not found",
         )),
-        Some(Original::Missing) | None => {
+        Some(OriginalContent::Missing) | None => {
             Err(failed("java.nio.file.NoSuchFileException", &id.to_string()))
         }
     }
 }
 
 /// Lists the entries. Needs no login.
-fn list(shared: &Shared, id: &ObjectId) -> Reply {
-    if shared.repository.object(id).is_none() {
+fn list(state: &PortalState, id: &ObjectId) -> DemoReply {
+    if state.repository.object(id).is_none() {
         let why = format!("Object {id} not found on the metadata server");
         return exception("se.lu.nateko.cp.data.api.MetadataObjectNotFound", &why);
     }
-    let mut archive = match open(shared, id) {
+    let mut archive = match open(state, id) {
         Ok(archive) => archive,
         Err(failed) => return *failed,
     };
@@ -95,29 +99,29 @@ fn list(shared: &Shared, id: &ObjectId) -> Reply {
         })
         .collect();
     let mut reply = crate::http::json(&entries.into());
-    put(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    append_header(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     reply
 }
 
-fn extract(shared: &Shared, ask: &Ask, id: &ObjectId, path: &[&str]) -> Reply {
-    let envri = shared.repository.envri();
-    let Some(object) = shared.repository.object(id) else {
-        return super::original::answer(shared, ask, id);
+fn extract(state: &PortalState, request: &DemoRequest, id: &ObjectId, path: &[&str]) -> DemoReply {
+    let envri = state.repository.envri();
+    let Some(object) = state.repository.object(id) else {
+        return super::original::answer(state, request, id);
     };
     if let Some(why) = landing::inaccessible(envri, object) {
         return text(StatusCode::NOT_FOUND, why);
     }
     if matches!(
-        shared.repository.content(id),
-        Some(Original::Missing) | None
+        state.repository.content(id),
+        Some(OriginalContent::Missing) | None
     ) {
         return text(
             StatusCode::NOT_FOUND,
             "File with object contents is missing on the server",
         );
     }
-    if licence::must_be_accepted(shared, ask, object) {
-        return if shared.user(ask).is_none() {
+    if licence::must_be_accepted(state, request, object) {
+        return if state.user(request).is_none() {
             text(
                 StatusCode::UNAUTHORIZED,
                 format!("{envri} data portal login is required for zip entry downloads"),
@@ -130,7 +134,7 @@ fn extract(shared: &Shared, ask: &Ask, id: &ObjectId, path: &[&str]) -> Reply {
             )
         };
     }
-    match open(shared, id) {
+    match open(state, id) {
         Ok(archive) => entry(archive, path),
         Err(failed) => *failed,
     }
@@ -139,7 +143,7 @@ fn extract(shared: &Shared, ask: &Ask, id: &ObjectId, path: &[&str]) -> Reply {
 /// The service escapes the path again, in which a plus needs no escaping, and
 /// then decodes it as a form's field, in which a plus is a blank. So an entry
 /// with a plus in its name cannot be had, however it is spelled.
-fn entry(mut archive: ZipArchive<Cursor<Bytes>>, path: &[&str]) -> Reply {
+fn entry(mut archive: ZipArchive<Cursor<Bytes>>, path: &[&str]) -> DemoReply {
     let name = path.join("/").replace('+', " ");
     let content = match archive.by_name(&name) {
         Ok(mut entry) => {

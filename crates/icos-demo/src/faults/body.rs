@@ -1,4 +1,4 @@
-//! Bodies that go wrong on their way.
+//! Faults within the body of a reply.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,20 +11,36 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::strike::{BodyEnd, BodyFault};
-use crate::http::Reply;
-use crate::server::{Cut, Line};
+use crate::http::DemoReply;
+use crate::server::{Connection, Cut};
 
-/// How far ahead of a shared line a body may send.
-const AHEAD: Duration = Duration::from_millis(50);
+/// How far ahead of the shared bandwidth a body may send.
+const SEND_AHEAD: Duration = Duration::from_millis(50);
 
-/// A line of limited capacity: when it will be free.
+/// A fault within a body. Offsets count from the start of the body, except in
+/// `Corrupt`, where they count from the start of the content.
+pub(super) enum BodyFault {
+    Bandwidth { shared: Arc<Bandwidth>, rate: u64 },
+    End { after: u64, how: BodyEnd },
+    Stall { after: u64, pause: Option<Duration> },
+    Corrupt { at: u64 },
+}
+
+/// How a body ends early.
+#[derive(Clone, Copy)]
+pub(super) enum BodyEnd {
+    Reset,
+    Truncate,
+    Shorten,
+}
+
+/// Bandwidth shared by several bodies: the time until which it is in use.
 #[derive(Default)]
-pub(super) struct Bucket(Mutex<Option<Instant>>);
+pub(super) struct Bandwidth(Mutex<Option<Instant>>);
 
-impl Bucket {
-    /// Takes the line for so many bytes; returns when they are through.
-    fn take(&self, bytes: usize, rate: u64) -> Instant {
+impl Bandwidth {
+    /// Reserves the bandwidth for `bytes`; returns when they are sent.
+    fn reserve(&self, bytes: usize, rate: u64) -> Instant {
         #[allow(clippy::cast_precision_loss, reason = "a duration")]
         let needed = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,27 +51,31 @@ impl Bucket {
     }
 }
 
-/// The answer with the faults in its body.
-pub(super) fn spoil(reply: Reply, faults: Vec<BodyFault>, line: &Line) -> Reply {
+/// Returns the reply with the faults in its body.
+pub(super) fn apply(
+    reply: DemoReply,
+    faults: Vec<BodyFault>,
+    connection: &Connection,
+) -> DemoReply {
     let (mut head, body) = reply.into_parts();
-    let announced = head
+    let content_length = head
         .headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
-    let length = announced.or(body.size_hint().exact());
+    let length = content_length.or(body.size_hint().exact());
     let start = content_start(&head.headers);
-    let spoilt = Spoilt::new(body, faults, length, start, line);
+    let faulty = FaultyBody::new(body, faults, length, start, connection);
     if let Some(length) = length {
-        let length = spoilt.shortened.unwrap_or(length);
+        let length = faulty.shortened.unwrap_or(length);
         head.headers.insert(CONTENT_LENGTH, length.into());
     }
-    let stream = futures_util::stream::unfold(spoilt, |mut spoilt| async move {
-        Some((spoilt.next().await?, spoilt))
+    let stream = futures_util::stream::unfold(faulty, |mut faulty| async move {
+        Some((faulty.next().await?, faulty))
     });
-    Reply::from_parts(head, Body::from_stream(stream))
+    DemoReply::from_parts(head, Body::from_stream(stream))
 }
 
-/// Where in the content the body begins.
+/// The offset of the body in the content.
 fn content_start(headers: &HeaderMap) -> u64 {
     let range = headers.get(CONTENT_RANGE).and_then(|r| r.to_str().ok());
     range
@@ -70,38 +90,38 @@ fn content_start(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
-struct Spoilt {
+struct FaultyBody {
     body: BodyDataStream,
-    line: Line,
+    connection: Connection,
     /// Bytes sent so far.
     sent: u64,
     pending: VecDeque<Bytes>,
-    lines: Vec<(Arc<Bucket>, u64)>,
+    bandwidths: Vec<(Arc<Bandwidth>, u64)>,
     end: Option<(u64, BodyEnd)>,
     stall: Option<(u64, Option<Duration>)>,
     corrupt: Vec<u64>,
-    /// The length of a body that ends early and does not say so.
+    /// The length to announce if the body is to end early.
     shortened: Option<u64>,
     ended: bool,
 }
 
-impl Spoilt {
+impl FaultyBody {
     fn new(
         body: Body,
         faults: Vec<BodyFault>,
         length: Option<u64>,
         start: u64,
-        line: &Line,
+        connection: &Connection,
     ) -> Self {
-        // Within the body, if there is anything to leave out.
+        // Within the body, so that at least one byte is left out.
         let within =
             |after: u64| length.map_or(after, |length| after.min(length.saturating_sub(1)));
-        let mut spoilt = Self {
+        let mut faulty = Self {
             body: body.into_data_stream(),
-            line: line.clone(),
+            connection: connection.clone(),
             sent: 0,
             pending: VecDeque::new(),
-            lines: Vec::new(),
+            bandwidths: Vec::new(),
             end: None,
             stall: None,
             corrupt: Vec::new(),
@@ -110,24 +130,24 @@ impl Spoilt {
         };
         for fault in faults {
             match fault {
-                BodyFault::Line { bucket, rate } => spoilt.lines.push((bucket, rate)),
+                BodyFault::Bandwidth { shared, rate } => faulty.bandwidths.push((shared, rate)),
                 BodyFault::End { after, how } => {
-                    if spoilt.end.is_none() {
-                        spoilt.end = Some((within(after), how));
+                    if faulty.end.is_none() {
+                        faulty.end = Some((within(after), how));
                     }
                 }
                 BodyFault::Stall { after, pause } => {
-                    if spoilt.stall.is_none() {
-                        spoilt.stall = Some((within(after), pause));
+                    if faulty.stall.is_none() {
+                        faulty.stall = Some((within(after), pause));
                     }
                 }
-                BodyFault::Corrupt { at } => spoilt.corrupt.extend(at.checked_sub(start)),
+                BodyFault::Corrupt { at } => faulty.corrupt.extend(at.checked_sub(start)),
             }
         }
-        if let Some((at, BodyEnd::Shorten)) = spoilt.end {
-            spoilt.shortened = Some(at);
+        if let Some((at, BodyEnd::Shorten)) = faulty.end {
+            faulty.shortened = Some(at);
         }
-        spoilt
+        faulty
     }
 
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
@@ -151,7 +171,7 @@ impl Spoilt {
                 BodyEnd::Shorten => None,
                 BodyEnd::Truncate => Some(Err(io::Error::other("truncated on purpose"))),
                 BodyEnd::Reset => {
-                    self.line.cut(Cut::Reset);
+                    self.connection.cut(Cut::Reset);
                     Some(Err(io::Error::other("reset on purpose")))
                 }
             };
@@ -162,16 +182,16 @@ impl Spoilt {
         };
         let piece = self.corrupted(piece);
         self.sent += piece.len() as u64;
-        for (bucket, rate) in &self.lines {
-            let through = bucket.take(piece.len(), *rate);
-            let start = through.checked_sub(AHEAD).unwrap_or(through);
+        for (bandwidth, rate) in &self.bandwidths {
+            let through = bandwidth.reserve(piece.len(), *rate);
+            let start = through.checked_sub(SEND_AHEAD).unwrap_or(through);
             tokio::time::sleep_until(start.into()).await;
         }
         Some(Ok(piece))
     }
 
-    /// A piece that ends where something is to happen, and, on a limited line,
-    /// is small enough to flow.
+    /// Returns the next piece. It ends at the next fault, and with limited
+    /// bandwidth it takes a fiftieth of a second.
     async fn piece(&mut self) -> Option<io::Result<Bytes>> {
         let mut piece = match self.pending.pop_front() {
             Some(piece) => piece,
@@ -185,11 +205,11 @@ impl Spoilt {
             .map(|at| at - self.sent)
             .min()
             .unwrap_or(u64::MAX);
-        let flow = (self.lines.iter())
+        let longest_flow = (self.bandwidths.iter())
             .map(|(_, rate)| (rate / 50).clamp(512, 1 << 20))
             .min()
             .unwrap_or(u64::MAX);
-        let longest = usize::try_from(next_stop.min(flow)).unwrap_or(usize::MAX);
+        let longest = usize::try_from(next_stop.min(longest_flow)).unwrap_or(usize::MAX);
         if piece.len() > longest {
             self.pending.push_front(piece.split_off(longest));
         }
@@ -198,12 +218,12 @@ impl Spoilt {
 
     fn corrupted(&self, piece: Bytes) -> Bytes {
         let inside = |at: &u64| (self.sent..self.sent + piece.len() as u64).contains(at);
-        let places: Vec<_> = self.corrupt.iter().filter(|at| inside(at)).collect();
-        if places.is_empty() {
+        let offsets: Vec<_> = self.corrupt.iter().filter(|at| inside(at)).collect();
+        if offsets.is_empty() {
             return piece;
         }
         let mut bytes = piece.to_vec();
-        for at in places {
+        for at in offsets {
             let index = usize::try_from(at - self.sent).expect("within a piece");
             bytes[index] ^= 0xFF;
         }

@@ -1,9 +1,9 @@
-//! Whether a place and a polygon meet, on the plane of longitude and latitude,
-//! as the portal's own geo index has it.
+//! Tests features against a polygon in the plane of longitude and latitude, as
+//! the portal's geo index does.
 
-use super::{Place, Position, Shape};
+use super::feature::{GeoFeature, Geometry, Position};
 
-/// Reads `POLYGON((lon lat, lon lat, ...))`, the only form clients send.
+/// Reads `POLYGON((lon lat, lon lat, ...))`, the only form that clients send.
 pub(crate) fn read_polygon(wkt: &str) -> Option<Vec<Position>> {
     let inner = wkt
         .trim()
@@ -25,35 +25,31 @@ pub(crate) fn read_polygon(wkt: &str) -> Option<Vec<Position>> {
     corners.filter(|corners| corners.len() >= 3)
 }
 
-impl Place {
-    /// Whether any point of the place lies in the polygon.
-    pub(crate) fn intersects(&self, polygon: &[Position]) -> bool {
-        match &self.shape {
-            Shape::Position(point)
-            | Shape::Pin {
-                position: point, ..
-            }
-            | Shape::Circle { center: point, .. } => contains(polygon, point),
-            Shape::GeoTrack(points) => line_meets(points, polygon),
-            Shape::Polygon(ring) => area_meets(ring, polygon),
-            Shape::LatLonBox { min, max } => {
-                let corner = |lat, lon| Position {
-                    lat,
-                    lon,
-                    alt: None,
-                };
-                let ring = [
-                    corner(min.lat, min.lon),
-                    corner(max.lat, min.lon),
-                    corner(max.lat, max.lon),
-                    corner(min.lat, max.lon),
-                ];
-                area_meets(&ring, polygon)
-            }
-            Shape::FeatureCollection(places) => {
-                places.iter().any(|place| place.intersects(polygon))
-            }
+/// Whether any point of `feature` lies in the polygon.
+pub(crate) fn intersects(feature: &GeoFeature, polygon: &[Position]) -> bool {
+    match &feature.geometry {
+        Geometry::Position(point)
+        | Geometry::Pin {
+            position: point, ..
         }
+        | Geometry::Circle { center: point, .. } => contains(polygon, point),
+        Geometry::GeoTrack(points) => line_meets(points, polygon),
+        Geometry::Polygon(ring) => area_meets(ring, polygon),
+        Geometry::LatLonBox { min, max } => {
+            let corner = |lat, lon| Position {
+                lat,
+                lon,
+                alt: None,
+            };
+            let ring = [
+                corner(min.lat, min.lon),
+                corner(max.lat, min.lon),
+                corner(max.lat, max.lon),
+                corner(min.lat, max.lon),
+            ];
+            area_meets(&ring, polygon)
+        }
+        Geometry::FeatureCollection(parts) => parts.iter().any(|part| intersects(part, polygon)),
     }
 }
 
@@ -129,31 +125,37 @@ mod tests {
     }
 
     #[test]
-    fn places_meet_a_square_as_one_sees_on_paper() {
+    fn features_intersect_square_only_if_they_share_a_point() {
         let square = read_polygon("POLYGON((0.0 0.0, 0 10, 10 10, 10 0, 0 0))").unwrap();
-        let boxed = |min, max| Shape::LatLonBox { min, max };
+        let boxed = |min, max| Geometry::LatLonBox { min, max };
         for (shape, meets) in [
-            (Shape::Position(at(5.0, 5.0)), true),
-            (Shape::Position(at(10.0, 5.0)), true),
-            (Shape::Position(at(10.1, 5.0)), false),
-            (Shape::GeoTrack(vec![at(-5.0, 5.0), at(15.0, 6.0)]), true),
-            (Shape::GeoTrack(vec![at(-5.0, 5.0), at(-1.0, 6.0)]), false),
-            (Shape::GeoTrack(vec![at(-1.0, 9.5), at(0.5, 11.1)]), false),
+            (Geometry::Position(at(5.0, 5.0)), true),
+            (Geometry::Position(at(10.0, 5.0)), true),
+            (Geometry::Position(at(10.1, 5.0)), false),
+            (Geometry::GeoTrack(vec![at(-5.0, 5.0), at(15.0, 6.0)]), true),
+            (
+                Geometry::GeoTrack(vec![at(-5.0, 5.0), at(-1.0, 6.0)]),
+                false,
+            ),
+            (
+                Geometry::GeoTrack(vec![at(-1.0, 9.5), at(0.5, 11.1)]),
+                false,
+            ),
             (boxed(at(-90.0, -90.0), at(90.0, 90.0)), true),
             (boxed(at(2.0, 2.0), at(3.0, 3.0)), true),
             (boxed(at(11.0, 2.0), at(13.0, 3.0)), false),
             (
-                Shape::Polygon(vec![at(9.0, 9.0), at(20.0, 9.0), at(20.0, 20.0)]),
+                Geometry::Polygon(vec![at(9.0, 9.0), at(20.0, 9.0), at(20.0, 20.0)]),
                 true,
             ),
         ] {
             let place = shape.clone().labelled(None);
-            assert_eq!(place.intersects(&square), meets, "{shape:?}");
+            assert_eq!(intersects(&place, &square), meets, "{shape:?}");
         }
     }
 
     #[test]
-    fn what_is_no_polygon_is_not_read() {
+    fn read_polygon_rejects_other_wkt() {
         for wkt in [
             "",
             "POINT(1 2)",

@@ -2,21 +2,19 @@
 
 use serde_json::{Value, json};
 
+use super::fields::{JsonFields, MetadataError, plain_object, single, single_text};
 use super::people::organization;
 use super::references::collection_references;
-use super::{
-    BadMetadata, Fields, parent_collections, plain_object, previous_versions, single, single_text,
-    versions,
-};
-use crate::geo::Place;
-use crate::graph::{Graph, Node};
+use super::versions::{parent_collections, previous_versions, versions};
+use crate::geo::GeoFeature;
+use crate::graph::{Graph, RdfNode};
 
 /// The landing page of a collection; `iri` may be unknown.
-pub(crate) fn collection(graph: &Graph, iri: &str) -> Result<Value, BadMetadata> {
+pub(crate) fn collection(graph: &Graph, iri: &str) -> Result<Value, MetadataError> {
     let collection = graph
         .node(iri)
         .filter(|c| c.is_a("cpmeta:Collection"))
-        .ok_or_else(|| BadMetadata(format!("Collection {iri} does not exist")))?;
+        .ok_or_else(|| MetadataError(format!("Collection {iri} does not exist")))?;
     let title = single_text(collection, "dcterms:title")?;
     let mut members: Vec<_> = (collection.nodes("dcterms:hasPart").into_iter())
         .map(member)
@@ -25,8 +23,8 @@ pub(crate) fn collection(graph: &Graph, iri: &str) -> Result<Value, BadMetadata>
     let creator = single(collection, "dcterms:creator")?;
     let coverage = collection
         .one("cpmeta:hasSpatialCoverage")
-        .and_then(Place::of);
-    let fields = Fields::default()
+        .and_then(GeoFeature::of);
+    let fields = JsonFields::default()
         .with("res", iri)
         .with("hash", collection.local_name())
         .with("members", members)
@@ -49,7 +47,7 @@ pub(crate) fn collection(graph: &Graph, iri: &str) -> Result<Value, BadMetadata>
     Ok(json)
 }
 
-fn member(item: Node<'_>) -> Value {
+fn member(item: RdfNode<'_>) -> Value {
     if !item.is_a("cpmeta:Collection") {
         return plain_object(item);
     }

@@ -3,19 +3,21 @@
 use regex::Regex;
 use serde_json::{Value, json};
 
+use super::access::{access_url, is_under_moratorium, own_access_url, submission_end};
+use super::fields::{
+    JsonFields, MetadataError, expected_one, hash, keywords, one_or_many, plain_object, resource,
+    single, single_text,
+};
 use super::people::{agent, contributors, organization};
 use super::references::references;
 use super::station::{data_theme, location, own_coverage, position_json, site, station};
-use super::{
-    BadMetadata, Fields, expected_one, hash, keywords, one_or_many, parent_collections,
-    plain_object, resource, single, single_text, versions,
-};
-use crate::geo::{Place, Shape};
-use crate::graph::{Graph, Node};
+use super::versions::{parent_collections, versions};
+use crate::geo::{GeoFeature, Geometry};
+use crate::graph::{Graph, RdfNode};
 use icos_portal::Envri;
 
 /// The landing page of an object or a document; `iri` may be unknown.
-pub(crate) fn object(graph: &Graph, envri: Envri, iri: &str) -> Result<Value, BadMetadata> {
+pub(crate) fn object(graph: &Graph, envri: Envri, iri: &str) -> Result<Value, MetadataError> {
     let unknown = || expected_one(iri, "cpmeta:hasObjectSpec", 0);
     let object = graph.node(iri).ok_or_else(unknown)?;
     if object.is_a("cpmeta:DocumentObject") {
@@ -25,7 +27,7 @@ pub(crate) fn object(graph: &Graph, envri: Envri, iri: &str) -> Result<Value, Ba
     }
 }
 
-fn data_object(graph: &Graph, envri: Envri, object: Node<'_>) -> Result<Value, BadMetadata> {
+fn data_object(graph: &Graph, envri: Envri, object: RdfNode<'_>) -> Result<Value, MetadataError> {
     let spec = single(object, "cpmeta:hasObjectSpec")?;
     let info = if is_time_series(spec)? {
         time_series(graph, object, spec)?
@@ -43,7 +45,7 @@ fn data_object(graph: &Graph, envri: Envri, object: Node<'_>) -> Result<Value, B
     Ok(versions(object, fields).json())
 }
 
-fn document(graph: &Graph, envri: Envri, document: Node<'_>) -> Result<Value, BadMetadata> {
+fn document(graph: &Graph, envri: Envri, document: RdfNode<'_>) -> Result<Value, MetadataError> {
     let fields = common(document)?
         .with("accessUrl", own_access_url(envri, document))
         .maybe("description", document.text("dcterms:description"))
@@ -52,11 +54,11 @@ fn document(graph: &Graph, envri: Envri, document: Node<'_>) -> Result<Value, Ba
 }
 
 /// What objects and documents share.
-fn common(object: Node<'_>) -> Result<Fields, BadMetadata> {
+fn common(object: RdfNode<'_>) -> Result<JsonFields, MetadataError> {
     let no_hash = || expected_one(object.iri(), "cpmeta:hasSha256sum", 0);
     let size = object.number::<u64>("cpmeta:hasSizeInBytes");
     let pid = size.map(|_| format!("11676/{}", object.local_name()));
-    Ok(Fields::default()
+    Ok(JsonFields::default()
         .with("hash", hash(object).ok_or_else(no_hash)?)
         .maybe("pid", pid)
         .maybe("doi", object.text("cpmeta:hasDoi"))
@@ -69,77 +71,21 @@ fn common(object: Node<'_>) -> Result<Fields, BadMetadata> {
         .with("parentCollections", parent_collections(object)))
 }
 
-fn submission(submission: Node<'_>) -> Result<Value, BadMetadata> {
+fn submission(submission: RdfNode<'_>) -> Result<Value, MetadataError> {
     let submitter = single(submission, "prov:wasAssociatedWith")?;
-    Ok(Fields::default()
+    Ok(JsonFields::default()
         .with("submitter", organization(submitter)?)
         .with("start", single_text(submission, "prov:startedAtTime")?)
         .maybe("stop", submission.text("prov:endedAtTime"))
         .json())
 }
 
-/// When the upload of an object was completed, or its moratorium ends.
-pub(super) fn submission_end(object: Node<'_>) -> Option<jiff::Timestamp> {
-    let submission = object.one("cpmeta:wasSubmittedBy")?;
-    submission.text("prov:endedAtTime")?.parse().ok()
-}
-
-/// Whether an object's content is kept back for now.
-pub(crate) fn is_under_moratorium(object: Node<'_>) -> bool {
-    submission_end(object).is_some_and(|end| end > jiff::Timestamp::now())
-}
-
-fn own_access_url(envri: Envri, object: Node<'_>) -> String {
-    format!("{}/objects/{}", envri.data_url(), object.local_name())
-}
-
-/// Where the content of an object is said to be; nowhere if policy forbids.
-fn access_url(envri: Envri, object: Node<'_>) -> Option<String> {
-    if let Some(elsewhere) = object.one("rdfs:seeAlso") {
-        return Some(elsewhere.iri().to_owned());
-    }
-    let spec = object.one("cpmeta:hasObjectSpec")?;
-    let level = spec.number::<i64>("cpmeta:hasDataLevel").unwrap_or(0);
-    let theme = spec
-        .one("cpmeta:hasDataTheme")
-        .map(|theme| theme.local_name());
-    let withheld = level < 1 && theme == Some("atmosphere");
-    (!withheld).then(|| own_access_url(envri, object))
-}
-
-/// Why the data service would not hand out an object's content, in its words.
-/// Whether the file is there is for the caller to know.
-pub(crate) fn inaccessible(envri: Envri, object: Node<'_>) -> Option<String> {
-    if object.text("cpmeta:hasSizeInBytes").is_none() {
-        return Some("Uploading of this object has not been completed.".to_owned());
-    }
-    if is_under_moratorium(object) {
-        let end = submission_end(object)?;
-        return Some(format!(
-            "Data object is under moratorium, will be available at {end}"
-        ));
-    }
-    let document = object.is_a("cpmeta:DocumentObject");
-    let Some(url) = access_url(envri, object).filter(|_| !document) else {
-        return (!document).then(|| {
-            format!("Data object is not distributed by the Data Portal due to {envri} policies")
-        });
-    };
-    let second_level = |url: &str| {
-        let host = url.split('/').nth(2).unwrap_or_default();
-        let labels: Vec<_> = host.rsplit('.').take(2).map(str::to_owned).collect();
-        labels
-    };
-    (second_level(&url) != second_level(envri.data_url()))
-        .then(|| "Data object is distributed by third parties".to_owned())
-}
-
-fn is_time_series(spec: Node<'_>) -> Result<bool, BadMetadata> {
+fn is_time_series(spec: RdfNode<'_>) -> Result<bool, MetadataError> {
     let kind = single(spec, "cpmeta:hasSpecificDatasetType")?;
     Ok(kind.local_name() == "stationTimeSeriesDataset")
 }
 
-pub(super) fn specification(spec: Node<'_>) -> Result<Value, BadMetadata> {
+pub(super) fn specification(spec: RdfNode<'_>) -> Result<Value, MetadataError> {
     let project = single(spec, "cpmeta:hasAssociatedProject")?;
     let format = single(spec, "cpmeta:hasFormat")?;
     let level_lacking = || expected_one(spec.iri(), "cpmeta:hasDataLevel", 0);
@@ -152,28 +98,28 @@ pub(super) fn specification(spec: Node<'_>) -> Result<Value, BadMetadata> {
         .map(|flag| flag.value().into())
         .collect();
     let dataset = spec.one("cpmeta:containsDataset").map(|dataset| {
-        Fields::default()
+        JsonFields::default()
             .with("self", resource(dataset))
             .maybe("resolution", dataset.text("cpmeta:hasTemporalResolution"))
             .json()
     });
     let documents = spec.nodes("cpmeta:hasDocumentationObject");
     let documents: Vec<_> = documents.into_iter().map(plain_object).collect();
-    Ok(Fields::default()
+    Ok(JsonFields::default()
         .with("self", resource(spec))
         .with(
             "project",
-            Fields::default()
+            JsonFields::default()
                 .with("self", resource(project))
-                .some("keywords", keywords(project))
+                .non_empty("keywords", keywords(project))
                 .json(),
         )
         .with("theme", data_theme(single(spec, "cpmeta:hasDataTheme")?))
         .with(
             "format",
-            Fields::default()
+            JsonFields::default()
                 .with("self", resource(format))
-                .some("goodFlagValues", good_flags)
+                .non_empty("goodFlagValues", good_flags)
                 .with("uri", format.iri())
                 .json(),
         )
@@ -186,17 +132,21 @@ pub(super) fn specification(spec: Node<'_>) -> Result<Value, BadMetadata> {
         .with("specificDatasetType", kind)
         .maybe("datasetSpec", dataset)
         .with("documentation", documents)
-        .some("keywords", keywords(spec))
+        .non_empty("keywords", keywords(spec))
         .json())
 }
 
-fn time_series(graph: &Graph, object: Node<'_>, spec: Node<'_>) -> Result<Value, BadMetadata> {
+fn time_series(
+    graph: &Graph,
+    object: RdfNode<'_>,
+    spec: RdfNode<'_>,
+) -> Result<Value, MetadataError> {
     let acquisition = single(object, "cpmeta:wasAcquiredBy")?;
     let station = station(graph, single(acquisition, "prov:wasAssociatedWith")?)?;
     let interval = interval(acquisition, "prov:startedAtTime", "prov:endedAtTime");
     let instruments = acquisition.nodes("cpmeta:wasPerformedWith");
     let instruments = instruments.into_iter().map(instrument).collect();
-    let acquired = Fields::default()
+    let acquired = JsonFields::default()
         .with("station", station)
         .maybe("site", acquisition.one("cpmeta:wasPerformedAt").map(site))
         .maybe("interval", interval)
@@ -213,29 +163,29 @@ fn time_series(graph: &Graph, object: Node<'_>, spec: Node<'_>) -> Result<Value,
         .one("cpmeta:hasSpatialCoverage")
         .and_then(|_| coverage(object))
         .map(|place| place.json());
-    Ok(Fields::default()
+    Ok(JsonFields::default()
         .with("acquisition", acquired.json())
         .maybe("productionInfo", production(object)?)
         .maybe("nRows", object.number::<i64>("cpmeta:hasNumberOfRows"))
         .maybe("coverage", own_coverage)
-        .some("columns", columns(object, spec))
+        .non_empty("columns", columns(object, spec))
         .json())
 }
 
-fn spatio_temporal(graph: &Graph, object: Node<'_>) -> Result<Value, BadMetadata> {
+fn spatio_temporal(graph: &Graph, object: RdfNode<'_>) -> Result<Value, MetadataError> {
     let no_place = || expected_one(object.iri(), "cpmeta:hasSpatialCoverage", 0);
     let no_time = || expected_one(object.iri(), "cpmeta:hasStartTime", 0);
     let no_production =
-        || BadMetadata("Production info must be provided for a spatial data object".to_owned());
+        || MetadataError("Production info must be provided for a spatial data object".to_owned());
     let place = coverage(object).ok_or_else(no_place)?;
     let interval =
         interval(object, "cpmeta:hasStartTime", "cpmeta:hasEndTime").ok_or_else(no_time)?;
     let acquisition = object.one("cpmeta:wasAcquiredBy");
     let stat = acquisition.and_then(|a| a.one("prov:wasAssociatedWith"));
-    let temporal = Fields::default()
+    let temporal = JsonFields::default()
         .with("interval", interval)
         .maybe("resolution", object.text("cpmeta:hasTemporalResolution"));
-    Ok(Fields::default()
+    Ok(JsonFields::default()
         .with("title", single_text(object, "dcterms:title")?)
         .maybe("description", object.text("dcterms:description"))
         .with("spatial", place.json())
@@ -254,16 +204,16 @@ fn spatio_temporal(graph: &Graph, object: Node<'_>) -> Result<Value, BadMetadata
             "productionInfo",
             production(object)?.ok_or_else(no_production)?,
         )
-        .some("variables", variables(object))
+        .non_empty("variables", variables(object))
         .json())
 }
 
-fn interval(subject: Node<'_>, start: &str, stop: &str) -> Option<Value> {
+fn interval(subject: RdfNode<'_>, start: &str, stop: &str) -> Option<Value> {
     let (start, stop) = (subject.text(start)?, subject.text(stop)?);
     Some(json!({"start": start, "stop": stop}))
 }
 
-fn instrument(instrument: Node<'_>) -> Value {
+fn instrument(instrument: RdfNode<'_>) -> Value {
     let model = instrument.text("cpmeta:hasModel").filter(|m| *m != "N/A");
     let number = instrument
         .text("cpmeta:hasSerialNumber")
@@ -282,14 +232,14 @@ fn instrument(instrument: Node<'_>) -> Value {
     json
 }
 
-fn production(object: Node<'_>) -> Result<Option<Value>, BadMetadata> {
+fn production(object: RdfNode<'_>) -> Result<Option<Value>, MetadataError> {
     let Some(production) = object.one("cpmeta:wasProducedBy") else {
         return Ok(None);
     };
     let host = production.one("cpmeta:wasHostedBy");
     let sources = object.nodes("prov:hadPrimarySource");
     let sources: Vec<_> = sources.into_iter().map(plain_object).collect();
-    let json = Fields::default()
+    let json = JsonFields::default()
         .with(
             "creator",
             agent(single(production, "cpmeta:wasPerformedBy")?)?,
@@ -310,16 +260,19 @@ fn production(object: Node<'_>) -> Result<Option<Value>, BadMetadata> {
     Ok(Some(json))
 }
 
-fn sampling_point(acquisition: Node<'_>) -> Option<Place> {
-    Place::of(acquisition.one("cpmeta:hasSamplingPoint")?)
+fn sampling_point(acquisition: RdfNode<'_>) -> Option<GeoFeature> {
+    GeoFeature::of(acquisition.one("cpmeta:hasSamplingPoint")?)
 }
 
 /// What an object covers: a place of its own, or that of its sampling point,
 /// site or station.
-pub(crate) fn coverage(object: Node<'_>) -> Option<Place> {
+pub(crate) fn coverage(object: RdfNode<'_>) -> Option<GeoFeature> {
     let acquisition = object.one("cpmeta:wasAcquiredBy");
     let stat = acquisition.and_then(|a| a.one("prov:wasAssociatedWith"));
-    if let Some(mut place) = object.one("cpmeta:hasSpatialCoverage").and_then(Place::of) {
+    if let Some(mut place) = object
+        .one("cpmeta:hasSpatialCoverage")
+        .and_then(GeoFeature::of)
+    {
         place.label = place.label.or_else(|| {
             stat.and_then(|s| s.text("cpmeta:hasName"))
                 .map(str::to_owned)
@@ -328,12 +281,12 @@ pub(crate) fn coverage(object: Node<'_>) -> Option<Place> {
     }
     let site = || {
         let site = acquisition?.one("cpmeta:wasPerformedAt")?;
-        Place::of(site.one("cpmeta:hasSpatialCoverage")?)
+        GeoFeature::of(site.one("cpmeta:hasSpatialCoverage")?)
     };
-    let all = |places: Vec<Place>| match places.len() {
+    let all = |places: Vec<GeoFeature>| match places.len() {
         0 => None,
         1 => places.into_iter().next(),
-        _ => Some(Shape::FeatureCollection(places).labelled(None)),
+        _ => Some(Geometry::FeatureCollection(places).labelled(None)),
     };
     let sampled: Vec<_> = (acquisition.and_then(sampling_point).into_iter())
         .chain(site())
@@ -348,15 +301,15 @@ pub(crate) fn coverage(object: Node<'_>) -> Option<Place> {
 }
 
 /// A column or variable of a data type.
-struct Definition<'g> {
-    node: Node<'g>,
+struct VariableDefinition<'g> {
+    node: RdfNode<'g>,
     title: &'g str,
     optional: bool,
     regex: Option<Regex>,
 }
 
-impl<'g> Definition<'g> {
-    fn all(spec: Node<'g>, kind: &str) -> Vec<Self> {
+impl<'g> VariableDefinition<'g> {
+    fn all(spec: RdfNode<'g>, kind: &str) -> Vec<Self> {
         let dataset = spec.one("cpmeta:containsDataset");
         let nodes = dataset.map(|d| d.nodes(&format!("cpmeta:has{kind}")));
         (nodes.unwrap_or_default().into_iter())
@@ -385,11 +338,11 @@ impl<'g> Definition<'g> {
             .or_else(|| all.iter().filter(|d| d.optional).find(matching))
     }
 
-    fn json(&self, label: &str) -> Fields {
+    fn json(&self, label: &str) -> JsonFields {
         let flags_for = (self.node.nodes("cpmeta:isQualityFlagFor").iter())
             .map(|column| column.iri().into())
             .collect();
-        Fields::default()
+        JsonFields::default()
             .with("model", resource(self.node))
             .with("label", label)
             .maybe(
@@ -400,12 +353,12 @@ impl<'g> Definition<'g> {
                 "valueFormat",
                 self.node.one("cpmeta:hasValueFormat").map(|f| f.iri()),
             )
-            .some("isFlagFor", flags_for)
+            .non_empty("isFlagFor", flags_for)
     }
 }
 
-fn value_type(value_type: Node<'_>) -> Value {
-    Fields::default()
+fn value_type(value_type: RdfNode<'_>) -> Value {
+    JsonFields::default()
         .with("self", resource(value_type))
         .maybe(
             "quantityKind",
@@ -415,17 +368,17 @@ fn value_type(value_type: Node<'_>) -> Value {
         .json()
 }
 
-fn columns(object: Node<'_>, spec: Node<'_>) -> Vec<Value> {
-    let known: Vec<_> = Definition::all(spec, "Variable")
+fn columns(object: RdfNode<'_>, spec: RdfNode<'_>) -> Vec<Value> {
+    let known: Vec<_> = VariableDefinition::all(spec, "Variable")
         .into_iter()
-        .chain(Definition::all(spec, "Column"))
+        .chain(VariableDefinition::all(spec, "Column"))
         .collect();
     let actual: Option<Vec<String>> = object
         .text("cpmeta:hasActualColumnNames")
         .and_then(|json| serde_json::from_str(json).ok());
     match actual {
         Some(names) => (names.iter())
-            .filter_map(|name| Some(Definition::lookup(&known, name)?.json(name).json()))
+            .filter_map(|name| Some(VariableDefinition::lookup(&known, name)?.json(name).json()))
             .collect(),
         None => (known.iter())
             .filter(|d| !d.optional && d.regex.is_none())
@@ -434,18 +387,18 @@ fn columns(object: Node<'_>, spec: Node<'_>) -> Vec<Value> {
     }
 }
 
-fn variables(object: Node<'_>) -> Vec<Value> {
+fn variables(object: RdfNode<'_>) -> Vec<Value> {
     let Some(spec) = object.one("cpmeta:hasObjectSpec") else {
         return Vec::new();
     };
-    let known = Definition::all(spec, "Variable");
+    let known = VariableDefinition::all(spec, "Variable");
     (object.nodes("cpmeta:hasActualVariable").into_iter())
         .filter_map(|variable| {
             let name = variable.text("rdfs:label")?;
             let min = variable.number::<f64>("cpmeta:hasMinValue");
             let max = variable.number::<f64>("cpmeta:hasMaxValue");
             let range = min.zip(max).map(|(min, max)| json!([min, max]));
-            let definition = Definition::lookup(&known, name)?;
+            let definition = VariableDefinition::lookup(&known, name)?;
             Some(definition.json(name).maybe("minMax", range).json())
         })
         .collect()

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{BadMetadata, Fields, resource, single_text};
-use crate::graph::Node;
+use super::fields::{JsonFields, MetadataError, resource, single_text};
+use crate::graph::RdfNode;
 
-pub(super) fn organization(org: Node<'_>) -> Result<Value, BadMetadata> {
-    Ok(Fields::default()
+pub(super) fn organization(org: RdfNode<'_>) -> Result<Value, MetadataError> {
+    Ok(JsonFields::default()
         .with("self", resource(org))
         .with("name", single_text(org, "cpmeta:hasName")?)
         .maybe("email", org.text("cpmeta:hasEmail"))
@@ -14,8 +14,8 @@ pub(super) fn organization(org: Node<'_>) -> Result<Value, BadMetadata> {
         .json())
 }
 
-pub(super) fn person(person: Node<'_>) -> Result<Value, BadMetadata> {
-    Ok(Fields::default()
+pub(super) fn person(person: RdfNode<'_>) -> Result<Value, MetadataError> {
+    Ok(JsonFields::default()
         .with("self", resource(person))
         .with("firstName", single_text(person, "cpmeta:hasFirstName")?)
         .with("lastName", single_text(person, "cpmeta:hasLastName")?)
@@ -24,7 +24,7 @@ pub(super) fn person(person: Node<'_>) -> Result<Value, BadMetadata> {
         .json())
 }
 
-pub(super) fn agent(agent: Node<'_>) -> Result<Value, BadMetadata> {
+pub(super) fn agent(agent: RdfNode<'_>) -> Result<Value, MetadataError> {
     if agent.text("cpmeta:hasFirstName").is_some() {
         person(agent)
     } else {
@@ -33,14 +33,14 @@ pub(super) fn agent(agent: Node<'_>) -> Result<Value, BadMetadata> {
 }
 
 /// The members of an organisation, with their roles.
-pub(super) fn staff(org: Node<'_>) -> Vec<Value> {
+pub(super) fn staff(org: RdfNode<'_>) -> Vec<Value> {
     (org.holders("cpmeta:atOrganization").into_iter())
         .filter_map(|membership| {
             let member = membership
                 .holders("cpmeta:hasMembership")
                 .into_iter()
                 .next()?;
-            let role = Fields::default()
+            let role = JsonFields::default()
                 .with("role", resource(membership.one("cpmeta:hasRole")?))
                 .maybe("start", membership.text("cpmeta:hasStartTime"))
                 .maybe("end", membership.text("cpmeta:hasEndTime"))
@@ -56,7 +56,7 @@ pub(super) fn staff(org: Node<'_>) -> Vec<Value> {
 
 /// Those an object or a document names as its makers: a sequence keeps its
 /// order, several values are sorted by name.
-pub(super) fn contributors(item: Node<'_>, property: &str) -> Result<Vec<Value>, BadMetadata> {
+pub(super) fn contributors(item: RdfNode<'_>, property: &str) -> Result<Vec<Value>, MetadataError> {
     let named = item.nodes(property);
     if let [sequence] = named[..]
         && sequence.is_a("rdf:Seq")

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::object::submission_end;
+use super::access::submission_end;
+use super::fields::{JsonFields, MetadataError, keywords};
 use super::people::{agent, contributors, staff};
-use super::{BadMetadata, Fields, keywords};
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, RdfNode};
 use icos_portal::Envri;
 
 /// The licence of an object.
@@ -47,7 +47,7 @@ impl Licence {
         }
     }
 
-    fn of(licence: Node<'_>) -> Self {
+    fn of(licence: RdfNode<'_>) -> Self {
         let iri = licence.iri();
         Self {
             url: iri.to_owned(),
@@ -61,7 +61,7 @@ impl Licence {
     }
 
     fn json(&self) -> Value {
-        Fields::default()
+        JsonFields::default()
             .with("url", self.url.clone())
             .with("name", self.name.clone())
             .with("webpage", self.webpage.clone())
@@ -72,8 +72,8 @@ impl Licence {
 
 /// An object's own licence, or that of its data type, or of its project, or
 /// the repository's.
-pub(crate) fn licence(envri: Envri, object: Node<'_>) -> Licence {
-    let implied = |node: Node<'_>| node.one("cpmeta:impliesDefaultLicence").map(Licence::of);
+pub(crate) fn licence(envri: Envri, object: RdfNode<'_>) -> Licence {
+    let implied = |node: RdfNode<'_>| node.one("cpmeta:impliesDefaultLicence").map(Licence::of);
     let spec = object.one("cpmeta:hasObjectSpec");
     (object.one("dcterms:license").map(Licence::of))
         .or_else(|| implied(spec?))
@@ -85,8 +85,8 @@ pub(crate) fn licence(envri: Envri, object: Node<'_>) -> Licence {
 pub(super) fn references(
     graph: &Graph,
     envri: Envri,
-    object: Node<'_>,
-) -> Result<Value, BadMetadata> {
+    object: RdfNode<'_>,
+) -> Result<Value, MetadataError> {
     let authors = authors(graph, object)?;
     let title = title(object);
     let citation = citation_of(object, &authors, title.as_deref());
@@ -94,12 +94,12 @@ pub(super) fn references(
     let text = |name: &str| title.clone().unwrap_or_else(|| name.to_owned());
     let bibtex = format!("@misc{{{key},\n  title={{{}}}\n}}", text("Untitled"));
     let ris = format!("TY  - DATA\r\nTI  - {}\r\nER  - \r\n", text("Untitled"));
-    Ok(Fields::default()
+    Ok(JsonFields::default()
         .maybe("citationString", citation)
         .with("citationBibTex", bibtex)
         .with("citationRis", ris)
-        .some("keywords", keywords(object))
-        .some("authors", authors)
+        .non_empty("keywords", keywords(object))
+        .non_empty("authors", authors)
         .maybe("title", title)
         .maybe("temporalCoverageDisplay", period(object))
         .with("licence", licence(envri, object).json())
@@ -107,17 +107,17 @@ pub(super) fn references(
 }
 
 /// How to cite an object, as the virtual property `hasCitationString` says.
-pub(crate) fn citation(graph: &Graph, object: Node<'_>) -> Option<String> {
+pub(crate) fn citation(graph: &Graph, object: RdfNode<'_>) -> Option<String> {
     let authors = authors(graph, object).ok()?;
     citation_of(object, &authors, title(object).as_deref())
 }
 
 /// The virtual property `hasBiblioInfo`: the references as JSON text.
-pub(crate) fn biblio_info(graph: &Graph, envri: Envri, object: Node<'_>) -> Option<String> {
+pub(crate) fn biblio_info(graph: &Graph, envri: Envri, object: RdfNode<'_>) -> Option<String> {
     Some(references(graph, envri, object).ok()?.to_string())
 }
 
-fn authors(_graph: &Graph, object: Node<'_>) -> Result<Vec<Value>, BadMetadata> {
+fn authors(_graph: &Graph, object: RdfNode<'_>) -> Result<Vec<Value>, MetadataError> {
     if object.is_a("cpmeta:DocumentObject") {
         return contributors(object, "dcterms:creator");
     }
@@ -151,7 +151,7 @@ fn authors(_graph: &Graph, object: Node<'_>) -> Result<Vec<Value>, BadMetadata> 
     Ok(authors)
 }
 
-fn title(object: Node<'_>) -> Option<String> {
+fn title(object: RdfNode<'_>) -> Option<String> {
     if let Some(title) = object.text("dcterms:title") {
         return Some(title.to_owned());
     }
@@ -168,7 +168,7 @@ fn title(object: Node<'_>) -> Option<String> {
     ))
 }
 
-fn period(object: Node<'_>) -> Option<String> {
+fn period(object: RdfNode<'_>) -> Option<String> {
     let day = |text: Option<&str>| Some(text?.split('T').next()?.to_owned());
     let acquisition = object.one("cpmeta:wasAcquiredBy");
     let of = |own: &str, acquired: &str| {
@@ -179,7 +179,7 @@ fn period(object: Node<'_>) -> Option<String> {
     Some(format!("{start}\u{2013}{end}"))
 }
 
-fn citation_of(object: Node<'_>, authors: &[Value], title: Option<&str>) -> Option<String> {
+fn citation_of(object: RdfNode<'_>, authors: &[Value], title: Option<&str>) -> Option<String> {
     let names: Vec<_> = (authors.iter())
         .filter_map(|author| match (&author["lastName"], &author["firstName"]) {
             (Value::String(last), Value::String(first)) => {
@@ -221,7 +221,7 @@ fn citation_of(object: Node<'_>, authors: &[Value], title: Option<&str>) -> Opti
 }
 
 /// The references of a collection.
-pub(super) fn collection_references(collection: Node<'_>, title: &str) -> Value {
+pub(super) fn collection_references(collection: RdfNode<'_>, title: &str) -> Value {
     let doi = collection.text("cpmeta:hasDoi");
     let citation = doi.map(|doi| format!("{title}. https://doi.org/{doi}"));
     let mut json = json!({"title": title});

@@ -2,27 +2,27 @@
 
 use serde_json::{Value, json};
 
+use super::fields::{JsonFields, MetadataError, plain_object, resource, single_text};
 use super::people::{organization, staff};
-use super::{BadMetadata, Fields, plain_object, resource, single_text};
-use crate::geo::{Place, Position, Shape};
-use crate::graph::{Graph, Node};
+use crate::geo::{GeoFeature, Geometry, Position};
+use crate::graph::{Graph, RdfNode};
 
 /// The landing page of a station: the station and its staff.
-pub(crate) fn station_page(graph: &Graph, stat: Node<'_>) -> Result<Value, BadMetadata> {
+pub(crate) fn station_page(graph: &Graph, stat: RdfNode<'_>) -> Result<Value, MetadataError> {
     let mut json = station(graph, stat)?;
     json["staff"] = staff(stat).into();
     Ok(json)
 }
 
 /// A station, as objects name it.
-pub(super) fn station(graph: &Graph, stat: Node<'_>) -> Result<Value, BadMetadata> {
+pub(super) fn station(graph: &Graph, stat: RdfNode<'_>) -> Result<Value, MetadataError> {
     let org = organization(stat)?;
     let id = single_text(stat, "cpmeta:hasStationId")?;
     let responsible = stat.one("cpmeta:hasResponsibleOrganization");
     let networks: Vec<_> = (stat.nodes("cpmeta:hasAssociatedNetwork").into_iter())
         .map(|network| json!({"self": resource(network)}))
         .collect();
-    Ok(Fields::default()
+    Ok(JsonFields::default()
         .with("org", org)
         .with("id", id)
         .maybe(
@@ -37,22 +37,22 @@ pub(super) fn station(graph: &Graph, stat: Node<'_>) -> Result<Value, BadMetadat
         .with("pictures", texts(stat, "cpmeta:hasDepiction"))
         .with("specificInfo", specifics(graph, stat))
         .maybe("countryCode", stat.text("cpmeta:countryCode"))
-        .some("funding", fundings(stat)?)
+        .non_empty("funding", fundings(stat)?)
         .with("networks", networks)
         .json())
 }
 
 /// Where a station is, as a labelled point.
-pub(super) fn location(stat: Node<'_>) -> Option<Place> {
+pub(super) fn location(stat: RdfNode<'_>) -> Option<GeoFeature> {
     let label = stat
         .text("rdfs:label")
         .or_else(|| stat.text("cpmeta:hasName"));
-    Some(Shape::Position(Position::of(stat)?).labelled(label))
+    Some(Geometry::Position(Position::of(stat)?).labelled(label))
 }
 
 /// What a station covers if it is not a point.
-pub(super) fn own_coverage(stat: Node<'_>) -> Option<Place> {
-    let mut place = Place::of(stat.one("cpmeta:hasSpatialCoverage")?)?;
+pub(super) fn own_coverage(stat: RdfNode<'_>) -> Option<GeoFeature> {
+    let mut place = GeoFeature::of(stat.one("cpmeta:hasSpatialCoverage")?)?;
     place.label = place
         .label
         .or_else(|| stat.text("cpmeta:hasName").map(str::to_owned));
@@ -60,7 +60,7 @@ pub(super) fn own_coverage(stat: Node<'_>) -> Option<Place> {
 }
 
 /// A point without `_type` and `geo`, as stations and sampling points have it.
-pub(super) fn position_json(place: &Place) -> Value {
+pub(super) fn position_json(place: &GeoFeature) -> Value {
     let mut json = place.json();
     if let Value::Object(fields) = &mut json {
         fields.remove("_type");
@@ -69,19 +69,19 @@ pub(super) fn position_json(place: &Place) -> Value {
     json
 }
 
-fn texts(node: Node<'_>, property: &str) -> Vec<Value> {
+fn texts(node: RdfNode<'_>, property: &str) -> Vec<Value> {
     let literals = node.literals(property);
     literals.iter().map(|l| l.value().into()).collect()
 }
 
-fn documentation(node: Node<'_>) -> Vec<Value> {
+fn documentation(node: RdfNode<'_>) -> Vec<Value> {
     let documents = node.nodes("cpmeta:hasDocumentationObject");
     documents.into_iter().map(plain_object).collect()
 }
 
-fn specifics(graph: &Graph, stat: Node<'_>) -> Value {
+fn specifics(graph: &Graph, stat: RdfNode<'_>) -> Value {
     let labelled = |property| stat.one(property).map(resource);
-    let climate = |fields: Fields| {
+    let climate = |fields: JsonFields| {
         fields
             .maybe("climateZone", labelled("cpmeta:hasClimateZone"))
             .maybe(
@@ -102,7 +102,7 @@ fn specifics(graph: &Graph, stat: Node<'_>) -> Value {
         let ecosystems: Vec<_> = (stat.nodes("cpmeta:hasEcosystemType").into_iter())
             .map(resource)
             .collect();
-        climate(Fields::default().with("_type", "sites"))
+        climate(JsonFields::default().with("_type", "sites"))
             .with("sites", sites)
             .with("ecosystems", ecosystems)
             .maybe(
@@ -132,7 +132,7 @@ fn specifics(graph: &Graph, stat: Node<'_>) -> Value {
     } else if stat.is_a("cpmeta:OS") {
         icos_specifics(graph, stat, "otc").json()
     } else if stat.is_a("cpmeta:IcosCitiesStation") {
-        Fields::default()
+        JsonFields::default()
             .with("_type", "cities")
             .maybe(
                 "timeZoneOffset",
@@ -149,12 +149,12 @@ fn specifics(graph: &Graph, stat: Node<'_>) -> Value {
     }
 }
 
-fn icos_specifics(graph: &Graph, stat: Node<'_>, kind: &str) -> Fields {
+fn icos_specifics(graph: &Graph, stat: RdfNode<'_>, kind: &str) -> JsonFields {
     let centre = format!("res:organizations/{}", kind.to_uppercase());
     let theme = graph
         .node(&centre)
         .and_then(|c| c.one("cpmeta:hasDataTheme"));
-    Fields::default()
+    JsonFields::default()
         .with("_type", kind)
         .maybe("theme", theme.map(data_theme))
         .maybe("stationClass", stat.text("cpmeta:hasStationClass"))
@@ -169,7 +169,7 @@ fn icos_specifics(graph: &Graph, stat: Node<'_>, kind: &str) -> Fields {
 
 /// The labelling application keeps the date with a station entry of its own,
 /// which names the station by a literal.
-fn labelling_date<'g>(graph: &'g Graph, stat: Node<'g>) -> Option<&'g str> {
+fn labelling_date<'g>(graph: &'g Graph, stat: RdfNode<'g>) -> Option<&'g str> {
     let entry = graph
         .literal_holders("stationentry:hasProductionCounterpart", stat.iri())
         .into_iter()
@@ -178,8 +178,8 @@ fn labelling_date<'g>(graph: &'g Graph, stat: Node<'g>) -> Option<&'g str> {
     date.split('T').next()
 }
 
-pub(super) fn data_theme(theme: Node<'_>) -> Value {
-    Fields::default()
+pub(super) fn data_theme(theme: RdfNode<'_>) -> Value {
+    JsonFields::default()
         .with("self", resource(theme))
         .maybe("icon", theme.text("cpmeta:hasIcon"))
         .maybe("markerIcon", theme.text("cpmeta:hasMarkerIcon"))
@@ -187,8 +187,8 @@ pub(super) fn data_theme(theme: Node<'_>) -> Value {
 }
 
 /// A site that a station operates on.
-pub(super) fn site(site: Node<'_>) -> Value {
-    Fields::default()
+pub(super) fn site(site: RdfNode<'_>) -> Value {
+    JsonFields::default()
         .with("self", resource(site))
         .maybe(
             "ecosystem",
@@ -197,22 +197,22 @@ pub(super) fn site(site: Node<'_>) -> Value {
         .maybe(
             "location",
             site.one("cpmeta:hasSpatialCoverage")
-                .and_then(Place::of)
+                .and_then(GeoFeature::of)
                 .map(|place| place.json()),
         )
         .json()
 }
 
-fn fundings(stat: Node<'_>) -> Result<Vec<Value>, BadMetadata> {
+fn fundings(stat: RdfNode<'_>) -> Result<Vec<Value>, MetadataError> {
     (stat.nodes("cpmeta:hasFunding").into_iter())
         .map(|funding| {
-            let funder = super::single(funding, "cpmeta:hasFunder")?;
+            let funder = super::fields::single(funding, "cpmeta:hasFunder")?;
             let id = funder.text("cpmeta:funderIdentifier");
             let id_type = funder.text("cpmeta:funderIdentifierType");
-            let funder = Fields::default()
+            let funder = JsonFields::default()
                 .with("org", organization(funder)?)
                 .maybe("id", id.zip(id_type).map(|(id, kind)| json!([id, kind])));
-            Ok(Fields::default()
+            Ok(JsonFields::default()
                 .with("self", resource(funding))
                 .with("funder", funder.json())
                 .maybe("awardTitle", funding.text("cpmeta:awardTitle"))

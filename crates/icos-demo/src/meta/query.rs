@@ -1,4 +1,4 @@
-//! `/sparql` as HTTP: where the query stands, what is kept, who may ask.
+//! `/sparql` as HTTP: where the query stands, what is kept, who may request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use axum::http::header::{
 use axum::http::{HeaderName, Method, StatusCode};
 use bytes::Bytes;
 
-use crate::http::{Ask, Reply, put, reply, text};
-use crate::sparql::{self, Key, Shape, SparqlError};
-use crate::state::Shared;
+use crate::http::{DemoReply, DemoRequest, append_header, reply, text};
+use crate::sparql::{self, QueryKey, ResultFormat, SparqlError};
+use crate::state::PortalState;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -21,56 +21,63 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// error is then appended.
 const SENT_ALREADY: usize = 32 << 10;
 
-pub(super) async fn answer(shared: &Arc<Shared>, ask: &Ask) -> Reply {
-    let mut reply = match ask.method {
+pub(super) async fn answer(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {
+    let mut reply = match request.method {
         Method::OPTIONS => {
             let mut reply = text(StatusCode::OK, "OK");
-            put(&mut reply, ACCESS_CONTROL_ALLOW_METHODS, "GET, POST");
-            put(
+            append_header(&mut reply, ACCESS_CONTROL_ALLOW_METHODS, "GET, POST");
+            append_header(
                 &mut reply,
                 ACCESS_CONTROL_ALLOW_HEADERS,
-                "Content-Type, Cache-Control",
+                "Content-Type, QueryCache-Control",
             );
             reply
         }
-        Method::GET | Method::POST => cached(shared, ask).await,
+        Method::GET | Method::POST => cached(state, request).await,
         _ => text(
             StatusCode::METHOD_NOT_ALLOWED,
             "HTTP method not allowed, supported methods: OPTIONS, GET, POST",
         ),
     };
-    put(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    append_header(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     reply
 }
 
-async fn cached(shared: &Arc<Shared>, ask: &Ask) -> Reply {
-    let mut accepted: Vec<_> = ask.header(ACCEPT).unwrap_or_default().split(',').collect();
+async fn cached(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {
+    let mut accepted: Vec<_> = request
+        .header(ACCEPT)
+        .unwrap_or_default()
+        .split(',')
+        .collect();
     accepted.sort_unstable();
-    let query = ask.target.split_once('?').map_or("", |(_, query)| query);
-    let key = Key(accepted.join(","), query.to_owned(), ask.body.clone());
-    let status = if may_be_cached(ask) {
-        if let Some((shape, results)) = shared.cache.get(&key) {
-            let mut reply = reply(StatusCode::OK, shape.content_type(), results);
-            put(&mut reply, CACHE_STATUS, "HIT");
+    let query = request
+        .target
+        .split_once('?')
+        .map_or("", |(_, query)| query);
+    let key = QueryKey(accepted.join(","), query.to_owned(), request.body.clone());
+    let status = if may_be_cached(request) {
+        if let Some((format, results)) = state.cache.get(&key) {
+            let mut reply = reply(StatusCode::OK, format.content_type(), results);
+            append_header(&mut reply, CACHE_STATUS, "HIT");
             return reply;
         }
         "MISS"
     } else {
         "BYPASS"
     };
-    let mut reply = fresh(shared, ask, key).await;
-    put(&mut reply, CACHE_STATUS, status);
+    let mut reply = fresh(state, request, key).await;
+    append_header(&mut reply, CACHE_STATUS, status);
     reply
 }
 
-fn may_be_cached(ask: &Ask) -> bool {
-    let control = ask.header(CACHE_CONTROL).unwrap_or_default();
+fn may_be_cached(request: &DemoRequest) -> bool {
+    let control = request.header(CACHE_CONTROL).unwrap_or_default();
     let forbidden = control.contains("no-cache") || control.contains("max-age=0");
-    !forbidden && ask.header(PRAGMA) != Some("no-cache")
+    !forbidden && request.header(PRAGMA) != Some("no-cache")
 }
 
-async fn fresh(shared: &Arc<Shared>, ask: &Ask, key: Key) -> Reply {
-    let Some(query) = query_text(ask) else {
+async fn fresh(state: &Arc<PortalState>, request: &DemoRequest, key: QueryKey) -> DemoReply {
+    let Some(query) = query_text(request) else {
         return text(
             StatusCode::BAD_REQUEST,
             "Expected a SPARQL query provided as 'query' URL parameter.\n\
@@ -79,12 +86,12 @@ async fn fresh(shared: &Arc<Shared>, ask: &Ask, key: Key) -> Reply {
             Human users may want to use the Web app at https://meta.icos-cp.eu/sparqlclient/",
         );
     };
-    let client = ask.header(FORWARDED_FOR).unwrap_or("127.0.0.1");
-    let slot = match shared.quota.admit(client).await {
+    let client = request.header(FORWARDED_FOR).unwrap_or("127.0.0.1");
+    let slot = match state.quota.admit(client).await {
         Ok(slot) => slot,
         Err(why) => return text(StatusCode::SERVICE_UNAVAILABLE, why),
     };
-    let Some(shape) = Shape::accepted(ask.header(ACCEPT).unwrap_or_default()) else {
+    let Some(format) = ResultFormat::accepted(request.header(ACCEPT).unwrap_or_default()) else {
         return text(
             StatusCode::NOT_ACCEPTABLE,
             "The resource identified by the request is only capable of generating response \
@@ -92,48 +99,48 @@ async fn fresh(shared: &Arc<Shared>, ask: &Ask, key: Key) -> Reply {
             headers sent in the request.",
         );
     };
-    let results = run(shared, query, shape, ask.slowness).await;
+    let results = run(state, query, format, request.query_delay).await;
     drop(slot);
     match results {
         Ok(results) => {
             let results = Bytes::from(results);
-            shared.cache.put(key, shape, &results);
-            reply(StatusCode::OK, shape.content_type(), results)
+            state.cache.put(key, format, &results);
+            reply(StatusCode::OK, format.content_type(), results)
         }
-        Err(e) => failure(e, shape),
+        Err(e) => failure(e, format),
     }
 }
 
-fn query_text(ask: &Ask) -> Option<String> {
-    if ask.method == Method::GET {
-        return ask.parameter("query").map(str::to_owned);
+fn query_text(request: &DemoRequest) -> Option<String> {
+    if request.method == Method::GET {
+        return request.parameter("query").map(str::to_owned);
     }
-    let form = ask.form();
+    let form = request.form();
     let field = form.into_iter().find(|(key, _)| key == "query");
     field
         .map(|(_, value)| value)
-        .or_else(|| String::from_utf8(ask.body.to_vec()).ok())
+        .or_else(|| String::from_utf8(request.body.to_vec()).ok())
 }
 
 async fn run(
-    shared: &Arc<Shared>,
+    state: &Arc<PortalState>,
     query: String,
-    shape: Shape,
+    format: ResultFormat,
     slowness: Duration,
 ) -> Result<Vec<u8>, SparqlError> {
-    let limit = shared.limits.longest_query;
+    let limit = state.limits.longest_query;
     tokio::time::sleep(slowness.min(limit)).await;
     let rest = limit.saturating_sub(slowness);
     if rest.is_zero() {
         return Err(SparqlError::Timeout(Vec::new()));
     }
-    let shared = Arc::clone(shared);
-    let work = move || sparql::answer(&shared.repository, &query, shape, rest);
+    let state = Arc::clone(state);
+    let work = move || sparql::answer(&state.repository, &query, format, rest);
     (tokio::task::spawn_blocking(work).await)
         .unwrap_or_else(|e| Err(SparqlError::Failed(e.to_string())))
 }
 
-fn failure(error: SparqlError, shape: Shape) -> Reply {
+fn failure(error: SparqlError, format: ResultFormat) -> DemoReply {
     let why = error.to_string();
     let status = match error {
         SparqlError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
@@ -141,7 +148,7 @@ fn failure(error: SparqlError, shape: Shape) -> Reply {
         SparqlError::Timeout(sent) if sent.len() > SENT_ALREADY => {
             let mut body = sent;
             body.extend_from_slice(b"\nnull\njava.util.concurrent.CancellationException\n");
-            return reply(StatusCode::OK, shape.content_type(), body);
+            return reply(StatusCode::OK, format.content_type(), body);
         }
         SparqlError::Malformed(_) | SparqlError::Timeout(_) => StatusCode::BAD_REQUEST,
     };

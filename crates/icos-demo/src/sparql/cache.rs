@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Shape;
+use super::results::ResultFormat;
 
 /// Results that are kept.
 const MOST_ENTRIES: usize = 512;
 
-/// The kept results, by query and accepted shape.
-pub(crate) struct Cache {
+/// The kept results, by query and accepted format.
+pub(crate) struct QueryCache {
     life: Duration,
     longest: usize,
-    entries: Mutex<HashMap<Key, Entry>>,
+    entries: Mutex<HashMap<QueryKey, Entry>>,
 }
 
 /// What must be the same for results to be: accepted types, URL query, body.
 #[derive(Clone, Eq, Hash, PartialEq)]
-pub(crate) struct Key(pub(crate) String, pub(crate) String, pub(crate) Bytes);
+pub(crate) struct QueryKey(pub(crate) String, pub(crate) String, pub(crate) Bytes);
 
 struct Entry {
     since: Instant,
-    shape: Shape,
+    format: ResultFormat,
     results: Bytes,
 }
 
-impl Cache {
+impl QueryCache {
     pub(crate) fn new(life: Duration, longest: usize) -> Self {
         Self {
             life,
@@ -37,13 +37,13 @@ impl Cache {
         }
     }
 
-    pub(crate) fn get(&self, key: &Key) -> Option<(Shape, Bytes)> {
+    pub(crate) fn get(&self, key: &QueryKey) -> Option<(ResultFormat, Bytes)> {
         let entries = self.entries();
         let entry = entries.get(key)?;
-        (entry.since.elapsed() < self.life).then(|| (entry.shape, entry.results.clone()))
+        (entry.since.elapsed() < self.life).then(|| (entry.format, entry.results.clone()))
     }
 
-    pub(crate) fn put(&self, key: Key, shape: Shape, results: &Bytes) {
+    pub(crate) fn put(&self, key: QueryKey, format: ResultFormat, results: &Bytes) {
         if results.len() > self.longest {
             return;
         }
@@ -56,13 +56,13 @@ impl Cache {
         }
         let entry = Entry {
             since: Instant::now(),
-            shape,
+            format,
             results: results.clone(),
         };
         entries.insert(key, entry);
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<QueryKey, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,14 +9,14 @@ use std::convert::Infallible;
 use oxrdf::{Literal, NamedNode, Term};
 use spareval::{InternalQuad, QueryableDataset};
 
-use crate::graph::{Graph, Node, TermId};
+use crate::graph::{Graph, RdfNode, TermId};
 use crate::landing;
 use crate::repository::Repository;
-use crate::vocab::iri;
+use crate::vocabulary::iri;
 
 /// A repository to be queried.
 #[derive(Clone, Copy)]
-pub(super) struct Triples<'a> {
+pub(super) struct RepositoryDataset<'a> {
     pub(super) repository: &'a Repository,
     /// Whether the query may see virtual properties.
     pub(super) with_virtual: bool,
@@ -32,20 +32,20 @@ pub(super) const VIRTUAL: [&str; 3] = [
 /// A term of the graph by its number, any other by itself: one spelling each,
 /// so that equal terms are equal here.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Known {
+pub(super) enum QueryTerm {
     InGraph(TermId),
     Other(Term),
 }
 
-impl<'a> Triples<'a> {
+impl<'a> RepositoryDataset<'a> {
     fn graph(self) -> &'a Graph {
         self.repository.graph()
     }
 
-    fn known(self, term: Term) -> Known {
+    fn known(self, term: Term) -> QueryTerm {
         match self.graph().id(&term) {
-            Some(id) => Known::InGraph(id),
-            None => Known::Other(term),
+            Some(id) => QueryTerm::InGraph(id),
+            None => QueryTerm::Other(term),
         }
     }
 
@@ -54,9 +54,9 @@ impl<'a> Triples<'a> {
     /// join otherwise, and asks about all subjects at once.
     fn virtual_triples(
         self,
-        subject: Option<&Known>,
-        predicate: Option<&Known>,
-    ) -> Vec<InternalQuad<Known>> {
+        subject: Option<&QueryTerm>,
+        predicate: Option<&QueryTerm>,
+    ) -> Vec<InternalQuad<QueryTerm>> {
         let asked: Vec<_> = VIRTUAL
             .into_iter()
             .map(|property| {
@@ -67,12 +67,12 @@ impl<'a> Triples<'a> {
             })
             .filter(|(_, name)| predicate.is_none_or(|asked| asked == name))
             .collect();
-        let named = |term: &Known| match term {
-            Known::InGraph(id) => match self.graph().term(*id) {
+        let named = |term: &QueryTerm| match term {
+            QueryTerm::InGraph(id) => match self.graph().term(*id) {
                 Term::NamedNode(name) => self.repository.item(name.as_str()),
                 Term::BlankNode(_) | Term::Literal(_) => None,
             },
-            Known::Other(_) => None,
+            QueryTerm::Other(_) => None,
         };
         let subjects = match subject {
             _ if asked.is_empty() => Vec::new(),
@@ -88,9 +88,9 @@ impl<'a> Triples<'a> {
 
     fn virtual_triples_of(
         self,
-        object: Node<'a>,
-        asked: &[(&str, Known)],
-    ) -> Vec<InternalQuad<Known>> {
+        object: RdfNode<'a>,
+        asked: &[(&str, QueryTerm)],
+    ) -> Vec<InternalQuad<QueryTerm>> {
         let (graph, envri) = (self.graph(), self.repository.envri());
         let text = |text: String| Term::from(Literal::new_simple_literal(text));
         let subject = self.known(NamedNode::new_unchecked(object.iri()).into());
@@ -117,27 +117,27 @@ impl<'a> Triples<'a> {
     }
 }
 
-impl<'a> QueryableDataset<'a> for Triples<'a> {
-    type InternalTerm = Known;
+impl<'a> QueryableDataset<'a> for RepositoryDataset<'a> {
+    type InternalTerm = QueryTerm;
     type Error = Infallible;
 
     fn internal_quads_for_pattern(
         &self,
-        subject: Option<&Known>,
-        predicate: Option<&Known>,
-        object: Option<&Known>,
-        graph_name: Option<Option<&Known>>,
-    ) -> impl Iterator<Item = Result<InternalQuad<Known>, Infallible>> + use<'a> {
+        subject: Option<&QueryTerm>,
+        predicate: Option<&QueryTerm>,
+        object: Option<&QueryTerm>,
+        graph_name: Option<Option<&QueryTerm>>,
+    ) -> impl Iterator<Item = Result<InternalQuad<QueryTerm>, Infallible>> + use<'a> {
         let extra = match (subject, object, graph_name) {
             (subject, None, Some(None)) if self.with_virtual => {
                 self.virtual_triples(subject, predicate)
             }
             _ => Vec::new(),
         };
-        let number = |term: Option<&Known>| match term {
+        let number = |term: Option<&QueryTerm>| match term {
             None => Some(None),
-            Some(Known::InGraph(id)) => Some(Some(*id)),
-            Some(Known::Other(_)) => None,
+            Some(QueryTerm::InGraph(id)) => Some(Some(*id)),
+            Some(QueryTerm::Other(_)) => None,
         };
         // One graph, without a name; and no triple has a term it does not know.
         let pattern = matches!(graph_name, Some(None))
@@ -147,23 +147,23 @@ impl<'a> QueryableDataset<'a> for Triples<'a> {
         (pattern.into_iter())
             .flat_map(move |(s, p, o)| graph.triples(s, p, o))
             .map(|[s, p, o]| InternalQuad {
-                subject: Known::InGraph(s),
-                predicate: Known::InGraph(p),
-                object: Known::InGraph(o),
+                subject: QueryTerm::InGraph(s),
+                predicate: QueryTerm::InGraph(p),
+                object: QueryTerm::InGraph(o),
                 graph_name: None,
             })
             .chain(extra)
             .map(Ok)
     }
 
-    fn internalize_term(&self, term: Term) -> Result<Known, Infallible> {
+    fn internalize_term(&self, term: Term) -> Result<QueryTerm, Infallible> {
         Ok(self.known(term))
     }
 
-    fn externalize_term(&self, term: Known) -> Result<Term, Infallible> {
+    fn externalize_term(&self, term: QueryTerm) -> Result<Term, Infallible> {
         Ok(match term {
-            Known::InGraph(id) => self.graph().term(id).clone(),
-            Known::Other(term) => term,
+            QueryTerm::InGraph(id) => self.graph().term(id).clone(),
+            QueryTerm::Other(term) => term,
         })
     }
 }

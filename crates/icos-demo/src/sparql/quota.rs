@@ -55,7 +55,7 @@ impl Default for SparqlLimits {
 }
 
 /// Keeps the accounts.
-pub(crate) struct Quota {
+pub(crate) struct QueryQuota {
     limits: SparqlLimits,
     clients: Mutex<HashMap<String, Arc<Client>>>,
 }
@@ -80,7 +80,7 @@ struct Run {
     cost: Option<Duration>,
 }
 
-impl Quota {
+impl QueryQuota {
     pub(crate) fn new(limits: SparqlLimits) -> Self {
         Self {
             limits,
@@ -210,7 +210,7 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    fn quota(change: impl FnOnce(&mut SparqlLimits)) -> Quota {
+    fn quota(change: impl FnOnce(&mut SparqlLimits)) -> QueryQuota {
         let mut limits = SparqlLimits {
             longest_query: Duration::from_millis(100),
             per_minute: Duration::from_millis(30),
@@ -220,10 +220,10 @@ mod tests {
             ..SparqlLimits::default()
         };
         change(&mut limits);
-        Quota::new(limits)
+        QueryQuota::new(limits)
     }
 
-    async fn spend(quota: &Quota, millis: u64) -> Result<(), String> {
+    async fn spend(quota: &QueryQuota, millis: u64) -> Result<(), String> {
         let slot = quota.admit("someone").await?;
         tokio::time::sleep(Duration::from_millis(millis)).await;
         drop(slot);
@@ -246,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn five_run_at_once_and_the_sixth_waits() {
-        let quota = Quota::new(SparqlLimits::default());
+        let quota = QueryQuota::new(SparqlLimits::default());
         let mut running = Vec::new();
         for _ in 0..5 {
             running.push(quota.admit("someone").await.unwrap());

@@ -5,12 +5,12 @@ use spargebra::Query;
 use spargebra::algebra::GraphPattern;
 use spargebra::term::{GroundTerm, NamedNodePattern, TermPattern, TriplePattern};
 
-use super::SparqlError;
 use super::dataset::VIRTUAL;
-use crate::geo::{Position, read_polygon};
+use super::results::SparqlError;
+use crate::geo::{Position, intersects, read_polygon};
 use crate::landing;
 use crate::repository::Repository;
-use crate::vocab::iri;
+use crate::vocabulary::iri;
 
 /// Answers `?object geo:sfIntersects/geo:asWKT "POLYGON(...)"`, which the
 /// portal looks up in an index, by listing the objects that lie there.
@@ -65,7 +65,9 @@ fn objects_within(
     repository: &Repository,
 ) -> GraphPattern {
     let found = (repository.items().into_iter())
-        .filter(|object| landing::coverage(*object).is_some_and(|p| p.intersects(polygon)))
+        .filter(|object| {
+            landing::coverage(*object).is_some_and(|feature| intersects(&feature, polygon))
+        })
         .map(|object| NamedNode::new_unchecked(object.iri()));
     match subject {
         TermPattern::Variable(variable) => GraphPattern::Values {

@@ -4,48 +4,48 @@
 use proptest::prelude::*;
 
 use super::super::cells;
-use super::super::values::{Format, Value};
+use super::super::values::{CellFormat, CellValue};
 use icos_table::{Column, CsvWriter, ValueFormat};
 
-const SERVED: [(ValueFormat, Format); 12] = [
-    (ValueFormat::Int32, Format::Int32),
-    (ValueFormat::Float32, Format::Float32),
-    (ValueFormat::Float64, Format::Float64),
-    (ValueFormat::BmpChar, Format::BmpChar),
-    (ValueFormat::Boolean, Format::Boolean),
-    (ValueFormat::Iso8601Date, Format::Date),
-    (ValueFormat::EtcDate, Format::Date),
-    (ValueFormat::Iso8601Month, Format::Month),
-    (ValueFormat::Iso8601TimeOfDay, Format::TimeOfDay),
-    (ValueFormat::Iso8601DateTime, Format::DateTime),
-    (ValueFormat::IsoLikeLocalDateTime, Format::DateTime),
-    (ValueFormat::EtcLocalDateTime, Format::DateTime),
+const SERVED: [(ValueFormat, CellFormat); 12] = [
+    (ValueFormat::Int32, CellFormat::Int32),
+    (ValueFormat::Float32, CellFormat::Float32),
+    (ValueFormat::Float64, CellFormat::Float64),
+    (ValueFormat::BmpChar, CellFormat::BmpChar),
+    (ValueFormat::Boolean, CellFormat::Boolean),
+    (ValueFormat::Iso8601Date, CellFormat::Date),
+    (ValueFormat::EtcDate, CellFormat::Date),
+    (ValueFormat::Iso8601Month, CellFormat::Month),
+    (ValueFormat::Iso8601TimeOfDay, CellFormat::TimeOfDay),
+    (ValueFormat::Iso8601DateTime, CellFormat::DateTime),
+    (ValueFormat::IsoLikeLocalDateTime, CellFormat::DateTime),
+    (ValueFormat::EtcLocalDateTime, CellFormat::DateTime),
 ];
 
-/// Values as they come, mixed with those that writers stumble over; of months
+/// ColumnValues as they come, mixed with those that writers stumble over; of months
 /// and times of day, those that the portal can write.
 #[expect(
     clippy::cast_precision_loss,
     reason = "instants fit, and rounded measurements are measurements"
 )]
-fn values(format: Format) -> BoxedStrategy<Value> {
+fn values(format: CellFormat) -> BoxedStrategy<Value> {
     let ints = |odd: &'static [i32], any: std::ops::RangeInclusive<i32>| {
-        prop_oneof![prop::sample::select(odd), any].prop_map(Value::Int)
+        prop_oneof![prop::sample::select(odd), any].prop_map(CellValue::Int)
     };
     match format {
-        Format::Int32 | Format::Text => {
+        CellFormat::Int32 | CellFormat::Text => {
             ints(&[0, -1, i32::MAX, i32::MIN + 1], i32::MIN..=i32::MAX).boxed()
         }
         // Years 1, 9999 and 10 000; the first and last day there is.
-        Format::Date => prop_oneof![
+        CellFormat::Date => prop_oneof![
             3 => -800_000..3_000_000_i32,
             1 => prop::sample::select(&[0, -719_162, 2_932_896, 2_932_897, i32::MAX, i32::MIN + 1][..]),
         ]
-        .prop_map(Value::Int)
+        .prop_map(CellValue::Int)
         .boxed(),
-        Format::Month => ints(&[0, 12, 9999 * 12 + 11, 10_000 * 12, i32::MAX], 0..=150_000).boxed(),
-        Format::TimeOfDay => ints(&[0, 59, 60, 86_399, 86_400, i32::MAX], 0..=86_400).boxed(),
-        Format::Float32 => prop_oneof![
+        CellFormat::Month => ints(&[0, 12, 9999 * 12 + 11, 10_000 * 12, i32::MAX], 0..=150_000).boxed(),
+        CellFormat::TimeOfDay => ints(&[0, 59, 60, 86_399, 86_400, i32::MAX], 0..=86_400).boxed(),
+        CellFormat::Float32 => prop_oneof![
             any::<u32>().prop_map(f32::from_bits),
             (0..400_u32).prop_map(f32::from_bits),
             (-50_000_000..50_000_000_i32).prop_map(|n| n as f32 / 1000.0),
@@ -53,9 +53,9 @@ fn values(format: Format) -> BoxedStrategy<Value> {
                 &[0.0, -0.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE, f32::MAX, 1e7, 1e-3][..]
             ),
         ]
-        .prop_map(Value::Float)
+        .prop_map(CellValue::Float)
         .boxed(),
-        Format::Float64 => prop_oneof![
+        CellFormat::Float64 => prop_oneof![
             any::<u64>().prop_map(f64::from_bits),
             (0..400_u64).prop_map(f64::from_bits),
             (-50_000_000..50_000_000_i32).prop_map(|n| f64::from(n) / 1000.0),
@@ -63,9 +63,9 @@ fn values(format: Format) -> BoxedStrategy<Value> {
                 &[0.0, -0.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE, f64::MAX, 1e7, 1e-3][..]
             ),
         ]
-        .prop_map(Value::Double)
+        .prop_map(CellValue::Double)
         .boxed(),
-        Format::DateTime => prop_oneof![
+        CellFormat::DateTime => prop_oneof![
             3 => (-62_135_596_800_000_i64..253_402_300_800_000).prop_map(|ms| ms as f64),
             1 => (0..4_000_000_000_000_i64).prop_map(|ms| (ms / 1000 * 1000) as f64),
             1 => any::<u64>().prop_map(f64::from_bits),
@@ -73,20 +73,20 @@ fn values(format: Format) -> BoxedStrategy<Value> {
                 &[0.0, -0.0, -1.0, 0.5, f64::NAN, f64::INFINITY, -62_135_596_800_000.0][..]
             ),
         ]
-        .prop_map(Value::Double)
+        .prop_map(CellValue::Double)
         .boxed(),
-        Format::BmpChar => prop_oneof![any::<u16>(), 0..200_u16].prop_map(Value::Char).boxed(),
-        Format::Boolean => prop_oneof![
+        CellFormat::BmpChar => prop_oneof![any::<u16>(), 0..200_u16].prop_map(CellValue::Char).boxed(),
+        CellFormat::Boolean => prop_oneof![
             4 => prop::sample::select(&[0, 1][..]),
             1 => any::<i8>(),
         ]
-        .prop_map(Value::Byte)
+        .prop_map(CellValue::Byte)
         .boxed(),
     }
 }
 
 /// Columns with a tenth of their values missing.
-fn table() -> impl Strategy<Value = (usize, Vec<(ValueFormat, Format, Vec<Value>)>)> {
+fn table() -> impl Strategy<Value = (usize, Vec<(ValueFormat, CellFormat, Vec<Value>)>)> {
     let rows = prop_oneof![1 => 0..2_usize, 4 => 2..150_usize];
     (
         rows,

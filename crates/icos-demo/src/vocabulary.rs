@@ -1,4 +1,7 @@
-//! The namespaces of the portal's metadata, and how names in them are spelled.
+//! The namespaces of the portal's metadata, and Turtle that uses them.
+
+use oxrdf::Triple;
+use oxttl::TurtleParser;
 
 /// The ontology's namespace.
 pub(crate) const CPMETA: &str = "http://meta.icos-cp.eu/ontologies/cpmeta/";
@@ -35,4 +38,11 @@ pub(crate) fn iri(name: &str) -> String {
         .iter()
         .find(|(known, _)| *known == prefix)
         .map_or_else(|| name.to_owned(), |(_, space)| format!("{space}{local}"))
+}
+
+/// Parses Turtle that is part of this crate.
+pub(crate) fn read_turtle(text: &str) -> impl Iterator<Item = Triple> {
+    TurtleParser::new()
+        .for_slice(text)
+        .map(|triple| triple.expect("a test reads all Turtle in this crate"))
 }

@@ -7,15 +7,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oxrdf::{Literal, NamedNode, Term, Triple};
 
-use super::content::Original;
-use super::values::{Format, Values};
-use super::vocab::iri;
+use super::content::OriginalContent;
+use super::values::{CellFormat, ColumnValues};
+use super::vocabulary::iri;
 use icos_portal::{Envri, ObjectId};
 
 /// An object or a document.
-pub(crate) struct Item {
+pub(crate) struct DemoObject {
     pub(crate) name: String,
-    pub(crate) original: Original,
+    pub(crate) original: OriginalContent,
     pub(crate) kind: Kind,
     /// When it was submitted, e.g. `2024-09-12T09:05:38.471Z`.
     pub(crate) submitted: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct Item {
     /// upload was never completed.
     pub(crate) published: Option<&'static str>,
     pub(crate) previous: Vec<ObjectId>,
-    pub(crate) table: Option<TableMeta>,
+    pub(crate) table: Option<TableMetadata>,
     pub(crate) columns: Vec<ColumnContent>,
     pub(crate) licence: Option<&'static str>,
     pub(crate) elsewhere: Option<&'static str>,
@@ -51,7 +51,7 @@ pub(crate) enum Kind {
 }
 
 /// What the metadata says of a table.
-pub(crate) struct TableMeta {
+pub(crate) struct TableMetadata {
     pub(crate) rows: u64,
     /// Whether the metadata lists the columns.
     pub(crate) named: bool,
@@ -60,13 +60,13 @@ pub(crate) struct TableMeta {
 /// A column, in the order of the original.
 pub(crate) struct ColumnContent {
     pub(crate) name: Cow<'static, str>,
-    pub(crate) format: Format,
-    pub(crate) values: Values,
+    pub(crate) format: CellFormat,
+    pub(crate) values: ColumnValues,
 }
 
-impl Item {
+impl DemoObject {
     /// An object that anyone with a login may have, and that is no table.
-    pub(crate) fn new(name: &str, kind: Kind, original: Original) -> Self {
+    pub(crate) fn new(name: &str, kind: Kind, original: OriginalContent) -> Self {
         Self {
             name: name.to_owned(),
             original,
@@ -208,14 +208,14 @@ impl Item {
 }
 
 /// A collection.
-pub(crate) struct Collection {
+pub(crate) struct DemoCollection {
     pub(crate) title: &'static str,
     pub(crate) objects: Vec<ObjectId>,
     pub(crate) collections: Vec<ObjectId>,
     pub(crate) previous: Option<ObjectId>,
 }
 
-impl Collection {
+impl DemoCollection {
     /// The hash of the members' ids.
     pub(crate) fn id(&self) -> ObjectId {
         let members = self.objects.iter().chain(&self.collections);

@@ -2,14 +2,13 @@
 //! read, at the speed of memory.
 
 use bytes::Bytes;
-use oxrdf::Triple;
-use oxrdfio::{RdfFormat, RdfParser};
 
-use super::content::Original;
-use super::item::{ColumnContent, Item, Kind, TableMeta};
+use super::content::OriginalContent;
+use super::object::{ColumnContent, DemoObject, Kind, TableMetadata};
 use super::repository::Repository;
-use super::table::hash;
-use super::values::{Format, Values};
+use super::values::{CellFormat, ColumnValues};
+use super::vocabulary::read_turtle;
+use crate::random::hash;
 use icos_portal::ObjectId;
 
 /// After so many rows a large table's values come again.
@@ -32,16 +31,16 @@ impl Repository {
     pub fn add_table(&mut self, name: &str, columns: usize, rows: u64) -> ObjectId {
         let time = ColumnContent {
             name: "TIMESTAMP".into(),
-            format: Format::DateTime,
-            values: Values::Clock {
+            format: CellFormat::DateTime,
+            values: ColumnValues::Clock {
                 start: 0,
                 step: 1_800_000,
             },
         };
         let measured = (1..columns).map(|number| ColumnContent {
             name: format!("V_{number}").into(),
-            format: Format::Float32,
-            values: Values::Cycle(PERIOD),
+            format: CellFormat::Float32,
+            values: ColumnValues::Cycle(PERIOD),
         });
         let kind = Kind::Series {
             spec: "benchmarkTable",
@@ -50,7 +49,7 @@ impl Repository {
             height: None,
         };
         let mut item = self.blocks(name, kind, TABLE_ORIGINAL);
-        item.table = Some(TableMeta { rows, named: true });
+        item.table = Some(TableMetadata { rows, named: true });
         item.columns = std::iter::once(time).chain(measured).collect();
         self.add(item)
     }
@@ -64,7 +63,7 @@ impl Repository {
             format,
             values,
         };
-        let clock = Values::Clock {
+        let clock = ColumnValues::Clock {
             start: 0,
             step: 1_800_000,
         };
@@ -75,14 +74,22 @@ impl Repository {
             height: None,
         };
         let mut item = self.blocks(name, kind, TABLE_ORIGINAL);
-        item.table = Some(TableMeta {
+        item.table = Some(TableMetadata {
             rows,
             named: listed,
         });
         item.columns = vec![
-            column("TIME,STAMP", Format::DateTime, clock),
-            column("say \"x\", 'y'", Format::Float32, Values::Cycle(PERIOD)),
-            column("line\nbreak", Format::Float32, Values::Cycle(PERIOD)),
+            column("TIME,STAMP", CellFormat::DateTime, clock),
+            column(
+                "say \"x\", 'y'",
+                CellFormat::Float32,
+                ColumnValues::Cycle(PERIOD),
+            ),
+            column(
+                "line\nbreak",
+                CellFormat::Float32,
+                ColumnValues::Cycle(PERIOD),
+            ),
         ];
         self.add(item)
     }
@@ -96,19 +103,20 @@ impl Repository {
 
     /// Adds an object of these very bytes, which is no table; returns its id.
     pub fn add_content(&mut self, name: &str, bytes: impl Into<Bytes>) -> ObjectId {
-        self.add(Item::new(name, FILE, Original::Bytes(bytes.into())))
+        self.add(DemoObject::new(
+            name,
+            FILE,
+            OriginalContent::Bytes(bytes.into()),
+        ))
     }
 
-    fn blocks(&self, name: &str, kind: Kind, size: u64) -> Item {
+    fn blocks(&self, name: &str, kind: Kind, size: u64) -> DemoObject {
         let seed = hash(name) ^ self.seed();
-        Item::new(name, kind, Original::Blocks { seed, size })
+        DemoObject::new(name, kind, OriginalContent::Blocks { seed, size })
     }
 
-    fn add(&mut self, item: Item) -> ObjectId {
-        let vocabulary = include_str!("bench/vocabulary.ttl");
-        let vocabulary = RdfParser::from_format(RdfFormat::Turtle)
-            .for_slice(vocabulary)
-            .map(|quad| Triple::from(quad.expect("the vocabulary is Turtle; a test reads it")));
+    fn add(&mut self, item: DemoObject) -> ObjectId {
+        let vocabulary = read_turtle(include_str!("benchmark/vocabulary.ttl"));
         self.extend(vocabulary.collect(), item)
     }
 }
