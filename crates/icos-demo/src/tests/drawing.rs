@@ -28,7 +28,7 @@ const SERVED: [(ValueFormat, CellFormat); 12] = [
     clippy::cast_precision_loss,
     reason = "instants fit, and rounded measurements are measurements"
 )]
-fn values(format: CellFormat) -> BoxedStrategy<Value> {
+fn values(format: CellFormat) -> BoxedStrategy<CellValue> {
     let ints = |odd: &'static [i32], any: std::ops::RangeInclusive<i32>| {
         prop_oneof![prop::sample::select(odd), any].prop_map(CellValue::Int)
     };
@@ -86,7 +86,7 @@ fn values(format: CellFormat) -> BoxedStrategy<Value> {
 }
 
 /// Columns with a tenth of their values missing.
-fn table() -> impl Strategy<Value = (usize, Vec<(ValueFormat, CellFormat, Vec<Value>)>)> {
+fn table() -> impl Strategy<Value = (usize, Vec<(ValueFormat, CellFormat, Vec<CellValue>)>)> {
     let rows = prop_oneof![1 => 0..2_usize, 4 => 2..150_usize];
     (
         rows,
