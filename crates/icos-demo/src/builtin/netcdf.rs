@@ -1,5 +1,5 @@
 //! A netCDF file that any reader opens: the classic format with 64-bit offsets,
-//! written as the `NetCDF` user's guide has it ("File CellFormat Specifications").
+//! written as the `NetCDF` user's guide has it ("File Format Specifications").
 
 use crate::random::mix;
 

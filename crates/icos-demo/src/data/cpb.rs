@@ -98,7 +98,7 @@ fn guarded(state: &PortalState, request: &DemoRequest) -> DemoReply {
         Some((table_request, id)) => serve(state, &table_request, &id),
         None => text(
             StatusCode::BAD_REQUEST,
-            "Expected a proper binary table table_request",
+            "Expected a proper binary table request",
         ),
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn answer(state: &Arc<PortalState>, request: &DemoRequest) -> D
             append_header(
                 &mut reply,
                 ACCESS_CONTROL_ALLOW_HEADERS,
-                "Content-Type, QueryCache-Control",
+                "Content-Type, Cache-Control",
             );
             reply
         }

@@ -22,7 +22,7 @@ const SERVED: [(ValueFormat, CellFormat); 12] = [
     (ValueFormat::EtcLocalDateTime, CellFormat::DateTime),
 ];
 
-/// ColumnValues as they come, mixed with those that writers stumble over; of months
+/// Random values, mixed with those that writers stumble over; of months
 /// and times of day, those that the portal can write.
 #[expect(
     clippy::cast_precision_loss,
