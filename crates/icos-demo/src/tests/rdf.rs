@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sparql::{Shape, answer};
+use crate::sparql::{ResultFormat, answer};
 use crate::{Repository, landing};
 
 fn repository() -> Repository {
@@ -18,7 +18,7 @@ fn count(repository: &Repository, query: &str) -> usize {
         prefix prov: <http://www.w3.org/ns/prov#>
         prefix xsd: <http://www.w3.org/2001/XMLSchema#>\n";
     let query = format!("{prefixes}{query}");
-    let csv = answer(repository, &query, Shape::Csv, Duration::from_secs(9)).unwrap();
+    let csv = answer(repository, &query, ResultFormat::Csv, Duration::from_secs(9)).unwrap();
     String::from_utf8(csv).unwrap().lines().count() - 1
 }
 
