@@ -1,5 +1,5 @@
-//! Contents for benchmarks: large tables and originals, computed as they are
-//! read, at the speed of memory.
+//! Contents for benchmarks: large tables and originals, computed while they are
+//! read, as fast as memory allows.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use super::vocabulary::read_turtle;
 use crate::random::hash;
 use icos_portal::ObjectId;
 
-/// After so many rows a large table's values come again.
+/// After this many rows a large table's values repeat.
 const PERIOD: u64 = 4096;
 
 /// Length of a large table's original.
@@ -24,8 +24,9 @@ const FILE: Kind = Kind::Field {
 };
 
 impl Repository {
-    /// Adds a table of so many columns and rows, all of four bytes a value
-    /// save the times of its first column; returns its id.
+    /// Adds a table with this number of columns and rows; returns its id. The
+    /// first column holds times of eight bytes, the others values of four
+    /// bytes.
     ///
     /// 260 columns of 350 000 rows make a file of 365 MB.
     pub fn add_table(&mut self, name: &str, columns: usize, rows: u64) -> ObjectId {
@@ -54,9 +55,9 @@ impl Repository {
         self.add(item)
     }
 
-    /// Adds a table of so many rows whose columns' names hold commas, quotes
-    /// and a line break; returns its id. If they are not `listed` in its
-    /// metadata, only its CSV shows their order.
+    /// Adds a table whose column names contain commas, quotes and a line break;
+    /// returns its id. If the names are not `listed` in the metadata, only the
+    /// CSV shows their order.
     pub fn add_hostile_table(&mut self, name: &str, rows: u64, listed: bool) -> ObjectId {
         let column = |name: &'static str, format, values| ColumnContent {
             name: name.into(),
@@ -94,14 +95,14 @@ impl Repository {
         self.add(item)
     }
 
-    /// Adds an original of so many bytes, which belongs to no table; returns
-    /// its id, which it really hashes to (a GiB takes about a second).
+    /// Adds an original of `size` bytes that is not a table; returns its id,
+    /// the real hash (a GiB takes about a second).
     pub fn add_original(&mut self, name: &str, size: u64) -> ObjectId {
         let item = self.blocks(name, FILE, size);
         self.add(item)
     }
 
-    /// Adds an object of these very bytes, which is no table; returns its id.
+    /// Adds an object with this content that is not a table; returns its id.
     pub fn add_content(&mut self, name: &str, bytes: impl Into<Bytes>) -> ObjectId {
         self.add(DemoObject::new(
             name,
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_table_has_the_size_asked_for() {
+    fn large_table_has_requested_size() {
         let mut repository = Repository::builtin(1);
         let id = repository.add_table("large.csv", 260, 350_000);
         let table = repository.table(&id).unwrap();
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_original_hashes_to_its_id() {
+    fn large_original_hashes_to_its_id() {
         let mut repository = Repository::builtin(1);
         let id = repository.add_original("large.bin", 5_000_000);
         let content = repository.original(&id).unwrap();
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_ones_own_is_served_as_it_is() {
+    fn added_content_is_served_unchanged() {
         let mut repository = Repository::builtin(1);
         let id = repository.add_content("own.nc", &b"netCDF"[..]);
         assert_eq!(id, ObjectId::of_content(b"netCDF"));

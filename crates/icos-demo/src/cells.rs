@@ -1,5 +1,5 @@
-//! Cells as the portal's CSV shows them (protocol page, section 3): what
-//! `toString` of Java's time classes and boxes gives.
+//! The text of cells in the portal's CSV (protocol page, section 3): the result
+//! of `toString` of Java's time classes and boxed numbers.
 
 use std::fmt::Write as _;
 
@@ -10,8 +10,8 @@ use super::values::{CellFormat, CellValue};
 ///
 /// # Errors
 ///
-/// [`OutOfCalendar`] where Java's time classes would throw, which breaks the
-/// portal's stream.
+/// [`OutOfCalendar`] where Java's time classes throw, which ends the portal's
+/// stream.
 pub(crate) fn write(
     out: &mut String,
     format: CellFormat,
@@ -29,13 +29,13 @@ pub(crate) fn write(
         (_, CellValue::Float(v)) => out.push_str(&number::float(v)),
         (_, CellValue::Double(v)) => out.push_str(&number::double(v)),
         (_, CellValue::Byte(v)) => out.push_str(&v.to_string()),
-        // Half a surrogate pair does not survive the way to UTF-8.
+        // Half a surrogate pair cannot be encoded as UTF-8.
         (_, CellValue::Char(v)) => out.push(char::from_u32(v.into()).unwrap_or('?')),
     }
     Ok(())
 }
 
-/// A number that is no month or no time of day.
+/// The number is not a valid month or time of day.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct OutOfCalendar;
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_follow_the_table_of_section_3() {
+    fn cells_are_formatted_as_in_section_3() {
         for (format, value, text) in [
             (CellFormat::Int32, CellValue::Int(-7), "-7"),
             (CellFormat::Float32, CellValue::Float(1.0e7), "1.0E7"),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_values_leave_the_cell_empty() {
+    fn missing_values_render_as_empty_cells() {
         for format in [
             CellFormat::Int32,
             CellFormat::Float32,
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn days_count_on_over_leap_years() {
+    fn civil_dates_handle_leap_years() {
         assert_eq!(civil(11_016), (2000, 2, 29));
         assert_eq!(civil(11_017), (2000, 3, 1));
         assert_eq!(civil(-25_509), (1900, 2, 28));

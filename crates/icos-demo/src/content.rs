@@ -1,4 +1,5 @@
-//! The bytes of originals: small ones held, large ones computed block by block.
+//! The bytes of originals: small ones are in memory, large ones are computed
+//! block by block.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -13,14 +14,14 @@ use crate::random::mix;
 pub(crate) enum OriginalContent {
     /// Held in memory.
     Bytes(Bytes),
-    /// Computed: a block of random bytes over and over, each time with
-    /// another number at its start, so that no two blocks are alike.
+    /// Computed: the same block of random bytes repeated, each time with
+    /// another number at its start, so that no two blocks are equal.
     Blocks { seed: u64, size: u64 },
-    /// Known to the metadata, lost from the disk.
+    /// In the metadata, but missing on the disk.
     Missing,
 }
 
-/// Length of a computed block, and so of the pieces a large body is sent in.
+/// Length of a computed block, and of the pieces in which a large body is sent.
 const BLOCK: u64 = 1 << 20;
 const STAMP: usize = 8;
 
@@ -52,7 +53,8 @@ impl OriginalContent {
         })
     }
 
-    /// A piece from the start of `range`, not longer than it and not empty.
+    /// Returns a piece from the start of `range`, not empty and not longer than
+    /// it.
     fn piece(&self, range: Range<u64>) -> Bytes {
         let index = |at: u64| usize::try_from(at).expect("an offset within memory");
         match self {
@@ -75,7 +77,7 @@ impl OriginalContent {
         }
     }
 
-    /// All of it.
+    /// Returns all bytes.
     pub(crate) fn read(&self) -> Vec<u8> {
         self.pieces(0..self.size()).fold(Vec::new(), |mut all, p| {
             all.extend_from_slice(&p);
@@ -83,7 +85,7 @@ impl OriginalContent {
         })
     }
 
-    /// SHA-256 of all of it.
+    /// Returns the SHA-256 of all bytes.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for piece in self.pieces(0..self.size()) {
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_range_of_computed_content_is_that_part_of_the_whole() {
+    fn range_of_computed_content_equals_same_range_of_all() {
         let original = OriginalContent::Blocks {
             seed: 7,
             size: 2 * BLOCK + 100,
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_blocks_or_seeds_are_alike() {
+    fn computed_blocks_differ_by_index_and_seed() {
         let of = |seed| OriginalContent::Blocks {
             seed,
             size: 2 * BLOCK,

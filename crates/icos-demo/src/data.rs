@@ -1,5 +1,4 @@
-//! The data service (protocol page, section 3): who may have what, and which
-//! route answers.
+//! The data service (protocol page, section 3): its routes.
 
 mod batch;
 mod cpb;

@@ -1,9 +1,9 @@
 //! The portal's metadata: RDF triples, interned and sorted three ways.
 //!
-//! Terms stay as they were written (Oxigraph's own store would fold
-//! `xsd:long` into `xsd:integer`). A graph never changes once built. Where the
-//! real store's order is arbitrary, ours is the order in which terms were first
-//! met: the same in every run, and not sorted. Queries are in [`super::sparql`].
+//! Terms stay as written (Oxigraph's own store would fold `xsd:long` into
+//! `xsd:integer`). A graph never changes once built. Where the real store's
+//! order is arbitrary, results are in the order in which terms were first
+//! inserted: the same in each run, but not sorted.
 
 use std::collections::HashMap;
 
@@ -91,7 +91,7 @@ impl Graph {
         self.ids.get(term).copied()
     }
 
-    /// The term of a number given out by this graph.
+    /// The term of a number from this graph.
     pub(crate) fn term(&self, id: TermId) -> &Term {
         &self.terms[id as usize]
     }
@@ -129,7 +129,7 @@ impl Graph {
         })
     }
 
-    /// The resources from which `predicate` leads to a literal that reads `text`.
+    /// The resources that have a literal of `predicate` equal to `text`.
     pub(crate) fn literal_holders(&self, predicate: &str, text: &str) -> Vec<RdfNode<'_>> {
         let Some(predicate) = self.node(predicate) else {
             return Vec::new();
@@ -151,7 +151,7 @@ impl Graph {
     }
 }
 
-/// A resource of a [`Graph`], with the questions the portal's readers request.
+/// A resource of a [`Graph`], with the lookups that its readers need.
 /// Predicates are given as IRIs or as `prefix:name`.
 #[derive(Clone, Copy)]
 pub(crate) struct RdfNode<'g> {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn every_pattern_finds_what_a_scan_finds() {
+    fn graph_pattern_lookup_equals_full_scan() {
         let names = ["cpmeta:a", "cpmeta:b", "cpmeta:c"];
         let mut triples = Vec::new();
         for (i, s) in names.iter().enumerate() {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_come_in_the_order_they_were_first_met() {
+    fn objects_are_returned_in_insertion_order() {
         let graph = graph(&[
             ("cpmeta:z", "cpmeta:p", "cpmeta:c"),
             ("cpmeta:s", "cpmeta:p", "cpmeta:a"),

@@ -51,7 +51,8 @@ fn station(state: &PortalState, id: &str) -> Result<Value, MetadataError> {
     landing::station_page(graph, graph.node(&iri).ok_or_else(unknown)?)
 }
 
-/// Data types, organisations, and whatever else has a label.
+/// The page of a data type, an organisation, or any other resource with a
+/// label.
 fn resource(state: &PortalState, request: &DemoRequest) -> DemoReply {
     let graph = state.repository.graph();
     let prefix = state.repository.envri().instance_prefix();
@@ -75,7 +76,7 @@ fn landing_page(request: &DemoRequest, page: &Result<Value, MetadataError>) -> D
     reply
 }
 
-/// A page for people: what the JSON says.
+/// An HTML page that shows the JSON.
 fn html(page: &Result<Value, MetadataError>) -> DemoReply {
     let (status, body) = match page {
         Ok(page) => (StatusCode::OK, format!("{page:#}")),
@@ -86,7 +87,7 @@ fn html(page: &Result<Value, MetadataError>) -> DemoReply {
     reply(status, "text/html; charset=UTF-8", page)
 }
 
-/// Landing pages come as HTML unless JSON is asked for.
+/// Landing pages are HTML unless the client requests JSON.
 fn wants_json(request: &DemoRequest) -> bool {
     let accept = request.header(ACCEPT).unwrap_or_default();
     accept.contains("application/json") && !accept.contains("text/html")

@@ -5,12 +5,12 @@
 //! two; of these the nearest. Plain notation for magnitudes from 1e-3 to below
 //! 1e7, else `1.0E7`.
 //!
-//! Written for plainness, not speed: it tries one length after the other,
-//! asking only that the standard library rounds and reads numbers exactly, and
-//! says how many digits are too few. The product has its own writer; the two
-//! share nothing, so that the tests can compare them.
+//! Simple rather than fast: it tries one length after the other. It relies on
+//! the standard library for exact rounding and parsing, and for the least
+//! number of digits. The client has its own implementation; the two share no
+//! code, so that the tests can compare them.
 
-/// `x` as Java prints a `double`.
+/// Formats `x` as Java prints a `double`.
 pub(crate) fn double(x: f64) -> String {
     if x.is_nan() {
         return "NaN".to_owned();
@@ -30,7 +30,7 @@ pub(crate) fn double(x: f64) -> String {
     format!("{sign}{magnitude}")
 }
 
-/// `x` as Java prints a `float`.
+/// Formats `x` as Java prints a `float`.
 pub(crate) fn float(x: f32) -> String {
     if x == 0.0 || !x.is_finite() {
         return double(f64::from(x));
@@ -65,7 +65,7 @@ impl Decimal {
         format!("{first}.{rest}e{}", self.exponent)
     }
 
-    /// The decimals of the same length just below and above.
+    /// The next decimals of the same length below and above.
     fn neighbours(&self) -> Vec<Self> {
         let length = self.digits.len();
         let number: u64 = self.digits.parse().expect("at most 17 digits");
@@ -89,10 +89,12 @@ fn digits_of(text: &str) -> usize {
     digits.bytes().filter(u8::is_ascii_digit).count()
 }
 
-/// The shortest decimal that reads back, of which it is known that it has
-/// `fewest` digits or more, given the nearest decimal of each length. Where a power of two lies, the numbers below are denser than those
-/// above, so that the nearest decimal may not read back while the next one does
-/// (2^-44 is 5.684341886080802E-14).
+/// Returns the shortest decimal that reads back as the number. It has at least
+/// `fewest` digits; `nearest` returns the nearest decimal of a length.
+///
+/// Next to a power of two, the numbers below are denser than those above, so
+/// that the nearest decimal may not read back while the next one does (2^-44 is
+/// 5.684341886080802E-14).
 fn shortest(
     fewest: usize,
     nearest: impl Fn(usize) -> String,
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_print_as_the_javadoc_and_jdk_19_release_notes_say() {
+    fn doubles_are_formatted_as_in_javadoc_and_jdk_19_notes() {
         for (x, text) in [
             (0.0, "0.0"),
             (-0.0, "-0.0"),
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_print_by_their_own_precision() {
+    fn floats_are_formatted_with_float_precision() {
         for (x, text) in [
             (0.1_f32, "0.1"),
             (413.27, "413.27"),
@@ -186,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn two_digits_are_tried_before_one_so_the_nearer_wins() {
+    fn number_with_two_digits_is_preferred_if_nearer() {
         // 2E-323 would read back, but 2.0E-323 (two digits) is nearest.
         assert_eq!(double(f64::from_bits(4)), "2.0E-323");
         assert_eq!(double(f64::from_bits(3)), "1.5E-323");
     }
 
     #[test]
-    fn fewer_digits_than_the_standard_library_writes_never_read_back() {
+    fn shortest_text_has_at_least_as_many_digits_as_std() {
         let mut bits: u64 = 1;
         for _ in 0..5_000 {
             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_reads_back() {
+    fn formatted_numbers_read_back() {
         let mut bits: u64 = 0x9E37_79B9_7F4A_7C15;
         for _ in 0..20_000 {
             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

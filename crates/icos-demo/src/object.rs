@@ -1,5 +1,5 @@
-//! How an object or a collection that is made in code is described, and
-//! the triples that say so.
+//! Descriptions of objects and collections that are made in code, and the
+//! triples of their metadata.
 
 use std::borrow::Cow;
 
@@ -17,21 +17,21 @@ pub(crate) struct DemoObject {
     pub(crate) name: String,
     pub(crate) original: OriginalContent,
     pub(crate) kind: Kind,
-    /// When it was submitted, e.g. `2024-09-12T09:05:38.471Z`.
+    /// The time of submission, e.g. `2024-09-12T09:05:38.471Z`.
     pub(crate) submitted: &'static str,
-    /// When it was, or is to be, made public, if not at once; nothing if the
-    /// upload was never completed.
+    /// When the object became or becomes public; `None` if the upload was not
+    /// completed.
     pub(crate) published: Option<&'static str>,
     pub(crate) previous: Vec<ObjectId>,
     pub(crate) table: Option<TableMetadata>,
     pub(crate) columns: Vec<ColumnContent>,
     pub(crate) licence: Option<&'static str>,
     pub(crate) elsewhere: Option<&'static str>,
-    /// Whether the file has vanished from the disk.
+    /// Whether the file is missing on the disk.
     pub(crate) lost: bool,
 }
 
-/// What kind of object.
+/// The kind of an object.
 pub(crate) enum Kind {
     /// A station's time series of a data type.
     Series {
@@ -40,7 +40,7 @@ pub(crate) enum Kind {
         time: [&'static str; 2],
         height: Option<&'static str>,
     },
-    /// Something that covers space and time.
+    /// An object that covers space and time.
     Field {
         spec: &'static str,
         title: &'static str,
@@ -50,14 +50,14 @@ pub(crate) enum Kind {
     Document { title: &'static str },
 }
 
-/// What the metadata says of a table.
+/// The metadata of a table.
 pub(crate) struct TableMetadata {
     pub(crate) rows: u64,
     /// Whether the metadata lists the columns.
     pub(crate) named: bool,
 }
 
-/// A column, in the order of the original.
+/// A column of a table, in the order of the original.
 pub(crate) struct ColumnContent {
     pub(crate) name: Cow<'static, str>,
     pub(crate) format: CellFormat,
@@ -65,7 +65,7 @@ pub(crate) struct ColumnContent {
 }
 
 impl DemoObject {
-    /// An object that anyone with a login may have, and that is no table.
+    /// An object without a table that is available after login.
     pub(crate) fn new(name: &str, kind: Kind, original: OriginalContent) -> Self {
         Self {
             name: name.to_owned(),
@@ -86,7 +86,7 @@ impl DemoObject {
         let landing = format!("{}{id}", envri.landing_prefix());
         let part = |kind: &str| format!("res:{kind}_{id}");
         let mut triples = Vec::new();
-        let mut object = About::new(&mut triples, &landing);
+        let mut object = SubjectTriples::new(&mut triples, &landing);
         object
             .text("cpmeta:hasName", &self.name)
             .typed(
@@ -118,7 +118,7 @@ impl DemoObject {
             }
         }
         let submitter = self.describe(&landing, &mut triples, &part);
-        let mut submission = About::new(&mut triples, &part("subm"));
+        let mut submission = SubjectTriples::new(&mut triples, &part("subm"));
         submission
             .link("rdf:type", "cpmeta:DataSubmission")
             .link("prov:wasAssociatedWith", submitter)
@@ -129,14 +129,14 @@ impl DemoObject {
         triples
     }
 
-    /// Says what is particular to the kind of object; returns its submitter.
+    /// Adds the triples of this kind of object; returns its submitter.
     fn describe(
         &self,
         landing: &str,
         triples: &mut Vec<Triple>,
         part: &dyn Fn(&str) -> String,
     ) -> &'static str {
-        let mut object = About::new(triples, landing);
+        let mut object = SubjectTriples::new(triples, landing);
         match &self.kind {
             Kind::Series {
                 spec,
@@ -154,7 +154,7 @@ impl DemoObject {
                     "ES" => "res:organizations/ETC",
                     _ => "res:organizations/OTC",
                 };
-                let mut acquisition = About::new(triples, &part("acq"));
+                let mut acquisition = SubjectTriples::new(triples, &part("acq"));
                 acquisition
                     .link("rdf:type", "cpmeta:DataAcquisition")
                     .link("prov:wasAssociatedWith", &format!("res:stations/{station}"))
@@ -168,7 +168,7 @@ impl DemoObject {
                         .link("cpmeta:wasPerformedWith", "res:instruments/ATC_181")
                         .link("cpmeta:wasPerformedWith", "res:instruments/ATC_505");
                 }
-                About::new(triples, &part("prod"))
+                SubjectTriples::new(triples, &part("prod"))
                     .link("rdf:type", "cpmeta:DataProduction")
                     .link("cpmeta:wasPerformedBy", centre)
                     .time("cpmeta:hasEndTime", self.submitted);
@@ -188,7 +188,7 @@ impl DemoObject {
                         "res:latlonboxes/globalLatLonBox",
                     )
                     .link("cpmeta:wasProducedBy", &part("prod"));
-                About::new(triples, &part("prod"))
+                SubjectTriples::new(triples, &part("prod"))
                     .link("rdf:type", "cpmeta:DataProduction")
                     .link("cpmeta:wasPerformedBy", "res:people/Ada_Lindqvist")
                     .link("cpmeta:wasParticipatedInBy", "res:people/Bo_Virtanen")
@@ -226,7 +226,7 @@ impl DemoCollection {
     pub(crate) fn triples(&self, envri: Envri, id: &ObjectId) -> Vec<Triple> {
         let iri = |id: &ObjectId| format!("{}/collections/{id}", envri.meta_url());
         let mut triples = Vec::new();
-        let mut about = About::new(&mut triples, &iri(id));
+        let mut about = SubjectTriples::new(&mut triples, &iri(id));
         about
             .link("rdf:type", "cpmeta:Collection")
             .link("dcterms:creator", "res:organizations/CP")
@@ -248,13 +248,13 @@ impl DemoCollection {
     }
 }
 
-/// Says things about a subject.
-struct About<'a> {
+/// Adds triples about one subject.
+struct SubjectTriples<'a> {
     subject: String,
     triples: &'a mut Vec<Triple>,
 }
 
-impl<'a> About<'a> {
+impl<'a> SubjectTriples<'a> {
     fn new(triples: &'a mut Vec<Triple>, subject: &str) -> Self {
         Self {
             subject: iri(subject),

@@ -1,8 +1,7 @@
-//! What a demo portal serves: metadata, and content to go with it.
+//! The repository that a demo portal serves: metadata, and matching contents.
 //!
-//! There is one truth, the metadata's [`Graph`]: landing pages, SPARQL answers,
-//! table layouts and licences are all read from it, for built-in and real
-//! metadata alike.
+//! Landing pages, SPARQL results, table layouts and licences are all derived
+//! from the metadata [`Graph`], for built-in and real metadata alike.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +19,7 @@ use icos_portal::{Envri, ObjectId};
 
 /// A repository for a [`DemoPortal`](super::DemoPortal) to serve.
 ///
-/// Contents are the same whenever the same repository is made again.
+/// The same constructor arguments give the same contents.
 pub struct Repository {
     parts: RepositoryParts,
     tables: Mutex<HashMap<ObjectId, Option<Arc<DemoTable>>>>,
@@ -31,14 +30,15 @@ pub(crate) struct RepositoryParts {
     pub(crate) envri: Envri,
     pub(crate) graph: Graph,
     pub(crate) seed: u64,
-    /// Originals made with the metadata. Others are made up from their size.
+    /// Originals made with the metadata. The others are generated from their
+    /// sizes.
     pub(crate) originals: HashMap<ObjectId, OriginalContent>,
-    /// How columns made with the metadata are filled, by their names.
+    /// The values of columns made with the metadata, by object and column name.
     pub(crate) values: HashMap<ObjectId, HashMap<String, ColumnValues>>,
 }
 
 impl RepositoryParts {
-    /// Keeps what an object holds.
+    /// Adds the contents of an object.
     pub(crate) fn keep(&mut self, id: ObjectId, item: DemoObject) {
         let original = if item.lost {
             OriginalContent::Missing
@@ -59,7 +59,7 @@ impl Repository {
         }
     }
 
-    /// Adds an object, and triples that it needs; returns its id.
+    /// Adds an object, and triples that it refers to; returns its id.
     pub(crate) fn extend(&mut self, mut triples: Vec<Triple>, item: DemoObject) -> ObjectId {
         let digest = item.original.digest();
         let id = ObjectId::of_digest(&digest);
@@ -69,13 +69,13 @@ impl Repository {
         id
     }
 
-    /// Which repository this is a double of.
+    /// The repository that this one imitates.
     #[must_use]
     pub fn envri(&self) -> Envri {
         self.parts.envri
     }
 
-    /// The ids of all data objects and documents, current or not.
+    /// The ids of all data objects and documents, including old versions.
     #[must_use]
     pub fn objects(&self) -> Vec<ObjectId> {
         let prefix = self.parts.envri.landing_prefix();
@@ -98,21 +98,21 @@ impl Repository {
         })
     }
 
-    /// The original content of an object, whole.
+    /// The complete original content of an object.
     #[must_use]
     pub fn original(&self, id: &ObjectId) -> Option<Vec<u8>> {
         Some(self.content(id)?.read())
     }
 
-    /// The `.cpb` file of a table, whole.
+    /// The complete `.cpb` file of a table.
     #[must_use]
     pub fn cpb(&self, id: &ObjectId) -> Option<Vec<u8>> {
         let table = self.table(id)?;
         Some(table.read_file(0, table.file_size()))
     }
 
-    /// The CSV of a table with all its columns, as `GET /csv/<id>` gives it;
-    /// nothing for tables the portal cannot serve.
+    /// The CSV of a table with all its columns, as `GET /csv/<id>` returns it;
+    /// `None` for tables that the portal cannot serve.
     #[must_use]
     pub fn csv(&self, id: &ObjectId) -> Option<String> {
         let table = self.table(id).filter(|t| !t.has_text())?;
@@ -220,8 +220,8 @@ impl Repository {
     }
 }
 
-/// What a column holds if nobody said: half-hourly times from `start`, flags
-/// from the good ones and a bad one, else noise.
+/// The values of a column with real metadata: half-hourly times from `start`,
+/// good flags with some bad ones, otherwise noise.
 fn default_values(format: CellFormat, column: RdfNode<'_>, start: i64) -> ColumnValues {
     const HALF_HOUR: i64 = 1_800_000;
     let is_time = matches!(

@@ -1,8 +1,8 @@
-//! A table as the data service stores it: which columns were ingested, the
-//! `.cpb` file they make, and the CSV drawn from it.
+//! A table as the data service stores it: its ingested columns, its `.cpb`
+//! file, and its CSV.
 //!
-//! The file is never made: any part of it is computed from
-//! [`ColumnValues`](super::values::Values) when asked for.
+//! No file is stored: any part of it is computed from [`ColumnValues`] on
+//! request.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -19,30 +19,30 @@ const TRAILER: [u8; 10] = [0xAC, 0xED, 0x00, 0x05, 0x77, 0x04, 0, 0, 0, 0];
 
 /// An ingested table.
 pub(crate) struct DemoTable {
-    /// In the order of the file: by name, compared as Java compares strings.
-    columns: Vec<Column>,
-    /// The names a CSV shows if nobody chooses, some of which may not have
-    /// been ingested.
+    /// In the order of the file: sorted by name as Java compares strings.
+    columns: Vec<TableColumn>,
+    /// The columns of a CSV without a selection. Some may not have been
+    /// ingested.
     header: Vec<String>,
     rows: u64,
 }
 
 /// A column of a [`DemoTable`].
-pub(crate) struct Column {
+pub(crate) struct TableColumn {
     pub(crate) name: String,
     pub(crate) format: CellFormat,
     values: ColumnValues,
     salt: u64,
-    /// One period of the column's bytes, if its values come again.
+    /// The bytes of one period, if the column's values repeat.
     period: OnceLock<Vec<u8>>,
 }
 
 impl DemoTable {
-    /// The table of `object`, as the data service understands its metadata
-    /// (protocol page, section 3): the names of `hasActualColumnNames`, or of
-    /// the mandatory plain columns, as far as the data type has a column for
-    /// them, by title or by searching a regex in the name. Nothing if the
-    /// object is no table.
+    /// Makes the table of `object` as the data service does (protocol page,
+    /// section 3). Its columns are those of `hasActualColumnNames`, or else the
+    /// mandatory plain columns, as far as the data type has a column with that
+    /// title or with a regex that is found in the name. `None` if the object is
+    /// not a table.
     pub(crate) fn of(
         object: RdfNode<'_>,
         salt: u64,
@@ -53,7 +53,7 @@ impl DemoTable {
             .one("cpmeta:hasObjectSpec")?
             .one("cpmeta:containsDataset")?;
         let known: Vec<_> = (dataset.nodes("cpmeta:hasColumn").into_iter())
-            .filter_map(Definition::of)
+            .filter_map(ColumnDefinition::of)
             .collect();
         let header: Vec<String> = match object.text("cpmeta:hasActualColumnNames") {
             Some(json) => serde_json::from_str(json).ok()?,
@@ -74,7 +74,7 @@ impl DemoTable {
                         .iter()
                         .find(|d| d.regex.as_ref().is_some_and(|r| r.is_match(name)))
                 })?;
-                Some(Column {
+                Some(TableColumn {
                     name: name.clone(),
                     format: definition.format,
                     values: values(name, definition.format, definition.node),
@@ -95,13 +95,14 @@ impl DemoTable {
         self.rows
     }
 
-    /// Whether a column of strings keeps the service from serving the table.
+    /// Whether the table has a column of strings, which the service cannot
+    /// serve.
     pub(crate) fn has_text(&self) -> bool {
         self.columns.iter().any(|c| c.format == CellFormat::Text)
     }
 
-    /// The columns of a CSV: those asked for, or all; unknown ones dropped,
-    /// repeated ones kept. As indices into [`DemoTable::columns`].
+    /// Returns the columns of a CSV as indices: the requested ones, or all.
+    /// Unknown columns are dropped, repeated ones stay.
     pub(crate) fn select(&self, asked: Option<&[String]>) -> Vec<usize> {
         asked
             .unwrap_or(&self.header)
@@ -110,13 +111,13 @@ impl DemoTable {
             .collect()
     }
 
-    /// The first line of a CSV, with its end.
+    /// Returns the first line of a CSV, with its line break.
     pub(crate) fn csv_header(&self, selected: &[usize]) -> String {
         let names: Vec<_> = selected.iter().map(|&c| &*self.columns[c].name).collect();
         names.join(",") + "\n"
     }
 
-    /// Lines of a CSV.
+    /// Renders rows as lines of a CSV.
     pub(crate) fn csv_rows(
         &self,
         selected: &[usize],
@@ -143,7 +144,8 @@ impl DemoTable {
         row * self.rows + TRAILER.len() as u64
     }
 
-    /// Up to `length` bytes of the `.cpb` file from `offset`; fewer at its end.
+    /// Reads up to `length` bytes of the `.cpb` file at `offset`; fewer at its
+    /// end.
     pub(crate) fn read_file(&self, offset: u64, length: u64) -> Vec<u8> {
         let end = offset.saturating_add(length).min(self.file_size());
         let mut out = Vec::new();
@@ -171,7 +173,7 @@ impl DemoTable {
     }
 }
 
-impl Column {
+impl TableColumn {
     /// The bytes of these rows.
     fn bytes(&self, rows: Range<u64>) -> Vec<u8> {
         let Some(period) = self.values.period() else {
@@ -202,7 +204,7 @@ impl Column {
 }
 
 /// A column of a data type.
-struct Definition<'g> {
+struct ColumnDefinition<'g> {
     node: RdfNode<'g>,
     title: String,
     format: CellFormat,
@@ -211,7 +213,7 @@ struct Definition<'g> {
     regex: Option<Regex>,
 }
 
-impl<'g> Definition<'g> {
+impl<'g> ColumnDefinition<'g> {
     fn of(column: RdfNode<'g>) -> Option<Self> {
         let title = column.text("cpmeta:hasColumnTitle")?.to_owned();
         let regex = if column.flag("cpmeta:isRegexColumn") {

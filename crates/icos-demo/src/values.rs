@@ -1,12 +1,12 @@
-//! What a table's cells hold: a function of column and row, so that any slice
-//! of any table can be had without making the rest.
+//! The values of a table's cells: a function of column and row, so that any
+//! slice can be computed on its own.
 
 use std::f64::consts::TAU;
 use std::sync::Arc;
 
 use super::random::mix;
 
-/// The value formats of the ontology, by what they are stored as.
+/// The value formats of the ontology, by their stored representation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum CellFormat {
     Int32,
@@ -56,7 +56,7 @@ impl CellFormat {
         }
     }
 
-    /// What stands for a missing value.
+    /// The value that stands for a missing one.
     pub(crate) fn null(self) -> CellValue {
         match self {
             Self::Int32 | Self::Date | Self::Month | Self::TimeOfDay => CellValue::Int(i32::MIN),
@@ -69,7 +69,7 @@ impl CellFormat {
     }
 }
 
-/// One cell, as it is stored.
+/// The value of a cell, as stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum CellValue {
     Int(i32),
@@ -80,7 +80,7 @@ pub(crate) enum CellValue {
 }
 
 impl CellValue {
-    /// Appends the value as a `.cpb` file has it: big-endian.
+    /// Appends the value as in a `.cpb` file: big-endian.
     pub(crate) fn store(self, out: &mut Vec<u8>) {
         match self {
             Self::Int(v) => out.extend_from_slice(&v.to_be_bytes()),
@@ -92,13 +92,13 @@ impl CellValue {
     }
 }
 
-/// How a column's values come about.
+/// How a column's values are computed.
 #[derive(Clone, Debug)]
 pub(crate) enum ColumnValues {
-    /// Anything the format can hold: mostly of the size measurements have,
-    /// with nulls and the odd values among them.
+    /// Random values of the format: mostly in the range of measurements, with
+    /// missing and extreme values among them.
     Noise,
-    /// Noise that comes again after so many rows.
+    /// Noise that repeats after this many rows.
     Cycle(u64),
     /// Time: row `n` is `start + n * step`, in milliseconds since the epoch.
     Clock { start: i64, step: i64 },
@@ -114,18 +114,18 @@ pub(crate) enum ColumnValues {
         gaps: u64,
         step: i64,
     },
-    /// Mostly the first, at times one of the others.
+    /// Mostly the first flag, sometimes one of the others.
     Flags(Arc<[u16]>),
-    /// A path over the globe: a slow wave between two values.
+    /// A track: a line with a slow wave between two values.
     Track { from: f64, to: f64, rows: u64 },
-    /// Exactly these, over and over.
+    /// These values, repeated.
     Listed(Arc<[CellValue]>),
 }
 
 const DAY: i64 = 86_400_000;
 
 impl ColumnValues {
-    /// After how many rows the values come again, if they do.
+    /// After how many rows the values repeat, if they do.
     pub(crate) fn period(&self) -> Option<u64> {
         match self {
             Self::Cycle(rows) => Some(*rows),
@@ -138,8 +138,8 @@ impl ColumnValues {
         }
     }
 
-    /// The value of `row` in a column of `format`, where `salt` tells columns
-    /// (and objects) apart.
+    /// The value of `row` in a column of `format`. The `salt` distinguishes
+    /// columns and objects.
     pub(crate) fn at(&self, format: CellFormat, salt: u64, row: u64) -> CellValue {
         let random = mix(salt ^ mix(row));
         match self {
@@ -242,7 +242,7 @@ fn clock(format: CellFormat, millis: i64) -> CellValue {
     }
 }
 
-/// Floats that number writers stumble over.
+/// Numbers that are difficult to format.
 const ODD: [f64; 16] = [
     0.0,
     -0.0,

@@ -1,4 +1,4 @@
-//! The built-in objects that are no tables, those that cannot be had, and the
+//! The built-in objects without tables, the unavailable objects, and the
 //! collections.
 
 use std::io::{Cursor, Write as _};
@@ -19,7 +19,7 @@ pub(super) fn add(builder: &mut RepositoryBuilder) {
     collections(builder, &[field, archive]);
 }
 
-/// An object that is no table.
+/// An object without a table.
 fn file(name: &str, kind: Kind, bytes: impl Into<Bytes>) -> DemoObject {
     DemoObject::new(name, kind, OriginalContent::Bytes(bytes.into()))
 }
@@ -70,8 +70,8 @@ fn archive(builder: &mut RepositoryBuilder) -> ObjectId {
     id
 }
 
-/// Objects that the data service does not hand out, each for another reason,
-/// and some with peculiarities.
+/// Objects that the data service refuses, each for another reason, and objects
+/// with unusual names or versions.
 fn unavailable(builder: &mut RepositoryBuilder) {
     let series = |spec, station| Kind::Series {
         spec,
@@ -119,7 +119,7 @@ fn unavailable(builder: &mut RepositoryBuilder) {
     odd.submitted = "2024-06-01T00:00:00Z";
     let odd = builder.add(odd);
 
-    // One object that two others replace.
+    // An object with two next versions.
     for part in ["part 1", "part 2"] {
         let name = format!("SE-Htm_{part}.csv");
         let kind = series("etcRawSeriesCsv", "ES_SE-Htm");
@@ -129,8 +129,8 @@ fn unavailable(builder: &mut RepositoryBuilder) {
     }
 }
 
-/// A collection of all, with one for the atmosphere inside, which has an older
-/// version.
+/// A collection of all objects, with a collection of the atmosphere objects
+/// inside, which has an older version.
 fn collections(builder: &mut RepositoryBuilder, others: &[ObjectId]) {
     let mut atmosphere = DemoCollection {
         title: "Demo Atmosphere Release 2023",

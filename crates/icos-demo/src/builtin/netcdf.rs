@@ -1,5 +1,5 @@
-//! A netCDF file that any reader opens: the classic format with 64-bit offsets,
-//! written as the `NetCDF` user's guide has it ("File Format Specifications").
+//! Writes a netCDF file in the classic format with 64-bit offsets, by the
+//! `NetCDF` user's guide ("File Format Specifications").
 
 use crate::random::mix;
 
@@ -14,15 +14,15 @@ const ATTRIBUTES: u32 = 12;
 const TEXT: u32 = 2;
 const FLOAT: u32 = 5;
 
-/// A variable: its name, the numbers of its dimensions, its unit, its values.
-struct Variable {
+/// A variable: its name, the indices of its dimensions, its unit, its values.
+struct NetcdfVariable {
     name: &'static str,
     dimensions: &'static [u32],
     unit: &'static str,
     values: Vec<f32>,
 }
 
-/// Fluxes of a month, a latitude and a longitude, in three and a bit MiB.
+/// Fluxes by month, latitude and longitude, a little over 3 MiB.
 pub(super) fn fluxes(seed: u64) -> Vec<u8> {
     // Cell numbers and noise of 16 bits are exact as floats.
     #[allow(clippy::cast_precision_loss)]
@@ -34,25 +34,25 @@ pub(super) fn fluxes(seed: u64) -> Vec<u8> {
         f32::from(u16::try_from(noise).unwrap_or(0)) / 1024.0 - 32.0
     });
     write(&[
-        Variable {
+        NetcdfVariable {
             name: "time",
             dimensions: &[0],
             unit: "days since 2010-01-01",
             values: numbered(MONTHS, &|month| (month * 30.4375).floor()),
         },
-        Variable {
+        NetcdfVariable {
             name: "lat",
             dimensions: &[1],
             unit: "degrees_north",
             values: numbered(LATITUDES, &|row| 33.5 + row),
         },
-        Variable {
+        NetcdfVariable {
             name: "lon",
             dimensions: &[2],
             unit: "degrees_east",
             values: numbered(LONGITUDES, &|column| -14.75 + column / 2.0),
         },
-        Variable {
+        NetcdfVariable {
             name: "co2flux",
             dimensions: &[0, 1, 2],
             unit: "umol m-2 s-1",
@@ -61,8 +61,8 @@ pub(super) fn fluxes(seed: u64) -> Vec<u8> {
     ])
 }
 
-fn write(variables: &[Variable]) -> Vec<u8> {
-    // As long with any places, which are known once it is written.
+fn write(variables: &[NetcdfVariable]) -> Vec<u8> {
+    // The header has the same length for any offsets, so they follow from it.
     let head = header(variables, 0).len() as u64;
     let mut file = header(variables, head);
     for variable in variables {
@@ -72,8 +72,8 @@ fn write(variables: &[Variable]) -> Vec<u8> {
     file
 }
 
-/// What stands before the values, the first of which are at `place`.
-fn header(variables: &[Variable], mut place: u64) -> Vec<u8> {
+/// The header. `place` is the offset of the first values.
+fn header(variables: &[NetcdfVariable], mut place: u64) -> Vec<u8> {
     let mut head = b"CDF\x02\0\0\0\0".to_vec();
     let dimensions = [("time", MONTHS), ("lat", LATITUDES), ("lon", LONGITUDES)];
     words(&mut head, &[DIMENSIONS, 3]);
@@ -108,7 +108,7 @@ fn attribute(head: &mut Vec<u8>, name: &str, value: &str) {
     text(head, value);
 }
 
-/// A text with its length before it, filled up to four bytes.
+/// A text with its length before it, padded to four bytes.
 fn text(head: &mut Vec<u8>, text: &str) {
     words(head, &[len(text.len())]);
     head.extend(text.bytes());

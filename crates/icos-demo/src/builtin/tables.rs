@@ -36,7 +36,7 @@ fn atmosphere(builder: &mut RepositoryBuilder) {
         ("2023-1", "2023-07-14T08:11:02.877Z", 6000),
         ("2024-1", "2024-09-12T09:05:38.471Z", 8760),
     ] {
-        // The first two versions share their file name, as 180 real ones do.
+        // The first two versions share a file name, like 180 real objects.
         let label = if release == "2024-1" {
             "2024.1"
         } else {
@@ -44,7 +44,7 @@ fn atmosphere(builder: &mut RepositoryBuilder) {
         };
         let id = gas(
             builder,
-            &Gas {
+            &GasTable {
                 name: format!("ICOS_ATC_L2_L2-{label}_HTM_150.0_CTS.CO2.zip"),
                 title: "co2",
                 station: "AS_HTM",
@@ -66,7 +66,7 @@ fn atmosphere(builder: &mut RepositoryBuilder) {
     ] {
         members.push(gas(
             builder,
-            &Gas {
+            &GasTable {
                 name: format!(
                     "ICOS_ATC_L2_L2-2024.1_{}_{height}_CTS.{}.zip",
                     &station[3..],
@@ -84,7 +84,7 @@ fn atmosphere(builder: &mut RepositoryBuilder) {
     builder.atmosphere = members;
 }
 
-struct Gas {
+struct GasTable {
     name: String,
     title: &'static str,
     station: &'static str,
@@ -94,7 +94,7 @@ struct Gas {
     previous: Vec<ObjectId>,
 }
 
-fn gas(builder: &mut RepositoryBuilder, gas: &Gas) -> ObjectId {
+fn gas(builder: &mut RepositoryBuilder, gas: &GasTable) -> ObjectId {
     let (spec, mean, season, noise) = match gas.title {
         "co2" => ("atcCo2L2DataObject", 421.0, 8.0, 4.0),
         "ch4" => ("atcCh4L2DataObject", 1980.0, 20.0, 15.0),
@@ -135,7 +135,7 @@ fn gas(builder: &mut RepositoryBuilder, gas: &Gas) -> ObjectId {
         columns,
         gas.rows,
         gas.submitted,
-        Packing::Zip,
+        Compression::Zip,
     );
     item.previous.clone_from(&gas.previous);
     builder.add(item)
@@ -161,7 +161,7 @@ fn ecosystem(builder: &mut RepositoryBuilder) {
             fluxes(),
             rows,
             submitted,
-            Packing::Plain,
+            Compression::Plain,
         );
         ids.push(builder.add(fluxes));
         let name = format!("ICOSETC_{code}_METEOSENS_L2.csv.gz");
@@ -172,7 +172,7 @@ fn ecosystem(builder: &mut RepositoryBuilder) {
             sensors(),
             2000,
             submitted,
-            Packing::Gzip,
+            Compression::Gzip,
         );
         ids.push(builder.add(sensors));
     }
@@ -210,9 +210,9 @@ fn fluxes() -> Vec<ColumnContent> {
     ]
 }
 
-/// The last column is one that the ingestion finds by searching the pattern in
-/// its name, while landing pages, which match whole names, do not show it; the
-/// last but one is unknown to both.
+/// The ingestion accepts the last column, since it searches the pattern in the
+/// name; landing pages do not, since they match complete names. The last but
+/// one is unknown to both.
 fn sensors() -> Vec<ColumnContent> {
     let soil = |name| ColumnContent {
         name: Cow::Borrowed(name),
@@ -238,8 +238,8 @@ fn sensors() -> Vec<ColumnContent> {
     ]
 }
 
-/// Cruises: dates and times of day apart, and places. One has a column of
-/// words, which keeps the portal from serving it as a table.
+/// Cruises: dates, times of day and positions. One has a column of strings, so
+/// that the portal cannot serve it as a table.
 fn ocean(builder: &mut RepositoryBuilder) {
     let mut ids = Vec::new();
     for (expedition, remarks, rows) in [("11SS20230410", false, 1500), ("11SS20230912", true, 300)]
@@ -267,11 +267,11 @@ fn ocean(builder: &mut RepositoryBuilder) {
             columns,
             rows,
             submitted,
-            Packing::Plain,
+            Compression::Plain,
         );
         if let Some(table) = &mut item.table {
-            // Without the names, the columns are the mandatory ones, in an
-            // order that nothing tells.
+            // Without names in the metadata, the columns are the mandatory
+            // ones, in an order that the metadata does not show.
             table.named = remarks;
         }
         ids.push(builder.add(item));
@@ -309,8 +309,8 @@ fn cruise(rows: u64) -> Vec<ColumnContent> {
     ]
 }
 
-/// Tables for trying clients out: every value format with every odd value, no
-/// row at all, and a single one.
+/// Tables for testing clients: each value format with its extreme values;
+/// without rows; with a single row.
 fn odd(builder: &mut RepositoryBuilder) {
     for (name, rows) in [
         ("every_format.csv", 240),
@@ -332,14 +332,14 @@ fn odd(builder: &mut RepositoryBuilder) {
             columns,
             rows,
             submitted,
-            Packing::Plain,
+            Compression::Plain,
         );
         item.licence = (rows == 1).then_some("https://creativecommons.org/publicdomain/zero/1.0/");
         builder.add(item);
     }
 }
 
-/// What number writers stumble over.
+/// Numbers that are difficult to format.
 const ODD_FLOATS: [f32; 17] = [
     0.0,
     -0.0,
@@ -360,7 +360,7 @@ const ODD_FLOATS: [f32; 17] = [
     413.271,
 ];
 
-/// What number writers stumble over.
+/// Numbers that are difficult to format.
 const ODD_DOUBLES: [f64; 19] = [
     0.0,
     -0.0,
@@ -467,15 +467,15 @@ fn time_column(name: &'static str, format: CellFormat) -> ColumnContent {
     }
 }
 
-/// How an original is packed.
+/// How an original is compressed.
 #[derive(Clone, Copy)]
-enum Packing {
+enum Compression {
     Plain,
     Zip,
     Gzip,
 }
 
-/// A table whose original holds the same values as text.
+/// A table whose original contains the same values as text.
 fn table(
     builder: &RepositoryBuilder,
     name: &str,
@@ -483,17 +483,17 @@ fn table(
     columns: Vec<ColumnContent>,
     rows: u64,
     submitted: &'static str,
-    packing: Packing,
+    packing: Compression,
 ) -> DemoObject {
     let text = original_text(builder.seed, name, submitted, &columns, rows);
     let memory = "a vector takes what is written";
     let bytes = match packing {
-        Packing::Plain => text.into_bytes(),
-        Packing::Zip => {
+        Compression::Plain => text.into_bytes(),
+        Compression::Zip => {
             let inner = name.trim_end_matches(".zip");
             super::files::zip_of(&[(inner, text.as_bytes())])
         }
-        Packing::Gzip => {
+        Compression::Gzip => {
             let level = flate2::Compression::fast();
             let mut packer = flate2::write::GzEncoder::new(Vec::new(), level);
             packer.write_all(text.as_bytes()).expect(memory);
@@ -529,7 +529,7 @@ fn original_text(
                 .values
                 .at(column.format, column_salt(salt, &column.name), row)
             {
-                // The station's own notation; it need not be Java's.
+                // The station's own notation, which may differ from Java's.
                 CellValue::Float(v) => write!(text, "{v}").expect("a string takes any text"),
                 CellValue::Double(v) if column.format == CellFormat::Float64 => {
                     write!(text, "{v}").expect("a string takes any text");

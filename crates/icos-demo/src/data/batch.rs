@@ -1,5 +1,5 @@
-//! Several originals at once, as a ZIP stream: a collection's members
-//! (`GET /collections/<id>`), or any objects (`/objects?ids=[...]`).
+//! Several originals in a ZIP stream: a collection's members (`GET
+//! /collections/<id>`), or any objects (`/objects?ids=[...]`).
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -22,10 +22,10 @@ use crate::repository::Repository;
 use crate::state::PortalState;
 use icos_portal::ObjectId;
 
-/// Bytes collected before they are sent.
+/// Bytes to collect before sending them.
 const PIECE: usize = 1 << 16;
 
-/// A collection with all its members, those of inner collections too.
+/// Sends all members of a collection, including those of inner collections.
 pub(super) fn collection(
     state: &Arc<PortalState>,
     request: &DemoRequest,
@@ -52,7 +52,7 @@ pub(super) fn collection(
     reply
 }
 
-/// Data objects below a collection, each once.
+/// Collects the data objects of a collection, each once.
 fn descend<'g>(collection: RdfNode<'g>, seen: &mut HashSet<&'g str>, members: &mut Vec<ObjectId>) {
     for item in collection.nodes("dcterms:hasPart") {
         if !seen.insert(item.iri()) {
@@ -66,8 +66,8 @@ fn descend<'g>(collection: RdfNode<'g>, seen: &mut HashSet<&'g str>, members: &m
     }
 }
 
-/// The objects named by `ids`, in a file named by `fileName`, both from the
-/// URL or, when posted, from a form.
+/// Sends the objects in `ids` as the file `fileName`. Both come from the URL
+/// or, with POST, from a form.
 pub(super) fn objects(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {
     let posted = request.method == Method::POST;
     let fields = if posted {
@@ -109,11 +109,11 @@ fn send(state: &Arc<PortalState>, items: Vec<ObjectId>, title: &str) -> DemoRepl
     let (pieces, received) = mpsc::channel(8);
     let archived = Arc::clone(state);
     tokio::task::spawn_blocking(move || {
-        let pipe = Pipe {
+        let pipe = BodyWriter {
             pieces,
             buffer: Vec::with_capacity(PIECE),
         };
-        // It fails only when the client has gone.
+        // It fails only if the client has disconnected.
         let _ = archive(&archived.repository, &items, pipe);
     });
     let stream = futures_util::stream::unfold(received, |mut received| async {
@@ -126,9 +126,13 @@ fn send(state: &Arc<PortalState>, items: Vec<ObjectId>, title: &str) -> DemoRepl
     reply
 }
 
-/// Writes the archive: the objects that can be had, a table of contents that
-/// says why the others are missing, and the licence.
-fn archive(repository: &Repository, items: &[ObjectId], pipe: Pipe) -> zip::result::ZipResult<()> {
+/// Writes the archive: the available objects, a table of contents with the
+/// reason for each missing one, and the licence.
+fn archive(
+    repository: &Repository,
+    items: &[ObjectId],
+    pipe: BodyWriter,
+) -> zip::result::ZipResult<()> {
     let mut zip = ZipWriter::new_stream(pipe);
     let stored = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
@@ -169,7 +173,7 @@ fn archive(repository: &Repository, items: &[ObjectId], pipe: Pipe) -> zip::resu
     Ok(())
 }
 
-/// A name not yet used: `x.csv`, then `x(1).csv`.
+/// Returns an unused name: `x.csv`, then `x(1).csv`.
 fn unused(name: &str, used: &mut HashSet<String>) -> String {
     let numbered = |number: u32| match (number, name.rsplit_once('.')) {
         (0, _) => name.to_owned(),
@@ -184,13 +188,13 @@ fn unused(name: &str, used: &mut HashSet<String>) -> String {
     free
 }
 
-/// Hands what is written to it to the response.
-struct Pipe {
+/// A writer whose output becomes the response body.
+struct BodyWriter {
     pieces: mpsc::Sender<Bytes>,
     buffer: Vec<u8>,
 }
 
-impl Write for Pipe {
+impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= PIECE {

@@ -1,8 +1,8 @@
 //! `POST /cpb`: columns of a `.cpb` file as bytes.
 //!
-//! The service believes the table_request: where a column lies in the file follows
-//! from the schema that the client sends. It checks no range; what comes of a
-//! wrong one depends on how Java reads files (see [`read_column`]).
+//! The service trusts the request: it computes the offset of a column from the
+//! schema that the client sends, and checks no range. The result of a wrong
+//! range depends on how Java reads files (see [`read_column`]).
 
 use std::io;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::state::PortalState;
 use crate::table::DemoTable;
 use icos_portal::ObjectId;
 
-/// Below this many bytes a column is read, from it on it is mapped.
+/// The service reads columns below this size and maps larger ones.
 const MAPPED_FROM: u64 = 10_000;
 
-/// Bytes made at a time.
+/// Bytes to compute at a time.
 const PIECE: u64 = 1 << 18;
 
 #[derive(Deserialize)]
@@ -29,19 +29,19 @@ const PIECE: u64 = 1 << 18;
 struct TableRequest {
     table_id: String,
     sub_folder: String,
-    schema: Schema,
+    schema: RequestSchema,
     column_numbers: Vec<i64>,
-    slice: Option<Slice>,
+    slice: Option<RowSlice>,
 }
 
 #[derive(Deserialize)]
-struct Schema {
+struct RequestSchema {
     columns: Vec<DataType>,
     size: i64,
 }
 
 #[derive(Deserialize)]
-struct Slice {
+struct RowSlice {
     offset: i64,
     length: i32,
 }
@@ -160,11 +160,11 @@ fn serve(state: &PortalState, table_request: &TableRequest, id: &ObjectId) -> De
     reply
 }
 
-/// The bytes at `start` of the table's file, as Java's `RandomAccessFile` gives
-/// them: a small part is read into an array of zeros, which stay where the
-/// file has ended; a large part is mapped, which fails past the end. So does
-/// whatever is negative. A failure here ends the connection, since the head
-/// has been sent.
+/// Reads the bytes at `start` of the table's file as Java does. A small part is
+/// read into an array of zeros, which remain beyond the end of the file. A
+/// large part is mapped, which fails beyond the end. A negative offset or
+/// length fails too. A failure closes the connection, since the status has been
+/// sent.
 fn read_column(
     table: &Arc<DemoTable>,
     start: i64,

@@ -1,4 +1,4 @@
-//! `GET /csv/<id>`: a table, or a part of it, as text.
+//! `GET /csv/<id>`: a table, or part of it, as CSV.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::state::PortalState;
 use crate::table::DemoTable;
 use icos_portal::ObjectId;
 
-/// Cells made at a time, so that no piece keeps a thread for long.
+/// Cells to render at a time, so that no piece occupies a thread for long.
 const CELLS: u64 = 2048;
 
 pub(super) fn answer(state: &PortalState, request: &DemoRequest, id: &ObjectId) -> DemoReply {
@@ -33,24 +33,25 @@ pub(super) fn answer(state: &PortalState, request: &DemoRequest, id: &ObjectId) 
             "Accepting data licence in your user profile is required for CSV downloads",
         );
     }
-    // Akka rejects a malformed number, and the next route to try says this.
-    let Ok(asked) = Asked::read(request) else {
+    // Akka rejects a malformed number; the next matching route replies with
+    // this.
+    let Ok(selection) = CsvRequest::read(request) else {
         return login_required();
     };
-    match table(state, id, &asked) {
-        Ok((table, name)) => send(&table, &asked, &name),
+    match table(state, id, &selection) {
+        Ok((table, name)) => send(&table, &selection, &name),
         Err(failed) => *failed,
     }
 }
 
-/// What is asked for.
-struct Asked {
+/// The part of the table that the request selects.
+struct CsvRequest {
     columns: Option<Vec<String>>,
     offset: Option<i64>,
     limit: Option<i32>,
 }
 
-impl Asked {
+impl CsvRequest {
     fn read(request: &DemoRequest) -> Result<Self, std::num::ParseIntError> {
         let columns: Vec<_> = (request.query.iter())
             .filter(|(key, _)| key == "col")
@@ -74,11 +75,11 @@ impl Asked {
     }
 }
 
-/// The table and the file's name, or a failure.
+/// Returns the table and the file's name, or the reply of a failure.
 fn table(
     state: &PortalState,
     id: &ObjectId,
-    asked: &Asked,
+    selection: &CsvRequest,
 ) -> Result<(Arc<DemoTable>, String), Box<DemoReply>> {
     let repository = &state.repository;
     let failed = |class: &str, message: &str| Err(Box::new(exception(class, message)));
@@ -91,8 +92,8 @@ fn table(
         );
     };
     let rows = i64::try_from(table.rows()).unwrap_or(i64::MAX);
-    // Past the end nothing is read, so that nothing fails.
-    if asked.offset.unwrap_or(0) < rows {
+    // The service reads nothing past the end, so nothing fails there.
+    if selection.offset.unwrap_or(0) < rows {
         if let Some(why) = state.repository.unreadable(id) {
             return failed("se.lu.nateko.cp.data.api.CpDataException", &why);
         }
@@ -103,20 +104,20 @@ fn table(
             );
         }
     }
-    let name = asked.file_name(object.text("cpmeta:hasName").unwrap_or("table"));
+    let name = selection.file_name(object.text("cpmeta:hasName").unwrap_or("table"));
     Ok((table, name))
 }
 
-fn send(table: &Arc<DemoTable>, asked: &Asked, name: &str) -> DemoReply {
-    let selected = table.select(asked.columns.as_deref());
+fn send(table: &Arc<DemoTable>, selection: &CsvRequest, name: &str) -> DemoReply {
+    let selected = table.select(selection.columns.as_deref());
     let rows = i64::try_from(table.rows()).unwrap_or(i64::MAX);
-    let offset = asked.offset.unwrap_or(0);
-    let limit = asked.limit.map_or(i64::MAX, i64::from);
+    let offset = selection.offset.unwrap_or(0);
+    let limit = selection.limit.map_or(i64::MAX, i64::from);
     let end = offset.saturating_add(limit.min(rows.saturating_sub(offset)));
     let header = table.csv_header(&selected);
     let table = Arc::clone(table);
     let step = (CELLS / (selected.len() as u64).max(1)).max(1);
-    // A negative offset or limit is found out only when reading.
+    // The service notices a negative offset or limit only when it reads.
     let bounds = (offset >= rows || (offset >= 0 && end >= offset))
         .then(|| (offset.cast_unsigned(), end.max(offset).cast_unsigned()));
     let mut at = bounds.map_or(0, |(start, _)| start);

@@ -1,4 +1,5 @@
-//! A file as Akka HTTP sends it: content type by extension, validators, ranges.
+//! Sends a file as Akka HTTP does: content type by extension, validators,
+//! ranges.
 
 use std::fmt::Write as _;
 use std::io;
@@ -15,11 +16,11 @@ use bytes::Bytes;
 use crate::content::OriginalContent;
 use crate::http::{DemoReply, DemoRequest, append_header, http_date, reply, text};
 
-/// No part of the file lies in the ranges asked for.
+/// No requested range overlaps the file.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Unsatisfiable;
 
-/// The answer to a request for `original`, called `name`.
+/// Returns the reply to a request for `original`, a file called `name`.
 pub(super) fn send(
     request: &DemoRequest,
     original: &OriginalContent,
@@ -62,8 +63,8 @@ pub(super) fn send(
     Ok(reply)
 }
 
-/// More ranges are refused, and those closer than this are made one (the
-/// defaults of Akka HTTP).
+/// Akka HTTP's defaults: it refuses more ranges than this, and merges ranges
+/// that are closer than this.
 const MOST_RANGES: usize = 16;
 const CLOSE: u64 = 80;
 
@@ -93,7 +94,7 @@ fn part(original: &OriginalContent, name: &str, range: &Range<u64>) -> DemoReply
     reply
 }
 
-/// Several ranges, each with a head of its own.
+/// Returns several ranges as a multipart body.
 fn parts(original: &OriginalContent, name: &str, ranges: &[Range<u64>]) -> DemoReply {
     const BOUNDARY: &str = "icosfs-demo-byteranges";
     let (content_type, encoding) = content_type(name);
@@ -133,7 +134,7 @@ fn content_range(range: &Range<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end - 1)
 }
 
-/// Makes ranges that lie close together one, as long as they come in order.
+/// Merges ranges that are close together and in order.
 fn coalesced(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut all: Vec<Range<u64>> = Vec::new();
     for range in ranges {
@@ -147,7 +148,7 @@ fn coalesced(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     all
 }
 
-/// Names the file the answer is to be kept as.
+/// Adds the name under which to save the file.
 pub(super) fn attachment(reply: &mut DemoReply, name: &str) {
     let ascii: String = (name.chars())
         .map(|c| {
@@ -180,7 +181,7 @@ fn is_unchanged(request: &DemoRequest, tag: &str, date: &str) -> bool {
     }
 }
 
-/// Whether a list of tags has this one.
+/// Whether a list of tags contains `tag`.
 fn matches(tags: &str, tag: &str) -> bool {
     tags == "*" || tags.split(',').any(|t| weak(t) == tag)
 }
@@ -189,15 +190,15 @@ fn weak(tag: &str) -> &str {
     tag.trim().trim_start_matches("W/")
 }
 
-/// Whether `If-Range`, if there is one, still holds.
+/// Whether the condition of `If-Range`, if any, holds.
 fn range_applies(request: &DemoRequest, tag: &str, date: &str) -> bool {
     request
         .header(IF_RANGE)
         .is_none_or(|condition| condition == tag || condition == date)
 }
 
-/// The satisfiable ranges of a well-formed header; nothing if it is malformed,
-/// which Akka takes for no header.
+/// Returns the satisfiable ranges of a header. `None` if it is malformed, in
+/// which case Akka ignores it.
 fn ranges(header: &str, size: u64) -> Option<Vec<Range<u64>>> {
     let mut found = Vec::new();
     for spec in header.strip_prefix("bytes=")?.split(',') {
@@ -222,7 +223,7 @@ fn ranges(header: &str, size: u64) -> Option<Vec<Range<u64>>> {
     Some(found)
 }
 
-/// The content type of a file name, and the encoding it reveals.
+/// The content type and content encoding by a file's name.
 pub(super) fn content_type(name: &str) -> (&'static str, Option<&'static str>) {
     let lower = name.to_lowercase();
     if let Some(inner) = lower.strip_suffix(".gz")
@@ -259,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn range_headers_are_read_as_akka_does() {
+    fn range_headers_are_parsed_as_by_akka() {
         for (header, expected) in [
             ("bytes=0-9", "0..10"),
             ("bytes=90-", "90..100"),
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gzipped_text_is_sent_as_encoded_text() {
+    fn content_type_of_gzipped_text_is_text_with_encoding() {
         assert_eq!(
             content_type("flux.CSV.gz"),
             ("text/csv; charset=UTF-8", Some("gzip"))

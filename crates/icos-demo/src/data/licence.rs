@@ -1,7 +1,9 @@
-//! The data licence: who has to accept it, and the pages that ask for it.
+//! The data licence: which requests need its acceptance, and the pages that ask
+//! for it.
 //!
-//! A user accepts it in the profile, for good. A stranger may accept it on the
-//! licence page, which a cookie remembers until the next download.
+//! A user accepts it permanently in the user profile. Without login, it can be
+//! accepted on the licence page, which sets a cookie that is valid for one
+//! download.
 
 use axum::http::StatusCode;
 use axum::http::header::SET_COOKIE;
@@ -15,7 +17,7 @@ use icos_portal::ObjectId;
 
 const COOKIE: &str = "CpLicenseAcceptedFor";
 
-/// Whether the asker may have an object only after accepting its licence.
+/// Whether the licence must be accepted before this download.
 pub(super) fn must_be_accepted(
     state: &PortalState,
     request: &DemoRequest,
@@ -35,13 +37,13 @@ pub(super) fn accepted_for(request: &DemoRequest, items: &[ObjectId]) -> bool {
     items.iter().all(|item| accepted.contains(item))
 }
 
-/// Takes the cookie back: it is good for one download.
+/// Deletes the cookie, since it is valid for one download.
 pub(super) fn forget(reply: &mut DemoReply) {
     let gone = format!("{COOKIE}=deleted; Expires=Wed, 01 Jan 1800 00:00:00 GMT");
     append_header(reply, SET_COOKIE, &gone);
 }
 
-/// The page that asks for acceptance before these items are handed out.
+/// The URL of the licence page for these items.
 pub(super) fn location(items: &[ObjectId], file_name: Option<&str>, collection: bool) -> String {
     format!("/licence?{}", query(items, file_name, collection))
 }
@@ -59,7 +61,7 @@ fn query(items: &[ObjectId], file_name: Option<&str>, collection: bool) -> Strin
     query.finish()
 }
 
-/// The items named by the parameter `ids`.
+/// Reads the items in the parameter `ids`.
 pub(super) fn items(ids: &str) -> Option<Vec<ObjectId>> {
     let ids: Vec<String> = serde_json::from_str(ids).ok()?;
     ids.iter().map(|id| id.parse().ok()).collect()

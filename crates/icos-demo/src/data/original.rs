@@ -1,4 +1,4 @@
-//! `GET /objects/<id>`: an original, if the asker may have it.
+//! `GET /objects/<id>`: an original, if it is available to the client.
 
 use axum::http::StatusCode;
 
@@ -67,7 +67,7 @@ fn send(request: &DemoRequest, object: RdfNode<'_>, original: &OriginalContent) 
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let mut reply = match file::send(request, original, name, modified) {
         Ok(reply) => reply,
-        // Akka rejects the request, and no other route takes it.
+        // Akka rejects the request, and no other route matches it.
         Err(file::Unsatisfiable) => return no_route(),
     };
     file::attachment(&mut reply, name);

@@ -17,7 +17,7 @@ use crate::landing;
 use crate::state::PortalState;
 use icos_portal::ObjectId;
 
-/// What Akka escapes in a path's segment.
+/// The characters that Akka escapes in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -64,7 +64,7 @@ fn open(state: &PortalState, id: &ObjectId) -> Result<ZipArchive<Cursor<Bytes>>,
     match state.repository.content(id) {
         Some(OriginalContent::Bytes(bytes)) => ZipArchive::new(Cursor::new(bytes))
             .map_err(|_| failed("java.util.zip.ZipException", "zip END header not found")),
-        // Computed content is noise.
+        // Computed content is random and so is not an archive.
         Some(OriginalContent::Blocks { .. }) => Err(failed(
             "java.util.zip.ZipException",
             "zip END header not found",
@@ -140,9 +140,9 @@ fn extract(state: &PortalState, request: &DemoRequest, id: &ObjectId, path: &[&s
     }
 }
 
-/// The service escapes the path again, in which a plus needs no escaping, and
-/// then decodes it as a form's field, in which a plus is a blank. So an entry
-/// with a plus in its name cannot be had, however it is spelled.
+/// Returns an entry. The service escapes the path again, which leaves a plus as
+/// it is, and then decodes it as a form field, in which a plus is a space. So
+/// an entry with a plus in its name is unavailable in any spelling.
 fn entry(mut archive: ZipArchive<Cursor<Bytes>>, path: &[&str]) -> DemoReply {
     let name = path.join("/").replace('+', " ");
     let content = match archive.by_name(&name) {
@@ -162,7 +162,7 @@ fn entry(mut archive: ZipArchive<Cursor<Bytes>>, path: &[&str]) -> DemoReply {
     let last = path.last().copied().unwrap_or_default();
     let file_name = utf8_percent_encode(last, SEGMENT).to_string();
     let (content_type, _) = file::content_type(&file_name);
-    // A stream, of which the length is not told.
+    // A stream, so that the reply has no `Content-Length`.
     let body = axum::body::Body::from_stream(futures_util::stream::iter([Ok::<
         _,
         std::convert::Infallible,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::graph::RdfNode;
 
-/// A place on the globe.
+/// A geographic feature.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GeoFeature {
     pub(crate) geometry: Geometry,
@@ -12,7 +12,7 @@ pub(crate) struct GeoFeature {
     pub(crate) uri: Option<String>,
 }
 
-/// What kind of place.
+/// The geometry of a feature.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Geometry {
     Position(Position),
@@ -33,7 +33,7 @@ pub(crate) struct Position {
 }
 
 impl Geometry {
-    /// The same place with a label of its own or, failing that, with `label`.
+    /// A feature with this geometry.
     pub(crate) fn labelled(self, label: Option<&str>) -> GeoFeature {
         GeoFeature {
             geometry: self,
@@ -44,7 +44,7 @@ impl Geometry {
 }
 
 impl GeoFeature {
-    /// The place a `hasSpatialCoverage` leads to.
+    /// Reads the resource that `hasSpatialCoverage` refers to.
     pub(crate) fn of(coverage: RdfNode<'_>) -> Option<Self> {
         let number = |property| coverage.number(property);
         let geometry = if coverage.is_a("cpmeta:LatLonBox") {
@@ -119,7 +119,7 @@ impl GeoFeature {
         Some(geometry.labelled(None))
     }
 
-    /// As the portal's JSON has it: with `_type`, and `geo` if it stands alone.
+    /// The portal's JSON: with `_type`, and with `geo` at the top level.
     pub(crate) fn json(&self) -> Value {
         let mut json = self.plain_json();
         json["geo"] = self.geo_json();
@@ -159,7 +159,7 @@ impl GeoFeature {
         json
     }
 
-    /// As `GeoJSON`; a labelled place is a feature.
+    /// The `GeoJSON`, in which a labelled geometry is a feature.
     pub(crate) fn geo_json(&self) -> Value {
         let label = self.label.as_ref().map(|label| ("label", json!(label)));
         let geometry = |kind: &str, coordinates: Value| {

@@ -78,7 +78,7 @@ fn contains(polygon: &[Position], point: &Position) -> bool {
         if side(a, b, *point) == 0.0 && between(a, b, *point) {
             return true;
         }
-        // A ray to the east crosses an odd number of edges from inside.
+        // A ray to the east from inside crosses an odd number of edges.
         if (a.lat > point.lat) != (b.lat > point.lat) {
             let lon = a.lon + (point.lat - a.lat) / (b.lat - a.lat) * (b.lon - a.lon);
             if point.lon < lon {

@@ -40,7 +40,7 @@ pub(crate) fn collection(graph: &Graph, iri: &str) -> Result<Value, MetadataErro
         )
         .with("references", collection_references(collection, title));
     let mut json = versions(collection, fields).json();
-    // Unlike an object, a collection names one predecessor at most.
+    // Unlike an object, a collection has one previous version at most.
     if let Some(previous) = previous_versions(collection).first() {
         json["previousVersion"] = previous.iri().into();
     }

@@ -53,7 +53,7 @@ fn document(graph: &Graph, envri: Envri, document: RdfNode<'_>) -> Result<Value,
     Ok(versions(document, fields).json())
 }
 
-/// What objects and documents share.
+/// The fields that objects and documents share.
 fn common(object: RdfNode<'_>) -> Result<JsonFields, MetadataError> {
     let no_hash = || expected_one(object.iri(), "cpmeta:hasSha256sum", 0);
     let size = object.number::<u64>("cpmeta:hasSizeInBytes");
@@ -264,8 +264,8 @@ fn sampling_point(acquisition: RdfNode<'_>) -> Option<GeoFeature> {
     GeoFeature::of(acquisition.one("cpmeta:hasSamplingPoint")?)
 }
 
-/// What an object covers: a place of its own, or that of its sampling point,
-/// site or station.
+/// The area that an object covers: its own, or that of its sampling point, site
+/// or station.
 pub(crate) fn coverage(object: RdfNode<'_>) -> Option<GeoFeature> {
     let acquisition = object.one("cpmeta:wasAcquiredBy");
     let stat = acquisition.and_then(|a| a.one("prov:wasAssociatedWith"));

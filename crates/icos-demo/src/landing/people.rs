@@ -54,8 +54,8 @@ pub(super) fn staff(org: RdfNode<'_>) -> Vec<Value> {
         .collect()
 }
 
-/// Those an object or a document names as its makers: a sequence keeps its
-/// order, several values are sorted by name.
+/// The contributors of an item: a sequence keeps its order, separate values are
+/// sorted by name.
 pub(super) fn contributors(item: RdfNode<'_>, property: &str) -> Result<Vec<Value>, MetadataError> {
     let named = item.nodes(property);
     if let [sequence] = named[..]

@@ -1,4 +1,4 @@
-//! Licence and citation.
+//! DemoLicence and citation.
 
 use serde_json::{Value, json};
 
@@ -10,15 +10,15 @@ use icos_portal::Envri;
 
 /// The licence of an object.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Licence {
+pub(crate) struct DemoLicence {
     pub(crate) url: String,
     name: String,
     webpage: String,
     base: Option<String>,
 }
 
-impl Licence {
-    /// Whether anyone may take the object without login or acceptance.
+impl DemoLicence {
+    /// Whether the object is available without login or acceptance.
     pub(crate) fn is_public_domain(&self) -> bool {
         self.url == "https://creativecommons.org/publicdomain/zero/1.0/"
     }
@@ -28,11 +28,11 @@ impl Licence {
         let (url, name) = match envri {
             Envri::Icos | Envri::IcosCities => (
                 "http://meta.icos-cp.eu/ontologies/cpmeta/icosLicence",
-                "ICOS CCBY4 Data Licence",
+                "ICOS CCBY4 Data DemoLicence",
             ),
             Envri::Sites => (
                 "https://meta.fieldsites.se/ontologies/sites/sitesLicence",
-                "SITES CCBY4 Data Licence",
+                "SITES CCBY4 Data DemoLicence",
             ),
         };
         let page = match envri {
@@ -72,13 +72,16 @@ impl Licence {
 
 /// An object's own licence, or that of its data type, or of its project, or
 /// the repository's.
-pub(crate) fn licence(envri: Envri, object: RdfNode<'_>) -> Licence {
-    let implied = |node: RdfNode<'_>| node.one("cpmeta:impliesDefaultLicence").map(Licence::of);
+pub(crate) fn licence(envri: Envri, object: RdfNode<'_>) -> DemoLicence {
+    let implied = |node: RdfNode<'_>| {
+        node.one("cpmeta:impliesDefaultLicence")
+            .map(DemoLicence::of)
+    };
     let spec = object.one("cpmeta:hasObjectSpec");
-    (object.one("dcterms:license").map(Licence::of))
+    (object.one("dcterms:license").map(DemoLicence::of))
         .or_else(|| implied(spec?))
         .or_else(|| implied(spec?.one("cpmeta:hasAssociatedProject")?))
-        .unwrap_or_else(|| Licence::main(envri))
+        .unwrap_or_else(|| DemoLicence::main(envri))
 }
 
 /// The `references` of a landing page.
@@ -106,7 +109,7 @@ pub(super) fn references(
         .json())
 }
 
-/// How to cite an object, as the virtual property `hasCitationString` says.
+/// The citation of an object, as in the virtual property `hasCitationString`.
 pub(crate) fn citation(graph: &Graph, object: RdfNode<'_>) -> Option<String> {
     let authors = authors(graph, object).ok()?;
     citation_of(object, &authors, title(object).as_deref())

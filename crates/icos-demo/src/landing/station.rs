@@ -14,7 +14,7 @@ pub(crate) fn station_page(graph: &Graph, stat: RdfNode<'_>) -> Result<Value, Me
     Ok(json)
 }
 
-/// A station, as objects name it.
+/// A station as part of an object's page.
 pub(super) fn station(graph: &Graph, stat: RdfNode<'_>) -> Result<Value, MetadataError> {
     let org = organization(stat)?;
     let id = single_text(stat, "cpmeta:hasStationId")?;
@@ -42,7 +42,7 @@ pub(super) fn station(graph: &Graph, stat: RdfNode<'_>) -> Result<Value, Metadat
         .json())
 }
 
-/// Where a station is, as a labelled point.
+/// The location of a station as a labelled point.
 pub(super) fn location(stat: RdfNode<'_>) -> Option<GeoFeature> {
     let label = stat
         .text("rdfs:label")
@@ -50,7 +50,7 @@ pub(super) fn location(stat: RdfNode<'_>) -> Option<GeoFeature> {
     Some(Geometry::Position(Position::of(stat)?).labelled(label))
 }
 
-/// What a station covers if it is not a point.
+/// The area that a station covers, if it is not a point.
 pub(super) fn own_coverage(stat: RdfNode<'_>) -> Option<GeoFeature> {
     let mut place = GeoFeature::of(stat.one("cpmeta:hasSpatialCoverage")?)?;
     place.label = place
@@ -167,8 +167,8 @@ fn icos_specifics(graph: &Graph, stat: RdfNode<'_>, kind: &str) -> JsonFields {
         .with("documentation", documentation(stat))
 }
 
-/// The labelling application keeps the date with a station entry of its own,
-/// which names the station by a literal.
+/// The labelling application stores the date in a separate station entry, which
+/// refers to the station by a literal.
 fn labelling_date<'g>(graph: &'g Graph, stat: RdfNode<'g>) -> Option<&'g str> {
     let entry = graph
         .literal_holders("stationentry:hasProductionCounterpart", stat.iri())

@@ -1,4 +1,4 @@
-//! `/sparql` as HTTP: where the query stands, what is kept, who may request.
+//! `/sparql` over HTTP: query parameters, caching and quotas.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::state::PortalState;
 const CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Output that has left the service when a query is stopped, and to which the
-/// error is then appended.
+/// If more output than this has been sent when a query is stopped, the service
+/// appends the error to it.
 const SENT_ALREADY: usize = 32 << 10;
 
 pub(super) async fn answer(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {

@@ -1,4 +1,4 @@
-//! The meta service keeps the results of queries for an hour.
+//! A cache of query results, as the meta service has it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,21 +8,21 @@ use bytes::Bytes;
 
 use super::results::ResultFormat;
 
-/// Results that are kept.
+/// The most results to cache.
 const MOST_ENTRIES: usize = 512;
 
-/// The kept results, by query and accepted format.
+/// Cached results, by query and accepted formats.
 pub(crate) struct QueryCache {
     life: Duration,
     longest: usize,
-    entries: Mutex<HashMap<QueryKey, Entry>>,
+    entries: Mutex<HashMap<QueryKey, CachedResult>>,
 }
 
-/// What must be the same for results to be: accepted types, URL query, body.
+/// A cache key: accepted types, URL query, body.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub(crate) struct QueryKey(pub(crate) String, pub(crate) String, pub(crate) Bytes);
 
-struct Entry {
+struct CachedResult {
     since: Instant,
     format: ResultFormat,
     results: Bytes,
@@ -54,7 +54,7 @@ impl QueryCache {
                 entries.remove(&oldest);
             }
         }
-        let entry = Entry {
+        let entry = CachedResult {
             since: Instant::now(),
             format,
             results: results.clone(),
@@ -62,7 +62,7 @@ impl QueryCache {
         entries.insert(key, entry);
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<QueryKey, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<QueryKey, CachedResult>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
-//! The repository's graph, as the query engine sees it.
+//! The repository's graph as the query engine reads it.
 //!
-//! Adds the portal's virtual properties: triples no one stored, which appear
-//! only where the subject is known and the object is asked for, as in the
-//! portal (`StatementsEnricher` of its meta service).
+//! Adds the portal's virtual properties: computed triples that appear only
+//! where the subject is known and the object is a variable, as in the portal
+//! (`StatementsEnricher` of its meta service).
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use crate::landing;
 use crate::repository::Repository;
 use crate::vocabulary::iri;
 
-/// A repository to be queried.
+/// A repository as a dataset.
 #[derive(Clone, Copy)]
 pub(super) struct RepositoryDataset<'a> {
     pub(super) repository: &'a Repository,
@@ -29,8 +29,8 @@ pub(super) const VIRTUAL: [&str; 3] = [
     "dcterms:license",
 ];
 
-/// A term of the graph by its number, any other by itself: one spelling each,
-/// so that equal terms are equal here.
+/// A term of the graph by its number, any other term by value. Each term has
+/// one representation, so that equal terms are equal here.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum QueryTerm {
     InGraph(TermId),
@@ -49,9 +49,9 @@ impl<'a> RepositoryDataset<'a> {
         }
     }
 
-    /// The virtual triples that match. The portal joins one pattern after the
-    /// other, so that the subject is always known by then; the engine here may
-    /// join otherwise, and asks about all subjects at once.
+    /// Returns the matching virtual triples. The portal joins one pattern after
+    /// the other, so that the subject is known by then. This engine may join in
+    /// another way and query all subjects at once.
     fn virtual_triples(
         self,
         subject: Option<&QueryTerm>,
@@ -77,7 +77,7 @@ impl<'a> RepositoryDataset<'a> {
         let subjects = match subject {
             _ if asked.is_empty() => Vec::new(),
             Some(subject) => named(subject).into_iter().collect(),
-            // A predicate that is asked for by name only.
+            // Only a query that names the predicate reads all subjects.
             None if predicate.is_some() => self.repository.items(),
             None => Vec::new(),
         };
@@ -100,7 +100,7 @@ impl<'a> RepositoryDataset<'a> {
             let value = match property {
                 "cpmeta:hasBiblioInfo" => landing::biblio_info(graph, envri, object).map(text),
                 "cpmeta:hasCitationString" => landing::citation(graph, object).map(text),
-                // A stored licence answers for itself.
+                // A stored licence takes precedence.
                 _ => object.one(property).is_none().then(|| {
                     let licence = landing::licence(envri, object);
                     NamedNode::new_unchecked(licence.url).into()
@@ -139,7 +139,8 @@ impl<'a> QueryableDataset<'a> for RepositoryDataset<'a> {
             Some(QueryTerm::InGraph(id)) => Some(Some(*id)),
             Some(QueryTerm::Other(_)) => None,
         };
-        // One graph, without a name; and no triple has a term it does not know.
+        // Only the default graph has triples, all of them with terms of the
+        // graph.
         let pattern = matches!(graph_name, Some(None))
             .then(|| Some((number(subject)?, number(predicate)?, number(object)?)))
             .flatten();

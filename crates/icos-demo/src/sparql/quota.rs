@@ -1,8 +1,8 @@
-//! How much querying one client may do (protocol page, section 4).
+//! Limits of the query time of a client (protocol page, section 4).
 //!
-//! A query costs the time from its arrival, waiting included, to its answer.
-//! Whoever spends too much gets 503 until the minute or the hour is over;
-//! whoever queues too many queries is banned for a while.
+//! A query costs the time from its arrival to its reply, including the wait. A
+//! client over its quota gets 503 until the minute or the hour is over. A
+//! client that queues too many queries is banned for a while.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What the meta service allows. The periods can be shortened, for tests that
-/// do not want to wait.
+/// Limits of the SPARQL service. Tests can shorten the periods.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SparqlLimits {
     /// How long a query may run.
@@ -26,13 +25,13 @@ pub struct SparqlLimits {
     pub hour: Duration,
     /// Queries that run at once; more have to wait.
     pub at_once: usize,
-    /// Queries that may wait; more bring a ban.
+    /// Queries that may wait; more cause a ban.
     pub queue: usize,
     /// How long a ban lasts.
     pub ban: Duration,
-    /// How long results are kept.
+    /// How long results are cached.
     pub cache_life: Duration,
-    /// The longest results that are kept, in bytes.
+    /// The largest results to cache, in bytes.
     pub cache_entry: usize,
 }
 
@@ -54,27 +53,27 @@ impl Default for SparqlLimits {
     }
 }
 
-/// Keeps the accounts.
+/// The quota accounts of all clients.
 pub(crate) struct QueryQuota {
     limits: SparqlLimits,
-    clients: Mutex<HashMap<String, Arc<Client>>>,
+    clients: Mutex<HashMap<String, Arc<QueryClient>>>,
 }
 
-struct Client {
+struct QueryClient {
     slots: Arc<Semaphore>,
-    account: Mutex<Account>,
+    account: Mutex<QuotaAccount>,
 }
 
 #[derive(Default)]
-struct Account {
-    runs: Vec<Run>,
+struct QuotaAccount {
+    runs: Vec<QueryRun>,
     waiting: usize,
-    /// Until when the client is banned; and that moment, for people.
+    /// The end of a ban, and the same time for the message.
     ban: Option<(Instant, jiff::Timestamp)>,
 }
 
-/// A query: when it came, and what it cost once it is over.
-struct Run {
+/// A query: its arrival, and its cost once it has ended.
+struct QueryRun {
     number: u64,
     start: Instant,
     cost: Option<Duration>,
@@ -88,15 +87,15 @@ impl QueryQuota {
         }
     }
 
-    /// Lets a client's query run, when its turn comes.
+    /// Waits until a client's query may run.
     ///
     /// # Errors
     ///
-    /// Why it may not, in the service's words.
-    pub(crate) async fn admit(&self, client: &str) -> Result<Slot, String> {
+    /// The service's message if the query is refused.
+    pub(crate) async fn admit(&self, client: &str) -> Result<QueryPermit, String> {
         let client = self.client(client);
         let number = self.enter(&client)?;
-        let mut slot = Slot {
+        let mut slot = QueryPermit {
             client: Arc::clone(&client),
             number,
             longest: self.limits.longest_query,
@@ -108,10 +107,10 @@ impl QueryQuota {
         Ok(slot)
     }
 
-    fn client(&self, name: &str) -> Arc<Client> {
+    fn client(&self, name: &str) -> Arc<QueryClient> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let client = clients.entry(name.to_owned()).or_insert_with(|| {
-            Arc::new(Client {
+            Arc::new(QueryClient {
                 slots: Arc::new(Semaphore::new(self.limits.at_once)),
                 account: Mutex::default(),
             })
@@ -119,16 +118,15 @@ impl QueryQuota {
         Arc::clone(client)
     }
 
-    /// Opens an account for a query that has come, unless the client has spent
-    /// too much.
-    fn enter(&self, client: &Client) -> Result<u64, String> {
+    /// Registers a query that has arrived, unless the client is over its quota.
+    fn enter(&self, client: &QueryClient) -> Result<u64, String> {
         let limits = &self.limits;
         let mut account = client.account();
         let now = Instant::now();
         if let Some((_, until)) = account.ban.filter(|(end, _)| now < *end) {
             return Err(banned(until));
         }
-        let age = |run: &Run| now.duration_since(run.start);
+        let age = |run: &QueryRun| now.duration_since(run.start);
         account
             .runs
             .retain(|run| run.cost.is_none() || age(run) < limits.hour);
@@ -157,7 +155,7 @@ impl QueryQuota {
         }
         account.waiting += 1;
         let number = account.runs.last().map_or(0, |run| run.number + 1);
-        account.runs.push(Run {
+        account.runs.push(QueryRun {
             number,
             start: now,
             cost: None,
@@ -170,23 +168,23 @@ fn banned(until: jiff::Timestamp) -> String {
     format!("You are banned for service overuse until {until}")
 }
 
-impl Client {
-    fn account(&self) -> MutexGuard<'_, Account> {
+impl QueryClient {
+    fn account(&self) -> MutexGuard<'_, QuotaAccount> {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A query under way; it is charged for when dropped.
-pub(crate) struct Slot {
-    client: Arc<Client>,
+/// A running or waiting query. Its cost is charged when this is dropped.
+pub(crate) struct QueryPermit {
+    client: Arc<QueryClient>,
     number: u64,
     longest: Duration,
     waiting: bool,
-    /// Held as long as the query runs.
+    /// Held while the query runs.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Slot {
+impl QueryPermit {
     fn stop_waiting(&mut self) {
         if std::mem::take(&mut self.waiting) {
             self.client.account().waiting -= 1;
@@ -194,7 +192,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for QueryPermit {
     fn drop(&mut self) {
         self.stop_waiting();
         self.permit.take();
@@ -231,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_spent_a_minutes_quota_waits_for_the_next() {
+    async fn client_over_minute_quota_is_refused_until_next_minute() {
         let quota = quota(|_| {});
         spend(&quota, 35).await.unwrap();
         let refusal = spend(&quota, 0).await.unwrap_err();
@@ -245,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn five_run_at_once_and_the_sixth_waits() {
+    async fn sixth_concurrent_query_waits() {
         let quota = QueryQuota::new(SparqlLimits::default());
         let mut running = Vec::new();
         for _ in 0..5 {
@@ -258,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_is_banned_for_a_while() {
+    async fn client_with_full_queue_is_banned_temporarily() {
         let quota = quota(|limits| {
             limits.at_once = 1;
             limits.queue = 0;

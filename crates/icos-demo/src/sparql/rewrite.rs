@@ -1,4 +1,4 @@
-//! What has to be seen, and changed, in a query before it is run.
+//! Inspects and rewrites a query before it runs.
 
 use oxrdf::{NamedNode, Variable};
 use spargebra::Query;
@@ -12,8 +12,8 @@ use crate::landing;
 use crate::repository::Repository;
 use crate::vocabulary::iri;
 
-/// Answers `?object geo:sfIntersects/geo:asWKT "POLYGON(...)"`, which the
-/// portal looks up in an index, by listing the objects that lie there.
+/// Replaces `?object geo:sfIntersects/geo:asWKT "POLYGON(...)"`, for which the
+/// portal has an index, by a list of the objects in that area.
 pub(super) fn find_places(query: &mut Query, repository: &Repository) -> Result<(), SparqlError> {
     let mut outcome = Ok(());
     visit(pattern_of(query), &mut |pattern| {
@@ -34,7 +34,7 @@ pub(super) fn find_places(query: &mut Query, repository: &Repository) -> Result<
     outcome
 }
 
-/// Takes the pairs of triples that ask for a place out of `patterns`; returns
+/// Removes the pairs of triples that select an area from `patterns`; returns
 /// the objects of each.
 fn place_lists(
     patterns: &mut Vec<TriplePattern>,
@@ -76,7 +76,7 @@ fn objects_within(
                 .map(|object| vec![Some(GroundTerm::NamedNode(object))])
                 .collect(),
         },
-        // A given object is there, once, or it is not.
+        // With a given object, the result is one row or none.
         _ => GraphPattern::Values {
             variables: Vec::new(),
             bindings: found
@@ -87,9 +87,9 @@ fn objects_within(
     }
 }
 
-/// Whether every variable of which a virtual property is asked is bound by
-/// something else too. The portal looks virtual properties up by subject; a
-/// query that binds it nowhere finds nothing there.
+/// Whether each variable with a virtual property is bound by another pattern
+/// too. The portal looks virtual properties up by subject, so without another
+/// pattern it finds nothing.
 pub(super) fn binds_virtual_subjects(query: &mut Query) -> bool {
     let mut asked = Vec::new();
     let mut bound = Vec::new();

@@ -1,13 +1,13 @@
 use serde_json::json;
 
-use super::support::Visit;
+use super::support::TestClient;
 
 // Section 1.
 
 #[tokio::test]
-async fn the_right_password_earns_a_cookie_that_the_services_accept() {
-    let visit = Visit::new();
-    let answer = visit
+async fn correct_password_returns_cookie_that_services_accept() {
+    let client = TestClient::new();
+    let answer = client
         .post("auth:/password/login")
         .form("mail=demo%40icosfs.example&password=let+me+in")
         .answer()
@@ -22,7 +22,7 @@ async fn the_right_password_earns_a_cookie_that_the_services_accept() {
 
     // icoscp_core keeps the part up to the blank, with the semicolon.
     let kept = cookie.split(' ').next().unwrap();
-    let whoami = visit
+    let whoami = client
         .get("auth:/whoami")
         .header("cookie", kept)
         .answer()
@@ -31,10 +31,10 @@ async fn the_right_password_earns_a_cookie_that_the_services_accept() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_refused_slowly() {
-    let visit = Visit::new();
+async fn wrong_password_is_refused_with_delay() {
+    let client = TestClient::new();
     let start = std::time::Instant::now();
-    let answer = visit
+    let answer = client
         .post("auth:/password/login")
         .form("mail=demo%40icosfs.example&password=wrong")
         .answer()
@@ -45,9 +45,9 @@ async fn a_wrong_password_is_refused_slowly() {
 }
 
 #[tokio::test]
-async fn a_login_without_a_field_is_a_bad_request() {
-    let visit = Visit::new();
-    let answer = visit
+async fn login_without_a_field_returns_400() {
+    let client = TestClient::new();
+    let answer = client
         .post("auth:/password/login")
         .form("mail=demo%40icosfs.example")
         .answer()
@@ -56,11 +56,13 @@ async fn a_login_without_a_field_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn the_auth_service_knows_only_those_with_a_living_token() {
-    let visit = Visit::new();
-    assert_eq!(visit.get("auth:/whoami").answer().await.status, 401);
-    let expired = visit.portal.mint_token(jiff::SignedDuration::from_secs(-1));
-    let answer = visit
+async fn whoami_requires_unexpired_token() {
+    let client = TestClient::new();
+    assert_eq!(client.get("auth:/whoami").answer().await.status, 401);
+    let expired = client
+        .portal
+        .mint_token(jiff::SignedDuration::from_secs(-1));
+    let answer = client
         .get("auth:/whoami")
         .header("cookie", &expired)
         .answer()
@@ -68,51 +70,54 @@ async fn the_auth_service_knows_only_those_with_a_living_token() {
     assert_eq!(answer.status, 401);
     assert!(answer.text().contains("has expired"), "{}", answer.text());
 
-    let revoked = visit.portal.token();
-    visit.portal.revoke_tokens();
-    let answer = visit
+    let revoked = client.portal.token();
+    client.portal.revoke_tokens();
+    let answer = client
         .get("auth:/whoami")
         .header("cookie", &revoked)
         .answer()
         .await;
     assert_eq!(answer.status, 401);
-    assert_eq!(visit.get_as_user("auth:/whoami").answer().await.status, 200);
+    assert_eq!(
+        client.get_as_user("auth:/whoami").answer().await.status,
+        200
+    );
 }
 
 #[tokio::test]
-async fn the_data_service_says_null_to_strangers() {
-    let visit = Visit::new();
-    let answer = visit.get("data:/whoami").answer().await;
+async fn data_whoami_without_login_returns_null() {
+    let client = TestClient::new();
+    let answer = client.get("data:/whoami").answer().await;
     answer.assert(200, r#"{"email":null}"#);
-    let answer = visit.get_as_user("data:/whoami").answer().await;
+    let answer = client.get_as_user("data:/whoami").answer().await;
     answer.assert(200, r#"{"email":"demo@icosfs.example"}"#);
 }
 
 #[tokio::test]
-async fn the_profile_tells_its_owner_whether_the_licence_is_accepted() {
-    let visit = Visit::new();
+async fn profile_shows_owner_whether_licence_is_accepted() {
+    let client = TestClient::new();
     let url = "auth:/db/users/demo@icosfs.example?keys=%7Bprofile:1%7D";
-    let answer = visit.get_as_user(url).answer().await;
+    let answer = client.get_as_user(url).answer().await;
     assert_eq!(answer.json()["profile"]["icosLicenceOk"], json!(true));
-    visit.portal.accept_licence(false);
-    let answer = visit.get_as_user(url).answer().await;
+    client.portal.accept_licence(false);
+    let answer = client.get_as_user(url).answer().await;
     assert_eq!(answer.json()["profile"]["icosLicenceOk"], json!(false));
 
-    assert_eq!(visit.get(url).answer().await.status, 403);
+    assert_eq!(client.get(url).answer().await.status, 403);
     let other = "auth:/db/users/other@icosfs.example?keys=%7Bprofile:1%7D";
-    assert_eq!(visit.get_as_user(other).answer().await.status, 403);
+    assert_eq!(client.get_as_user(other).answer().await.status, 403);
 }
 
 #[tokio::test]
-async fn anyone_may_report_local_use() {
-    let visit = Visit::new();
+async fn portal_use_report_needs_no_login() {
+    let client = TestClient::new();
     let report = json!({"cpbFileAccess": {"objects": [], "client": "x", "version": "1"}});
-    let answer = visit
+    let answer = client
         .post("auth:/logs/portaluse")
         .json(&report)
         .answer()
         .await;
     assert_eq!(answer.status, 200);
-    let answer = visit.get("auth:/logs/portaluse").answer().await;
+    let answer = client.get("auth:/logs/portaluse").answer().await;
     assert_eq!(answer.status, 400);
 }

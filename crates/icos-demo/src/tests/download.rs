@@ -1,18 +1,18 @@
-//! Section 3: what is not handed out, and archives.
+//! Section 3: unavailable objects, and archives.
 
 use std::io::{Cursor, Read as _};
 
 use serde_json::json;
 
-use super::support::{Answer, Visit};
+use super::support::{TestClient, TestResponse};
 use icos_portal::ObjectId;
 
 const HTM_CO2: &str = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
 const ARCHIVE: &str = "demo_inversion_supplement.zip";
 
 #[tokio::test]
-async fn each_reason_for_not_handing_out_an_object_is_told() {
-    let visit = Visit::new();
+async fn unavailable_object_reports_reason() {
+    let client = TestClient::new();
     for (name, reason) in [
         (
             "SE-Htm_EC_not_uploaded.csv",
@@ -35,12 +35,12 @@ async fn each_reason_for_not_handing_out_an_object_is_told() {
             "File with object contents is missing on the server",
         ),
     ] {
-        let url = format!("data:/objects/{}", visit.id(name));
-        visit.get_as_user(&url).answer().await.assert(404, reason);
-        assert_eq!(visit.get(&url).answer().await.status, 302, "{name}");
+        let url = format!("data:/objects/{}", client.id(name));
+        client.get_as_user(&url).answer().await.assert(404, reason);
+        assert_eq!(client.get(&url).answer().await.status, 302, "{name}");
     }
     let unknown = ObjectId::of_content(b"unknown");
-    let answer = visit
+    let answer = client
         .get_as_user(&format!("data:/objects/{unknown}"))
         .answer()
         .await;
@@ -53,8 +53,8 @@ async fn each_reason_for_not_handing_out_an_object_is_told() {
 }
 
 #[tokio::test]
-async fn only_objects_that_are_handed_out_have_an_access_url() {
-    let visit = Visit::new();
+async fn only_available_objects_have_an_access_url() {
+    let client = TestClient::new();
     for (name, url) in [
         ("SE-Htm_EC_20991231.csv", None),
         ("SE-Htm_EC_not_uploaded.csv", None),
@@ -67,12 +67,12 @@ async fn only_objects_that_are_handed_out_have_an_access_url() {
             HTM_CO2,
             Some(format!(
                 "https://data.icos-cp.eu/objects/{}",
-                visit.id(HTM_CO2)
+                client.id(HTM_CO2)
             )),
         ),
     ] {
-        let page = visit
-            .get(&format!("meta:/objects/{}", visit.id(name)))
+        let page = client
+            .get(&format!("meta:/objects/{}", client.id(name)))
             .header("accept", "application/json")
             .answer()
             .await
@@ -82,8 +82,8 @@ async fn only_objects_that_are_handed_out_have_an_access_url() {
 }
 
 #[tokio::test]
-async fn a_table_that_cannot_be_read_is_an_exception() {
-    let visit = Visit::new();
+async fn unreadable_table_returns_exception() {
+    let client = TestClient::new();
     let request = |folder: &str, id: ObjectId| {
         json!({
             "tableId": id.to_string(), "subFolder": folder,
@@ -91,10 +91,10 @@ async fn a_table_that_cannot_be_read_is_an_exception() {
         })
     };
     for (folder, id) in [
-        ("wrongFolder", visit.id(HTM_CO2)),
-        ("netcdf", visit.id("demo_inversion_2023.nc")),
+        ("wrongFolder", client.id(HTM_CO2)),
+        ("netcdf", client.id("demo_inversion_2023.nc")),
     ] {
-        let answer = visit
+        let answer = client
             .post_as_user("data:/cpb")
             .json(&request(folder, id))
             .answer()
@@ -103,9 +103,9 @@ async fn a_table_that_cannot_be_read_is_an_exception() {
         let expected = format!("Binary file not found for object {id}\n");
         assert!(answer.text().starts_with(&expected), "{}", answer.text());
     }
-    let mut strings = request("asciiAtcProductTimeSer", visit.id(HTM_CO2));
+    let mut strings = request("asciiAtcProductTimeSer", client.id(HTM_CO2));
     strings["schema"]["columns"] = json!(["STRING"]);
-    let answer = visit
+    let answer = client
         .post_as_user("data:/cpb")
         .json(&strings)
         .answer()
@@ -115,11 +115,11 @@ async fn a_table_that_cannot_be_read_is_an_exception() {
 }
 
 #[tokio::test]
-async fn negative_rows_break_the_stream_of_a_csv() {
-    let visit = Visit::new();
-    let url = format!("data:/csv/{}", visit.id(HTM_CO2));
+async fn csv_with_negative_rows_breaks_stream() {
+    let client = TestClient::new();
+    let url = format!("data:/csv/{}", client.id(HTM_CO2));
     for query in ["?offset=-1", "?limit=-1"] {
-        let outcome = visit
+        let outcome = client
             .get_as_user(&format!("{url}{query}"))
             .try_answer()
             .await;
@@ -128,31 +128,31 @@ async fn negative_rows_break_the_stream_of_a_csv() {
 }
 
 #[tokio::test]
-async fn odd_file_names_are_told_twice() {
-    let visit = Visit::new();
+async fn unusual_file_names_are_sent_in_ascii_and_utf8() {
+    let client = TestClient::new();
     let disposition = async |id: ObjectId| {
-        let answer = visit
+        let answer = client
             .get_as_user(&format!("data:/objects/{id}"))
             .answer()
             .await;
         answer.header("content-disposition").to_owned()
     };
     assert_eq!(
-        disposition(visit.id(HTM_CO2)).await,
+        disposition(client.id(HTM_CO2)).await,
         format!("attachment; filename=\"{HTM_CO2}\"")
     );
     assert_eq!(
-        disposition(visit.id("M\u{E4}tdata \"SE-Htm\"; 100%.csv")).await,
+        disposition(client.id("M\u{E4}tdata \"SE-Htm\"; 100%.csv")).await,
         "attachment; filename=\"M?tdata \\\"SE-Htm\\\"; 100%.csv\"; \
         filename*=UTF-8''M%C3%A4tdata%20%22SE%2DHtm%22%3B%20100%25%2Ecsv"
     );
 }
 
 #[tokio::test]
-async fn a_gzipped_csv_claims_to_be_an_encoded_csv() {
-    let visit = Visit::new();
-    let id = visit.id("ICOSETC_SE-Htm_METEOSENS_L2.csv.gz");
-    let answer = visit
+async fn gzipped_csv_is_sent_with_content_encoding() {
+    let client = TestClient::new();
+    let id = client.id("ICOSETC_SE-Htm_METEOSENS_L2.csv.gz");
+    let answer = client
         .get_as_user(&format!("data:/objects/{id}"))
         .answer()
         .await;
@@ -162,12 +162,12 @@ async fn a_gzipped_csv_claims_to_be_an_encoded_csv() {
 }
 
 #[tokio::test]
-async fn several_ranges_come_as_several_parts() {
-    let visit = Visit::new();
-    let id = visit.id("demo_inversion_2023.nc");
-    let whole = visit.portal.repository().original(&id).unwrap();
+async fn several_ranges_return_multipart_body() {
+    let client = TestClient::new();
+    let id = client.id("demo_inversion_2023.nc");
+    let whole = client.portal.repository().original(&id).unwrap();
     let url = format!("data:/objects/{id}");
-    let ask = async |ranges: &str| visit.get(&url).header("range", ranges).answer().await;
+    let ask = async |ranges: &str| client.get(&url).header("range", ranges).answer().await;
     let answer = ask("bytes=0-9,1000-1009").await;
     assert_eq!(answer.status, 206);
     assert!(
@@ -178,18 +178,18 @@ async fn several_ranges_come_as_several_parts() {
     for part in [&whole[..10], &whole[1000..1010]] {
         assert!(answer.body.windows(10).any(|window| window == part));
     }
-    // Ranges close together are one.
+    // Ranges close together are merged.
     let answer = ask("bytes=0-9,50-59").await;
     assert!(answer.body == whole[..60]);
 }
 
 #[tokio::test]
-async fn a_changed_precondition_fails() {
-    let visit = Visit::new();
-    let id = visit.id("demo handbook.pdf");
-    let question = visit.get(&format!("data:/objects/{id}"));
+async fn failed_precondition_returns_412() {
+    let client = TestClient::new();
+    let id = client.id("demo handbook.pdf");
+    let request = client.get(&format!("data:/objects/{id}"));
     assert_eq!(
-        question
+        request
             .header("if-match", "\"other\"")
             .answer()
             .await
@@ -201,10 +201,10 @@ async fn a_changed_precondition_fails() {
 // Section 3, ZIP.
 
 #[tokio::test]
-async fn the_entries_of_a_zip_are_listed_for_anyone() {
-    let visit = Visit::new();
-    let id = visit.id(ARCHIVE);
-    let answer = visit
+async fn zip_entries_are_listed_without_login() {
+    let client = TestClient::new();
+    let id = client.id(ARCHIVE);
+    let answer = client
         .get(&format!("data:/zip/{id}/listContents"))
         .answer()
         .await;
@@ -233,35 +233,35 @@ async fn the_entries_of_a_zip_are_listed_for_anyone() {
 }
 
 #[tokio::test]
-async fn an_entry_of_a_zip_is_extracted_for_those_who_may() {
-    let visit = Visit::new();
-    let url = format!("data:/zip/{}/extractFile", visit.id(ARCHIVE));
+async fn zip_entry_requires_login_and_licence() {
+    let client = TestClient::new();
+    let url = format!("data:/zip/{}/extractFile", client.id(ARCHIVE));
     let path = format!("{url}/figures/fig%201%20(final).csv");
-    visit.get(&path).answer().await.assert(
+    client.get(&path).answer().await.assert(
         401,
         "ICOS data portal login is required for zip entry downloads",
     );
-    let answer = visit.get_as_user(&path).answer().await;
+    let answer = client.get_as_user(&path).answer().await;
     answer.assert(200, "x,y\n1,2\n");
     assert_eq!(answer.header("content-length"), "");
     assert_eq!(answer.header("content-type"), "text/csv; charset=UTF-8");
-    // A plus is a blank.
+    // A plus is read as a space.
     let plus = format!("{url}/figures/fig+1+(final).csv");
-    visit
+    client
         .get_as_user(&plus)
         .answer()
         .await
         .assert(200, "x,y\n1,2\n");
-    // So no spelling reaches a name with a plus.
+    // So no spelling selects a name with a plus.
     for name in ["K%C3%B6ln+100%25.txt", "K%C3%B6ln%2B100%25.txt"] {
-        let answer = visit
+        let answer = client
             .get_as_user(&format!("{url}/figures/{name}"))
             .answer()
             .await;
         answer.assert(404, "Unknown zip entry");
     }
-    visit.portal.accept_licence(false);
-    visit.get_as_user(&path).answer().await.assert(
+    client.portal.accept_licence(false);
+    client.get_as_user(&path).answer().await.assert(
         403,
         "Accepting the following licence(s) is required for download: \
         http://meta.icos-cp.eu/ontologies/cpmeta/icosLicence",
@@ -269,10 +269,10 @@ async fn an_entry_of_a_zip_is_extracted_for_those_who_may() {
 }
 
 #[tokio::test]
-async fn other_requests_about_zips_fail_each_in_its_way() {
-    let visit = Visit::new();
-    let id = visit.id(ARCHIVE);
-    visit
+async fn invalid_zip_requests_return_their_own_errors() {
+    let client = TestClient::new();
+    let id = client.id(ARCHIVE);
+    client
         .get(&format!("data:/zip/{id}/other"))
         .answer()
         .await
@@ -280,19 +280,19 @@ async fn other_requests_about_zips_fail_each_in_its_way() {
             404,
             "Only 'listContents' and 'extractFile' services are available for zipped objects",
         );
-    visit
+    client
         .get("data:/zip/x/listContents")
         .answer()
         .await
         .assert(400, "Expected base64Url- or hex-encoded SHA-256 hash");
-    let plain = visit.id("ICOSETC_SE-Htm_FLUXES_L2.csv");
-    let answer = visit
+    let plain = client.id("ICOSETC_SE-Htm_FLUXES_L2.csv");
+    let answer = client
         .get(&format!("data:/zip/{plain}/listContents"))
         .answer()
         .await;
     assert_eq!(answer.status, 500);
-    let lost = visit.id("SE-Htm_EC_lost.csv");
-    let answer = visit
+    let lost = client.id("SE-Htm_EC_lost.csv");
+    let answer = client
         .get_as_user(&format!("data:/zip/{lost}/extractFile/a"))
         .answer()
         .await;
@@ -302,7 +302,7 @@ async fn other_requests_about_zips_fail_each_in_its_way() {
 // Section 3, collections; and the data service's batch downloads.
 
 /// The names and contents of an archive.
-fn entries(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+fn entries(answer: &TestResponse) -> Vec<(String, Vec<u8>)> {
     let mut archive = zip::ZipArchive::new(Cursor::new(answer.body.clone())).unwrap();
     (0..archive.len())
         .map(|index| {
@@ -315,8 +315,8 @@ fn entries(answer: &Answer) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The path of the collection that has an object.
-async fn collection_of(visit: &Visit, id: ObjectId) -> String {
-    let page = visit
+async fn collection_of(client: &TestClient, id: ObjectId) -> String {
+    let page = client
         .get(&format!("meta:/objects/{id}"))
         .header("accept", "application/json")
         .answer()
@@ -329,17 +329,17 @@ async fn collection_of(visit: &Visit, id: ObjectId) -> String {
 }
 
 #[tokio::test]
-async fn a_collection_is_a_zip_of_all_below_it() {
-    let visit = Visit::new();
-    let id = visit.id("ICOSETC_SE-Htm_FLUXES_L2.csv");
-    let path = collection_of(&visit, id).await;
-    let answer = visit.get(&format!("data:{path}")).answer().await;
+async fn collection_is_sent_as_zip_of_all_members() {
+    let client = TestClient::new();
+    let id = client.id("ICOSETC_SE-Htm_FLUXES_L2.csv");
+    let path = collection_of(&client, id).await;
+    let answer = client.get(&format!("data:{path}")).answer().await;
     assert_eq!(answer.status, 302);
     let collection = path.rsplit('/').next().unwrap();
     let location = format!("/licence?ids=%5B%22{collection}%22%5D&isColl=true");
     assert_eq!(answer.header("location"), location);
 
-    let answer = visit.get_as_user(&format!("data:{path}")).answer().await;
+    let answer = client.get_as_user(&format!("data:{path}")).answer().await;
     assert_eq!(answer.header("content-length"), "");
     assert_eq!(
         answer.header("content-disposition"),
@@ -352,7 +352,7 @@ async fn a_collection_is_a_zip_of_all_below_it() {
         "members of inner collections: {names:?}"
     );
     assert_eq!(names[names.len() - 2..], ["!TOC.csv", "!LICENCE.pdf"]);
-    let repository = visit.portal.repository();
+    let repository = client.portal.repository();
     for (name, content) in &entries[..entries.len() - 2] {
         let id = repository.find(name).unwrap();
         assert!(*content == repository.original(&id).unwrap(), "{name}");
@@ -360,16 +360,16 @@ async fn a_collection_is_a_zip_of_all_below_it() {
 }
 
 #[tokio::test]
-async fn several_objects_come_in_one_zip_with_the_reasons_for_those_left_out() {
-    let visit = Visit::new();
+async fn several_objects_are_sent_as_zip_with_reasons_for_missing_ones() {
+    let client = TestClient::new();
     let ids = [
-        visit.id("every_format.csv"),
-        visit.id("SE-Htm_EC_lost.csv"),
-        visit.id("every_format.csv"),
+        client.id("every_format.csv"),
+        client.id("SE-Htm_EC_lost.csv"),
+        client.id("every_format.csv"),
     ];
     let texts: Vec<_> = ids.iter().map(|id| format!("%22{id}%22")).collect();
     let query = format!("ids=%5B{}%5D&fileName=mine", texts.join(","));
-    let answer = visit
+    let answer = client
         .get_as_user(&format!("data:/objects?{query}"))
         .answer()
         .await;
@@ -392,16 +392,16 @@ async fn several_objects_come_in_one_zip_with_the_reasons_for_those_left_out() {
     );
     assert!(contents.contains(&lost), "{contents}");
 
-    assert_eq!(visit.get("data:/objects").answer().await.status, 400);
+    assert_eq!(client.get("data:/objects").answer().await.status, 400);
     assert_eq!(
-        visit
+        client
             .get(&format!("data:/objects?{query}"))
             .answer()
             .await
             .status,
         302
     );
-    let posted = visit
+    let posted = client
         .post("data:/objects")
         .header("content-type", "application/x-www-form-urlencoded")
         .body(format!("{query}&licenceOk=true"));
@@ -409,11 +409,11 @@ async fn several_objects_come_in_one_zip_with_the_reasons_for_those_left_out() {
 }
 
 #[tokio::test]
-async fn a_stranger_may_accept_the_licence_for_one_download() {
-    let visit = Visit::new();
-    let id = visit.id(HTM_CO2);
-    let redirection = visit.get(&format!("data:/objects/{id}")).answer().await;
-    let page = visit
+async fn licence_accepted_without_login_is_valid_for_one_download() {
+    let client = TestClient::new();
+    let id = client.id(HTM_CO2);
+    let redirection = client.get(&format!("data:/objects/{id}")).answer().await;
+    let page = client
         .get(&format!("data:{}", redirection.header("location")))
         .answer()
         .await;
@@ -421,7 +421,7 @@ async fn a_stranger_may_accept_the_licence_for_one_download() {
     let accept = format!("/licence_accept?ids=%5B%22{id}%22%5D");
     assert!(page.text().contains(&accept), "{}", page.text());
 
-    let accepted = visit.get(&format!("data:{accept}")).answer().await;
+    let accepted = client.get(&format!("data:{accept}")).answer().await;
     assert_eq!(accepted.status, 302);
     assert_eq!(accepted.header("location"), format!("/objects/{id}"));
     let cookie = accepted.header("set-cookie");
@@ -430,7 +430,7 @@ async fn a_stranger_may_accept_the_licence_for_one_download() {
         format!("CpLicenseAcceptedFor={id}; Path=/objects/{id}")
     );
     let cookie = cookie.split(';').next().unwrap();
-    let download = visit
+    let download = client
         .get(&format!("data:/objects/{id}"))
         .header("cookie", cookie)
         .answer()

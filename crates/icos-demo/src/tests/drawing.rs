@@ -1,5 +1,5 @@
-//! Whole tables of every value format, drawn by the crate's own writer, are
-//! what this portal writes in its own way (section 3).
+//! Compares tables of all value formats as rendered by icos-table and by this
+//! portal (section 3).
 
 use proptest::prelude::*;
 
@@ -22,8 +22,8 @@ const SERVED: [(ValueFormat, CellFormat); 12] = [
     (ValueFormat::EtcLocalDateTime, CellFormat::DateTime),
 ];
 
-/// Random values, mixed with those that writers stumble over; of months
-/// and times of day, those that the portal can write.
+/// Random values and values that are difficult to format; months and times of
+/// day are those that the portal can write.
 #[expect(
     clippy::cast_precision_loss,
     reason = "instants fit, and rounded measurements are measurements"
@@ -36,7 +36,7 @@ fn values(format: CellFormat) -> BoxedStrategy<CellValue> {
         CellFormat::Int32 | CellFormat::Text => {
             ints(&[0, -1, i32::MAX, i32::MIN + 1], i32::MIN..=i32::MAX).boxed()
         }
-        // Years 1, 9999 and 10 000; the first and last day there is.
+        // Years 1, 9999 and 10 000; the first and the last possible day.
         CellFormat::Date => prop_oneof![
             3 => -800_000..3_000_000_i32,
             1 => prop::sample::select(&[0, -719_162, 2_932_896, 2_932_897, i32::MAX, i32::MIN + 1][..]),
@@ -124,7 +124,7 @@ proptest! {
         let named: Vec<_> = columns.iter().map(|(named, _, _)| Column::new("c", *named)).collect();
         let writer = CsvWriter::new(&named);
         let mut drawn = Vec::new();
-        // In windows, as they come.
+        // In windows, as a reader requests them.
         let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(rows)).collect();
         cuts.extend([0, rows]);
         cuts.sort_unstable();

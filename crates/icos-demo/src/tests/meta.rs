@@ -1,12 +1,12 @@
 use serde_json::{Value, json};
 
-use super::support::{Answer, Visit};
+use super::support::{TestClient, TestResponse};
 use icos_portal::ObjectId;
 
 const HTM_CO2: &str = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip";
 
-async fn json_of(visit: &Visit, path: &str) -> Answer {
-    visit
+async fn json_of(client: &TestClient, path: &str) -> TestResponse {
+    client
         .get(&format!("meta:{path}"))
         .header("accept", "application/json")
         .answer()
@@ -16,10 +16,10 @@ async fn json_of(visit: &Visit, path: &str) -> Answer {
 // Section 4, landing pages.
 
 #[tokio::test]
-async fn an_objects_landing_page_tells_of_its_station_columns_and_versions() {
-    let visit = Visit::new();
-    let id = visit.id(HTM_CO2);
-    let page = json_of(&visit, &format!("/objects/{id}")).await.json();
+async fn landing_page_of_object_has_station_columns_and_versions() {
+    let client = TestClient::new();
+    let id = client.id(HTM_CO2);
+    let page = json_of(&client, &format!("/objects/{id}")).await.json();
     assert_eq!(page["fileName"], json!(HTM_CO2));
     assert_eq!(
         page["specification"]["specificDatasetType"],
@@ -54,7 +54,7 @@ async fn an_objects_landing_page_tells_of_its_station_columns_and_versions() {
         .rsplit('/')
         .next()
         .unwrap();
-    let older = json_of(&visit, &format!("/objects/{previous}"))
+    let older = json_of(&client, &format!("/objects/{previous}"))
         .await
         .json();
     assert_eq!(older["nextVersion"], page["latestVersion"]);
@@ -75,19 +75,19 @@ async fn an_objects_landing_page_tells_of_its_station_columns_and_versions() {
 }
 
 #[tokio::test]
-async fn an_object_replaced_by_two_names_both() {
-    let visit = Visit::new();
-    let id = visit.id("M\u{E4}tdata \"SE-Htm\"; 100%.csv");
-    let page = json_of(&visit, &format!("/objects/{id}")).await.json();
+async fn object_with_two_next_versions_lists_both() {
+    let client = TestClient::new();
+    let id = client.id("M\u{E4}tdata \"SE-Htm\"; 100%.csv");
+    let page = json_of(&client, &format!("/objects/{id}")).await.json();
     assert_eq!(page["nextVersion"].as_array().unwrap().len(), 2);
     assert_eq!(page["latestVersion"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
-async fn landing_pages_match_whole_names_where_the_ingestion_searches() {
-    let visit = Visit::new();
-    let id = visit.id("ICOSETC_SE-Htm_METEOSENS_L2.csv.gz");
-    let page = json_of(&visit, &format!("/objects/{id}")).await.json();
+async fn landing_page_columns_match_complete_names_unlike_ingestion() {
+    let client = TestClient::new();
+    let id = client.id("ICOSETC_SE-Htm_METEOSENS_L2.csv.gz");
+    let page = json_of(&client, &format!("/objects/{id}")).await.json();
     let shown: Vec<_> = page["specificInfo"]["columns"]
         .as_array()
         .unwrap()
@@ -98,7 +98,7 @@ async fn landing_pages_match_whole_names_where_the_ingestion_searches() {
         shown,
         ["TIMESTAMP", "TS_1_1_1", "TS_2_1_1", "TA", "TS_1_2_1"]
     );
-    let csv = visit.portal.repository().csv(&id).unwrap();
+    let csv = client.portal.repository().csv(&id).unwrap();
     let header = csv.lines().next().unwrap();
     assert_eq!(
         header,
@@ -107,39 +107,39 @@ async fn landing_pages_match_whole_names_where_the_ingestion_searches() {
 }
 
 #[tokio::test]
-async fn collections_hold_collections() {
-    let visit = Visit::new();
-    let id = visit.id(HTM_CO2);
-    let page = json_of(&visit, &format!("/objects/{id}")).await.json();
+async fn collections_contain_collections() {
+    let client = TestClient::new();
+    let id = client.id(HTM_CO2);
+    let page = json_of(&client, &format!("/objects/{id}")).await.json();
     let parents = page["parentCollections"].as_array().unwrap();
     assert_eq!(parents.len(), 1, "deprecated collections are not named");
     let uri = parents[0]["uri"].as_str().unwrap();
     let path = uri.strip_prefix("https://meta.icos-cp.eu").unwrap();
-    let inner = json_of(&visit, path).await.json();
+    let inner = json_of(&client, path).await.json();
     assert_eq!(inner["title"], json!("Demo Atmosphere Release 2024"));
     let outer = inner["parentCollections"][0]["uri"].as_str().unwrap();
     let outer = outer.strip_prefix("https://meta.icos-cp.eu").unwrap();
-    let outer = json_of(&visit, outer).await.json();
+    let outer = json_of(&client, outer).await.json();
     let members = outer["members"].as_array().unwrap();
     let collection = members.iter().find(|m| m["res"] == inner["res"]).unwrap();
     assert_eq!(collection["title"], inner["title"]);
 }
 
 #[tokio::test]
-async fn stations_come_with_staff() {
-    let visit = Visit::new();
-    let page = json_of(&visit, "/resources/stations/AS_HTM").await.json();
+async fn station_page_includes_staff() {
+    let client = TestClient::new();
+    let page = json_of(&client, "/resources/stations/AS_HTM").await.json();
     assert_eq!(page["specificInfo"]["_type"], json!("atc"));
     assert_eq!(page["staff"].as_array().unwrap().len(), 2);
-    let page = json_of(&visit, "/resources/stations/OS_11SS").await.json();
+    let page = json_of(&client, "/resources/stations/OS_11SS").await.json();
     assert_eq!(page["coverage"]["_type"], json!("Polygon"));
 }
 
 #[tokio::test]
-async fn unknown_items_are_errors_of_the_server() {
-    let visit = Visit::new();
+async fn unknown_items_return_server_errors() {
+    let client = TestClient::new();
     let id = ObjectId::of_content(b"unknown");
-    json_of(&visit, &format!("/objects/{id}")).await.assert(
+    json_of(&client, &format!("/objects/{id}")).await.assert(
         500,
         &format!(
             "Expected exactly one values of property \
@@ -147,11 +147,13 @@ async fn unknown_items_are_errors_of_the_server() {
             https://meta.icos-cp.eu/objects/{id}, but got 0"
         ),
     );
-    json_of(&visit, &format!("/collections/{id}")).await.assert(
-        500,
-        &format!("Collection https://meta.icos-cp.eu/collections/{id} does not exist"),
-    );
-    let answer = json_of(&visit, "/resources/stations/XX_NONE").await;
+    json_of(&client, &format!("/collections/{id}"))
+        .await
+        .assert(
+            500,
+            &format!("Collection https://meta.icos-cp.eu/collections/{id} does not exist"),
+        );
+    let answer = json_of(&client, "/resources/stations/XX_NONE").await;
     assert_eq!(answer.status, 500);
     assert!(answer.text().ends_with("but got 0"));
     assert_eq!(answer.header("etag"), "");
@@ -159,8 +161,8 @@ async fn unknown_items_are_errors_of_the_server() {
 
 // Section 4, SPARQL.
 
-async fn select(visit: &Visit, query: &str) -> Value {
-    let answer = visit
+async fn select(client: &TestClient, query: &str) -> Value {
+    let answer = client
         .post("meta:/sparql")
         .header("accept", "application/json")
         .header("content-type", "text/plain")
@@ -173,10 +175,10 @@ async fn select(visit: &Visit, query: &str) -> Value {
 
 #[tokio::test]
 async fn sizes_are_longs() {
-    let visit = Visit::new();
-    let id = visit.id(HTM_CO2);
+    let client = TestClient::new();
+    let id = client.id(HTM_CO2);
     let bindings = select(
-        &visit,
+        &client,
         &format!(
             "prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
             select ?size ?same where {{
@@ -186,7 +188,7 @@ async fn sizes_are_longs() {
         ),
     )
     .await;
-    let size = visit.portal.repository().original(&id).unwrap().len();
+    let size = client.portal.repository().original(&id).unwrap().len();
     let long = json!({
         "type": "literal",
         "datatype": "http://www.w3.org/2001/XMLSchema#long",
@@ -196,11 +198,11 @@ async fn sizes_are_longs() {
 }
 
 #[tokio::test]
-async fn virtual_properties_are_answered() {
-    let visit = Visit::new();
-    let id = visit.id(HTM_CO2);
+async fn virtual_properties_are_found() {
+    let client = TestClient::new();
+    let id = client.id(HTM_CO2);
     let bindings = select(
-        &visit,
+        &client,
         &format!(
             "prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
             select ?citation ?info ?licence where {{
@@ -211,7 +213,7 @@ async fn virtual_properties_are_answered() {
         ),
     )
     .await;
-    let page = json_of(&visit, &format!("/objects/{id}")).await.json();
+    let page = json_of(&client, &format!("/objects/{id}")).await.json();
     let found = &bindings[0];
     assert_eq!(
         found["citation"]["value"],
@@ -226,26 +228,26 @@ async fn virtual_properties_are_answered() {
 }
 
 #[tokio::test]
-async fn queries_that_are_none_are_bad_requests() {
-    let visit = Visit::new();
+async fn invalid_queries_return_400() {
+    let client = TestClient::new();
     for body in ["", "select nonsense"] {
-        let answer = visit.post("meta:/sparql").body(body).answer().await;
+        let answer = client.post("meta:/sparql").body(body).answer().await;
         assert_eq!(answer.status, 400, "{body}");
     }
-    assert_eq!(visit.get("meta:/sparql").answer().await.status, 400);
-    let answer = visit.post("meta:/sparql").body("ask {}").answer().await;
+    assert_eq!(client.get("meta:/sparql").answer().await.status, 400);
+    let answer = client.post("meta:/sparql").body("ask {}").answer().await;
     answer.assert(501, "Boolean queries are not supported yet");
 }
 
 #[tokio::test]
-async fn a_query_may_come_in_the_url_or_a_form() {
-    let visit = Visit::new();
+async fn query_is_accepted_in_url_and_form() {
+    let client = TestClient::new();
     let ask = "select%20%2A%20where%20%7B%20%3Fs%20a%20%3Chttp%3A%2F%2Fmeta.icos-cp.eu%2Fontologies%2Fcpmeta%2FOS%3E%20%7D";
-    let by_url = visit
+    let by_url = client
         .get(&format!("meta:/sparql?query={ask}"))
         .answer()
         .await;
-    let by_form = visit
+    let by_form = client
         .post("meta:/sparql")
         .header("content-type", "application/x-www-form-urlencoded")
         .body(format!("query={ask}"))
@@ -262,8 +264,8 @@ async fn a_query_may_come_in_the_url_or_a_form() {
 }
 
 #[tokio::test]
-async fn objects_are_found_by_place() {
-    let visit = Visit::new();
+async fn objects_are_found_by_area() {
+    let client = TestClient::new();
     let within = async |polygon: &str| {
         let query = format!(
             "prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
@@ -274,7 +276,7 @@ async fn objects_are_found_by_place() {
                 ?dobj geo:sfIntersects/geo:asWKT \"{polygon}\"^^geo:wktLiteral .
             }} order by ?station"
         );
-        let bindings = select(&visit, &query).await;
+        let bindings = select(&client, &query).await;
         let stations = bindings.as_array().unwrap().iter();
         stations
             .map(|b| {
@@ -298,31 +300,37 @@ async fn objects_are_found_by_place() {
 }
 
 #[tokio::test]
-async fn a_virtual_property_of_nothing_in_particular_is_not_found() {
-    let visit = Visit::new();
+async fn virtual_property_of_unbound_subject_is_not_found() {
+    let client = TestClient::new();
     let property = "<http://meta.icos-cp.eu/ontologies/cpmeta/hasCitationString>";
-    let bindings = select(&visit, &format!("select * where {{ ?dobj {property} ?c }}")).await;
+    let bindings = select(
+        &client,
+        &format!("select * where {{ ?dobj {property} ?c }}"),
+    )
+    .await;
     assert_eq!(bindings, json!([]));
 }
 
 #[tokio::test]
 async fn data_types_and_other_resources_have_pages() {
-    let visit = Visit::new();
-    let page = json_of(&visit, "/resources/cpmeta/atcCo2L2DataObject")
+    let client = TestClient::new();
+    let page = json_of(&client, "/resources/cpmeta/atcCo2L2DataObject")
         .await
         .json();
     assert_eq!(page["dataLevel"], json!(2));
     assert_eq!(page["datasetSpec"]["resolution"], json!("hourly"));
-    let page = json_of(&visit, "/resources/organizations/CEC").await.json();
+    let page = json_of(&client, "/resources/organizations/CEC")
+        .await
+        .json();
     assert!(page["name"].as_str().unwrap().starts_with("Centre for"));
-    let page = json_of(&visit, "/resources/themes/ocean").await.json();
+    let page = json_of(&client, "/resources/themes/ocean").await.json();
     assert_eq!(page["label"], json!("Ocean data"));
-    assert_eq!(json_of(&visit, "/resources/cpmeta/none").await.status, 404);
+    assert_eq!(json_of(&client, "/resources/cpmeta/none").await.status, 404);
 }
 
 #[tokio::test]
-async fn results_come_in_the_shape_asked_for() {
-    let visit = Visit::new();
+async fn results_have_requested_format() {
+    let client = TestClient::new();
     let query =
         "select ?label where { <http://meta.icos-cp.eu/resources/themes/ocean> rdfs:label ?label }";
     for (accept, content_type, text) in [
@@ -347,7 +355,7 @@ async fn results_come_in_the_shape_asked_for() {
             "\"value\":\"Ocean data\"",
         ),
     ] {
-        let answer = visit
+        let answer = client
             .post("meta:/sparql")
             .header("accept", accept)
             .body(query)
@@ -356,7 +364,7 @@ async fn results_come_in_the_shape_asked_for() {
         assert_eq!(answer.header("content-type"), content_type);
         assert!(answer.text().contains(text), "{}", answer.text());
     }
-    let answer = visit
+    let answer = client
         .post("meta:/sparql")
         .header("accept", "image/png")
         .body(query)

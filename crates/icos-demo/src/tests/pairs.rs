@@ -1,6 +1,5 @@
 //! The protocol page, pair by pair: `pairs.txt` lists each status and body that
-//! it promises. What an answer means, and what surrounds it, is in the other
-//! tests.
+//! it specifies. The other tests check meanings and headers.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,17 +9,17 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::support::{Answer, Visit};
+use super::support::{TestClient, TestResponse};
 use crate::{DemoOptions, Fault, FaultRule, Repository, SparqlLimits};
 use icos_portal::ObjectId;
 
-/// What the words in braces stand for.
+/// The values of the words in braces.
 type Names = HashMap<&'static str, String>;
 
 #[tokio::test]
-async fn every_pair_of_the_protocol_page_is_what_it_says() {
-    let visit = Visit::new();
-    let names = names(&visit).await;
+async fn each_pair_of_protocol_page_holds() {
+    let client = TestClient::new();
+    let names = names(&client).await;
     let mut tried = 0;
     for line in include_str!("pairs.txt").lines() {
         if line.is_empty() || line.starts_with('#') {
@@ -30,7 +29,7 @@ async fn every_pair_of_the_protocol_page_is_what_it_says() {
         let [section, who, what, with, status, body] = parts[..] else {
             panic!("expected six columns: {line}");
         };
-        let answer = ask(&visit, who, &filled(what, &names), &filled(with, &names)).await;
+        let answer = ask(&client, who, &filled(what, &names), &filled(with, &names)).await;
         let found = start(&answer);
         assert_eq!(answer.status.to_string(), status, "{line}\n{found}");
         assert!(fits(&answer, &filled(body, &names)), "{line}\n{found}");
@@ -42,10 +41,10 @@ async fn every_pair_of_the_protocol_page_is_what_it_says() {
     assert!(tried > 90, "{tried}");
 }
 
-/// Section 4: the quota, and what becomes of queries that take too long. Each
-/// has a portal of its own, with shorter times.
+/// Section 4: the quota, and queries that take too long. Each pair has its own
+/// portal, with shorter periods.
 #[tokio::test]
-async fn every_pair_of_the_quota_is_what_the_page_says() {
+async fn each_quota_pair_of_protocol_page_holds() {
     type Change = fn(&mut SparqlLimits);
     let per_minute: Change = |limits| limits.per_minute = Duration::from_millis(20);
     let per_hour: Change = |limits| limits.per_hour = Duration::from_millis(20);
@@ -69,12 +68,12 @@ async fn every_pair_of_the_quota_is_what_the_page_says() {
     ] {
         let mut options = DemoOptions::default();
         change(&mut options.limits);
-        let visit = Visit::to(Repository::builtin(1), options);
+        let client = TestClient::to(Repository::builtin(1), options);
         let slow = FaultRule::always(Fault::SlowQuery { ms: 50 });
-        visit.portal.add_fault(slow);
+        client.portal.add_fault(slow);
         let ask = |number: usize| {
             let query = format!("select * where {{ ?s a ?type }} limit {number}");
-            visit.post("meta:/sparql").body(query).answer()
+            client.post("meta:/sparql").body(query).answer()
         };
         futures_util::future::join_all((1..=before).map(ask)).await;
         let answer = ask(9).await;
@@ -98,38 +97,38 @@ async fn every_pair_of_the_quota_is_what_the_page_says() {
 }
 
 /// `what` is a method and an address.
-async fn ask(visit: &Visit, who: &str, what: &str, with: &str) -> Answer {
+async fn ask(client: &TestClient, who: &str, what: &str, with: &str) -> TestResponse {
     let (method, url) = what.split_once(' ').unwrap();
-    let question = visit.ask(method.parse().unwrap(), url);
-    let question = match with.split_once(' ') {
-        _ if with == "-" => question,
-        Some(("form", text)) => question
+    let request = client.ask(method.parse().unwrap(), url);
+    let request = match with.split_once(' ') {
+        _ if with == "-" => request,
+        Some(("form", text)) => request
             .header("content-type", "application/x-www-form-urlencoded")
             .body(text.to_owned()),
-        Some(("json", text)) => question
+        Some(("json", text)) => request
             .header("content-type", "application/json")
             .body(text.to_owned()),
-        Some(("text", text)) => question
+        Some(("text", text)) => request
             .header("content-type", "text/plain")
             .body(text.to_owned()),
-        Some((name, value)) => question.header(name.strip_suffix(':').unwrap(), value),
+        Some((name, value)) => request.header(name.strip_suffix(':').unwrap(), value),
         None => panic!("{with}"),
     };
-    let portal = &visit.portal;
+    let portal = &client.portal;
     portal.accept_licence(who != "unlicensed");
-    let question = match who {
-        "anyone" => question,
-        "user" | "unlicensed" => question.header("cookie", &portal.token()),
+    let request = match who {
+        "anyone" => request,
+        "user" | "unlicensed" => request.header("cookie", &portal.token()),
         "expired" => {
             let over = portal.mint_token(SignedDuration::from_secs(-1));
-            question.header("cookie", &over)
+            request.header("cookie", &over)
         }
         other => panic!("{other}"),
     };
-    question.answer().await
+    request.answer().await
 }
 
-fn fits(answer: &Answer, body: &str) -> bool {
+fn fits(answer: &TestResponse, body: &str) -> bool {
     let body = body.replace("\\n", "\n");
     match body.split_once(' ') {
         _ if body == "bytes" => !answer.body.is_empty(),
@@ -141,13 +140,13 @@ fn fits(answer: &Answer, body: &str) -> bool {
     }
 }
 
-fn start(answer: &Answer) -> String {
+fn start(answer: &TestResponse) -> String {
     let text = String::from_utf8_lossy(&answer.body);
     let start: String = text.chars().take(300).collect();
     format!("found {} {start:?}", answer.status)
 }
 
-async fn names(visit: &Visit) -> Names {
+async fn names(client: &TestClient) -> Names {
     let mut names: Names = [
         ("co2", "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip"),
         ("fluxes", "ICOSETC_SE-Htm_FLUXES_L2.csv"),
@@ -162,25 +161,25 @@ async fn names(visit: &Visit) -> Names {
         ("elsewhere", "SE-Htm_EC_elsewhere.csv"),
         ("lost", "SE-Htm_EC_lost.csv"),
     ]
-    .map(|(name, file)| (name, visit.id(file).to_string()))
+    .map(|(name, file)| (name, client.id(file).to_string()))
     .into();
     let unknown = ObjectId::of_content(b"unknown").to_string();
     let unmatched = "= Your request did not match any service";
     names.insert("unknown", unknown);
-    names.insert("user", visit.portal.user());
+    names.insert("user", client.portal.user());
     names.insert("unmatched", unmatched.to_owned());
     names.insert("trace", "~ \n\tat se.lu.nateko.cp.".to_owned());
-    of_landing_page(visit, &mut names).await;
+    of_landing_page(client, &mut names).await;
     requests(&mut names);
     let file = format!("data:/objects/{}", names["netcdf"]);
-    let file = visit.get(&file).answer().await;
+    let file = client.get(&file).answer().await;
     names.insert("netcdf's etag", file.header("etag").to_owned());
     names
 }
 
 /// Other spellings of an id, its older version, its collection.
-async fn of_landing_page(visit: &Visit, names: &mut Names) {
-    let page = visit
+async fn of_landing_page(client: &TestClient, names: &mut Names) {
+    let page = client
         .get(&format!("meta:/objects/{}", names["co2"]))
         .header("accept", "application/json");
     let page = page.answer().await.json();
@@ -205,7 +204,7 @@ async fn of_landing_page(visit: &Visit, names: &mut Names) {
     names.insert("co2 in full hex", hex);
 }
 
-/// Requests for columns, a good one and bad ones.
+/// Requests for columns, valid and invalid.
 fn requests(names: &mut Names) {
     let good = json!({
         "tableId": names["co2"], "subFolder": "asciiAtcProductTimeSer",

@@ -1,37 +1,37 @@
-//! Section 4: what querying costs, how long it may take, what is kept.
+//! Section 4: the cost of queries, time limits, and caching.
 
 use std::time::Duration;
 
-use super::support::{Question, Visit};
+use super::support::{TestClient, TestRequest};
 use crate::{DemoOptions, Fault, FaultRule, Repository, SparqlLimits};
 
 const EVERYTHING: &str = "select * where { ?s ?p ?o }";
 
-fn limited(change: impl FnOnce(&mut SparqlLimits)) -> Visit {
+fn limited(change: impl FnOnce(&mut SparqlLimits)) -> TestClient {
     let mut options = DemoOptions::default();
     change(&mut options.limits);
-    Visit::to(Repository::builtin(1), options)
+    TestClient::to(Repository::builtin(1), options)
 }
 
 #[tokio::test]
-async fn a_query_of_more_than_nine_seconds_is_a_400() {
+async fn query_over_time_limit_returns_400() {
     assert_eq!(
         SparqlLimits::default().longest_query,
         Duration::from_secs(9)
     );
-    let visit = limited(|limits| limits.longest_query = Duration::from_millis(100));
-    visit
+    let client = limited(|limits| limits.longest_query = Duration::from_millis(100));
+    client
         .portal
         .add_fault(FaultRule::always(Fault::SlowQuery { ms: 9000 }));
-    let answer = visit.post("meta:/sparql").body(EVERYTHING).answer().await;
+    let answer = client.post("meta:/sparql").body(EVERYTHING).answer().await;
     answer.assert(400, "SPARQL execution timeout");
 }
 
 #[tokio::test]
-async fn a_query_stopped_after_its_first_results_is_a_200_with_an_error_at_its_end() {
-    let visit = limited(|limits| limits.longest_query = Duration::from_millis(400));
+async fn query_stopped_after_first_results_returns_200_with_trailing_error() {
+    let client = limited(|limits| limits.longest_query = Duration::from_millis(400));
     let endless = "select * where { ?a ?b ?c . ?d ?e ?f }";
-    let answer = visit
+    let answer = client
         .post("meta:/sparql")
         .header("accept", "text/csv")
         .body(endless)
@@ -47,13 +47,13 @@ async fn a_query_stopped_after_its_first_results_is_a_200_with_an_error_at_its_e
 
 #[tokio::test]
 async fn who_queries_too_much_gets_503() {
-    let visit = limited(|limits| limits.per_minute = Duration::from_millis(50));
-    visit
+    let client = limited(|limits| limits.per_minute = Duration::from_millis(50));
+    client
         .portal
         .add_fault(FaultRule::always(Fault::SlowQuery { ms: 60 }));
     let ask = async |number: u32| {
         let query = format!("{EVERYTHING} limit {number}");
-        visit.post("meta:/sparql").body(query).answer().await
+        client.post("meta:/sparql").body(query).answer().await
     };
     assert_eq!(ask(1).await.status, 200);
     ask(2).await.assert(
@@ -66,11 +66,11 @@ async fn who_queries_too_much_gets_503() {
 }
 
 #[tokio::test]
-async fn results_are_kept_unless_the_client_forbids_it() {
-    let visit = limited(|limits| limits.cache_life = Duration::from_millis(300));
-    let ask = || visit.post("meta:/sparql").body(EVERYTHING);
-    let status = async |question: Question| {
-        let answer = question.answer().await;
+async fn results_are_cached_unless_client_forbids_it() {
+    let client = limited(|limits| limits.cache_life = Duration::from_millis(300));
+    let ask = || client.post("meta:/sparql").body(EVERYTHING);
+    let status = async |request: TestRequest| {
+        let answer = request.answer().await;
         answer.header("x-cache-status").to_owned()
     };
     assert_eq!(status(ask()).await, "MISS");
@@ -85,13 +85,13 @@ async fn results_are_kept_unless_the_client_forbids_it() {
 }
 
 #[tokio::test]
-async fn results_too_long_to_keep_are_made_again_and_have_no_last_row() {
-    let visit = limited(|limits| limits.cache_entry = 1 << 20);
-    // Beyond what clients ask for at once.
+async fn results_too_long_to_cache_are_computed_again() {
+    let client = limited(|limits| limits.cache_entry = 1 << 20);
+    // More than clients request at once.
     let query = "select ?a where { ?a ?b ?c . ?d ?e ?f } limit 30000";
     for _ in 0..2 {
-        let question = visit.post("meta:/sparql").header("accept", "text/csv");
-        let answer = question.body(query).answer().await;
+        let request = client.post("meta:/sparql").header("accept", "text/csv");
+        let answer = request.body(query).answer().await;
         assert_eq!(answer.header("x-cache-status"), "MISS");
         assert_eq!(answer.text().lines().count(), 30_001);
     }

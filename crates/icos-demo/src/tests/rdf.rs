@@ -18,12 +18,18 @@ fn count(repository: &Repository, query: &str) -> usize {
         prefix prov: <http://www.w3.org/ns/prov#>
         prefix xsd: <http://www.w3.org/2001/XMLSchema#>\n";
     let query = format!("{prefixes}{query}");
-    let csv = answer(repository, &query, ResultFormat::Csv, Duration::from_secs(9)).unwrap();
+    let csv = answer(
+        repository,
+        &query,
+        ResultFormat::Csv,
+        Duration::from_secs(9),
+    )
+    .unwrap();
     String::from_utf8(csv).unwrap().lines().count() - 1
 }
 
 #[test]
-fn the_lists_are_as_long_as_the_protocol_page_says() {
+fn list_lengths_match_protocol_page() {
     let repository = repository();
     let objects = "select ?dobj where {
         ?dobj cpmeta:hasObjectSpec ?spec ; cpmeta:hasSizeInBytes ?size ; cpmeta:hasName ?name ;
@@ -52,7 +58,7 @@ fn the_lists_are_as_long_as_the_protocol_page_says() {
 }
 
 #[test]
-fn every_object_has_a_landing_page_and_every_table_a_layout() {
+fn each_object_has_landing_page_and_each_table_layout() {
     let repository = repository();
     let (mut tables, mut pages) = (0, 0);
     let mut failures = Vec::new();

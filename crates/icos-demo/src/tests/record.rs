@@ -1,29 +1,33 @@
-//! What the record says of each request.
+//! The content of the request record.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::support::Visit;
+use super::support::TestClient;
 use crate::{DemoService, Fault, FaultRule};
 
 const NETCDF: &str = "demo_inversion_2023.nc";
 
 #[tokio::test]
-async fn a_request_is_recorded_with_all_that_a_test_may_ask() {
-    let visit = Visit::new();
-    let url = format!("data:/objects/{}", visit.id(NETCDF));
-    let question = visit.get_as_user(&url).header("range", "bytes=10-29");
-    question.header("user-agent", "me/1").answer().await;
-    visit.get("meta:/nonsense?x=1").answer().await;
+async fn request_is_recorded_with_all_fields() {
+    let client = TestClient::new();
+    let url = format!("data:/objects/{}", client.id(NETCDF));
+    let request = client.get_as_user(&url).header("range", "bytes=10-29");
+    request.header("user-agent", "me/1").answer().await;
+    client.get("meta:/nonsense?x=1").answer().await;
     let form = "mail=demo%40icosfs.example&password=wrong";
-    visit.post("auth:/password/login").form(form).answer().await;
+    client
+        .post("auth:/password/login")
+        .form(form)
+        .answer()
+        .await;
 
-    // The client has its answer a moment before the portal is done with it.
-    while visit.portal.requests().iter().any(|r| r.ended.is_none()) {
+    // The client has its reply before the portal has ended the request.
+    while client.portal.requests().iter().any(|r| r.ended.is_none()) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let requests = visit.portal.requests();
+    let requests = client.portal.requests();
     let [data, meta, auth] = &requests[..] else {
         panic!("{requests:?}")
     };
@@ -52,29 +56,29 @@ async fn a_request_is_recorded_with_all_that_a_test_may_ask() {
     let slowed = auth.started + Duration::from_millis(500);
     assert!(auth.ended.unwrap() >= slowed, "{auth:?}");
 
-    let control = format!("{}/requests", visit.portal.control_url());
-    let record = visit.ask_url("GET".parse().unwrap(), &control);
+    let control = format!("{}/requests", client.portal.control_url());
+    let record = client.ask_url("GET".parse().unwrap(), &control);
     let record = record.answer().await.json();
     assert_eq!(record[0]["range"], json!("bytes=10-29"));
     assert_eq!(record[2]["started"]["secs"], json!(auth.started.as_secs()));
 }
 
 #[tokio::test]
-async fn the_record_tells_how_many_a_service_was_busy_with() {
-    let visit = Visit::new();
+async fn record_counts_concurrent_requests_by_service() {
+    let client = TestClient::new();
     let stall = Fault::Stall { after: 1, ms: None };
-    let id = visit.id(NETCDF);
-    visit.portal.add_fault(FaultRule::always(stall).of(&id));
+    let id = client.id(NETCDF);
+    client.portal.add_fault(FaultRule::always(stall).of(&id));
     let transfers: Vec<_> = (0..3)
-        .map(|_| tokio::spawn(visit.get(&format!("data:/objects/{id}")).try_answer()))
+        .map(|_| tokio::spawn(client.get(&format!("data:/objects/{id}")).try_answer()))
         .collect();
-    while visit.portal.requests().len() < 3 {
+    while client.portal.requests().len() < 3 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The others have services of their own.
-    visit.get("auth:/whoami").answer().await;
-    visit.get("data:/whoami").answer().await;
-    let busy: Vec<_> = visit
+    // Each service counts its own requests.
+    client.get("auth:/whoami").answer().await;
+    client.get("data:/whoami").answer().await;
+    let busy: Vec<_> = client
         .portal
         .requests()
         .iter()
@@ -87,12 +91,12 @@ async fn the_record_tells_how_many_a_service_was_busy_with() {
 }
 
 #[tokio::test]
-async fn a_request_whose_body_is_too_long_is_refused_and_recorded() {
-    let visit = Visit::new();
+async fn request_with_too_long_body_is_refused_and_recorded() {
+    let client = TestClient::new();
     let body = vec![b'x'; 9 << 20];
-    let outcome = visit.post("data:/cpb").body(body).try_answer().await;
-    // The service may hang up before all of it was sent.
+    let outcome = client.post("data:/cpb").body(body).try_answer().await;
+    // The service may close the connection before the body is complete.
     assert!(outcome.is_err() || outcome.is_ok_and(|answer| answer.status == 400));
-    let requests = visit.portal.requests();
+    let requests = client.portal.requests();
     assert_eq!((requests.len(), &*requests[0].route), (1, "cpb"));
 }

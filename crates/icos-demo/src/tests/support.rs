@@ -1,4 +1,4 @@
-//! A portal and a client, so that the tests read as sentences.
+//! A portal and a client that sends requests to it.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use serde_json::Value;
 use crate::{DemoOptions, DemoPortal, Repository};
 use icos_portal::ObjectId;
 
-/// A portal with the built-in repository and a client to ask it.
-pub(super) struct Visit {
+/// A portal and a client of it.
+pub(super) struct TestClient {
     pub(super) portal: DemoPortal,
     client: Client,
 }
 
-/// What came back.
-pub(super) struct Answer {
+/// A response.
+pub(super) struct TestResponse {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-impl Visit {
+impl TestClient {
     pub(super) fn new() -> Self {
         Self::to(Repository::builtin(1), DemoOptions::default())
     }
@@ -35,8 +35,8 @@ impl Visit {
         }
     }
 
-    /// Each request has a connection of its own, so that none is repeated for
-    /// having met one that had been cut.
+    /// Uses a new connection for each request, so that the client repeats none
+    /// because a reused connection was closed.
     pub(super) fn without_kept_connections() -> Self {
         Self {
             client: client().pool_max_idle_per_host(0).build().unwrap(),
@@ -48,42 +48,42 @@ impl Visit {
         self.portal.repository().find(file_name).unwrap()
     }
 
-    pub(super) fn get(&self, url: &str) -> Question {
+    pub(super) fn get(&self, url: &str) -> TestRequest {
         self.ask(Method::GET, url)
     }
 
-    pub(super) fn post(&self, url: &str) -> Question {
+    pub(super) fn post(&self, url: &str) -> TestRequest {
         self.ask(Method::POST, url)
     }
 
     /// `url` begins with `auth:`, `meta:` or `data:`.
-    pub(super) fn ask(&self, method: Method, url: &str) -> Question {
+    pub(super) fn ask(&self, method: Method, url: &str) -> TestRequest {
         let (service, path) = url.split_once(':').unwrap();
         let base = match service {
             "auth" => self.portal.auth_url(),
             "meta" => self.portal.meta_url(),
             _ => self.portal.data_url(),
         };
-        Question(self.client.request(method, format!("{base}{path}")))
+        TestRequest(self.client.request(method, format!("{base}{path}")))
     }
 
-    pub(super) fn ask_url(&self, method: Method, url: &str) -> Question {
-        Question(self.client.request(method, url))
+    pub(super) fn ask_url(&self, method: Method, url: &str) -> TestRequest {
+        TestRequest(self.client.request(method, url))
     }
 
-    /// A question with a valid cookie.
-    pub(super) fn get_as_user(&self, url: &str) -> Question {
+    /// A request with a valid cookie.
+    pub(super) fn get_as_user(&self, url: &str) -> TestRequest {
         self.get(url).header("cookie", &self.portal.token())
     }
 
-    pub(super) fn post_as_user(&self, url: &str) -> Question {
+    pub(super) fn post_as_user(&self, url: &str) -> TestRequest {
         self.post(url).header("cookie", &self.portal.token())
     }
 }
 
-pub(super) struct Question(RequestBuilder);
+pub(super) struct TestRequest(RequestBuilder);
 
-impl Question {
+impl TestRequest {
     pub(super) fn header(self, name: &str, value: &str) -> Self {
         Self(self.0.header(name, value))
     }
@@ -102,12 +102,12 @@ impl Question {
             .body(text)
     }
 
-    pub(super) async fn answer(self) -> Answer {
+    pub(super) async fn answer(self) -> TestResponse {
         self.try_answer().await.unwrap()
     }
 
-    /// The same, once the service accepts connections.
-    pub(super) async fn when_it_is_up(self) -> Result<Answer, reqwest::Error> {
+    /// Sends the request once the service accepts connections.
+    pub(super) async fn when_it_is_up(self) -> Result<TestResponse, reqwest::Error> {
         loop {
             let again = Self(self.0.try_clone().expect("a body in memory"));
             match again.try_answer().await {
@@ -119,10 +119,10 @@ impl Question {
         }
     }
 
-    /// The answer, or that it broke off.
-    pub(super) async fn try_answer(self) -> Result<Answer, reqwest::Error> {
+    /// Returns the response, or an error if it is incomplete.
+    pub(super) async fn try_answer(self) -> Result<TestResponse, reqwest::Error> {
         let response = self.0.send().await?;
-        Ok(Answer {
+        Ok(TestResponse {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
             body: response.bytes().await?.to_vec(),
@@ -130,7 +130,7 @@ impl Question {
     }
 }
 
-impl Answer {
+impl TestResponse {
     pub(super) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
@@ -158,7 +158,7 @@ impl Answer {
 
 fn client() -> ClientBuilder {
     static PROVIDER: LazyLock<()> = LazyLock::new(|| {
-        // Another test may have installed it already.
+        // Another test may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
     LazyLock::force(&PROVIDER);
