@@ -15,9 +15,9 @@ use url::Url;
 use crate::{PortalError, Service};
 
 /// Pause before the first probe. Each further pause is twice as long.
-const FIRST_PROBE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between probes.
-const LAST_PROBE: Duration = Duration::from_secs(15);
+const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// Timeout of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -107,10 +107,10 @@ async fn probe_until_response(
     url: Url,
     client: reqwest::Client,
 ) {
-    let mut pause = FIRST_PROBE;
+    let mut pause = FIRST_PAUSE;
     loop {
         tokio::time::sleep(pause).await;
-        pause = LAST_PROBE.min(pause * 2);
+        pause = MAX_PAUSE.min(pause * 2);
         let Some(breaker) = breaker.upgrade() else {
             return;
         };
