@@ -1,9 +1,30 @@
-//! The bytes of one file at any offset: originals, tables as columns, CSV and
-//! Parquet, landing pages.
+//! The bytes of a file at any offset: originals, tables as CSV, Parquet or `.cpb`,
+//! landing pages, files in archives.
 //!
-//! Here portal, cache and tables come together. A read finds its bytes in the
-//! cache, or has them fetched into it and finds them then; however many read,
-//! each byte is fetched once. Nothing here knows names, inodes or the kernel.
+//! This module brings the portal, the cache and the table formats together. It does
+//! not know names, inodes or the kernel. `Contents::read` dispatches on the
+//! representation:
+//!
+//! ```text
+//! Original  PortalFile (the portal's own disk, where mounted)
+//!           or OriginalFile -> planner -> download -> CacheFile
+//! Cpb       Columns -> TableFile (PortalFile or CacheFile)
+//! Csv       CsvFile -> RenderedText in memory, else render <- Columns
+//!           or PortalCsv -> CompleteFile, for tables only the portal can write
+//! Parquet   ParquetFile -> CompleteFile, built once <- Columns
+//! Json      LandingPages, in memory
+//! archive   ArchiveFile -> CacheFile, downloaded completely
+//! ```
+//!
+//! - A read returns bytes from the cache, or waits until they are downloaded into
+//!   the cache. Concurrent readers of a byte share one download.
+//! - `OpenFiles` keeps the state of each file while it is in use: `Columns`, row
+//!   indexes, downloads. The planner decides what an original downloads.
+//! - The cache verifies the checksum of each block it returns. Originals are also
+//!   verified against the hash in their id.
+//!
+//! No lock of this module is held while a request, a disk read or a rendering is
+//! under way, nor while another lock is taken.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -19,92 +40,86 @@ use icos_portal::meta::Subject;
 use icos_portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use icos_table::TableError;
 
-mod about;
-mod archive;
+mod archive_files;
 mod byte_source;
 mod columns;
 mod complete_file;
 mod csv;
-mod direct;
-mod drawn;
+mod csv_headers;
 mod export;
-mod files;
-mod headers;
 mod idle_lru;
-mod kept;
+mod landing_pages;
+mod open_files;
 mod original;
-mod page;
 mod parquet;
 mod planner;
 mod portal_csv;
+mod portal_files;
 mod request_stats;
-mod shapes;
-mod sidecar;
+mod row_index_store;
+mod table_descriptions;
 mod table_file;
 mod tables;
 
 pub use byte_source::{ByteSource, track_source};
-pub use direct::DataFolder;
 pub use export::{ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection};
-pub use files::ReleasedFiles;
+pub use open_files::ReleasedFiles;
 pub use planner::DownloadOptions;
+pub use portal_files::DataFolder;
 
-use about::Abouts;
-use archive::Entries;
+use archive_files::ArchiveFiles;
 use columns::Columns;
-use csv::CsvFile;
-use direct::DirectFile;
-use drawn::Drawn;
-use files::{Content, Csv, Files};
+use csv::{CsvFile, RenderedText};
+use landing_pages::LandingPages;
+use open_files::{CsvContent, FileContent, OpenFiles};
 use original::{CorruptFiles, OriginalFile};
-use parquet::{ParquetFile, Workshop};
+use parquet::{ParquetBuilder, ParquetFile};
 use portal_csv::PortalCsv;
+use portal_files::PortalFile;
 use request_stats::RequestStats;
-use sidecar::Sidecars;
-use tables::{Tables, cpb_place};
+use tables::{Tables, cpb_path};
 
-/// Why bytes could not be had.
+/// Why a read failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ContentError {
-    /// The portal did not deliver.
+    /// The portal did not deliver the bytes.
     #[error(transparent)]
     Portal(#[from] PortalError),
-    /// The cache could not keep or give them.
+    /// The cache could not store or return the bytes.
     #[error(transparent)]
     Cache(#[from] CacheError),
-    /// The object is not a table that can be drawn.
+    /// The object is not a table that can be rendered.
     #[error(transparent)]
     Table(#[from] TableError),
     /// A table could not be written as Parquet.
     #[error("the table cannot be written as Parquet: {0}")]
-    NotWritten(String),
-    /// What was remembered of a table's text, or of a file made of it, is not
-    /// so.
+    ParquetNotWritten(String),
+    /// The recorded length or row index of a table is wrong.
     #[error(
-        "what was remembered of a file of table {id} is wrong and was forgotten; open it again"
+        "the recorded length of a file of table {id} was wrong and has been discarded; open the file again"
     )]
-    WrongMemory {
+    WrongRecord {
         /// The table.
         id: ObjectId,
     },
-    /// The bytes are not those that the object's id promises.
+    /// The downloaded bytes do not match the hash in the object's id.
     #[error(
-        "object {id} arrived with another content than its id promises; it was dropped, read again to fetch it anew"
+        "the downloaded bytes of object {id} do not match its id; they were discarded, read again to download them again"
     )]
     WrongHash {
         /// The object.
         id: ObjectId,
     },
-    /// The portal's metadata and its data disagree about a length.
+    /// The portal's metadata and its data service disagree about a length.
     #[error(
-        "expected {expected} bytes of object {id} as its metadata says, the data service has {found}"
+        "expected {expected} bytes of object {id} according to its metadata, the data service has {found}"
     )]
     WrongLength {
         /// The object.
         id: ObjectId,
-        /// What the metadata says.
+        /// The length in the metadata.
         expected: u64,
-        /// What the data service says.
+        /// The length at the data service.
         found: u64,
     },
 }
@@ -115,49 +130,49 @@ impl From<NoMemory> for ContentError {
     }
 }
 
-/// What is known of a file's length without waiting.
+/// The length of a file, as far as it is known without waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FileSize {
-    /// It is this many bytes, for ever or as long as metadata live.
+    /// The exact length, valid for ever or for the metadata TTL.
     Exact(u64),
-    /// It is not known yet. Where it can be bounded it is at most this many
-    /// bytes; otherwise this is a guess.
+    /// The exact length is not known yet. This is an upper bound where there is one,
+    /// otherwise an estimate.
     Estimate(u64),
 }
 
 /// What a landing page's JSON is guessed to be before it is fetched.
-const SIDECAR_GUESS: u64 = 64 << 10;
+const LANDING_PAGE_ESTIMATE: u64 = 64 << 10;
 
-/// An original under one reader's eyes.
+/// An original that has an open handle.
 #[derive(Clone, Debug)]
 pub struct OpenOriginal {
-    /// The content that its bytes are of; see [`Contents::corruption_count`].
+    /// The count at open; see [`Contents::corruption_count`].
     pub corruption_count: u64,
-    /// What was read of it stays known while it is read.
-    _known: Option<Arc<CacheFile>>,
+    /// Keeps the state of the cache file while the handle is open.
+    _cache_file: Option<Arc<CacheFile>>,
 }
 
-/// All files' bytes.
+/// The bytes of all files.
 #[derive(Debug)]
 pub struct Contents {
-    sidecars: Arc<Sidecars>,
+    landing_pages: Arc<LandingPages>,
     tables: Arc<Tables>,
-    workshop: Workshop,
+    parquet_builder: ParquetBuilder,
     data: DataClient,
     store: Store,
-    drawn: Arc<Drawn>,
-    files: Files,
+    text_cache: Arc<RenderedText>,
+    files: OpenFiles,
     corrupt_files: Arc<CorruptFiles>,
     request_stats: Arc<RequestStats>,
-    entries: Entries,
+    archive_files: ArchiveFiles,
     data_folder: Option<DataFolder>,
     download_options: DownloadOptions,
 }
 
 impl Contents {
-    /// The bytes that `meta` and `data` deliver, kept in `store`. Landing
-    /// pages are believed for `ttl`. The portal's own files, if there are any
-    /// in a `data_folder`, come before all others.
+    /// Reads what `meta` and `data` deliver, cached in `store`. Landing pages are cached
+    /// for `ttl`. The portal's own files in `data_folder`, if given, are read in
+    /// preference to all others.
     #[must_use]
     pub fn new(
         meta: MetadataClient,
@@ -166,24 +181,24 @@ impl Contents {
         ttl: Duration,
         data_folder: Option<DataFolder>,
     ) -> Self {
-        let sidecars = Arc::new(Sidecars::new(meta, ttl));
+        let landing_pages = Arc::new(LandingPages::new(meta, ttl));
         let tables = Tables::new(data.clone(), store.clone(), data_folder.clone());
         let tables = Arc::new(tables);
         Self {
-            workshop: Workshop::new(
+            parquet_builder: ParquetBuilder::new(
                 Arc::clone(&tables),
-                Abouts::new(Arc::clone(&sidecars)),
+                Arc::clone(&landing_pages),
                 store.clone(),
             ),
-            sidecars,
+            landing_pages,
             tables,
             data,
-            drawn: Arc::new(Drawn::new(store.memory().text_limit())),
+            text_cache: Arc::new(RenderedText::new(store.memory().text_limit())),
             store,
-            files: Files::default(),
+            files: OpenFiles::default(),
             corrupt_files: Arc::default(),
             request_stats: Arc::default(),
-            entries: Entries::default(),
+            archive_files: ArchiveFiles::default(),
             data_folder,
             download_options: DownloadOptions::default(),
         }
@@ -198,34 +213,37 @@ impl Contents {
         }
     }
 
-    /// What can be said at once about the length of `object` as
-    /// `representation`. Of a table that cannot be drawn it is an estimate of
-    /// 0; a read will explain why.
+    /// The length of `object` as `representation`, without waiting. For a table that
+    /// cannot be rendered it is an estimate of 0; a read returns the reason.
     #[must_use]
     pub fn size(&self, object: &Arc<Object>, representation: Representation) -> FileSize {
         let known = match representation {
             Representation::Original => Some(object.size()),
-            Representation::Json => (self.sidecars)
-                .at_hand(&Subject::Object(object.id()))
+            Representation::Json => (self.landing_pages)
+                .cached(&Subject::Object(object.id()))
                 .map(|json| json.len() as u64),
             Representation::Csv => self.csv_length(object),
             Representation::Parquet => match self.files.get(object.id(), representation) {
-                Some(Content::Parquet(file)) => file.size(),
+                Some(FileContent::Parquet(file)) => file.size(),
                 _ => None,
             },
             Representation::Cpb => self.tables.cpb_len(object),
         };
-        let guess = || match representation {
-            Representation::Json => SIDECAR_GUESS,
+        let estimate = || match representation {
+            Representation::Json => LANDING_PAGE_ESTIMATE,
             Representation::Csv => self.tables.csv_bound(object),
-            // Rarely more than its columns, which it holds compressed.
+            // It is compressed, so rarely longer than the columns.
             Representation::Parquet => self.tables.cpb_len(object).unwrap_or(0),
             Representation::Original | Representation::Cpb => 0,
         };
-        known.map_or_else(|| FileSize::Estimate(guess()), FileSize::Exact)
+        known.map_or_else(|| FileSize::Estimate(estimate()), FileSize::Exact)
     }
 
-    /// The exact length, once it is known: may fetch or draw the whole file.
+    /// The exact length. May download or render the complete file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Contents::read`].
     pub async fn exact_size(
         &self,
         object: &Arc<Object>,
@@ -233,19 +251,25 @@ impl Contents {
     ) -> Result<u64, ContentError> {
         match representation {
             Representation::Original => Ok(object.size()),
-            Representation::Json => Ok(self
-                .sidecars
-                .get(&Subject::Object(object.id()))
-                .await?
-                .len() as u64),
+            Representation::Json => {
+                let json = self.landing_page(&Subject::Object(object.id())).await?;
+                Ok(json.len() as u64)
+            }
             Representation::Csv => self.csv(object).await?.exact_size().await,
             Representation::Parquet => self.parquet(object)?.exact_size().await,
             Representation::Cpb => Ok(self.cpb(object).await?.file_len()),
         }
     }
 
-    /// The bytes from `offset` on, at most `len`; fewer only at the end. An
-    /// original is read to the end under one [`Contents::corruption_count`], or not.
+    /// Reads at most `len` bytes from `offset`; fewer only at the end of the file.
+    ///
+    /// `corruption_count` is that of the [`OpenOriginal`], and ignored for other
+    /// representations: once the original was found corrupt after it was opened, reads
+    /// fail, so that a reader never gets bytes of two contents.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError`]; [`ContentError::WrongHash`] for a corrupt original.
     pub async fn read(
         &self,
         object: &Arc<Object>,
@@ -257,8 +281,8 @@ impl Contents {
         let range = offset..offset.saturating_add(len as u64);
         match representation {
             Representation::Original => {
-                if let Some(direct) = self.direct(object).await
-                    && let Some(bytes) = direct.read(range).await
+                if let Some(portal_file) = self.portal_file(object).await
+                    && let Some(bytes) = portal_file.read(range).await
                 {
                     return Ok(bytes);
                 }
@@ -267,7 +291,7 @@ impl Contents {
                     .await
             }
             Representation::Json => {
-                let json = self.sidecars.get(&Subject::Object(object.id())).await?;
+                let json = self.landing_page(&Subject::Object(object.id())).await?;
                 let from = usize::try_from(offset).map_or(json.len(), |at| at.min(json.len()));
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }
@@ -277,46 +301,46 @@ impl Contents {
         }
     }
 
-    /// Lets go of the state of files that nobody has used for `idle`, and that
-    /// nobody has open as far as `in_use` knows: descriptors, and room in the
-    /// cache. May block for a moment, to close them.
+    /// Releases the state of files that have been idle for `idle` and are not open
+    /// according to `in_use`: descriptors, and space in the cache. May block shortly on
+    /// disk I/O.
     pub fn release_idle(&self, idle: Duration, in_use: impl Fn(FileId) -> bool) -> ReleasedFiles {
-        let mut rested = self.files.rest(idle, in_use);
-        rested.more |= self.entries.rest(idle);
-        rested
+        let mut released = self.files.release_idle(idle, in_use);
+        released.more |= self.archive_files.release_idle(idle);
+        released
     }
 
-    /// Lets go of buffers that nobody uses just now.
+    /// Releases buffers that are not in use.
     pub fn release_buffers(&self) {
         self.store.memory().trim();
     }
 
-    /// How often the original of `object` turned out wrong so far: bytes read
-    /// under different numbers are not of one content.
+    /// How many times the original of `object` was found corrupt. Bytes read under
+    /// different counts may be of different contents.
     #[must_use]
     pub fn corruption_count(&self, object: ObjectId) -> u64 {
         self.corrupt_files.count(object)
     }
 
-    /// The epoch that bytes of the original of `object` are of, if they come
-    /// from the cache, and whether they have proved themselves.
+    /// The epoch of the cached bytes of the original of `object`, and whether they are
+    /// verified. `None` if reads bypass the cache.
     #[must_use]
     pub fn cached_epoch(&self, object: &Arc<Object>) -> Option<(Epoch, bool)> {
         let file = self.cached_original(object)?;
         Some((file.cached_file().epoch(), file.cached_file().is_verified()))
     }
 
-    /// An original that someone is about to read.
+    /// Opens an original for reading.
     #[must_use]
     pub fn open_original(&self, object: &Arc<Object>) -> OpenOriginal {
         OpenOriginal {
             corruption_count: self.corruption_count(object.id()),
-            _known: (self.cached_original(object)).map(|file| Arc::clone(file.cached_file())),
+            _cache_file: (self.cached_original(object)).map(|file| Arc::clone(file.cached_file())),
         }
     }
 
-    /// The file of the cache that holds just these bytes, all of them checked,
-    /// if there is one: the kernel may read it by itself.
+    /// The cache file that has exactly the bytes of this file, all of them verified, if
+    /// there is one: the kernel may read it directly.
     #[must_use]
     pub fn sealed_file(
         &self,
@@ -327,7 +351,7 @@ impl Contents {
             Representation::Original => self.cached_original(object)?.sealed_file(),
             Representation::Parquet => self.parquet(object).ok()?.sealed_file(),
             Representation::Cpb if self.data_folder.is_none() => {
-                let entry = self.store.open_sealed(&cpb_place(object).ok()?)?;
+                let entry = self.store.open_sealed(&cpb_path(object).ok()?)?;
                 (Some(entry.len()) == self.tables.cpb_len(object))
                     .then(|| entry.sealed_file())
                     .flatten()
@@ -336,27 +360,27 @@ impl Contents {
         }
     }
 
-    /// The original as the portal itself has it on its disk.
-    async fn direct(&self, object: &Object) -> Option<Arc<DirectFile>> {
+    /// The original on the portal's own disk.
+    async fn portal_file(&self, object: &Object) -> Option<Arc<PortalFile>> {
         let folder = self.data_folder.as_ref()?;
         match self.files.get(object.id(), Representation::Original) {
-            Some(Content::Direct(file)) => return Some(file),
+            Some(FileContent::PortalFile(file)) => return Some(file),
             Some(_) => return None,
             None => {}
         }
-        let place = place(object).ok()?;
-        let file = folder.find(object.id(), &place, object.size()).await?;
-        let content = Content::Direct(file);
+        let path = original_path(object).ok()?;
+        let file = folder.find(object.id(), &path, object.size()).await?;
+        let content = FileContent::PortalFile(file);
         match self
             .files
-            .keep(object.id(), Representation::Original, content)
+            .get_or_insert(object.id(), Representation::Original, content)
         {
-            Content::Direct(file) => Some(file),
+            FileContent::PortalFile(file) => Some(file),
             _ => None,
         }
     }
 
-    /// The original in the cache, unless the portal's own disk comes first.
+    /// The original in the cache, unless the portal's own disk is in use.
     fn cached_original(&self, object: &Arc<Object>) -> Option<Arc<OriginalFile>> {
         if self.data_folder.is_some() {
             return None;
@@ -366,10 +390,10 @@ impl Contents {
 
     fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
         let (id, representation) = (object.id(), Representation::Original);
-        if let Some(Content::Original(file)) = self.files.get(id, representation) {
+        if let Some(FileContent::Original(file)) = self.files.get(id, representation) {
             return Ok(file);
         }
-        let entry = self.store.file(&place(object)?, object.size());
+        let entry = self.store.file(&original_path(object)?, object.size());
         let (data, memory) = (self.data.clone(), self.store.memory().clone());
         let (corrupt_files, request_stats) = (
             Arc::clone(&self.corrupt_files),
@@ -384,88 +408,88 @@ impl Contents {
             corrupt_files,
             request_stats,
         ));
-        let kept = self
-            .files
-            .keep(id, representation, Content::Original(Arc::clone(&file)));
-        if let Content::Original(first) = kept {
+        let present =
+            self.files
+                .get_or_insert(id, representation, FileContent::Original(Arc::clone(&file)));
+        if let FileContent::Original(first) = present {
             return Ok(first);
         }
-        // In place of the portal's own, which could not be read.
-        let original = Content::Original(Arc::clone(&file));
+        // The state is that of the portal's own file, which cannot be read.
+        let original = FileContent::Original(Arc::clone(&file));
         self.files.replace(id, representation, original);
         Ok(file)
     }
 
-    /// The length of a CSV that was drawn, or fetched, at any time.
+    /// The length of a CSV that was rendered or downloaded at any time.
     fn csv_length(&self, object: &Object) -> Option<u64> {
-        if let Some(Content::Csv(csv)) = self.files.get(object.id(), Representation::Csv) {
+        if let Some(FileContent::Csv(csv)) = self.files.get(object.id(), Representation::Csv) {
             return csv.size();
         }
         let sizes = self.store.sizes();
-        let drawn = self.tables.text_key(object).and_then(|key| sizes.get(key));
-        drawn.or_else(|| sizes.get(kept::portal_key(object.id())))
+        let rendered = self.tables.text_key(object).and_then(|key| sizes.get(key));
+        rendered.or_else(|| sizes.get(row_index_store::portal_csv_key(object.id())))
     }
 
-    async fn csv(&self, object: &Arc<Object>) -> Result<Csv, ContentError> {
+    async fn csv(&self, object: &Arc<Object>) -> Result<CsvContent, ContentError> {
         let (id, representation) = (object.id(), Representation::Csv);
-        if let Some(Content::Csv(csv)) = self.files.get(id, representation) {
+        if let Some(FileContent::Csv(csv)) = self.files.get(id, representation) {
             return Ok(csv);
         }
         let csv = match self.tables.open(object).await {
             Ok(columns) => {
-                let (drawn, store) = (Arc::clone(&self.drawn), self.store.clone());
-                Csv::Drawn(Arc::new(CsvFile::open(columns, drawn, store).await?))
+                let (text_cache, store) = (Arc::clone(&self.text_cache), self.store.clone());
+                CsvContent::Rendered(Arc::new(CsvFile::open(columns, text_cache, store).await?))
             }
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
-                tracing::info!(%id, %error, "taking the portal's own CSV");
+                tracing::info!(%id, %error, "cannot render this table; using the portal's CSV");
                 let (store, data) = (self.store.clone(), self.data.clone());
-                Csv::Portal(Arc::new(PortalCsv::new(id, error, store, data)?))
+                CsvContent::Portal(Arc::new(PortalCsv::new(id, error, store, data)?))
             }
             Err(error) => return Err(error),
         };
         match self
             .files
-            .keep(id, representation, Content::Csv(csv.clone()))
+            .get_or_insert(id, representation, FileContent::Csv(csv.clone()))
         {
-            Content::Csv(first) => Ok(first),
+            FileContent::Csv(first) => Ok(first),
             _ => Ok(csv),
         }
     }
 
     fn parquet(&self, object: &Arc<Object>) -> Result<Arc<ParquetFile>, ContentError> {
         let (id, representation) = (object.id(), Representation::Parquet);
-        if let Some(Content::Parquet(file)) = self.files.get(id, representation) {
+        if let Some(FileContent::Parquet(file)) = self.files.get(id, representation) {
             return Ok(file);
         }
-        let file = ParquetFile::new(Arc::clone(object), self.workshop.clone())?;
+        let file = ParquetFile::new(Arc::clone(object), self.parquet_builder.clone())?;
         let file = Arc::new(file);
         match self
             .files
-            .keep(id, representation, Content::Parquet(Arc::clone(&file)))
+            .get_or_insert(id, representation, FileContent::Parquet(Arc::clone(&file)))
         {
-            Content::Parquet(first) => Ok(first),
+            FileContent::Parquet(first) => Ok(first),
             _ => Ok(file),
         }
     }
 
     async fn cpb(&self, object: &Arc<Object>) -> Result<Arc<Columns>, ContentError> {
         let (id, representation) = (object.id(), Representation::Cpb);
-        if let Some(Content::Cpb(columns)) = self.files.get(id, representation) {
+        if let Some(FileContent::Cpb(columns)) = self.files.get(id, representation) {
             return Ok(columns);
         }
         let columns = self.tables.open(object).await?;
         match self
             .files
-            .keep(id, representation, Content::Cpb(Arc::clone(&columns)))
+            .get_or_insert(id, representation, FileContent::Cpb(Arc::clone(&columns)))
         {
-            Content::Cpb(first) => Ok(first),
+            FileContent::Cpb(first) => Ok(first),
             _ => Ok(columns),
         }
     }
 }
 
-/// Where the portal, and the cache, keep an original.
-fn place(object: &Object) -> Result<CachePath, CacheError> {
+/// The path of an original, at the portal and in the cache.
+fn original_path(object: &Object) -> Result<CachePath, CacheError> {
     let folder = object
         .spec()
         .map_or(CachePath::DOCUMENTS, |spec| spec.format());

@@ -1,17 +1,20 @@
-//! Names: which nodes there are, what they are called, and their inode
-//! numbers. No bytes, no kernel, no HTTP.
+//! Names: the nodes of a repository, how they are called, and their inode numbers.
+//! No bytes, no kernel, no HTTP.
 //!
 //! ```text
 //! /README.md
 //! /objects/<id>.csv .parquet .json .<ext>   any id resolves, even if not listed
-//! /objects/<id>.contents/            what is in an archive
+//! /objects/<id>.contents/            the files in an archive
 //! /stations/<station>/station.json   and <data type>/<file name>
 //! /datatypes/<data type>/datatype.json   and its objects by file name
 //! /collections/<id>/collection.json  its objects by file name, and others in it
-//! /dataAppStorage/<format>/<id> .cpb as the portal has them on its disk
-//! /documents/<id>                    likewise
-//! /.icosfs/status.json errors metrics   not listed, always there
+//! /dataAppStorage/<format>/<id> .cpb as on the portal's disk
+//! /documents/<id>                    as on the portal's disk
+//! /.icosfs/status.json errors metrics   not listed, always present
 //! ```
+//!
+//! Nothing is cached here: each lookup and listing queries the catalog. So there are
+//! no locks, and millions of names cost no memory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,7 @@ use std::time::Duration;
 use crate::catalog::{Catalog, CatalogError, FileId, Object, Representation, Spec, Station};
 use icos_portal::ObjectId;
 use icos_portal::archive::ArchiveEntry;
+use icos_sync::run_blocking;
 
 mod directory;
 mod inode;
@@ -31,7 +35,7 @@ pub use directory::{CollectionPath, Directory};
 pub use inode::Inode;
 pub use listing::{DirEntry, Listing};
 
-/// Something that has a name: a directory, or a file.
+/// A directory or a file.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// A directory.
@@ -42,31 +46,31 @@ pub enum Node {
     ControlFile(ControlFile),
     /// A representation of an object.
     File(Arc<Object>, Representation),
-    /// What is known of something else.
+    /// Metadata of something other than an object.
     Metadata(MetadataPage),
-    /// A file in an archive, by its safe path.
+    /// A file in an archive, by its sanitized path.
     ArchiveFile(Arc<Object>, Arc<str>, Arc<ArchiveEntry>),
 }
 
-/// What the mount says about itself.
+/// A file with which a mount reports its state.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ControlFile {
     /// `status.json`: login, cache, counters.
     Status,
-    /// `errors`: the last failures with their reasons.
+    /// `errors`: the last failures and their reasons.
     Errors,
-    /// `metrics`: counters, for programs that watch.
+    /// `metrics`: counters for monitoring.
     Metrics,
 }
 
-/// What is known of something that is no object, as JSON.
+/// Metadata, as JSON, of something other than an object.
 #[derive(Clone, Debug)]
 pub enum MetadataPage {
     /// `station.json`: the landing page.
     Station(Arc<Station>),
     /// `collection.json`: the landing page.
     Collection(ObjectId),
-    /// `datatype.json`: made of the lists.
+    /// `datatype.json`: generated from the catalog.
     DataType(Arc<Spec>),
 }
 
@@ -87,7 +91,7 @@ impl ControlFile {
 }
 
 impl Node {
-    /// Whether it has entries.
+    /// Whether this is a directory.
     #[must_use]
     pub fn is_directory(&self) -> bool {
         match self {
@@ -100,7 +104,7 @@ impl Node {
         }
     }
 
-    /// Its inode number, the same in every mount.
+    /// The inode number, the same in every mount.
     #[must_use]
     pub fn inode(&self) -> Inode {
         match self {
@@ -112,7 +116,7 @@ impl Node {
                 object: object.id(),
                 representation: *representation,
             }),
-            // No path is like these.
+            // No path equals one of these names.
             Node::Metadata(MetadataPage::Station(station)) => Inode::of_path(station.iri()),
             Node::Metadata(MetadataPage::Collection(id)) => Inode::of_path(&format!("//{id}")),
             Node::Metadata(MetadataPage::DataType(spec)) => Inode::of_path(spec.iri()),
@@ -123,35 +127,39 @@ impl Node {
     }
 }
 
-/// The names of a repository.
+/// The names of a repository. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tree {
     catalog: Catalog,
 }
 
-/// Why a name or a listing could not be had.
+/// Why a lookup or a listing failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TreeError {
-    /// There is no such name.
+    /// The directory has no such entry.
     #[error("there is no such file")]
     NoSuchName,
-    /// Only directories have entries.
+    /// The parent is a file.
     #[error("not a directory")]
     NotADirectory,
-    /// The catalog could not be asked.
+    /// The catalog could not answer.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
 
 impl Tree {
-    /// The names that `catalog` gives rise to.
+    /// Names what is in `catalog`.
     #[must_use]
     pub fn new(catalog: Catalog) -> Self {
         Self { catalog }
     }
 
-    /// The node of an object's file by its inode number, if the object is
-    /// known. Blocks on the disk, shortly.
+    /// The node of an object's file by its inode number, if the catalog knows the
+    /// object. Blocks shortly on disk I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Catalog`].
     pub fn file(&self, inode: Inode) -> Result<Option<Node>, TreeError> {
         let Some((first, mask, representation)) = inode.file() else {
             return Ok(None);
@@ -160,33 +168,40 @@ impl Tree {
         Ok(object.map(|object| Node::File(object, representation)))
     }
 
-    /// Closes connections to the catalog that were not used for `idle`;
-    /// whether there will be more in a while.
+    /// Closes catalog connections that have been idle for `idle`; whether a later call
+    /// may close more.
     #[must_use]
     pub fn close_idle_connections(&self, idle: Duration) -> bool {
         self.catalog.close_idle(idle)
     }
 
-    /// How many objects are known, and how many bytes their originals have.
-    /// Blocks on the disk, for all of them.
+    /// The number of known objects, and the sum of the lengths of their originals.
+    /// Reads the complete catalog. Blocks on disk I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Catalog`].
     pub fn totals(&self) -> Result<(u64, u64), TreeError> {
         Ok(self.catalog.totals()?)
     }
 
-    /// The entries of `directory`. What comes while they are read is among
-    /// them, at the end.
+    /// The entries of `directory`. Objects that the catalog learns of while the listing
+    /// is read are appended to it.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::NotADirectory`] or [`TreeError::Catalog`].
     pub async fn list(&self, directory: &Node) -> Result<Listing, TreeError> {
-        let Node::Directory(place) = directory else {
+        let Node::Directory(directory) = directory else {
             return Err(TreeError::NotADirectory);
         };
-        if let Some(list) = place.list() {
+        if let Some(list) = directory.list() {
             self.catalog.ensure(list).await?;
         }
-        if let Directory::Archive(object, _) = place {
+        if let Directory::Archive(object, _) = directory {
             self.catalog.archive(object).await?;
         }
-        let (catalog, place) = (self.catalog.clone(), place.clone());
-        let listing = tokio::task::spawn_blocking(move || Listing::of(catalog, &place)).await;
-        listing.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let (catalog, directory) = (self.catalog.clone(), directory.clone());
+        run_blocking(move || Listing::of(catalog, &directory)).await
     }
 }

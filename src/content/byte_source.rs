@@ -1,5 +1,7 @@
-//! Where the bytes of an answer came from, noted on the way by whoever had to
-//! go for them: for the log, and for how much the cache is worth.
+//! Where the bytes of a reply came from, for logs and for the cache hit rate.
+//!
+//! Code that fetches bytes notes the source in a task-local variable;
+//! [`track_source`] returns the farthest source that was noted.
 
 use std::cell::Cell;
 
@@ -9,28 +11,28 @@ tokio::task_local! {
     static FARTHEST: Cell<ByteSource>;
 }
 
-/// The farthest place that bytes of an answer came from.
+/// The farthest source of the bytes of a reply, nearest first.
 #[derive(
     Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum ByteSource {
-    /// They were at hand.
+    /// Memory of this process.
     #[default]
     Memory,
-    /// From the cache on the disk.
+    /// The cache on the disk.
     Cache,
-    /// From the portal's own disk, on a machine that has it.
+    /// The portal's own disk, on a machine that mounts it.
     PortalDisk,
-    /// The portal sent them, and the answer waited for that.
+    /// The portal: the reply waited for a request.
     Portal,
 }
 
 impl ByteSource {
-    /// All of them, nearest first.
+    /// All sources, nearest first.
     pub const ALL: [Self; 4] = [Self::Memory, Self::Cache, Self::PortalDisk, Self::Portal];
 
-    /// Its name, in the log and among the counters.
+    /// The name of the source in logs and counters.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -41,14 +43,14 @@ impl ByteSource {
         }
     }
 
-    /// Notes that the answer under way needs bytes from there. Of no effect
-    /// outside of [`track_source`], such as in a flight that many share.
+    /// Notes that the current reply needs bytes from this source. Has no effect outside
+    /// of [`track_source`], such as in a task that many readers share.
     pub(super) fn note(self) {
         let _ = FARTHEST.try_with(|farthest| farthest.set(farthest.get().max(self)));
     }
 }
 
-/// The result of `work`, with the farthest place that it went to for bytes.
+/// Runs `work` and returns its result with the farthest source it noted.
 pub async fn track_source<T>(work: impl Future<Output = T>) -> (T, ByteSource) {
     FARTHEST
         .scope(Cell::default(), async {
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_farthest_place_counts() {
+    async fn track_source_returns_the_farthest_source() {
         let work = async {
             ByteSource::Cache.note();
             tokio::task::yield_now().await;
@@ -72,7 +74,7 @@ mod tests {
         };
         assert_eq!(track_source(work).await.1, ByteSource::Portal);
         assert_eq!(track_source(async {}).await.1, ByteSource::Memory);
-        // Nobody asked: nothing happens.
+        // Outside of `track_source` it has no effect.
         ByteSource::Portal.note();
     }
 }

@@ -203,7 +203,7 @@ impl Columns {
     pub(super) fn note_byte_source(&self, rows: &Range<u64>) {
         match self.first_missing(rows.clone()) {
             Some(_) => ByteSource::Portal.note(),
-            None => self.file.origin().note(),
+            None => self.file.source().note(),
         }
     }
 
@@ -277,7 +277,7 @@ impl Columns {
             let gap = match read {
                 CacheRead::Bytes(found) => {
                     self.last_end.store(end, Ordering::Relaxed);
-                    self.file.origin().note();
+                    self.file.source().note();
                     return Ok(reservation.attach(found));
                 }
                 CacheRead::Missing(gap) => gap,

@@ -101,7 +101,7 @@ impl CompleteFile {
     ///
     /// # Errors
     ///
-    /// [`ContentError::WrongMemory`] if its length differs from the reported
+    /// [`ContentError::WrongRecord`] if its length differs from the reported
     /// one. The new length is reported from then on.
     async fn get_or_make<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<CacheFile>, ContentError>
     where
@@ -120,7 +120,7 @@ impl CompleteFile {
             state.reported_len.replace(cached.len())
         };
         if reported_len.is_some_and(|reported_len| reported_len != cached.len()) {
-            return Err(ContentError::WrongMemory { id: self.id });
+            return Err(ContentError::WrongRecord { id: self.id });
         }
         Ok(cached)
     }

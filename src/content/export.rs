@@ -1,5 +1,5 @@
-//! A table, or some of its columns and rows, written to a stream: just those
-//! cells are fetched, in one request if the cache can hold them.
+//! Writes a table, or some of its columns and rows, to a stream. Only the selected
+//! cells are downloaded, in one request if the cache can hold them.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -7,94 +7,94 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::columns::{Columns, RefetchLimit};
-use super::parquet::off_the_loop;
 use super::{ContentError, Contents};
 use crate::catalog::{Object, Representation};
+use icos_sync::run_blocking;
 use icos_table::flags::flag_of;
 use icos_table::parquet::ParquetError;
 use icos_table::{Column, CsvWriter, GoodFlags, ParquetWriter, Schema, TableError};
 
-/// About how many bytes of columns are drawn at once.
-const WINDOW: u64 = 4 << 20;
-/// Files that are no tables are read in pieces of this size.
-const PIECE: usize = 1 << 20;
-/// How many columns a message names.
-const NAMED: usize = 20;
+/// The approximate length of the columns that are read and written at once.
+const WINDOW_LEN: u64 = 4 << 20;
+/// The length of the reads that copy a file as it is.
+const COPY_LEN: usize = 1 << 20;
+/// The number of column names in an error message.
+const MAX_NAMES: usize = 20;
 
-/// What of a table is wanted.
+/// The columns and rows of a table to export.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RowSelection {
-    /// Names of columns, in the order wanted; all without. A name may be
-    /// several with commas between, unless a column is called just that.
+    /// Names of columns in output order; `None` for all. A name may be a
+    /// comma-separated list, unless a column has exactly this name.
     pub columns: Option<Vec<String>>,
-    /// The rows, counted from 0; those past the last are none.
+    /// Row numbers from 0; `None` for all. Rows after the last are ignored.
     pub rows: Option<Range<u64>>,
-    /// Whether values whose quality flag is not good become nulls.
+    /// Whether to write nulls for values whose quality flag is not good.
     pub good_only: bool,
 }
 
 impl RowSelection {
-    /// Whether it is the whole table as it is.
+    /// Whether this selects the complete table, unchanged.
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// How a table is written.
+/// The output format of a table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ExportFormat {
-    /// As text, as the portal writes it.
+    /// Text as the portal writes it.
     Csv,
-    /// As Parquet, with types and units.
+    /// Parquet with types and units.
     Parquet,
-    /// As columns, one after another, big-endian; the whole table with the
-    /// trailer that makes it a `.cpb` file.
+    /// Columns one after another, big-endian. A complete table ends with the trailer of
+    /// a `.cpb` file.
     Cpb,
 }
 
-/// How far an export has come.
+/// The progress of an export.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ExportProgress {
-    /// What is being done.
+    /// The current stage.
     pub stage: ExportStage,
-    /// Of it, so much.
+    /// How much of the stage is done.
     pub done: u64,
-    /// All of it.
+    /// The size of the stage.
     pub total: u64,
 }
 
-/// What an export is doing.
+/// The stages of an export.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ExportStage {
-    /// Fetching columns, in bytes.
+    /// Downloading columns, in bytes.
     Fetching,
-    /// Writing, in rows of a table, or else in bytes.
+    /// Writing: in rows for a table, else in bytes.
     Writing,
 }
 
-/// Why an export did not come to its end.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The bytes could not be had.
+    /// The bytes could not be read.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// There is no such column.
+    /// The table has no column of this name.
     #[error(
         "expected a column of the table, found {found:?}; it has {}",
-        shown(has)
+        list_names(has)
     )]
     NoSuchColumn {
-        /// The name asked for.
+        /// The requested name.
         found: String,
-        /// The table's columns.
+        /// The columns of the table.
         has: Vec<String>,
     },
-    /// The portal alone can write this table, and only whole.
-    #[error("columns and rows of this table cannot be selected, since {0}")]
-    OnlyWhole(TableError),
-    /// The other end does not take them.
-    #[error("cannot write: {0}")]
+    /// Only the portal can write this table, and only completely.
+    #[error("cannot select columns or rows of this table: {0}")]
+    NotSelectable(TableError),
+    /// The output failed.
+    #[error("cannot write the output: {0}")]
     Output(io::Error),
 }
 
@@ -113,8 +113,8 @@ impl From<ParquetError> for ExportError {
     }
 }
 
-fn shown(names: &[String]) -> String {
-    let more = names.len().saturating_sub(NAMED);
+fn list_names(names: &[String]) -> String {
+    let more = names.len().saturating_sub(MAX_NAMES);
     let shown = names[..names.len() - more].join(", ");
     match more {
         0 => shown,
@@ -122,28 +122,29 @@ fn shown(names: &[String]) -> String {
     }
 }
 
-/// Cells to export.
-struct Job {
+/// The cells to export.
+struct ExportJob {
     columns: Arc<Columns>,
-    /// The selected columns, with what is known of them.
+    /// The selected columns, with their descriptions.
     described: Vec<Column>,
-    /// For each of them, where it is stored, and where its flags are if bad
-    /// values are to go.
-    sources: Vec<Source>,
+    /// Where each selected column is stored.
+    sources: Vec<ColumnSource>,
     good: GoodFlags,
     rows: Range<u64>,
-    /// What the file says of itself.
+    /// Metadata of the output file.
     about: Vec<(String, String)>,
 }
 
+/// The stored position of a column, and of the column with its quality flags if bad
+/// values become nulls.
 #[derive(Clone, Debug)]
-struct Source {
+struct ColumnSource {
     stored: usize,
     flag: Option<(usize, Column)>,
 }
 
 impl Contents {
-    /// Writes a file as it is to `out`, and gives that back.
+    /// Copies a file as it is to `out`, and returns `out`.
     ///
     /// # Errors
     ///
@@ -155,7 +156,7 @@ impl Contents {
         mut out: W,
         progress: impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
-        // Asked for first, a table comes in one request.
+        // Requesting the exact size first downloads a table in one request.
         let total = self.exact_size(object, representation).await?;
         let opened = self.open_original(object);
         let mut done = 0;
@@ -166,13 +167,19 @@ impl Contents {
                 total,
             });
             let piece = self
-                .read(object, representation, opened.corruption_count, done, PIECE)
+                .read(
+                    object,
+                    representation,
+                    opened.corruption_count,
+                    done,
+                    COPY_LEN,
+                )
                 .await?;
             if piece.is_empty() {
                 return Ok(out);
             }
             done += piece.len() as u64;
-            let (back, written) = off_the_loop(move || {
+            let (back, written) = run_blocking(move || {
                 let written = out.write_all(&piece);
                 (out, written)
             })
@@ -182,12 +189,12 @@ impl Contents {
         }
     }
 
-    /// Writes what `selection` says of a table to `out`, and gives that back.
+    /// Writes the selected part of a table to `out`, and returns `out`.
     ///
     /// # Errors
     ///
-    /// [`ExportError`]; a table whose columns cannot be told for sure is
-    /// written as CSV, and whole, or not at all.
+    /// [`ExportError`]. A table that cannot be rendered here can be exported as CSV
+    /// only, and only completely.
     pub async fn export<W: Write + Send + 'static>(
         &self,
         object: &Arc<Object>,
@@ -202,7 +209,7 @@ impl Contents {
                 if format == ExportFormat::Csv && selection.is_all() {
                     return self.copy(object, Representation::Csv, out, progress).await;
                 }
-                return Err(ExportError::OnlyWhole(error));
+                return Err(ExportError::NotSelectable(error));
             }
             Err(error) => return Err(error.into()),
         };
@@ -222,7 +229,7 @@ impl Contents {
         columns: Arc<Columns>,
         selection: &RowSelection,
         format: ExportFormat,
-    ) -> Result<Job, ExportError> {
+    ) -> Result<ExportJob, ExportError> {
         let schema = columns.schema();
         let selected = selected(selection.columns.as_deref(), schema)?;
         let end = schema.rows();
@@ -230,9 +237,9 @@ impl Contents {
         let rows = rows.start.min(end)..rows.end.min(end);
         let rows = rows.start..rows.end.max(rows.start);
         let (all, about, good) = if selection.good_only || format == ExportFormat::Parquet {
-            let about = self.workshop.abouts.of_table(columns.id()).await?;
-            let all = about.describe(schema.columns());
-            (all, about.of_file(), about.good_flags())
+            let info = self.landing_pages.object_info(columns.id()).await?;
+            let all = info.describe(schema.columns());
+            (all, info.file_metadata(), info.good_flags())
         } else {
             let none: [&str; 0] = [];
             (schema.columns().to_vec(), Vec::new(), GoodFlags::new(&none))
@@ -240,7 +247,7 @@ impl Contents {
         let stored = |csv: usize| schema.stored_index(csv).unwrap_or(csv);
         let sources = selected
             .iter()
-            .map(|&csv| Source {
+            .map(|&csv| ColumnSource {
                 stored: stored(csv),
                 flag: selection
                     .good_only
@@ -249,7 +256,7 @@ impl Contents {
                     .map(|flag| (stored(flag), all[flag].clone())),
             })
             .collect();
-        Ok(Job {
+        Ok(ExportJob {
             described: selected.iter().map(|&csv| all[csv].clone()).collect(),
             columns,
             sources,
@@ -260,7 +267,7 @@ impl Contents {
     }
 }
 
-/// Positions of the columns that are wanted.
+/// The positions of the selected columns in the CSV.
 fn selected(names: Option<&[String]>, schema: &Schema) -> Result<Vec<usize>, ExportError> {
     let Some(names) = names else {
         return Ok((0..schema.columns().len()).collect());
@@ -285,7 +292,7 @@ fn selected(names: Option<&[String]>, schema: &Schema) -> Result<Vec<usize>, Exp
     Ok(selected)
 }
 
-impl Job {
+impl ExportJob {
     async fn write_csv<W: Write + Send + 'static>(
         self,
         mut out: W,
@@ -314,21 +321,21 @@ impl Job {
                 Ok(writer.write(rows, window)?)
             })
             .await?;
-        off_the_loop(move || Ok(writer.finish()?)).await
+        run_blocking(move || Ok(writer.finish()?)).await
     }
 
-    /// Column after column, as the data service answers.
+    /// Writes column after column, as the data service does.
     async fn write_columns<W: Write + Send + 'static>(
         self,
         mut out: W,
         progress: &impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
         if self.width().saturating_mul(self.rows.end - self.rows.start) <= self.columns.capacity() {
-            // All of them in one request.
+            // Download all of them in one request.
             self.fetch(self.rows.clone(), progress).await?;
         }
         for at in 0..self.sources.len() {
-            let one = Job {
+            let one = ExportJob {
                 columns: Arc::clone(&self.columns),
                 described: vec![self.described[at].clone()],
                 sources: vec![self.sources[at].clone()],
@@ -346,7 +353,7 @@ impl Job {
         Ok(out)
     }
 
-    /// Hands the cells to `write`, window by window.
+    /// Passes the cells to `write`, window by window.
     async fn each_window<T: Send + 'static>(
         self,
         mut target: T,
@@ -356,11 +363,11 @@ impl Job {
         let job = Arc::new(self);
         let mut write = write;
         let width = job.width().max(1);
-        let window = (WINDOW / width).max(1);
-        // What the cache cannot hold together goes through it in parts.
+        let window = (WINDOW_LEN / width).max(1);
+        // More cells than the cache can hold are downloaded in parts.
         let part = (job.columns.capacity() / width).max(window);
         let mut row = job.rows.start;
-        let mut there = row;
+        let mut downloaded = row;
         let mut refetches = RefetchLimit::default();
         while row < job.rows.end {
             progress(ExportProgress {
@@ -368,13 +375,13 @@ impl Job {
                 done: row - job.rows.start,
                 total: job.rows.end - job.rows.start,
             });
-            if row >= there {
-                there = job.rows.end.min(row.saturating_add(part));
-                job.fetch(row..there, progress).await?;
+            if row >= downloaded {
+                downloaded = job.rows.end.min(row.saturating_add(part));
+                job.fetch(row..downloaded, progress).await?;
             }
-            let rows = row..there.min(row + window);
+            let rows = row..downloaded.min(row + window);
             let (reading, range) = (Arc::clone(&job), rows.clone());
-            let (back, returned, written) = off_the_loop(move || {
+            let (back, returned, written) = run_blocking(move || {
                 let written = match reading.window(&range) {
                     Ok(Some(window)) => {
                         let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
@@ -391,17 +398,17 @@ impl Job {
             if written? {
                 row = rows.end;
             } else {
-                // Damaged on the disk, and dropped: it comes once more.
+                // Some cells were corrupt on the disk: download them again.
                 refetches.attempt(row)?;
-                there = row;
+                downloaded = row;
             }
         }
         Ok(target)
     }
 
-    /// The stored columns that are needed.
+    /// The stored positions of the columns to read.
     fn needed(&self) -> Vec<usize> {
-        let flags = |source: &Source| source.flag.as_ref().map(|(stored, _)| *stored);
+        let flags = |source: &ColumnSource| source.flag.as_ref().map(|(stored, _)| *stored);
         let needed: BTreeSet<usize> = self
             .sources
             .iter()
@@ -410,7 +417,7 @@ impl Job {
         needed.into_iter().collect()
     }
 
-    /// Bytes of a row of those.
+    /// The length of a row of those columns in bytes.
     fn width(&self) -> u64 {
         self.columns.width_of(&self.needed())
     }
@@ -442,8 +449,8 @@ impl Job {
         }
     }
 
-    /// The selected columns' bytes, bad values as nulls; `None` if some are
-    /// damaged and must be fetched again. Blocks on the disk.
+    /// The cells of the selected columns, with nulls for bad values. `None` if some are
+    /// missing and must be downloaded again. Blocks on disk I/O.
     fn window(&self, rows: &Range<u64>) -> Result<Option<Vec<Vec<u8>>>, ContentError> {
         let mut window = Vec::with_capacity(self.sources.len());
         for (source, column) in self.sources.iter().zip(&self.described) {
@@ -468,9 +475,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_names_some_columns_and_counts_the_others() {
+    fn list_names_shows_some_names_and_counts_the_others() {
         let names = |n: usize| (0..n).map(|at| at.to_string()).collect::<Vec<_>>();
-        assert_eq!(shown(&names(2)), "0, 1");
-        assert!(shown(&names(25)).ends_with("18, 19 and 5 more"));
+        assert_eq!(list_names(&names(2)), "0, 1");
+        assert!(list_names(&names(25)).ends_with("18, 19 and 5 more"));
     }
 }

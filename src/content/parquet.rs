@@ -1,5 +1,5 @@
-//! A table as Parquet: built whole into the cache at first need, and from then
-//! on a file like any other.
+//! A table as Parquet: built completely into the cache on the first read, then read
+//! like any other file.
 
 use std::fs::File;
 use std::io;
@@ -9,37 +9,39 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::ContentError;
-use super::about::Abouts;
 use super::columns::{Columns, RefetchLimit};
 use super::complete_file::CompleteFile;
+use super::landing_pages::LandingPages;
 use super::tables::Tables;
 use crate::cache::{AppendedFile, CacheError, CacheFile, CachePath, Store};
 use crate::catalog::Object;
 use icos_portal::ObjectId;
+use icos_sync::run_blocking;
 use icos_table::ParquetWriter;
 use icos_table::parquet::ParquetError;
 
-/// About how many bytes of columns are handed to the writer at once.
+/// The approximate length of the columns passed to the writer at once.
 const WINDOW: u64 = 4 << 20;
-/// How many files are built at once: each holds up to a row group in memory.
-const AT_ONCE: usize = 2;
+/// The number of files to build in parallel: each holds up to a row group in
+/// memory.
+const PARALLEL_BUILDS: usize = 2;
 
-/// What all Parquet files are made with.
+/// What a build needs, shared by all files. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Workshop {
+pub(super) struct ParquetBuilder {
     pub(super) tables: Arc<Tables>,
-    pub(super) abouts: Abouts,
+    pub(super) landing_pages: Arc<LandingPages>,
     pub(super) store: Store,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl Workshop {
-    pub(super) fn new(tables: Arc<Tables>, abouts: Abouts, store: Store) -> Self {
+impl ParquetBuilder {
+    pub(super) fn new(tables: Arc<Tables>, landing_pages: Arc<LandingPages>, store: Store) -> Self {
         Self {
             tables,
-            abouts,
+            landing_pages,
             store,
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(PARALLEL_BUILDS)),
         }
     }
 }
@@ -48,19 +50,19 @@ impl Workshop {
 #[derive(Debug)]
 pub(super) struct ParquetFile {
     object: Arc<Object>,
-    place: CachePath,
-    workshop: Workshop,
+    path: CachePath,
+    builder: ParquetBuilder,
     file: CompleteFile,
 }
 
 impl ParquetFile {
-    pub(super) fn new(object: Arc<Object>, workshop: Workshop) -> Result<Self, ContentError> {
-        let place = place(object.id())?;
+    pub(super) fn new(object: Arc<Object>, builder: ParquetBuilder) -> Result<Self, ContentError> {
+        let path = path(object.id())?;
         Ok(Self {
-            file: CompleteFile::new(object.id(), workshop.store.clone(), &place, None),
+            file: CompleteFile::new(object.id(), builder.store.clone(), &path, None),
             object,
-            place,
-            workshop,
+            path,
+            builder,
         })
     }
 
@@ -69,12 +71,13 @@ impl ParquetFile {
         self.file.size()
     }
 
-    /// Whether the disk has all of it.
+    /// Whether the disk has the complete file.
     pub(super) fn is_on_disk(&self) -> bool {
         self.file.is_on_disk()
     }
 
-    /// Offers the disk what only memory has; whether it takes all of it.
+    /// Tries to move blocks that are in memory only to the disk; whether it has room
+    /// for all of them.
     pub(super) fn move_to_disk(&self) -> bool {
         self.file.move_to_disk()
     }
@@ -83,7 +86,7 @@ impl ParquetFile {
         self.file.exact_size(|| self.build()).await
     }
 
-    /// The bytes from `offset` on, at most `len`; fewer only at the end.
+    /// Reads at most `len` bytes from `offset`; fewer only at the end.
     pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
         self.file.read(offset, len, || self.build()).await
     }
@@ -94,29 +97,29 @@ impl ParquetFile {
     }
 
     fn build(&self) -> impl Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static {
-        let (object, place) = (Arc::clone(&self.object), self.place.clone());
-        let workshop = self.workshop.clone();
-        async move { build(&object, place, &workshop).await }
+        let (object, path) = (Arc::clone(&self.object), self.path.clone());
+        let builder = self.builder.clone();
+        async move { build(&object, path, &builder).await }
     }
 }
 
-/// Where a table's Parquet is kept.
-fn place(id: ObjectId) -> Result<CachePath, CacheError> {
+/// The cache path of a table as Parquet.
+fn path(id: ObjectId) -> Result<CachePath, CacheError> {
     CachePath::new(CachePath::VIEWS, &format!("{id}.parquet"))
 }
 
 async fn build(
     object: &Arc<Object>,
-    place: CachePath,
-    workshop: &Workshop,
+    path: CachePath,
+    builder: &ParquetBuilder,
 ) -> Result<Arc<CacheFile>, ContentError> {
-    // Never closed.
-    let _turn = workshop.places.acquire().await;
-    let columns = workshop.tables.open(object).await?;
-    let about = workshop.abouts.of_table(object.id()).await?;
-    let described = about.describe(columns.schema().columns());
-    let out = Sink(AppendedFile::new(workshop.store.clone(), place));
-    let mut writer = ParquetWriter::new(out, &described, &about.of_file())?;
+    // The semaphore is never closed.
+    let _permit = builder.permits.acquire().await;
+    let columns = builder.tables.open(object).await?;
+    let info = builder.landing_pages.object_info(object.id()).await?;
+    let described = info.describe(columns.schema().columns());
+    let out = CacheWriter(AppendedFile::new(builder.store.clone(), path));
+    let mut writer = ParquetWriter::new(out, &described, &info.file_metadata())?;
     columns.expect_all(0).await?;
     let (rows, width) = (columns.schema().rows(), columns.schema().row_width());
     let window = (WINDOW / width).max(1);
@@ -126,7 +129,7 @@ async fn build(
         let next = rows.min(row + window);
         columns.ensure(row..next).await?;
         let (reading, range) = (Arc::clone(&columns), row..next);
-        let (back, written) = off_the_loop(move || {
+        let (back, written) = run_blocking(move || {
             let written = write(&mut writer, &reading, range);
             (writer, written)
         })
@@ -138,12 +141,12 @@ async fn build(
             refetches.attempt(row)?;
         }
     }
-    off_the_loop(move || Ok(writer.finish()?.0.finish()?)).await
+    run_blocking(move || Ok(writer.finish()?.0.finish()?)).await
 }
 
-/// Whether the rows could be written; if not, some must be fetched again.
+/// Writes some rows; `false` if some cells must be downloaded again first.
 fn write(
-    writer: &mut ParquetWriter<Sink>,
+    writer: &mut ParquetWriter<CacheWriter>,
     columns: &Columns,
     rows: std::ops::Range<u64>,
 ) -> Result<bool, ContentError> {
@@ -156,19 +159,10 @@ fn write(
     Ok(true)
 }
 
-/// Runs what takes the disk or the processor for a while.
-pub(super) async fn off_the_loop<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    // A panic in there is a bug; who waits may meet it as well.
-    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-}
+/// An appended file as [`io::Write`].
+struct CacheWriter(AppendedFile);
 
-/// A file that grows, to a writer.
-struct Sink(AppendedFile);
-
-impl io::Write for Sink {
+impl io::Write for CacheWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.append(bytes).map_err(io::Error::other)?;
         Ok(bytes.len())
@@ -182,13 +176,13 @@ impl io::Write for Sink {
 impl From<ParquetError> for ContentError {
     fn from(error: ParquetError) -> Self {
         match error.into_io() {
-            // The cache's own words, where it was the cache.
+            // The writer failed: with an error of the cache, or another.
             Ok(error) => match error.downcast() {
                 Ok(error) => ContentError::Cache(error),
-                Err(error) => ContentError::NotWritten(error.to_string()),
+                Err(error) => ContentError::ParquetNotWritten(error.to_string()),
             },
             Err(ParquetError::Window(error)) => error.into(),
-            Err(error) => ContentError::NotWritten(error.to_string()),
+            Err(error) => ContentError::ParquetNotWritten(error.to_string()),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A table's CSV as the portal itself writes it, for the few tables that
-//! cannot be drawn here: fetched whole at first need, and kept.
+//! A table's CSV as the portal writes it, for the few tables that cannot be
+//! rendered here: downloaded completely on the first read, and cached.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::ContentError;
 use super::complete_file::CompleteFile;
-use super::kept::portal_key;
+use super::row_index_store::portal_csv_key;
 use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
 use icos_portal::{DataClient, ObjectId, PortalError};
 use icos_table::TableError;
@@ -17,12 +17,11 @@ use icos_table::TableError;
 #[derive(Debug)]
 pub(super) struct PortalCsv {
     id: ObjectId,
-    /// Why it is not drawn here.
+    /// Why the table cannot be rendered here.
     reason: TableError,
-    /// Whether the portal could not write it either: it need not be asked
-    /// again and again.
+    /// Whether the portal failed to write it too. It is not requested again.
     refused: Arc<AtomicBool>,
-    place: CachePath,
+    path: CachePath,
     store: Store,
     data: DataClient,
     file: CompleteFile,
@@ -35,14 +34,14 @@ impl PortalCsv {
         store: Store,
         data: DataClient,
     ) -> Result<Self, ContentError> {
-        let place = CachePath::new(CachePath::CSV, &format!("{id}.csv"))?;
-        let told = store.sizes().get(portal_key(id));
+        let path = CachePath::new(CachePath::CSV, &format!("{id}.csv"))?;
+        let recorded_len = store.sizes().get(portal_csv_key(id));
         Ok(Self {
             id,
-            file: CompleteFile::new(id, store.clone(), &place, told),
+            file: CompleteFile::new(id, store.clone(), &path, recorded_len),
             reason,
             refused: Arc::default(),
-            place,
+            path,
             store,
             data,
         })
@@ -53,29 +52,32 @@ impl PortalCsv {
         self.file.size()
     }
 
-    /// Whether the disk has all of it.
+    /// Whether the disk has the complete file.
     pub(super) fn is_on_disk(&self) -> bool {
         self.file.is_on_disk()
     }
 
-    /// Offers the disk what only memory has; whether it takes all of it.
+    /// Tries to move blocks that are in memory only to the disk; whether it has room
+    /// for all of them.
     pub(super) fn move_to_disk(&self) -> bool {
         self.file.move_to_disk()
     }
 
     pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
-        self.file.exact_size(|| self.fetch()).await
+        self.file.exact_size(|| self.download()).await
     }
 
-    /// The bytes from `offset` on, at most `len`; fewer only at the end.
+    /// Reads at most `len` bytes from `offset`; fewer only at the end.
     pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
-        self.file.read(offset, len, || self.fetch()).await
+        self.file.read(offset, len, || self.download()).await
     }
 
-    /// Fetches all of it: the portal sends no ranges.
-    fn fetch(&self) -> impl Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static {
+    /// Downloads the complete file: the portal sends no ranges.
+    fn download(
+        &self,
+    ) -> impl Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static {
         let (id, data) = (self.id, self.data.clone());
-        let (store, place) = (self.store.clone(), self.place.clone());
+        let (store, path) = (self.store.clone(), self.path.clone());
         let (reason, refused) = (self.reason.clone(), Arc::clone(&self.refused));
         async move {
             if refused.load(Ordering::Relaxed) {
@@ -84,8 +86,8 @@ impl PortalCsv {
             let _buffers = store.memory().reserve_stream().await?;
             let mut retries = data.retries();
             loop {
-                match fetch(&data, id, &store, &place).await {
-                    // The portal cannot write strings, or cannot yet.
+                match download(&data, id, &store, &path).await {
+                    // The portal cannot write string columns.
                     Err(ContentError::Portal(PortalError::Status { status: 500, .. }))
                         if matches!(reason, TableError::StringColumn(_)) =>
                     {
@@ -93,25 +95,25 @@ impl PortalCsv {
                         return Err(reason.into());
                     }
                     Err(ContentError::Portal(error)) if retries.back_off(&error).await => {}
-                    fetched => return fetched,
+                    result => return result,
                 }
             }
         }
     }
 }
 
-async fn fetch(
+async fn download(
     data: &DataClient,
     id: ObjectId,
     store: &Store,
-    place: &CachePath,
+    path: &CachePath,
 ) -> Result<Arc<CacheFile>, ContentError> {
     let mut body = data.csv(id, None).await?;
-    let mut growing = AppendedFile::new(store.clone(), place.clone());
+    let mut file = AppendedFile::new(store.clone(), path.clone());
     while let Some(chunk) = body.chunk().await? {
-        growing.append(&chunk)?;
+        file.append(&chunk)?;
     }
-    let entry = growing.finish()?;
-    store.sizes().set(portal_key(id), entry.len());
+    let entry = file.finish()?;
+    store.sizes().set(portal_csv_key(id), entry.len());
     Ok(entry)
 }

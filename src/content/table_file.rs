@@ -1,52 +1,52 @@
-//! A table's `.cpb` file: the portal's own, where there is one, or else the
-//! one in the cache, which is made when it is first needed.
+//! A table's `.cpb` file: the portal's own on its disk, or else the one in the
+//! cache, which is created when it is first needed.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::ByteSource;
-use super::direct::DirectFile;
+use super::portal_files::PortalFile;
 use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
 use crate::memory::MemoryBudget;
 
-/// Where a table's bytes are read, and written as they come.
+/// Where a table's bytes are read, and where downloaded bytes are written.
 #[derive(Debug)]
 pub(super) struct TableFile {
-    direct: Option<Arc<DirectFile>>,
+    portal_file: Option<Arc<PortalFile>>,
     store: Store,
-    place: CachePath,
+    path: CachePath,
     len: u64,
     entry: OnceLock<Arc<CacheFile>>,
 }
 
 impl TableFile {
     pub(super) fn new(
-        direct: Option<Arc<DirectFile>>,
+        portal_file: Option<Arc<PortalFile>>,
         store: Store,
-        place: CachePath,
+        path: CachePath,
         len: u64,
     ) -> Self {
         Self {
-            direct,
+            portal_file,
             store,
-            place,
+            path,
             len,
             entry: OnceLock::new(),
         }
     }
 
-    /// The first part of `range` that is not there.
+    /// The first part of `range` that must be downloaded.
     pub(super) fn first_missing(&self, range: Range<u64>) -> Option<Range<u64>> {
-        match &self.direct {
-            Some(direct) if direct.is_readable() => None,
+        match &self.portal_file {
+            Some(portal_file) if portal_file.is_readable() => None,
             _ => self.entry().missing(range).into_iter().next(),
         }
     }
 
-    /// How many bytes of `range` are not there.
+    /// The number of bytes of `range` that must be downloaded.
     pub(super) fn missing_bytes(&self, range: Range<u64>) -> u64 {
-        match &self.direct {
-            Some(direct) if direct.is_readable() => 0,
+        match &self.portal_file {
+            Some(portal_file) if portal_file.is_readable() => 0,
             _ => {
                 let gaps = self.entry().missing(range);
                 gaps.into_iter().map(|gap| gap.end - gap.start).sum()
@@ -54,41 +54,42 @@ impl TableFile {
         }
     }
 
-    /// The bytes of `range`. Blocks on the disk.
+    /// Reads `range`. Blocks on disk I/O.
     pub(super) fn read(&self, range: Range<u64>) -> Result<CacheRead, CacheError> {
-        let direct = self.direct.as_ref();
-        match direct.and_then(|file| file.read_blocking(range.clone())) {
+        let portal_file = self.portal_file.as_ref();
+        match portal_file.and_then(|file| file.read_blocking(range.clone())) {
             Some(bytes) => Ok(CacheRead::Bytes(bytes)),
             None => self.entry().read(range),
         }
     }
 
-    /// Where what is there is read from.
-    pub(super) fn origin(&self) -> ByteSource {
-        match &self.direct {
-            Some(direct) if direct.is_readable() => ByteSource::PortalDisk,
+    /// Where bytes that are present are read from.
+    pub(super) fn source(&self) -> ByteSource {
+        match &self.portal_file {
+            Some(portal_file) if portal_file.is_readable() => ByteSource::PortalDisk,
             _ => ByteSource::Cache,
         }
     }
 
-    /// Whether the cache has all of it.
+    /// Whether the cache has all bytes.
     pub(super) fn is_complete(&self) -> bool {
         self.entry.get().is_some_and(|entry| entry.is_complete())
     }
 
-    /// Whether some of it is in memory only.
+    /// Whether some blocks are in memory only.
     pub(super) fn has_memory_blocks(&self) -> bool {
         self.entry
             .get()
             .is_some_and(|entry| entry.has_memory_blocks())
     }
 
-    /// Offers the disk what only memory has; whether it takes all of it.
+    /// Tries to move blocks that are in memory only to the disk; whether it has room
+    /// for all of them.
     pub(super) fn move_to_disk(&self) -> bool {
         self.entry.get().is_some_and(|entry| entry.move_to_disk())
     }
 
-    /// The memory for buffers.
+    /// The memory budget for buffers.
     pub(super) fn memory(&self) -> &MemoryBudget {
         self.store.memory()
     }
@@ -96,6 +97,6 @@ impl TableFile {
     /// The file in the cache.
     pub(super) fn entry(&self) -> &Arc<CacheFile> {
         self.entry
-            .get_or_init(|| self.store.file(&self.place, self.len))
+            .get_or_init(|| self.store.file(&self.path, self.len))
     }
 }

@@ -1,21 +1,25 @@
-//! What is known of tables beyond the catalog: which columns each has.
+//! Tables: opens the columns of an object, and answers what is known of a table
+//! without opening it.
+//!
+//! Everything that needs a table (CSV, Parquet, `.cpb`, exports) shares one
+//! [`Columns`], so that its bytes are downloaded once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::ContentError;
 use super::columns::Columns;
-use super::direct::DataFolder;
-use super::headers::Headers;
+use super::csv_headers::CsvHeaders;
+use super::portal_files::DataFolder;
 use super::request_stats::RequestStats;
-use super::shapes::Shapes;
+use super::table_descriptions::TableDescriptions;
 use super::table_file::TableFile;
 use crate::cache::{CachePath, Store};
 use crate::catalog::{Object, Spec};
 use icos_portal::{DataClient, ObjectId};
 use icos_table::{Layout, Schema, TableError};
 
-/// What a line of a CSV is guessed to be long.
+/// The assumed length of a CSV line, if only the portal can write the table.
 const LINE_GUESS: u64 = 256;
 
 /// All tables.
@@ -24,9 +28,9 @@ pub(super) struct Tables {
     data: DataClient,
     store: Store,
     data_folder: Option<DataFolder>,
-    shapes: Shapes,
-    headers: Headers,
-    /// Those in use: whatever a table is seen as, its columns are fetched once.
+    descriptions: TableDescriptions,
+    headers: CsvHeaders,
+    /// Open tables. All representations of a table share its columns.
     open: Mutex<HashMap<ObjectId, Weak<Columns>>>,
     request_stats: Arc<RequestStats>,
 }
@@ -34,21 +38,22 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn new(data: DataClient, store: Store, data_folder: Option<DataFolder>) -> Self {
         Self {
-            headers: Headers::new(data.clone(), store.clone()),
+            headers: CsvHeaders::new(data.clone(), store.clone()),
             data,
             store,
             data_folder,
-            shapes: Shapes::default(),
+            descriptions: TableDescriptions::default(),
             open: Mutex::default(),
             request_stats: Arc::default(),
         }
     }
 
-    /// A length that the CSV of `object` does not exceed; a guess if only the
-    /// portal can write it, 0 if nobody can, which a read will explain.
+    /// An upper bound of the length of the CSV of `object`; an estimate if only the
+    /// portal can write it; 0 if it cannot be written, which a read reports as an
+    /// error.
     pub(super) fn csv_bound(&self, object: &Object) -> u64 {
-        match self.shapes.of(object) {
-            Ok(outline) => outline.csv_bound(),
+        match self.descriptions.of(object) {
+            Ok(table) => table.csv_bound(),
             Err(error) if error.portal_may_serve_csv() => {
                 let rows = object.as_table().map_or(0, |(rows, _)| rows);
                 rows.saturating_mul(LINE_GUESS)
@@ -57,34 +62,34 @@ impl Tables {
         }
     }
 
-    /// The length of `object`'s `.cpb` file, which does not depend on the order
-    /// of the CSV's columns; `None` if it is no table that can be read here.
+    /// The length of `object`'s `.cpb` file; `None` if it is not a table that can be
+    /// read here.
     pub(super) fn cpb_len(&self, object: &Object) -> Option<u64> {
-        Some(self.shapes.of(object).ok()?.cpb_len())
+        Some(self.descriptions.of(object).ok()?.cpb_len())
     }
 
-    /// What the text of `object` is remembered by; `None` if it is no table
-    /// that can be drawn.
+    /// The key under which the length of the text of `object` is recorded; `None` if it
+    /// is not a table that can be rendered.
     pub(super) fn text_key(&self, object: &Object) -> Option<u64> {
-        Some(self.shapes.of(object).ok()?.text_key(object))
+        Some(self.descriptions.of(object).ok()?.text_key(object))
     }
 
-    /// The columns that `object` has as a table.
+    /// Opens `object` as a table.
     pub(super) async fn open(&self, object: &Object) -> Result<Arc<Columns>, ContentError> {
-        let at_hand = self.opened().get(&object.id()).and_then(Weak::upgrade);
-        if let Some(columns) = at_hand {
+        let open = self.open_tables().get(&object.id()).and_then(Weak::upgrade);
+        if let Some(columns) = open {
             return Ok(columns);
         }
         let (_, spec) = object.as_table().ok_or(TableError::NoColumns)?;
-        let schema = self.ordered(object, spec).await?;
+        let schema = self.schema_in_csv_order(object, spec).await?;
         let len = Layout::new(&schema).file_len();
-        let place = cpb_place(object)?;
-        let direct = match &self.data_folder {
-            Some(folder) => folder.find(object.id(), &place, len).await,
+        let path = cpb_path(object)?;
+        let portal_file = match &self.data_folder {
+            Some(folder) => folder.find(object.id(), &path, len).await,
             None => None,
         };
-        let mut opened = self.opened();
-        // Another reader may have been first.
+        let mut opened = self.open_tables();
+        // Another reader may have opened it meanwhile.
         if let Some(columns) = opened.get(&object.id()).and_then(Weak::upgrade) {
             return Ok(columns);
         }
@@ -93,7 +98,7 @@ impl Tables {
             object.id(),
             spec.format().to_owned(),
             schema,
-            TableFile::new(direct, self.store.clone(), place, len),
+            TableFile::new(portal_file, self.store.clone(), path, len),
             self.data.clone(),
             Arc::clone(&self.request_stats),
         ));
@@ -101,32 +106,37 @@ impl Tables {
         Ok(columns)
     }
 
-    /// The table of `object`, its columns in the order of the CSV.
-    async fn ordered(&self, object: &Object, spec: &Spec) -> Result<Schema, ContentError> {
-        let schema = self.shapes.of(object)?.schema()?;
+    /// The schema of `object`, with columns in the order of the CSV.
+    async fn schema_in_csv_order(
+        &self,
+        object: &Object,
+        spec: &Spec,
+    ) -> Result<Schema, ContentError> {
+        let schema = self.descriptions.of(object)?.schema()?;
         if object.column_names().is_some() {
             return Ok(schema);
         }
-        // A download that could tell nothing is not asked for.
+        // Without distinct labels a header could not tell the order: avoid the
+        // download.
         schema.check_labels()?;
         let header = self.headers.of(object.id(), spec).await?;
         match schema.ordered_by_header(&header) {
-            // It may be of the dataset as it was long ago.
+            // The stored header may be older than the dataset's columns.
             Err(TableError::HeaderMismatch { .. }) => {
-                let header = self.headers.anew(object.id(), spec).await?;
+                let header = self.headers.reload(object.id(), spec).await?;
                 Ok(schema.ordered_by_header(&header)?)
             }
             ordered => Ok(ordered?),
         }
     }
 
-    fn opened(&self) -> MutexGuard<'_, HashMap<ObjectId, Weak<Columns>>> {
+    fn open_tables(&self) -> MutexGuard<'_, HashMap<ObjectId, Weak<Columns>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where the portal, and the cache, keep a table's columns.
-pub(super) fn cpb_place(object: &Object) -> Result<CachePath, ContentError> {
+/// The path of a table's columns, at the portal and in the cache.
+pub(super) fn cpb_path(object: &Object) -> Result<CachePath, ContentError> {
     let folder = object
         .spec()
         .map_or(CachePath::DOCUMENTS, |spec| spec.format());

@@ -17,8 +17,8 @@ pub fn of_content(error: &ContentError) -> Errno {
         ContentError::Portal(error) => of_portal(error),
         ContentError::Cache(error) => of_cache(error),
         ContentError::Table(_)
-        | ContentError::NotWritten(_)
-        | ContentError::WrongMemory { .. }
+        | ContentError::ParquetNotWritten(_)
+        | ContentError::WrongRecord { .. }
         | ContentError::WrongHash { .. }
         | ContentError::WrongLength { .. } => Errno::EIO,
     }

@@ -54,7 +54,7 @@ impl MountState {
         let number = |file| Inode::of_file(file).0;
         let is_open = |file| self.inodes.usage(number(file)).is_open;
         let rested = self.contents.release_idle(IDLE_TIMEOUT, is_open);
-        for (file, epoch) in rested.proved {
+        for (file, epoch) in rested.verified {
             self.inodes.set_verified(number(file), epoch);
         }
         let connections = self.tree.close_idle_connections(IDLE_TIMEOUT);

@@ -1,4 +1,5 @@
-//! Directories: one for each place, so that none is in two.
+//! Directories. Each has one path only, except collections, which may be in several
+//! others.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,28 +36,29 @@ pub enum Directory {
     Collections,
     /// `/collections/<id>`, and collections in it.
     Collection(CollectionPath),
-    /// `/objects/<id>.contents`, and folders in it, each with a slash behind
-    /// it.
+    /// `/objects/<id>.contents`, and folders in it; the path ends with a slash unless
+    /// it is empty.
     Archive(Arc<Object>, Arc<str>),
 }
 
-/// How a collection was reached: by which others, itself last.
+/// The path to a collection: the ids of the collections that contain it, then its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CollectionPath(Arc<[ObjectId]>);
 
 impl CollectionPath {
-    pub(super) fn to(id: ObjectId) -> Self {
+    /// A collection that is reached from `/collections`.
+    pub(super) fn new(id: ObjectId) -> Self {
         Self([id].into())
     }
 
-    /// The collection `id` within this one; none if it is on the way already,
-    /// since who follows would never arrive.
-    pub(super) fn on_to(&self, id: ObjectId) -> Option<Self> {
+    /// The path to collection `id` in this one. `None` if the path has it already, so
+    /// that a walk of cyclic collections ends.
+    pub(super) fn extend(&self, id: ObjectId) -> Option<Self> {
         let known = self.0.contains(&id);
         (!known).then(|| Self(self.0.iter().copied().chain([id]).collect()))
     }
 
-    /// The collection itself.
+    /// The id of the collection itself.
     #[must_use]
     pub fn id(&self) -> ObjectId {
         // Never empty.
@@ -67,30 +69,33 @@ impl CollectionPath {
     }
 }
 
-/// How objects are called in a directory.
+/// How the objects of a directory are named.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Naming {
-    /// By their ids.
+pub(super) enum FileNaming {
+    /// By id.
     Id,
-    /// By their file names.
+    /// By file name.
     FileName,
-    /// As the portal has them on its disk.
+    /// As on the portal's disk.
     Stored,
 }
 
 impl Directory {
-    /// Its objects, and how they are called; none if it has none.
-    pub(super) fn objects(&self) -> Option<(CatalogFolder, Naming)> {
+    /// The objects of the directory, and how they are named.
+    pub(super) fn objects(&self) -> Option<(CatalogFolder, FileNaming)> {
         match self {
-            Directory::Objects => Some((CatalogFolder::All, Naming::Id)),
-            Directory::StationType(station, spec) => Some((station.folder(spec), Naming::FileName)),
-            Directory::DataType(spec) => Some((spec.folder(), Naming::FileName)),
-            Directory::Format(format) => {
-                Some((CatalogFolder::Format(Arc::clone(format)), Naming::Stored))
+            Directory::Objects => Some((CatalogFolder::All, FileNaming::Id)),
+            Directory::StationType(station, spec) => {
+                Some((station.folder(spec), FileNaming::FileName))
             }
-            Directory::Documents => Some((CatalogFolder::Documents, Naming::Stored)),
-            Directory::Collection(trail) => {
-                Some((CatalogFolder::Collection(trail.id()), Naming::FileName))
+            Directory::DataType(spec) => Some((spec.folder(), FileNaming::FileName)),
+            Directory::Format(format) => Some((
+                CatalogFolder::Format(Arc::clone(format)),
+                FileNaming::Stored,
+            )),
+            Directory::Documents => Some((CatalogFolder::Documents, FileNaming::Stored)),
+            Directory::Collection(path) => {
+                Some((CatalogFolder::Collection(path.id()), FileNaming::FileName))
             }
             Directory::Root
             | Directory::Control
@@ -103,7 +108,7 @@ impl Directory {
         }
     }
 
-    /// What must be known to list it.
+    /// What the catalog must have loaded to list the directory.
     pub(super) fn list(&self) -> Option<CatalogList> {
         match self {
             Directory::Root | Directory::Control | Directory::Archive(..) => None,
@@ -118,7 +123,7 @@ impl Directory {
             }
             Directory::Documents => Some(CatalogList::Documents),
             Directory::Collections => Some(CatalogList::Collections),
-            Directory::Collection(trail) => Some(CatalogList::Members(trail.id())),
+            Directory::Collection(path) => Some(CatalogList::Members(path.id())),
         }
     }
 }
@@ -141,9 +146,9 @@ impl fmt::Display for Directory {
             Directory::Format(format) => write!(f, "dataAppStorage/{format}"),
             Directory::Documents => f.write_str("documents"),
             Directory::Collections => f.write_str("collections"),
-            Directory::Collection(trail) => {
+            Directory::Collection(path) => {
                 f.write_str("collections")?;
-                trail.0.iter().try_for_each(|id| write!(f, "/{id}"))
+                path.0.iter().try_for_each(|id| write!(f, "/{id}"))
             }
             Directory::Archive(object, path) => {
                 let path = path.trim_end_matches('/');

@@ -1,9 +1,9 @@
-//! Inode numbers that are the same in every mount: drawn from what a file is,
-//! not from when it was first seen.
+//! Inode numbers that are the same in every mount: derived from what a file is, not
+//! from when it was first seen.
 //!
-//! A file of an object tells by its number which it is, so that nothing needs
-//! to be kept of the millions that the kernel may know. Some programs keep
-//! inode numbers in signed integers: the highest bit stays clear.
+//! The number of an object's file tells which file it is, so that no table is needed
+//! for the millions of inodes the kernel may know. Some programs store inode numbers
+//! in signed integers, so the highest bit is clear.
 
 use twox_hash::XxHash3_64;
 
@@ -15,20 +15,20 @@ pub struct Inode(pub u64);
 
 /// Set in the numbers of objects' files, clear in all others.
 const FILE: u64 = 1 << 62;
-/// How many bits say which representation.
+/// The number of bits for the representation.
 const KINDS: u32 = 4;
-/// How many bits of the object's id, which is a hash: among ten million
-/// objects two share them with a chance of 1 in 5000.
+/// The number of bits of the object's id, which is a hash: among ten million
+/// objects, two share them with a probability of 1 in 5000.
 const BITS: u32 = 62 - KINDS;
 
 impl Inode {
-    /// The mount point's, by the kernel's rule.
+    /// The mount point, by the convention of the kernel.
     pub const ROOT: Inode = Inode(1);
 
-    /// The number of what is at `path`, or is called so.
+    /// The number of a node other than an object's file, by its path or name.
     pub(super) fn of_path(path: &str) -> Self {
         let hash = XxHash3_64::oneshot(path.as_bytes()) >> 2;
-        // 0 means nothing to the kernel, 1 the root.
+        // The kernel reserves 0, and 1 is the root.
         Self(hash.max(2))
     }
 
@@ -39,8 +39,8 @@ impl Inode {
         Self(FILE | id << KINDS | kind(file.representation))
     }
 
-    /// What an object's file's number was made of: the first bits of the object's id,
-    /// which of them count, and the representation.
+    /// Decodes the number of an object's file: the first bits of the object's id, a mask
+    /// of those that count, and the representation.
     #[must_use]
     pub fn file(self) -> Option<(u64, u64, Representation)> {
         if self.0 >> 62 != 1 {
@@ -70,7 +70,7 @@ mod tests {
     use icos_portal::ObjectId;
 
     #[test]
-    fn a_number_tells_which_file_it_is_of() {
+    fn inode_of_file_decodes_to_its_object_and_representation() {
         for content in [b"a", b"b", b"c"] {
             let object = ObjectId::of_content(content);
             for representation in Representation::ALL {

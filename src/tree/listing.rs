@@ -1,67 +1,67 @@
-//! The entries of a directory, read a few at a time.
+//! The entries of a directory, read in pages.
 //!
-//! A position stands for one entry for ever: fixed entries come first, by
-//! number, then objects by their places in the catalog, which new ones only
-//! add to. So whoever goes on from a position misses none and sees none twice,
-//! whatever came meanwhile.
+//! A position identifies one entry for ever: fixed entries come first, by number,
+//! then objects by their positions in the catalog, which only appends. So a reader
+//! that continues from a position misses no entry and sees none twice, whatever was
+//! added meanwhile.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::directory::Naming;
-use super::lookup::{CONTENTS, fixed_entries, within};
+use super::directory::FileNaming;
+use super::lookup::{CONTENTS, archive_node, fixed_entries};
 use super::{Directory, Node, TreeError};
 use crate::catalog::{Catalog, CatalogFolder, ListedObject, Representation, Walk};
 
-/// A directory's entries; cheap to keep while someone reads it.
+/// The entries of a directory that is being read.
 #[derive(Debug)]
 pub struct Listing {
     fixed: Vec<(String, Node)>,
-    objects: Option<(CatalogFolder, Naming)>,
+    objects: Option<(CatalogFolder, FileNaming)>,
     catalog: Catalog,
 }
 
-/// One entry.
+/// One entry of a listing.
 #[derive(Debug)]
 pub struct DirEntry {
-    /// Its name: one path component.
+    /// The name: one path component.
     pub name: String,
-    /// What it is.
+    /// The node.
     pub node: Node,
-    /// Where the listing goes on behind it.
+    /// The position of the next entry.
     pub next: u64,
 }
 
 /// Positions 0 and 1 are `.` and `..`.
 const DOTS: u64 = 2;
-/// An object has fewer representations than this.
+/// An upper bound of the number of entries of one object.
 const SLOTS: u64 = 16;
-/// Objects' positions begin here.
+/// The position of the first object.
 const OBJECTS: u64 = 1 << 24;
 
 impl Listing {
-    /// The entries of `place`, as far as they are known. Blocks on the disk.
-    pub(super) fn of(catalog: Catalog, place: &Directory) -> Result<Self, TreeError> {
-        let mut fixed = fixed_entries(place);
-        let directory = |name: &str, place| (name.to_owned(), Node::Directory(place));
-        match place {
+    /// The entries of `directory` that are known. Blocks on disk I/O.
+    pub(super) fn of(catalog: Catalog, directory: &Directory) -> Result<Self, TreeError> {
+        let mut fixed = fixed_entries(directory);
+        let entry = |name: &str, node| (name.to_owned(), Node::Directory(node));
+        match directory {
             Directory::Stations => {
                 for station in catalog.shown_stations() {
                     let name = station.name().to_owned();
-                    fixed.push(directory(&name, Directory::Station(station)));
+                    fixed.push(entry(&name, Directory::Station(station)));
                 }
             }
             Directory::Station(station) => {
                 for spec in catalog.specs_of(station)? {
                     let name = spec.name().to_owned();
-                    let place = Directory::StationType(Arc::clone(station), spec);
-                    fixed.push(directory(&name, place));
+                    let data_type = Directory::StationType(Arc::clone(station), spec);
+                    fixed.push(entry(&name, data_type));
                 }
             }
             Directory::DataTypes => {
                 for spec in catalog.shown_specs() {
                     let name = spec.name().to_owned();
-                    fixed.push(directory(&name, Directory::DataType(spec)));
+                    fixed.push(entry(&name, Directory::DataType(spec)));
                 }
             }
             Directory::Storage => {
@@ -70,29 +70,29 @@ impl Listing {
                 formats.sort_unstable();
                 formats.dedup();
                 for format in formats {
-                    fixed.push(directory(format, Directory::Format(format.into())));
+                    fixed.push(entry(format, Directory::Format(format.into())));
                 }
             }
             Directory::Collections => {
                 for collection in catalog.collections()? {
-                    let trail = super::CollectionPath::to(collection.id);
+                    let path = super::CollectionPath::new(collection.id);
                     let name = collection.id.to_string();
-                    fixed.push(directory(&name, Directory::Collection(trail)));
+                    fixed.push(entry(&name, Directory::Collection(path)));
                 }
             }
-            Directory::Collection(trail) => {
-                for collection in catalog.collections_in(trail.id())? {
-                    if let Some(on) = trail.on_to(collection.id) {
+            Directory::Collection(path) => {
+                for collection in catalog.collections_in(path.id())? {
+                    if let Some(on) = path.extend(collection.id) {
                         let name = collection.id.to_string();
-                        fixed.push(directory(&name, Directory::Collection(on)));
+                        fixed.push(entry(&name, Directory::Collection(on)));
                     }
                 }
             }
             Directory::Archive(object, prefix) => {
                 if let Some(archive) = catalog.cached_archive(object.id())? {
-                    for (name, inside) in archive.children(prefix) {
+                    for (name, child) in archive.children(prefix) {
                         let path = format!("{prefix}{name}");
-                        fixed.push((name, within(object, path, inside)));
+                        fixed.push((name, archive_node(object, path, child)));
                     }
                 }
             }
@@ -100,14 +100,18 @@ impl Listing {
         }
         Ok(Self {
             fixed,
-            objects: place.objects(),
+            objects: directory.objects(),
             catalog,
         })
     }
 
-    /// Shows the entries from position `from` on to `visit`: 0, or an entry's
-    /// `next`. `.` and `..` are the caller's, at positions 0 and 1. Blocks on
-    /// the disk.
+    /// Passes the entries from position `from` on to `visit`, until it breaks. `from` is
+    /// 0 or an entry's `next`; positions 0 and 1 are `.` and `..`, which the caller adds.
+    /// Blocks on disk I/O.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Catalog`].
     pub fn entries(
         &self,
         from: u64,
@@ -131,42 +135,45 @@ impl Listing {
         let (place, slot) = (from / SLOTS, from % SLOTS);
         let walk = self.catalog.walk(folder, place, |listed| {
             let first = if listed.place == place { slot } else { 0 };
-            show(&listed, *naming, first, &mut visit)
+            visit_object(&listed, *naming, first, &mut visit)
         })?;
         Ok(walk)
     }
 
-    /// Waits until a listing that was [`Walk::Growing`] has grown, or is
-    /// complete.
+    /// Waits until a listing that was [`Walk::Growing`] has more entries or is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Catalog`].
     pub async fn wait_for_more(&self) -> Result<(), TreeError> {
         Ok(self.catalog.wait_for_growth().await?)
     }
 }
 
-/// Shows the files of one object from `slot` on.
-fn show(
+/// Passes the entries of one object from number `slot` on to `visit`.
+fn visit_object(
     listed: &ListedObject,
-    naming: Naming,
+    naming: FileNaming,
     slot: u64,
     visit: &mut impl FnMut(DirEntry) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let object = &listed.object;
     let files = match naming {
-        Naming::Id | Naming::FileName => object.representations(),
-        Naming::Stored if object.as_table().is_some() => {
+        FileNaming::Id | FileNaming::FileName => object.representations(),
+        FileNaming::Stored if object.as_table().is_some() => {
             &[Representation::Cpb, Representation::Original]
         }
-        Naming::Stored => &[Representation::Original],
+        FileNaming::Stored => &[Representation::Original],
     };
     let stem = match naming {
-        Naming::Id | Naming::Stored => object.id().to_string(),
-        Naming::FileName => object.stem(listed.shares_name),
+        FileNaming::Id | FileNaming::Stored => object.id().to_string(),
+        FileNaming::FileName => object.stem(listed.shares_name),
     };
     for (&representation, at) in files.iter().zip(0..).skip_while(|(_, at)| *at < slot) {
         let mut name = String::with_capacity(stem.len() + 16);
         name.push_str(&stem);
         match (naming, representation) {
-            (Naming::Stored, Representation::Original) => {}
+            (FileNaming::Stored, Representation::Original) => {}
             _ => {
                 name.push_str(&object.ending(representation));
             }
@@ -177,10 +184,14 @@ fn show(
             next: OBJECTS + listed.place * SLOTS + at + 1,
         })?;
     }
-    // Tables' originals are archives by the ten thousand; whoever walks through
-    // everything should not ask the portal for the contents of each.
+    // Tens of thousands of tables have archives as originals. A program that
+    // walks the tree should not request the contents of each from the portal.
     let last = files.len() as u64;
-    if naming == Naming::Id && slot <= last && object.is_archive() && object.as_table().is_none() {
+    if naming == FileNaming::Id
+        && slot <= last
+        && object.is_archive()
+        && object.as_table().is_none()
+    {
         visit(DirEntry {
             name: format!("{stem}{CONTENTS}"),
             node: Node::Directory(Directory::Archive(Arc::clone(object), "".into())),

@@ -1,31 +1,32 @@
-//! What a name is: at once where the catalog knows, else by asking.
+//! Lookup of a name: from the catalog where it knows, else with a request to the
+//! portal.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
 
-use super::directory::Naming;
+use super::directory::FileNaming;
 use super::{CollectionPath, ControlFile, Directory, MetadataPage, Node, Tree, TreeError};
 use crate::catalog::{ArchiveNode, CatalogFolder, Object, Representation, stems};
 use icos_portal::ObjectId;
 
-/// What can be said of a name at once.
+/// What the catalog knows of a name.
 #[derive(Debug)]
-enum Found {
-    /// It is this.
+enum LookupResult {
+    /// The node of this name.
     Node(Node),
-    /// There is no such thing.
+    /// There is no such node.
     Nothing,
-    /// There is none that is known; the portal may know.
+    /// The catalog has no such node, but the portal may have.
     Unknown,
 }
 
-impl From<Option<Node>> for Found {
+impl From<Option<Node>> for LookupResult {
     fn from(node: Option<Node>) -> Self {
-        node.map_or(Found::Unknown, Found::Node)
+        node.map_or(LookupResult::Unknown, LookupResult::Node)
     }
 }
 
-/// A name below `/objects`: an id and what stands behind it.
+/// A name below `/objects`: an id and an ending.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct ObjectName<'a> {
     id: ObjectId,
@@ -33,7 +34,7 @@ struct ObjectName<'a> {
 }
 
 impl<'a> ObjectName<'a> {
-    /// Reads `<id><ending>`, the ending empty or from the first dot on.
+    /// Parses `<id><ending>`, where the ending is empty or starts at the first dot.
     fn parse(name: &'a str) -> Option<Self> {
         let (stem, ending) = name.split_at(name.find('.').unwrap_or(name.len()));
         Some(Self {
@@ -43,7 +44,7 @@ impl<'a> ObjectName<'a> {
     }
 }
 
-/// The representation of `object` whose ending is `ending`.
+/// The representation of `object` with this ending.
 fn file(object: &Arc<Object>, ending: &str) -> Option<Node> {
     let representation = (object.representations().iter())
         .find(|&&representation| object.ending(representation) == ending)?;
@@ -51,178 +52,184 @@ fn file(object: &Arc<Object>, ending: &str) -> Option<Node> {
 }
 
 impl Tree {
-    /// What `name` in `parent` is, if that can be said at once; `None` if it
-    /// takes [`Tree::lookup`]. Blocks on the disk, shortly.
+    /// Looks up `name` in `parent` without a request; `None` if it takes
+    /// [`Tree::lookup`]. Blocks shortly on disk I/O.
     #[must_use]
     pub fn lookup_cached(&self, parent: &Node, name: &OsStr) -> Option<Result<Node, TreeError>> {
-        let Node::Directory(place) = parent else {
+        let Node::Directory(directory) = parent else {
             return Some(Err(TreeError::NotADirectory));
         };
         let Some(name) = name.to_str() else {
-            // All our names are text.
+            // All names are UTF-8.
             return Some(Err(TreeError::NoSuchName));
         };
-        match self.find(place, name) {
-            Ok(Found::Node(node)) => Some(Ok(node)),
-            Ok(Found::Nothing) => Some(Err(TreeError::NoSuchName)),
-            Ok(Found::Unknown) => None,
+        match self.find(directory, name) {
+            Ok(LookupResult::Node(node)) => Some(Ok(node)),
+            Ok(LookupResult::Nothing) => Some(Err(TreeError::NoSuchName)),
+            Ok(LookupResult::Unknown) => None,
             Err(error) => Some(Err(error)),
         }
     }
 
-    /// What `name` in `parent` is, by asking the portal if need be.
+    /// Looks up `name` in `parent`, with requests to the portal if necessary.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError`].
     pub async fn lookup(&self, parent: &Node, name: &OsStr) -> Result<Node, TreeError> {
         if let Some(found) = self.lookup_cached(parent, name) {
             return found;
         }
-        let (Node::Directory(place), Some(name)) = (parent, name.to_str()) else {
+        let (Node::Directory(directory), Some(name)) = (parent, name.to_str()) else {
             return Err(TreeError::NoSuchName);
         };
-        if let Directory::Archive(object, _) = place {
+        if let Directory::Archive(object, _) = directory {
             self.catalog.archive(object).await?;
         }
-        match place.objects() {
+        match directory.objects() {
             Some((CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents, _)) => {
                 if let Some(name) = ObjectName::parse(name) {
                     self.catalog.object(name.id).await?;
                 }
             }
             _ => {
-                if let Some(list) = place.list() {
+                if let Some(list) = directory.list() {
                     self.catalog.ensure_complete(list).await?;
                 }
             }
         }
-        match self.find(place, name)? {
-            Found::Node(node) => Ok(node),
-            Found::Nothing | Found::Unknown => Err(TreeError::NoSuchName),
+        match self.find(directory, name)? {
+            LookupResult::Node(node) => Ok(node),
+            LookupResult::Nothing | LookupResult::Unknown => Err(TreeError::NoSuchName),
         }
     }
 
-    fn find(&self, place: &Directory, name: &str) -> Result<Found, TreeError> {
-        let fixed = fixed_entries(place);
+    fn find(&self, directory: &Directory, name: &str) -> Result<LookupResult, TreeError> {
+        let fixed = fixed_entries(directory);
         if let Some((_, node)) = fixed.iter().find(|(known, _)| known == name) {
-            return Ok(Found::Node(node.clone()));
+            return Ok(LookupResult::Node(node.clone()));
         }
-        let directory = |place| Found::Node(Node::Directory(place));
-        Ok(match place {
+        let found = |directory| LookupResult::Node(Node::Directory(directory));
+        Ok(match directory {
             Directory::Root | Directory::Control => match name {
-                ".icosfs" if matches!(place, Directory::Root) => directory(Directory::Control),
-                _ => Found::Nothing,
+                ".icosfs" if matches!(directory, Directory::Root) => found(Directory::Control),
+                _ => LookupResult::Nothing,
             },
             Directory::Stations => match self.catalog.vocabulary().station_named(name) {
-                Some(station) => directory(Directory::Station(Arc::clone(station))),
-                None => Found::Unknown,
+                Some(station) => found(Directory::Station(Arc::clone(station))),
+                None => LookupResult::Unknown,
             },
             Directory::Station(station) => {
                 let vocabulary = self.catalog.vocabulary();
                 let Some(spec) = vocabulary.spec_named(name) else {
-                    return Ok(Found::Nothing);
+                    return Ok(LookupResult::Nothing);
                 };
                 if self.catalog.is_empty(&station.folder(spec))? {
-                    Found::Unknown
+                    LookupResult::Unknown
                 } else {
-                    directory(Directory::StationType(
+                    found(Directory::StationType(
                         Arc::clone(station),
                         Arc::clone(spec),
                     ))
                 }
             }
             Directory::DataTypes => match self.catalog.vocabulary().spec_named(name) {
-                Some(spec) => directory(Directory::DataType(Arc::clone(spec))),
-                None => Found::Unknown,
+                Some(spec) => found(Directory::DataType(Arc::clone(spec))),
+                None => LookupResult::Unknown,
             },
             Directory::Storage => {
                 let vocabulary = self.catalog.vocabulary();
                 let mut formats = vocabulary.specs().map(|spec| spec.format());
                 match formats.find(|format| *format == name) {
-                    Some(format) => directory(Directory::Format(format.into())),
-                    None => Found::Unknown,
+                    Some(format) => found(Directory::Format(format.into())),
+                    None => LookupResult::Unknown,
                 }
             }
             Directory::Collections => match name.parse::<ObjectId>() {
                 Ok(id) if self.catalog.collection(id)?.is_some() => {
-                    directory(Directory::Collection(CollectionPath::to(id)))
+                    found(Directory::Collection(CollectionPath::new(id)))
                 }
-                Ok(_) => Found::Unknown,
-                Err(_) => Found::Nothing,
+                Ok(_) => LookupResult::Unknown,
+                Err(_) => LookupResult::Nothing,
             },
-            Directory::Collection(trail) => {
+            Directory::Collection(path) => {
                 if let Ok(id) = name.parse::<ObjectId>()
-                    && let Some(trail) = trail.on_to(id)
+                    && let Some(path) = path.extend(id)
                 {
-                    let within = self.catalog.collections_in(place_id(place))?;
+                    let within = self.catalog.collections_in(collection_id(directory))?;
                     if within.iter().any(|collection| collection.id == id) {
-                        return Ok(directory(Directory::Collection(trail)));
+                        return Ok(found(Directory::Collection(path)));
                     }
                 }
-                self.find_object(place, name)?
+                self.find_object(directory, name)?
             }
             Directory::Archive(object, prefix) => {
                 match self.catalog.cached_archive(object.id())? {
                     Some(archive) => {
                         let path = format!("{prefix}{name}");
-                        let inside = archive.find(&path);
-                        inside.map_or(Found::Nothing, |inside| {
-                            Found::Node(within(object, path, inside))
+                        let child = archive.find(&path);
+                        child.map_or(LookupResult::Nothing, |child| {
+                            LookupResult::Node(archive_node(object, path, child))
                         })
                     }
-                    None => Found::Unknown,
+                    None => LookupResult::Unknown,
                 }
             }
             Directory::Objects
             | Directory::StationType(..)
             | Directory::DataType(_)
             | Directory::Format(_)
-            | Directory::Documents => self.find_object(place, name)?,
+            | Directory::Documents => self.find_object(directory, name)?,
         })
     }
 
-    fn find_object(&self, place: &Directory, name: &str) -> Result<Found, TreeError> {
-        let Some((folder, naming)) = place.objects() else {
-            return Ok(Found::Nothing);
+    fn find_object(&self, directory: &Directory, name: &str) -> Result<LookupResult, TreeError> {
+        let Some((folder, naming)) = directory.objects() else {
+            return Ok(LookupResult::Nothing);
         };
-        if naming == Naming::FileName {
+        if naming == FileNaming::FileName {
             for stem in stems(name) {
                 let Some(object) = self.catalog.by_stem(&folder, stem)? else {
                     continue;
                 };
                 if let Some(node) = file(&object, &name[stem.len()..]) {
-                    return Ok(Found::Node(node));
+                    return Ok(LookupResult::Node(node));
                 }
             }
-            return Ok(Found::Unknown);
+            return Ok(LookupResult::Unknown);
         }
         let Some(name) = ObjectName::parse(name) else {
-            return Ok(Found::Nothing);
+            return Ok(LookupResult::Nothing);
         };
         let Some(object) = self.catalog.known(name.id)? else {
-            return Ok(Found::Unknown);
+            return Ok(LookupResult::Unknown);
         };
         let node = match naming {
-            Naming::Stored => match (&folder, object.spec(), name.ending) {
+            FileNaming::Stored => match (&folder, object.spec(), name.ending) {
                 (CatalogFolder::Format(format), Some(spec), ending)
                     if spec.format() == &**format =>
                 {
-                    stored(&object, ending)
+                    stored_file(&object, ending)
                 }
-                (CatalogFolder::Documents, None, ending) => stored(&object, ending),
+                (CatalogFolder::Documents, None, ending) => stored_file(&object, ending),
                 _ => None,
             },
-            Naming::Id | Naming::FileName if name.ending == CONTENTS && object.is_archive() => {
+            FileNaming::Id | FileNaming::FileName
+                if name.ending == CONTENTS && object.is_archive() =>
+            {
                 Some(Node::Directory(Directory::Archive(object, "".into())))
             }
-            Naming::Id | Naming::FileName => file(&object, name.ending),
+            FileNaming::Id | FileNaming::FileName => file(&object, name.ending),
         };
-        Ok(node.map_or(Found::Nothing, Found::Node))
+        Ok(node.map_or(LookupResult::Nothing, LookupResult::Node))
     }
 }
 
-/// What stands behind the id in the name of an archive's folder.
+/// The ending of the name of an archive's folder.
 pub(super) const CONTENTS: &str = ".contents";
 
-/// The node of what is at `path` in the archive `object`.
-pub(super) fn within(object: &Arc<Object>, path: String, inside: ArchiveNode) -> Node {
+/// The node at `path` in the archive `object`.
+pub(super) fn archive_node(object: &Arc<Object>, path: String, inside: ArchiveNode) -> Node {
     match inside {
         ArchiveNode::Folder => Node::Directory(Directory::Archive(
             Arc::clone(object),
@@ -232,8 +239,8 @@ pub(super) fn within(object: &Arc<Object>, path: String, inside: ArchiveNode) ->
     }
 }
 
-/// The file of `object` that the portal has under its id and `ending`.
-fn stored(object: &Arc<Object>, ending: &str) -> Option<Node> {
+/// The file of `object` that has this ending on the portal's disk.
+fn stored_file(object: &Arc<Object>, ending: &str) -> Option<Node> {
     let representation = match ending {
         "" => Representation::Original,
         ".cpb" if object.as_table().is_some() => Representation::Cpb,
@@ -242,25 +249,25 @@ fn stored(object: &Arc<Object>, ending: &str) -> Option<Node> {
     Some(Node::File(Arc::clone(object), representation))
 }
 
-fn place_id(place: &Directory) -> ObjectId {
-    match place {
-        Directory::Collection(trail) => trail.id(),
+fn collection_id(directory: &Directory) -> ObjectId {
+    match directory {
+        Directory::Collection(path) => path.id(),
         _ => ObjectId::from_bytes([0; 18]),
     }
 }
 
-/// The entries that a directory has whatever the repository has.
-pub(super) fn fixed_entries(place: &Directory) -> Vec<(String, Node)> {
-    let directory = |place: Directory| (place.to_string(), Node::Directory(place));
-    match place {
+/// The entries that a directory has in any repository.
+pub(super) fn fixed_entries(directory: &Directory) -> Vec<(String, Node)> {
+    let subdirectory = |directory: Directory| (directory.to_string(), Node::Directory(directory));
+    match directory {
         Directory::Root => vec![
             ("README.md".to_owned(), Node::Readme),
-            directory(Directory::Collections),
-            directory(Directory::Storage),
-            directory(Directory::DataTypes),
-            directory(Directory::Documents),
-            directory(Directory::Objects),
-            directory(Directory::Stations),
+            subdirectory(Directory::Collections),
+            subdirectory(Directory::Storage),
+            subdirectory(Directory::DataTypes),
+            subdirectory(Directory::Documents),
+            subdirectory(Directory::Objects),
+            subdirectory(Directory::Stations),
         ],
         Directory::Control => ControlFile::ALL
             .map(|file| (file.name().to_owned(), Node::ControlFile(file)))
@@ -273,9 +280,9 @@ pub(super) fn fixed_entries(place: &Directory) -> Vec<(String, Node)> {
             "datatype.json".to_owned(),
             Node::Metadata(MetadataPage::DataType(Arc::clone(spec))),
         )],
-        Directory::Collection(trail) => vec![(
+        Directory::Collection(path) => vec![(
             "collection.json".to_owned(),
-            Node::Metadata(MetadataPage::Collection(trail.id())),
+            Node::Metadata(MetadataPage::Collection(path.id())),
         )],
         _ => Vec::new(),
     }
@@ -286,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_objects_are_an_id_and_an_ending() {
+    fn object_names_are_an_id_and_an_ending() {
         let id = ObjectId::of_content(b"x");
         for ending in ["", ".csv", ".original.csv.gz"] {
             let text = format!("{id}{ending}");

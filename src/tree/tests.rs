@@ -1,4 +1,4 @@
-//! The tree against a simple model of it, and names against strangers.
+//! The tree against a simple model of it, and against arbitrary file names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -18,11 +18,11 @@ use icos_portal::{Envri, MetadataClient, ObjectId, Services};
 
 const SPEC: &str = "http://meta.icos-cp.eu/resources/cpmeta/aType";
 
-/// A repository with one data type, of which nothing is ever asked.
+/// A repository with one data type, which never sends a request.
 struct Repository {
     catalog: Catalog,
     tree: Tree,
-    /// File names of the objects that are shown, in order of submission.
+    /// File names of the objects that are listed, in order of submission.
     model: Vec<(ObjectId, String)>,
     submitted: i64,
     _folder: tempfile::TempDir,
@@ -81,7 +81,7 @@ impl Repository {
         self.catalog.insert_for_test(&[], &[], &[row]).unwrap();
     }
 
-    fn place(&self) -> Node {
+    fn data_type(&self) -> Node {
         let vocabulary = self.catalog.vocabulary();
         Node::Directory(Directory::DataType(Arc::clone(
             vocabulary.specs().next().unwrap(),
@@ -89,13 +89,13 @@ impl Repository {
     }
 
     fn listing(&self, node: &Node) -> Listing {
-        let Node::Directory(place) = node else {
+        let Node::Directory(directory) = node else {
             panic!("a directory")
         };
-        Listing::of(self.catalog.clone(), place).unwrap()
+        Listing::of(self.catalog.clone(), directory).unwrap()
     }
 
-    /// The names in a folder, which must be those that can be looked up.
+    /// The names in a directory. Asserts that each can be looked up.
     fn names(&self, node: &Node) -> BTreeMap<String, u64> {
         let mut names = BTreeMap::new();
         let mut from = 0;
@@ -120,22 +120,28 @@ impl Repository {
 }
 
 #[test]
-fn what_no_folder_can_have_is_not_looked_for() {
+fn lookup_of_impossible_name_fails_without_a_request() {
     let mut repository = Repository::new();
     repository.add("a.nc");
-    let (place, at) = (repository.place(), |parent: &Node, name: &[u8]| {
+    let (data_type, lookup) = (repository.data_type(), |parent: &Node, name: &[u8]| {
         let found = repository
             .tree
             .lookup_cached(parent, OsStr::from_bytes(name));
-        found.expect("it can be said at once")
+        found.expect("no request is needed")
     });
-    let file = at(&place, b"a.nc").unwrap();
-    assert!(matches!(at(&file, b"x"), Err(TreeError::NotADirectory)));
-    assert!(matches!(at(&place, b"\xff.nc"), Err(TreeError::NoSuchName)));
-    let objects = at(&Node::Directory(Directory::Root), b"objects").unwrap();
-    assert!(matches!(at(&objects, b"no id"), Err(TreeError::NoSuchName)));
+    let file = lookup(&data_type, b"a.nc").unwrap();
+    assert!(matches!(lookup(&file, b"x"), Err(TreeError::NotADirectory)));
     assert!(matches!(
-        at(&Node::Directory(Directory::Root), b"x"),
+        lookup(&data_type, b"\xff.nc"),
+        Err(TreeError::NoSuchName)
+    ));
+    let objects = lookup(&Node::Directory(Directory::Root), b"objects").unwrap();
+    assert!(matches!(
+        lookup(&objects, b"no id"),
+        Err(TreeError::NoSuchName)
+    ));
+    assert!(matches!(
+        lookup(&Node::Directory(Directory::Root), b"x"),
         Err(TreeError::NoSuchName)
     ));
 }
@@ -154,7 +160,7 @@ fn page(listing: &Listing, from: u64, len: usize) -> Vec<(String, u64, u64)> {
     page
 }
 
-/// Names that strangers may give, often the same or nearly.
+/// Arbitrary file names, often the same or nearly.
 fn file_name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[ab.~]{0,4}",
@@ -169,46 +175,46 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_file_names_give_valid_unique_names_that_are_found(
+    fn arbitrary_file_names_yield_valid_unique_names_that_resolve(
         names in prop::collection::vec(file_name(), 1..25),
     ) {
         let mut repository = Repository::new();
         for name in &names {
             repository.add(name);
         }
-        let node = repository.place();
+        let node = repository.data_type();
         let listed = repository.names(&node);
-        // `datatype.json`, and of each object the original and its sidecar.
+        // `datatype.json`, and for each object the original and its sidecar.
         prop_assert_eq!(listed.len(), 1 + 2 * names.len());
         for name in listed.keys() {
             prop_assert!(!name.contains(['/', '\0']) && name.len() <= 255, "{:?}", name);
             prop_assert!(!name.is_empty() && name != "." && name != "..");
             prop_assert!(!name.chars().any(char::is_control), "{:?}", name);
         }
-        // New objects never take a name away, whatever they are called.
+        // New objects never change an existing name, whatever their file names.
         repository.add(&names[0]);
         let later = repository.names(&node);
         prop_assert!(listed.iter().all(|(name, inode)| later.get(name) == Some(inode)));
     }
 
     #[test]
-    fn the_tree_agrees_with_its_model_whatever_happens(
+    fn tree_agrees_with_its_model_after_any_changes(
         steps in prop::collection::vec((0_u8..4, any::<prop::sample::Index>(), "[abc]\\.nc"), 1..40),
     ) {
         let mut repository = Repository::new();
-        // A listing that is being read while all this happens.
+        // A listing that is read while the repository changes.
         let mut reading: Option<(Listing, u64, BTreeSet<u64>, BTreeSet<u64>)> = None;
         for (step, which, name) in steps {
-            let node = repository.place();
+            let node = repository.data_type();
             match step {
                 0 | 1 => repository.add(&name),
                 2 if !repository.model.is_empty() => {
                     let number = which.index(repository.model.len());
                     repository.supersede(number);
-                    if let Some((_, _, _, there_all_along)) = &mut reading {
+                    if let Some((_, _, _, listed_throughout)) = &mut reading {
                         let still: BTreeSet<u64> =
                             repository.names(&node).into_values().collect();
-                        there_all_along.retain(|inode| still.contains(inode));
+                        listed_throughout.retain(|inode| still.contains(inode));
                     }
                 }
                 _ => {
@@ -229,7 +235,8 @@ proptest! {
                     }
                 }
             }
-            // The first of those with one name has it, the others their ids.
+            // The first object with a file name has that name, the others also
+            // their ids.
             let mut expected = BTreeSet::from(["datatype.json".to_owned()]);
             for (id, file_name) in &repository.model {
                 let stem = file_name.strip_suffix(".nc").unwrap();

@@ -13,6 +13,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError, TryLockError, atomic};
 
+mod blocking;
 mod single_flight;
 
 #[cfg(not(any(test, feature = "shuttle")))]
@@ -22,6 +23,7 @@ mod schedule;
 #[path = "schedule/shuttle.rs"]
 mod schedule;
 
+pub use blocking::run_blocking;
 #[cfg(any(test, feature = "shuttle"))]
 pub use schedule::{block_on, check, thread, yield_now};
 pub use schedule::{schedule_point, sleep, spawn};

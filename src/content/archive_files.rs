@@ -1,5 +1,6 @@
-//! Files in archives: fetched whole at first need, read while they come, and
-//! kept.
+//! Files in archives. The portal sends no ranges of them, so a file is downloaded
+//! completely on its first read and cached. Readers get bytes while the download
+//! is under way.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -17,27 +18,28 @@ use icos_portal::archive::ArchiveEntry;
 use icos_portal::{DataClient, ObjectId};
 use icos_sync::SingleFlight;
 
-/// How many files' state is kept.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
-/// How often a file is fetched that is gone again before it can be read.
-const IN_VAIN: u32 = 3;
+/// The number of files whose state is kept in memory.
+const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+/// The number of downloads that one read may wait for, if the cache evicts the file
+/// before it can be read.
+const DOWNLOADS_PER_READ: u32 = 3;
 
-/// The files of late.
+/// The recently used files, by archive and name.
 #[derive(Debug)]
-pub(super) struct Entries(IdleLru<(ObjectId, String), Arc<EntryFile>>);
+pub(super) struct ArchiveFiles(IdleLru<(ObjectId, String), Arc<ArchiveFile>>);
 
-impl Default for Entries {
+impl Default for ArchiveFiles {
     fn default() -> Self {
-        Self(IdleLru::new(REMEMBERED))
+        Self(IdleLru::new(OPEN_FILES))
     }
 }
 
-impl Entries {
-    /// Lets go of what nobody has used for `idle`; whether there are others
-    /// that will have rested long enough in a while.
-    pub(super) fn rest(&self, idle: Duration) -> bool {
+impl ArchiveFiles {
+    /// Releases the state of files that have been idle for `idle`. Returns whether a
+    /// later call may release more.
+    pub(super) fn release_idle(&self, idle: Duration) -> bool {
         let (closed, mut more) = self.0.release_idle(idle, |_, file| {
-            if file.kept.has_memory_blocks() {
+            if file.cached.has_memory_blocks() {
                 IdleDecision::Keep
             } else if Arc::strong_count(file) == 1 {
                 IdleDecision::Release
@@ -45,14 +47,15 @@ impl Entries {
                 IdleDecision::ReleaseLater
             }
         });
-        // Closed, they can make room for others; that there was none is
-        // remembered for a while.
+        // The cache can evict closed files to make room for others, but it
+        // remembers for a while that there was no room: call again later.
         let made_room = !closed.is_empty();
         drop(closed);
         for (_, file) in self.0.idle_for(idle) {
-            if file.kept.has_memory_blocks() {
-                // Nobody minds if it does not get its name.
-                let offered = file.kept.move_to_disk() && file.kept.seal(file.kept.epoch()).is_ok();
+            if file.cached.has_memory_blocks() {
+                // The file stays readable if it cannot be sealed.
+                let offered =
+                    file.cached.move_to_disk() && file.cached.seal(file.cached.epoch()).is_ok();
                 more |= offered || made_room;
             }
         }
@@ -62,19 +65,25 @@ impl Entries {
 
 /// A file in an archive.
 #[derive(Debug)]
-struct EntryFile {
+struct ArchiveFile {
     archive: ObjectId,
     entry: ArchiveEntry,
     data: DataClient,
-    kept: Arc<CacheFile>,
-    /// Up to where the one that comes has come.
+    cached: Arc<CacheFile>,
+    /// How far the current download has got.
     position: watch::Sender<u64>,
     flights: SingleFlight<(), Result<(), ContentError>>,
 }
 
 impl Contents {
-    /// The bytes of `entry` of `archive` from `offset` on, at most `len`; fewer
-    /// only at the end.
+    /// Reads at most `len` bytes of `entry` of `archive` from `offset`; fewer only at
+    /// the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError::Portal`] if the file cannot be downloaded,
+    /// [`ContentError::WrongLength`] if its length differs from the archive's index,
+    /// [`ContentError::Cache`] if the cache cannot store or return it.
     pub async fn read_archive_file(
         &self,
         archive: ObjectId,
@@ -84,69 +93,69 @@ impl Contents {
     ) -> Result<Bytes, ContentError> {
         let from = offset.min(entry.size);
         let to = from.saturating_add(len as u64).min(entry.size);
-        self.entry_file(archive, entry)?.read(from..to).await
+        self.archive_file(archive, entry)?.read(from..to).await
     }
 
-    fn entry_file(
+    fn archive_file(
         &self,
         archive: ObjectId,
         entry: &ArchiveEntry,
-    ) -> Result<Arc<EntryFile>, ContentError> {
+    ) -> Result<Arc<ArchiveFile>, ContentError> {
         let key = (archive, entry.name.clone());
-        if let Some(file) = self.entries.0.get(&key) {
+        if let Some(file) = self.archive_files.0.get(&key) {
             return Ok(file);
         }
-        // The name is a stranger's.
+        // The name is untrusted input, so the cache path has a hash of it.
         let name = format!(
             "{archive}-{:032x}.entry",
             XxHash3_128::oneshot(entry.name.as_bytes())
         );
-        let place = CachePath::new(CachePath::VIEWS, &name)?;
-        let file = Arc::new(EntryFile {
+        let path = CachePath::new(CachePath::VIEWS, &name)?;
+        let file = Arc::new(ArchiveFile {
             archive,
             entry: entry.clone(),
             data: self.data.clone(),
-            kept: self.store.file(&place, entry.size),
+            cached: self.store.file(&path, entry.size),
             position: watch::Sender::new(0),
             flights: SingleFlight::default(),
         });
-        Ok(self.entries.0.get_or_insert(key, file))
+        Ok(self.archive_files.0.get_or_insert(key, file))
     }
 }
 
-impl EntryFile {
+impl ArchiveFile {
     async fn read(self: Arc<Self>, range: Range<u64>) -> Result<Bytes, ContentError> {
-        let mut in_vain = 0;
+        let mut downloads = 0;
         loop {
-            if let CacheRead::Bytes(bytes) = self.kept.read(range.clone())? {
+            if let CacheRead::Bytes(bytes) = self.cached.read(range.clone())? {
                 ByteSource::Cache.note();
                 return Ok(bytes.into());
             }
-            if in_vain == IN_VAIN {
+            if downloads == DOWNLOADS_PER_READ {
                 return Err(CacheError::TooSmall.into());
             }
             ByteSource::Portal.note();
             let mut position = self.position.subscribe();
-            let fetching = Arc::clone(&self);
-            let whole = self
+            let file = Arc::clone(&self);
+            let download = self
                 .flights
-                .join((), || async move { fetching.fetch().await });
-            // While it comes, what has come can be read. What is gone again
-            // comes once more.
+                .join((), || async move { file.download().await });
+            // Bytes can be read as soon as the download has passed them. If they
+            // were evicted again, only the end of the download helps.
             let passed = *position.borrow() >= range.end;
             tokio::select! {
-                done = whole => {
+                done = download => {
                     done?;
-                    in_vain += 1;
+                    downloads += 1;
                 }
                 _ = position.wait_for(|position| *position >= range.end), if !passed => {}
             }
         }
     }
 
-    /// Fetches all of it: the service sends no parts, and counts each answer
-    /// as a download.
-    async fn fetch(&self) -> Result<(), ContentError> {
+    /// Downloads the complete file: the service sends no ranges, and counts each
+    /// request as a download.
+    async fn download(&self) -> Result<(), ContentError> {
         self.position.send_replace(0);
         let wrong_length = |found| ContentError::WrongLength {
             id: self.archive,
@@ -163,15 +172,15 @@ impl EntryFile {
             if end > self.entry.size {
                 return Err(wrong_length(end));
             }
-            self.kept.write(at, &chunk)?;
+            self.cached.write(at, &chunk)?;
             at = end;
             self.position.send_replace(at);
         }
         if at != self.entry.size {
             return Err(wrong_length(at));
         }
-        let epoch = self.kept.epoch();
-        Arc::clone(&self.kept).seal_in_background(epoch).await;
+        let epoch = self.cached.epoch();
+        Arc::clone(&self.cached).seal_in_background(epoch).await;
         Ok(())
     }
 }

@@ -1,0 +1,222 @@
+//! State of files that are being read: row indexes, request counts, downloads.
+//!
+//! State is kept while a file is open and for a while after, then released, since
+//! it holds descriptors and the cache cannot evict a file that is in use. The next
+//! reader rebuilds it from the disk. State whose bytes are in memory only is kept,
+//! unless newer files need its place.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::columns::Columns;
+use super::csv::CsvFile;
+use super::idle_lru::{IdleDecision, IdleLru};
+use super::original::OriginalFile;
+use super::parquet::ParquetFile;
+use super::portal_csv::PortalCsv;
+use super::portal_files::PortalFile;
+use super::{ContentError, Epoch};
+use crate::catalog::{FileId, Representation};
+use icos_portal::ObjectId;
+
+/// The largest number of files whose state is kept; the least recently read are
+/// released first. Each holds two descriptors.
+const MAX_OPEN_FILES: usize = 256;
+
+/// The state of one file. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) enum FileContent {
+    Original(Arc<OriginalFile>),
+    PortalFile(Arc<PortalFile>),
+    Csv(CsvContent),
+    Parquet(Arc<ParquetFile>),
+    Cpb(Arc<Columns>),
+}
+
+/// A table's CSV: rendered here, or written by the portal.
+#[derive(Clone, Debug)]
+pub(super) enum CsvContent {
+    Rendered(Arc<CsvFile>),
+    Portal(Arc<PortalCsv>),
+}
+
+impl CsvContent {
+    pub(super) fn size(&self) -> Option<u64> {
+        match self {
+            CsvContent::Rendered(file) => file.size(),
+            CsvContent::Portal(file) => file.size(),
+        }
+    }
+
+    pub(super) async fn exact_size(self) -> Result<u64, ContentError> {
+        match self {
+            CsvContent::Rendered(file) => file.exact_size().await,
+            CsvContent::Portal(file) => file.exact_size().await,
+        }
+    }
+
+    pub(super) async fn read(self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
+        match self {
+            CsvContent::Rendered(file) => file.read(offset, len).await,
+            CsvContent::Portal(file) => file.read(offset, len).await,
+        }
+    }
+}
+
+impl FileContent {
+    /// Whether there is no other reference: no reader and no task.
+    fn is_unused(&self) -> bool {
+        1 == match self {
+            FileContent::Original(file) => return file.is_idle(),
+            FileContent::PortalFile(file) => Arc::strong_count(file),
+            FileContent::Csv(CsvContent::Rendered(file)) => Arc::strong_count(file),
+            FileContent::Csv(CsvContent::Portal(file)) => Arc::strong_count(file),
+            FileContent::Parquet(file) => Arc::strong_count(file),
+            FileContent::Cpb(columns) => Arc::strong_count(columns),
+        }
+    }
+
+    /// Whether the disk has all that would otherwise take requests or long computation
+    /// to restore.
+    fn is_on_disk(&self) -> bool {
+        match self {
+            FileContent::Original(file) => !file.cached_file().has_memory_blocks(),
+            FileContent::PortalFile(_) => true,
+            FileContent::Csv(CsvContent::Rendered(file)) => !file.columns().has_memory_blocks(),
+            FileContent::Csv(CsvContent::Portal(file)) => file.is_on_disk(),
+            FileContent::Parquet(file) => file.is_on_disk(),
+            FileContent::Cpb(columns) => !columns.has_memory_blocks(),
+        }
+    }
+
+    /// Tries to move blocks that are in memory only to the disk; whether it has room
+    /// for all of them. Blocks on disk I/O.
+    fn move_to_disk(&self) -> bool {
+        match self {
+            FileContent::Original(file) => file.move_to_disk(),
+            FileContent::PortalFile(_) => false,
+            FileContent::Csv(CsvContent::Rendered(file)) => file.columns().move_to_disk(),
+            FileContent::Csv(CsvContent::Portal(file)) => file.move_to_disk(),
+            FileContent::Parquet(file) => file.move_to_disk(),
+            FileContent::Cpb(columns) => columns.move_to_disk(),
+        }
+    }
+
+    /// The epoch of the bytes, if this is a verified original.
+    fn verified_epoch(&self) -> Option<Epoch> {
+        match self {
+            FileContent::Original(file) if file.cached_file().is_verified() => {
+                Some(file.cached_file().epoch())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The result of releasing idle files.
+#[derive(Debug, Default)]
+pub struct ReleasedFiles {
+    /// Verified originals that were released, with their epochs.
+    pub verified: Vec<(FileId, Epoch)>,
+    /// Whether a later call may release more.
+    pub more: bool,
+}
+
+/// State of files, by file.
+#[derive(Debug)]
+pub(super) struct OpenFiles(IdleLru<FileId, FileContent>);
+
+impl Default for OpenFiles {
+    fn default() -> Self {
+        Self(IdleLru::new(max_open_files()))
+    }
+}
+
+impl OpenFiles {
+    pub(super) fn get(
+        &self,
+        object: ObjectId,
+        representation: Representation,
+    ) -> Option<FileContent> {
+        let id = FileId {
+            object,
+            representation,
+        };
+        self.0.get(&id)
+    }
+
+    /// Inserts `content` and returns it, unless another reader was first: then returns
+    /// the present state.
+    pub(super) fn get_or_insert(
+        &self,
+        object: ObjectId,
+        representation: Representation,
+        content: FileContent,
+    ) -> FileContent {
+        let id = FileId {
+            object,
+            representation,
+        };
+        self.0.get_or_insert(id, content)
+    }
+
+    /// Inserts `content` in place of the present state.
+    pub(super) fn replace(
+        &self,
+        object: ObjectId,
+        representation: Representation,
+        content: FileContent,
+    ) {
+        let id = FileId {
+            object,
+            representation,
+        };
+        self.0.replace(id, content);
+    }
+
+    /// Releases files that have been idle for `idle`, except those for which `in_use`
+    /// is true: they are considered again once they are closed.
+    pub(super) fn release_idle(
+        &self,
+        idle: Duration,
+        in_use: impl Fn(FileId) -> bool,
+    ) -> ReleasedFiles {
+        let (files, more) = self.0.release_idle(idle, |&id, content| {
+            if in_use(id) || !content.is_on_disk() {
+                IdleDecision::Keep
+            } else if content.is_unused() {
+                IdleDecision::Release
+            } else {
+                IdleDecision::ReleaseLater
+            }
+        });
+        let verified =
+            (files.iter()).filter_map(|(id, content)| Some((*id, content.verified_epoch()?)));
+        let mut released = ReleasedFiles {
+            verified: verified.collect(),
+            more,
+        };
+        // The cache can evict closed files to make room for others, but it
+        // remembers for a while that there was no room: call again later.
+        let made_room = !files.is_empty();
+        drop(files);
+        for (id, content) in self.0.idle_for(idle) {
+            if !in_use(id) && !content.is_on_disk() {
+                released.more |= content.move_to_disk() || made_room;
+            }
+        }
+        released
+    }
+}
+
+/// A number of files that leaves most descriptors to the rest of the process.
+fn max_open_files() -> NonZeroUsize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft / 8);
+    let files =
+        usize::try_from(descriptors).map_or(MAX_OPEN_FILES, |files| files.min(MAX_OPEN_FILES));
+    NonZeroUsize::new(files.max(4)).unwrap_or(NonZeroUsize::MIN)
+}
