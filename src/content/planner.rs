@@ -1,10 +1,13 @@
 //! Decides which bytes of an original to request from the portal, and which
 //! download a reader should wait for.
 //!
-//! The functions here are pure: no locks, no clocks, no I/O. They receive a
-//! [`Snapshot`] and a view of what the cache lacks, and return a [`Plan`]; the
-//! caller (`original::downloads`) carries the plan out. The same is done for
-//! the columns of tables in [`columns`].
+//! The functions here are pure: no clocks, no I/O, no state. They receive a
+//! [`Snapshot`] and a view of what the cache lacks ([`Gaps`]), and return a
+//! [`Plan`]; the caller (`original::downloads`) carries the plan out. The same
+//! is done for the columns of tables in [`columns`].
+//!
+//! Tests: a table of named cases, and traces of reads that were recorded, with
+//! the requests they caused, before this module existed.
 //!
 //! ```text
 //!  reader misses a gap

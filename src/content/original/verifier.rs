@@ -2,13 +2,13 @@
 //!
 //! Invariants:
 //!
-//! - Nobody reads a corrupt file to its end: once the cache has seen all bytes of
-//!   a file, reads wait until it is verified. In a complete file up to the size
-//!   limit only reads of the block that was stored last wait, since without that
-//!   block no reader has the whole file.
-//! - A file above the limit of [`DownloadOptions::whole_file_limit`] waits if it
-//!   is complete, or if its hash can be finished without downloading evicted
-//!   blocks again; otherwise its reads never wait.
+//! - No reader gets a corrupt file to its end: once the cache has seen all
+//!   bytes of a file, reads wait until it is verified. In a complete file up to
+//!   the size limit only reads of the block that was stored last wait, since
+//!   without that block no reader has the complete file.
+//! - Reads of a file above [`DownloadOptions::whole_file_limit`] wait if it is
+//!   complete, or if its hash can be finished without downloading evicted
+//!   blocks again; otherwise they never wait.
 //! - Only a verified file gets its name under `dataAppStorage`; a corrupt one is
 //!   discarded, and [`CorruptFiles`] counts it at the same moment.
 //!
