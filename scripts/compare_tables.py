@@ -2,8 +2,8 @@
 
 Usage: compare_tables.py ICOSFS FOLDER-OF-RDF-DUMPS NOTES
 
-NOTES has a line for each table that was compared before, to be gone on with;
-once all are, it is removed.
+NOTES has a line for each table compared so far, so that an interrupted run can be
+continued. It is removed once all tables are equal.
 """
 
 import concurrent.futures
@@ -35,7 +35,7 @@ def tables(portal):
 
 
 def compared(portal, mount, name):
-    """What came of one table, and its length."""
+    """The result of comparing one table, and its length."""
     request = urllib.request.Request(f"{portal['data']}/csv/{name}", headers={"Cookie": portal["token"]})
     path = mount / f"objects/{name}.csv"
     try:
@@ -61,13 +61,13 @@ def compared(portal, mount, name):
 
 
 class Notes:
-    """What came of each table so far: kept in a file, a line a table."""
+    """The results so far, stored in a file with one line per table."""
 
     def __init__(self, path):
         self.path = path
         lines = path.read_text().splitlines() if path.exists() else []
         rows = [line.split("\t") for line in lines]
-        # The last line may be torn. What differed is looked at again.
+        # The last line may be incomplete. Tables that differed are compared again.
         self.known = {
             row[0]: (row[1], int(row[2])) for row in rows if len(row) == 4 and not row[1].startswith("DIFFERS")
         }
@@ -92,7 +92,8 @@ def main():
             [icosfs, "mount", *where, "--include-deprecated", "--cache-dir", home / "cache", mount],
             check=True, stdin=subprocess.DEVNULL, env={**os.environ, "ICOSFS_TOKEN": portal["token"]},
         )
-        # All at once: to ask for older versions one by one would use up the quota.
+        # Load all lists at once: querying older versions one by one would use up
+        # the quota of SPARQL queries.
         os.listdir(mount / "objects")
         names = tables(portal)
         left = [name for name in names if name not in notes.known]

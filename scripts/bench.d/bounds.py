@@ -1,4 +1,4 @@
-"""64 readers of 2 GiB through a cache of 200 MiB: what it takes, at most."""
+"""64 readers of 2 GiB through a cache of 200 MiB: peak use of disk and memory."""
 
 import pathlib
 import random
@@ -13,7 +13,7 @@ CACHE, MEMORY = 200 * MIB, 256 * MIB
 
 
 def on_disk(folder):
-    """Bytes that the cache takes, without the catalog."""
+    """Bytes used by the cache, without the catalog."""
     total = 0
     for path in folder.rglob("*"):
         try:
@@ -25,7 +25,7 @@ def on_disk(folder):
 
 
 def run(stage):
-    # Sizes differ, for two files of one size would be the same object.
+    # Sizes differ, since two files of one size would be the same object.
     portal = stage.demo(*(option for n in range(FILES) for option in ("--file", SIZE + n)))
     cache = stage.work / "cache"
     options = [f"--cache-size={CACHE}", f"--memory={MEMORY}"]

@@ -1,7 +1,8 @@
-"""A catalog of a million objects; a hundred thousand entries beside ext4 and rclone.
+"""A catalog of a million objects; a hundred thousand entries, compared with ext4
+and rclone.
 
-The catalog of the demo portal is grown in its own file: rows are copied with
-other ids. Sizes of folders are counted, not assumed.
+Rows of the demo portal's catalog are copied with other ids. Folder sizes are
+counted, not assumed.
 """
 
 import os
@@ -16,8 +17,8 @@ MANY = 100_000
 
 
 def grow(cache, count, tables):
-    """Fills the catalog up to `count` objects; without `tables`, all of one
-    kind, two names each."""
+    """Fills the catalog up to `count` objects; without `tables`, all objects are
+    of one kind and have two names each."""
     (path,) = cache.glob("*/catalog.sqlite")
     with sqlite3.connect(path) as db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(object)") if row[1] not in ("row", "id")]
@@ -33,13 +34,13 @@ def grow(cache, count, tables):
             JOIN pattern ON pattern.n = number.n % ?2""",
             (count - known - 1, kinds),
         )
-    # Nothing is behind: a user's catalog has been read before, too.
+    # Finish pending writes: a user's catalog is not freshly written either.
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def known_catalog(stage, portal, name):
-    """A cache folder with the lists in it."""
+    """A cache folder that contains the lists."""
     cache = stage.work / name
     with stage.mount(portal, cache=cache) as mount:
         for _ in os.scandir(mount / "objects"):
@@ -53,7 +54,7 @@ def first_entry(folder):
 
 
 def seconds(*command, **rest):
-    """How long a command takes, its output thrown away."""
+    """The duration of a command whose output is discarded."""
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **rest)
     return time.perf_counter() - started

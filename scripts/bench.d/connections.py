@@ -1,7 +1,7 @@
-"""A 1 GiB original over a link where one connection is slow, by eight at once.
+"""A 1 GiB original over eight connections, on a link where one is slow.
 
-nginx lets each connection have 8 MiB/s, at 20 and 100 ms; beside `icosfs mount
---connections 8`, eight curls fetch an eighth of the file each.
+nginx limits each connection to 8 MiB/s, at 20 and 100 ms. For comparison with
+`icosfs mount --connections 8`, eight curls download an eighth of the file each.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ CONNECTIONS = 8
 
 
 def curls(url):
-    """Fetches a URL to nowhere, a part by each of eight curls."""
+    """Downloads a URL with eight curls, a part each, and discards the bytes."""
     part = GIB // CONNECTIONS
     ranges = [f"{n * part}-{(n + 1) * part - 1}" for n in range(CONNECTIONS)]
     running = [subprocess.Popen(["curl", "-sSf", "-o", "/dev/null", "-r", wanted, url]) for wanted in ranges]

@@ -1,9 +1,9 @@
-"""Writing CSV on one core, beside polars, DuckDB and pyarrow.
+"""Writing CSV on one core, compared with polars, DuckDB and pyarrow.
 
-Every writer gets the same table in its own form in memory, a time stamp and ten
-float32 columns with some gaps, and writes it to nowhere (/dev/null, or memory
-used again), so that neither disks nor the kernel's zeroing of pages are
-measured. Bars hold for everyday numbers; the others are figures.
+Every writer gets the same table in memory, in its own format: a timestamp and
+ten float32 columns with some gaps. It writes to /dev/null or to reused memory, so
+that neither disks nor the kernel's zeroing of pages are measured. Targets apply
+to typical numbers; the other results are informative.
 """
 
 import os
@@ -22,14 +22,14 @@ from stage import ROOT, timed  # noqa: E402
 
 BINARY = ROOT / "target/dist/examples/csv_speed"
 COLUMNS, ROWS = 10, 300_000
-# Each round is some tens of milliseconds: more of them settle the medians.
+# A round takes some tens of milliseconds; more rounds give stable medians.
 ROUNDS = 9
-# How many times as fast as each writer, on everyday numbers.
+# Minimum speed relative to each writer, on typical numbers.
 BARS = {"polars": 2.5, "duckdb": 3.0, "pyarrow": 3.0}
 
 
 def everyday(rng):
-    """Numbers as instruments report them, e.g. 412.37."""
+    """Numbers with few digits, as instruments report them, e.g. 412.37."""
     levels = [412.37, 1900.1, 25.5, 0.5, 1013.25, -3.2, 75.3, 181.4, 3.21, 0.01234]
     places = [2, 2, 2, 3, 2, 2, 1, 1, 2, 5]
     for level, place in zip(levels, places):
@@ -38,7 +38,7 @@ def everyday(rng):
 
 
 def unrounded(rng):
-    """Numbers as computations leave them: all digits matter."""
+    """Numbers as computations produce them, with all digits significant."""
     for _ in range(COLUMNS):
         yield (100 * rng.standard_normal(ROWS)).astype("f4")
 
@@ -53,7 +53,7 @@ def any_exponent(rng):
 
 
 def table(kind):
-    """The time stamp in milliseconds, and the columns, with gaps of NaN."""
+    """The timestamp in milliseconds, and the columns, with NaN in gaps."""
     rng = np.random.default_rng(1)
     start = np.datetime64("2017-04-17T00:00", "ms").astype("i8")
     stamps = start + np.arange(ROWS) * 3_600_000

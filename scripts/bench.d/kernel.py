@@ -1,7 +1,7 @@
-"""What the mount asks of the kernel, each beside the kernel's own default.
+"""The kernel settings of a mount, each compared with the kernel's default.
 
-`read_ahead_kb` for a reader in sequence; `max_background` for 32 random
-readers. Figures only: docs/performance.md says what was chosen.
+`read_ahead_kb` for a sequential reader; `max_background` for 32 random readers.
+Results only, without targets: docs/performance.md has the chosen values.
 """
 
 import os
@@ -18,7 +18,7 @@ READS, LENGTH, READERS = 64, 4 << 10, 32
 
 
 def device_of(mount):
-    """The mount's number, as /sys/class/bdi and /sys/fs/fuse name it."""
+    """The mount's device number, as used in /sys/class/bdi and /sys/fs/fuse."""
     for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         if fields[4] == str(mount):

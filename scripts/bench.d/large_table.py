@@ -1,7 +1,7 @@
-"""260 columns of 350 000 rows (364 MB), 50 ms away: head first, then the whole.
+"""260 columns of 350 000 rows (364 MB) at 50 ms: the head, then the complete table.
 
-The demo portal counts round trips and bytes. What `wc`, `tail`, polars and
-DuckDB find on the same path must be exact.
+The demo portal counts round trips and bytes. The results of `wc`, `tail`, polars
+and DuckDB on the same path must be exact.
 """
 
 import json
@@ -16,14 +16,14 @@ RTT, COLUMNS, ROWS = 50, 260, 350_000
 
 
 def answered(portal):
-    """Data requests that the demo has begun to answer, and their bytes."""
+    """Data requests whose response the demo has begun, and their bytes."""
     with urllib.request.urlopen(f"{portal['control']}/requests") as answer:
         requests = [r for r in json.load(answer) if r["service"] == "data"]
     return len(requests), sum(r["bytes"] for r in requests)
 
 
 def polars_finds(path):
-    """Counts and extremes, which unlike sums do not depend on an order."""
+    """Counts, minima and maxima, which do not depend on the order of rows."""
     facts = [pl.len()]
     for name in ("V_1", f"V_{COLUMNS - 1}"):
         column = pl.col(name)
@@ -32,7 +32,7 @@ def polars_finds(path):
 
 
 def duckdb_finds(path):
-    """The same."""
+    """The same in DuckDB."""
     facts = [f'count("{name}"), min("{name}"), max("{name}")' for name in ("V_1", f"V_{COLUMNS - 1}")]
     return duckdb.sql(f"select count(*), {', '.join(facts)} from read_csv('{path}')").fetchall()[0]
 
@@ -43,7 +43,7 @@ def run(stage):
 
     def head():
         with stage.mount(portal) as mount:
-            # The lists are no part of reading; a user's `ls` brings them.
+            # Loading the lists is not measured; a user's `ls` loads them.
             path = max((mount / "objects").glob("*.csv"), key=lambda p: p.stat().st_size)
             before = answered(portal)[1]
             started = time.perf_counter()

@@ -1,6 +1,6 @@
-"""32 readers of 64 tables each: fetched once; then an idle mount.
+"""32 readers of 64 tables each, which must be downloaded once; then an idle mount.
 
-Against the demo portal, which counts its requests.
+The demo portal counts the requests.
 """
 
 import contextlib
@@ -34,20 +34,20 @@ def run(stage):
     with stage.mount(portal) as mount:
         daemon = daemon_of(mount)
         list((mount / "objects").iterdir())
-        time.sleep(30)  # what was begun by then is over, closed, and its threads have ended
+        time.sleep(30)  # let pending work finish, and idle files and threads end
         before = wakeups(daemon)
         time.sleep(10)
-        # A thread that had nothing to do for long has ended, and slept no more.
+        # Threads that were idle for long have ended and are not counted.
         woken = sum(count - before.get(task, 0) for task, count in wakeups(daemon).items())
         stage.bar("wake-ups a second of an idle mount", woken / 10, at_most=0)
         stage.bar("MiB resident of an idle mount", status_of(daemon, "VmRSS") / 1024, at_most=25)
 
 
 def wakeups(pid):
-    """How often each thread of the process went to sleep by itself so far."""
+    """The number of voluntary context switches of each thread so far."""
     tasks = {}
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It has just ended.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # The thread has just ended.
             for line in (task / "status").read_text().splitlines():
                 if line.startswith("voluntary_ctxt_switches"):
                     tasks[task.name] = int(line.split()[1])

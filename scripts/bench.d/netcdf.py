@@ -1,8 +1,8 @@
-"""xarray opens a 200 MB netCDF-4 file and takes one variable's time slice.
+"""xarray opens a 200 MB netCDF-4 file and reads one variable's time slice.
 
-At 50 ms; nginx serves the same file to icosfs and rclone. Each mount is fresh
-and each reader a new process (h5py keeps much) that measures only its reading:
-what Python takes to load xarray is nobody's merit.
+At 50 ms; nginx serves the same file to icosfs and rclone. Each mount is fresh.
+Each reader is a new process, since h5py caches much, and measures only its
+reads, not the time that Python takes to load xarray.
 """
 
 import subprocess

@@ -1,10 +1,10 @@
-"""pandas.read_csv of a mounted table, cold, 20 ms away, beside icoscp_core.
+"""pandas.read_csv of a mounted table, cold, at 20 ms, compared with icoscp_core.
 
-The demo stands for a server that writes CSV at no more than 20 MB/s (a
-bandwidth fault on the route /csv); its columns come as fast as they can. Each
-reader is a new process that measures only its reading. A table is an hourly
-year, a half-hourly one, or many; what pandas takes to parse a local copy of the
-same text is shown beside, since no file system can take less.
+The demo simulates a server that writes CSV at no more than 20 MB/s (a bandwidth
+fault on the route /csv) and sends columns without a limit. Each reader is a new
+process that measures only its reads. A table has a year of hourly or half-hourly
+rows, or many years. The time that pandas takes to parse a local copy of the same
+text is shown as well, as the lower bound for any filesystem.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""1 000 random reads of 64 KiB in a 1 GiB original, 20 ms away.
+"""1 000 random reads of 64 KiB in a 1 GiB original at 20 ms.
 
 nginx serves the same file to icosfs (as its data service) and rclone. Each
-mount is fresh; the same seeded offsets for both.
+mount is fresh; both use the same seeded offsets.
 """
 
 import os
@@ -48,7 +48,7 @@ def run(stage):
 
 
 def read_at_random(path):
-    """The seconds that the reads take, one after another."""
+    """The duration of the reads in sequence, in seconds."""
     offsets = random.Random(2026)
     file = os.open(path, os.O_RDONLY)
     started = time.perf_counter()

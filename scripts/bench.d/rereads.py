@@ -1,8 +1,8 @@
-"""A 1 GiB original that was read before, read again.
+"""Rereading a cached 1 GiB original.
 
-From the kernel's page cache, and after dropping that from the disk cache (by
-passthrough where the kernel has it), beside the same file read directly, and
-beside rclone with a full cache.
+From the kernel's page cache, and, after dropping that, from the disk cache (with
+passthrough if the kernel supports it). Compared with reading the same file
+directly, and with rclone with a full cache.
 """
 
 import pathlib

@@ -1,4 +1,5 @@
-"""Runs the parts that were named, or all, and judges them. See scripts/bench."""
+"""Runs the given parts, or all, and compares results with targets: see
+scripts/bench."""
 
 import argparse
 import datetime
@@ -18,7 +19,7 @@ OURS = {"run", "stage"}
 
 
 def machine():
-    """What the figures were measured on."""
+    """A description of the machine."""
     info = pathlib.Path("/proc/cpuinfo").read_text()
     model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "?")
     memory = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) >> 20
@@ -29,8 +30,8 @@ def main():
     parts = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in OURS)
     parser = argparse.ArgumentParser(prog="scripts/bench", description="icosfs beside its peers")
     parser.add_argument("part", nargs="*", help=f"of {', '.join(parts)}")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured")
-    parser.add_argument("--json", type=pathlib.Path, help="where to keep the figures")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements of each contestant")
+    parser.add_argument("--json", type=pathlib.Path, help="save the results in this file")
     arguments = parser.parse_args()
     if unknown := set(arguments.part) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")

@@ -1,7 +1,7 @@
 """A 1 GiB original read once from start to end, at 0, 20 and 100 ms.
 
 nginx serves the same file to icosfs (as its data service), curl and rclone;
-distance is a sleep in the server before each answer. Each mount is fresh.
+latency is a sleep in the server before each response. Each mount is fresh.
 """
 
 import pathlib

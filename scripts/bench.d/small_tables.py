@@ -1,6 +1,6 @@
-"""200 small tables, 20 ms away: one shell loop of cat, then 16 at once.
+"""200 small tables at 20 ms: one shell loop of cat, then 16 at once.
 
-Against the demo portal, which counts its requests.
+The demo portal counts the requests.
 """
 
 import json
@@ -12,7 +12,7 @@ RTT, COUNT = 20, 200
 
 
 def requests(portal):
-    """The demo's record of what it answered so far, but for SPARQL and login."""
+    """The requests that the demo has recorded, except SPARQL and login."""
     with urllib.request.urlopen(f"{portal['control']}/requests") as answer:
         return json.load(answer)
 
@@ -25,7 +25,7 @@ def run(stage):
     def loop(script):
         def run():
             with stage.mount(portal) as mount:
-                # `ls` is not what is measured, and brings the lists.
+                # `ls` loads the lists, which is not measured.
                 names = sorted(p.name for p in (mount / "objects").iterdir() if p.name.endswith(".csv"))[:COUNT]
                 before = len(requests(portal))
                 started = time.perf_counter()

@@ -1,9 +1,9 @@
-"""What every part of the benchmark stands on: portals, mounts, peers, ratios.
+"""The basis of every part of the benchmark: portals, mounts, peers, ratios.
 
-A part is a file beside this one with `run(stage)`. It measures with
-`stage.in_turn(...)`, so that what else the machine does strikes all alike, and
-holds ratios of medians against bars with `stage.bar(...)`. Times depend on the
-machine; ratios, we hope, do not.
+A part is a file in this folder with a function `run(stage)`. It measures with
+`stage.in_turn(...)`, so that other activity of the machine affects all
+contestants alike, and compares ratios of medians with targets by
+`stage.bar(...)`. Times depend on the machine; ratios should not.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ICOSFS = ROOT / "target/dist/icosfs"
-# A server or mount that is not there after so many seconds never will be.
+# Seconds after which starting a server or a mount has failed.
 PATIENCE = 60
 
 
 class Stage:
-    """One run of the benchmark: a work folder, figures, and bars."""
+    """One run of the benchmark: a work folder, results, and targets."""
 
     def __init__(self, part, rounds):
         self.part = part
@@ -32,20 +32,20 @@ class Stage:
         self.figures = []
         self.bars = []
         self._open = contextlib.ExitStack()
-        # On a disk, not in memory, as a user's cache is.
+        # On a disk, not in memory, like a user's cache.
         work = ROOT / "target/bench"
         work.mkdir(parents=True, exist_ok=True)
         self.work = pathlib.Path(tempfile.mkdtemp(dir=work, prefix=f"{part}-"))
         self._open.callback(shutil.rmtree, self.work, ignore_errors=True)
 
     def close(self):
-        """Ends all that the part has started."""
+        """Ends all servers and mounts that the part has started."""
         self._open.close()
 
     # Figures
 
     def in_turn(self, rounds=None, rehearse=False, **contestants):
-        """Runs each contestant in turn, round after round; their medians.
+        """Runs the contestants in turn, round after round; returns their medians.
 
         A contestant returns its own measure, or None for the seconds it took.
         Whoever needs much memory should `rehearse`, and is measured right after
@@ -64,12 +64,12 @@ class Stage:
         return {name: statistics.median(runs) for name, runs in results.items()}
 
     def figure(self, measure, value, unit):
-        """Keeps a figure, and shows it."""
+        """Records a result and prints it."""
         self.figures.append({"measure": measure, "value": value, "unit": unit})
         print(f"    {measure}: {value:.4g} {unit}", flush=True)
 
     def bar(self, measure, ratio, at_least=None, at_most=None):
-        """Keeps a ratio (or a count) and whether it is as it should be."""
+        """Records a ratio (or a count) and whether it meets its target."""
         held = (at_least is None or ratio >= at_least) and (at_most is None or ratio <= at_most)
         self.bars.append(
             {"measure": measure, "ratio": ratio, "at_least": at_least, "at_most": at_most, "held": held}
@@ -80,7 +80,7 @@ class Stage:
     # Servers
 
     def demo(self, *options):
-        """A demo portal; its one line of JSON as a dict."""
+        """Starts a demo portal; returns its line of JSON as a dict."""
         command = [ICOSFS, "demo", *map(str, options)]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self._open.callback(stop, server)
@@ -90,7 +90,8 @@ class Stage:
         return json.loads(line)
 
     def nginx(self, folder, rtt=0, per_connection=None):
-        """nginx over `folder` as the data service's `/objects/`; its URL.
+        """Starts nginx with `folder` as the data service's `/objects/`; returns
+        its URL.
 
         `rtt` milliseconds pass before each answer; `per_connection` bounds the
         bytes a second of one connection (e.g. "8m").
@@ -125,7 +126,7 @@ http {{
         return url
 
     def requests_so_far(self):
-        """How many requests the last nginx has answered."""
+        """The number of requests that the last nginx has served."""
         return self.access_log.read_text().count("\n")
 
     # Mounts
@@ -149,7 +150,7 @@ http {{
 
     @contextlib.contextmanager
     def rclone(self, url, mode, cache=None):
-        """rclone's mount of what nginx shows under /objects/, as a path."""
+        """rclone's mount of nginx' /objects/, as a path."""
         home = pathlib.Path(tempfile.mkdtemp(dir=self.work, prefix="rclone-"))
         point = home / "mnt"
         point.mkdir()
@@ -166,12 +167,12 @@ http {{
 
 
 def where(portal, data=None):
-    """The options that lead to `portal`, its data perhaps elsewhere."""
+    """The options that select `portal`, optionally with another data service."""
     return ["--auth-url", portal["auth"], "--meta-url", portal["meta"], "--data-url", data or portal["data"]]
 
 
 def daemon_of(mount):
-    """The process id behind a mount."""
+    """The process id of a mount's daemon."""
     return json.loads((mount / ".icosfs/status.json").read_text())["pid"]
 
 
@@ -184,13 +185,13 @@ def status_of(pid, key):
 
 
 def cpu_seconds(pid):
-    """CPU time that a process has used."""
+    """The CPU time that a process has used."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def settle():
-    """Lets the disk finish what the last contestant has written.
+    """Waits until the last contestant's writes are on the disk.
 
     What the kernel has read stays: the server's files are in its memory, as those
     are that many ask for, and a mount that was not there before has nothing.
@@ -199,19 +200,19 @@ def settle():
 
 
 def drop_caches():
-    """Makes the kernel forget what it has read."""
+    """Drops the kernel's page cache."""
     subprocess.run(["sync"], check=True)
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
 def is_mounted(point):
-    """Whether something is mounted at `point`, without asking it."""
+    """Whether `point` has a mount; does not access the mount itself."""
     text = pathlib.Path("/proc/self/mountinfo").read_text()
     return any(line.split()[4] == str(point) for line in text.splitlines())
 
 
 def wait_until(condition):
-    """Waits for a condition, but not for ever."""
+    """Waits for a condition, with a timeout."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
@@ -220,7 +221,7 @@ def wait_until(condition):
 
 
 def free_port():
-    """A TCP port that nobody has."""
+    """A free TCP port."""
     import socket
 
     with socket.socket() as probe:
@@ -239,17 +240,17 @@ def stop(process):
 
 
 def cat(path):
-    """Reads a file as a user would, to nowhere."""
+    """Reads a file as a user would, and discards the bytes."""
     subprocess.run(["cat", path], check=True, stdout=subprocess.DEVNULL)
 
 
 def curl(url, *options):
-    """Fetches a URL to nowhere."""
+    """Downloads a URL and discards the bytes."""
     subprocess.run(["curl", "-sSf", "-o", "/dev/null", *options, url], check=True)
 
 
 def timed(run, *arguments):
-    """The seconds that `run` takes."""
+    """The duration of `run` in seconds."""
     started = time.perf_counter()
     run(*arguments)
     return time.perf_counter() - started

@@ -1,7 +1,8 @@
-"""A portal that accepts, and never answers: who is held up, and for how long.
+"""A portal that accepts connections but never responds: which readers wait, and
+how long.
 
-16 readers are stuck on an original and a table while others, cached, are read
-and folders are listed; then ctrl-C frees them.
+16 readers wait for an original and a table while cached files are read and
+folders are listed; then Ctrl-C interrupts the readers.
 """
 
 import json
@@ -27,9 +28,9 @@ def run(stage):
         stuck = [silent, silent_table]
         stall(portal, [path.name.split(".")[0] for path in stuck])
         freed, calm, beside = [], [], []
-        # In turn, so that what else the machine does strikes both alike.
+        # In turn, so that other activity of the machine affects both alike.
         for _ in range(ROUNDS):
-            # As long as below: after a pause, a virtual machine is slow at first.
+            # The same pause as below: a virtual machine is slow after a pause.
             time.sleep(1)
             calm.append(latencies(objects, cached, table))
             cats = [subprocess.Popen(["cat", stuck[n % 2]], stdout=subprocess.DEVNULL) for n in range(STUCK)]
@@ -54,7 +55,7 @@ def stall(portal, ids):
 
 
 def latencies(objects, cached, table):
-    """The 99th percentiles, in seconds, of what does not need the portal."""
+    """The 99th percentiles, in seconds, of operations without the portal."""
     return {
         "p99 of opening and reading 64 KiB of a cached original": p99(lambda: part(cached)),
         "p99 of opening and reading 64 KiB of a cached table": p99(lambda: part(table)),
@@ -64,7 +65,7 @@ def latencies(objects, cached, table):
 
 def part(path):
     with open(path, "rb", buffering=0) as file:
-        # Past the kernel's pages, or only those would be measured.
+        # Bypass the kernel's page cache, or only that would be measured.
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         os.pread(file.fileno(), 64 << 10, 1 << 20)
 
