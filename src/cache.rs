@@ -1,13 +1,72 @@
-//! Bytes kept: sparse files with a checksum for every block, renamed into a
-//! Jupyter user's data folder once they are complete.
+//! The cache: downloaded bytes on this machine, in blocks with checksums, and
+//! complete files that a Jupyter user's Python library reads, too.
 //!
-//! Complete files lie at `<folder>/<name>` under `dataAppStorage` (`documents`
-//! beside it), where the portal's Python library would look for them, so
-//! nothing incomplete may ever bear such a name. Incomplete ones lie in
-//! `partial`, each with a journal of the blocks that are there.
+//! # The life of a block
 //!
-//! Knows nothing of the portal or of inodes; whoever fills an [`CacheFile`] knows
-//! where bytes come from.
+//! 1. *Downloaded*: `content` downloads bytes and passes them to
+//!    [`CacheFile::write`], which splits them into blocks of up to 128 KiB.
+//! 2. *Written* to the sparse data file, within the disk budget. Blocks that the
+//!    disk does not accept go to the memory tier.
+//! 3. *Checksummed*: the journal of the file records offset, length and checksum.
+//!    Any subset of these writes may survive a crash.
+//! 4. *Read*: [`CacheFile::read`] checks every block against its checksum. A
+//!    corrupt block becomes missing and is downloaded again.
+//! 5. *Evicted* for space: closed files completely, least recently used first,
+//!    then the oldest blocks of the file that needs space. The checksum of an
+//!    evicted block stays in memory until the epoch ends, so that the block must
+//!    be the same when it is downloaded again.
+//! 6. *Verified*: `content` compares the hash of all bytes of an [`Epoch`] with the
+//!    object's id and calls [`CacheFile::mark_verified`].
+//! 7. *Named*: [`CacheFile::seal`] syncs the file and renames it to its complete
+//!    name. Sealed files are found by later processes and by the Python library,
+//!    and the kernel may read them directly.
+//!
+//! Files that can only be appended to, because their length is not known before
+//! their end, begin as an [`AppendedFile`].
+//!
+//! # Folders on disk
+//!
+//! | path | content |
+//! |---|---|
+//! | `dataAppStorage/<format>/<name>` | sealed originals and tables, where the portal's Python library looks for them |
+//! | `documents/`, `csv/`, `views/` | sealed documents, CSV from the portal, files rendered here |
+//! | `sums/<folder>~<name>.map` | journals of sealed files |
+//! | `partial/<folder>~<name>`, `.map`, `.new` | partial files, their journals, temporary files |
+//! | `lengths` | known file sizes |
+//!
+//! # Invariants
+//!
+//! 1. Bytes are returned only if they match their checksum. Only the kernel reads
+//!    sealed files without that.
+//! 2. Within an epoch the checksum of a block never changes. A write that
+//!    contradicts a checksum is rejected and, unless the epoch is verified, ends
+//!    the epoch.
+//! 3. Only complete files of an epoch that the caller has verified get a complete
+//!    name. Sealed files are never written to, and a file loses its complete name
+//!    before it loses a block.
+//! 4. Once all checksums of a file are known, `content` can delay reads until the
+//!    file is verified: [`CacheFile::has_all_checksums`] and
+//!    [`CacheFile::last_new_block`] say when and which.
+//! 5. Wrong bytes of an epoch are discarded together, and the caller records that
+//!    before any other reader can see the change ([`CacheFile::discard`]).
+//! 6. Space used is what files occupy on the disk, journals included. Open files
+//!    are never removed, in this process or another one: an open journal is
+//!    locked.
+//! 7. No lock is held over network work or across an `await`. Only a file's disk
+//!    lock, the disk budget's eviction lock and the table of open files are held
+//!    over disk work, besides single journal records and renames under a file's
+//!    state.
+//! 8. Errors of the disk never fail a read that memory can serve.
+//!
+//! # Lock order
+//!
+//! A file's disk lock, the disk budget's eviction lock, the table of open files;
+//! below a file's disk lock also that file's state, which is never held while one
+//! of the former is taken. Memory tier, error reports and known sizes are taken
+//! last, and no other lock is taken under them.
+//!
+//! The cache knows neither the portal nor inodes. What to download, when to verify
+//! and how long readers wait is decided in [`crate::content`].
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
@@ -16,75 +75,73 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+mod appended;
 mod blocks;
-mod entry;
+mod disk_budget;
+mod error_reports;
+mod evicted;
+mod file;
 mod folder;
-mod gone;
-mod growing;
-mod held;
 mod journal;
-mod paths;
-mod place;
+mod layout;
+mod memory_tier;
 #[cfg(test)]
 mod races;
 mod sizes;
-mod space;
-mod spill;
-mod trouble;
 
-pub use entry::{CacheFile, CacheRead, Epoch};
+pub use appended::AppendedFile;
+pub use disk_budget::{DiskUsage, default_limit};
+pub use file::{CacheFile, CacheRead, Epoch};
 pub use folder::{CacheFolder, FileCheck, FolderFile};
-pub use growing::AppendedFile;
-pub(crate) use journal::read_journal_of;
-pub use place::CachePath;
+pub(crate) use journal::check_journal;
+pub use layout::CachePath;
 pub use sizes::KnownSizes;
-pub use space::{DiskUsage, default_limit};
 
-use place::{LENGTHS, PARTIAL, SUMS};
-use space::{Claim, Space};
-use spill::Spill;
-use trouble::Troubles;
+use disk_budget::{ClaimResult, DiskBudget};
+use error_reports::ErrorReports;
+use layout::{LENGTHS, PARTIAL, SUMS};
+use memory_tier::MemoryTier;
 
 use tokio::sync::Semaphore;
 
 use crate::memory::{MemoryBudget, NoMemory};
-use icos_sync::{Locked, Mutex};
+use icos_sync::Mutex;
 
-/// Why the cache did not keep or give bytes.
+/// Why the cache did not store or return bytes.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("the cache file {path} cannot be used: {reason}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's message.
         reason: String,
-        /// Its error number, if it gave one.
+        /// Its error number, if there is one.
         errno: Option<i32>,
     },
-    /// The disk has no room for more.
+    /// The file system has too little free space.
     #[error(
         "the disk of the cache {path} is nearly full; free some space, or name another folder with --cache-dir"
     )]
     DiskFull {
-        /// The cache.
+        /// The cache folder.
         path: PathBuf,
     },
-    /// Buffers had to wait for too long.
+    /// No memory for buffers became free in time.
     #[error(transparent)]
     NoMemory(#[from] NoMemory),
-    /// What must be there together does not stay.
+    /// Bytes that are needed together do not fit into the cache.
     #[error(
-        "neither the disk nor the memory of the cache can hold what must be there at once; raise --cache-size or --memory, or name another folder with --cache-dir"
+        "neither the disk nor the memory of the cache can hold all bytes that are needed at once; raise --cache-size or --memory, or name another folder with --cache-dir"
     )]
     TooSmall,
-    /// Bytes that came again are not those that came before.
+    /// Downloaded bytes differ from the bytes of the same blocks downloaded before.
     #[error(
-        "bytes of {path} arrived that are not those that arrived before; they were dropped, read again to fetch them anew"
+        "downloaded bytes of {path} differ from those downloaded before; they were discarded, read again to download them"
     )]
-    Differs {
-        /// What they are of.
+    ChecksumMismatch {
+        /// The complete name of the file.
         path: PathBuf,
     },
     /// A name that is not one safe path component.
@@ -102,7 +159,7 @@ impl CacheError {
     }
 }
 
-/// How much to keep, and where.
+/// How much disk and memory the cache may use.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheLimits {
     /// Bytes on the disk.
@@ -111,124 +168,120 @@ pub struct CacheLimits {
     pub memory: u64,
 }
 
-/// The cache of one repository. Cheap to clone: clones are the same cache.
+/// The cache of one repository. Cheap to clone: clones share one cache.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Shared>);
+pub struct Store(Arc<StoreState>);
 
 #[derive(Debug)]
-struct Shared {
+struct StoreState {
     root: PathBuf,
-    space: Space,
+    disk_budget: DiskBudget,
     memory: MemoryBudget,
-    spill: Spill,
-    troubles: Troubles,
-    notes: KnownSizes,
-    /// Entries in use: each file has one, however many read it.
-    open: Mutex<HashMap<CachePath, Weak<CacheFile>>>,
-    /// Turns at having the disk take a whole file.
-    sealing: Arc<Semaphore>,
+    memory_tier: MemoryTier,
+    errors: ErrorReports,
+    sizes: KnownSizes,
+    /// Files in use: all readers of a file share one [`CacheFile`].
+    open_files: Mutex<HashMap<CachePath, Weak<CacheFile>>>,
+    seal_permits: Arc<Semaphore>,
 }
 
-/// So many files at once are taken by the disk.
-const SEALING: u32 = 8;
+/// How many files are sealed at once.
+const MAX_SEALS: u32 = 8;
 
 impl Store {
-    /// Opens, or creates, the cache in `root`, for its owner alone. Where the
-    /// disk does not let it, nothing is kept but in memory.
+    /// Opens or creates the cache in `root`, accessible to its owner only. Without
+    /// a usable disk the cache stores blocks in memory.
     #[must_use]
-    pub fn open(root: PathBuf, bounds: CacheLimits) -> Self {
-        let memory = MemoryBudget::new(bounds.memory);
-        let folders = Shared::create_folders_in(&root);
-        let shared = Shared {
-            notes: KnownSizes::open(&root.join(LENGTHS)),
-            space: Space::new(root.clone(), bounds.disk),
+    pub fn open(root: PathBuf, limits: CacheLimits) -> Self {
+        let memory = MemoryBudget::new(limits.memory);
+        let folders = StoreState::create_folders_in(&root);
+        let state = StoreState {
+            sizes: KnownSizes::open(&root.join(LENGTHS)),
+            disk_budget: DiskBudget::new(root.clone(), limits.disk),
             root,
-            spill: Spill::new(memory.block_limit()),
+            memory_tier: MemoryTier::new(memory.block_limit()),
             memory,
-            troubles: Troubles::default(),
-            open: Mutex::default(),
-            sealing: Arc::new(Semaphore::new(SEALING as usize)),
+            errors: ErrorReports::default(),
+            open_files: Mutex::default(),
+            seal_permits: Arc::new(Semaphore::new(MAX_SEALS as usize)),
         };
         if let Err(error) = folders {
-            shared.troubles.note(error);
+            state.errors.report(error);
         }
-        Self(Arc::new(shared))
+        Self(Arc::new(state))
     }
 
-    /// Waits until the disk has taken all complete files that it is to take.
+    /// Waits until all files that are being sealed are sealed.
     pub async fn wait_for_seals(&self) {
-        // Fails never: nobody closes it.
-        let _ = self.0.sealing.acquire_many(SEALING).await;
+        // Never fails, because the semaphore is never closed.
+        let _ = self.0.seal_permits.acquire_many(MAX_SEALS).await;
     }
 
-    /// The memory for buffers, its own and those of what reads from it.
+    /// The memory budget for buffers of the cache and of its readers.
     #[must_use]
     pub fn memory(&self) -> &MemoryBudget {
         &self.0.memory
     }
 
-    /// Tells `watcher` what keeps the cache from keeping bytes, once for each
-    /// cause, those so far included.
-    pub fn on_error(&self, watcher: impl Fn(&CacheError) + Send + Sync + 'static) {
-        self.0.troubles.watch(Box::new(watcher));
+    /// Calls `handler` with the errors that keep the cache from storing bytes, once
+    /// for each cause, those before this call included.
+    pub fn on_error(&self, handler: impl Fn(&CacheError) + Send + Sync + 'static) {
+        self.0.errors.set_handler(Box::new(handler));
     }
 
-    /// Where the cache lies.
+    /// The folder of the cache.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.0.root
     }
 
-    /// How much it holds, and may hold. Blocks on the disk: the first time, for
-    /// a look at every file.
+    /// How much of the disk is used, and may be used. Blocks on the disk: the first
+    /// call looks at every file.
     #[must_use]
     pub fn usage(&self) -> DiskUsage {
-        self.0.space.usage()
+        self.0.disk_budget.usage()
     }
 
-    /// Lengths of files that took all of their bytes to find out, by keys that
-    /// say what they are of.
+    /// Sizes of files that are known only after rendering or downloading the
+    /// complete file, by keys that the callers choose.
     #[must_use]
     pub fn sizes(&self) -> &KnownSizes {
-        &self.0.notes
+        &self.0.sizes
     }
 
-    /// The entry at `place` of a file that is `len` bytes long. What an
-    /// earlier run left of a file with another length is dropped.
+    /// Opens the file at `path`, which is `len` bytes long. A file of another
+    /// length that an earlier process left there is removed.
     #[must_use]
-    pub fn file(&self, place: &CachePath, len: u64) -> Arc<CacheFile> {
-        let mut open = self.0.open();
-        if let Some(entry) = open.get(place).and_then(Weak::upgrade)
-            && entry.len() == len
+    pub fn file(&self, path: &CachePath, len: u64) -> Arc<CacheFile> {
+        let mut open = self.0.open_files.lock();
+        if let Some(file) = open.get(path).and_then(Weak::upgrade)
+            && file.len() == len
         {
-            return entry;
+            return file;
         }
-        open.retain(|_, entry| entry.strong_count() > 0);
-        let entry = CacheFile::open(Arc::clone(&self.0), place, len);
-        open.insert(place.clone(), Arc::downgrade(&entry));
-        entry
+        open.retain(|_, file| file.strong_count() > 0);
+        let file = CacheFile::open(Arc::clone(&self.0), path, len);
+        open.insert(path.clone(), Arc::downgrade(&file));
+        file
     }
 
-    /// The entry at `place`, if it is complete: for files whose length nothing
-    /// else tells.
+    /// Opens the file at `path` if it is sealed, for callers that do not know its
+    /// length.
     #[must_use]
-    pub fn open_sealed(&self, place: &CachePath) -> Option<Arc<CacheFile>> {
-        let len = fs::metadata(place.complete_in(&self.0.root)).ok()?.len();
-        let entry = self.file(place, len);
-        entry.is_sealed().then_some(entry)
+    pub fn open_sealed(&self, path: &CachePath) -> Option<Arc<CacheFile>> {
+        let len = fs::metadata(path.complete_in(&self.0.root)).ok()?.len();
+        let file = self.file(path, len);
+        file.is_sealed().then_some(file)
     }
 
-    /// Makes the next [`Store::file`] at `place` open the file anew.
-    fn forget(&self, place: &CachePath) {
-        self.0.open().remove(place);
+    /// Makes the next [`Store::file`] at `path` open the file on disk again, which
+    /// was replaced.
+    fn forget(&self, path: &CachePath) {
+        self.0.open_files.lock().remove(path);
     }
 }
 
-impl Shared {
-    fn open(&self) -> Locked<'_, HashMap<CachePath, Weak<CacheFile>>> {
-        self.open.lock()
-    }
-
+impl StoreState {
     fn create_folders(&self) -> Result<(), CacheError> {
         Self::create_folders_in(&self.root)
     }
@@ -238,17 +291,18 @@ impl Shared {
         folders.iter().try_for_each(|dir| create_private_dir(dir))
     }
 
-    /// Takes `bytes` of the disk; false if there is no room to be made.
-    fn claim(&self, bytes: u64) -> bool {
-        let is_open = |place: &CachePath| {
-            let open = self.open();
-            open.get(place).is_some_and(|e| e.strong_count() > 0)
+    /// Claims `bytes` of the disk, and evicts closed files for them; false if
+    /// there is not enough space.
+    fn claim_disk(&self, bytes: u64) -> bool {
+        let is_open = |path: &CachePath| {
+            let open = self.open_files.lock();
+            open.get(path).is_some_and(|file| file.strong_count() > 0)
         };
-        match self.space.claim(bytes, is_open) {
-            Claim::Granted => true,
-            Claim::BoundReached => false,
-            Claim::DiskFull => {
-                self.troubles.note(CacheError::DiskFull {
+        match self.disk_budget.claim(bytes, is_open) {
+            ClaimResult::Granted => true,
+            ClaimResult::BoundReached => false,
+            ClaimResult::DiskFull => {
+                self.errors.report(CacheError::DiskFull {
                     path: self.root.clone(),
                 });
                 false
@@ -265,7 +319,7 @@ fn create_private_dir(path: &Path) -> Result<(), CacheError> {
         .map_err(|error| CacheError::io(path, &error))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), CacheError> {
+fn remove_if_present(path: &Path) -> Result<(), CacheError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CacheError::io(path, &error)),
         _ => Ok(()),

@@ -1,12 +1,13 @@
-//! Doors for the fuzz targets in `fuzz/` to parsers that nobody else calls
-//! directly, with what must hold of whatever they take. No part of the API.
+//! Entry points of the fuzz targets in `fuzz/` to parsers that are private
+//! otherwise, with the properties that any input must satisfy. Not part of the API.
 
 use crate::cache;
 use crate::catalog::{ArchiveIndex, ArchiveNode};
 use crate::cli;
 use icos_portal::archive;
 
-/// The list of what is in an archive: each entry is found, by safe names.
+/// The list of files in a ZIP archive: every listed file is found again, and all
+/// names are safe.
 pub fn archive_list(json: &[u8]) {
     let Ok(entries) = archive::parse_list(json) else {
         return;
@@ -28,14 +29,14 @@ pub fn archive_list(json: &[u8]) {
     }
 }
 
-/// A `config.toml` of settings, by their numbers and values, and of other text:
-/// what is taken, the parser takes as well.
+/// A `config.toml` with settings, given by number and value, and with other text.
 pub fn config(settings: &[(u8, String)], text: &str) {
     cli::read_config(settings, text);
 }
 
-/// The journal of a file of `len` bytes with these records (offset, length,
-/// checksum), and something behind: no block is outside or overlaps another.
-pub fn block_map(len: u64, records: &[(u64, u32, u64)], behind: &[u8]) {
-    cache::read_journal_of(len, records, behind);
+/// A cache journal of a file of `len` bytes with these records (offset, length,
+/// checksum) and with trailing bytes: all blocks lie within the file and none
+/// overlap.
+pub fn block_map(len: u64, records: &[(u64, u32, u64)], trailing: &[u8]) {
+    cache::check_journal(len, records, trailing);
 }

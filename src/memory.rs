@@ -1,13 +1,14 @@
-//! Memory for buffers: one bound over all of them, which many readers wait
-//! for rather than let it grow.
+//! The memory budget: one bound for all buffers. Readers wait for memory instead
+//! of exceeding it.
 //!
-//! The bound is split so that no one can wait for what waits for them. What is
-//! *kept* (drawn text, and bytes that the disk did not take) never waits: the
-//! oldest goes. *Streams* of the network may hold their share for long, but
-//! wait for nothing that answers hold; and *answers* hold theirs only while
-//! they are read, drawn and sent, never across a wait. So answers keep flowing
-//! whatever becomes of the streams. Large *pieces* of streams are for speed
-//! alone: where there is no memory for one, small ones do.
+//! The bound is split into parts so that waits cannot form a circle. *Caches*
+//! (rendered text, and blocks that the disk does not accept) never wait: they
+//! evict their oldest content. Network *streams* may hold their reservations for a
+//! long time, but never wait for memory of replies. *Replies* hold theirs only
+//! while they are read, rendered and sent, and never wait for anything but the
+//! disk and the processor meanwhile. So replies make progress whatever the streams
+//! do. Large *pieces* of streams only serve speed: without memory for one, small
+//! pieces are used.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,45 +16,45 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is held of a body that is not taken as fast as it comes: the network
-/// library's buffer grows to some 400 KiB, and at most 8 pieces of 128 KiB wait
-/// to be written and hashed.
+/// The memory of one stream in bytes, if its body arrives faster than it is
+/// written: the HTTP library buffers some 400 KiB, and at most 8 pieces of 128 KiB
+/// wait to be written and hashed.
 pub const STREAM: u64 = 3 << 19;
-/// A large piece of a stream: what the kernel asks for at once, if the mount may
-/// say so.
+/// The length of a large piece of a stream in bytes: the kernel's largest read
+/// where the mount may raise it.
 pub const PIECE: usize = 1 << 20;
-/// How long to wait for the memory of an answer: others hold it for moments.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How long to wait for the memory of a stream: others may have much to
-/// fetch over a slow line.
-const LONG_PATIENCE: Duration = Duration::from_mins(10);
-/// Permits are of this many bytes each.
+/// How long to wait for the memory of a reply: others hold theirs for moments.
+const REPLY_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long to wait for the memory of a stream: others may download much over a
+/// slow connection.
+const STREAM_TIMEOUT: Duration = Duration::from_mins(10);
+/// Bytes of one semaphore permit.
 const UNIT: u64 = 4 << 10;
 
-/// The bound. Cheap to clone: clones are the same memory.
+/// The bound and its parts. Cheap to clone: clones share one budget.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     total: u64,
-    answers: Pool,
+    replies: Pool,
     streams: Pool,
     pieces: Pool,
-    spare: Arc<Spare>,
+    unused: Arc<UnusedBuffers>,
 }
 
-/// Buffers of pieces that are not in use just now: to have them from the
-/// allocator again costs page faults, 3 % of a first read.
+/// Buffers of pieces for reuse: new ones from the allocator cost page faults, 3 %
+/// of a first read.
 #[derive(Debug, Default)]
-struct Spare(Mutex<Vec<Vec<u8>>>);
+struct UnusedBuffers(Mutex<Vec<Vec<u8>>>);
 
-/// A buffer of a piece, and the memory for it.
+/// A buffer for a piece, with its reservation.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
     reservation: Reservation,
-    spare: Arc<Spare>,
+    unused: Arc<UnusedBuffers>,
 }
 
-/// Memory taken; given back when dropped.
+/// Reserved memory, released on drop.
 #[derive(Debug)]
 pub struct Reservation {
     _permit: OwnedSemaphorePermit,
@@ -66,10 +67,11 @@ pub struct Reservation {
     waited.as_secs()
 )]
 pub struct NoMemory {
-    /// How long it was waited for.
+    /// How long the caller waited.
     pub waited: Duration,
 }
 
+/// A part of the budget.
 #[derive(Clone, Debug)]
 struct Pool {
     units: Arc<Semaphore>,
@@ -77,105 +79,114 @@ struct Pool {
 }
 
 impl MemoryBudget {
-    /// At most `total` bytes, though never too few to answer one read.
+    /// A budget of `total` bytes, but enough for one read in any case.
     #[must_use]
     pub fn new(total: u64) -> Self {
         Self {
             total,
-            // Pieces become answers.
-            answers: Pool::new(total / 4 - total / 16),
+            // Pieces become replies.
+            replies: Pool::new(total / 4 - total / 16),
             streams: Pool::new((total / 8).max(2 * STREAM)),
             pieces: Pool::new(total / 16),
-            spare: Arc::default(),
+            unused: Arc::default(),
         }
     }
 
-    /// How many bytes the cache may keep for want of a disk.
+    /// How many bytes of blocks the cache may store in memory.
     #[must_use]
     pub fn block_limit(&self) -> u64 {
         self.total / 2
     }
 
-    /// How many bytes of drawn text may be kept.
+    /// How many bytes of rendered text may be cached.
     #[must_use]
     pub fn text_limit(&self) -> u64 {
         self.total / 8
     }
 
-    /// Memory for `bytes` of an answer, after those who asked before. Whoever
-    /// holds it must not wait for anything but the disk and the processor.
+    /// Reserves memory for a reply of `bytes`, first come, first served. The caller
+    /// must not wait for anything but the disk and the processor while it holds the
+    /// reservation.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] after one minute.
     pub async fn reserve_reply(&self, bytes: u64) -> Result<Reservation, NoMemory> {
-        self.answers.take(bytes, PATIENCE).await
+        self.replies.take(bytes, REPLY_TIMEOUT).await
     }
 
-    /// Memory for the buffers of a stream.
+    /// Reserves memory for the buffers of a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`NoMemory`] after ten minutes.
     pub async fn reserve_stream(&self) -> Result<Reservation, NoMemory> {
-        self.streams.take(STREAM, LONG_PATIENCE).await
+        self.streams.take(STREAM, STREAM_TIMEOUT).await
     }
 
-    /// An empty buffer for a piece of a stream, of [`PIECE`] bytes, if there is
-    /// memory for it now.
+    /// An empty buffer of [`PIECE`] bytes for a piece of a stream, if memory for it
+    /// is free now.
     #[must_use]
     pub fn piece_buffer(&self) -> Option<Buffer> {
         let reservation = self.pieces.take_now(PIECE as u64)?;
-        let unused = self.spare.buffers().pop();
+        let reused = self.unused.buffers().pop();
         Some(Buffer {
-            bytes: unused.unwrap_or_else(|| Vec::with_capacity(PIECE)),
+            bytes: reused.unwrap_or_else(|| Vec::with_capacity(PIECE)),
             reservation,
-            spare: Arc::clone(&self.spare),
+            unused: Arc::clone(&self.unused),
         })
     }
 
-    /// Lets go of what nobody uses just now.
+    /// Frees the unused buffers.
     pub fn trim(&self) {
-        self.spare.buffers().clear();
+        self.unused.buffers().clear();
     }
 }
 
-impl Spare {
+impl UnusedBuffers {
     fn buffers(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[allow(clippy::len_without_is_empty)] // Nobody needs to know.
+#[allow(clippy::len_without_is_empty)] // No caller needs `is_empty`.
 impl Buffer {
-    /// How many bytes it has.
+    /// The length of its content in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Its bytes, as many as it has; more than [`PIECE`] would be uncounted.
+    /// Its content. Bytes beyond [`PIECE`] would exceed the reservation.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// The bytes, for all who need them; once the last clone of them is gone,
-    /// the buffer is for others.
+    /// Converts the content to shared bytes; after the last clone of them is
+    /// dropped, the buffer is reused.
     #[must_use]
     pub fn freeze(self) -> Bytes {
-        struct Held(Option<Buffer>);
-        impl AsRef<[u8]> for Held {
+        struct SharedBuffer(Option<Buffer>);
+        impl AsRef<[u8]> for SharedBuffer {
             fn as_ref(&self) -> &[u8] {
                 self.0.as_ref().map_or(&[], |buffer| &buffer.bytes)
             }
         }
-        impl Drop for Held {
+        impl Drop for SharedBuffer {
             fn drop(&mut self) {
                 if let Some(Buffer {
                     mut bytes,
                     reservation,
-                    spare,
+                    unused,
                 }) = self.0.take()
                 {
                     bytes.clear();
-                    spare.buffers().push(bytes);
+                    unused.buffers().push(bytes);
                     drop(reservation);
                 }
             }
         }
-        Bytes::from_owner(Held(Some(self)))
+        Bytes::from_owner(SharedBuffer(Some(self)))
     }
 }
 
@@ -189,18 +200,18 @@ impl Pool {
         }
     }
 
-    /// What is more than all there is takes all there is: alone, it may pass.
-    async fn take(&self, bytes: u64, patience: Duration) -> Result<Reservation, NoMemory> {
+    /// Waits for `bytes`; more than the pool has means the complete pool.
+    async fn take(&self, bytes: u64, timeout: Duration) -> Result<Reservation, NoMemory> {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let turn = Arc::clone(&self.units).acquire_many_owned(wanted.min(self.size));
-        match tokio::time::timeout(patience, turn).await {
+        let permits = Arc::clone(&self.units).acquire_many_owned(wanted.min(self.size));
+        match tokio::time::timeout(timeout, permits).await {
             Ok(Ok(permit)) => Ok(Reservation { _permit: permit }),
-            // Late; nothing ever closes the semaphore.
-            Ok(Err(_)) | Err(_) => Err(NoMemory { waited: patience }),
+            // The time is over; the semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(NoMemory { waited: timeout }),
         }
     }
 
-    /// None if there is not as much, now or ever.
+    /// `None` if the pool does not have `bytes` free now.
     fn take_now(&self, bytes: u64) -> Option<Reservation> {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         let permit = Arc::clone(&self.units).try_acquire_many_owned(wanted);
@@ -209,20 +220,20 @@ impl Pool {
 }
 
 impl Reservation {
-    /// `bytes`, for which this memory was taken: given back once the last
-    /// clone of them is gone.
+    /// Attaches the reservation to the `bytes` that it was made for: it is released
+    /// after the last clone of them is dropped.
     #[must_use]
     pub fn attach(self, bytes: Vec<u8>) -> Bytes {
-        struct Held {
+        struct ReservedBytes {
             bytes: Vec<u8>,
             _reservation: Reservation,
         }
-        impl AsRef<[u8]> for Held {
+        impl AsRef<[u8]> for ReservedBytes {
             fn as_ref(&self) -> &[u8] {
                 &self.bytes
             }
         }
-        Bytes::from_owner(Held {
+        Bytes::from_owner(ReservedBytes {
             bytes,
             _reservation: self,
         })
@@ -236,10 +247,9 @@ mod tests {
     use super::*;
     use icos_sync::{block_on, check, thread};
 
-    /// In an order that nobody's patience ends: who waits for what waits for
-    /// them would wait for ever.
+    /// No timeout ends a wait in these schedules: a deadlock would last for ever.
     #[test]
-    fn streams_and_answers_come_to_their_end_in_whatever_order_they_wait() {
+    fn streams_and_replies_finish_in_any_order_of_waits() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -264,12 +274,12 @@ mod tests {
             for thread in threads {
                 thread.join().unwrap();
             }
-            assert_eq!(memory.answers.units.available_permits(), 48);
+            assert_eq!(memory.replies.units.available_permits(), 48);
         });
     }
 
     #[test]
-    fn a_buffer_is_used_again_once_its_last_bytes_are_gone() {
+    fn buffer_is_reused_after_its_last_bytes_are_dropped() {
         let memory = MemoryBudget::new(32 << 20);
         let mut buffer = memory.piece_buffer().unwrap();
         buffer.bytes().extend_from_slice(b"piece");
@@ -284,26 +294,26 @@ mod tests {
         assert_eq!(again.bytes().as_ptr(), at);
         assert!(again.bytes().is_empty());
         drop((again.freeze(), other.freeze()));
-        assert_eq!(memory.spare.buffers().len(), 2);
+        assert_eq!(memory.unused.buffers().len(), 2);
         memory.trim();
-        assert_eq!(memory.spare.buffers().len(), 0);
+        assert_eq!(memory.unused.buffers().len(), 0);
     }
 
     #[tokio::test]
-    async fn bytes_hold_their_memory_until_the_last_of_them_is_gone() {
+    async fn reservation_is_released_after_the_last_bytes_are_dropped() {
         let memory = MemoryBudget::new(1 << 20);
         let reservation = memory.reserve_reply(192 << 10).await.unwrap();
         let bytes = reservation.attach(vec![7; 10]);
         let part = bytes.slice(2..4);
         drop(bytes);
-        assert_eq!(memory.answers.units.available_permits(), 0);
+        assert_eq!(memory.replies.units.available_permits(), 0);
         assert_eq!(part, vec![7; 2]);
         drop(part);
         memory.reserve_reply(192 << 10).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_gets_memory_in_turn_or_is_told_that_there_is_none() {
+    async fn waiting_reply_gets_memory_when_freed_or_fails_after_the_timeout() {
         let memory = MemoryBudget::new(1 << 20);
         let all = memory.reserve_reply(1 << 30).await.unwrap();
         let waiting = tokio::spawn({
@@ -315,7 +325,7 @@ mod tests {
         memory
             .reserve_stream()
             .await
-            .expect("streams have their own");
+            .expect("streams have their own memory");
         drop(all);
         waiting.await.unwrap().unwrap();
 

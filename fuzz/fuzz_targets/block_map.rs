@@ -1,5 +1,4 @@
-//! Journals of cached files: records that are in order, and what a crash may
-//! leave behind them.
+//! Journals of cached files: valid records, and trailing bytes as after a crash.
 
 #![no_main]
 
@@ -9,14 +8,14 @@ use libfuzzer_sys::fuzz_target;
 #[derive(Arbitrary, Debug)]
 struct Input {
     len: u64,
-    /// Small ones meet each other more often.
+    /// Small offsets and lengths, which overlap more often.
     near: Vec<(u8, u8)>,
     far: Vec<(u64, u32, u64)>,
-    behind: Vec<u8>,
+    trailing: Vec<u8>,
 }
 
 fuzz_target!(|input: Input| {
     let near = input.near.iter().map(|&(offset, len)| (u64::from(offset), u32::from(len), 0));
     let records: Vec<_> = near.chain(input.far.iter().copied()).collect();
-    icosfs::fuzzing::block_map(input.len, &records, &input.behind);
+    icosfs::fuzzing::block_map(input.len, &records, &input.trailing);
 });

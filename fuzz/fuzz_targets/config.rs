@@ -1,4 +1,4 @@
-//! `config.toml`: settings that there are with any values, and any text.
+//! `config.toml`: existing settings with any values, and any text.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ struct Input<'a> {
     text: &'a str,
 }
 
-/// What stands behind an equals sign.
+/// The value of a setting.
 #[derive(Arbitrary, Debug)]
 enum Value<'a> {
     Text(&'a str),

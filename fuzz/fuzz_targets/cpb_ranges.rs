@@ -1,4 +1,4 @@
-//! Byte ranges of `.cpb` files and rows of their columns, in both directions.
+//! Conversions between byte ranges of `.cpb` files and rows of columns.
 
 #![no_main]
 

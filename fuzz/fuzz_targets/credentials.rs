@@ -1,4 +1,4 @@
-//! Credentials files as other programs, or crashes, may leave them.
+//! Credentials files with any content, as after crashes of other programs.
 
 #![no_main]
 

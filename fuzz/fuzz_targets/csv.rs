@@ -1,4 +1,4 @@
-//! Any bytes as any columns: drawn whole, drawn row by row, and as Parquet.
+//! Any bytes as any columns: rendered at once, row by row, and as Parquet.
 
 #![no_main]
 

@@ -1,5 +1,4 @@
-//! Landing pages as strangers may write them, down to the Parquet that tells
-//! of them.
+//! Untrusted landing pages, up to the Parquet file with their metadata.
 
 #![no_main]
 
@@ -27,10 +26,10 @@ fuzz_target!(|json: &[u8]| {
         .collect();
     let good = GoodFlags::new(page.good_flags());
     good.keep_good(ValueFormat::Float32, &mut [0; 4], ValueFormat::BmpChar, &[0, 65])
-        .expect("both are of one row");
+        .expect("both have one row");
     if Schema::new(0, columns.clone()).is_ok() {
         let about = [("file_name".to_owned(), page.file_name)];
         let parquet = ParquetWriter::new(Vec::new(), &columns, &about);
-        parquet.expect("any names will do").finish().expect("memory takes all");
+        parquet.expect("any names are accepted").finish().expect("memory takes all");
     }
 });

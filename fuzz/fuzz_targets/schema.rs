@@ -1,4 +1,4 @@
-//! Datasets, actual column names and headers as strangers may write them.
+//! Untrusted dataset descriptions, column names and CSV headers.
 
 #![no_main]
 
@@ -61,7 +61,7 @@ fuzz_target!(|input: Input| {
     }
 });
 
-/// Both orders are of the same columns, and the sizes agree.
+/// Both column orders contain the same columns, and the sizes agree.
 fn check(schema: &Schema) {
     let stored: Vec<&Column> = schema.stored().collect();
     assert_eq!(stored.len(), schema.columns().len());

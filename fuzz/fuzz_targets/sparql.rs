@@ -1,4 +1,4 @@
-//! SPARQL results as strangers may send them.
+//! Untrusted SPARQL results.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Tokens: text as people paste it, and any claims in the proper wrapping.
+//! Login tokens: any text, and any claims in a valid encoding.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ fuzz_target!(|input: (&str, &[u8])| {
     check(&base64(claims));
 });
 
-/// What was read is read the same from the cookie that it becomes.
+/// A token parsed from its own cookie is the same token.
 fn check(text: &str) {
     for envri in Envri::ALL {
         let Ok(token) = Token::parse(envri, text) else { continue };

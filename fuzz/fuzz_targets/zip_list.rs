@@ -1,4 +1,4 @@
-//! Lists of what is in archives.
+//! Lists of files in ZIP archives.
 
 #![no_main]
 

@@ -1,15 +1,15 @@
-//! The journal of a file: which blocks are there, in a file that only grows.
+//! The journal of a file: the blocks that are present, in an append-only file.
 //!
-//! Layout: a head (8 bytes magic, 8 bytes length of the file it speaks of),
-//! then records of 28 bytes: offset (8), length (4), checksum of the block (8),
-//! checksum of the record so far (8); integers little-endian. A record with
-//! length 0 takes the block at its offset back; one at offset 2^64-1 notes the
-//! mark of the complete file. A torn or damaged record ends the journal: what
-//! follows counts as absent. No order of writes matters, for a block counts
-//! only if its bytes match the checksum.
+//! Layout: a header (8 bytes magic, 8 bytes length of the data file), then
+//! records of 28 bytes: offset (8), length (4), checksum of the block (8),
+//! checksum of the record up to here (8); integers little-endian. A record of
+//! length 0 removes the block at its offset; a record at offset 2^64-1 stores the
+//! stamp of the complete file. The input is untrusted: a torn or damaged record
+//! ends the journal, and the rest is ignored. Data and journal may reach the disk
+//! in any order, because a block counts only if its bytes match its checksum.
 //!
-//! Whoever has a journal open holds a shared lock on it, so that no other
-//! process takes the file for unused.
+//! An open journal holds a shared lock, which tells other processes that the file
+//! is in use.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -19,79 +19,80 @@ use std::time::{Duration, Instant, SystemTime};
 
 use twox_hash::XxHash3_64;
 
-use super::blocks::{Block, Blocks};
+use super::blocks::{Block, BlockSet};
 use icos_sync::sleep;
 
 const MAGIC: [u8; 8] = *b"icosfs\x02\n";
-const HEAD: usize = 16;
+const HEADER: usize = 16;
 const RECORD: usize = 28;
-/// The offset of a record that notes a mark.
-const MARK: u64 = u64::MAX;
-/// How long another process may hold a journal for itself: it only removes
-/// files meanwhile.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The offset of a record that stores a stamp.
+const STAMP: u64 = u64::MAX;
+/// How long to wait for another process that holds the exclusive lock: it needs
+/// that only to remove files.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An open journal, to be appended to.
 #[derive(Debug)]
 pub(super) struct Journal(File);
 
-/// What a journal told when it was opened.
+/// The content of a journal at the time when it was read.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    pub(super) blocks: Blocks,
-    /// The mark of the complete file, if it was ever complete.
-    pub(super) mark: Option<u64>,
+pub(super) struct JournalContents {
+    pub(super) blocks: BlockSet,
+    /// The stamp of the complete file, if the file was ever sealed.
+    pub(super) stamp: Option<u64>,
 }
 
 impl Journal {
-    /// Opens the journal at `path` of a file of `len` bytes and reads it; a
-    /// journal of another file, or none, begins anew.
-    pub(super) fn open(path: &Path, len: u64) -> io::Result<(Self, Told)> {
+    /// Opens and reads the journal at `path` of a file of `len` bytes. If there is
+    /// none, or one of a file of another length, starts an empty journal.
+    pub(super) fn open(path: &Path, len: u64) -> io::Result<(Self, JournalContents)> {
         let mut file = open_locked(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut head = [0; HEAD];
-        head[..8].copy_from_slice(&MAGIC);
-        head[8..].copy_from_slice(&len.to_le_bytes());
-        let mut told = Told::default();
-        let mut good = HEAD;
-        if bytes.starts_with(&head) {
-            good += read_records(&bytes[HEAD..], len, &mut told);
+        let mut header = [0; HEADER];
+        header[..8].copy_from_slice(&MAGIC);
+        header[8..].copy_from_slice(&len.to_le_bytes());
+        let mut contents = JournalContents::default();
+        let mut good = HEADER;
+        if bytes.starts_with(&header) {
+            good += read_records(&bytes[HEADER..], len, &mut contents);
         } else {
             file.set_len(0)?;
-            file.write_all(&head)?;
+            file.write_all(&header)?;
         }
-        // What is torn or damaged would hide all that comes after it.
+        // A torn or damaged record would hide all records appended after it.
         if good < bytes.len() {
             file.set_len(good as u64)?;
         }
-        // Its time of change is the file's time of use.
+        // The journal's modification time is the time of the file's last use.
         file.set_modified(SystemTime::now())?;
-        Ok((Self(file), told))
+        Ok((Self(file), contents))
     }
 
-    /// Reads the journal at `path` without using it; returns the length of the
-    /// file that it speaks of as well.
-    pub(super) fn peek(path: &Path) -> io::Result<(u64, Told)> {
+    /// Reads the journal at `path` without a lock and without changing the time of
+    /// last use; also returns the length of the data file.
+    pub(super) fn peek(path: &Path) -> io::Result<(u64, JournalContents)> {
         let bytes = std::fs::read(path)?;
-        let mut told = Told::default();
-        let Some((head, records)) = bytes.split_at_checked(HEAD) else {
-            return Ok((0, told));
+        let mut contents = JournalContents::default();
+        let Some((header, records)) = bytes.split_at_checked(HEADER) else {
+            return Ok((0, contents));
         };
-        let len = head[8..].try_into().map_or(0, u64::from_le_bytes);
-        if head[..8] == MAGIC {
-            read_records(records, len, &mut told);
+        let len = header[8..].try_into().map_or(0, u64::from_le_bytes);
+        if header[..8] == MAGIC {
+            read_records(records, len, &mut contents);
         }
-        Ok((len, told))
+        Ok((len, contents))
     }
 
-    /// KnownSizes blocks that are there now.
+    /// Appends records of blocks that are present now.
     pub(super) fn add(&mut self, blocks: &[Block]) -> io::Result<()> {
         let records = blocks.iter().flat_map(|&block| record(block));
         self.0.write_all(&records.collect::<Vec<_>>())
     }
 
-    pub(super) fn take_back(&mut self, offset: u64) -> io::Result<()> {
+    /// Appends a record that the block at `offset` is missing.
+    pub(super) fn remove(&mut self, offset: u64) -> io::Result<()> {
         self.append(Block {
             offset,
             len: 0,
@@ -99,28 +100,32 @@ impl Journal {
         })
     }
 
-    /// KnownSizes the mark of the complete file.
-    pub(super) fn mark(&mut self, mark: u64) -> io::Result<()> {
+    /// Appends the stamp of the complete file.
+    pub(super) fn set_stamp(&mut self, stamp: u64) -> io::Result<()> {
         self.append(Block {
-            offset: MARK,
+            offset: STAMP,
             len: 0,
-            sum: mark,
+            sum: stamp,
         })
     }
 
-    /// Whether no other process has it open. Only for whoever is about to
-    /// remove it: the lock is no longer shared.
-    pub(super) fn is_ours_alone(&self) -> bool {
+    /// Whether no other process has the journal open. The lock is exclusive
+    /// afterwards, so only a caller that removes the journal may use this.
+    pub(super) fn lock_exclusively(&self) -> bool {
         self.0.try_lock().is_ok()
     }
 
-    /// Runs `work` while no other process has it open; none if one does.
-    pub(super) fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    /// Runs `work` under an exclusive lock; `None` if another process has the
+    /// journal open.
+    pub(super) fn with_exclusive_lock<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
         let result = self.0.try_lock().is_ok().then(|| work(self));
-        // Shared again, as it was; to convert a lock of one's own does not wait
-        // but for whoever is about to find out that it is not alone either.
+        // Back to the shared lock. This waits at most for another process that is
+        // about to fail to get the exclusive lock.
         if let Err(error) = self.0.lock_shared() {
-            tracing::debug!(%error, "a journal is open without a lock");
+            tracing::debug!(%error, "a journal has no shared lock; another process may evict its file");
         }
         result
     }
@@ -140,30 +145,30 @@ fn record(block: Block) -> [u8; RECORD] {
     record
 }
 
-/// The file at `path`, created if need be, with a shared lock on it.
+/// Opens the file at `path`, or creates it, with a shared lock.
 fn open_locked(path: &Path) -> io::Result<File> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         let file = OpenOptions::new()
             .read(true)
-            // Several processes may share a cache: each record lands whole at
-            // the end, whoever writes it.
+            // Several processes may share a cache: each record of any of them is
+            // appended in one write.
             .append(true)
             .create(true)
             .mode(0o600)
             .open(path)?;
         match file.try_lock_shared() {
-            // Gone meanwhile if another process made room.
+            // Another process may have removed the file before the lock was taken.
             Ok(()) if file.metadata()?.nlink() > 0 => return Ok(file),
             Ok(()) => {}
             Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Err(_held) => sleep(Duration::from_millis(2)),
+            Err(_locked) => sleep(Duration::from_millis(2)),
         }
     }
 }
 
 /// Applies the good records at the front of `bytes`; returns their length.
-fn read_records(bytes: &[u8], len: u64, told: &mut Told) -> usize {
+fn read_records(bytes: &[u8], len: u64, contents: &mut JournalContents) -> usize {
     let mut good = 0;
     for record in bytes.chunks_exact(RECORD) {
         let word = |at: usize| {
@@ -178,12 +183,12 @@ fn read_records(bytes: &[u8], len: u64, told: &mut Told) -> usize {
             break;
         }
         match block {
-            Block { offset: MARK, .. } => told.mark = Some(block.sum),
+            Block { offset: STAMP, .. } => contents.stamp = Some(block.sum),
             Block { len: 0, .. } => {
-                told.blocks.remove(block.offset);
+                contents.blocks.remove(block.offset);
             }
             _ if block.end().is_some_and(|end| end <= len) => {
-                told.blocks.insert(block);
+                contents.blocks.insert(block);
             }
             _ => break,
         }
@@ -192,26 +197,27 @@ fn read_records(bytes: &[u8], len: u64, told: &mut Told) -> usize {
     good
 }
 
-/// Reads a journal of these records, for [`crate::fuzzing`]: its blocks lie in
-/// the file, one behind another.
-pub(crate) fn read_journal_of(len: u64, records: &[(u64, u32, u64)], behind: &[u8]) {
+/// Checks that a journal of these records (offset, length, checksum) and of
+/// `trailing` bytes yields blocks within the file that do not overlap; for
+/// [`crate::fuzzing`].
+pub(crate) fn check_journal(len: u64, records: &[(u64, u32, u64)], trailing: &[u8]) {
     let mut bytes: Vec<u8> = records
         .iter()
         .flat_map(|&(offset, len, sum)| record(Block { offset, len, sum }))
         .collect();
-    bytes.extend_from_slice(behind);
-    let mut told = Told::default();
-    let good = read_records(&bytes, len, &mut told);
+    bytes.extend_from_slice(trailing);
+    let mut contents = JournalContents::default();
+    let good = read_records(&bytes, len, &mut contents);
     assert!(good <= bytes.len());
     let mut end = 0;
-    for block in told.blocks.touching(0..len) {
+    for block in contents.blocks.touching(0..len) {
         assert!(
             block.len > 0 && block.offset >= end,
             "{block:?} after {end}"
         );
         end = block.range().end;
     }
-    assert!(end <= len && told.blocks.present() <= len);
+    assert!(end <= len && contents.blocks.present() <= len);
 }
 
 #[cfg(test)]
@@ -219,12 +225,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_journal_tells_nothing() {
+    fn file_without_a_journal_header_yields_no_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.map");
         std::fs::write(&path, "short").unwrap();
-        let (len, told) = Journal::peek(&path).unwrap();
-        assert_eq!((len, told.blocks.present(), told.mark), (0, 0, None));
+        let (len, contents) = Journal::peek(&path).unwrap();
+        assert_eq!(
+            (len, contents.blocks.present(), contents.stamp),
+            (0, 0, None)
+        );
 
         let beyond = record(Block::of(95, b"0123456789"));
         Journal::open(&path, 100)
@@ -233,16 +242,16 @@ mod tests {
             .0
             .write_all(&beyond)
             .unwrap();
-        let (_, told) = Journal::peek(&path).unwrap();
+        let (_, contents) = Journal::peek(&path).unwrap();
         assert_eq!(
-            told.blocks.present(),
+            contents.blocks.present(),
             0,
-            "a block that ends behind the file"
+            "a block that ends past the end of the file"
         );
     }
 
     #[test]
-    fn a_torn_record_and_all_behind_it_are_forgotten() {
+    fn damaged_record_and_all_later_records_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.map");
         {
@@ -250,20 +259,24 @@ mod tests {
             for offset in [0, 10, 20, 30] {
                 journal.add(&[Block::of(offset, b"0123456789")]).unwrap();
             }
-            journal.take_back(10).unwrap();
-            journal.mark(7).unwrap();
+            journal.remove(10).unwrap();
+            journal.set_stamp(7).unwrap();
         }
         let reopened = |len| {
-            let (_, told) = Journal::open(&path, len).unwrap();
-            let offsets: Vec<u64> = told.blocks.touching(0..len).map(|b| b.offset).collect();
-            (offsets, told.mark)
+            let (_, contents) = Journal::open(&path, len).unwrap();
+            let offsets: Vec<u64> = contents.blocks.touching(0..len).map(|b| b.offset).collect();
+            (offsets, contents.stamp)
         };
         assert_eq!(reopened(100), (vec![0, 20, 30], Some(7)));
 
         let mut bytes = std::fs::read(&path).unwrap();
-        bytes[HEAD + RECORD + 3] ^= 1;
+        bytes[HEADER + RECORD + 3] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert_eq!(reopened(100), (vec![0], None));
-        assert_eq!(reopened(101), (vec![], None), "a file of another length");
+        assert_eq!(
+            reopened(101),
+            (vec![], None),
+            "a data file of another length"
+        );
     }
 }

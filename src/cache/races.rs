@@ -1,4 +1,5 @@
-//! What threads do to a cache at once, in any order; see [`icos_sync`].
+//! Tests of concurrent operations on a cache, in many thread schedules; see
+//! [`icos_sync`].
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,26 +7,25 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::blocks::{Block, LONGEST};
-use super::sizes::KnownSizes;
-use super::trouble::Troubles;
+use super::blocks::{Block, MAX_BLOCK};
+use super::error_reports::ErrorReports;
 use super::{
     AppendedFile, CacheError, CacheFile, CacheFolder, CacheLimits, CachePath, CacheRead, Epoch,
-    Store,
+    KnownSizes, Store,
 };
 use icos_sync::{Mutex, check, thread};
 
-/// What is right.
+/// The right content of a file.
 const RIGHT: &[u8; 8] = b"rightone";
-/// Wrong in its second half.
+/// Content whose second half is wrong.
 const WRONG: &[u8; 8] = b"righ____";
 
-/// A cache, and the folder that it is gone with.
+/// A cache in a temporary folder.
 struct Scene {
     store: Store,
     dir: tempfile::TempDir,
-    /// What is said to grow in memory.
-    growing: u64,
+    /// Bytes that the test adds to the memory tier as an appended file.
+    appended: u64,
 }
 
 impl Scene {
@@ -39,11 +39,11 @@ impl Scene {
         Self {
             store,
             dir,
-            growing: 0,
+            appended: 0,
         }
     }
 
-    /// All is in memory.
+    /// A cache without a usable disk.
     fn diskless() -> Self {
         let scene = Self::new(0);
         let file = scene.dir.path().join("not a folder");
@@ -56,17 +56,17 @@ impl Scene {
         Self { store, ..scene }
     }
 
-    /// What is counted of the memory is what `entries`, which are all, hold.
-    fn assert_counted(&self, entries: &[Arc<CacheFile>]) {
-        let held: Vec<u64> = entries.iter().map(|entry| entry.memory_used()).collect();
-        let holders = held.iter().filter(|&&held| held > 0).count();
-        let (used, growing, counted) = self.store.0.spill.counted();
-        assert_eq!((used, counted), (held.iter().sum(), holders as u64));
-        assert_eq!(growing, self.growing);
+    /// The memory tier counts the bytes of `files`, which are all open files.
+    fn assert_counted(&self, files: &[Arc<CacheFile>]) {
+        let in_files: Vec<u64> = files.iter().map(|file| file.memory_used()).collect();
+        let holders = in_files.iter().filter(|&&bytes| bytes > 0).count();
+        let (used, appended, counted) = self.store.0.memory_tier.counted();
+        assert_eq!((used, counted), (in_files.iter().sum(), holders as u64));
+        assert_eq!(appended, self.appended);
     }
 }
 
-fn place(name: &str) -> CachePath {
+fn path(name: &str) -> CachePath {
     CachePath::new("netcdf", name).unwrap()
 }
 
@@ -84,14 +84,14 @@ macro_rules! together {
     };
 }
 
-/// Bytes dropped between their being held and their being counted were counted
-/// for ever: found by this scene.
+/// Regression: a block that was evicted after it was stored and before it was
+/// counted stayed counted for ever.
 #[test]
-fn what_is_held_in_memory_is_counted_once_and_no_longer() {
+fn memory_tier_counts_each_block_while_it_is_in_memory() {
     check(|| {
         let scene = Scene::diskless();
-        let entries = ["one", "other"].map(|name| scene.store.file(&place(name), 8));
-        let [one, other] = &entries;
+        let files = ["one", "other"].map(|name| scene.store.file(&path(name), 8));
+        let [one, other] = &files;
         together![
             {
                 let one = one.clone();
@@ -113,56 +113,56 @@ fn what_is_held_in_memory_is_counted_once_and_no_longer() {
                 move || drop(other.write(0, WRONG))
             },
         ];
-        scene.assert_counted(&entries);
+        scene.assert_counted(&files);
     });
 }
 
 #[test]
-fn memory_that_is_full_lets_the_oldest_go_whoever_adds() {
+fn full_memory_tier_evicts_the_oldest_blocks_for_any_writer() {
     check(|| {
         let mut scene = Scene::diskless();
-        let len = 40 * LONGEST as u64;
-        let entries = ["one", "other"].map(|name| scene.store.file(&place(name), len));
-        let piece = vec![7; LONGEST];
-        // Half of it is for files that grow.
-        scene.growing = 2 << 20;
-        assert!(scene.store.0.spill.hold(scene.growing));
-        let full = (2 << 20) / LONGEST as u64 - 1;
-        (0..full).for_each(|n| entries[0].write(n * LONGEST as u64, &piece).unwrap());
-        let add = |entry: &Arc<CacheFile>, at: u64| {
-            let (entry, piece) = (entry.clone(), piece.clone());
+        let len = 40 * MAX_BLOCK as u64;
+        let files = ["one", "other"].map(|name| scene.store.file(&path(name), len));
+        let piece = vec![7; MAX_BLOCK];
+        // Half of it is used by appended files.
+        scene.appended = 2 << 20;
+        assert!(scene.store.0.memory_tier.add_appended(scene.appended));
+        let full = (2 << 20) / MAX_BLOCK as u64 - 1;
+        (0..full).for_each(|n| files[0].write(n * MAX_BLOCK as u64, &piece).unwrap());
+        let add = |file: &Arc<CacheFile>, at: u64| {
+            let (file, piece) = (file.clone(), piece.clone());
             move || {
-                let at = at * LONGEST as u64;
-                entry.write(at, &piece).unwrap();
-                let found = entry.read(at..at + 3).unwrap();
-                assert_eq!(found, CacheRead::Bytes(vec![7; 3]), "the latest are there");
+                let at = at * MAX_BLOCK as u64;
+                file.write(at, &piece).unwrap();
+                let found = file.read(at..at + 3).unwrap();
+                assert_eq!(
+                    found,
+                    CacheRead::Bytes(vec![7; 3]),
+                    "the latest bytes are present"
+                );
             }
         };
-        together![
-            add(&entries[0], 30),
-            add(&entries[1], 0),
-            add(&entries[1], 1)
-        ];
-        scene.assert_counted(&entries);
-        let (used, ..) = scene.store.0.spill.counted();
-        // Two that see that there is too much each let one go.
+        together![add(&files[0], 30), add(&files[1], 0), add(&files[1], 1)];
+        scene.assert_counted(&files);
+        let (used, ..) = scene.store.0.memory_tier.counted();
+        // Two writers that exceed the bound each evict a block.
         let bound = 2 << 20;
         assert!(
-            (bound - 3 * LONGEST as u64..=bound).contains(&used),
+            (bound - 3 * MAX_BLOCK as u64..=bound).contains(&used),
             "{used}"
         );
     });
 }
 
-/// Reads `entry`, and holds what it finds against what others found in the
-/// same epoch.
-fn read_again(entry: &CacheFile, seen: &Mutex<HashMap<(Epoch, usize), u8>>) {
+/// Reads `file` and compares the bytes with those that other threads have read in
+/// the same epoch.
+fn read_again(file: &CacheFile, seen: &Mutex<HashMap<(Epoch, usize), u8>>) {
     for range in [0..8, 4..8] {
-        let epoch = entry.epoch();
-        let CacheRead::Bytes(bytes) = entry.read(range.clone()).unwrap() else {
+        let epoch = file.epoch();
+        let CacheRead::Bytes(bytes) = file.read(range.clone()).unwrap() else {
             continue;
         };
-        if entry.epoch() != epoch {
+        if file.epoch() != epoch {
             continue;
         }
         let mut seen = seen.lock();
@@ -174,7 +174,7 @@ fn read_again(entry: &CacheFile, seen: &Mutex<HashMap<(Epoch, usize), u8>>) {
 }
 
 #[test]
-fn bytes_of_one_life_are_of_one_content_whatever_comes_and_goes() {
+fn bytes_of_one_epoch_have_one_content_under_writes_and_evictions() {
     for disk in [true, false] {
         check(move || {
             let scene = if disk {
@@ -182,121 +182,121 @@ fn bytes_of_one_life_are_of_one_content_whatever_comes_and_goes() {
             } else {
                 Scene::diskless()
             };
-            let entry = scene.store.file(&place("x"), 8);
+            let file = scene.store.file(&path("x"), 8);
             let seen = Arc::new(Mutex::default());
             let write = |bytes: &'static [u8; 8]| {
-                let entry = entry.clone();
+                let file = file.clone();
                 move || {
-                    let _ = entry.write(0, &bytes[..4]);
-                    let _ = entry.write(4, &bytes[4..]);
+                    let _ = file.write(0, &bytes[..4]);
+                    let _ = file.write(4, &bytes[4..]);
                 }
             };
             let read = || {
-                let (entry, seen) = (entry.clone(), Arc::clone(&seen));
-                move || (0..2).for_each(|_| read_again(&entry, &seen))
+                let (file, seen) = (file.clone(), Arc::clone(&seen));
+                move || (0..2).for_each(|_| read_again(&file, &seen))
             };
             let evict = {
-                let entry = entry.clone();
-                move || entry.give_up(4)
+                let file = file.clone();
+                move || file.evict(4)
             };
             together![write(RIGHT), write(WRONG), evict, read(), read()];
-            scene.assert_counted(&[entry]);
+            scene.assert_counted(&[file]);
         });
     }
 }
 
 #[test]
-fn a_file_under_its_own_name_is_what_was_proved() {
+fn sealed_file_contains_the_verified_bytes() {
     check(|| {
         let scene = Scene::new(1 << 40);
-        let entry = scene.store.file(&place("x"), 8);
+        let file = scene.store.file(&path("x"), 8);
         let prove = || {
-            let entry = entry.clone();
+            let file = file.clone();
             move || {
-                let _ = entry.write(0, &RIGHT[..4]);
-                let _ = entry.write(4, &RIGHT[4..]);
-                let epoch = entry.epoch();
-                let found = entry.read(0..8).unwrap();
-                if found == CacheRead::Bytes(RIGHT.to_vec()) && entry.mark_verified(epoch) {
-                    entry.seal(epoch).unwrap();
+                let _ = file.write(0, &RIGHT[..4]);
+                let _ = file.write(4, &RIGHT[4..]);
+                let epoch = file.epoch();
+                let found = file.read(0..8).unwrap();
+                if found == CacheRead::Bytes(RIGHT.to_vec()) && file.mark_verified(epoch) {
+                    file.seal(epoch).unwrap();
                 }
             }
         };
         let wrong = {
-            let entry = entry.clone();
+            let file = file.clone();
             move || {
-                drop(entry.write(4, &WRONG[4..]));
-                drop(entry.keep_in_memory(Block::of(4, &WRONG[4..]), &WRONG[4..]));
+                drop(file.write(4, &WRONG[4..]));
+                drop(file.write_to_memory(Block::of(4, &WRONG[4..]), &WRONG[4..]));
             }
         };
-        // As where a block is damaged, and the disk full when it comes again.
+        // As for a corrupt block that is downloaded again while the disk is full.
         let in_memory = {
-            let entry = entry.clone();
+            let file = file.clone();
             move || {
-                entry.give_up(4);
-                drop(entry.keep_in_memory(Block::of(4, &RIGHT[4..]), &RIGHT[4..]));
-                entry.move_to_disk();
+                file.evict(4);
+                drop(file.write_to_memory(Block::of(4, &RIGHT[4..]), &RIGHT[4..]));
+                file.move_to_disk();
             }
         };
         together![prove(), prove(), wrong, in_memory];
-        if entry.is_sealed() {
-            let name = place("x").complete_in(scene.dir.path());
+        if file.is_sealed() {
+            let name = path("x").complete_in(scene.dir.path());
             assert_eq!(fs::read(name).unwrap(), RIGHT);
         }
     });
 }
 
 #[test]
-fn a_file_has_one_entry_however_many_open_it() {
+fn concurrent_opens_share_one_cache_file() {
     check(|| {
         let scene = Scene::new(1 << 40);
         let opened = Arc::new(Mutex::new(Vec::new()));
         let open = || {
             let (store, opened) = (scene.store.clone(), Arc::clone(&opened));
             move || {
-                // One that goes at once may take the file away.
-                drop(store.file(&place("x"), 8));
-                let entry = store.file(&place("x"), 8);
-                opened.lock().push(entry);
+                // Closing a file without blocks may remove it.
+                drop(store.file(&path("x"), 8));
+                let file = store.file(&path("x"), 8);
+                opened.lock().push(file);
             }
         };
         together![open(), open(), open()];
         let opened = opened.lock();
-        assert!(opened.iter().all(|entry| Arc::ptr_eq(entry, &opened[0])));
+        assert!(opened.iter().all(|file| Arc::ptr_eq(file, &opened[0])));
         opened[0].write(0, RIGHT).unwrap();
-        drop(scene.store.file(&place("y"), 8));
+        drop(scene.store.file(&path("y"), 8));
         let partial = fs::read(scene.dir.path().join("partial/netcdf~x")).unwrap();
-        assert_eq!(partial, RIGHT, "nobody took it away");
+        assert_eq!(partial, RIGHT, "the open file was not removed");
     });
 }
 
-/// Whoever opened the file before its journal could be left with one that was
-/// taken away in between.
+/// Regression: a process that opened the file before its journal could get a file
+/// that was removed in between.
 #[test]
-fn a_file_that_goes_as_it_is_opened_begins_anew() {
+fn file_removed_while_it_is_opened_is_created_again() {
     check(|| {
         let scene = Scene::new(1 << 40);
-        drop(scene.store.file(&place("x"), 8).write(4, &RIGHT[4..]));
+        drop(scene.store.file(&path("x"), 8).write(4, &RIGHT[4..]));
         let folder = CacheFolder::at(scene.dir.path().to_owned());
         let file = folder.files().pop().unwrap();
         let store = scene.store.clone();
         let open = move || {
-            let entry = store.file(&place("x"), 8);
-            entry.write(0, RIGHT).unwrap();
-            entry.seal(entry.epoch()).unwrap();
-            assert!(entry.is_sealed());
+            let file = store.file(&path("x"), 8);
+            file.write(0, RIGHT).unwrap();
+            file.seal(file.epoch()).unwrap();
+            assert!(file.is_sealed());
         };
         let remove = move || {
             let _ = folder.remove(&file);
         };
         together![open, remove];
-        let name = place("x").complete_in(scene.dir.path());
+        let name = path("x").complete_in(scene.dir.path());
         assert_eq!(fs::read(name).unwrap(), RIGHT);
     });
 }
 
 #[test]
-fn the_bound_is_kept_and_what_is_in_use_stays_whoever_makes_room() {
+fn eviction_respects_the_bound_and_open_files_for_any_writer() {
     check(|| {
         const BLOCK: u64 = 16 << 10;
         let scene = Scene::new(4 * BLOCK);
@@ -304,20 +304,20 @@ fn the_bound_is_kept_and_what_is_in_use_stays_whoever_makes_room() {
         for name in ["old", "older"] {
             scene
                 .store
-                .file(&place(name), BLOCK)
+                .file(&path(name), BLOCK)
                 .write(0, &piece)
                 .unwrap();
         }
-        let used = Arc::new(Mutex::new(Vec::new()));
+        let open = Arc::new(Mutex::new(Vec::new()));
         let write = |name: &'static str| {
-            let (store, piece, used) = (scene.store.clone(), piece.clone(), Arc::clone(&used));
+            let (store, piece, open) = (scene.store.clone(), piece.clone(), Arc::clone(&open));
             move || {
-                let entry = store.file(&place(name), 2 * BLOCK);
-                used.lock().push(Arc::clone(&entry));
+                let file = store.file(&path(name), 2 * BLOCK);
+                open.lock().push(Arc::clone(&file));
                 for at in [0, BLOCK] {
-                    entry.write(at, &piece).unwrap();
-                    let found = entry.read(at..at + 3).unwrap();
-                    assert_eq!(found, CacheRead::Bytes(vec![7; 3]), "what is in use stays");
+                    file.write(at, &piece).unwrap();
+                    let found = file.read(at..at + 3).unwrap();
+                    assert_eq!(found, CacheRead::Bytes(vec![7; 3]), "bytes in use stay");
                 }
             }
         };
@@ -325,31 +325,31 @@ fn the_bound_is_kept_and_what_is_in_use_stays_whoever_makes_room() {
         let partial = fs::read_dir(scene.dir.path().join("partial")).unwrap();
         let files = partial.map(|file| file.unwrap());
         let of_bytes = files.filter(|file| !file.file_name().to_string_lossy().ends_with(".map"));
-        let held: u64 = of_bytes
+        let on_disk: u64 = of_bytes
             .map(|file| file.metadata().unwrap().blocks() * 512)
             .sum();
-        // What was claimed when another counted is in neither's count.
-        assert!(held <= 5 * BLOCK, "{held}");
-        let used: Vec<_> = used.lock().drain(..).collect();
-        scene.assert_counted(&used);
+        // A claim during another thread's count may be missing in both counts.
+        assert!(on_disk <= 5 * BLOCK, "{on_disk}");
+        let open: Vec<_> = open.lock().drain(..).collect();
+        scene.assert_counted(&open);
     });
 }
 
-/// What is not there is made again by whoever misses it.
-fn assert_right_or_missing(entry: &CacheFile) {
-    let found = entry.read(0..8).unwrap();
+/// A missing file is rendered again by its readers.
+fn assert_right_or_missing(file: &CacheFile) {
+    let found = file.read(0..8).unwrap();
     if found != CacheRead::Missing(0..8) {
         assert_eq!(found, CacheRead::Bytes(RIGHT.to_vec()));
     }
-    if let Some(file) = entry.sealed_file() {
+    if let Some(file) = file.sealed_file() {
         let mut bytes = [0; 8];
         file.read_exact_at(&mut bytes, 0).unwrap();
-        assert_eq!(&bytes, RIGHT, "what the kernel reads by itself");
+        assert_eq!(&bytes, RIGHT, "bytes that the kernel reads directly");
     }
 }
 
 #[test]
-fn a_file_that_two_let_grow_at_once_is_never_wrong() {
+fn file_appended_by_two_threads_is_never_wrong() {
     for disk in [true, false] {
         check(move || {
             let scene = if disk {
@@ -361,22 +361,22 @@ fn a_file_that_two_let_grow_at_once_is_never_wrong() {
             let grow = || {
                 let (store, ends) = (scene.store.clone(), Arc::clone(&ends));
                 move || {
-                    let mut growing = AppendedFile::new(store, place("x"));
-                    growing.append(RIGHT).unwrap();
-                    let entry = growing.finish().unwrap();
-                    assert_right_or_missing(&entry);
-                    ends.lock().push(entry);
+                    let mut appended = AppendedFile::new(store, path("x"));
+                    appended.append(RIGHT).unwrap();
+                    let file = appended.finish().unwrap();
+                    assert_right_or_missing(&file);
+                    ends.lock().push(file);
                 }
             };
             let store = scene.store.clone();
             let look = move || {
                 store
-                    .open_sealed(&place("x"))
+                    .open_sealed(&path("x"))
                     .as_deref()
                     .map(assert_right_or_missing);
             };
             together![grow(), grow(), look];
-            assert_right_or_missing(&scene.store.file(&place("x"), 8));
+            assert_right_or_missing(&scene.store.file(&path("x"), 8));
             let mut ends: Vec<_> = ends.lock().drain(..).collect();
             ends.dedup_by(|one, other| Arc::ptr_eq(one, other));
             scene.assert_counted(&ends);
@@ -385,36 +385,36 @@ fn a_file_that_two_let_grow_at_once_is_never_wrong() {
 }
 
 #[test]
-fn numbers_noted_at_once_are_on_the_disk_as_they_are_in_memory() {
+fn sizes_stored_concurrently_are_the_same_on_disk_and_in_memory() {
     check(|| {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
-        let notes = Arc::new(KnownSizes::open(&path));
-        let note = |number| {
-            let notes = Arc::clone(&notes);
+        let sizes = Arc::new(KnownSizes::open(&path));
+        let report = |number| {
+            let sizes = Arc::clone(&sizes);
             move || {
-                notes.set(1, number);
-                notes.set(number, 1);
+                sizes.set(1, number);
+                sizes.set(number, 1);
             }
         };
-        together![note(10), note(11), note(12)];
+        together![report(10), report(11), report(12)];
         let again = KnownSizes::open(&path);
         for key in [1, 10, 11, 12] {
-            assert_eq!(again.get(key), notes.get(key));
+            assert_eq!(again.get(key), sizes.get(key));
             assert!(again.get(key).is_some());
         }
     });
 }
 
 #[test]
-fn a_trouble_is_told_once_whenever_someone_begins_to_watch() {
+fn error_is_reported_once_whenever_the_handler_is_set() {
     check(|| {
-        let troubles = Arc::new(Troubles::default());
-        let told = Arc::new(AtomicUsize::new(0));
-        let note = |errno| {
-            let troubles = Arc::clone(&troubles);
+        let reports = Arc::new(ErrorReports::default());
+        let reported = Arc::new(AtomicUsize::new(0));
+        let report = |errno| {
+            let reports = Arc::clone(&reports);
             move || {
-                troubles.note(CacheError::Io {
+                reports.report(CacheError::Io {
                     path: "x".into(),
                     reason: String::new(),
                     errno: Some(errno),
@@ -422,14 +422,14 @@ fn a_trouble_is_told_once_whenever_someone_begins_to_watch() {
             }
         };
         let watch = {
-            let (troubles, told) = (Arc::clone(&troubles), Arc::clone(&told));
+            let (reports, reported) = (Arc::clone(&reports), Arc::clone(&reported));
             move || {
-                troubles.watch(Box::new(move |_| {
-                    told.fetch_add(1, Ordering::Relaxed);
+                reports.set_handler(Box::new(move |_| {
+                    reported.fetch_add(1, Ordering::Relaxed);
                 }));
             }
         };
-        together![note(5), note(5), note(28), watch];
-        assert_eq!(told.load(Ordering::Relaxed), 2);
+        together![report(5), report(5), report(28), watch];
+        assert_eq!(reported.load(Ordering::Relaxed), 2);
     });
 }

@@ -1,10 +1,11 @@
-//! Numbers that are remembered for ever, by keys that say what they are of:
-//! lengths that took a whole file to find out.
+//! Sizes of files that are known only after rendering or downloading the complete
+//! file. They are stored permanently, by keys that the callers choose.
 //!
-//! A file of records of 24 bytes: key, number, and a checksum of both;
-//! integers little-endian. It only grows, a record at a time, whichever
-//! process adds it; of records for one key the last holds. A torn or damaged
-//! record is passed over. Once there are too many, the oldest go.
+//! Format: records of 24 bytes: key, size, and a checksum of both; integers
+//! little-endian. The file is append-only, one write a record, from several
+//! processes at once; the last record of a key counts. The input is untrusted:
+//! damaged records are skipped. If there are too many records, the oldest are
+//! removed when the file is opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -18,123 +19,123 @@ use twox_hash::XxHash3_64;
 use icos_sync::{Locked, Mutex};
 
 const RECORD: usize = 24;
-/// What stands for a number that was taken back.
-const NONE: u64 = u64::MAX;
-/// Sets these checksums apart from others: a file of something else is no file
-/// of numbers.
+/// The size in a record that removes a key.
+const REMOVED: u64 = u64::MAX;
+/// The seed of the checksums, so that a file of another format has no valid
+/// records.
 const SEED: u64 = u64::from_le_bytes(*b"icosfs1\n");
-/// How many numbers are remembered: five megabytes on the disk.
-const BOUND: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
+/// How many sizes are stored: 5 MB on the disk.
+const MAX_COUNT: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
 
-/// Numbers by key.
+/// Known file sizes by key.
 #[derive(Debug)]
-pub struct KnownSizes(Mutex<State>);
+pub struct KnownSizes(Mutex<SizeTable>);
 
 #[derive(Debug)]
-struct State {
-    numbers: LruCache<u64, u64>,
-    /// None if the disk does not let us.
+struct SizeTable {
+    sizes: LruCache<u64, u64>,
+    /// `None` if the disk cannot be used.
     file: Option<File>,
 }
 
 impl KnownSizes {
-    /// The numbers that are kept in the file at `path`; those that are noted
-    /// without a disk are forgotten when the process ends.
+    /// Reads the sizes in the file at `path`. Without a usable disk, sizes are
+    /// known until the process ends.
     pub(super) fn open(path: &Path) -> Self {
-        let mut numbers = LruCache::new(BOUND);
-        let file = read(path, &mut numbers).and_then(|records| {
-            if records > 2 * BOUND.get() {
-                rewrite(path, &numbers)?;
+        let mut sizes = LruCache::new(MAX_COUNT);
+        let file = read(path, &mut sizes).and_then(|records| {
+            if records > 2 * MAX_COUNT.get() {
+                rewrite(path, &sizes)?;
             }
             append_to(path)
         });
         if let Err(error) = &file {
-            tracing::debug!(path = %path.display(), %error, "lengths are not remembered");
+            tracing::debug!(path = %path.display(), %error, "file sizes are not stored");
         }
-        Self(Mutex::new(State {
-            numbers,
+        Self(Mutex::new(SizeTable {
+            sizes,
             file: file.ok(),
         }))
     }
 
-    /// The number noted for `key`.
+    /// The size of the file of `key`.
     #[must_use]
     pub fn get(&self, key: u64) -> Option<u64> {
-        let noted = self.state().numbers.get(&key).copied();
-        noted.filter(|&number| number != NONE)
+        let size = self.table().sizes.get(&key).copied();
+        size.filter(|&size| size != REMOVED)
     }
 
-    /// Forgets what was noted for `key`.
+    /// Removes the size of the file of `key`.
     pub fn remove(&self, key: u64) {
-        self.set(key, NONE);
+        self.set(key, REMOVED);
     }
 
-    /// KnownSizes `number` for `key`. (The largest number of all means none.)
-    pub fn set(&self, key: u64, number: u64) {
-        let mut state = self.state();
-        if state.numbers.put(key, number) == Some(number) {
+    /// Stores the size of the file of `key`; `u64::MAX` means that it is unknown.
+    pub fn set(&self, key: u64, size: u64) {
+        let mut table = self.table();
+        if table.sizes.put(key, size) == Some(size) {
             return;
         }
-        // Without a disk, or on one that is full, it is found out again.
-        if let Some(file) = &mut state.file
-            && let Err(error) = file.write_all(&record(key, number))
+        // Without a disk, or on a full one, later processes determine it again.
+        if let Some(file) = &mut table.file
+            && let Err(error) = file.write_all(&record(key, size))
         {
-            tracing::debug!(%error, "a length is not remembered");
-            state.file = None;
+            tracing::debug!(%error, "a file size is not stored");
+            table.file = None;
         }
     }
 
-    fn state(&self) -> Locked<'_, State> {
+    fn table(&self) -> Locked<'_, SizeTable> {
         self.0.lock()
     }
 }
 
-fn record(key: u64, number: u64) -> [u8; RECORD] {
+fn record(key: u64, size: u64) -> [u8; RECORD] {
     let mut record = [0; RECORD];
     record[..8].copy_from_slice(&key.to_le_bytes());
-    record[8..16].copy_from_slice(&number.to_le_bytes());
+    record[8..16].copy_from_slice(&size.to_le_bytes());
     let sum = XxHash3_64::oneshot_with_seed(SEED, &record[..16]);
     record[16..].copy_from_slice(&sum.to_le_bytes());
     record
 }
 
-/// Reads the good records at `path` into `numbers`; returns how many records
-/// there are.
-fn read(path: &Path, numbers: &mut LruCache<u64, u64>) -> io::Result<usize> {
+/// Reads the valid records at `path` into `sizes`; returns how many records there
+/// are, `usize::MAX` if the last one is torn.
+fn read(path: &Path, sizes: &mut LruCache<u64, u64>) -> io::Result<usize> {
     let mut bytes = Vec::new();
     match File::open(path) {
-        // Whoever made it larger than anyone of us would: its end is newest,
-        // but not worth the memory.
-        Ok(file) => file.take(4 * LIMIT).read_to_end(&mut bytes)?,
+        // icosfs writes no longer files. The newest records of such a file are at
+        // its end, but not worth the memory.
+        Ok(file) => file.take(4 * MAX_LEN).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
     let records = bytes.as_chunks::<RECORD>().0;
     for record in records {
-        let [key, number, sum] = [0, 8, 16].map(|at| {
+        let [key, size, sum] = [0, 8, 16].map(|at| {
             let word = record[at..at + 8].try_into();
             u64::from_le_bytes(word.expect("eight bytes of a record"))
         });
         if sum == XxHash3_64::oneshot_with_seed(SEED, &record[..16]) {
-            numbers.put(key, number);
+            sizes.put(key, size);
         }
     }
-    // What is torn at the end would shift all that follows.
+    // A torn record at the end would shift all records appended after it.
     let torn = bytes.len() % RECORD != 0;
     Ok(if torn { usize::MAX } else { records.len() })
 }
 
-/// The most that is read of a file.
-const LIMIT: u64 = (2 * BOUND.get() * RECORD) as u64;
+/// The length beyond which the file is rewritten.
+const MAX_LEN: u64 = (2 * MAX_COUNT.get() * RECORD) as u64;
 
-/// Writes `numbers` anew, oldest first. What another process adds meanwhile is
-/// forgotten, as if it had never been found out.
-fn rewrite(path: &Path, numbers: &LruCache<u64, u64>) -> io::Result<()> {
+/// Writes `sizes` to a new file, oldest first. Sizes that another process appends
+/// meanwhile are lost and determined again.
+fn rewrite(path: &Path, sizes: &LruCache<u64, u64>) -> io::Result<()> {
     let mut bytes = Vec::new();
-    for (&key, &number) in numbers.iter().rev() {
-        bytes.extend_from_slice(&record(key, number));
+    for (&key, &size) in sizes.iter().rev() {
+        bytes.extend_from_slice(&record(key, size));
     }
-    let new = own_name(path);
+    let new = temporary_path(path);
     let written = OpenOptions::new()
         .write(true)
         .create(true)
@@ -149,7 +150,7 @@ fn rewrite(path: &Path, numbers: &LruCache<u64, u64>) -> io::Result<()> {
     written
 }
 
-fn own_name(path: &Path) -> PathBuf {
+fn temporary_path(path: &Path) -> PathBuf {
     path.with_extension(format!("{}.new", std::process::id()))
 }
 
@@ -166,51 +167,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_outlive_the_process_and_the_last_holds() {
+    fn sizes_survive_reopening_and_the_last_record_counts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
-        let notes = KnownSizes::open(&path);
-        assert_eq!(notes.get(1), None);
-        for number in [10, 11, 11] {
-            notes.set(1, number);
+        let sizes = KnownSizes::open(&path);
+        assert_eq!(sizes.get(1), None);
+        for size in [10, 11, 11] {
+            sizes.set(1, size);
         }
-        notes.set(2, 20);
-        notes.set(3, 30);
-        notes.remove(2);
-        drop(notes);
+        sizes.set(2, 20);
+        sizes.set(3, 30);
+        sizes.remove(2);
+        drop(sizes);
         assert_eq!(fs::metadata(&path).unwrap().len(), 5 * 24);
-        let notes = KnownSizes::open(&path);
+        let sizes = KnownSizes::open(&path);
         assert_eq!(
-            [1, 2, 3].map(|key| notes.get(key)),
+            [1, 2, 3].map(|key| sizes.get(key)),
             [Some(11), None, Some(30)]
         );
     }
 
     #[test]
-    fn a_damaged_number_is_forgotten_and_the_others_stay() {
+    fn damaged_record_is_skipped_and_others_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
-        let notes = KnownSizes::open(&path);
+        let sizes = KnownSizes::open(&path);
         for key in 1..=3 {
-            notes.set(key, 100 * key);
+            sizes.set(key, 100 * key);
         }
-        drop(notes);
-        let whole = fs::read(&path).unwrap();
-        for at in 0..whole.len() {
-            let mut damaged = whole.clone();
+        drop(sizes);
+        let intact = fs::read(&path).unwrap();
+        for at in 0..intact.len() {
+            let mut damaged = intact.clone();
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).unwrap();
-            let notes = KnownSizes::open(&path);
-            let struck = at as u64 / 24 + 1;
+            let sizes = KnownSizes::open(&path);
+            let damaged_key = at as u64 / 24 + 1;
             for key in 1..=3 {
-                let expected = (key != struck).then_some(100 * key);
-                assert_eq!(notes.get(key), expected, "byte {at}");
+                let expected = (key != damaged_key).then_some(100 * key);
+                assert_eq!(sizes.get(key), expected, "byte {at}");
             }
         }
     }
 
     #[test]
-    fn a_torn_record_does_not_hide_what_is_noted_later() {
+    fn record_appended_after_a_torn_one_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
         KnownSizes::open(&path).set(1, 10);
@@ -218,12 +219,12 @@ mod tests {
         torn.extend_from_within(..7);
         fs::write(&path, torn).unwrap();
         KnownSizes::open(&path).set(2, 20);
-        let notes = KnownSizes::open(&path);
-        assert_eq!((notes.get(1), notes.get(2)), (Some(10), Some(20)));
+        let sizes = KnownSizes::open(&path);
+        assert_eq!((sizes.get(1), sizes.get(2)), (Some(10), Some(20)));
     }
 
     #[test]
-    fn a_file_of_anything_else_is_a_file_of_nothing() {
+    fn file_of_another_format_has_no_sizes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lengths");
         fs::write(&path, vec![0; 10 * 24]).unwrap();

@@ -70,7 +70,7 @@ pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<
 
 /// The object that a cached file belongs to, if any.
 fn object_of(file: &FolderFile) -> Option<ObjectId> {
-    let name = file.place.name();
+    let name = file.path.name();
     name.split('.').next()?.parse().ok()
 }
 
@@ -79,9 +79,9 @@ fn object_of(file: &FolderFile) -> Option<ObjectId> {
 fn kind_of(file: &FolderFile) -> (&'static str, &'static str) {
     if !file.complete {
         ("incomplete", "incomplete")
-    } else if file.place.name().ends_with(".cpb") {
+    } else if file.path.name().ends_with(".cpb") {
         ("tables", "tables")
-    } else if file.place.name().contains('.') {
+    } else if file.path.name().contains('.') {
         ("drawn tables", "rendered tables")
     } else {
         ("originals", "originals")
@@ -133,7 +133,7 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
     let bar = bar(files.iter().map(|file| file.bytes).sum());
     let (mut corrupt, mut verified) = (0, 0);
     for file in &files {
-        bar.set_message(file.place.name().to_owned());
+        bar.set_message(file.path.name().to_owned());
         let mut hash = Sha256::new();
         let checked = folder.check(file, |bytes| {
             hash.update(bytes);
@@ -141,9 +141,9 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
         });
         let problem = match checked {
             Ok(checked) => {
-                verified += checked.right;
+                verified += checked.intact;
                 // An original's id is its checksum.
-                let original = file.complete && checked.whole && !file.place.name().contains('.');
+                let original = file.complete && checked.complete && !file.path.name().contains('.');
                 let id = object_of(file).filter(|_| original);
                 let matches = id.is_none_or(|id| id.matches(&hash.finalize().into()));
                 (checked.damaged > 0)
@@ -151,7 +151,7 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
                     .or_else(|| (!matches).then(|| "its checksum differs from its id".to_owned()))
             }
             // A mount removed or completed the file in the meantime.
-            Err(_) if !folder.files().iter().any(|now| now.place == file.place) => None,
+            Err(_) if !folder.files().iter().any(|now| now.path == file.path) => None,
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
@@ -163,10 +163,10 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
             };
             bar.println(format!(
                 "{}: {problem}; {done}",
-                file.place.path().display()
+                file.path.path().display()
             ));
             if !std::io::stderr().is_terminal() {
-                println!("{}: {problem}; {done}", file.place.path().display());
+                println!("{}: {problem}; {done}", file.path.path().display());
             }
         }
     }

@@ -94,7 +94,7 @@ pub fn of_cache(error: &CacheError) -> Errno {
         }
         CacheError::TooSmall | CacheError::DiskFull { .. } => Errno::ENOSPC,
         CacheError::NoMemory(_) => Errno::ENOMEM,
-        CacheError::Io { .. } | CacheError::Differs { .. } | CacheError::UnsafeName(_) => {
+        CacheError::Io { .. } | CacheError::ChecksumMismatch { .. } | CacheError::UnsafeName(_) => {
             Errno::EIO
         }
     }

@@ -1,35 +1,56 @@
-//! Where files of the cache lie.
+//! Names of files and folders in the cache; see [`super`] for the whole layout.
 
 use std::path::{Path, PathBuf};
 
 use super::CacheError;
 
-/// Where a file lies once it is complete: `<folder>/<name>`, each one safe
-/// path component.
+/// The folder of incomplete files and their journals.
+pub(super) const PARTIAL: &str = "partial";
+/// The folder of complete files' journals.
+pub(super) const SUMS: &str = "sums";
+/// The file of known file sizes.
+pub(super) const LENGTHS: &str = "lengths";
+/// The ending of a journal's name.
+pub(super) const MAP: &str = ".map";
+/// The ending of a temporary file's name.
+pub(super) const NEW: &str = ".new";
+/// Separates folder and name where both form one file name. Neither contains it.
+const SEPARATOR: char = '~';
+
+/// The path of a complete file, relative to the cache: `<folder>/<name>`, each
+/// one safe path component.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct CachePath {
     folder: String,
     name: String,
 }
 
-/// What separates folder and name where both make one name. Neither has it.
-const SEPARATOR: char = '~';
+/// Files that lie beside the complete ones.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum FileKind {
+    /// A file with missing blocks, or one that is not verified.
+    Partial,
+    /// The journal of a partial file.
+    Journal,
+    /// The journal of a complete file: the checksums of all its blocks.
+    Sums,
+}
 
 impl CachePath {
     /// The folder for documents.
     pub const DOCUMENTS: &'static str = "documents";
-    /// The folder for CSV that the portal itself wrote.
+    /// The folder for CSV files that the portal rendered.
     pub const CSV: &'static str = "csv";
-    /// The folder for files that were made here from the portal's. All other
-    /// folders are named after a file format.
+    /// The folder for files rendered on this machine. All other folders are
+    /// named after a file format.
     pub const VIEWS: &'static str = "views";
 
-    /// A place for `name` in `folder`.
+    /// The path of `name` in `folder`.
     ///
     /// # Errors
     ///
-    /// [`CacheError::UnsafeName`] if either could lead elsewhere: both may
-    /// come from strangers.
+    /// [`CacheError::UnsafeName`] if either is not a plain file name. Both may
+    /// come from untrusted metadata.
     pub fn new(folder: &str, name: &str) -> Result<Self, CacheError> {
         for part in [folder, name] {
             let safe = part.len() <= 100
@@ -60,13 +81,13 @@ impl CachePath {
         Path::new(&self.folder).join(&self.name)
     }
 
-    /// The place whose journal or partial file is called `name`.
-    pub(super) fn of_beside(name: &str) -> Option<Self> {
+    /// Parses the name of a partial file, or of a journal without its ending.
+    pub(super) fn from_flat_name(name: &str) -> Option<Self> {
         let (folder, name) = name.split_once(SEPARATOR)?;
         Self::new(folder, name).ok()
     }
 
-    /// Where the file lies under its own name.
+    /// The absolute path of the complete file.
     pub(super) fn complete_in(&self, root: &Path) -> PathBuf {
         let folder = if [Self::DOCUMENTS, Self::CSV, Self::VIEWS].contains(&&*self.folder) {
             root.join(&self.folder)
@@ -76,52 +97,30 @@ impl CachePath {
         folder.join(&self.name)
     }
 
-    /// The same place among files of another kind.
-    pub(super) fn beside_in(&self, root: &Path, kind: Kind) -> PathBuf {
+    /// The absolute path of the file of `kind` that belongs to the complete file.
+    pub(super) fn beside_in(&self, root: &Path, kind: FileKind) -> PathBuf {
         let Self { folder, name } = self;
         let (dir, ending) = match kind {
-            Kind::Partial => (PARTIAL, ""),
-            Kind::Journal => (PARTIAL, MAP),
-            Kind::Sums => (SUMS, MAP),
+            FileKind::Partial => (PARTIAL, ""),
+            FileKind::Journal => (PARTIAL, MAP),
+            FileKind::Sums => (SUMS, MAP),
         };
         root.join(dir)
             .join(format!("{folder}{SEPARATOR}{name}{ending}"))
     }
 }
 
-/// Files beside the complete ones.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
-    /// A file of which something is missing.
-    Partial,
-    /// Which blocks of it are there.
-    Journal,
-    /// The blocks of a complete file.
-    Sums,
-}
-
-/// The folder of incomplete files and their journals.
-pub(super) const PARTIAL: &str = "partial";
-/// The folder of complete files' journals.
-pub(super) const SUMS: &str = "sums";
-/// The file of lengths that are remembered.
-pub(super) const LENGTHS: &str = "lengths";
-/// How journals' names end.
-pub(super) const MAP: &str = ".map";
-/// How the names of files end that grow.
-pub(super) const NEW: &str = ".new";
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn places_are_plain_names_that_can_be_told_from_their_journals() {
-        let place =
+    fn path_round_trips_through_its_flat_name_and_unsafe_names_are_rejected() {
+        let path =
             CachePath::new("asciiAtcProductTimeSer", "UNhY4JhezH9gQYqvDMWrWH9C.cpb").unwrap();
-        let beside = place.beside_in(Path::new("/c"), Kind::Partial);
+        let beside = path.beside_in(Path::new("/c"), FileKind::Partial);
         let name = beside.file_name().unwrap().to_str().unwrap();
-        assert_eq!(CachePath::of_beside(name), Some(place));
+        assert_eq!(CachePath::from_flat_name(name), Some(path));
         for bad in ["", ".", "..", "a/b", "a\0", "~x", ".hidden"] {
             assert!(CachePath::new(bad, "x").is_err(), "{bad:?}");
             assert!(CachePath::new("x", bad).is_err(), "{bad:?}");
