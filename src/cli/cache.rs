@@ -161,10 +161,7 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
             } else {
                 "a mount has it open and checks it when it is read"
             };
-            bar.println(format!(
-                "{}: {problem}; {done}",
-                file.path.path().display()
-            ));
+            bar.println(format!("{}: {problem}; {done}", file.path.path().display()));
             if !std::io::stderr().is_terminal() {
                 println!("{}: {problem}; {done}", file.path.path().display());
             }
