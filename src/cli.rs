@@ -231,7 +231,7 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatche
             .try_get_matches_from(arguments)
             .unwrap_or_else(|error| {
                 let _ = error.print();
-                if let Some(hint) = config::blame_environment(&error, arguments) {
+                if let Some(hint) = config::environment_hint(&error, arguments) {
                     eprintln!("\n{hint}");
                 }
                 if error.kind() == ErrorKind::MissingRequiredArgument

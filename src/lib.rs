@@ -1,8 +1,8 @@
 //! Mounts a repository of the ICOS Carbon Portal (ICOS, SITES or ICOS Cities) as
 //! plain files.
 //!
-//! The modules are listed in the order in which a `read(2)` passes through them;
-//! none imports one above it.
+//! A `read(2)` passes through the modules in the order in which they are listed
+//! here. No module imports one above it.
 
 pub mod cli;
 

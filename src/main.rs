@@ -1,4 +1,4 @@
-//! The `icosfs` command: parse, run one command, print an error for a person.
+//! The `icosfs` command. All of it is in [`icosfs::cli`].
 
 use std::process::ExitCode;
 

@@ -29,13 +29,13 @@ fn status_shows_requests_and_reachability_of_the_services() {
     mount.read(&format!("objects/{}.csv", co2(&portal)));
     let text = said(&status(&mount, &[]));
     for part in [
-        "authentication answers in",
-        "metadata answers in",
-        "data answers in",
+        "authentication responds in",
+        "metadata responds in",
+        "data responds in",
         // One to probe the service, one for the table.
         "data: 2 requests, 0 failed",
-        " % of what was read needed no download",
-        "lists    objects not taken yet; stations and data types 0 s old",
+        " % of the bytes read needed no download",
+        "lists    objects not downloaded yet; stations and data types 0 s old",
         "cache    /",
         "holds ",
         "errors   none",
@@ -76,7 +76,7 @@ fn status_works_while_the_portal_hangs() {
     let output = status(&mount, &[]);
     assert!(output.status.success(), "{}", said(&output));
     let text = said(&output);
-    assert!(text.contains("metadata does not answer within"), "{text}");
+    assert!(text.contains("metadata does not respond within"), "{text}");
     drop(mount);
     let _ = waiting.join();
 }
@@ -178,7 +178,7 @@ fn doctor_reports_a_fix_for_each_failure() {
         ),
         (
             "data",
-            "nowhere.invalid is not found",
+            "cannot resolve nowhere.invalid",
             "getent hosts nowhere.invalid",
         ),
         ("login", "ICOSFS_TOKEN", "icosfs login"),

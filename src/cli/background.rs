@@ -1,5 +1,6 @@
-//! Into the background: by starting this program anew before any thread
-//! exists, and waiting until it says that it is ready. Nothing forks.
+//! Runs a mount in the background: starts this program again as a daemon, and waits
+//! until the daemon reports that it is ready. Nothing forks, since the process may
+//! have threads.
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -16,24 +17,25 @@ use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 
 use super::waiting::WaitNotice;
 
-/// Set for the process that is to become the daemon. Its standard output is
-/// then a pipe to the one that started it.
-const MARK: &str = "ICOSFS_BACKGROUND";
+/// The environment variable that makes a process the daemon. The standard output
+/// of the daemon is a pipe to the process that started it.
+const DAEMON_VARIABLE: &str = "ICOSFS_BACKGROUND";
+/// The message of a daemon that is ready.
 const READY: &[u8] = b"ready\n";
 
-/// Whether this process was started to become the daemon.
+/// Whether this process is the daemon.
 pub(super) fn is_daemon() -> bool {
-    std::env::var_os(MARK).is_some()
+    std::env::var_os(DAEMON_VARIABLE).is_some()
 }
 
-/// Starts this program anew with `arguments` as a daemon, and waits
-/// until it is ready, or has said on standard error why not. It reads standard
-/// input only if it `reads_stdin`.
+/// Starts this program with `arguments` as a daemon, and waits until it is ready or
+/// has failed, with the reason on standard error. It inherits standard input only
+/// if it `reads_stdin`.
 pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut child = Command::new(program)
         .args(arguments)
-        .env(MARK, "1")
+        .env(DAEMON_VARIABLE, "1")
         .stdin(if reads_stdin {
             Stdio::inherit()
         } else {
@@ -42,28 +44,28 @@ pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start the background process")?;
-    let mut said = Vec::new();
-    let sign = WaitNotice::line("waiting for the mount to answer");
+    let mut message = Vec::new();
+    let notice = WaitNotice::line("waiting for the mount to be ready");
     if let Some(mut stdout) = child.stdout.take() {
         stdout
-            .read_to_end(&mut said)
-            .context("cannot hear the background process")?;
+            .read_to_end(&mut message)
+            .context("cannot read from the background process")?;
     }
-    drop(sign);
-    if said == READY {
+    drop(notice);
+    if message == READY {
         return Ok(());
     }
     let status = child
         .wait()
         .context("cannot wait for the background process")?;
-    bail!("the mount was not made ({status}); the reason is above")
+    bail!("the mount failed ({status}); the reason is above")
 }
 
-/// Leaves the terminal behind, so that closing it does not end the daemon, and
-/// open files that were inherited, which may be locks. Before anything else is
-/// opened.
+/// Detaches the daemon from the terminal, so that closing it does not end the
+/// daemon, and closes inherited files, which may be locks. Call it before the
+/// process opens files.
 pub(super) fn leave_terminal() {
-    // Fails only for a group's leader, which a child just started is not.
+    // Fails only for a process group leader, which a new child is not.
     let _ = setsid();
     let inherited: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -72,13 +74,13 @@ pub(super) fn leave_terminal() {
         .filter(|&fd| fd > 2)
         .collect();
     for fd in inherited {
-        // One of them was the listing's own, and is gone.
+        // Fails for the descriptor of the listing, which is already closed.
         let _ = close(fd);
     }
 }
 
-/// Tells systemd, if it started this process and wants to know (`Type=notify`),
-/// what has become of it: see `sd_notify(3)`.
+/// Sends `state` to systemd, if it started this process with `Type=notify`: see
+/// `sd_notify(3)`.
 pub(super) fn notify(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
@@ -90,13 +92,13 @@ pub(super) fn notify(state: &str) {
     let sent = address
         .and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
     if let Err(error) = sent {
-        tracing::warn!(%error, "systemd was not told");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 
-/// Tells the one who waits that the mount answers, and lets go of the
-/// terminal, and of the folder, whose disk would stay busy: only now, for
-/// options may name files relative to it.
+/// Reports to the starting process that the mount is ready. Then releases the
+/// terminal and the working directory, whose file system could not be unmounted
+/// otherwise. Not earlier, since options may contain relative paths.
 pub(super) fn ready() -> anyhow::Result<()> {
     let _ = std::env::set_current_dir("/");
     let _ = write(std::io::stdout(), READY);

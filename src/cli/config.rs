@@ -1,10 +1,9 @@
 //! `config.toml`, and `icosfs config show`.
 //!
-//! A setting is an option of any command that an `ICOSFS_*` variable can give
-//! as well; its key is the option's long name. So there is no second list of
-//! settings that could contradict the parser. What the file says is checked by
-//! the parser and becomes its defaults, hence the order: flags, environment,
-//! file, built-in defaults.
+//! A setting is any option that also has an `ICOSFS_*` variable; its key is the long
+//! name of the option. Thus the parser is the only list of settings. It checks the
+//! values in the file, which then become its defaults. Hence the precedence:
+//! flags, environment, file, built-in defaults.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,32 +18,32 @@ use directories::{BaseDirs, ProjectDirs};
 use serde_json::json;
 use toml::{Table, Value};
 
-/// Names another file; nothing, and none is read.
-const VARIABLE: &str = "ICOSFS_CONFIG";
+/// The variable with the path of another file. If it is empty, no file is read.
+const PATH_VARIABLE: &str = "ICOSFS_CONFIG";
 
-/// What `icosfs config` can do.
+/// Subcommands of `icosfs config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Show each setting, and where it comes from
+    /// Show each setting and its source
     #[command(after_help = "\
-A setting is given by its option, else by its environment variable, else by \
-config.toml, else it has a default. Any of the options can be added to see \
-what it does, as in `icosfs config show --portal sites`.")]
+A setting comes from its option, else from its environment variable, else from \
+config.toml, else it has its default. Add any option to see its effect, as in \
+`icosfs config show --portal sites`.")]
     Show(ShowArgs),
 }
 
-/// What `icosfs config show` takes besides every setting.
+/// Arguments of `icosfs config show` besides all settings.
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
-    /// As JSON, for scripts
+    /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
 }
 
-/// What is wrong with the configuration.
+/// Why `config.toml` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConfigError {
-    /// The file is there, but cannot be read.
+    /// The file exists but cannot be read.
     #[error("cannot read {path}: {error}")]
     Io {
         path: PathBuf,
@@ -59,15 +58,15 @@ pub(super) enum ConfigError {
     /// No option has that name.
     #[error(
         "{path}: no setting is called `{key}`{}; `icosfs config show` lists them",
-        or(nearest.as_deref())
+        suggestion(nearest.as_deref())
     )]
     Unknown {
         path: PathBuf,
         key: String,
         nearest: Option<String>,
     },
-    /// The parser does not take the value.
-    #[error("{path}: bad `{key}`: {reason}")]
+    /// The parser rejects the value.
+    #[error("{path}: invalid `{key}`: {reason}")]
     Value {
         path: PathBuf,
         key: String,
@@ -75,11 +74,12 @@ pub(super) enum ConfigError {
     },
 }
 
-fn or(nearest: Option<&str>) -> String {
+/// Returns the suggestion in a message about an unknown key.
+fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"))
 }
 
-/// The settings of `config.toml`, checked.
+/// The checked settings of `config.toml`.
 #[derive(Debug, Default)]
 pub(super) struct ConfigFile {
     path: Option<PathBuf>,
@@ -87,7 +87,11 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file, if there is one; `command` says what it may hold.
+    /// Reads the file, if it exists. The options of `command` are its valid keys.
+    ///
+    /// # Errors
+    ///
+    /// Every variant of [`ConfigError`].
     pub(super) fn load(command: &Command) -> Result<Self, ConfigError> {
         let Some(path) = config_path() else {
             return Ok(Self::default());
@@ -100,6 +104,11 @@ impl ConfigFile {
         Self::parse(path, &text, command)
     }
 
+    /// Parses `text`, the content of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// All variants of [`ConfigError`] but `Io`.
     pub(super) fn parse(path: PathBuf, text: &str, command: &Command) -> Result<Self, ConfigError> {
         let table: Table = match text.parse() {
             Ok(table) => table,
@@ -124,14 +133,14 @@ impl ConfigFile {
         })
     }
 
-    /// `command` with what the file says as its defaults.
+    /// Returns `command` with the settings of the file as its defaults.
     pub(super) fn apply(&self, command: Command) -> Command {
         command
             .mut_args(|arg| {
                 let Some(name) = setting_name(&arg) else {
                     return arg;
                 };
-                let arg = unless_empty(arg);
+                let arg = ignore_empty_variable(arg);
                 match self.values.get(&name) {
                     Some(values) => arg.default_values(values),
                     None => arg,
@@ -141,27 +150,27 @@ impl ConfigFile {
     }
 }
 
-/// `command` with every setting as an option of `config show`.
+/// Returns `command` with all settings as options of `config show`.
 pub(super) fn with_settings_to_show(command: Command) -> Command {
     let all: Vec<Arg> = settings(&command)
         .into_values()
         .filter(|arg| !arg.is_global_set())
         .collect();
-    quiet(command.mut_subcommand("config", |config| {
+    hide_variable_values(command.mut_subcommand("config", |config| {
         config.mut_subcommand("show", |show| show.args(all))
     }))
 }
 
-/// `config show` tells what variables hold, not every help.
-fn quiet(command: Command) -> Command {
+/// Hides the values of variables in all help texts: `config show` has them.
+fn hide_variable_values(command: Command) -> Command {
     command
         .mut_args(|arg| arg.hide_env_values(true))
-        .mut_subcommands(quiet)
+        .mut_subcommands(hide_variable_values)
 }
 
-/// Says so, if what the parser does not like comes from a variable, which it
-/// does not say itself.
-pub(super) fn blame_environment(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+/// Returns a hint if the value that the parser rejects comes from a variable, since
+/// the parser does not say so.
+pub(super) fn environment_hint(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let ContextValue::String(shown) = error.get(ContextKind::InvalidArg)? else {
         return None;
     };
@@ -173,9 +182,8 @@ pub(super) fn blame_environment(error: &clap::Error, arguments: &[OsString]) -> 
     (set && !typed).then(|| format!("the variable {} has that value", variable.display()))
 }
 
-/// Without its variable, if that is empty: which is no value, but a habit of
-/// saying "none".
-fn unless_empty(arg: Arg) -> Arg {
+/// Removes the variable of `arg` if it is empty, which means "not set".
+fn ignore_empty_variable(arg: Arg) -> Arg {
     let value = arg.get_env().and_then(std::env::var_os);
     if value.is_some_and(|value| value.is_empty()) {
         return arg.env(Resettable::Reset);
@@ -183,9 +191,9 @@ fn unless_empty(arg: Arg) -> Arg {
     arg
 }
 
-/// Where the file is, whether or not it exists.
+/// Returns the path of the file, which need not exist.
 fn config_path() -> Option<PathBuf> {
-    match std::env::var_os(VARIABLE) {
+    match std::env::var_os(PATH_VARIABLE) {
         Some(path) if path.is_empty() => None,
         Some(path) => Some(path.into()),
         None => Some(
@@ -196,15 +204,15 @@ fn config_path() -> Option<PathBuf> {
     }
 }
 
-/// All settings of `command` and its subcommands by their names, each free of
-/// its relations to other options.
+/// Returns all settings of `command` and its subcommands by name, without their
+/// relations to other options.
 pub(super) fn settings(command: &Command) -> BTreeMap<String, Arg> {
     let mut found = BTreeMap::new();
     let mut commands = vec![command];
     while let Some(command) = commands.pop() {
         for arg in command.get_arguments() {
             if let Some(name) = setting_name(arg) {
-                found.entry(name).or_insert_with(|| bare(arg));
+                found.entry(name).or_insert_with(|| without_relations(arg));
             }
         }
         commands.extend(command.get_subcommands());
@@ -212,14 +220,15 @@ pub(super) fn settings(command: &Command) -> BTreeMap<String, Arg> {
     found
 }
 
-/// The name of the setting that `arg` is, if it is one.
+/// Returns the name of the setting, if `arg` is one.
 fn setting_name(arg: &Arg) -> Option<String> {
     arg.get_env()?;
     arg.get_long().map(str::to_owned)
 }
 
-fn bare(arg: &Arg) -> Arg {
-    let mut bare = Arg::new(arg.get_id().clone())
+/// Copies `arg` without its relations to other options.
+fn without_relations(arg: &Arg) -> Arg {
+    let mut copy = Arg::new(arg.get_id().clone())
         .long(arg.get_long().unwrap_or_default().to_owned())
         .action(arg.get_action().clone())
         .value_parser(arg.get_value_parser().clone())
@@ -227,21 +236,25 @@ fn bare(arg: &Arg) -> Arg {
         .default_values(arg.get_default_values())
         .help_heading("Settings");
     if let Some(name) = arg.get_env() {
-        bare = bare.env(name.to_owned());
+        copy = copy.env(name.to_owned());
     }
     if let Some(help) = arg.get_help() {
-        bare = bare.help(help.clone());
+        copy = copy.help(help.clone());
     }
     if let Some(names) = arg.get_value_names() {
-        bare = bare.value_names(names);
+        copy = copy.value_names(names);
     }
     if let Some(delimiter) = arg.get_value_delimiter() {
-        bare = bare.value_delimiter(delimiter);
+        copy = copy.value_delimiter(delimiter);
     }
-    bare
+    copy
 }
 
-/// What the parser would be given for `value`, if it takes it.
+/// Returns the arguments for `value`, if the parser accepts them.
+///
+/// # Errors
+///
+/// Why the parser rejects them.
 fn check(setting: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String> {
     if !setting.get_action().takes_values() {
         let switch = value.as_bool().ok_or("expected true or false")?;
@@ -260,6 +273,7 @@ fn check(setting: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String>
     Ok(values)
 }
 
+/// Converts a TOML value to an argument.
 fn text(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(match (text.strip_prefix("~/"), BaseDirs::new()) {
@@ -269,22 +283,25 @@ fn text(value: &Value) -> Result<String, String> {
         Value::Integer(number) => Ok(number.to_string()),
         Value::Float(number) => Ok(number.to_string()),
         other => Err(format!(
-            "expected a text or a number, found {}",
+            "expected a string or a number, found {}",
             other.type_str()
         )),
     }
 }
 
-/// What the parser says, without the usage of a command that nobody ran.
+/// Returns the message of the parser without the usage text.
 fn reason(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().take_while(|line| !line.is_empty());
-    let said: Vec<&str> = lines.map(str::trim).collect();
-    let said = said.join(" ");
-    said.strip_prefix("error: ").unwrap_or(&said).to_owned()
+    let lines: Vec<&str> = lines.map(str::trim).collect();
+    let message = lines.join(" ");
+    message
+        .strip_prefix("error: ")
+        .unwrap_or(&message)
+        .to_owned()
 }
 
-/// The name that `typed` was most likely meant to be.
+/// Returns the name that is most similar to `typed`, if any is similar.
 pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.replace('_', "-").to_ascii_lowercase();
     names
@@ -294,6 +311,7 @@ pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> 
         .map(|(_, name)| name)
 }
 
+/// Runs the command.
 pub(super) fn run(
     command: &ConfigCommand,
     matches: &ArgMatches,
@@ -303,7 +321,7 @@ pub(super) fn run(
     let matches = matches
         .subcommand_matches("config")
         .and_then(|config| config.subcommand_matches("show"))
-        .context("`config show` was not asked for")?;
+        .context("expected the command `config show`")?;
     let shown = shown(matches, file);
     if *json {
         let all: serde_json::Map<_, _> = (shown.into_iter())
@@ -313,9 +331,9 @@ pub(super) fn run(
         return Ok(());
     }
     match &file.path {
-        Some(path) if path.exists() => println!("# settings, with {}", path.display()),
-        Some(path) => println!("# settings; there is no {}", path.display()),
-        None => println!("# settings, without a file"),
+        Some(path) if path.exists() => println!("# settings from {}", path.display()),
+        Some(path) => println!("# settings; {} does not exist", path.display()),
+        None => println!("# settings, no file"),
     }
     let width = |text: fn(&ShownSetting) -> usize| shown.iter().map(text).max().unwrap_or(0);
     let (names, values) = (
@@ -334,6 +352,7 @@ pub(super) fn run(
     Ok(())
 }
 
+/// One line of `config show`.
 struct ShownSetting {
     name: String,
     value: Option<String>,
@@ -378,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_one_name_in_all_its_places() {
+    fn setting_has_the_same_name_as_flag_variable_and_id() {
         let mut commands = vec![super::super::command()];
         while let Some(command) = commands.pop() {
             for arg in command.get_arguments() {
@@ -395,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_checked_by_the_parser() {
+    fn invalid_value_is_rejected_with_the_message_of_the_parser() {
         let file =
             parse("cache-size = \"20G\"\nmetadata-ttl = 60\nno-usage-report = true").unwrap();
         assert_eq!(file.values["cache-size"], ["20G"]);
@@ -407,19 +426,22 @@ mod tests {
             ("no-usage-report = \"yes\"", "expected true or false"),
             (
                 "cache-size = true",
-                "expected a text or a number, found boolean",
+                "expected a string or a number, found boolean",
             ),
         ] {
-            let said = parse(text).unwrap_err().to_string();
-            assert!(said.starts_with("config.toml: bad `"), "{said}");
-            assert!(said.contains(expected) && !said.contains("Usage"), "{said}");
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.starts_with("config.toml: invalid `"), "{message}");
+            assert!(
+                message.contains(expected) && !message.contains("Usage"),
+                "{message}"
+            );
         }
-        let said = parse("portal =").unwrap_err().to_string();
-        assert!(said.starts_with("config.toml is not TOML"), "{said}");
+        let message = parse("portal =").unwrap_err().to_string();
+        assert!(message.starts_with("config.toml is not TOML"), "{message}");
     }
 
     #[test]
-    fn an_unknown_key_is_an_error_with_the_nearest_name() {
+    fn unknown_key_is_rejected_with_the_nearest_name() {
         for (key, nearest) in [
             ("cache_size", Some("cache-size")),
             ("metadata-tll", Some("metadata-ttl")),
@@ -427,11 +449,14 @@ mod tests {
             ("foreground", None),
             ("zzz", None),
         ] {
-            let said = parse(&format!("{key} = 1")).unwrap_err().to_string();
-            assert!(said.contains(&format!("`{key}`")), "{said}");
+            let message = parse(&format!("{key} = 1")).unwrap_err().to_string();
+            assert!(message.contains(&format!("`{key}`")), "{message}");
             match nearest {
-                Some(name) => assert!(said.contains(&format!("did you mean `{name}`?")), "{said}"),
-                None => assert!(!said.contains("did you mean"), "{said}"),
+                Some(name) => assert!(
+                    message.contains(&format!("did you mean `{name}`?")),
+                    "{message}"
+                ),
+                None => assert!(!message.contains("did you mean"), "{message}"),
             }
         }
     }

@@ -1,5 +1,5 @@
-//! `icosfs doctor`: looks at everything that a mount needs, and names the
-//! command that mends what is wrong.
+//! `icosfs doctor`: checks all requirements of a mount, and prints the command that
+//! fixes each failed check.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,26 +20,28 @@ use icos_portal::account::LicenceStatus;
 use icos_portal::http::Http;
 use icos_portal::{Account, Service, Services};
 
-/// How long a service may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Tokens expire by the clock.
-const SKEW: SignedDuration = SignedDuration::from_mins(2);
-/// Less is soon full.
-const ROOM: u64 = 1 << 30;
+/// Timeout of each request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tolerated difference between the clocks of this machine and the portal. Tokens
+/// expire by the clock.
+const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(2);
+/// Free space, in bytes, below which the cache gets a note.
+const MIN_FREE: u64 = 1 << 30;
 
-/// What `icosfs doctor` takes.
+/// Arguments of `icosfs doctor`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Each line is a finding: ok, note, or BAD with what mends it. The exit code is 1 \
-if anything is bad.")]
+Each line is the result of a check: ok, note, or BAD with a fix. The exit code is 1 \
+if a check failed.")]
 pub(super) struct DoctorArgs {
-    /// As JSON, for scripts
+    /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     login: CredentialArgs,
 }
 
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
@@ -48,12 +50,13 @@ enum Verdict {
     Bad,
 }
 
+/// The result of a check.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: String,
     verdict: Verdict,
     found: String,
-    /// The command, or the deed, that mends it.
+    /// The command or action that fixes it.
     remedy: Option<String>,
 }
 
@@ -80,7 +83,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything; `broken` is what is wrong with `config.toml`.
+/// Runs all checks. `broken` is the error in `config.toml`, if any.
 pub(super) fn run(
     global: &GlobalArgs,
     args: DoctorArgs,
@@ -93,20 +96,20 @@ pub(super) fn run(
             None => Finding::ok("settings", "`icosfs config show` lists them"),
             Some(reason) => Finding::bad("settings", reason, "correct the file"),
         },
-        kernel(),
-        fuse(),
-        others(),
-        disk(&global.cache_dir()?.join(services.cache_name())),
+        check_kernel(),
+        check_fuse(),
+        check_other_users(),
+        check_cache_disk(&global.cache_dir()?.join(services.cache_name())),
     ];
-    findings.extend(mounts());
+    findings.extend(check_mounts());
     let http = global.http()?;
     findings.extend(block_on_while(
-        "asking the services",
-        portal(&http, &services),
+        "probing the services",
+        check_services(&http, &services),
     )?);
     findings.extend(block_on_while(
-        "trying the login",
-        account(http, services, login),
+        "checking the login",
+        check_login(http, services, login),
     )?);
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
@@ -119,8 +122,8 @@ pub(super) fn run(
         .count()
     {
         0 => Ok(()),
-        1 => bail!("one thing is bad; what mends it is above"),
-        bad => bail!("{bad} things are bad; what mends them is above"),
+        1 => bail!("1 check failed; see the suggested fix above"),
+        failed => bail!("{failed} checks failed; see the suggested fixes above"),
     }
 }
 
@@ -140,7 +143,7 @@ fn print(finding: &Finding) {
     }
 }
 
-fn kernel() -> Finding {
+fn check_kernel() -> Finding {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let found = format!("Linux {}", release.trim());
     let mut numbers = release
@@ -150,19 +153,19 @@ fn kernel() -> Finding {
     if version < (6, 6) {
         return Finding::note(
             "kernel",
-            format!("{found}: programs that map files (polars, R) need their sizes known first"),
-            "a kernel from 6.6 on; or read such files once, as with `wc`",
+            format!("{found}: programs that map files (polars, R) need files of known size"),
+            "use Linux 6.6 or later, or read such files once before, e.g. with `wc`",
         );
     }
-    let direct = if version < (6, 9) {
+    let passthrough = if version < (6, 9) {
         ""
     } else {
-        ", reads complete files by itself as root"
+        ", reads complete files directly (passthrough) for mounts by root"
     };
-    Finding::ok("kernel", found + direct)
+    Finding::ok("kernel", found + passthrough)
 }
 
-fn fuse() -> Finding {
+fn check_fuse() -> Finding {
     match missing_requirement(Access::Owner) {
         None => Finding::ok("fuse", "this user can mount"),
         Some(missing) => {
@@ -173,58 +176,58 @@ fn fuse() -> Finding {
     }
 }
 
-fn others() -> Finding {
+fn check_other_users() -> Finding {
     match missing_requirement(Access::Everyone) {
-        None => Finding::ok("other users", "can be let in with --allow-other"),
+        None => Finding::ok("other users", "can get access with --allow-other"),
         Some(_) => Finding::note(
             "other users",
-            "cannot be let into a mount, not even root",
-            "if wanted, as root: echo user_allow_other >> /etc/fuse.conf",
+            "cannot get access to a mount, not even root",
+            "to allow it, run as root: echo user_allow_other >> /etc/fuse.conf",
         ),
     }
 }
 
-fn disk(cache: &Path) -> Finding {
-    let there = cache.ancestors().find(|folder| folder.exists());
-    let there = there.unwrap_or(Path::new("/"));
-    if access(there, AccessFlags::W_OK).is_err() {
+fn check_cache_disk(cache: &Path) -> Finding {
+    let existing = cache.ancestors().find(|folder| folder.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    if access(existing, AccessFlags::W_OK).is_err() {
         return Finding::bad(
             "cache",
-            format!("{} cannot be written", there.display()),
-            "name another folder with --cache-dir, or `cache-dir` in config.toml",
+            format!("{} is not writable", existing.display()),
+            "choose another folder with --cache-dir, or `cache-dir` in config.toml",
         );
     }
-    match nix::sys::statvfs::statvfs(there) {
+    match nix::sys::statvfs::statvfs(existing) {
         Ok(disk) => {
-            #[allow(clippy::useless_conversion)] // Not so on 32 bits.
+            #[allow(clippy::useless_conversion)] // Needed on 32-bit targets.
             let free = u64::from(disk.blocks_available()) * u64::from(disk.fragment_size());
             let found = format!("{}, {} free on its disk", cache.display(), size(free));
-            if free < ROOM {
+            if free < MIN_FREE {
                 return Finding::note(
                     "cache",
                     found,
-                    "make room, or name another folder with --cache-dir",
+                    "free some space, or choose another folder with --cache-dir",
                 );
             }
             Finding::ok("cache", found)
         }
         Err(error) => Finding::bad(
             "cache",
-            format!("{}: {error}", there.display()),
-            "name another folder with --cache-dir",
+            format!("{}: {error}", existing.display()),
+            "choose another folder with --cache-dir",
         ),
     }
 }
 
-fn mounts() -> Vec<Finding> {
+fn check_mounts() -> Vec<Finding> {
     let all = mountinfo::mounts().unwrap_or_default();
-    let places: Vec<PathBuf> = all.into_iter().map(|mount| mount.mountpoint).collect();
-    if places.is_empty() {
+    let mountpoints: Vec<PathBuf> = all.into_iter().map(|mount| mount.mountpoint).collect();
+    if mountpoints.is_empty() {
         return vec![Finding::ok("mounts", "none")];
     }
-    let look = |place: PathBuf| {
-        let shown = place.display();
-        if is_dead(&place) {
+    let check = |mountpoint: PathBuf| {
+        let shown = mountpoint.display();
+        if is_dead(&mountpoint) {
             let remedy = format!("icosfs unmount {shown}");
             Finding::bad(
                 "mount",
@@ -232,45 +235,43 @@ fn mounts() -> Vec<Finding> {
                 remedy,
             )
         } else {
-            Finding::ok(
-                "mount",
-                format!("{shown}; `icosfs status {shown}` says more"),
-            )
+            Finding::ok("mount", format!("{shown}; see `icosfs status {shown}`"))
         }
     };
-    places.into_iter().map(look).collect()
+    mountpoints.into_iter().map(check).collect()
 }
 
-async fn portal(http: &Http, services: &Services) -> anyhow::Result<Vec<Finding>> {
-    let look = |service| async move { (service, look_at(http, services, service).await) };
+async fn check_services(http: &Http, services: &Services) -> anyhow::Result<Vec<Finding>> {
+    let check = |service| async move { (service, check_service(http, services, service).await) };
     let (auth, meta, data) = tokio::join!(
-        look(Service::Auth),
-        look(Service::Meta),
-        look(Service::Data)
+        check(Service::Auth),
+        check(Service::Meta),
+        check(Service::Data)
     );
     let mut findings = Vec::new();
     let mut now = None;
-    for (_, (finding, said)) in [auth, meta, data] {
+    for (_, (finding, date)) in [auth, meta, data] {
         findings.push(finding);
-        now = now.or(said);
+        now = now.or(date);
     }
     findings.push(match now.map(|now| Timestamp::now().duration_since(now)) {
-        None => Finding::note("clock", "no service said what time it is", "see above"),
-        Some(off) if off.abs() > SKEW => Finding::bad(
+        None => Finding::note("clock", "no service sent its time", "see above"),
+        Some(off) if off.abs() > MAX_CLOCK_SKEW => Finding::bad(
             "clock",
             format!(
-                "{:.0} s off the portal's: logins expire by it",
+                "{:.0} s off the clock of the portal: logins may seem expired",
                 off.as_secs_f64()
             ),
             "timedatectl set-ntp true",
         ),
-        Some(_) => Finding::ok("clock", "agrees with the portal's"),
+        Some(_) => Finding::ok("clock", "agrees with the clock of the portal"),
     });
     Ok(findings)
 }
 
-/// One service: its name, its address, and its answer with the time it says.
-async fn look_at(
+/// Resolves the name of one service and probes it. Returns the time in its response
+/// as well.
+async fn check_service(
     http: &Http,
     services: &Services,
     service: Service,
@@ -282,22 +283,22 @@ async fn look_at(
         host.trim_matches(['[', ']']),
         url.port_or_known_default().unwrap_or(443),
     );
-    let looked_up = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(address)).await;
-    match looked_up {
+    let resolved = tokio::time::timeout(REQUEST_TIMEOUT, tokio::net::lookup_host(address)).await;
+    match resolved {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            let found = format!("the name {host} is not found: {error}");
+            let found = format!("cannot resolve {host}: {error}");
             let remedy = format!("check the network and /etc/resolv.conf; `getent hosts {host}`");
             return (Finding::bad(&what, found, remedy), None);
         }
-        Err(_late) => {
-            let found = format!("no answer to the name {host}");
+        Err(_elapsed) => {
+            let found = format!("timeout while resolving {host}");
             return (Finding::bad(&what, found, "check /etc/resolv.conf"), None);
         }
     }
-    match http.probe(services, service, PATIENCE).await {
+    match http.probe(services, service, REQUEST_TIMEOUT).await {
         Ok(probe) => {
-            let found = format!("{url} answers in {} ms", probe.took.as_millis());
+            let found = format!("{url} responds in {} ms", probe.took.as_millis());
             (Finding::ok(&what, found), probe.date)
         }
         Err(error) => {
@@ -306,14 +307,14 @@ async fn look_at(
                 "apt-get install ca-certificates; behind a TLS proxy, add its certificate there"
                     .to_owned()
             } else {
-                format!("curl -v {url} shows more; is a proxy or firewall in the way?")
+                format!("run `curl -v {url}`; check for a proxy or firewall")
             };
             (Finding::bad(&what, text, remedy), None)
         }
     }
 }
 
-async fn account(
+async fn check_login(
     http: Http,
     services: Services,
     login: CredentialArgs,
@@ -331,15 +332,15 @@ async fn account(
     if account.login_state().await.is_none() {
         return Ok(vec![Finding::note("login", ANONYMOUS, "icosfs login")]);
     }
-    // Proves the login, which may take one.
-    let checked = tokio::time::timeout(PATIENCE, account.check_licence()).await;
-    let who = account.status().await.map(|status| status.to_string());
-    let who = who.unwrap_or_default();
+    // Verifies the login, which may have to log in first.
+    let checked = tokio::time::timeout(REQUEST_TIMEOUT, account.check_licence()).await;
+    let login = account.status().await.map(|status| status.to_string());
+    let login = login.unwrap_or_default();
     Ok(match checked {
-        Err(_late) => vec![Finding::bad("login", "no answer", "try again later")],
+        Err(_elapsed) => vec![Finding::bad("login", "no response", "try again later")],
         Ok(Err(error)) => vec![Finding::bad("login", error.to_string(), "icosfs login")],
         Ok(Ok(licence)) => vec![
-            Finding::ok("login", who),
+            Finding::ok("login", login),
             match licence {
                 LicenceStatus::Accepted => Finding::ok("licence", "accepted"),
                 LicenceStatus::NotAccepted => Finding::bad(

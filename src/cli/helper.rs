@@ -1,7 +1,9 @@
-//! Mounting as mount(8), fstab and autofs do: `mount.icosfs SOURCE DIR -o ...`,
-//! `mount.fuse.icosfs` the same, and `icosfs SOURCE DIR -o ...` by way of
-//! mount.fuse(8). All become `icosfs mount`, and each option of `-o` the flag
-//! of that name, so that there are no other options than the parser's.
+//! The command lines of mount(8), fstab and autofs: `mount.icosfs SOURCE DIR -o
+//! ...`, the same by the name `mount.fuse.icosfs`, and `icosfs SOURCE DIR -o ...`,
+//! which mount.fuse(8) runs.
+//!
+//! All are rewritten to `icosfs mount`, and each option of `-o` to the flag of the
+//! same name, so that the parser's flags are the only list of options.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -11,8 +13,8 @@ use clap::Command;
 use super::config::nearest;
 use icos_portal::Envri;
 
-/// mount(8)'s own words, which mean nothing here or what is done anyway.
-const GENERIC: [&str; 33] = [
+/// Options of mount(8) itself, which have no effect here.
+const IGNORED_OPTIONS: [&str; 33] = [
     "_netdev",
     "async",
     "atime",
@@ -48,8 +50,12 @@ const GENERIC: [&str; 33] = [
     "nonempty",
 ];
 
-/// The arguments of this program, if it was called as mount(8) calls: those of
-/// `icosfs mount`. None if it was called by its own name and in its own way.
+/// Rewrites a command line of mount(8) to that of `icosfs mount`. Returns `None` for
+/// an ordinary command line.
+///
+/// # Errors
+///
+/// What is wrong with the command line.
 pub(super) fn rewritten(arguments: &[OsString]) -> Option<Result<Vec<OsString>, String>> {
     let name = Path::new(arguments.first()?).file_name()?.to_str()?;
     let by_name = name.starts_with("mount.");
@@ -71,7 +77,7 @@ fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
-            // Tolerance of strange options, no entry in mtab: neither matters.
+            // -s (ignore unknown options) and -n (no entry in mtab) have no effect.
             Some("-s" | "-n") => {}
             Some("-v") => options.push("-v".into()),
             Some("-o") => {
@@ -100,7 +106,7 @@ fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
                 }
                 _ => {
                     return Err(format!(
-                        "expected icos, sites, cities or demo as what to mount, found {}",
+                        "expected icos, sites, cities or demo as SOURCE, found {}",
                         source.display()
                     ));
                 }
@@ -114,7 +120,11 @@ fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
     Ok(command)
 }
 
-/// The flags that `options` stand for; `command` knows which there are.
+/// Converts the options of `-o` to flags of `command`.
+///
+/// # Errors
+///
+/// The unknown option, or the missing or superfluous value.
 pub(super) fn flags(options: &[String], command: &Command) -> Result<Vec<OsString>, String> {
     let known = || {
         let mount = command.find_subcommand("mount");
@@ -127,7 +137,7 @@ pub(super) fn flags(options: &[String], command: &Command) -> Result<Vec<OsStrin
             None => (option, None),
         };
         let comment = name.starts_with("x-") || name.starts_with("X-");
-        if name.is_empty() || comment || GENERIC.contains(&name) {
+        if name.is_empty() || comment || IGNORED_OPTIONS.contains(&name) {
             continue;
         }
         let long = name.replace('_', "-");
@@ -135,7 +145,7 @@ pub(super) fn flags(options: &[String], command: &Command) -> Result<Vec<OsStrin
             let names = known().filter_map(|flag| flag.get_long());
             let guess = match nearest(&long, names) {
                 Some(name) => format!("did you mean `{name}`?"),
-                None => "`icosfs mount --help` lists those that can be given".to_owned(),
+                None => "see `icosfs mount --help`".to_owned(),
             };
             return Err(format!("no option of -o is called `{name}`; {guess}"));
         };
@@ -149,7 +159,7 @@ pub(super) fn flags(options: &[String], command: &Command) -> Result<Vec<OsStrin
     Ok(flags)
 }
 
-/// `arguments` with `flags` among them, before what is no flag in any case.
+/// Inserts `flags` into `arguments`, before a `--`.
 pub(super) fn with_flags(mut arguments: Vec<OsString>, flags: Vec<OsString>) -> Vec<OsString> {
     let end = arguments
         .iter()
@@ -163,14 +173,14 @@ pub(super) fn with_flags(mut arguments: Vec<OsString>, flags: Vec<OsString>) -> 
 mod tests {
     use super::*;
 
-    fn called(line: &str) -> Option<Result<String, String>> {
+    fn rewritten_line(line: &str) -> Option<Result<String, String>> {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         rewritten(&arguments)
             .map(|result| result.map(|all| all.join(OsStr::new(" ")).into_string().unwrap()))
     }
 
     #[test]
-    fn each_way_of_mount_is_understood() {
+    fn command_lines_of_mount_are_rewritten() {
         for (line, expected) in [
             (
                 "/sbin/mount.icosfs icos /mnt/icos -o rw,noauto",
@@ -185,7 +195,11 @@ mod tests {
                 "icosfs mount --portal=sites -o ro -- /m",
             ),
         ] {
-            assert_eq!(called(line), Some(Ok(expected.to_owned())), "{line}");
+            assert_eq!(
+                rewritten_line(line),
+                Some(Ok(expected.to_owned())),
+                "{line}"
+            );
         }
         for own in [
             "icosfs demo --port 0",
@@ -193,19 +207,19 @@ mod tests {
             "icosfs moutn /m",
             "icosfs",
         ] {
-            assert_eq!(called(own), None, "{own}");
+            assert_eq!(rewritten_line(own), None, "{own}");
         }
         for wrong in [
             "mount.icosfs",
             "mount.icosfs nas:/x /m",
             "mount.icosfs icos /m -X",
         ] {
-            assert!(matches!(called(wrong), Some(Err(_))), "{wrong}");
+            assert!(matches!(rewritten_line(wrong), Some(Err(_))), "{wrong}");
         }
     }
 
     #[test]
-    fn options_are_the_flags_of_their_names() {
+    fn option_becomes_the_flag_of_the_same_name() {
         let command = super::super::command();
         let flags = |text: &str| {
             let options: Vec<String> = text.split(',').map(str::to_owned).collect();
@@ -220,8 +234,8 @@ mod tests {
             ("cache_size", "expected a value"),
             ("allow_other=1", "expected no value"),
         ] {
-            let said = flags(wrong).unwrap_err();
-            assert!(said.contains(expected), "{said}");
+            let message = flags(wrong).unwrap_err();
+            assert!(message.contains(expected), "{message}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! How much is said, and where: standard error, or a file that is never too
-//! long. What is said can be changed while a mount runs.
+//! Logging: the level and the destination, which is standard error or a file of
+//! bounded size. `icosfs log-level` changes the level of a running mount.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -15,19 +15,19 @@ mod file;
 
 use file::LogFile;
 
-/// Changes what this process says.
-static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>> =
+/// Replaces the filter of this process.
+static RELOAD_FILTER: OnceLock<Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>> =
     OnceLock::new();
 
-/// Options on what is said.
+/// Options of logging.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
-    /// Say more: -v what happens, -vv every request
+    /// Log more: -v events, -vv every request
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// How much to say: error, warn, info, debug or trace, or directives such
-    /// as `icosfs::cache=debug,warn`; without, -v or `RUST_LOG` decide
+    /// Log level: error, warn, info, debug or trace, or directives such as
+    /// `icosfs::cache=debug,warn`; by default from -v or `RUST_LOG`
     #[arg(
         long,
         global = true,
@@ -37,8 +37,8 @@ pub(super) struct LogArgs {
         hide_short_help = true
     )]
     log_level: Option<String>,
-    /// Where to say it, rather than on standard error; at 8 MiB the file is
-    /// put aside as FILE.1
+    /// Log to FILE instead of standard error; at 8 MiB, FILE is renamed to
+    /// FILE.1
     #[arg(
         long,
         global = true,
@@ -50,6 +50,7 @@ pub(super) struct LogArgs {
 }
 
 impl LogArgs {
+    /// Starts logging; `serves` is true for a command that serves a mount.
     pub(super) fn start(&self, serves: bool) -> anyhow::Result<()> {
         let Self {
             verbose,
@@ -57,9 +58,9 @@ impl LogArgs {
             log_file,
         } = self;
         let by_count = match verbose {
-            // What makes reading data fail, or soon will.
+            // Problems that make reads fail, now or soon.
             0 if serves => "error,icos_portal=warn",
-            // A command that ends says itself that nothing answers.
+            // A command reports an unreachable portal in its own error message.
             0 => "error,icos_portal=warn,icos_portal::http=error",
             1 => "icos=info,warn",
             2 => "icos=debug,info",
@@ -87,21 +88,21 @@ impl LogArgs {
             .with_env_filter(filter)
             .with_filter_reloading();
         let handle = builder.reload_handle();
-        let _ = CHANGE.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
+        let _ = RELOAD_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
         builder.init();
         Ok(())
     }
 }
 
-/// Makes this process say what `level` asks for, from now on.
-fn change(level: &str) -> anyhow::Result<()> {
+/// Sets the level of this process.
+fn set_level(level: &str) -> anyhow::Result<()> {
     let directives = directives(level).map_err(anyhow::Error::msg)?;
-    let change = CHANGE.get().context("there is no log yet")?;
-    change(EnvFilter::new(directives))
+    let reload = RELOAD_FILTER.get().context("logging has not started")?;
+    reload(EnvFilter::new(directives))
 }
 
-/// The directives that `level` stands for: a word means this program, and what
-/// it is built of more quietly.
+/// Returns the filter directives of `level`. A plain level applies to this program;
+/// its dependencies get a higher one.
 fn directives(level: &str) -> Result<String, String> {
     // A directive matches by prefix: `icos` means icosfs, icos_portal, icos_demo.
     let wide = match level {
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_words_or_directives() {
+    fn level_is_a_word_or_directives() {
         assert_eq!(directives("debug").unwrap(), "icos=debug,info");
         assert!(directives("icosfs::cache=debug,warn").is_ok());
         assert!(

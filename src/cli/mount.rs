@@ -1,4 +1,5 @@
-//! `icosfs mount`: in the background unless asked otherwise.
+//! `icosfs mount`: checks the flags, then serves the mount in this process or in a
+//! background process (`background`).
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,14 +30,14 @@ mod access;
 mod lifecycle;
 pub(super) mod mountpoint;
 
-/// How long the portal has to answer before the mount goes without.
-const GREETING: Duration = Duration::from_secs(2);
+/// Timeout for the first request to the portal. The mount starts without it.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What `icosfs mount` takes.
+/// Arguments of `icosfs mount`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  icosfs mount ~/icos                       go to the background once it answers
+  icosfs mount ~/icos                       return once the mount is ready
   icosfs mount --demo ~/icos                no login, no network
   icosfs mount --portal sites --cache-size 50G ~/sites
   icosfs mount --foreground --log-level debug ~/icos
@@ -48,18 +49,18 @@ pub(super) struct MountArgs {
     /// Stay in the foreground until ctrl-C
     #[arg(short, long)]
     foreground: bool,
-    /// Options as mount(8) and fstab write them, each a flag without its
+    /// Options in the syntax of mount(8) and fstab, each a flag without its
     /// dashes: `-o cache_size=5G,allow_other`
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub(super) options: Vec<String>,
     #[command(flatten)]
     access: access::AccessArgs,
-    /// Mount a demo portal that runs within the mount's own process,
-    /// whatever other portal and login are set
+    /// Mount a demo portal that runs in the process of the mount; overrides
+    /// the settings of portal and login
     #[cfg(feature = "demo")]
     #[arg(long, conflicts_with_all = ["token_file", "user"])]
     demo: bool,
-    /// How long lists and landing pages are believed: seconds, or indefinite
+    /// How long to cache lists and landing pages: seconds, or indefinite
     #[arg(
         long,
         value_name = "SECONDS",
@@ -68,18 +69,19 @@ pub(super) struct MountArgs {
         env = "ICOSFS_METADATA_TTL"
     )]
     metadata_ttl: Duration,
-    /// When fstat on an open CSV of unknown size answers: with its exact size,
-    /// or at once
+    /// Whether fstat on an open CSV of unknown size waits for the exact size, or
+    /// returns an upper bound at once
     ///
-    /// `when-open` is right for every program: who asks for the size of a CSV
-    /// it has opened waits until all of it has been fetched and measured, once
-    /// and for ever. `never` tells an upper bound instead. Programs that only
-    /// read to the end (cat, grep, a CSV parser that streams) then never wait,
-    /// but whoever trusts the size is misled until it is known: cp and rsync
-    /// make a file with zeros at its end or complain, tail and memory maps
-    /// (polars, R) look past the end, wc -c and progress bars count too much.
-    #[arg(long, value_enum, default_value_t = WhenExact::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
-    exact_size: WhenExact,
+    /// `when-open` is correct for every program: a program that requests the
+    /// size of a CSV it has opened waits until the table is downloaded and its
+    /// size computed, which happens once. With `never`, it gets an upper bound
+    /// until the size is known. Programs that only read to the end (cat, grep,
+    /// streaming CSV parsers) then do not wait, but programs that rely on the
+    /// size fail: cp and rsync append zeros or report an error, tail and memory
+    /// maps (polars, R) read past the end, and wc -c and progress bars show too
+    /// many bytes.
+    #[arg(long, value_enum, default_value_t = ExactSizeArg::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
+    exact_size: ExactSizeArg,
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
@@ -91,10 +93,10 @@ pub(super) struct MountArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum WhenExact {
-    /// Wait for the exact size: right for every program
+enum ExactSizeArg {
+    /// Wait for the exact size: correct for every program
     WhenOpen,
-    /// Answer with an upper bound: for pipelines that should not wait
+    /// Return an upper bound: for pipelines that must not wait
     Never,
 }
 
@@ -110,7 +112,7 @@ struct MountConfig {
     selection: ObjectSelection,
 }
 
-/// Mounts; `arguments` are those that this process was given.
+/// Runs the command. `arguments` are the arguments of this process.
 pub(super) fn run(
     global: &GlobalArgs,
     args: MountArgs,
@@ -119,7 +121,7 @@ pub(super) fn run(
     let MountArgs {
         mountpoint,
         foreground,
-        options: _, // They are among the others by now.
+        options: _, // `cli::parse` has turned them into flags.
         access,
         #[cfg(feature = "demo")]
         demo,
@@ -144,8 +146,8 @@ pub(super) fn run(
         mountpoint,
         metadata_ttl,
         exact_size: match exact_size {
-            WhenExact::WhenOpen => ExactSize::WhenOpen,
-            WhenExact::Never => ExactSize::Never,
+            ExactSizeArg::WhenOpen => ExactSize::WhenOpen,
+            ExactSizeArg::Never => ExactSize::Never,
         },
         access,
         files,
@@ -156,15 +158,15 @@ pub(super) fn run(
     if demo {
         let portal = super::demo::start_embedded()?;
         let clients = portal.clients(http)?;
-        let kept = [Service::Data, Service::Meta].map(|service| {
+        let cache_folders = [Service::Data, Service::Meta].map(|service| {
             config
                 .storage
                 .cache_dir()
                 .join(clients.services.host_name(service))
         });
         let result = serve(clients, config);
-        // Its ports, and so its cache, are never met again.
-        for folder in kept {
+        // The demo gets new ports, hence a new cache folder, at each start.
+        for folder in cache_folders {
             let _ = std::fs::remove_dir_all(folder);
         }
         return result;
@@ -173,7 +175,7 @@ pub(super) fn run(
     serve(Clients::new(http, services, auth), config)
 }
 
-/// Reads how long metadata are believed.
+/// Parses the value of `--metadata-ttl`.
 fn ttl(text: &str) -> Result<Duration, String> {
     if text == "indefinite" {
         return Ok(Duration::MAX);
@@ -183,15 +185,14 @@ fn ttl(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
 }
 
-/// Puts what keeps cache and catalog from keeping among the failures of the
-/// mount.
-fn report_troubles(store: &Store, catalog: &Catalog, report: &Arc<MountReport>) {
+/// Records failed writes to the cache and the catalog as failures of the mount.
+fn report_write_failures(store: &Store, catalog: &Catalog, report: &Arc<MountReport>) {
     let cache = Arc::downgrade(report);
     let lists = cache.clone();
     store.on_error(move |error| {
         if let Some(report) = cache.upgrade() {
             let errno = errno::of_cache(error).code();
-            let reason = format!("{error}; reads go on without it");
+            let reason = format!("{error}; reads continue without the cache");
             report.record_failure("keep", "cache".to_owned(), errno, reason);
         }
     });
@@ -203,8 +204,8 @@ fn report_troubles(store: &Store, catalog: &Catalog, report: &Arc<MountReport>) 
     });
 }
 
-/// What is settled about a mount when it begins.
-fn about(
+/// Returns the properties of the mount for its status.
+fn mount_info(
     services: &Services,
     mountpoint: PathBuf,
     cache: PathBuf,
@@ -227,20 +228,20 @@ fn about(
     }
 }
 
-/// Mounts and serves until the mount is taken away or a signal arrives.
+/// Mounts and serves until the file system is unmounted or a signal arrives.
 fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
     lifecycle::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let greet = |service| {
+    let probe = |service| {
         let (http, services) = (clients.http.clone(), clients.services.clone());
-        runtime.spawn(async move { http.probe(&services, service, GREETING).await })
+        runtime.spawn(async move { http.probe(&services, service, PROBE_TIMEOUT).await })
     };
-    let greeting = greet(Service::Meta);
-    // What is read first then needs no handshake. Readers tell if it fails.
-    greet(Service::Data);
+    let meta_probe = probe(Service::Meta);
+    // Opens a connection for the first read. If that fails, the reads report it.
+    probe(Service::Data);
     let root = clients.cache_in(config.storage.cache_dir());
     let catalog = Catalog::open(
         clients.meta.clone(),
@@ -248,7 +249,7 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
         config.metadata_ttl,
         config.selection,
     )
-    .context("the catalog cannot be opened")?;
+    .context("cannot open the catalog")?;
     let control = ControlSocket::listen(config.storage.cache_dir());
     let store = config.storage.store(&clients)?;
     let contents = (config.storage).contents(&clients, store.clone(), config.metadata_ttl);
@@ -258,11 +259,11 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
         http,
         ..
     } = clients;
-    let about = about(&services, config.mountpoint.clone(), root, control.as_ref());
-    let report = MountReport::new(about, account.clone(), http.clone())
+    let info = mount_info(&services, config.mountpoint.clone(), root, control.as_ref());
+    let report = MountReport::new(info, account.clone(), http.clone())
         .with_live_state(catalog.clone(), store.clone());
     let report = Arc::new(report);
-    report_troubles(&store, &catalog, &report);
+    report_write_failures(&store, &catalog, &report);
     let options = MountOptions {
         mountpoint: config.mountpoint.clone(),
         source: services.cache_name(),
@@ -274,7 +275,7 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
         xattr: !config.files.no_xattr,
         envri: services.envri(),
     };
-    // Before the mount: a signal that arrives from now on takes it away again.
+    // Before the mount: a signal that arrives from now on unmounts it again.
     let signals = Signals::watch(&runtime)?;
     let mounted = MountSession::new(
         Tree::new(catalog),
@@ -287,9 +288,9 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
     if let Some(account) = account {
         runtime.spawn(account.monitor());
     }
-    if let Ok(Err(error)) = runtime.block_on(greeting) {
+    if let Ok(Err(error)) = runtime.block_on(meta_probe) {
         eprintln!(
-            "icosfs: {}; mounted all the same: what the cache holds can be read, and the rest once the portal answers",
+            "icosfs: {}; mounted all the same: cached files can be read now, all others once the portal responds",
             escape_control(&error.to_string())
         );
     }

@@ -1,5 +1,4 @@
-//! What all commands have in common: which portal, who the user is, where
-//! bytes are kept, how much to say.
+//! Options of all commands: the portal, the cache folder, timeouts and logging.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,14 +16,14 @@ use icos_portal::auth::TokenProvider;
 use icos_portal::http::{Certificate, Http, Timeouts};
 use icos_portal::{Account, DataClient, Envri, MetadataClient, Service, Services, UsageReporter};
 
-/// Options that any command takes.
+/// Options of all commands.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Portal and cache")]
 pub(super) struct GlobalArgs {
     /// The repository: icos, sites or cities
     #[arg(long, global = true, default_value = "icos", env = "ICOSFS_PORTAL")]
     portal: Envri,
-    /// Another authentication service than the repository's own
+    /// Override the URL of the authentication service
     #[arg(
         long,
         global = true,
@@ -33,7 +32,7 @@ pub(super) struct GlobalArgs {
         hide_short_help = true
     )]
     auth_url: Option<String>,
-    /// Another metadata service
+    /// Override the URL of the metadata service
     #[arg(
         long,
         global = true,
@@ -42,7 +41,7 @@ pub(super) struct GlobalArgs {
         hide_short_help = true
     )]
     meta_url: Option<String>,
-    /// Another data service
+    /// Override the URL of the data service
     #[arg(
         long,
         global = true,
@@ -51,7 +50,7 @@ pub(super) struct GlobalArgs {
         hide_short_help = true
     )]
     data_url: Option<String>,
-    /// Where downloaded bytes are kept
+    /// The cache folder
     #[arg(
         long,
         global = true,
@@ -60,14 +59,14 @@ pub(super) struct GlobalArgs {
         hide_short_help = true
     )]
     cache_dir: Option<PathBuf>,
-    /// How long the portal may say nothing before reads fail, in seconds,
-    /// further tries included
+    /// Seconds without a response from the portal until a read fails, including
+    /// retries
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..), env = "ICOSFS_TIMEOUT",
           hide_short_help = true)]
     timeout: u64,
-    /// Certificates (PEM) of authorities to believe besides the machine's own,
-    /// for networks that look into HTTPS
+    /// Certificates (PEM) of additional trusted authorities, for networks that
+    /// intercept HTTPS
     #[arg(long, global = true, value_name = "FILE", env = "ICOSFS_CA_BUNDLE")]
     ca_bundle: Option<PathBuf>,
     #[command(flatten)]
@@ -75,17 +74,18 @@ pub(super) struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// Begins to log, as a command that serves others, or one that ends.
+    /// Starts logging; `serves` is true for a command that serves a mount.
     pub(super) fn start_log(&self, serves: bool) -> anyhow::Result<()> {
         self.log.start(serves)
     }
 
-    /// A pool of connections to the portal.
+    /// Creates the HTTP client, a pool of connections.
     pub(super) fn http(&self) -> anyhow::Result<Http> {
         let patience = Timeouts::of(Duration::from_secs(self.timeout));
         Http::with_certificates(patience, self.authorities()?).context("cannot set up HTTPS")
     }
 
+    /// Reads the certificates of `--ca-bundle`.
     fn authorities(&self) -> anyhow::Result<Vec<Certificate>> {
         let Some(path) = &self.ca_bundle else {
             return Ok(Vec::new());
@@ -101,7 +101,7 @@ impl GlobalArgs {
         }
     }
 
-    /// The portal's services, overridden where asked.
+    /// Returns the portal's services, with the URLs that the options override.
     pub(super) fn services(&self) -> anyhow::Result<Services> {
         let mut services = Services::of(self.portal);
         for (service, url) in [
@@ -112,41 +112,41 @@ impl GlobalArgs {
             if let Some(url) = url {
                 services = services
                     .with(service, url)
-                    .with_context(|| format!("bad URL of the {service} service"))?;
+                    .with_context(|| format!("invalid URL of the {service} service"))?;
             }
         }
         Ok(services)
     }
 
-    /// Where all repositories' bytes are kept.
+    /// Returns the cache folder of all repositories.
     pub(super) fn cache_dir(&self) -> anyhow::Result<PathBuf> {
         if let Some(dir) = &self.cache_dir {
             return std::path::absolute(dir)
-                .with_context(|| format!("bad cache folder {}", dir.display()));
+                .with_context(|| format!("invalid cache folder {}", dir.display()));
         }
         let dirs = ProjectDirs::from("", "", "icosfs")
-            .context("no home folder to keep a cache in; name one with --cache-dir")?;
+            .context("no home folder for the cache; choose a folder with --cache-dir")?;
         let dir = dirs.cache_dir().to_owned();
         expect_own_home(&dir)?;
         Ok(dir)
     }
 }
 
-/// Root that was called by another, whose home folder it was given, would leave
-/// files there that their owner can neither use nor remove.
+/// Fails if root runs with the home folder of another user, as `sudo` may set it.
+/// Root would create files there that the user can neither use nor remove.
 fn expect_own_home(dir: &Path) -> anyhow::Result<()> {
-    let there = dir.ancestors().find_map(|dir| fs::metadata(dir).ok());
-    let owner = there.map_or(0, |found| found.uid());
+    let existing = dir.ancestors().find_map(|dir| fs::metadata(dir).ok());
+    let owner = existing.map_or(0, |found| found.uid());
     if geteuid().is_root() && owner != 0 {
         bail!(
-            "expected a home folder of root's, who runs this, found that of user {owner}; \
-             run it as that user, without sudo, or name a folder with --cache-dir"
+            "running as root with the home folder of user {owner}; \
+             run it as that user, without sudo, or choose a folder with --cache-dir"
         );
     }
     Ok(())
 }
 
-/// Clients of a portal, logged in as far as the user provides for it.
+/// The clients of a portal, with a login if the user has one.
 #[derive(Debug)]
 pub(super) struct Clients {
     pub(super) services: Services,
@@ -178,13 +178,13 @@ impl Clients {
 }
 
 impl Clients {
-    /// Where this repository's bytes are kept, below the folder for all.
+    /// Returns the cache folder of this repository, below that of all repositories.
     pub(super) fn cache_in(&self, folder: &Path) -> PathBuf {
         folder.join(self.services.cache_name())
     }
 }
 
-/// Runs what a command has to wait for.
+/// Runs `work` to its end on a new single-threaded runtime.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -193,7 +193,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
         .block_on(work)
 }
 
-/// Reads a size that files can be kept in.
+/// Parses a size of at least 1 MiB.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     bytes(text).and_then(|bytes| {
         (bytes >= 1 << 20)
@@ -202,7 +202,8 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Reads a number of bytes: digits, and perhaps K, M, G or T, powers of 1024.
+/// Parses a number of bytes: digits with an optional unit K, M, G or T, powers of
+/// 1024.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_with_their_units() {
+    fn size_is_parsed_with_its_unit() {
         for (text, bytes) in [
             ("1048576", 1 << 20),
             ("20G", 20 << 30),

@@ -1,5 +1,5 @@
-//! `icosfs status`: what mounts say about themselves, and whether their portals
-//! answer. Takes no longer than a second, whatever hangs.
+//! `icosfs status`: shows the status of mounts, and whether the services of their
+//! portals respond. Ends within a second, even if a mount or service hangs.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -18,37 +18,39 @@ use icos_portal::{Envri, PortalError, Service, Services};
 
 mod text;
 
-/// How long a mount may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a service may take after that.
-const REACH: Duration = Duration::from_millis(400);
+/// Timeout for reading the status of a mount.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+/// Timeout for the subsequent probe of a service.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What `icosfs status` takes.
+/// Arguments of `icosfs status`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs status                      every mount
-  icosfs status ~/icos               one of them; fails if it does not answer
+  icosfs status ~/icos               one mount; fails if it does not respond
   icosfs status --json | jq '.[].errors[].reason'")]
 pub(super) struct StatusArgs {
-    /// Where it is mounted; all mounts without
+    /// The mount point; by default all mounts
     mountpoint: Option<PathBuf>,
-    /// As JSON, for scripts
+    /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
 }
 
-/// What is known of one mount.
-struct MountAnswer {
+/// The status of one mount, or why it cannot be read.
+struct QueriedMount {
     mountpoint: PathBuf,
     status: anyhow::Result<(MountStatus, Vec<ServiceCheck>)>,
 }
 
+/// The result of a probe of one service.
 struct ServiceCheck {
     service: Service,
-    answer: Result<Duration, PortalError>,
+    latency: Result<Duration, PortalError>,
 }
 
+/// Runs the command.
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let mountpoints: Vec<PathBuf> = match &args.mountpoint {
         Some(path) => {
@@ -70,64 +72,61 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         println!("nothing is mounted; `icosfs mount FOLDER` mounts the repository");
         return Ok(());
     }
-    // All at once: many that hang take no longer than one.
-    let asking: Vec<_> = mountpoints
+    // In parallel: several mounts that hang take no longer than one.
+    let threads: Vec<_> = mountpoints
         .into_iter()
-        .map(|mountpoint| std::thread::spawn(move || ask(mountpoint)))
+        .map(|mountpoint| std::thread::spawn(move || query(mountpoint)))
         .collect();
-    let answers: Vec<MountAnswer> = asking
+    let mounts: Vec<QueriedMount> = threads
         .into_iter()
         .filter_map(|thread| thread.join().ok())
         .collect();
     if args.json {
-        let all: Vec<Value> = answers.iter().map(as_json).collect();
+        let all: Vec<Value> = mounts.iter().map(as_json).collect();
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        let all: Vec<String> = answers.iter().map(text::of).collect();
+        let all: Vec<String> = mounts.iter().map(text::render).collect();
         print!("{}", escape_control(&all.join("\n")));
     }
-    match answers
-        .iter()
-        .filter(|answer| answer.status.is_err())
-        .count()
-    {
+    match mounts.iter().filter(|mount| mount.status.is_err()).count() {
         0 => Ok(()),
-        _ => bail!("not every mount answers; what to do is above"),
+        _ => bail!("not every mount responds; the remedy is above"),
     }
 }
 
-fn ask(mountpoint: PathBuf) -> MountAnswer {
+/// Reads the status of a mount and probes its services.
+fn query(mountpoint: PathBuf) -> QueriedMount {
     let status = read_status(&mountpoint).map(|status| {
-        let checks = reach(&status).unwrap_or_default();
+        let checks = probe_services(&status).unwrap_or_default();
         (status, checks)
     });
-    MountAnswer { mountpoint, status }
+    QueriedMount { mountpoint, status }
 }
 
-/// What the mount at `mountpoint` says, asked in a thread that may be left
-/// behind.
+/// Reads the status of the mount at `mountpoint`, on a thread that is abandoned if
+/// it blocks.
 pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<MountStatus> {
     let path = mountpoint.join(".icosfs/status.json");
-    let (answer, answered) = mpsc::channel();
-    std::thread::spawn(move || answer.send(std::fs::read(path)));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(std::fs::read(path)));
     let shown = mountpoint.display();
-    let Ok(read) = answered.recv_timeout(PATIENCE) else {
-        bail!("no answer; is its process stopped? `icosfs unmount --lazy {shown}` takes it away");
+    let Ok(read) = receiver.recv_timeout(STATUS_TIMEOUT) else {
+        bail!("no response; is its process stopped? `icosfs unmount --lazy {shown}` unmounts it");
     };
     let json = read.map_err(|error| match error.raw_os_error() {
         Some(libc::ENOTCONN | libc::ECONNABORTED) => anyhow::anyhow!(
-            "dead: its process has ended; `icosfs unmount {shown}` takes it away, and `icosfs mount` mounts anew"
+            "dead: its process has ended; `icosfs unmount {shown}` unmounts it, and `icosfs mount` mounts it again"
         ),
-        Some(libc::EACCES) => anyhow::anyhow!("another user's, who alone may look inside"),
+        Some(libc::EACCES) => anyhow::anyhow!("mounted by another user, without access for others"),
         _ => error.into(),
     })?;
     serde_json::from_slice(&json)
-        .context("its status is that of another version of icosfs; mount anew")
+        .context("its status is from another version of icosfs; unmount it and mount it again")
 }
 
-/// Whether its services answer, each asked from here: the mount itself might
-/// be waiting for them.
-fn reach(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
+/// Probes the services of a mount from this process, since the mount itself may be
+/// waiting for them.
+fn probe_services(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
     let urls = &status.info.services;
     let services = Services::of(status.info.portal.parse::<Envri>()?)
         .with(Service::Auth, &urls.auth)?
@@ -135,26 +134,29 @@ fn reach(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
         .with(Service::Data, &urls.data)?;
     let http = Http::new(Timeouts::default())?;
     block_on(async {
-        let ask = |service| {
+        let probe = |service| {
             let (http, services) = (&http, &services);
             async move {
-                let answer = http.probe(services, service, REACH).await;
-                let answer = answer.map(|probe| probe.took);
-                ServiceCheck { service, answer }
+                let probed = http.probe(services, service, PROBE_TIMEOUT).await;
+                let latency = probed.map(|probe| probe.took);
+                ServiceCheck { service, latency }
             }
         };
-        let (auth, meta, data) =
-            tokio::join!(ask(Service::Auth), ask(Service::Meta), ask(Service::Data));
+        let (auth, meta, data) = tokio::join!(
+            probe(Service::Auth),
+            probe(Service::Meta),
+            probe(Service::Data)
+        );
         Ok(vec![auth, meta, data])
     })
 }
 
-fn as_json(answer: &MountAnswer) -> Value {
-    match &answer.status {
+fn as_json(mount: &QueriedMount) -> Value {
+    match &mount.status {
         Ok((status, checks)) => {
             let mut value = serde_json::to_value(status).unwrap_or_default();
             let reachable = checks.iter().map(|r| {
-                let found = match &r.answer {
+                let found = match &r.latency {
                     Ok(took) => json!({"answers": true, "ms": took.as_millis()}),
                     Err(error) => json!({"answers": false, "reason": error.to_string()}),
                 };
@@ -164,7 +166,7 @@ fn as_json(answer: &MountAnswer) -> Value {
             value
         }
         Err(error) => json!({
-            "mountpoint": answer.mountpoint.to_string_lossy(),
+            "mountpoint": mount.mountpoint.to_string_lossy(),
             "problem": format!("{error:#}"),
         }),
     }

@@ -1,5 +1,4 @@
-//! A sign of life on a terminal, while a command waits for longer than a
-//! moment.
+//! Notices on the terminal while a command waits.
 
 use std::io::IsTerminal as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -10,73 +9,73 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::settings::block_on;
 
-/// Nobody wonders sooner.
-const MOMENT: Duration = Duration::from_secs(1);
-/// How fast the sign turns.
+/// A notice appears after this delay.
+const DELAY: Duration = Duration::from_secs(1);
+/// Interval of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Says what is waited for, from a moment on and until this is dropped. Says
-/// nothing where standard error is no terminal.
+/// Shows what a command waits for until this is dropped. Shows nothing if standard
+/// error is not a terminal.
 #[derive(Debug)]
 pub(super) struct WaitNotice {
-    over: Option<Sender<()>>,
-    shower: Option<JoinHandle<()>>,
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl WaitNotice {
-    /// Shows a line that goes again.
+    /// Shows a spinner with `what`, and removes it at the end.
     pub(super) fn spinner(what: &'static str) -> Self {
-        Self::showing(move |over| {
+        Self::showing(move |end| {
             let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bar = ProgressBar::new_spinner()
                 .with_style(style)
                 .with_message(what)
-                .with_elapsed(MOMENT);
+                .with_elapsed(DELAY);
             bar.enable_steady_tick(TICK);
             // Nothing is ever sent.
-            let _ = over.recv();
+            let _ = end.recv();
             bar.finish_and_clear();
         })
     }
 
-    /// Prints a line that stays: where another process may print, too.
+    /// Prints `what` on a line that stays, for use while another process may print
+    /// to the same terminal.
     pub(super) fn line(what: &'static str) -> Self {
         Self::showing(move |_| eprintln!("icosfs: {what} ..."))
     }
 
     fn showing(show: impl FnOnce(&Receiver<()>) + Send + 'static) -> Self {
-        let (over, ends) = mpsc::channel();
-        let shower = std::io::stderr().is_terminal().then(|| {
+        let (end, ended) = mpsc::channel();
+        let thread = std::io::stderr().is_terminal().then(|| {
             std::thread::spawn(move || {
-                if ends.recv_timeout(MOMENT) == Err(RecvTimeoutError::Timeout) {
-                    show(&ends);
+                if ended.recv_timeout(DELAY) == Err(RecvTimeoutError::Timeout) {
+                    show(&ended);
                 }
             })
         });
         Self {
-            over: Some(over),
-            shower,
+            end: Some(end),
+            thread,
         }
     }
 }
 
-/// Runs what a command has to wait for, and that says nothing itself; a person
-/// is told `what` it is.
+/// Runs `work`, which prints nothing itself, with a spinner that shows `what`.
 pub(super) fn block_on_while<T>(
     what: &'static str,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    let _sign = WaitNotice::spinner(what);
+    let _notice = WaitNotice::spinner(what);
     block_on(work)
 }
 
 impl Drop for WaitNotice {
     fn drop(&mut self) {
-        drop(self.over.take());
-        if let Some(shower) = self.shower.take() {
-            // It has nothing to say by now, or is wiping it away.
-            let _ = shower.join();
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            // The thread ends at once, after it has removed the spinner.
+            let _ = thread.join();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `icosfs log-level`: a word to a mount that runs, by a socket in a folder that
-//! only its owner can enter.
+//! `icosfs log-level`: sends a level to a running mount by a control socket, in a
+//! folder that only its owner can enter.
 
 use std::fs::{self, DirBuilder};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -15,27 +15,28 @@ use directories::ProjectDirs;
 use crate::cli::status::read_status;
 use crate::mount::{absolute, mountinfo};
 
-/// How long either side waits for the other.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// No request is longer.
-const LONGEST: u64 = 4096;
+/// Timeout of both sides.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum length of a request and of a response.
+const MAX_MESSAGE: u64 = 4096;
 
-/// What `icosfs log-level` takes.
+/// Arguments of `icosfs log-level`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs log-level ~/icos debug                       # and back: warn
   icosfs log-level ~/icos icosfs::cache=trace,warn
 
-The mount says it where it was told to: mount with --log-file.")]
+The mount logs to the file given by --log-file at mount.")]
 pub(in crate::cli) struct LogLevelArgs {
-    /// Where it is mounted
+    /// The mount point
     mountpoint: PathBuf,
     /// error, warn, info, debug or trace, or directives
     #[arg(value_parser = super::directives)]
     level: String,
 }
 
+/// Runs the command.
 pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
     let mountpoint = absolute(&args.mountpoint)?;
     let shown = mountpoint.display();
@@ -43,40 +44,40 @@ pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
         mountinfo::mount_at(&mountpoint)?.is_some_and(|mount| mount.is_icosfs()),
         "no icosfs is mounted at {shown}; `icosfs status` lists the mounts"
     );
-    let status = read_status(&mountpoint).with_context(|| format!("cannot ask {shown}"))?;
-    let socket = status
-        .info
-        .control
-        .with_context(|| format!("the mount at {shown} takes no commands; its log says why"))?;
+    let status =
+        read_status(&mountpoint).with_context(|| format!("cannot read the status of {shown}"))?;
+    let socket = status.info.control.with_context(|| {
+        format!("the mount at {shown} has no control socket; its log has the reason")
+    })?;
     let mut stream = UnixStream::connect(&socket)
-        .with_context(|| format!("cannot reach the mount by {}", socket.display()))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+        .with_context(|| format!("cannot connect to {}", socket.display()))?;
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
     writeln!(stream, "{}", args.level)?;
-    let mut answer = String::new();
+    let mut response = String::new();
     stream
-        .take(LONGEST)
-        .read_to_string(&mut answer)
-        .context("the mount does not answer")?;
-    ensure!(answer == "ok\n", "the mount answers: {}", answer.trim());
+        .take(MAX_MESSAGE)
+        .read_to_string(&mut response)
+        .context("the mount does not respond")?;
+    ensure!(response == "ok\n", "the mount refused: {}", response.trim());
     Ok(())
 }
 
-/// A socket that is removed at the end.
+/// The control socket of a mount. Dropping it removes the file.
 #[derive(Debug)]
 pub(in crate::cli) struct ControlSocket(PathBuf);
 
 impl ControlSocket {
-    /// Listens in the user's runtime folder, or below `cache`. Without either,
-    /// the mount runs all the same.
+    /// Listens on a socket in the user's runtime folder, or below `cache`. Returns
+    /// `None` if that fails, since a mount works without a control socket.
     pub(in crate::cli) fn listen(cache: &Path) -> Option<Self> {
         let folder = ProjectDirs::from("", "", "icosfs")
             .and_then(|dirs| dirs.runtime_dir().map(Path::to_owned))
             .unwrap_or_else(|| cache.join("run"));
         Self::listen_in(&folder)
-            // One that ended just now may have taken the folder along.
+            // A mount that ends at this moment may have removed the folder.
             .or_else(|_| Self::listen_in(&folder))
             .inspect_err(|error| {
-                tracing::warn!(folder = %folder.display(), "no control socket: {error:#}");
+                tracing::warn!(folder = %folder.display(), "cannot listen on the control socket: {error:#}");
             })
             .ok()
     }
@@ -94,19 +95,20 @@ impl ControlSocket {
             bail!("expected a folder that only its owner can enter (mode 0700)");
         }
         let path = folder.join(format!("{}.sock", std::process::id()));
-        // An earlier process may have had the number.
+        // An earlier process may have had the same id.
         let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                if let Err(error) = obey(stream) {
-                    tracing::debug!("a command failed: {error:#}");
+                if let Err(error) = handle(stream) {
+                    tracing::debug!("cannot serve a control request: {error:#}");
                 }
             }
         });
         Ok(Self(path))
     }
 
+    /// Returns the path of the socket.
     pub(in crate::cli) fn path(&self) -> &Path {
         &self.0
     }
@@ -115,17 +117,18 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
-        // Others' sockets keep it.
+        // Fails while the folder has sockets of other mounts.
         let _ = self.0.parent().map(fs::remove_dir);
     }
 }
 
-fn obey(mut stream: UnixStream) -> anyhow::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// Reads one request from `stream` and responds to it.
+fn handle(mut stream: UnixStream) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
+    stream.set_write_timeout(Some(SOCKET_TIMEOUT))?;
     let mut line = String::new();
-    BufReader::new((&stream).take(LONGEST)).read_line(&mut line)?;
-    match super::change(line.trim()) {
+    BufReader::new((&stream).take(MAX_MESSAGE)).read_line(&mut line)?;
+    match super::set_level(line.trim()) {
         Ok(()) => writeln!(stream, "ok")?,
         Err(error) => writeln!(stream, "{error:#}")?,
     }

@@ -1,14 +1,14 @@
-//! A log file that never grows past a bound: full, it is put aside, in place of
-//! the one that was put aside before.
+//! A log file of bounded size. A full file is renamed to `FILE.1`, which replaces
+//! the previous `FILE.1`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Longer, and it is put aside.
-const LIMIT: u64 = 8 << 20;
+/// Maximum size in bytes.
+const MAX_SIZE: u64 = 8 << 20;
 
-/// The file, open.
+/// The open log file.
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
@@ -18,9 +18,9 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the file, to write behind what it holds.
+    /// Opens the file for appending.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        // The process may change its folder.
+        // A background process changes its working directory.
         let path = std::path::absolute(path)?;
         let file = File::options().create(true).append(true).open(&path)?;
         let written = file.metadata()?.len();
@@ -28,14 +28,14 @@ impl LogFile {
             path,
             file,
             written,
-            limit: LIMIT,
+            limit: MAX_SIZE,
         })
     }
 
-    fn put_aside(&mut self) -> io::Result<()> {
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(".1");
-        fs::rename(&self.path, aside)?;
+    fn rotate(&mut self) -> io::Result<()> {
+        let mut rotated = self.path.clone().into_os_string();
+        rotated.push(".1");
+        fs::rename(&self.path, rotated)?;
         self.file = File::options().create(true).append(true).open(&self.path)?;
         self.written = 0;
         Ok(())
@@ -45,7 +45,7 @@ impl LogFile {
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.written + line.len() as u64 > self.limit && self.written > 0 {
-            self.put_aside()?;
+            self.rotate()?;
         }
         let written = self.file.write(line)?;
         self.written += written as u64;
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_file_is_put_aside_and_the_one_before_dropped() {
+    fn full_file_is_rotated_and_replaces_the_previous_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         fs::write(&path, "before\n").unwrap();
@@ -72,8 +72,8 @@ mod tests {
             log.write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "six\n");
-        let aside = fs::read_to_string(folder.path().join("log.1")).unwrap();
-        assert_eq!(aside, "three\nfour\nfive\n");
+        let rotated = fs::read_to_string(folder.path().join("log.1")).unwrap();
+        assert_eq!(rotated, "three\nfour\nfive\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! Who may look into a mount.
+//! Options that give other users access to a mount.
 
 use std::path::Path;
 
@@ -7,20 +7,20 @@ use clap::Args;
 
 use crate::mount::{Access, missing_requirement};
 
-/// Options that let others in.
+/// Which other users have access.
 #[derive(Args, Debug)]
 pub(super) struct AccessArgs {
-    /// Let every user of this machine look inside. They read with your login,
-    /// while the data licence is personal
+    /// Give every user of this machine access. They read with your login,
+    /// although the data licence is personal
     #[arg(long, env = "ICOSFS_ALLOW_OTHER", conflicts_with = "allow_root")]
     allow_other: bool,
-    /// Let root look inside, too
+    /// Give root access
     #[arg(long, env = "ICOSFS_ALLOW_ROOT")]
     allow_root: bool,
 }
 
 impl AccessArgs {
-    /// Who may look in, if this machine can mount so at all.
+    /// Returns the access, if this machine meets the requirements for it.
     pub(super) fn checked(self, mountpoint: &Path) -> anyhow::Result<Access> {
         let Self {
             allow_other,
@@ -38,7 +38,7 @@ impl AccessArgs {
     }
 }
 
-/// What whoever lets others in should know.
+/// Warns a user that gives all others access.
 pub(super) fn warn(access: Access) {
     if access == Access::Everyone {
         eprintln!(

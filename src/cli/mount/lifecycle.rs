@@ -1,4 +1,4 @@
-//! A mount's life as a process: ready, told to end, gone.
+//! Serves a mount from readiness to its end: by unmount or by a signal.
 
 use std::time::Duration;
 
@@ -13,11 +13,10 @@ use crate::cli::background;
 use crate::cli::storage::FLUSH_TIMEOUT;
 use crate::mount::{self, MountSession};
 
-/// How long readers have to finish once the daemon was told to end. Then their
-/// reads fail.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long readers have to finish after the signal to end. Then their reads fail.
+const READER_GRACE: Duration = Duration::from_secs(1);
 
-/// The signals that tell a mount to end.
+/// The signals that end a mount.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -25,7 +24,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes notice of them from now on.
+    /// Starts to receive the signals.
     pub(super) fn watch(runtime: &Runtime) -> anyhow::Result<Self> {
         let _guard = runtime.enter();
         let watch = |kind| signal(kind).context("cannot watch for signals");
@@ -36,17 +35,18 @@ impl Signals {
         })
     }
 
-    async fn told_to_end(&mut self, in_background: bool) {
+    /// Waits for a signal.
+    async fn received(&mut self, in_background: bool) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            // A terminal that closes is no concern of a daemon.
+            // A background process survives the end of its terminal.
             _ = self.hangup.recv(), if !in_background => {}
         }
     }
 }
 
-/// Says that the mount is ready, and serves until it is taken away or a signal
+/// Reports that the mount is ready, and serves until it is unmounted or a signal
 /// arrives.
 pub(super) fn serve(
     runtime: Runtime,
@@ -65,36 +65,36 @@ pub(super) fn serve(
     let result = runtime.block_on(async {
         let result = tokio::select! {
             result = &mut end => result,
-            () = signals.told_to_end(in_background) => {
-                tracing::info!("told to end");
+            () = signals.received(in_background) => {
+                tracing::info!("received a signal to end");
                 background::notify("STOPPING=1");
                 if let Some(Err(error)) = entry.as_ref().map(mount::detach_mount) {
-                    tracing::warn!(%error, "the mount stays behind");
+                    tracing::warn!(%error, "cannot unmount");
                 }
-                // Who still reads loses the connection when this process ends.
-                let end = tokio::time::timeout(FAREWELL, end).await;
+                // Remaining readers get an error when this process ends.
+                let end = tokio::time::timeout(READER_GRACE, end).await;
                 end.unwrap_or(Ok(Ok(())))
             }
         };
-        // What was read last may be on its way to the disk, to be kept.
+        // The last downloaded bytes may still have to be written to the cache.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await;
         result
     });
     runtime.shutdown_background();
     match result {
-        Ok(served) => served.context("the mount broke down"),
+        Ok(served) => served.context("the mount failed"),
         // The thread that served it panicked.
-        Err(_gone) => bail!("the mount broke down"),
+        Err(_closed) => bail!("the mount failed"),
     }
 }
 
-/// Each file that is read needs one or two, and each connection one: the usual
-/// 1024 are few for many readers.
+/// Raises the limit of open files: each file that is read needs one or two, and each
+/// connection one. The usual 1024 are too few for many readers.
 pub(super) fn raise_file_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(%error, "the limit of open files stays at {soft}");
+        tracing::warn!(%error, "cannot raise the limit of open files above {soft}");
     }
 }

@@ -1,4 +1,5 @@
-//! The folder to mount at: empty, free, and rid of a mount that has died.
+//! Prepares the mount point: checks that it is an empty folder without a mount, and
+//! unmounts a dead mount of icosfs there.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,18 +13,18 @@ use nix::sys::statfs::statfs;
 
 use crate::mount::{absolute, detach, mountinfo};
 
-/// How long a mount may take to show a sign of life.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Timeout for a response of the mount.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The absolute path of `mountpoint`, if something can be mounted there. A
-/// mount of icosfs whose process has ended is taken away first.
+/// Returns the absolute path of `mountpoint`, if it can be mounted at. Unmounts a
+/// mount of icosfs whose process has ended first.
 pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     let shown = mountpoint.display();
     let path = absolute(mountpoint)
         .with_context(|| format!("cannot find {shown}; make it with `mkdir -p {shown}`"))?;
     while let Some(found) = mountinfo::mount_at(&path)? {
         if found.kind == "autofs" {
-            // It waits for this very mount: whoever looks inside waits, too.
+            // The automount waits for this mount: every access to it would block.
             return Ok(path);
         }
         ensure!(
@@ -40,7 +41,7 @@ pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
             );
         }
         eprintln!(
-            "icosfs: the mount at {} was dead, its process having ended; it is taken away",
+            "icosfs: the mount at {} was dead, since its process has ended; it is unmounted first",
             path.display()
         );
         detach(&path)?;
@@ -60,24 +61,23 @@ pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     );
     let mut entries = path
         .read_dir()
-        .with_context(|| format!("cannot look into {}", path.display()))?;
+        .with_context(|| format!("cannot list {}", path.display()))?;
     ensure!(
         entries.next().is_none(),
-        "{} is not empty, and a mount would hide what is in it; choose an empty folder",
+        "{} is not empty, and a mount would hide its files; choose an empty folder",
         path.display()
     );
     Ok(path)
 }
 
-/// Whether the process behind the mount at `path` has ended. Asked in a thread
-/// that may be left behind, and by `statfs`, which the kernel answers from no
-/// cache.
+/// Whether the process of the mount at `path` has ended. Calls `statfs`, whose
+/// result the kernel never caches, on a thread that is abandoned if it blocks.
 pub(in crate::cli) fn is_dead(path: &Path) -> bool {
     let path = path.to_owned();
-    let (answer, answered) = mpsc::channel();
-    std::thread::spawn(move || answer.send(statfs(&path).err()));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(statfs(&path).err()));
     matches!(
-        answered.recv_timeout(PATIENCE),
+        receiver.recv_timeout(RESPONSE_TIMEOUT),
         Ok(Some(Errno::ENOTCONN | Errno::ECONNABORTED))
     )
 }

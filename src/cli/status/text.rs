@@ -1,39 +1,41 @@
-//! A mount's status as a person reads it.
+//! Formats the status of a mount as text.
 
 use std::fmt::{Display, Write as _};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{MountAnswer, REACH, ServiceCheck};
+use super::{PROBE_TIMEOUT, QueriedMount, ServiceCheck};
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
 use crate::cli::terminal::{duration, size};
 use crate::mount::report::{LiveState, MountStatus};
 use icos_portal::PortalError;
 
-/// Requests that are worth showing took this many milliseconds.
-const SLOW: u64 = 500;
-/// How many of them, and of the last failures.
-const SLOWEST: usize = 3;
-const LAST: usize = 5;
+/// Requests are shown as slow from this latency on, in milliseconds.
+const SLOW_MS: u64 = 500;
+/// Maximum number of slow requests shown.
+const MAX_SLOW: usize = 3;
+/// Maximum number of failures shown.
+const MAX_FAILURES: usize = 5;
 
-/// All that is known of one mount.
-pub(super) fn of(answer: &MountAnswer) -> String {
-    let mountpoint = answer.mountpoint.display();
-    let (status, checks) = match &answer.status {
+/// Returns the text about one mount.
+pub(super) fn render(mount: &QueriedMount) -> String {
+    let mountpoint = mount.mountpoint.display();
+    let (status, checks) = match &mount.status {
         Ok(status) => status,
         Err(error) => return format!("{mountpoint}\n  {error:#}\n"),
     };
     let mut page = StatusPage(format!("{mountpoint}\n"));
     page.portal(status, checks);
     page.login(status);
-    page.kept(status);
+    page.cache(status);
     page.served(status);
     page.errors(status);
     page.0
 }
 
+/// The lines written so far.
 struct StatusPage(String);
 
 impl StatusPage {
@@ -42,20 +44,23 @@ impl StatusPage {
     }
 
     fn portal(&mut self, status: &MountStatus, checks: &[ServiceCheck]) {
-        let about = &status.info;
+        let info = &status.info;
         self.line(
             "portal",
-            format_args!("{} ({})", about.portal, about.services.data),
+            format_args!("{} ({})", info.portal, info.services.data),
         );
-        for ServiceCheck { service, answer } in checks {
-            match answer {
+        for ServiceCheck { service, latency } in checks {
+            match latency {
                 Ok(took) => {
                     let ms = took.as_millis();
-                    self.line("", format_args!("{service} answers in {ms} ms"));
+                    self.line("", format_args!("{service} responds in {ms} ms"));
                 }
                 Err(PortalError::TimedOut { .. }) => {
-                    let ms = REACH.as_millis();
-                    self.line("", format_args!("{service} does not answer within {ms} ms"));
+                    let ms = PROBE_TIMEOUT.as_millis();
+                    self.line(
+                        "",
+                        format_args!("{service} does not respond within {ms} ms"),
+                    );
                 }
                 Err(error) => self.line("", error),
             }
@@ -64,7 +69,7 @@ impl StatusPage {
 
     fn login(&mut self, status: &MountStatus) {
         let Some(login) = &status.login else {
-            let none = "none: metadata and free objects only; `icosfs login` is noticed at once";
+            let none = "none: metadata and free objects only; after `icosfs login`, the mount uses it at once";
             return self.line("login", none);
         };
         self.line("login", login);
@@ -73,7 +78,7 @@ impl StatusPage {
         }
     }
 
-    fn kept(&mut self, status: &MountStatus) {
+    fn cache(&mut self, status: &MountStatus) {
         self.line("lists", ages(&status.state.lists));
         self.line("cache", status.info.cache.display());
         if let Some(DiskUsage { used, limit }) = status.state.cache_use {
@@ -81,36 +86,39 @@ impl StatusPage {
             let (used, limit) = (size(used), size(limit));
             self.line("", format_args!("holds {used} of {limit}: {percent} %"));
         }
-        if let Some(share) = hit_rate(status) {
+        if let Some(percent) = hit_rate(status) {
             self.line(
                 "",
-                format_args!("{share} % of what was read needed no download"),
+                format_args!("{percent} % of the bytes read needed no download"),
             );
         }
     }
 
     fn served(&mut self, status: &MountStatus) {
-        let about = &status.info;
-        let since = about.since.to_zoned(TimeZone::system());
-        let (since, pid) = (since.strftime("%F %T"), about.pid);
+        let info = &status.info;
+        let since = info.since.to_zoned(TimeZone::system());
+        let (since, pid) = (since.strftime("%F %T"), info.pid);
         self.line("since", format_args!("{since} (process {pid})"));
         let served = &status.served;
         let (bytes, reads) = (size(served.bytes), counted(served.reads, "read"));
         self.line("served", format_args!("{bytes} in {reads}"));
         if served.passed_through > 0 {
             let opened = counted(served.passed_through, "opened file");
-            self.line("", format_args!("{opened} left to the kernel to read"));
+            self.line(
+                "",
+                format_args!("{opened} read by the kernel directly (passthrough)"),
+            );
         }
         for (service, traffic) in &status.traffic.services {
-            let (asked, failed) = (counted(traffic.requests, "request"), traffic.failures);
+            let (requests, failed) = (counted(traffic.requests, "request"), traffic.failures);
             let received = size(traffic.bytes);
             self.line(
                 "",
-                format_args!("{service}: {asked}, {failed} failed, {received} received"),
+                format_args!("{service}: {requests}, {failed} failed, {received} received"),
             );
         }
         let slowest = status.traffic.slowest.iter();
-        for slow in slowest.filter(|slow| slow.ms >= SLOW).take(SLOWEST) {
+        for slow in slowest.filter(|slow| slow.ms >= SLOW_MS).take(MAX_SLOW) {
             self.line("slow", format_args!("{} ms {}", slow.ms, slow.request));
         }
     }
@@ -119,7 +127,7 @@ impl StatusPage {
         if status.errors.is_empty() {
             self.line("errors", "none");
         }
-        for failure in status.errors.iter().take(LAST) {
+        for failure in status.errors.iter().take(MAX_FAILURES) {
             let at = failure.at.to_zoned(TimeZone::system());
             let at = at.strftime("%F %T");
             let (operation, file) = (&failure.operation, &failure.file);
@@ -133,11 +141,11 @@ impl StatusPage {
     }
 }
 
-/// How old the lists are.
+/// Returns the ages of the lists.
 fn ages(lists: &ListAge) -> String {
-    let age = |taken: Option<Timestamp>| match taken {
-        Some(taken) => format!("{} old", duration(LiveState::age(taken))),
-        None => "not taken yet".to_owned(),
+    let age = |downloaded: Option<Timestamp>| match downloaded {
+        Some(at) => format!("{} old", duration(LiveState::age(at))),
+        None => "not downloaded yet".to_owned(),
     };
     let (objects, others) = (age(lists.objects), age(lists.vocabulary));
     format!("objects {objects}; stations and data types {others}")
@@ -148,7 +156,7 @@ fn counted(number: u64, what: &str) -> String {
     format!("{number} {what}{s}")
 }
 
-/// How much of what was read the portal did not have to send, in percent.
+/// Returns the percentage of the bytes read that were not downloaded.
 fn hit_rate(status: &MountStatus) -> Option<u128> {
     let received = status.traffic.services.get("data")?.bytes;
     let served = status.served.bytes;
