@@ -70,7 +70,7 @@ pub use portal_files::DataFolder;
 use archive_files::ArchiveFiles;
 use columns::Columns;
 use csv::{CsvFile, RenderedText};
-use landing_pages::LandingPages;
+use landing_pages::{LANDING_PAGE_ESTIMATE, LandingPages};
 use open_files::{CsvContent, FileContent, OpenFiles};
 use original::{CorruptFiles, OriginalFile};
 use parquet::{ParquetBuilder, ParquetFile};
@@ -139,9 +139,6 @@ pub enum FileSize {
     /// otherwise an estimate.
     Estimate(u64),
 }
-
-/// What a landing page's JSON is guessed to be before it is fetched.
-const LANDING_PAGE_ESTIMATE: u64 = 64 << 10;
 
 /// An original that has an open handle.
 #[derive(Clone, Debug)]

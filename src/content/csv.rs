@@ -208,13 +208,13 @@ impl CsvFile {
             && !self.is_complete(&known.index)
     }
 
-    /// Returns the rows to render for a read of `bytes`, if the index covers them, and
-    /// whether the index is complete.
+    /// Returns the rows to render for a read of `bytes`, if the index covers
+    /// them, and whether the index is complete.
     ///
-    /// The rows are a complete chunk if it is cached or if the read is near the end of
-    /// the last one, else those between two marks. (Requests of the kernel's readahead
-    /// arrive out of order, and a mapped file may be read at several positions at
-    /// once.)
+    /// The rows are a complete chunk if it is cached or if the read is near the
+    /// end of the last one, else those between two marks. (Requests of the
+    /// kernel's readahead arrive out of order, and a mapped file may be read at
+    /// several positions at once.)
     fn locate(&self, bytes: Range<u64>) -> (Option<TextSpan>, bool) {
         let index = &self.known().index;
         let last_end = self.last_end.load(Ordering::Relaxed);
