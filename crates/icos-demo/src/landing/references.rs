@@ -28,11 +28,11 @@ impl DemoLicence {
         let (url, name) = match envri {
             Envri::Icos | Envri::IcosCities => (
                 "http://meta.icos-cp.eu/ontologies/cpmeta/icosLicence",
-                "ICOS CCBY4 Data DemoLicence",
+                "ICOS CCBY4 Data Licence",
             ),
             Envri::Sites => (
                 "https://meta.fieldsites.se/ontologies/sites/sitesLicence",
-                "SITES CCBY4 Data DemoLicence",
+                "SITES CCBY4 Data Licence",
             ),
         };
         let page = match envri {
