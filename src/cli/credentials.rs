@@ -119,7 +119,7 @@ pub(super) fn saved_token(envri: Envri) -> Option<TokenFile> {
 pub(super) fn secret_from_stdin(what: &str) -> anyhow::Result<SecretString> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        return ask_secret(what);
+        return prompt_secret(what);
     }
     // Allocated in full: growing would leave copies of the secret in memory.
     let mut text = Zeroizing::new(String::with_capacity(MAX_SECRET_LEN));
@@ -136,7 +136,7 @@ pub(super) fn secret_from_stdin(what: &str) -> anyhow::Result<SecretString> {
 }
 
 /// Prompts for a secret on the terminal, without echo.
-pub(super) fn ask_secret(what: &str) -> anyhow::Result<SecretString> {
+pub(super) fn prompt_secret(what: &str) -> anyhow::Result<SecretString> {
     let mut prompt = format!("{what}: ");
     prompt[..1].make_ascii_uppercase();
     rpassword::prompt_password(prompt)

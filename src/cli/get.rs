@@ -148,10 +148,10 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
             let object = catalog.object(id).await?;
             drop(sign);
             let object = object.with_context(|| format!("the repository has no object {id}"))?;
-            let job = GetTask::new(&object, format, selection)?;
+            let task = GetTask::new(&object, format, selection)?;
             let out = OutputSink::open(output.as_deref())?;
             let shown = |progress| show(&bar, progress);
-            let out = job.run(&contents, &object, out, shown).await?;
+            let out = task.run(&contents, &object, out, shown).await?;
             out.finish()
         };
         tokio::select! {

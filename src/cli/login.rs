@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use secrecy::ExposeSecret as _;
 
-use super::credentials::{ask_secret, saved_token, secret_from_stdin};
+use super::credentials::{prompt_secret, saved_token, secret_from_stdin};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::WaitNotice;
 use icos_portal::account::LicenceStatus;
@@ -70,12 +70,12 @@ pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
     let file = credentials_file(credentials.clone(), &services)?;
     let user = match user {
         Some(user) => user,
-        None => ask_user()?,
+        None => prompt_user()?,
     };
     let password = if password_stdin {
         secret_from_stdin("password")?
     } else {
-        ask_secret("password")?
+        prompt_secret("password")?
     };
     let given = Credentials::new(user, password);
     block_on(async {
@@ -163,7 +163,7 @@ async fn print_licence_status(account: &Account) {
     }
 }
 
-fn ask_user() -> anyhow::Result<String> {
+fn prompt_user() -> anyhow::Result<String> {
     eprint!("User name (mail address): ");
     std::io::stderr().flush()?;
     let mut line = String::new();
