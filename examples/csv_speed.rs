@@ -1,10 +1,11 @@
-//! Times the CSV writer on one core, for `scripts/bench-csv`.
+//! Times the CSV writer on one core, for `scripts/bench csv_writing`.
 //!
-//! Usage: `csv_speed COLUMNS ROWS REPEATS FORMAT...`, where COLUMNS is a file of
-//! big-endian columns, whole, one after another, each of ROWS values of the
-//! FORMAT given for it (e.g. `float32`). Draws all rows in windows into memory
-//! that is used again, REPEATS times, and prints the best time in seconds and
-//! the text's size in bytes.
+//! Usage: `csv_speed COLUMNS ROWS REPEATS FORMAT...`
+//!
+//! COLUMNS is a file of contiguous big-endian columns, one per FORMAT (e.g.
+//! `float32`), each of ROWS values. The program renders all rows REPEATS times,
+//! window by window into the same buffer, and prints the best time in seconds and
+//! the size of the text in bytes.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use icos_table::schema::Column;
 use icos_table::{CsvWriter, ValueFormat};
 
-/// Rows of a window: what a stream of a table draws at once.
+/// Rows of a window, as a stream of a table renders them.
 const WINDOW: usize = 16 * 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,12 +28,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, Box<dyn Error>>>()?;
 
     let mut rest = bytes.as_slice();
-    let mut whole = Vec::new();
+    let mut data = Vec::new();
     for column in &columns {
         let (column, later) = rest
             .split_at_checked(rows * column.format.width())
             .ok_or("the file is too short for its columns")?;
-        whole.push(column);
+        data.push(column);
         rest = later;
     }
 
@@ -47,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let to = rows.min(from + WINDOW);
             let window: Vec<&[u8]> = columns
                 .iter()
-                .zip(&whole)
+                .zip(&data)
                 .map(|(c, bytes)| &bytes[from * c.format.width()..to * c.format.width()])
                 .collect();
             text.clear();

@@ -1,26 +1,27 @@
-//! Draws rows as the portal's `/csv` writes them, byte for byte.
+//! Renders rows as CSV, byte for byte as the portal's `/csv` does.
 //!
-//! A header of names, then a line a row, cells between commas; nothing is
-//! quoted or escaped, whatever it contains, and lines end in `\n`
+//! The text is a header of column names, then one line per row with its cells
+//! separated by commas. Nothing is quoted or escaped, and lines end in `\n`
 //! (`BinTableCsvReader.scala`, `numCsvSerializer`). A null is an empty cell.
 //!
-//! Works on windows: for each column the big-endian bytes of the same few
-//! rows. A block of rows that stays in the processor's cache is drawn column by
-//! column, each cell into a slot of its own, where the longest would fit, then
-//! put together row by row. So the cells of a column are independent of each
-//! other, which the processor uses to work on several at once.
+//! The writer works on windows: for each column the big-endian bytes of the
+//! same rows. It splits a window into blocks that fit the processor's cache.
+//! In a block it renders column by column, each cell into a fixed-size buffer
+//! that holds the longest possible text, and then joins the cells row by row.
+//! The cells of a column thus do not depend on each other, so that the
+//! processor can work on several at once.
 
 mod cells;
 
 use super::number::CellText;
 use super::{Column, RowIndex, TableError, ValueFormat, check_window};
 
-/// Rows of a block, if columns are few.
+/// Rows of a block, unless [`BLOCK_CELLS`] limits them.
 const BLOCK_ROWS: usize = 64;
-/// Cells of a block, or a row if that has more.
+/// Cells of a block; a block has at least one row.
 const BLOCK_CELLS: usize = 4096;
 
-/// Draws rows of certain columns as CSV.
+/// Renders rows of certain columns as CSV.
 #[derive(Clone, Debug)]
 pub struct CsvWriter {
     header: Vec<u8>,
@@ -29,7 +30,8 @@ pub struct CsvWriter {
 }
 
 impl CsvWriter {
-    /// A writer of these columns, in their order; repeats are written again.
+    /// Creates a writer of these columns, in this order. A column may be
+    /// repeated.
     #[must_use]
     pub fn new<'a>(columns: impl IntoIterator<Item = &'a Column>) -> Self {
         let mut header = Vec::new();
@@ -51,38 +53,38 @@ impl CsvWriter {
         }
     }
 
-    /// The first line, with its end.
+    /// The first line, with its line end.
     #[must_use]
     pub fn header(&self) -> &[u8] {
         &self.header
     }
 
-    /// What the columns of a window hold.
+    /// The value formats of the columns of a window.
     #[must_use]
     pub fn formats(&self) -> &[ValueFormat] {
         &self.formats
     }
 
-    /// The longest that a row's line can be, with its end, in bytes.
+    /// Upper bound of the length of one row in bytes, with its line end.
     #[must_use]
     pub fn max_row_len(&self) -> usize {
         self.max_row_len
     }
 
-    /// A size in bytes that a CSV of `rows` rows does not exceed.
+    /// Upper bound of the size in bytes of a CSV of `rows` rows.
     #[must_use]
     pub fn size_bound(&self, rows: u64) -> u64 {
         rows.saturating_mul(self.max_row_len as u64)
             .saturating_add(self.header.len() as u64)
     }
 
-    /// Appends `rows` rows to `out`, without header. `columns` has for each
-    /// column the bytes of just these rows.
+    /// Appends `rows` rows to `out`, without the header. `columns` contains for
+    /// each column the bytes of exactly these rows.
     ///
     /// # Errors
     ///
     /// [`TableError::WindowShape`] or [`TableError::WindowLength`] if the
-    /// window is of other columns or rows; nothing is appended then.
+    /// window does not match the columns or rows; nothing is appended then.
     pub fn render(
         &self,
         rows: usize,
@@ -94,8 +96,8 @@ impl CsvWriter {
         Ok(())
     }
 
-    /// As [`CsvWriter::render`], for the rows that follow those `index` knows;
-    /// the index comes to know them.
+    /// As [`CsvWriter::render`], for the rows that follow those in `index`; adds
+    /// them to the index.
     ///
     /// # Errors
     ///
@@ -109,26 +111,26 @@ impl CsvWriter {
         index: &mut RowIndex,
     ) -> Result<(), TableError> {
         check_window(&self.formats, rows, columns)?;
-        let mut drawn = 0;
-        while drawn < rows {
+        let mut rendered = 0;
+        while rendered < rows {
             let step = usize::try_from(index.rows_to_next_mark())
                 .unwrap_or(usize::MAX)
-                .min(rows - drawn);
+                .min(rows - rendered);
             let widths = self.formats.iter().map(|format| format.width());
             let window: Vec<&[u8]> = columns
                 .iter()
                 .zip(widths)
-                .map(|(bytes, width)| &bytes[drawn * width..(drawn + step) * width])
+                .map(|(bytes, width)| &bytes[rendered * width..(rendered + step) * width])
                 .collect();
             let before = out.len();
             self.render(step, &window, out)?;
             index.push(step as u64, (out.len() - before) as u64)?;
-            drawn += step;
+            rendered += step;
         }
         Ok(())
     }
 
-    /// The size in bytes of `rows` rows drawn, without keeping their text.
+    /// The size in bytes of `rows` rendered rows, without storing their text.
     ///
     /// # Errors
     ///
@@ -143,32 +145,37 @@ impl CsvWriter {
     fn render_rows(&self, columns: &[&[u8]], rows: usize, mut emit: impl FnMut(&[u8])) {
         let most = (BLOCK_CELLS / columns.len().max(1)).clamp(1, BLOCK_ROWS);
         let height = most.min(rows);
-        let mut slots = vec![CellText::default(); columns.len() * height];
+        let mut texts = vec![CellText::default(); columns.len() * height];
         let mut lens = vec![0; columns.len() * height];
-        // Each cell is copied with all of its slot, which may reach past the
-        // last row's end.
+        // Copying a cell copies its complete buffer, which may extend past the
+        // end of the last row.
         let mut text = vec![0; height * self.max_row_len + size_of::<CellText>()];
         let mut from = 0;
         while from < rows {
             let to = rows.min(from + height);
             for (column, (&format, bytes)) in self.formats.iter().zip(columns).enumerate() {
                 let bytes = &bytes[from * format.width()..to * format.width()];
-                let own = column * height..column * height + to - from;
-                cells::render(format, bytes, &mut slots[own.clone()], &mut lens[own]);
+                let cells_of_column = column * height..column * height + to - from;
+                cells::render(
+                    format,
+                    bytes,
+                    &mut texts[cells_of_column.clone()],
+                    &mut lens[cells_of_column],
+                );
             }
             let mut at = 0;
             for row in 0..to - from {
-                for cell in (row..slots.len()).step_by(height) {
-                    let place: &mut CellText = text[at..]
+                for cell in (row..texts.len()).step_by(height) {
+                    let target: &mut CellText = text[at..]
                         .first_chunk_mut()
-                        .expect("each row has its longest length, and a slot is left");
-                    *place = slots[cell];
+                        .expect("`text` has room for the longest rows and one more cell");
+                    *target = texts[cell];
                     at += usize::from(lens[cell]);
                     text[at] = b',';
                     at += 1;
                 }
-                // The last comma becomes the line's end. Without columns lines
-                // are empty, as the portal's are.
+                // The last comma becomes the line end. Without columns the lines
+                // are empty, as in the portal's CSV.
                 at += usize::from(columns.is_empty());
                 text[at - 1] = b'\n';
             }
@@ -202,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_has_its_text_and_its_null() {
+    fn render_writes_the_text_and_null_of_every_format() {
         let ints = |values: [i32; 3]| values.map(i32::to_be_bytes).concat();
         let doubles = |values: [f64; 3]| values.map(f64::to_be_bytes).concat();
         let floats = [f32::NAN, -0.0, 412.37].map(f32::to_be_bytes).concat();
@@ -258,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_quoted() {
+    fn render_does_not_quote_separators_or_quotes() {
         let columns = [
             Column::new("a,b", ValueFormat::BmpChar),
             Column::new("\"q\"\n", ValueFormat::BmpChar),
@@ -273,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_do_not_fit_are_refused() {
+    fn render_of_mismatched_window_returns_error() {
         let writer = writer(&[ValueFormat::Int32, ValueFormat::Boolean]);
         let mut out = Vec::new();
         for (rows, columns) in [
@@ -288,7 +295,7 @@ mod tests {
         assert!(out.is_empty());
     }
 
-    /// A table of any formats and any bytes.
+    /// A table of random formats and bytes.
     fn any_table() -> impl Strategy<Value = (Vec<ValueFormat>, usize, Vec<Vec<u8>>)> {
         let formats = prop::collection::vec(prop::sample::select(&ValueFormat::ALL[..]), 1..6)
             .prop_map(|formats| {
@@ -306,7 +313,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_bytes_lines_keep_to_their_bound_and_can_be_drawn_apart(
+        fn any_bytes_stay_within_the_size_bound_and_render_the_same_row_by_row(
             (formats, rows, bytes) in any_table(), every in 1..20_u32,
         ) {
             let writer = writer(&formats);

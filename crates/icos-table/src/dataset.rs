@@ -1,19 +1,20 @@
-//! Datasets: which columns tables of a kind may have, and which of them a
-//! table's actual column names are.
+//! Datasets: the columns that tables of one kind may have, and the lookup of a
+//! table's column names among them.
 //!
-//! Matched as the data service does when it ingests and reads tables
-//! (`ColumnsMeta.scala`, `TimeSeriesToBinTableConverter.scala`): a title
-//! verbatim, else the columns whose title is a regular expression, which need
-//! only match a part. What nothing fits was not ingested. Without actual names
-//! the table has the mandatory verbatim columns.
+//! The lookup follows the data service when it ingests and reads tables
+//! (`ColumnsMeta.scala`, `TimeSeriesToBinTableConverter.scala`): a name matches
+//! the column with that verbatim title, else the columns whose title is a
+//! regular expression that matches a part of the name. A column without a match
+//! was not ingested. If a table's column names are not known, it has the
+//! mandatory verbatim columns.
 //!
-//! The landing page (`VarMetaLookup.scala` of the meta service) matches
-//! expressions against the whole title instead, so its `columns` can differ;
-//! [`Dataset::disagreements`] tells.
+//! The landing page (`VarMetaLookup.scala` of the meta service) matches the
+//! expressions against the complete name instead, so its `columns` can differ;
+//! [`Dataset::disagreements`] lists the differences.
 //!
-//! The service takes definitions in the order that its query happened to give.
-//! Where that order matters for a format, this says [`TableError::Ambiguous`]
-//! rather than guess.
+//! The service applies definitions in the arbitrary order of its query result.
+//! Where that order decides the format, the lookup returns
+//! [`TableError::Ambiguous`] instead of guessing.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -23,97 +24,97 @@ use regex::Regex;
 use super::java_regex::{self, Extent};
 use super::{Column, TableError, ValueFormat};
 
-/// How a dataset's column names the columns of its tables.
+/// How the title of a dataset's column matches the column names of tables.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Title {
-    /// The table's column has this very name.
+    /// The names are equal.
     Verbatim,
-    /// A Java regular expression that matches a part of the name.
+    /// The title is a Java regular expression that matches a part of the name.
     Pattern,
 }
 
-/// Whether every table of the dataset has a column.
+/// Whether every table of a dataset has a column.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Presence {
-    /// It does.
+    /// Every table has it.
     Mandatory,
-    /// Only some have it.
+    /// Some tables have it.
     Optional,
 }
 
 /// A column of a dataset's definition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DatasetColumn {
-    /// What is known of it; its label is the title.
+    /// The column; its label is the title.
     pub column: Column,
-    /// How the title is meant (`isRegexColumn`).
+    /// How the title matches names (`isRegexColumn`).
     pub title: Title,
     /// Whether it may be missing (`isOptionalColumn`).
     pub presence: Presence,
 }
 
-/// A name whose format the landing page tells otherwise than the data service
-/// has it.
+/// A column whose format on the landing page differs from the data service's.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Disagreement {
     /// The table's column.
     pub label: String,
-    /// Its format as ingested, if it was.
+    /// Its format as ingested; `None` if it was not ingested.
     pub ingested: Option<ValueFormat>,
-    /// Its format on the landing page, if it is there.
+    /// Its format on the landing page; `None` if it is missing there.
     pub landing: Option<ValueFormat>,
 }
 
-/// The columns that the tables of a kind may have.
+/// The columns that tables of one kind may have.
 #[derive(Debug)]
 pub struct Dataset {
     columns: Vec<DatasetColumn>,
-    verbatim: HashMap<String, Fit>,
+    verbatim: HashMap<String, VerbatimMatch>,
     patterns: Vec<Pattern>,
 }
 
-/// The first definition of a verbatim title, and one of another format.
+/// The definitions of one verbatim title.
 #[derive(Debug)]
-struct Fit {
+struct VerbatimMatch {
     first: usize,
-    clash: Option<usize>,
+    /// A later definition with another format.
+    conflict: Option<usize>,
 }
 
-/// A pattern, compiled once a name gets as far as needing it; or why it cannot
-/// be.
+/// A title that is a pattern. It is compiled when a name is first compared with
+/// it; the error says why it cannot be compiled.
 #[derive(Debug)]
 struct Pattern {
     column: usize,
     part: OnceLock<Result<Regex, String>>,
-    whole: OnceLock<Result<Regex, String>>,
+    complete: OnceLock<Result<Regex, String>>,
 }
 
-/// Names times patterns: what strangers can make us work. A table has hundreds
-/// of columns, a dataset some dozen patterns.
-const MOST_TRIALS: usize = 100_000;
+/// Limit of names times patterns, which bounds the work that untrusted metadata
+/// can cause. Real tables have hundreds of columns, datasets some dozen patterns.
+const MAX_COMPARISONS: usize = 100_000;
 
 impl Dataset {
-    /// A dataset of the columns given, in any order.
+    /// Creates a dataset from its column definitions, in any order.
     #[must_use]
     pub fn new(columns: Vec<DatasetColumn>) -> Self {
-        let mut verbatim: HashMap<String, Fit> = HashMap::new();
+        let mut verbatim: HashMap<String, VerbatimMatch> = HashMap::new();
         let mut patterns = Vec::new();
         for (index, definition) in columns.iter().enumerate() {
             let Column { label, format, .. } = &definition.column;
             match definition.title {
                 Title::Verbatim => {
-                    let fit = verbatim.entry(label.clone()).or_insert(Fit {
+                    let found = verbatim.entry(label.clone()).or_insert(VerbatimMatch {
                         first: index,
-                        clash: None,
+                        conflict: None,
                     });
-                    if columns[fit.first].column.format != *format {
-                        fit.clash = Some(index);
+                    if columns[found.first].column.format != *format {
+                        found.conflict = Some(index);
                     }
                 }
                 Title::Pattern => patterns.push(Pattern {
                     column: index,
                     part: OnceLock::new(),
-                    whole: OnceLock::new(),
+                    complete: OnceLock::new(),
                 }),
             }
         }
@@ -124,22 +125,23 @@ impl Dataset {
         }
     }
 
-    /// The definitions.
+    /// The column definitions.
     #[must_use]
     pub fn columns(&self) -> &[DatasetColumn] {
         &self.columns
     }
 
     /// The ingested columns of a table with these column names
-    /// (`hasActualColumnNames`), in their order, repeats kept: the order of
-    /// the CSV.
+    /// (`hasActualColumnNames`), in the same order, which is that of the CSV.
+    /// Repeated names give repeated columns.
     ///
     /// # Errors
     ///
     /// [`TableError::Ambiguous`], [`TableError::UnsupportedRegex`] or
-    /// [`TableError::LineBreakInTitle`] if a name cannot be matched for sure.
+    /// [`TableError::LineBreakInTitle`] if a name
+    /// cannot be matched reliably.
     pub fn ingested<S: AsRef<str>>(&self, actual: &[S]) -> Result<Vec<Column>, TableError> {
-        self.check_trials(actual.len())?;
+        self.check_comparisons(actual.len())?;
         let mut columns = Vec::new();
         for title in actual {
             if let Some(definition) = self.lookup(title.as_ref(), Extent::Part)? {
@@ -152,14 +154,14 @@ impl Dataset {
         Ok(columns)
     }
 
-    /// The columns of a table whose actual names are not known: the mandatory
-    /// verbatim ones. Their order is not that of the CSV, which only the
-    /// portal's header shows; see
+    /// The columns of a table whose column names are not known: the mandatory
+    /// verbatim ones. Only the portal's CSV header tells their order in the CSV;
+    /// see
     /// [`Schema::ordered_by_header`](super::Schema::ordered_by_header).
     ///
     /// # Errors
     ///
-    /// [`TableError::Ambiguous`] if a title is defined twice, differently.
+    /// [`TableError::Ambiguous`] if a title has definitions of different formats.
     pub fn mandatory(&self) -> Result<Vec<Column>, TableError> {
         let mut columns = Vec::new();
         for definition in &self.columns {
@@ -171,8 +173,8 @@ impl Dataset {
         Ok(columns)
     }
 
-    /// The names that the landing page's JSON tells otherwise than they were
-    /// ingested.
+    /// The columns whose format in the landing page's JSON differs from the
+    /// ingested one.
     ///
     /// # Errors
     ///
@@ -181,7 +183,7 @@ impl Dataset {
         &self,
         actual: &[S],
     ) -> Result<Vec<Disagreement>, TableError> {
-        self.check_trials(actual.len())?;
+        self.check_comparisons(actual.len())?;
         let mut found = Vec::new();
         for title in actual {
             let title = title.as_ref();
@@ -189,7 +191,7 @@ impl Dataset {
                 let definition = self.lookup(title, extent)?;
                 Ok::<_, TableError>(definition.map(|d| d.column.format))
             };
-            let (ingested, landing) = (format(Extent::Part)?, format(Extent::Whole)?);
+            let (ingested, landing) = (format(Extent::Part)?, format(Extent::Complete)?);
             if ingested != landing {
                 found.push(Disagreement {
                     label: title.to_owned(),
@@ -201,11 +203,11 @@ impl Dataset {
         Ok(found)
     }
 
-    /// Whether so many names can be tried while a reader waits.
-    fn check_trials(&self, names: usize) -> Result<(), TableError> {
+    /// Fails if matching `names` names takes too long for a waiting reader.
+    fn check_comparisons(&self, names: usize) -> Result<(), TableError> {
         let count = self.patterns.len();
         match self.patterns.first() {
-            Some(pattern) if count.saturating_mul(names) > MOST_TRIALS => {
+            Some(pattern) if count.saturating_mul(names) > MAX_COMPARISONS => {
                 let label = &self.columns[pattern.column].column.label;
                 let reason = format!("there are {count} patterns for {names} names");
                 Err(unsupported(label, &reason))
@@ -220,10 +222,10 @@ impl Dataset {
             one: self.columns[one].column.format,
             other: self.columns[other].column.format,
         };
-        if let Some(fit) = self.verbatim.get(title) {
-            return match fit.clash {
-                Some(clash) => Err(ambiguous(fit.first, clash)),
-                None => Ok(Some(&self.columns[fit.first])),
+        if let Some(found) = self.verbatim.get(title) {
+            return match found.conflict {
+                Some(conflict) => Err(ambiguous(found.first, conflict)),
+                None => Ok(Some(&self.columns[found.first])),
             };
         }
         if !self.patterns.is_empty() && title.contains(java_regex::LINE_BREAKS) {
@@ -234,14 +236,14 @@ impl Dataset {
             let label = &self.columns[pattern.column].column.label;
             let compiled = match extent {
                 Extent::Part => &pattern.part,
-                Extent::Whole => &pattern.whole,
+                Extent::Complete => &pattern.complete,
             };
-            let fits = match compiled.get_or_init(|| java_regex::compile(label, extent)) {
+            let matches = match compiled.get_or_init(|| java_regex::compile(label, extent)) {
                 Ok(regex) => regex.is_match(title),
                 Err(reason) => return Err(unsupported(label, reason)),
             };
             match first {
-                _ if !fits => {}
+                _ if !matches => {}
                 None => first = Some(pattern.column),
                 Some(one) => {
                     let format = |index: usize| self.columns[index].column.format;
@@ -300,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn actual_names_are_matched_verbatim_then_by_any_part() {
+    fn names_match_verbatim_titles_before_patterns() {
         let actual = [
             "TS_1",
             "TIMESTAMP",
@@ -325,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn without_actual_names_the_mandatory_verbatim_columns_are_there() {
+    fn mandatory_returns_the_mandatory_verbatim_columns() {
         assert_eq!(
             named(&ecosystem().mandatory().unwrap()),
             [
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn landing_pages_that_match_whole_titles_are_found_out() {
+    fn disagreements_lists_names_that_a_pattern_matches_only_in_part() {
         let found = ecosystem()
             .disagreements(&["TS_1", "LOCAL_TS_2", "TA"])
             .unwrap();
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn definitions_whose_order_matters_are_not_guessed_at() {
+    fn conflicting_definitions_return_ambiguous() {
         let unclear = dataset(&[
             ("x", ValueFormat::Int32, Verbatim, Mandatory),
             ("x", ValueFormat::Float32, Verbatim, Mandatory),
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn more_names_and_patterns_than_can_be_tried_are_left_to_the_portal() {
+    fn too_many_names_times_patterns_are_refused() {
         let patterns: Vec<String> = (0..400).map(|n| format!("^a{n}$")).collect();
         let patterns: Vec<_> = (patterns.iter())
             .map(|pattern| (&**pattern, ValueFormat::Int32, Pattern, Optional))
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_pattern_matters_only_when_it_is_reached() {
+    fn unsupported_pattern_fails_only_names_that_reach_it() {
         let lookbehind = dataset(&[
             ("x", ValueFormat::Int32, Verbatim, Mandatory),
             ("(?<=a)b", ValueFormat::Int32, Pattern, Optional),

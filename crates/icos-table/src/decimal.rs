@@ -1,21 +1,21 @@
-//! The shortest decimal of an everyday `f32`, exactly, in 64-bit integers.
+//! The shortest decimal of an `f32` with 1e-3 <= abs < 2^20, computed exactly in
+//! 64-bit integers.
 //!
-//! For 1e-3 <= abs < 2^20, what measurements mostly are, a float is `m / 2^s`
-//! with `m < 2^24` and `4 <= s <= 33`, so all that the search needs are integers
-//! below 2^61: no rounding, no error to bound. This is Schubfach's search
-//! (Giulietti, "The Schubfach way to render doubles") without its
-//! approximations, and several times as fast as a general one; all other
-//! numbers are left to zmij.
+//! Most measurements are in that range. There a float is `m / 2^s` with
+//! `m < 2^24` and `4 <= s <= 33`, so the search needs only integers below 2^61
+//! and never rounds. This is the search of Schubfach (Giulietti, "The Schubfach
+//! way to render doubles") without its approximations, and several times as fast
+//! as a general one. All other numbers are left to zmij.
 //!
-//! Written without branches: whether a measurement needs its last digit is
-//! chance, and a wrongly foreseen branch costs as much as the rest.
+//! The search has no branches. Whether a measurement needs its last digit is
+//! unpredictable, and one mispredicted branch would cost as much as all the rest.
 
 /// A decimal: `digits / 10^places`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct FloatDecimal {
-    /// Below 2 * 10^8, and below 10^8 if places are 8. May end in zeros.
+    /// Below 2 * 10^8; below 10^8 if `places` is 8. May end in zeros.
     pub(super) digits: u32,
-    /// From 2 to 10; at least 8 just if the number is below 1.
+    /// From 2 to 10; at least 8 if and only if the number is below 1.
     pub(super) places: u32,
 }
 
@@ -24,19 +24,19 @@ const LOW: u32 = 0x3a83_126f;
 /// Bits of 2^20.
 const HIGH: u32 = 0x4980_0000;
 
-/// One unit of the last place, in what the search counts in.
+/// One unit of the last place, in the units of the search.
 const ONE: u64 = 1 << 34;
 
-/// What the floats of one binary exponent share.
+/// Constants of the floats of one binary exponent.
 #[derive(Clone, Copy)]
 struct Scale {
-    /// A unit of `m` is this many 2^33ths of `10^-places`: `10^places * 2^33 /
-    /// 2^s`, which is whole, at least 2^33 and below 10 * 2^33.
+    /// One unit of `m`, in units of `2^-33 * 10^-places`: `10^places * 2^33 /
+    /// 2^s`, an integer of at least 2^33 and below 10 * 2^33.
     unit: u64,
     places: u32,
 }
 
-/// By `s`, of which 4 to 33 are in use.
+/// Indexed by `s`, of which 4 to 33 are used.
 const SCALES: [Scale; 64] = {
     let mut scales = [Scale { unit: 0, places: 0 }; 64];
     let (mut tens, mut places) = (1_u64, 0);
@@ -55,9 +55,9 @@ const SCALES: [Scale; 64] = {
     scales
 };
 
-/// The shortest decimal that reads back as the float of these bits (without
-/// sign), the closest of them to its true value, if it is from 1e-3 to below
-/// 2^20.
+/// Returns the shortest decimal that parses to the float of these bits (without
+/// sign); of several, the closest to the float's exact value. `None` unless
+/// 1e-3 <= value < 2^20.
 #[inline]
 pub(super) fn shortest(bits: u32) -> Option<FloatDecimal> {
     if !(LOW..HIGH).contains(&bits) {
@@ -68,22 +68,23 @@ pub(super) fn shortest(bits: u32) -> Option<FloatDecimal> {
     let m = u64::from((bits & 0x007f_ffff) | 0x0080_0000);
     let Scale { unit, places } = SCALES[s as usize & 63];
 
-    // What reads back as it is between m - 1/2 and m + 1/2; the ends, odd
-    // multiples of 2^-(s+1), are no decimals of so few places. That spans at
-    // least 1 and less than 10 times 10^-places: the nearest decimal of so
-    // many places, and at most one of fewer. (Below a power of two it spans
-    // less. The 29 powers in question are tested one by one.) All in halves of
-    // 2^-33 of 10^-places, below 2^62.
+    // Decimals that parse to this float lie between m - 1/2 and m + 1/2. The ends
+    // are odd multiples of 2^-(s+1) and thus not decimals of `places` places. The
+    // interval is at least 1 and less than 10 times 10^-places long, so it
+    // contains the nearest decimal of `places` places and at most one with fewer
+    // places. (At a power of two the lower half is shorter; a test checks all 29
+    // powers in the range.) All values are in units of 2^-34 * 10^-places and
+    // below 2^62.
     let highest = unit * (2 * m + 1);
     let span = 2 * unit;
 
-    // The highest of fewer places, and how far the end is above it.
+    // The highest decimal of fewer places, and the distance of the upper end.
     let tens = highest / ONE / 10;
     let above = highest - tens * (10 * ONE);
-    // All ones if that is more than the span.
+    // All ones if that decimal is below the interval.
     let too_low = (span.wrapping_sub(above).cast_signed() >> 63).cast_unsigned();
-    // If so, the nearest is less than 10 higher. Halfway between two it is the
-    // even one.
+    // If so, add the distance (less than 10) to the nearest decimal; a tie goes
+    // to the even one.
     let exact = above.wrapping_sub(unit);
     let rounded = exact.wrapping_add(ONE / 2 - 1 + ((exact / ONE) & 1)) / ONE;
     let last = rounded & too_low;
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_plain_range_is_served() {
+    fn shortest_returns_none_outside_the_range() {
         assert_eq!(LOW, 1e-3_f32.to_bits());
         assert_eq!(HIGH, 2_f32.powi(20).to_bits());
         assert_eq!(shortest(LOW - 1), None);
@@ -115,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_of_all_everyday_floats_reads_back() {
-        // A prime step, so that all last digits and exponents are met.
+    fn shortest_round_trips_a_sample_of_the_range() {
+        // A prime step covers all last digits and exponents.
         for bits in (LOW..HIGH).step_by(4099) {
             let decimal = shortest(bits).unwrap();
             assert_eq!(read_back(decimal).to_bits(), bits, "{decimal:?}");
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn powers_of_two_are_whole() {
+    fn shortest_round_trips_powers_of_two() {
         for exponent in -9..=19 {
             let power = 2_f32.powi(exponent);
             let decimal = shortest(power.to_bits()).unwrap();

@@ -1,14 +1,14 @@
-//! Eight decimal digits at a time, in one register.
+//! Splits a number into eight decimal digits within one 64-bit register.
 
-/// The digits of a number below 10^8 as eight bytes 0 to 9, the last digit in
-/// the lowest byte: halves, quarters and eighths are split off side by side,
-/// dividing by multiplication.
+/// Returns the digits of a number below 10^8 as eight bytes 0 to 9, the last
+/// digit in the lowest byte. Splits the number into halves, quarters and eighths
+/// in parallel; divisions are multiplications by the reciprocal.
 #[inline]
 pub(super) fn eight(number: u32) -> u64 {
     let number = u64::from(number);
     let high = (number * 109_951_163) >> 40;
-    // Each step leaves the rest below and carries the quotient to the next
-    // half, in one multiplication.
+    // Each multiplication keeps the remainder in the lower half and adds the
+    // quotient to the upper half.
     let fours = number + high * ((1 << 32) - 10_000);
     let hundreds = (fours * 10_486) >> 20 & 0x0000_007f_0000_007f;
     let twos = fours + hundreds * ((1 << 16) - 100);
@@ -16,7 +16,7 @@ pub(super) fn eight(number: u32) -> u64 {
     twos + tens * ((1 << 8) - 10)
 }
 
-/// Bytes 0 to 9 as the characters that show them.
+/// The bits that turn bytes 0 to 9 into their ASCII digits.
 pub(super) const ASCII: u64 = 0x3030_3030_3030_3030;
 
 #[cfg(test)]
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_are_those_of_the_number() {
+    fn eight_returns_the_decimal_digits() {
         let sample = (0..100_000_000).step_by(997);
         for number in sample.chain([9999, 10_000, 99_999_999, 99_990_000]) {
             let text = format!("{number:08}");

@@ -1,14 +1,14 @@
-//! Good data only: values whose quality flag is not good become nulls.
+//! Quality filter: replaces values whose quality flag is not good by nulls.
 //!
-//! As the portal's Python library does (`icoscp_core`, `cpb.py`), which knows
-//! floats only; here every format has its null. Which flags are good is told
-//! with the table's file format (`goodFlagValues`); if none are, all values
-//! are kept. A missing flag is not a good one.
+//! This follows the portal's Python library (`icoscp_core`, `cpb.py`), which
+//! supports floats only; here every format has its null. The metadata of a
+//! table's file format lists the good flags (`goodFlagValues`); if the list is
+//! empty, all values stay. A null flag is not good.
 
 use super::{Column, StoredType, TableError, ValueFormat};
 
-/// Where the flag of the column number `column` is: the first in CSV order
-/// that its definition says is a flag for the column's.
+/// Returns the position of the flag column of the column at position `column`:
+/// the first column in CSV order whose definition says that it flags that column.
 #[must_use]
 pub fn flag_of(columns: &[Column], column: usize) -> Option<usize> {
     let model = columns.get(column)?.metadata.model.as_ref()?;
@@ -17,7 +17,7 @@ pub fn flag_of(columns: &[Column], column: usize) -> Option<usize> {
         .position(|flag| flag.metadata.is_flag_for.contains(model))
 }
 
-/// The flags that mean good.
+/// The quality flags that mean good data.
 #[derive(Clone, Debug)]
 pub struct GoodFlags {
     texts: Vec<String>,
@@ -25,8 +25,8 @@ pub struct GoodFlags {
 }
 
 impl GoodFlags {
-    /// The flags that these texts stand for: flags that are characters are
-    /// compared with the text, numbers with the number it shows.
+    /// Creates the set of these flags. A flag column of characters is compared
+    /// with the texts, a flag column of numbers with the parsed numbers.
     #[must_use]
     pub fn new<S: AsRef<str>>(values: &[S]) -> Self {
         let texts: Vec<String> = values.iter().map(|v| v.as_ref().to_owned()).collect();
@@ -36,13 +36,14 @@ impl GoodFlags {
         }
     }
 
-    /// Makes nulls of the values of a window of a column whose flags, the same
-    /// rows of another column, are not good. Both are big-endian bytes.
+    /// Replaces each value of a window whose flag is not good by the null.
+    /// `values` and `flags` are the big-endian bytes of the same rows of a column
+    /// and of its flag column.
     ///
     /// # Errors
     ///
-    /// [`TableError::WindowLength`] if they are not of the same rows; nothing
-    /// is changed then.
+    /// [`TableError::WindowLength`] if they do not have the same number of
+    /// rows; nothing is changed then.
     pub fn clear_bad_values(
         &self,
         format: ValueFormat,
@@ -79,7 +80,7 @@ impl GoodFlags {
         Ok(())
     }
 
-    /// Whether a flag, as stored, is a good one; nulls are not.
+    /// Whether a flag, as stored, is good; a null is not.
     fn is_good(&self, stored: StoredType, flag: &[u8]) -> bool {
         let number = match stored {
             StoredType::Char => return self.is_good_character(flag),
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_columns_flag_is_found_by_its_definition() {
+    fn flag_of_finds_the_first_flag_column_by_definition() {
         let columns = [
             flagged("co2", "m/co2", &[]),
             flagged("Flag", "m/flag", &["m/ch4", "m/co2"]),
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_other_flags_become_nulls() {
+    fn values_with_other_flags_become_null() {
         let good = GoodFlags::new(&["U", "R", "O"]);
         let mut floats = [1_f32, 2.0, 3.0, 4.0].map(f32::to_be_bytes).concat();
         let flags = chars("UKO\0");
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_gets_its_own_null() {
+    fn values_with_bad_flags_become_the_null_of_their_format() {
         let good = GoodFlags::new(&["1"]);
         for format in ValueFormat::ALL {
             let mut value = vec![1; format.width()];
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_are_numbers_are_compared_as_numbers() {
+    fn numeric_flags_compare_as_numbers() {
         let good = GoodFlags::new(&["0", "2"]);
         for (format, flags) in [
             (
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn without_good_flags_all_is_kept_and_misfits_are_refused() {
+    fn empty_flag_list_keeps_all_values_and_mismatched_rows_return_error() {
         let mut values = vec![1, 2];
         let none = GoodFlags::new::<&str>(&[]);
         none.clear_bad_values(

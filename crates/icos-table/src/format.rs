@@ -1,13 +1,13 @@
-//! Value formats: what a column's values mean, and how they are stored.
+//! Value formats: the meaning of a column's values, and how they are stored.
 //!
-//! The portal's `ValueFormatParser` maps the thirteen formats of its
-//! vocabulary to six stored types, each with one value that means "none".
+//! The portal's `ValueFormatParser` maps the thirteen formats of its vocabulary
+//! to six stored types. Each stored type reserves one value as the null.
 
 use std::fmt;
 
 use super::TableError;
 
-/// What the values of a column mean: a format of the portal's vocabulary
+/// The meaning of the values of a column: a format of the portal's vocabulary
 /// (`http://meta.icos-cp.eu/ontologies/cpmeta/…`).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ValueFormat {
@@ -19,7 +19,7 @@ pub enum ValueFormat {
     Float64,
     /// One UTF-16 code unit, usually a quality flag.
     BmpChar,
-    /// A text. Ingested by the portal, but served in no form.
+    /// A text. The portal ingests such columns but does not serve them.
     String,
     /// True or false.
     Boolean,
@@ -29,7 +29,7 @@ pub enum ValueFormat {
     EtcDate,
     /// A month of a year.
     Iso8601Month,
-    /// A time of day; 24:00 is kept apart from 00:00.
+    /// A time of day; 24:00 is stored as a value of its own.
     Iso8601TimeOfDay,
     /// An instant.
     Iso8601DateTime,
@@ -119,7 +119,7 @@ impl ValueFormat {
         }
     }
 
-    /// Bytes that one value takes in a column.
+    /// Size of one stored value in bytes.
     #[must_use]
     pub fn width(self) -> usize {
         self.stored().width()
@@ -163,7 +163,7 @@ impl StoredType {
         }
     }
 
-    /// Bytes that one value takes.
+    /// Size of one value in bytes.
     #[must_use]
     pub fn width(self) -> usize {
         match self {
@@ -174,9 +174,9 @@ impl StoredType {
         }
     }
 
-    /// The value that means "none", as it is stored. Of the floating types
-    /// any NaN does; this is the one that the portal writes. Empty for
-    /// strings, which are never served.
+    /// The stored bytes of the null. For floating-point types every NaN is a
+    /// null; this is the NaN that the portal writes. Empty for strings, which
+    /// are never served.
     #[must_use]
     pub fn null(self) -> &'static [u8] {
         match self {
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_format_is_known_by_its_iri() {
+    fn from_iri_parses_every_format_and_refuses_others() {
         for format in ValueFormat::ALL {
             let iri = format!("http://meta.icos-cp.eu/ontologies/cpmeta/{format}");
             assert_eq!(ValueFormat::from_iri(&iri), Ok(format));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_are_those_of_the_protocol() {
+    fn nulls_match_the_protocol() {
         let bytes = |stored: StoredType| stored.null();
         assert_eq!(bytes(StoredType::Int), i32::MIN.to_be_bytes());
         assert_eq!(bytes(StoredType::Byte), (-128_i8).to_be_bytes());

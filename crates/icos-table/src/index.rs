@@ -1,36 +1,37 @@
-//! Which rows a range of a CSV's text shows: the byte offset of every Nth row.
+//! Row index of a rendered CSV: the byte offset of every Nth row.
 //!
-//! Built while the text is drawn, from its start, and of use for what was
-//! drawn so far.
+//! The index grows while the text is rendered from its start. It maps a byte
+//! range of the text rendered so far to the rows that contain it. A row whose
+//! offset is stored is a *mark*.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
 
 use super::TableError;
 
-/// Where every Nth row of a CSV begins.
+/// The byte offset of every Nth row of a CSV.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RowIndex {
     every: NonZeroU32,
-    /// Offsets of rows 0, N, 2N and so on, each below `text_len` unless the
-    /// rows end there.
+    /// Offsets of the marks: rows 0, N, 2N and so on. Each is below `text_len`,
+    /// except a mark after the last row.
     starts: Vec<u64>,
     rows: u64,
     text_len: u64,
 }
 
-/// Rows that show a range of the text.
+/// Consecutive rows and their byte range in the text.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TextSpan {
-    /// The rows to draw.
+    /// The rows.
     pub rows: Range<u64>,
     /// Where their text lies in the CSV.
     pub bytes: Range<u64>,
 }
 
 impl RowIndex {
-    /// An index of a text that has a header of `header_len` bytes and no row
-    /// yet, to note every row whose number is a multiple of `every`.
+    /// Creates the index of a text that so far has only a header of `header_len`
+    /// bytes. Every row whose number is a multiple of `every` becomes a mark.
     #[must_use]
     pub fn new(header_len: u64, every: NonZeroU32) -> Self {
         RowIndex {
@@ -41,43 +42,43 @@ impl RowIndex {
         }
     }
 
-    /// The distance of the rows whose offset is noted.
+    /// Number of rows between marks.
     #[must_use]
     pub fn every(&self) -> NonZeroU32 {
         self.every
     }
 
-    /// Length of the header.
+    /// Length of the header in bytes.
     #[must_use]
     pub fn header_len(&self) -> u64 {
         self.starts[0]
     }
 
-    /// Rows known so far.
+    /// Number of rows indexed so far.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Length of the text so far, header included.
+    /// Length of the text so far in bytes, including the header.
     #[must_use]
     pub fn text_len(&self) -> u64 {
         self.text_len
     }
 
-    /// How many more rows fit before the next offset is to be noted.
+    /// Number of rows up to the next mark.
     #[must_use]
     pub fn rows_to_next_mark(&self) -> u64 {
         let every = u64::from(self.every.get());
         every - self.rows % every
     }
 
-    /// Notes that the text goes on with `rows` rows of `len` bytes together.
+    /// Appends `rows` rows with a total length of `len` bytes.
     ///
     /// # Errors
     ///
-    /// [`TableError::BrokenIndex`] if the rows pass a mark, or if the numbers
-    /// overflow; nothing is noted then.
+    /// [`TableError::BrokenIndex`] if the rows extend past the next mark, or if the
+    /// numbers overflow; the index is unchanged then.
     pub fn push(&mut self, rows: u64, len: u64) -> Result<(), TableError> {
         if rows > self.rows_to_next_mark() {
             let reason = format!("{rows} rows at once after row {}", self.rows);
@@ -93,9 +94,9 @@ impl RowIndex {
         Ok(())
     }
 
-    /// The rows, among those known, that show the `bytes` of the text: none
-    /// if only the header does. They begin at a mark and end at one, or at the
-    /// last row known.
+    /// Returns the smallest range of indexed rows between marks that contains the
+    /// `bytes` of the text; `None` if only the header does. The range may also
+    /// end at the last indexed row.
     #[must_use]
     pub fn locate(&self, bytes: Range<u64>) -> Option<TextSpan> {
         let end = bytes.end.min(self.text_len);
@@ -103,15 +104,15 @@ impl RowIndex {
         if start >= end {
             return None;
         }
-        // Both are past `starts[0]`, the first row's.
+        // Both bounds are at or after `starts[0]`, the first row's offset.
         let first = self.starts.partition_point(|&at| at <= start) - 1;
         let past = self.starts.partition_point(|&at| at < end);
         Some(self.span(first, past))
     }
 
-    /// The rows that show the byte `at` of the text, with those around it: of
-    /// every `marks` marks, the group it is in, as far as rows are known. None
-    /// if only the header shows it, or no row that is known.
+    /// Returns the block of rows that contains the byte `at` of the text. A block
+    /// is the rows of `marks` consecutive marks; the last block ends at the last
+    /// indexed row. `None` if `at` lies in the header or after the indexed rows.
     #[must_use]
     pub fn block(&self, at: u64, marks: usize) -> Option<TextSpan> {
         if at < self.starts[0] || at >= self.text_len {
@@ -122,7 +123,7 @@ impl RowIndex {
         Some(self.span(first, first.saturating_add(marks.max(1))))
     }
 
-    /// The rows from one mark to another, or to the last.
+    /// The rows from mark `first` to mark `past`, or to the last indexed row.
     fn span(&self, first: usize, past: usize) -> TextSpan {
         let row_at = |mark: usize| mark as u64 * u64::from(self.every.get());
         let (rows_end, bytes_end) = match self.starts.get(past) {
@@ -135,13 +136,13 @@ impl RowIndex {
         }
     }
 
-    /// Knows of the rows from number `row` on, which is at a mark, what `tail`
-    /// knows from its first row on; forgets what it knew of them.
+    /// Replaces the rows from `row` on, which must be a mark, by the rows of
+    /// `tail`.
     ///
     /// # Errors
     ///
-    /// [`TableError::BrokenIndex`] if `row` is at no mark that is known, if
-    /// the marks differ, or if the numbers overflow.
+    /// [`TableError::BrokenIndex`] if `row` is not an indexed mark, if the
+    /// distances of marks differ, or if the numbers overflow.
     pub fn replace_from(&mut self, row: u64, tail: &RowIndex) -> Result<(), TableError> {
         let every = u64::from(self.every.get());
         let mark = usize::try_from(row / every).unwrap_or(usize::MAX);
@@ -156,14 +157,14 @@ impl RowIndex {
         let rows = row.checked_add(tail.rows).ok_or_else(overflow)?;
         self.starts.truncate(mark + 1);
         for &at in &tail.starts[1..] {
-            // No more than the text's length, which fits.
+            // Cannot fail: at most the text's length, which fits.
             self.starts.push(moved(at)?);
         }
         (self.rows, self.text_len) = (rows, text_len);
         Ok(())
     }
 
-    /// The index as bytes, to be kept.
+    /// Serializes the index.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 * (self.starts.len() + 3));
@@ -176,15 +177,15 @@ impl RowIndex {
         bytes
     }
 
-    /// The index that was kept as `bytes`.
+    /// Deserializes the result of [`RowIndex::to_bytes`].
     ///
     /// # Errors
     ///
-    /// [`TableError::BrokenIndex`] if they are of no index.
+    /// [`TableError::BrokenIndex`] if `bytes` is not a consistent index.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TableError> {
         let broken = |what: &str| TableError::BrokenIndex(what.to_owned());
         let (numbers, []) = bytes.as_chunks::<8>() else {
-            return Err(broken("a part of a number"));
+            return Err(broken("an incomplete number"));
         };
         let mut numbers = numbers.iter().map(|&number| u64::from_le_bytes(number));
         let mut next = || numbers.next().ok_or_else(|| broken("too few numbers"));
@@ -192,13 +193,13 @@ impl RowIndex {
         let every = u32::try_from(every)
             .ok()
             .and_then(NonZeroU32::new)
-            .ok_or_else(|| broken("no distance of rows"))?;
+            .ok_or_else(|| broken("an invalid distance of rows"))?;
         let starts: Vec<u64> = numbers.collect();
         let marks = rows / u64::from(every.get()) + 1;
-        let growing = starts.is_sorted_by(|a, b| a < b);
+        let increasing = starts.is_sorted_by(|a, b| a < b);
         let within = starts.last().is_some_and(|&last| last <= text_len);
-        if starts.len() as u64 != marks || !growing || !within {
-            return Err(broken("offsets that do not fit the rows"));
+        if starts.len() as u64 != marks || !increasing || !within {
+            return Err(broken("offsets that do not match the rows"));
         }
         Ok(RowIndex {
             every,
@@ -214,8 +215,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// An index of rows of these lengths, pushed by up to `step` at a time,
-    /// and the text's offsets row by row.
+    /// An index of rows of these lengths, pushed up to `step` at a time, and
+    /// the offset of every row.
     fn indexed(header: u64, every: u32, step: u64, lens: &[u64]) -> (RowIndex, Vec<u64>) {
         let mut index = RowIndex::new(header, NonZeroU32::new(every).unwrap());
         let mut rest = lens;
@@ -234,7 +235,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn located_rows_show_the_bytes_and_little_else(
+        fn locate_returns_the_smallest_rows_that_contain_the_bytes(
             header in 1..50_u64, every in 1..7_u32, step in 1..9_u64,
             lens in prop::collection::vec(1..30_u64, 0..40),
             start in 0..700_u64, len in 0..700_u64,
@@ -255,7 +256,7 @@ mod tests {
                     let every = u64::from(every);
                     prop_assert!(rows.start % every == 0);
                     prop_assert!(rows.end % every == 0 || rows.end == index.rows());
-                    // Neither the first nor the last block is in vain.
+                    // Both the first and the last block contain some of the bytes.
                     prop_assert!(offset((rows.start + every).min(rows.end)) > shown.start);
                     let last = (rows.end - 1) / every * every;
                     prop_assert!(offset(last) < shown.end);
@@ -264,7 +265,7 @@ mod tests {
         }
 
         #[test]
-        fn a_block_is_some_marks_together(
+        fn block_returns_the_rows_of_consecutive_marks(
             every in 1..7_u32, lens in prop::collection::vec(1..30_u64, 0..60),
             at in 0..900_u64, marks in 1..5_usize,
         ) {
@@ -282,7 +283,7 @@ mod tests {
         }
 
         #[test]
-        fn an_index_goes_on_with_what_another_knows(
+        fn replace_from_equals_an_index_built_at_once(
             every in 1..7_u32, lens in prop::collection::vec(1..30_u64, 0..60),
             known in 0..60_usize, mark in 0..20_u64,
         ) {
@@ -301,16 +302,16 @@ mod tests {
         }
 
         #[test]
-        fn kept_bytes_of_any_kind_are_an_index_or_refused(bytes: Vec<u8>, start: u64, end: u64) {
+        fn from_bytes_of_any_input_does_not_panic(bytes: Vec<u8>, start: u64, end: u64) {
             if let Ok(index) = RowIndex::from_bytes(&bytes) {
                 let _ = index.locate(start..end);
             }
         }
     }
 
-    /// Every fourth of 8 rows, in a text of 90 bytes.
+    /// A mark at every fourth of 8 rows, in a text of 90 bytes.
     #[test]
-    fn kept_offsets_that_do_not_fit_the_rows_are_refused() {
+    fn from_bytes_refuses_offsets_that_do_not_match_the_rows() {
         let read = |starts: &[u64]| {
             let numbers = [&[4, 8, 90], starts].concat();
             let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_pass_a_mark_are_refused() {
+    fn push_past_a_mark_returns_error() {
         let mut index = RowIndex::new(2, NonZeroU32::new(4).unwrap());
         index.push(3, 30).unwrap();
         assert!(index.push(2, 20).is_err());

@@ -1,13 +1,14 @@
-//! The part of Java's regular expressions that datasets use, for the `regex`
-//! crate.
+//! Translates Java regular expressions to the `regex` crate's syntax, as far as
+//! datasets use them.
 //!
-//! Column patterns such as `^TS_\d{1,2}_\d{1,2}$` are Java's. Most of them mean
-//! the same here, some only seem to (`\d` matches any script's digits here,
-//! `a*+` is possessive there, `[a--b]` is a difference here). So this is a list
-//! of what is known to agree, translated where spelled otherwise; all else is
-//! refused, and a table that needs it is left to the portal. Two more
-//! differences, `.` and `$` at line breaks, are kept out by never matching a
-//! title that contains one.
+//! Column patterns such as `^TS_\d{1,2}_\d{1,2}$` are written for Java. Most of
+//! the syntax means the same in both, but some does not: in `regex`, `\d` matches
+//! the digits of any script and `[a--b]` is a set difference; in Java, `a*+` is
+//! possessive. The translation therefore accepts only syntax that is known to
+//! agree, rewrites it where the spelling differs, and refuses everything else;
+//! the portal's own CSV serves tables that need it. Java and `regex` also differ
+//! in `.` and `$` at line breaks; callers never match a title that contains a
+//! line break ([`LINE_BREAKS`]).
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -15,35 +16,36 @@ use std::str::Chars;
 
 use regex::{Regex, RegexBuilder};
 
-/// Whether a pattern may match a part of a title or must match all of it.
+/// Whether a pattern may match a part of a title or must match the complete title.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Extent {
-    /// As the data service does (`findFirstIn`).
+    /// A part, as in the data service (`findFirstIn`).
     Part,
-    /// As the landing page does (`matches`).
-    Whole,
+    /// The complete title, as on the landing page (`matches`).
+    Complete,
 }
 
-/// Line breaks to Java: a title that contains one is not to be matched.
+/// Java's line breaks. A title that contains one must not be matched.
 pub(super) const LINE_BREAKS: [char; 5] = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
 
-/// Memory for one compiled pattern, far above what a column's name needs: those
-/// of the ontology take a few KiB. To try a name takes as long as this is large.
+/// Limit of the memory of one compiled pattern in bytes; the ontology's patterns
+/// take a few KiB. The time to match a name grows with this size.
 const SIZE_LIMIT: usize = 1 << 17;
-/// Bytes of a pattern, likewise. One of megabytes takes minutes to compile.
-const LONGEST: usize = 1000;
+/// Limit of the length of a pattern in bytes. A pattern of megabytes would take
+/// minutes to compile.
+const MAX_LEN: usize = 1000;
 
 /// Compiles `pattern` for titles without line breaks.
 ///
 /// # Errors
 ///
-/// What stands in the way.
+/// Why the pattern cannot be translated or compiled.
 pub(super) fn compile(pattern: &str, extent: Extent) -> Result<Regex, String> {
-    if pattern.len() > LONGEST {
-        return Err(format!("it is longer than {LONGEST} bytes"));
+    if pattern.len() > MAX_LEN {
+        return Err(format!("it is longer than {MAX_LEN} bytes"));
     }
     let mut translated = translate(pattern)?;
-    if extent == Extent::Whole {
+    if extent == Extent::Complete {
         translated = format!(r"\A(?:{translated})\z");
     }
     RegexBuilder::new(&translated)
@@ -88,7 +90,8 @@ fn translate(pattern: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// After a quantifier: lazy agrees, possessive and repeated ones do not.
+/// Translates the suffix of a quantifier: lazy ones agree; possessive and
+/// repeated ones are refused.
 fn quantified(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
     if rest.next_if_eq(&'?').is_some() {
         out.push('?');
@@ -99,18 +102,18 @@ fn quantified(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String
     }
 }
 
-/// The inside of `{2}`, `{2,}` or `{2,5}`, and the closing brace.
+/// Translates the rest of `{2}`, `{2,}` or `{2,5}` after the opening brace.
 fn counts(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
     let mut inside = String::new();
     while let Some(c) = rest.next_if(|&c| c.is_ascii_digit() || c == ',') {
         inside.push(c);
     }
     let digits = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_digit());
-    let fine = match inside.split_once(',') {
+    let valid = match inside.split_once(',') {
         None => digits(&inside),
         Some((low, high)) => digits(low) && (high.is_empty() || digits(high)),
     };
-    if !fine || rest.next() != Some('}') {
+    if !valid || rest.next() != Some('}') {
         return Err("it has braces that are no count".to_owned());
     }
     out.push_str(&inside);
@@ -118,8 +121,8 @@ fn counts(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-/// The inside of a class and its closing bracket. Ranges and negation agree;
-/// nested classes and set operators do not.
+/// Translates the rest of a class after its opening bracket. Ranges and negation
+/// agree; nested classes and set operators are refused.
 fn class(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
     out.push('[');
     if rest.next_if_eq(&'^').is_some() {
@@ -129,7 +132,7 @@ fn class(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
     loop {
         let c = rest.next().ok_or("it has an unclosed class")?;
         match c {
-            // Java takes a class that begins with `]` as unclosed.
+            // Java treats a class that begins with `]` as unclosed.
             ']' if previous == '[' => return Err("it has an empty class".to_owned()),
             ']' => break,
             '[' => return Err("it has a class within a class".to_owned()),
@@ -146,7 +149,8 @@ fn class(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-/// What follows a backslash. Java's classes are of ASCII.
+/// Translates an escape sequence after its backslash. Java's predefined classes
+/// contain ASCII only.
 fn escape(c: Option<char>) -> Result<String, String> {
     Ok(match c {
         Some('d') => "[0-9]".to_owned(),
@@ -166,13 +170,13 @@ fn escape(c: Option<char>) -> Result<String, String> {
     })
 }
 
-/// A character that stands for itself, whatever its meaning here.
+/// Appends a literal character, escaped unless it is alphanumeric.
 fn push_literal(c: char, out: &mut String) {
     if c.is_ascii_alphanumeric() || !c.is_ascii() {
         out.push(c);
     } else {
         let code = u32::from(c);
-        write!(out, r"\x{{{code:x}}}").expect("a String takes all");
+        write!(out, r"\x{{{code:x}}}").expect("writing to a String does not fail");
     }
 }
 
@@ -185,17 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn the_portals_own_patterns_match_as_in_java() {
+    fn portal_patterns_match_as_in_java() {
         for (pattern, title, part, whole) in [
             (r"^Ta_1_\d\d?_1$", "Ta_1_10_1", true, true),
             (r"^Ta_1_\d\d?_1$", "Ta_1_100_1", false, false),
             (r"^D_SNOW(_\d{1,2})?$", "D_SNOW", true, true),
-            // The one pattern of the ontology that is not anchored.
+            // The only pattern of the ontology without an anchor at its start.
             (r"TS_\d{1,2}_\d{1,2}_\d{1,2}$", "TS_1_2_3", true, true),
             (r"TS_\d{1,2}_\d{1,2}_\d{1,2}$", "ATS_1_2_3", true, false),
             (r"SWC", "SWC_1", true, false),
             (r"a|ab", "ab", true, true),
-            // Digits of other scripts are none to Java.
+            // In Java, `\d` matches ASCII digits only.
             (r"^\d$", "\u{663}", false, false),
             (r"^\w+$", "\u{e4}", false, false),
             (r"^[^\d]$", "\u{663}", true, true),
@@ -213,7 +217,7 @@ mod tests {
                 "{pattern} {title}"
             );
             assert_eq!(
-                matches(pattern, title, Extent::Whole),
+                matches(pattern, title, Extent::Complete),
                 whole,
                 "{pattern} {title}"
             );
@@ -221,37 +225,37 @@ mod tests {
     }
 
     #[test]
-    fn what_may_differ_is_refused() {
+    fn syntax_that_may_differ_is_refused() {
         for pattern in [
             r"(?i)a", r"(?=a)", r"(?<n>a)", r"(a)\1", r"a*+", r"a++", r"a?+", r"a{2}+", r"a**",
             r"\bA", r"\p{L}", r"\h", r"\Qa\E", r"\<a", "[a[b]]", "[a&&b]", "[+--]", "[a~~b]",
             "[]a]", "[a", r"a\", "a{,2}", "a{x}", "a{1", "(", ")", "*a", "a{2,1}", "[z-a]",
             r"\x41", "\\\u{e4}",
         ] {
-            // `\<` is a literal to Java, as to us: the one that is fine.
+            // Only `\<` is accepted: it is a literal in Java.
             let refused = compile(pattern, Extent::Part).is_err();
             assert_eq!(refused, pattern != r"\<a", "{pattern}");
         }
-        assert!(matches(r"\<a", "<a", Extent::Whole));
+        assert!(matches(r"\<a", "<a", Extent::Complete));
     }
 
     #[test]
-    fn a_hostile_pattern_is_refused_for_its_size() {
+    fn patterns_that_compile_too_large_or_deep_are_refused() {
         let bomb = "(((a{1000}){1000}){1000})";
         assert!(compile(bomb, Extent::Part).is_err());
         let nested = "(".repeat(100_000);
         assert!(compile(&nested, Extent::Part).is_err());
     }
 
-    /// To compile an answer's worth of alternatives took a minute: they fit.
+    /// Regression test: a response full of alternatives took a minute to compile.
     #[test]
-    fn a_pattern_longer_than_any_columns_name_is_refused_unread() {
+    fn pattern_longer_than_the_limit_is_refused_before_parsing() {
         let branches = |count: usize| {
             let branches: Vec<String> = (0..count).map(|n| format!("a{n}b")).collect();
             branches.join("|")
         };
         let refused = compile(&branches(900_000), Extent::Part).unwrap_err();
         assert_eq!(refused, "it is longer than 1000 bytes");
-        assert!(compile(&branches(150), Extent::Whole).is_ok());
+        assert!(compile(&branches(150), Extent::Complete).is_ok());
     }
 }

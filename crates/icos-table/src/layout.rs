@@ -1,16 +1,17 @@
-//! Where a table's columns lie in its `.cpb` file.
+//! The byte layout of a table's `.cpb` file.
 //!
-//! The file is all ingested columns in the order of storage, whole, one after
-//! another, without a header; then a Java object stream with the dictionary of
-//! strings, which for the tables that are served is empty and so always the
-//! same ten bytes (`BinTableWriter.scala`).
+//! The file has no header. It contains all ingested columns in the order of
+//! storage, each contiguous, then a Java object stream with the dictionary of
+//! strings. The portal serves no tables with strings, so the dictionary is empty
+//! and the stream is always the same ten bytes, the trailer
+//! (`BinTableWriter.scala`).
 
 use std::ops::Range;
 
 use super::{Schema, TableError};
 
-/// What ends every `.cpb` file without strings: an object stream (magic,
-/// version) of one block of four bytes, the number 0.
+/// The last bytes of every `.cpb` file without strings: a Java object stream
+/// (magic, version) with one block of four bytes, the number 0.
 pub const TRAILER: [u8; 10] = [0xac, 0xed, 0x00, 0x05, 0x77, 0x04, 0, 0, 0, 0];
 
 /// The byte ranges of a table's columns.
@@ -18,36 +19,36 @@ pub const TRAILER: [u8; 10] = [0xac, 0xed, 0x00, 0x05, 0x77, 0x04, 0, 0, 0, 0];
 pub struct Layout {
     rows: u64,
     widths: Vec<u64>,
-    /// Start of each stored column, and the end of the last.
+    /// Offset of each stored column, and the end of the last.
     starts: Vec<u64>,
 }
 
-/// A piece of a `.cpb` file.
+/// A part of a `.cpb` file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum FilePart {
-    /// Whole values of one column.
+    /// Complete values of one column.
     Cells(CellRange),
     /// Bytes of the trailer.
     Trailer {
-        /// Where the piece lies in the file.
+        /// The byte range in the file.
         bytes: Range<u64>,
     },
 }
 
-/// Rows of one stored column that cover a piece of a `.cpb` file.
+/// Rows of one stored column and their byte range in the `.cpb` file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CellRange {
-    /// The column, in the order of storage.
+    /// Position of the column in the order of storage.
     pub column: usize,
-    /// The rows to ask for.
+    /// The rows.
     pub rows: Range<u64>,
-    /// Where those rows lie in the file; their first and last value may reach
-    /// beyond the bytes that were asked for.
+    /// The byte range of these rows in the file. It may extend beyond the
+    /// requested bytes by less than one value on each side.
     pub bytes: Range<u64>,
 }
 
 impl FilePart {
-    /// Where the piece lies in the file.
+    /// The byte range of the part in the file.
     #[must_use]
     pub fn bytes(&self) -> Range<u64> {
         match self {
@@ -58,14 +59,14 @@ impl FilePart {
 }
 
 impl Layout {
-    /// The layout of a table.
+    /// Creates the layout of a table.
     #[must_use]
     pub fn new(schema: &Schema) -> Self {
         let widths: Vec<u64> = schema.stored_types().map(|s| s.width() as u64).collect();
         let mut starts = vec![0];
         let mut end = 0;
         for &width in &widths {
-            // A schema's stored bytes fit an i64.
+            // Cannot overflow: a schema's stored bytes fit an i64.
             end += width * schema.rows();
             starts.push(end);
         }
@@ -76,8 +77,8 @@ impl Layout {
         }
     }
 
-    /// Size in bytes of the file of a table with the columns of `schema`, which
-    /// admits so many `rows`.
+    /// Size in bytes of the file of a table with the columns of `schema` and
+    /// `rows` rows, which must pass [`Schema::check_rows`].
     #[must_use]
     pub fn len_of(schema: &Schema, rows: u64) -> u64 {
         schema.row_width() * rows + TRAILER.len() as u64
@@ -101,7 +102,7 @@ impl Layout {
         self.rows
     }
 
-    /// Bytes that one value of a stored column takes.
+    /// Size in bytes of one value of a stored column.
     ///
     /// # Errors
     ///
@@ -116,12 +117,12 @@ impl Layout {
             })
     }
 
-    /// Where `rows` of the stored column number `column` lie in the file.
+    /// Byte range in the file of `rows` of the stored column `column`.
     ///
     /// # Errors
     ///
     /// [`TableError::NoSuchIndex`]; [`TableError::RowsPastEnd`] if `rows` end
-    /// after the last row, or before they begin.
+    /// after the last row, or if their start is after their end.
     pub fn column_range(&self, column: usize, rows: Range<u64>) -> Result<Range<u64>, TableError> {
         let width = self.width(column)?;
         if rows.end > self.rows || rows.start > rows.end {
@@ -134,9 +135,9 @@ impl Layout {
         Ok(start + rows.start * width..start + rows.end * width)
     }
 
-    /// The pieces that cover the `bytes` of the file, in order and without
-    /// gaps; nothing past its end. Only the first and the last reach beyond
-    /// what was asked, by less than a value.
+    /// Returns the parts that cover the `bytes` of the file, in order and without
+    /// gaps, up to the end of the file. Only the first and the last part may
+    /// extend beyond `bytes`, by less than one value.
     pub fn cover(&self, bytes: Range<u64>) -> impl Iterator<Item = FilePart> + '_ {
         let end = bytes.end.min(self.file_len());
         let wanted = bytes.start..end;
@@ -155,7 +156,7 @@ impl Layout {
             .chain(self.trailer_part(&wanted))
     }
 
-    /// Bytes of the trailer that a piece of it names.
+    /// The bytes of the trailer in the range `bytes` of the file.
     #[must_use]
     pub fn trailer(&self, bytes: Range<u64>) -> &'static [u8] {
         let within = |at: u64| {
@@ -205,8 +206,7 @@ mod tests {
         Layout::new(&Schema::new(rows, columns).unwrap())
     }
 
-    /// The file cell by cell: which column and row each byte belongs to, none
-    /// for the trailer.
+    /// The column and row of each byte of the file; `None` for the trailer.
     fn owners(rows: u64, formats: &[ValueFormat]) -> Vec<Option<(usize, u64)>> {
         let mut owners = Vec::new();
         for (column, format) in formats.iter().enumerate() {
@@ -231,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_range_is_covered_by_the_cells_that_own_its_bytes(
+        fn cover_returns_the_cells_that_contain_the_bytes(
             (rows, formats) in any_table(), start in 0..1000_u64, len in 0..1000_u64,
         ) {
             let layout = layout(rows, &formats);
@@ -268,7 +268,7 @@ mod tests {
         }
 
         #[test]
-        fn columns_lie_where_their_cells_are(
+        fn column_range_contains_the_cells_of_the_rows(
             (rows, formats) in any_table(), column in 0..8_usize, start in 0..20_u64, end in 0..20_u64,
         ) {
             let layout = layout(rows, &formats);
@@ -288,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn no_range_however_absurd_panics(start: u64, end: u64, rows in 0..i32::MAX as u64) {
+        fn any_range_does_not_panic(start: u64, end: u64, rows in 0..i32::MAX as u64) {
             let layout = layout(rows, &[ValueFormat::Float64, ValueFormat::Boolean]);
             prop_assert!(layout.cover(start..end).count() <= 3);
             let _ = layout.trailer(start..end);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_trailer_is_javas() {
+    fn trailer_is_an_empty_java_dictionary() {
         let layout = layout(2, &[ValueFormat::Int32]);
         assert_eq!(layout.file_len(), 18);
         let schema = Schema::new(0, vec![Column::new("a", ValueFormat::Int32)]).unwrap();

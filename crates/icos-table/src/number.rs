@@ -1,23 +1,25 @@
-//! Numbers as Java 21 writes them (`Float.toString`, `Double.toString`).
+//! Writes numbers as Java 21 does (`Float.toString`, `Double.toString`).
 //!
-//! The rule, from the Javadoc: of the decimals that read back as the same
-//! number, those of the fewest digits; of these the closest to the number's
-//! true value. Only, one digit is no gain over two: if one would do, the
-//! closest of at most two is taken (so `4.9E-324`, not `5E-324`). The decimal
-//! is written plain if 1e-3 <= abs < 1e7, else with one digit before the point
-//! and an exponent; always with a digit after the point.
+//! The rule, from the Javadoc: of the decimals that parse to the same number,
+//! take those with the fewest digits; of these, the closest to the number's exact
+//! value. One digit does not count as shorter than two: if one digit suffices,
+//! the closest decimal of at most two digits is taken (so `4.9E-324`, not
+//! `5E-324`). The notation is plain if 1e-3 <= abs < 1e7; otherwise it has one
+//! digit before the point and an exponent. There is always a digit after the
+//! point.
 //!
-//! The digits of everyday floats are found by [`decimal`], all others by zmij.
-//! That differs in the second sentence, which matters only for the smallest
-//! subnormals, and in the writing.
+//! [`decimal`] finds the digits of floats in the usual range of measurements,
+//! zmij those of all other numbers. zmij differs from the rule in two ways, which
+//! this module corrects: it prefers one digit over two, which matters only for
+//! the smallest subnormals, and its notation is different.
 
 use super::decimal::{self, FloatDecimal};
 use super::digits;
 
-/// Room for any cell.
-pub(super) const SLOT: usize = 32;
-/// A cell's text, from the start.
-pub(super) type CellText = [u8; SLOT];
+/// Size in bytes of the buffer of a cell; at least the longest text.
+pub(super) const CELL_SIZE: usize = 32;
+/// Buffer of a cell's text, which begins at the first byte.
+pub(super) type CellText = [u8; CELL_SIZE];
 
 /// Longest text of an `i32`: `-2147483648`.
 pub(super) const INT_MAX: usize = 11;
@@ -26,32 +28,34 @@ pub(super) const FLOAT_MAX: usize = 15;
 /// Longest text of an `f64`: `-2.2250738585072014E-308`.
 pub(super) const DOUBLE_MAX: usize = 24;
 
-/// From here on, if one digit suffices, no decimal of two digits is closer. Of
-/// less than 100 units in the last place one may be: half a unit is then more
-/// than half a step between decimals of two digits, 1/200 of the number. This
-/// is 700 units of the smallest `f32`, and far more of the smallest `f64`, to
-/// which it does no harm.
-const COARSE: f64 = 1e-42;
+/// Smallest number of which the shortest decimal of one digit is also the closest
+/// of two digits. For numbers below 100 units in the last place a decimal of two
+/// digits may be closer: half a unit is then more than half a step between
+/// decimals of two digits, which is 1/200 of the number. This bound is 700 units
+/// of the smallest `f32` and far more units of the smallest `f64`, for which a
+/// bound that is too high is harmless.
+const ONE_DIGIT_MIN: f64 = 1e-42;
 
-/// Writes a number; returns the length.
+/// Writes an integer; returns the length.
 pub(super) fn int(slot: &mut CellText, value: i32) -> usize {
     let mut buffer = itoa::Buffer::new();
     put(slot, buffer.format(value).as_bytes())
 }
 
-/// Writes numbers, nothing for NaN, each to its slot and the lengths beside.
+/// Writes each number to its buffer in `texts` and the length to `lens`; NaN
+/// becomes an empty text.
 ///
-/// In two steps over a few numbers at a time, since each is short enough to
-/// have the processor at several numbers at once.
-pub(super) fn floats(cells: &[[u8; 4]], slots: &mut [CellText], lens: &mut [u8]) {
+/// Works in two short loops over a few numbers at a time, so that the processor
+/// can overlap the work on several numbers.
+pub(super) fn floats(cells: &[[u8; 4]], texts: &mut [CellText], lens: &mut [u8]) {
     const STEP: usize = 64;
     let mut decimals = [FloatDecimal::default(); STEP];
-    let slots = slots.chunks_mut(STEP);
-    for ((cells, slots), lens) in cells.chunks(STEP).zip(slots).zip(lens.chunks_mut(STEP)) {
+    let texts = texts.chunks_mut(STEP);
+    for ((cells, texts), lens) in cells.chunks(STEP).zip(texts).zip(lens.chunks_mut(STEP)) {
         for (decimal, &cell) in decimals.iter_mut().zip(cells) {
             *decimal = decimal::shortest(u32::from_be_bytes(cell) & !SIGN).unwrap_or_default();
         }
-        for (((&cell, decimal), slot), len) in cells.iter().zip(&decimals).zip(slots).zip(lens) {
+        for (((&cell, decimal), slot), len) in cells.iter().zip(&decimals).zip(texts).zip(lens) {
             let sign = usize::from(cell[0] >> 7);
             slot[0] = b'-';
             *len = low_byte(if decimal.places == 0 {
@@ -63,7 +67,7 @@ pub(super) fn floats(cells: &[[u8; 4]], slots: &mut [CellText], lens: &mut [u8])
     }
 }
 
-/// The sign's bit of an `f32`.
+/// The sign bit of an `f32`.
 const SIGN: u32 = 1 << 31;
 
 /// The low byte of a small number, such as a length.
@@ -71,22 +75,23 @@ pub(super) fn low_byte(number: usize) -> u8 {
     number.to_le_bytes()[0]
 }
 
-/// Writes a decimal below 2^20 after `at` bytes, of which there is at most
-/// one; returns the length.
+/// Writes a decimal below 2^20 at offset `at`, which is 0 or 1; returns the
+/// length of the text.
 ///
-/// Zeros are counted from below in both directions, as counting from above is
-/// slow before x86-64-v3. A bit set beforehand stops the count at the point.
+/// Leading and trailing zeros are both counted as trailing zero bits, since
+/// counting leading zero bits is slow before x86-64-v3. A sentinel bit stops the
+/// count at the decimal point.
 #[inline]
 fn plain(slot: &mut CellText, at: usize, decimal: FloatDecimal) -> usize {
     let FloatDecimal { digits, places } = decimal;
     let places = places as usize;
-    // Nine digits: a first, which is 0 or 1, and eight.
+    // Nine digits: a first one, which is 0 or 1, and eight more.
     let first = digits >= 100_000_000;
     let backward = digits::eight(digits - 100_000_000 * u32::from(first));
     let forward = backward.swap_bytes();
     let text = forward | digits::ASCII;
     if places < 8 {
-        // Of leading zeros none is shown but one before the point.
+        // Skip leading zeros except one before the point.
         let whole = 8 * (8 - places);
         let zeros =
             (forward | u64::from(first) | 1 << (whole - 8)).trailing_zeros() as usize & 0x38;
@@ -96,7 +101,7 @@ fn plain(slot: &mut CellText, at: usize, decimal: FloatDecimal) -> usize {
         let point = at + (whole - zeros) / 8;
         slot[point] = b'.';
         put_eight(slot, point + 1, text >> whole);
-        // Of trailing zeros none is shown but one after the point.
+        // Drop trailing zeros except one after the point.
         let zeros = (backward | 1 << (8 * places - 8)).trailing_zeros() as usize / 8;
         point + 1 + places - zeros
     } else {
@@ -112,7 +117,7 @@ fn put_eight(slot: &mut CellText, at: usize, text: u64) {
     slot[at..at + 8].copy_from_slice(&text.to_le_bytes());
 }
 
-/// Writes a number of any kind.
+/// Writes a float outside the range of [`decimal`].
 #[inline(never)]
 fn rare_float(slot: &mut CellText, value: f32) -> usize {
     if value.is_finite() {
@@ -123,7 +128,7 @@ fn rare_float(slot: &mut CellText, value: f32) -> usize {
     }
 }
 
-/// Writes a number, nothing for NaN; returns the length.
+/// Writes a number, or nothing for NaN; returns the length.
 pub(super) fn double(slot: &mut CellText, value: f64) -> usize {
     if value.is_finite() {
         let mut buffer = zmij::Buffer::new();
@@ -141,8 +146,8 @@ fn not_finite(slot: &mut CellText, value: f64) -> usize {
     }
 }
 
-/// Writes zmij's text of a finite number as Java has it. Where Java's is
-/// plain, so is zmij's, and the same.
+/// Converts zmij's text of a finite number to Java's notation. Where Java uses
+/// plain notation, zmij's text is identical.
 #[inline]
 fn as_java(slot: &mut CellText, text: &str, value: f64) -> usize {
     let magnitude = value.abs();
@@ -154,7 +159,7 @@ fn as_java(slot: &mut CellText, text: &str, value: f64) -> usize {
     let Some(e) = text.iter().rposition(|&c| c == b'e') else {
         return scientific(slot, &text[..sign], &text[sign..]);
     };
-    if e == sign + 1 && magnitude < COARSE {
+    if e == sign + 1 && magnitude < ONE_DIGIT_MIN {
         return two_digits(slot, value);
     }
     let mut at = put(slot, &text[..e]);
@@ -166,14 +171,14 @@ fn as_java(slot: &mut CellText, text: &str, value: f64) -> usize {
     at + put_at(slot, at, exponent.strip_prefix(b"+").unwrap_or(exponent))
 }
 
-/// Writes the closest decimal of two digits, of a number of many places.
+/// Writes the closest decimal of two digits of a very small number.
 #[cold]
 fn two_digits(slot: &mut CellText, value: f64) -> usize {
     let text = format!("{value:.1E}");
     put(slot, text.as_bytes())
 }
 
-/// Writes a plain decimal, which is not 0, in Java's scientific notation.
+/// Writes a plain decimal other than 0 in Java's scientific notation.
 fn scientific(slot: &mut CellText, sign: &[u8], plain: &[u8]) -> usize {
     let point = plain.iter().position(|&c| c == b'.').unwrap_or(plain.len());
     let first = plain
@@ -211,8 +216,9 @@ fn put(slot: &mut CellText, text: &[u8]) -> usize {
     put_at(slot, 0, text)
 }
 
-/// Copies a short text. Its ends are copied in chunks of a known size, which
-/// may overlap: far quicker than to call for a few bytes of any number.
+/// Copies a short text; returns its length. Copies the first and last eight
+/// bytes, which may overlap: this is much faster than a `memcpy` of variable
+/// length.
 #[inline]
 fn put_at(slot: &mut CellText, at: usize, text: &[u8]) -> usize {
     let place = &mut slot[at..at + text.len()];
@@ -244,30 +250,30 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4000))]
 
         #[test]
-        fn any_float_is_as_the_rule_has_it(bits: u32) {
+        fn any_float_matches_the_model(bits: u32) {
             let value = f32::from_bits(bits);
             prop_assert_eq!(float_text(value), model::text(value));
         }
 
         #[test]
-        fn any_double_is_as_the_rule_has_it(bits: u64) {
+        fn any_double_matches_the_model(bits: u64) {
             let value = f64::from_bits(bits);
             prop_assert_eq!(double_text(value), model::text(value));
         }
 
         #[test]
-        fn measurements_are_as_the_rule_has_them(digits: i32, places in 0..12) {
+        fn decimal_measurements_match_the_model(digits: i32, places in 0..12) {
             let value = f64::from(digits) / 10_f64.powi(places);
             prop_assert_eq!(double_text(value), model::text(value));
-            #[expect(clippy::cast_possible_truncation, reason = "as instruments do")]
+            #[expect(clippy::cast_possible_truncation, reason = "rounds to the nearest float")]
             let value = value as f32;
             prop_assert_eq!(float_text(value), model::text(value));
         }
     }
 
     #[test]
-    fn every_binary_exponent_is_as_the_rule_has_it() {
-        // Around a power of two the numbers below lie closer than those above.
+    fn every_binary_exponent_matches_the_model() {
+        // Numbers just below a power of two are closer together than those above.
         for exponent in 0..=u32::from(u8::MAX) {
             for step in -2..=2 {
                 let value = f32::from_bits((exponent << 23).wrapping_add_signed(step));
@@ -283,8 +289,8 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_numbers_are_as_the_rule_has_them() {
-        // Where one digit may do and two come closer.
+    fn smallest_numbers_match_the_model() {
+        // Here one digit may suffice although two digits are closer.
         for bits in 0..500 {
             let value = f32::from_bits(bits);
             assert_eq!(float_text(value), model::text(value), "{value:e}");
@@ -294,22 +300,22 @@ mod tests {
     }
 
     fn float_text(value: f32) -> String {
-        let (mut slots, mut lens) = ([[0; SLOT]; 1], [0; 1]);
-        floats(&[value.to_be_bytes()], &mut slots, &mut lens);
+        let (mut texts, mut lens) = ([[0; CELL_SIZE]; 1], [0; 1]);
+        floats(&[value.to_be_bytes()], &mut texts, &mut lens);
         let len = usize::from(lens[0]);
         assert!(len <= FLOAT_MAX, "{value:e}");
-        String::from_utf8(slots[0][..len].to_vec()).unwrap()
+        String::from_utf8(texts[0][..len].to_vec()).unwrap()
     }
 
     fn double_text(value: f64) -> String {
-        let mut slot = [0; SLOT];
+        let mut slot = [0; CELL_SIZE];
         let len = double(&mut slot, value);
         assert!(len <= DOUBLE_MAX, "{value:e}");
         String::from_utf8(slot[..len].to_vec()).unwrap()
     }
 
     #[test]
-    fn doubles_are_written_as_java_writes_them() {
+    fn doubles_match_java() {
         for (value, text) in [
             (0.0, "0.0"),
             (-0.0, "-0.0"),
@@ -332,7 +338,7 @@ mod tests {
             ),
             (9_007_199_254_740_992.0, "9.007199254740992E15"),
             (2e-3, "0.002"),
-            // JDK-4511638 opened with this one: 2.2E-322 had been 2.0E-322.
+            // The first example of JDK-4511638, which older JDKs write as 2.0E-322.
             (2.2e-322, "2.2E-322"),
             (2.0e23, "2.0E23"),
             (8.41e21, "8.41E21"),
@@ -351,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_written_as_java_writes_them() {
+    fn floats_match_java() {
         for (value, text) in [
             (0.0, "0.0"),
             (-0.0, "-0.0"),
@@ -378,8 +384,8 @@ mod tests {
     }
 
     #[test]
-    fn ints_are_written_in_full() {
-        let mut slot = [0; SLOT];
+    fn ints_match_java() {
+        let mut slot = [0; CELL_SIZE];
         for (value, text) in [(0, "0"), (-1, "-1"), (i32::MIN, "-2147483648")] {
             let len = int(&mut slot, value);
             assert_eq!(&slot[..len], text.as_bytes());

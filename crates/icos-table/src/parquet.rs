@@ -1,5 +1,5 @@
-//! Tables as Parquet: the CSV's columns and values, with their types, units
-//! and origin.
+//! Writes tables as Parquet: the columns and values of the CSV, with types,
+//! units and origin.
 //!
 //! | value format | Arrow type | |
 //! |---|---|---|
@@ -7,17 +7,18 @@
 //! | bmpChar | dictionary of strings | |
 //! | boolean | boolean | |
 //! | iso8601date, etcDate | date32 | |
-//! | iso8601month | date32 | the month's first day, as pandas reads `2020-12` |
-//! | iso8601timeOfDay | time32, ms | of whole days nothing is left, as in the CSV: 24:00 is 00:00 |
+//! | iso8601month | date32 | the first day of the month, as pandas parses `2020-12` |
+//! | iso8601timeOfDay | time32, ms | modulo 24 hours, as in the CSV: 24:00 becomes 00:00 |
 //! | iso8601dateTime | timestamp, ms, UTC | |
-//! | isoLikeLocalDateTime, etcLocalDateTime | timestamp, ms | without zone: the CSV's `Z` promises what nobody knows |
+//! | isoLikeLocalDateTime, etcLocalDateTime | timestamp, ms | without zone: the time zone is unknown, although the CSV writes a `Z` |
 //!
-//! Nulls are nulls, NaN among them. Units and whatever else is known of a
-//! column are its field's metadata; what is known of the table is the file's.
-//! A column's name is there once: repeats, which hold the same values, would
-//! keep most readers from opening the file.
+//! Nulls, including NaN, are Parquet nulls. Units and other facts about a column
+//! are metadata of its field; facts about the table are metadata of the file. A
+//! repeated column, which has the same values, is written once: most readers
+//! refuse files with duplicate names.
 //!
-//! Fed window by window; holds one row group at most.
+//! The caller passes the table window by window; the writer buffers at most one
+//! row group.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
@@ -27,7 +28,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::ParquetError as Library;
+use parquet::errors::ParquetError as LibraryError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
@@ -36,38 +37,38 @@ use super::{Column, TableError, ValueFormat, check_window};
 
 mod arrays;
 
-/// Bytes of cells that make a row group, about.
+/// Approximate size in bytes of the cells of a row group.
 const GROUP_BYTES: usize = 64 << 20;
-/// Bounds for the rows of a row group: enough to compress, few enough that
-/// readers can work on several groups at once.
+/// Bounds of the number of rows of a row group: enough rows to compress well, few
+/// enough that readers can process several groups in parallel.
 const GROUP_ROWS: std::ops::RangeInclusive<usize> = 8 << 10..=1 << 20;
 
-/// Why no Parquet was written.
+/// Why a table could not be written as Parquet.
 #[derive(Debug, thiserror::Error)]
 pub enum ParquetError {
-    /// The window does not fit the columns.
+    /// The window does not match the columns.
     #[error(transparent)]
     Window(#[from] TableError),
-    /// Parquet cannot take it, or the file cannot.
+    /// The Parquet library or the underlying writer failed.
     #[error("cannot write Parquet: {0}")]
-    Write(#[from] Library),
-    /// Columns that do not fit each other.
-    #[error("cannot put columns together: {0}")]
+    Write(#[from] LibraryError),
+    /// The columns cannot be combined into a record batch.
+    #[error("cannot combine the columns: {0}")]
     Batch(#[from] ArrowError),
 }
 
 impl ParquetError {
-    /// What the writer beneath said, if it was that which failed.
+    /// The error of the underlying writer, if that was the cause.
     ///
     /// # Errors
     ///
-    /// The error itself, if it was not.
+    /// Returns `self` unchanged if there was another cause.
     pub fn into_io(self) -> Result<io::Error, Self> {
         match self {
-            ParquetError::Write(Library::External(cause)) => cause
+            ParquetError::Write(LibraryError::External(cause)) => cause
                 .downcast()
                 .map(|error| *error)
-                .map_err(|cause| ParquetError::Write(Library::External(cause))),
+                .map_err(|cause| ParquetError::Write(LibraryError::External(cause))),
             error => Err(error),
         }
     }
@@ -76,19 +77,20 @@ impl ParquetError {
 /// Writes a table as Parquet to `W`.
 pub struct ParquetWriter<W: Write + Send> {
     formats: Vec<ValueFormat>,
-    /// Positions in the window of the columns that are written.
+    /// Window positions of the columns to write, without repeats.
     written: Vec<usize>,
     schema: SchemaRef,
-    inner: ArrowWriter<Out<W>>,
+    inner: ArrowWriter<TakeableWriter<W>>,
 }
 
-/// What is written to. Taken back by itself, for the library gives it back with
-/// what it says of a last failed write turned into text.
-struct Out<W>(Option<W>);
+/// The underlying writer. [`ParquetWriter::finish`] takes it back directly, since
+/// the library's own method would turn an error of the last write into text.
+struct TakeableWriter<W>(Option<W>);
 
 impl<W: Write + Send> ParquetWriter<W> {
-    /// A writer of these columns, in their order, repeats of a name left out.
-    /// `about` is kept in the file by keys, e.g. its PID and citation.
+    /// Creates a writer of these columns, in this order, without repeated names.
+    /// The pairs of `file_metadata`, e.g. PID and citation, become the file's
+    /// key-value metadata.
     ///
     /// # Errors
     ///
@@ -96,20 +98,21 @@ impl<W: Write + Send> ParquetWriter<W> {
     pub fn new(
         out: W,
         columns: &[Column],
-        about: &[(String, String)],
+        file_metadata: &[(String, String)],
     ) -> Result<Self, ParquetError> {
         let mut names = HashSet::new();
         let written: Vec<usize> = (0..columns.len())
             .filter(|&at| names.insert(columns[at].label.as_str()))
             .collect();
         let fields: Vec<Field> = written.iter().map(|&at| field(at, columns)).collect();
-        // Twice, since Arrow's readers look there, and the others in the file.
-        let schema = Schema::new_with_metadata(fields, about.iter().cloned().collect());
+        // Stored twice: Arrow's readers use the Arrow schema's metadata, other
+        // readers the file's.
+        let schema = Schema::new_with_metadata(fields, file_metadata.iter().cloned().collect());
         let schema = Arc::new(schema);
         let inner = ArrowWriter::try_new(
-            Out(Some(out)),
+            TakeableWriter(Some(out)),
             Arc::clone(&schema),
-            Some(properties(columns, &written, about)),
+            Some(properties(columns, &written, file_metadata)),
         )?;
         Ok(ParquetWriter {
             formats: columns.iter().map(|column| column.format).collect(),
@@ -119,12 +122,12 @@ impl<W: Write + Send> ParquetWriter<W> {
         })
     }
 
-    /// Writes `rows` rows. `columns` has for each column, repeats too, the
-    /// big-endian bytes of just these rows.
+    /// Writes `rows` rows. `columns` contains for each column, including repeats,
+    /// the big-endian bytes of exactly these rows.
     ///
     /// # Errors
     ///
-    /// [`ParquetError::Window`] if they do not fit; else as [`Self::new`].
+    /// [`ParquetError::Window`] if they do not match the columns; otherwise as [`Self::new`].
     pub fn write(&mut self, rows: usize, columns: &[&[u8]]) -> Result<(), ParquetError> {
         check_window(&self.formats, rows, columns)?;
         if rows == 0 {
@@ -139,24 +142,24 @@ impl<W: Write + Send> ParquetWriter<W> {
         Ok(self.inner.write(&batch)?)
     }
 
-    /// Ends the file and gives it back.
+    /// Completes the file and returns the underlying writer.
     ///
     /// # Errors
     ///
     /// As [`Self::new`].
     pub fn finish(mut self) -> Result<W, ParquetError> {
         self.inner.finish()?;
-        self.inner.sync().map_err(Library::from)?;
+        self.inner.sync().map_err(LibraryError::from)?;
         let out = self.inner.inner_mut().0.take();
-        Ok(out.expect("it is taken here alone"))
+        Ok(out.expect("only `finish` takes the writer, and it consumes `self`"))
     }
 }
 
-impl<W: Write> Write for Out<W> {
+impl<W: Write> Write for TakeableWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Some(out) => out.write(bytes),
-            // The library's buffer is empty by then.
+            // Not reached with data: the library's buffer is empty after `finish`.
             None => Ok(0),
         }
     }
@@ -196,13 +199,13 @@ fn data_type(format: ValueFormat) -> DataType {
     }
 }
 
-/// The field of a column, with what is known about it.
-fn field(at: usize, columns: &[Column]) -> Field {
+/// The Arrow field of a column, with its metadata.
+fn field(index: usize, columns: &[Column]) -> Field {
     let Column {
         label,
         format,
         metadata,
-    } = &columns[at];
+    } = &columns[index];
     let flagged: Vec<&str> = columns
         .iter()
         .filter(|other| {
@@ -232,11 +235,11 @@ fn field(at: usize, columns: &[Column]) -> Field {
 fn properties(
     columns: &[Column],
     written: &[usize],
-    about: &[(String, String)],
+    file_metadata: &[(String, String)],
 ) -> WriterProperties {
     let row_width: usize = written.iter().map(|&at| columns[at].format.width()).sum();
     let rows = (GROUP_BYTES / row_width.max(1)).clamp(*GROUP_ROWS.start(), *GROUP_ROWS.end());
-    let about = about
+    let pairs = file_metadata
         .iter()
         .map(|(key, value)| KeyValue::new(key.clone(), value.clone()))
         .collect();
@@ -244,9 +247,9 @@ fn properties(
         .set_created_by(concat!("icosfs version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(rows))
-        .set_key_value_metadata(Some(about));
+        .set_key_value_metadata(Some(pairs));
     for &at in written {
-        // Times go in steps: their differences are what compresses.
+        // Times mostly increase by a constant step: delta encoding suits them.
         if matches!(
             data_type(columns[at].format),
             DataType::Timestamp(..) | DataType::Date32

@@ -1,26 +1,29 @@
-//! A table's columns and rows, in both orders: that of the CSV and that in
-//! which they are stored.
+//! The schema of a table: its number of rows, and its columns in both orders,
+//! that of the CSV and that of storage.
 //!
-//! Invariants of a [`Schema`]: it has a column; no column holds strings;
-//! columns of one name have one format; rows are at most 2^31 - 1, as the
-//! portal counts them in a Java `int`; the stored bytes fit an `i64`, so that
-//! sizes and offsets never overflow.
+//! Invariants of a [`Schema`]:
+//!
+//! - It has at least one column, and no column of strings.
+//! - Columns of the same name have the same format.
+//! - It has at most 2^31 - 1 rows, since the portal counts rows in a Java `int`.
+//! - The size of the stored bytes fits an `i64`, so that sizes and offsets never
+//!   overflow.
 
 use super::{StoredType, TableError, ValueFormat};
 
-/// A column of a table, and what is known about it.
+/// A column of a table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Column {
     /// Its name in the table.
     pub label: String,
-    /// What its values mean.
+    /// The meaning of its values.
     pub format: ValueFormat,
-    /// What the metadata tells about it.
+    /// Further facts from the portal's metadata.
     pub metadata: ColumnMetadata,
 }
 
 impl Column {
-    /// A column of which nothing else is known.
+    /// Creates a column without metadata.
     #[must_use]
     pub fn new(label: impl Into<String>, format: ValueFormat) -> Self {
         Column {
@@ -31,30 +34,31 @@ impl Column {
     }
 }
 
-/// What the metadata tells about a column.
+/// Facts about a column from the portal's metadata.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ColumnMetadata {
-    /// IRI of the column's definition in its dataset, by which quality flags
-    /// point to it.
+    /// IRI of the column's definition in its dataset. The definitions of quality
+    /// flags refer to it.
     pub model: Option<String>,
     /// Unit of the values, e.g. `umol mol-1`.
     pub unit: Option<String>,
-    /// What the values are, e.g. "CO2 mixing ratio (dry mole fraction)".
+    /// Description of the values, e.g. "CO2 mixing ratio (dry mole fraction)".
     pub description: Option<String>,
-    /// What kind of quantity they are, e.g. "portion".
+    /// Kind of quantity, e.g. "portion".
     pub quantity: Option<String>,
-    /// IRIs of the definitions whose quality this column tells.
+    /// IRIs of the definitions that this column is the quality flag of.
     pub is_flag_for: Vec<String>,
 }
 
-/// A table: its columns in CSV order, its rows, and the order of storage.
+/// The columns of a table in the order of the CSV and in that of storage, and its
+/// number of rows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Schema {
     rows: u64,
     columns: Vec<Column>,
     /// CSV position by stored position.
     stored: Vec<usize>,
-    /// Stored position of the bytes by CSV position.
+    /// Stored position of the column to read, by CSV position.
     bytes_of: Vec<usize>,
 }
 
@@ -62,8 +66,8 @@ impl Schema {
     /// The largest number of rows that the portal can count.
     pub const MAX_ROWS: u64 = i32::MAX as u64;
 
-    /// A table of `rows` rows whose ingested columns are `columns`, in the
-    /// order of the CSV. Repeated names are kept, as the portal keeps them.
+    /// Creates the schema of a table of `rows` rows with the ingested `columns`,
+    /// in the order of the CSV. Repeated columns stay, as in the portal's CSV.
     ///
     /// # Errors
     ///
@@ -97,7 +101,8 @@ impl Schema {
                     other: other.format,
                 });
             }
-            // Of repeats, the portal reads the first stored (`indexOf`).
+            // The portal reads repeated columns from the first stored one
+            // (`indexOf`).
             bytes_of[csv] = first;
         }
         Ok(Schema {
@@ -108,7 +113,7 @@ impl Schema {
         })
     }
 
-    /// Whether a header tells the names of these columns apart.
+    /// Checks that a CSV header can be split into the names of these columns.
     ///
     /// # Errors
     ///
@@ -121,13 +126,13 @@ impl Schema {
         }
     }
 
-    /// The same table with its columns in the order of the portal's CSV
-    /// header: for tables whose actual column names are not known, that order
-    /// shows only in the answer to `/csv/<id>?limit=0`. A line end is ignored.
+    /// The same table with its columns in the order of the portal's CSV header.
+    /// Tables whose column names are not known need this: for them only the
+    /// response to `/csv/<id>?limit=0` shows the order. A line end is ignored.
     ///
     /// # Errors
     ///
-    /// [`TableError::HeaderMismatch`] if the header is not of these columns,
+    /// [`TableError::HeaderMismatch`] if the header does not list these columns,
     /// [`TableError::AmbiguousHeader`] if names contain a separator.
     pub fn ordered_by_header(&self, header: &[u8]) -> Result<Self, TableError> {
         let mismatch = || TableError::HeaderMismatch {
@@ -142,8 +147,8 @@ impl Schema {
         if labels.len() != self.columns.len() {
             return Err(mismatch());
         }
-        // Both sorted, label by label; then each column goes where its label
-        // stands in the header.
+        // Compare both in sorted order, then move each column to the position of
+        // its label in the header.
         let mut order: Vec<usize> = (0..labels.len()).collect();
         order.sort_by(|&a, &b| java_order(labels[a], labels[b]));
         let mut placed: Vec<(usize, &Column)> = Vec::with_capacity(order.len());
@@ -158,7 +163,7 @@ impl Schema {
         Schema::new(self.rows, columns)
     }
 
-    /// Whether a table of the same columns can have so many rows.
+    /// Checks that a table of the same columns can have `rows` rows.
     ///
     /// # Errors
     ///
@@ -183,7 +188,7 @@ impl Schema {
     }
 
     /// The columns in the order of storage: sorted by name as Java sorts
-    /// strings. The types of exactly these make a request's schema.
+    /// strings. Their types are the schema of a data request.
     #[must_use]
     pub fn stored(&self) -> impl ExactSizeIterator<Item = &Column> {
         self.stored.iter().map(|&csv| &self.columns[csv])
@@ -195,26 +200,26 @@ impl Schema {
         self.stored().map(|column| column.format.stored())
     }
 
-    /// Where the bytes of the CSV's column number `csv` are stored: the
-    /// number of a column in the order of storage.
+    /// Position in the order of storage of the CSV column at position `csv`;
+    /// `None` if there is no such column.
     #[must_use]
     pub fn stored_index(&self, csv: usize) -> Option<usize> {
         self.bytes_of.get(csv).copied()
     }
 
-    /// The first CSV column of that name.
+    /// Position of the first CSV column of this name.
     #[must_use]
     pub fn find(&self, label: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.label == label)
     }
 
-    /// The CSV positions of the columns named, in the order asked, repeats
-    /// kept.
+    /// The CSV positions of the columns `labels`, in the same order and with
+    /// repeats.
     ///
     /// # Errors
     ///
     /// [`TableError::NoSuchColumn`] for an unknown name. (The portal's `/csv`
-    /// drops those silently.)
+    /// ignores unknown names.)
     pub fn select<S: AsRef<str>>(&self, labels: &[S]) -> Result<Vec<usize>, TableError> {
         let find = |label: &str| {
             self.find(label)
@@ -223,13 +228,13 @@ impl Schema {
         labels.iter().map(|label| find(label.as_ref())).collect()
     }
 
-    /// Bytes that one row takes over all stored columns.
+    /// Size in bytes of one row, over all stored columns.
     #[must_use]
     pub fn row_width(&self) -> u64 {
         self.columns.iter().map(|c| c.format.width() as u64).sum()
     }
 
-    /// Bytes of all stored columns.
+    /// Size in bytes of all stored columns.
     #[must_use]
     pub fn stored_len(&self) -> u64 {
         self.row_width() * self.rows
@@ -241,7 +246,7 @@ fn check_size(columns: &[Column], rows: u64) -> Result<(), TableError> {
         .iter()
         .try_fold(0_u64, |sum, c| sum.checked_add(c.format.width() as u64))
         .and_then(|width| width.checked_mul(rows));
-    // Leaves room for the trailer of a `.cpb` file.
+    // The difference leaves room for the trailer of a `.cpb` file.
     if size.is_none_or(|size| size > i64::MAX as u64 - 64) {
         return Err(TableError::TooLarge {
             columns: columns.len(),
@@ -251,8 +256,8 @@ fn check_size(columns: &[Column], rows: u64) -> Result<(), TableError> {
     Ok(())
 }
 
-/// Java's order of strings: by UTF-16 code unit, in which symbols beyond the
-/// basic plane sort before some within it.
+/// Java's order of strings: by UTF-16 code unit. Characters outside the basic
+/// plane thus sort before some inside it.
 pub(super) fn java_order(a: &str, b: &str) -> std::cmp::Ordering {
     a.encode_utf16().cmp(b.encode_utf16())
 }
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_stored_in_javas_order_of_names() {
+    fn stored_columns_are_in_java_string_order() {
         let columns = floats(&["b", "TIMESTAMP", "_", "\u{ff21}", "\u{1f600}", "B", "a"]);
         let schema = Schema::new(3, columns).unwrap();
         assert_eq!(
@@ -287,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_columns_are_stored_each_and_read_from_the_first() {
+    fn repeated_columns_are_read_from_the_first_stored_one() {
         let schema = Schema::new(3, floats(&["x", "a", "x"])).unwrap();
         assert_eq!(stored_labels(&schema), ["a", "x", "x"]);
         assert_eq!(schema.stored_index(0), Some(1));
@@ -296,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_tables_are_refused() {
+    fn invalid_tables_return_error() {
         let double = Column::new("a", ValueFormat::Float64);
         let mut clash = floats(&["a"]);
         clash.push(double);
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_portals_header_gives_the_order() {
+    fn ordered_by_header_follows_the_header_or_returns_error() {
         let schema = Schema::new(5, floats(&["a", "b", "c"])).unwrap();
         let ordered = schema.ordered_by_header(b"c,a,b\n").unwrap();
         let labels: Vec<_> = ordered.columns().iter().map(|c| c.label.as_str()).collect();
@@ -343,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn selections_keep_order_and_repeats_and_refuse_unknown_names() {
+    fn select_keeps_order_and_repeats_and_refuses_unknown_names() {
         let schema = Schema::new(5, floats(&["a", "b"])).unwrap();
         assert_eq!(schema.select(&["b", "a", "b"]), Ok(vec![1, 0, 1]));
         assert_eq!(

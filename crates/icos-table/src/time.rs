@@ -1,8 +1,8 @@
-//! Dates and times as `java.time` writes them, over the whole range that the
-//! stored types can hold.
+//! Writes dates and times as `java.time` does, for all values of the stored
+//! types.
 //!
-//! Dates are proleptic Gregorian. Years have at least four digits; above 9999
-//! dates and instants carry a `+`, months of years do not.
+//! Dates are proleptic Gregorian. Years have at least four digits. Years above
+//! 9999 have a `+` in dates and instants, but not in months.
 
 use std::io::Write as _;
 
@@ -18,7 +18,7 @@ pub(super) const TIME_MAX: usize = 8;
 /// Longest text of an instant: `-292275055-05-16T16:47:04.192Z`.
 pub(super) const INSTANT_MAX: usize = 30;
 
-/// Seconds of a day.
+/// Seconds per day.
 pub(super) const DAY_SECONDS: i32 = 86_400;
 const DAY_MILLIS: i64 = 86_400_000;
 
@@ -44,8 +44,7 @@ fn long_date(slot: &mut CellText, days: i64) -> usize {
 }
 
 /// Writes a month, given as `year * 12 + month - 1`; returns the length. The
-/// portal breaks off its stream at a year before 0, which none can have been
-/// meant; here it is written for what it is.
+/// portal aborts its stream at a year below 0; here such years are written.
 pub(super) fn month(slot: &mut CellText, months: i32) -> usize {
     let year = i64::from(months.div_euclid(12));
     let at = if (0..=9999).contains(&year) {
@@ -58,9 +57,9 @@ pub(super) fn month(slot: &mut CellText, months: i32) -> usize {
     at + 3
 }
 
-/// Writes a time of day, given in seconds, of which whole days are dropped
-/// (24:00 is written `00:00`); returns the length. The portal breaks off its
-/// stream at a negative time; here it is counted from the day's end.
+/// Writes a time of day, given in seconds modulo 24 hours (24:00 is written
+/// `00:00`); returns the length. The portal aborts its stream at a negative time;
+/// here it counts back from the end of the day.
 pub(super) fn time_of_day(slot: &mut CellText, seconds: i32) -> usize {
     let seconds = seconds.rem_euclid(DAY_SECONDS);
     two_digits(slot, 0, seconds / 3600);
@@ -74,8 +73,8 @@ pub(super) fn time_of_day(slot: &mut CellText, seconds: i32) -> usize {
     8
 }
 
-/// Writes instants, remembering the date of the last: neighbours in a table
-/// mostly share it.
+/// Writes instants. Caches the date of the last one, since neighbouring rows
+/// mostly have the same date.
 #[derive(Debug)]
 pub(super) struct Instants {
     day: i64,
@@ -90,16 +89,16 @@ impl Instants {
         Instants { day: 0, text, len }
     }
 
-    /// Writes an instant, given in milliseconds since 1970 of which fractions
-    /// are dropped, nothing for NaN; returns the length. Values beyond an
-    /// `i64` are its ends, as in Java.
+    /// Writes an instant, given in milliseconds since 1970, or nothing for NaN;
+    /// returns the length. Fractions are truncated and values outside the range
+    /// of an `i64` saturate, as in Java.
     pub(super) fn write(&mut self, slot: &mut CellText, millis: f64) -> usize {
         if millis.is_nan() {
             return 0;
         }
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "Java's cast, which saturates too"
+            reason = "saturates, as Java's cast does"
         )]
         let millis = millis as i64;
         let day = millis.div_euclid(DAY_MILLIS);
@@ -109,7 +108,7 @@ impl Instants {
         }
         let of_day = millis.rem_euclid(DAY_MILLIS).unsigned_abs();
         let (seconds, millis) = (of_day / 1000, of_day % 1000);
-        // `12034056` has the digits of 12:34:56 where they belong.
+        // `12034056` has the digits of 12:34:56 in their final positions.
         let clock = seconds / 3600 * 1_000_000 + seconds / 60 % 60 * 1000 + seconds % 60;
         let colons = u64::from_be_bytes(*b"00:00:00");
         let clock = digits::eight(small(clock)) | colons;
@@ -130,13 +129,13 @@ impl Instants {
     }
 }
 
-/// A number that is known to be small.
+/// Converts a number that is known to fit.
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
 
-/// Year, month and day of a day counted from 1970: by 400-year eras that begin
-/// in March (Hinnant, "chrono-compatible low-level date algorithms").
+/// Year, month and day of a day given in days since 1970. Uses 400-year eras that
+/// begin in March (Hinnant, "chrono-compatible low-level date algorithms").
 fn civil(days: i64) -> (i64, i32, i32) {
     const ERA_DAYS: i64 = 146_097;
     // Day 0 of era 0 is 0000-03-01.
@@ -157,8 +156,9 @@ fn civil(days: i64) -> (i64, i32, i32) {
     (year, part(month), part(day))
 }
 
-/// The first day of a month, given as `year * 12 + month - 1`, in days since
-/// 1970, if these fit.
+/// The first day, in days since 1970, of a month given as
+/// `year * 12 + month - 1`; `None` if it overflows.
+#[cfg(any(test, feature = "parquet"))]
 pub(super) fn days_to_month(months: i32) -> Option<i32> {
     // The inverse of `civil`, for day 1.
     let from_march = i64::from(months) - 2;
@@ -197,18 +197,18 @@ fn low_byte(number: i32) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::number::SLOT;
+    use super::super::number::CELL_SIZE;
     use super::*;
 
     fn text(write: impl FnOnce(&mut CellText) -> usize, max: usize) -> String {
-        let mut slot = [b'?'; SLOT];
+        let mut slot = [b'?'; CELL_SIZE];
         let len = write(&mut slot);
         assert!(len <= max, "{len}");
         String::from_utf8(slot[..len].to_vec()).unwrap()
     }
 
     #[test]
-    fn dates_are_javas() {
+    fn dates_match_java() {
         for (days, expected) in [
             (0, "1970-01-01"),
             (-1, "1969-12-31"),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn months_are_javas() {
+    fn months_match_java() {
         for (months, expected) in [
             (2020 * 12 + 11, "2020-12"),
             (0, "0000-01"),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn months_begin_on_their_first_day() {
+    fn days_to_month_returns_the_first_day() {
         for months in (-30_000_i32..150_000).chain([5_000_000, -5_000_000]) {
             let (year, month) = (months.div_euclid(12), months.rem_euclid(12) + 1);
             let days = days_to_month(months).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_day_are_javas() {
+    fn times_of_day_match_java() {
         for (seconds, expected) in [
             (0, "00:00"),
             (86_399, "23:59:59"),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_are_javas() {
+    fn instants_match_java() {
         let mut instants = Instants::new();
         for (millis, expected) in [
             (1_577_836_800_000.0, "2020-01-01T00:00:00Z"),

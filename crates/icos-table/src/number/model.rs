@@ -1,13 +1,14 @@
-//! Java's rule for numbers, word by word from the Javadoc of
-//! `Double.toString` (since 19), on exact decimal expansions: slow, and
-//! independent of how the writer finds its digits. Only the standard library's
-//! exact formatting and correct parsing are trusted.
+//! Reference model of the number writer, for tests: the rule of the Javadoc of
+//! `Double.toString` (since 19), applied to exact decimal expansions.
+//!
+//! The model is slow and shares no code with the writer. It relies only on the
+//! standard library's exact formatting and correct parsing.
 
-/// A binary floating point number, as far as the rule needs to know it.
+/// A binary floating-point number with the operations of the rule.
 pub(super) trait Binary: Copy {
-    /// All digits of the number's magnitude, and the exponent of the first.
+    /// All digits of the number's magnitude, and the exponent of the first digit.
     fn expansion(self) -> (Vec<u8>, i32);
-    /// Whether the decimal `d1.d2d3... * 10^exponent` rounds to its magnitude.
+    /// Whether the decimal `d1.d2d3... * 10^exponent` rounds to the magnitude.
     fn is_read_from(self, digits: &[u8], exponent: i32) -> bool;
     fn sign(self) -> &'static str;
     fn special(self) -> Option<&'static str>;
@@ -48,7 +49,7 @@ macro_rules! binary {
 binary!(f32);
 binary!(f64);
 
-/// The text that Java gives the number; nothing for NaN.
+/// The number as Java writes it; empty for NaN.
 pub(super) fn text<F: Binary>(number: F) -> String {
     if let Some(special) = number.special() {
         let sign = if special.is_empty() {
@@ -95,7 +96,7 @@ fn decimal<F: Binary>(number: F) -> (Vec<u8>, i32) {
     unreachable!("17 digits always suffice")
 }
 
-/// The next decimal of the same length.
+/// The next larger decimal of the same length.
 fn next(digits: &[u8], exponent: i32) -> (Vec<u8>, i32) {
     let mut digits = digits.to_vec();
     for digit in digits.iter_mut().rev() {
@@ -109,7 +110,7 @@ fn next(digits: &[u8], exponent: i32) -> (Vec<u8>, i32) {
     (digits, exponent + 1)
 }
 
-/// "1e-3 <= x < 1e7" plain, else computerized scientific notation.
+/// Plain notation if 1e-3 <= x < 1e7, else computerized scientific notation.
 fn notation(digits: &[u8], exponent: i32) -> String {
     let mut digits = String::from_utf8(digits.to_vec()).unwrap();
     let significant = digits.trim_end_matches('0').len();

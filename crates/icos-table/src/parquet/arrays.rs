@@ -1,4 +1,4 @@
-//! A column's big-endian bytes as an Arrow array, nulls as nulls.
+//! Converts the big-endian bytes of a column to an Arrow array.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use arrow_array::{
 use crate::ValueFormat;
 use crate::time::{DAY_SECONDS, days_to_month};
 
-/// The values of a window of a column. Strings, which are not served, are
-/// nulls.
+/// The values of a window of a column. Strings, which the portal does not serve,
+/// become nulls.
 pub(super) fn of(format: ValueFormat, bytes: &[u8]) -> ArrayRef {
     match format {
         ValueFormat::Int32 => Arc::new(ints(bytes).collect::<Int32Array>()),
@@ -61,7 +61,7 @@ fn doubles(bytes: &[u8]) -> impl Iterator<Item = Option<f64>> {
         .map(|value| (!value.is_nan()).then_some(value))
 }
 
-/// The portal writes 1 and 0; any other value but the null is taken for true.
+/// The portal writes 1 and 0; any other value except the null counts as true.
 fn booleans(bytes: &[u8]) -> impl Iterator<Item = Option<bool>> {
     cells(bytes)
         .map(i8::from_be_bytes)
@@ -74,8 +74,8 @@ fn instants(bytes: &[u8]) -> TimestampMillisecondArray {
     millis.collect()
 }
 
-/// Characters as strings of a dictionary, half surrogate pairs as the CSV's
-/// `?`.
+/// Characters as a dictionary of strings. Half of a surrogate pair becomes `?`, as
+/// in the CSV.
 fn characters(format: ValueFormat, bytes: &[u8]) -> ArrayRef {
     let mut builder = StringDictionaryBuilder::<Int32Type>::new();
     match format {

@@ -1,5 +1,5 @@
-//! What is written is read back with the crate's own reader; other readers
-//! have their turn in the integration tests.
+//! Reads written files back with the `parquet` crate's reader; the integration
+//! tests use other readers.
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
@@ -42,10 +42,10 @@ fn column(format: ValueFormat, bytes: &[u8]) -> ArrayRef {
     Arc::clone(read(file).1.column(0))
 }
 
-/// The last bytes' reason was once lost in a text, so that a full disk looked
-/// like a fault of the table.
+/// Regression test: the I/O error of the last write was once lost in a text, so
+/// that a full disk looked like an error in the table.
 #[test]
-fn what_the_writer_beneath_says_comes_through() {
+fn error_of_the_underlying_writer_is_returned_by_into_io() {
     struct Full;
     impl Write for Full {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -69,7 +69,7 @@ fn what_the_writer_beneath_says_comes_through() {
 }
 
 #[test]
-fn every_format_has_its_type_and_its_null() {
+fn every_format_has_the_documented_type_and_null() {
     let ints = |values: [i32; 3]| values.map(i32::to_be_bytes).concat();
     let doubles = |values: [f64; 3]| values.map(f64::to_be_bytes).concat();
     let null = i32::MIN;
@@ -106,7 +106,7 @@ fn every_format_has_its_type_and_its_null() {
         ValueFormat::Iso8601Month,
         &ints([null, 1970 * 12 + 1, i32::MAX]),
     );
-    // The last is 178956970-08, which no reader has a date for.
+    // The last month, 178956970-08, is out of range of date32.
     assert!(
         x.as_primitive::<Date32Type>()
             .iter()
@@ -150,7 +150,7 @@ fn every_format_has_its_type_and_its_null() {
 }
 
 #[test]
-fn columns_keep_their_order_and_repeats_are_left_out() {
+fn columns_keep_their_order_without_repeats() {
     let columns = [
         Column::new("z", ValueFormat::Boolean),
         Column::new("a", ValueFormat::Boolean),
@@ -164,7 +164,7 @@ fn columns_keep_their_order_and_repeats_are_left_out() {
 }
 
 #[test]
-fn what_is_known_is_in_the_file() {
+fn metadata_of_columns_and_table_is_in_the_file() {
     let co2 = Column {
         metadata: ColumnMetadata {
             model: Some("http://meta/co2".into()),
@@ -207,7 +207,7 @@ fn what_is_known_is_in_the_file() {
 }
 
 #[test]
-fn long_tables_have_several_row_groups_with_statistics() {
+fn long_table_has_several_row_groups_with_statistics() {
     let columns = [Column::new("x", ValueFormat::Boolean)];
     let mut writer = ParquetWriter::new(Vec::new(), &columns, &[]).unwrap();
     let window = vec![1; 400_000];
@@ -226,7 +226,7 @@ fn long_tables_have_several_row_groups_with_statistics() {
 }
 
 #[test]
-fn windows_that_do_not_fit_are_refused() {
+fn write_of_mismatched_window_returns_error() {
     let columns = [Column::new("x", ValueFormat::Int32)];
     let mut writer = ParquetWriter::new(Vec::new(), &columns, &[]).unwrap();
     assert!(matches!(
@@ -239,10 +239,10 @@ fn windows_that_do_not_fit_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Nulls are where the CSV's cells are empty; numbers and characters read
-    /// from its text are the same.
+    /// Nulls match the CSV's empty cells; numbers equal those parsed from its
+    /// text.
     #[test]
-    fn any_bytes_are_written_as_in_the_csv(
+    fn any_bytes_give_the_values_of_the_csv(
         format in prop::sample::select(&ValueFormat::ALL[..]),
         bytes in prop::collection::vec(any::<u8>(), 0..400),
     ) {
@@ -256,7 +256,7 @@ proptest! {
 
         let array = column(format, bytes);
         prop_assert_eq!(array.len(), rows);
-        // A line feed is a character of its own lines.
+        // A character may be a line feed, which splits the line.
         if cells.len() == rows {
             for (row, cell) in cells.iter().enumerate() {
                 let beyond_dates = format == ValueFormat::Iso8601Month;
