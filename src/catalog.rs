@@ -1,9 +1,17 @@
-//! What exists: the repository's lists, asked for when they are first needed,
-//! refreshed when they are old, and kept when the portal is away.
+//! The catalog: what exists in the repository, cached in `SQLite`.
 //!
-//! They lie in one file of `SQLite`'s that mounts share, and are read from there a row
-//! at a time: a million objects cost no memory. What they do not list (older
-//! versions, raw data) is asked for by id and kept there, too.
+//! The catalog downloads the portal's lists when they are first needed, refreshes
+//! them when they are old, and serves the stored ones while the portal cannot be
+//! reached. All mounts share one database file. Listings read it row by row, so
+//! that a million objects take no memory. Objects on no list (older versions, raw
+//! data) are looked up by id and stored too.
+//!
+//! `sync` decides when to query the portal, `query` runs the queries, `write` and
+//! `read` translate between rows and types, `database` owns the connections.
+//!
+//! Lock order: a database read must not contain another one (in memory there is
+//! only one connection); the locks of `view` and `cached` may be taken within a
+//! read and are never held across one.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
@@ -44,42 +52,43 @@ pub use vocabulary::{Spec, Station, Vocabulary};
 
 use database::Database;
 use selection::View;
-use sync::{Growth, Narrow};
+use sync::{ListProgress, NarrowQueries};
 use vocabulary::Edition;
 
-/// What the file is called.
+/// Name of the database file.
 pub const FILE: &str = "catalog.sqlite";
-/// How many objects are kept at hand.
-const OBJECTS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
-/// How many lists of columns' labels: a table in a hundred has its own.
-const LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
-/// How many ids that the portal does not know.
-const UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
-/// How many archives' lists.
-const ARCHIVES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
-/// How long such an id stays unknown.
-const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+/// Capacity of the cache of objects.
+const CACHED_OBJECTS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// Capacity of the cache of column labels. One table in a hundred has its own
+/// list of labels.
+const CACHED_LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// Capacity of the cache of ids that the portal does not know.
+const CACHED_UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// Capacity of the cache of archive indexes.
+const CACHED_ARCHIVES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+/// How long to cache that the portal does not know an id.
+const UNKNOWN_TTL: Duration = Duration::from_secs(30);
 
-/// Why the catalog does not say.
+/// Why the catalog failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The portal could not be asked.
+    /// A query to the portal failed.
     #[error(transparent)]
     Portal(#[from] PortalError),
-    /// The database that the lists are in failed.
+    /// The database failed.
     #[error("the catalog cannot be used: {reason}; is the disk with the cache folder in order?")]
     Database {
-        /// `SQLite`'s words.
+        /// The message of `SQLite`.
         reason: String,
     },
-    /// The lists are at hand, but the disk does not keep them.
+    /// The catalog works, but cannot be stored on the disk.
     #[error(
-        "the catalog cannot be kept in {path}: {reason}; it goes on in memory and is asked for again at the next mount; make room, or choose another folder with --cache-dir"
+        "the catalog cannot be stored in {path}: {reason}; it continues in memory and is downloaded again at the next mount; free some space, or choose another folder with --cache-dir"
     )]
     NotStored {
-        /// Where it would be.
+        /// The path of the database file.
         path: PathBuf,
-        /// `SQLite`'s words.
+        /// The message of `SQLite`.
         reason: String,
     },
 }
@@ -94,38 +103,38 @@ impl From<rusqlite::Error> for CatalogError {
 
 /// The repository's lists. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Catalog(Arc<Inner>);
+pub struct Catalog(Arc<CatalogState>);
 
 #[derive(Debug)]
-struct Inner {
+struct CatalogState {
     meta: MetadataClient,
-    /// How long a list counts as new.
+    /// How long to serve a list before refreshing it.
     ttl: Duration,
     selection: ObjectSelection,
-    /// Held while one asks for lists: mounts that share the file do not ask
-    /// for the same at once.
-    turn: PathBuf,
+    /// Lock file, held while a process downloads lists, so that mounts that share
+    /// the database do not download the same list at once.
+    download_lock: PathBuf,
     db: Database,
     view: RwLock<Arc<View>>,
-    known: Mutex<Known>,
-    growth: watch::Sender<Growth>,
+    cached: Mutex<CachedRows>,
+    progress: watch::Sender<ListProgress>,
     syncs: SingleFlight<CatalogList, Result<(), CatalogError>>,
     all_members: SingleFlight<(), Result<(), CatalogError>>,
     lookups: SingleFlight<ObjectId, Result<bool, CatalogError>>,
 }
 
-/// What is kept in memory.
+/// Caches in memory, and the recent narrow queries.
 #[derive(Debug)]
-struct Known {
-    /// By their ids' first 8 bytes.
+struct CachedRows {
+    /// By the first 8 bytes of the id.
     objects: LruCache<u64, Arc<Object>>,
     labels: LruCache<i64, Arc<[String]>>,
     unknown: LruCache<ObjectId, Instant>,
     archives: LruCache<ObjectId, Arc<ArchiveIndex>>,
-    narrow: Narrow,
+    narrow: NarrowQueries,
 }
 
-/// What is in a collection, beside objects and documents.
+/// A collection of objects, documents and other collections.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Collection {
     /// Its id.
@@ -136,20 +145,24 @@ pub struct Collection {
     pub doi: Option<String>,
 }
 
-/// How a walk through a folder ended.
+/// How a [`Catalog::walk`] ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Walk {
-    /// The visitor had enough.
+    /// The visitor stopped it.
     Stopped,
-    /// There are no more.
+    /// It visited all objects.
     AtEnd,
-    /// There are no more yet: see [`Catalog::wait_for_growth`].
+    /// It visited all stored objects, but the list is still being downloaded: see [`Catalog::wait_for_growth`].
     Growing,
 }
 
 impl Catalog {
-    /// The catalog kept in `folder`, which asks `meta`, believes its lists for
-    /// `ttl` and shows what `selection` says.
+    /// Opens the catalog in `folder`. It queries `meta`, refreshes lists that are
+    /// older than `ttl`, and shows the objects of `selection`.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Database`].
     pub fn open(
         meta: MetadataClient,
         folder: &Path,
@@ -158,33 +171,34 @@ impl Catalog {
     ) -> Result<Self, CatalogError> {
         let db = Database::open(&folder.join(FILE))?;
         let view = View::new(&selection, db.read(Vocabulary::load)?);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(CatalogState {
             meta,
             ttl,
             selection,
-            turn: folder.join("asking.lock"),
+            download_lock: folder.join("asking.lock"),
             db,
             view: RwLock::new(Arc::new(view)),
-            known: Mutex::new(Known {
-                objects: LruCache::new(OBJECTS),
-                labels: LruCache::new(LABELS),
-                unknown: LruCache::new(UNKNOWN),
-                archives: LruCache::new(ARCHIVES),
-                narrow: Narrow::default(),
+            cached: Mutex::new(CachedRows {
+                objects: LruCache::new(CACHED_OBJECTS),
+                labels: LruCache::new(CACHED_LABELS),
+                unknown: LruCache::new(CACHED_UNKNOWN),
+                archives: LruCache::new(CACHED_ARCHIVES),
+                narrow: NarrowQueries::default(),
             }),
-            growth: watch::Sender::default(),
+            progress: watch::Sender::default(),
             syncs: SingleFlight::default(),
             all_members: SingleFlight::default(),
             lookups: SingleFlight::default(),
         })))
     }
 
-    /// Tells `watcher` if the disk does not keep the lists, once that is so.
+    /// Calls `watcher` when the catalog cannot be stored on the disk; at once if that
+    /// has happened already.
     pub fn watch(&self, watcher: impl Fn(&CatalogError) + Send + Sync + 'static) {
         self.0.db.watch(Box::new(watcher));
     }
 
-    /// Puts rows in as if the portal had sent them.
+    /// Stores rows as if the portal had sent them.
     #[cfg(test)]
     pub(crate) fn insert_for_test(
         &self,
@@ -199,19 +213,19 @@ impl Catalog {
             write::objects(db, objects)?;
             write::successions(db, successions)
         })?;
-        self.0.known().objects.clear();
+        self.0.cached().objects.clear();
         self.0.reload()
     }
 
-    /// Closes connections to the database that were not used for `idle`;
-    /// whether there will be more in a while.
+    /// Closes database connections that have been idle for `idle`. Returns whether
+    /// a later call may close more.
     #[must_use]
     pub fn close_idle(&self, idle: Duration) -> bool {
         self.0.db.close_idle(idle)
     }
 
-    /// How many objects are known, and how many bytes their originals have.
-    /// Blocks on the disk, for all of them.
+    /// The number of stored objects, and the total size of their originals in
+    /// bytes. Blocks on the disk while it scans all objects.
     pub fn totals(&self) -> Result<(u64, u64), CatalogError> {
         let query = "SELECT count(*), coalesce(sum(CAST(size AS REAL)), 0.0) FROM object";
         let (count, bytes): (i64, f64) =
@@ -222,19 +236,19 @@ impl Catalog {
         Ok((count.unsigned_abs(), bytes))
     }
 
-    /// The data types and stations that are known.
+    /// The stored data types and stations.
     #[must_use]
     pub fn vocabulary(&self) -> Arc<Vocabulary> {
         Arc::clone(&self.0.view().vocabulary)
     }
 
-    /// The data types of which objects are shown.
+    /// The data types in the selection.
     #[must_use]
     pub fn shown_specs(&self) -> Vec<Arc<Spec>> {
         self.0.view().specs().cloned().collect()
     }
 
-    /// The stations of which objects are shown.
+    /// The stations in the selection.
     #[must_use]
     pub fn shown_stations(&self) -> Vec<Arc<Station>> {
         let view = self.0.view();
@@ -243,8 +257,8 @@ impl Catalog {
         shown.cloned().collect()
     }
 
-    /// The data types of which objects of `station` are shown. Blocks on the
-    /// disk.
+    /// The data types in the selection that `station` has objects of. Blocks on
+    /// the disk.
     pub fn specs_of(&self, station: &Station) -> Result<Vec<Arc<Spec>>, CatalogError> {
         let view = self.0.view();
         let mut specs = Vec::new();
@@ -257,51 +271,52 @@ impl Catalog {
         Ok(specs)
     }
 
-    /// The object `id`, if it is known. Blocks on the disk, shortly.
+    /// The object `id`, if it is stored. Blocks on the disk for a short time.
     pub fn known(&self, id: ObjectId) -> Result<Option<Arc<Object>>, CatalogError> {
         let (first, mask) = (first_bits(id), u64::MAX);
         let found = self.known_by_bits(first, mask)?;
         Ok(found.filter(|object| object.id() == id))
     }
 
-    /// The known object whose id begins with the bits of `first` that `mask`
-    /// has. Blocks on the disk, shortly.
+    /// The stored object whose id begins with the bits of `first` selected by
+    /// `mask`. Blocks on the disk for a short time.
     pub fn known_by_bits(
         &self,
         first: u64,
         mask: u64,
     ) -> Result<Option<Arc<Object>>, CatalogError> {
-        let kept = first & mask;
-        if let Some(object) = self.0.known().objects.get(&kept)
-            && first_bits(object.id()) & mask == kept
+        let key = first & mask;
+        if let Some(object) = self.0.cached().objects.get(&key)
+            && first_bits(object.id()) & mask == key
         {
             return Ok(Some(Arc::clone(object)));
         }
         let view = self.0.view();
         let found = (self.0.db).read(|db| self.0.by_first_bits(db, &view, first, mask))?;
-        Ok(found.map(|object| self.0.keep(kept, object)))
+        Ok(found.map(|object| self.0.cache_object(key, object)))
     }
 
-    /// What `id` is, listed or not; `None` if the portal does not know it.
+    /// The object `id`, whether or not it is on a list; queries the portal if it is
+    /// not stored. `None` if the portal does not know it.
     pub async fn object(&self, id: ObjectId) -> Result<Option<Arc<Object>>, CatalogError> {
         if let Some(object) = self.known(id)? {
             return Ok(Some(object));
         }
-        if let Some(at) = self.0.known().unknown.get(&id)
-            && at.elapsed() < UNKNOWN_FOR
+        if let Some(at) = self.0.cached().unknown.get(&id)
+            && at.elapsed() < UNKNOWN_TTL
         {
             return Ok(None);
         }
-        // Its data type's columns are on the lists.
+        // The columns of its data type come with the vocabulary.
         self.ensure(CatalogList::Vocabulary).await?;
         let catalog = self.clone();
         let found = self
             .0
             .lookups
             .join(id, || async move {
-                let found = !catalog.by_name(&[id]).await?.is_empty();
+                let found = !catalog.download_objects_by_id(&[id]).await?.is_empty();
                 if !found {
-                    catalog.0.known().unknown.put(id, Instant::now());
+                    catalog.0.cached().unknown.put(id, Instant::now());
                 }
                 Ok::<_, CatalogError>(found)
             })
@@ -309,16 +324,16 @@ impl Catalog {
         if found { self.known(id) } else { Ok(None) }
     }
 
-    /// Shows the objects of `folder` to `visit`, in order from place `from`
-    /// on. New ones come last. Blocks on the disk.
+    /// Passes the objects of `folder` to `visit`, in order, from place `from` on.
+    /// New objects are last. Blocks on the disk.
     pub fn walk(
         &self,
         folder: &CatalogFolder,
         from: u64,
         visit: impl FnMut(ListedObject) -> ControlFlow<()>,
     ) -> Result<Walk, CatalogError> {
-        // Asked before the walk: what comes during it is for the next.
-        let growing = self.0.growth.borrow().growing
+        // Read before the walk: rows added during the walk are left to the next.
+        let growing = self.0.progress.borrow().active
             && !matches!(
                 folder,
                 CatalogFolder::Collection(_) | CatalogFolder::Documents
@@ -328,7 +343,8 @@ impl Catalog {
         let visit = RefCell::new(visit);
         self.0.db.read(|db| {
             let mut show = |listed: ListedObject| {
-                // Should the file turn out damaged half way, none comes twice.
+                // The read restarts if the file turns out damaged; no object may be
+                // visited twice.
                 place.set(listed.place + 1);
                 let flow = (visit.borrow_mut())(listed);
                 stopped.set(flow.is_break());
@@ -343,31 +359,32 @@ impl Catalog {
         })
     }
 
-    /// Whether nothing is known of `folder`. Blocks on the disk, shortly.
+    /// Whether no stored object is in `folder`. Blocks on the disk for a short time.
     pub fn is_empty(&self, folder: &CatalogFolder) -> Result<bool, CatalogError> {
         let walk = self.walk(folder, 0, |_| ControlFlow::Break(()))?;
         Ok(walk != Walk::Stopped)
     }
 
-    /// Waits until a list that grows has grown, or ended.
+    /// Waits until the list of objects that is being downloaded has more objects
+    /// or is complete.
     ///
     /// # Errors
     ///
-    /// Why it grows no further although it is not complete.
+    /// The error of the download, if it failed.
     pub async fn wait_for_growth(&self) -> Result<(), CatalogError> {
-        let mut growth = self.0.growth.subscribe();
-        let pages = growth.borrow().pages;
-        let grown = growth
-            .wait_for(|growth| !growth.growing || growth.pages != pages)
+        let mut progress = self.0.progress.subscribe();
+        let pages = progress.borrow().pages;
+        let updated = progress
+            .wait_for(|progress| !progress.active || progress.pages != pages)
             .await;
-        match grown.ok().and_then(|growth| growth.failed.clone()) {
+        match updated.ok().and_then(|progress| progress.failed.clone()) {
             Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
-    /// The object whose names in `folder` begin with `stem`. Blocks on the
-    /// disk, shortly.
+    /// The object whose names in `folder` begin with `stem`. Blocks on the disk for
+    /// a short time.
     pub fn by_stem(
         &self,
         folder: &CatalogFolder,
@@ -375,11 +392,11 @@ impl Catalog {
     ) -> Result<Option<Arc<Object>>, CatalogError> {
         let view = self.0.view();
         let found = (self.0.db).read(|db| self.0.by_stem(db, &view, folder, stem))?;
-        Ok(found.map(|object| self.0.keep(first_bits(object.id()), object)))
+        Ok(found.map(|object| self.0.cache_object(first_bits(object.id()), object)))
     }
 }
 
-/// The stems that a file name may have, the rest being an ending.
+/// The possible stems of a file name; the rest of the name is its ending.
 pub fn stems(name: &str) -> impl Iterator<Item = &str> {
     name::stems(name)
 }
@@ -392,13 +409,13 @@ pub fn first_bits(id: ObjectId) -> u64 {
     u64::from_be_bytes(bytes)
 }
 
-impl Inner {
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+impl CatalogState {
+    fn cached(&self) -> MutexGuard<'_, CachedRows> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The data types and stations, as the database has them: another mount
-    /// may have taken them since they were last read, and objects with them.
+    /// The data types and stations of the database. Reads them again if another
+    /// mount has changed them.
     fn view(&self) -> Arc<View> {
         let view = Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner));
         let Ok(current) = self.db.read(Edition::current) else {
@@ -417,9 +434,9 @@ impl Inner {
         Ok(())
     }
 
-    fn keep(&self, key: u64, object: Object) -> Arc<Object> {
+    fn cache_object(&self, key: u64, object: Object) -> Arc<Object> {
         let object = Arc::new(object);
-        self.known().objects.put(key, Arc::clone(&object));
+        self.cached().objects.put(key, Arc::clone(&object));
         object
     }
 }

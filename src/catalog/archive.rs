@@ -1,5 +1,5 @@
-//! What is in archives: asked for when someone looks, and kept, since objects
-//! never change.
+//! The indexes of archives: downloaded on first use and stored forever, since
+//! objects never change.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use super::{Catalog, CatalogError, Object};
 use icos_portal::archive::ArchiveEntry;
 use icos_portal::{ObjectId, PortalError};
 
-/// No program could open a longer path, and to look into one costs its length
-/// squared.
-const LONGEST: usize = 4096;
+/// Limit of the length of a path in bytes. The kernel refuses longer paths, and
+/// checking a path takes time quadratic in its length.
+const MAX_PATH_LEN: usize = 4096;
 
-/// What is in an archive, by safe paths.
+/// The files of an archive by safe, unique paths.
 #[derive(Debug, Default)]
 pub struct ArchiveIndex(BTreeMap<String, Arc<ArchiveEntry>>);
 
-/// Something in an archive.
+/// A file or folder in an archive.
 #[derive(Clone, Debug)]
 pub enum ArchiveNode {
     /// A folder.
@@ -31,12 +31,12 @@ pub enum ArchiveNode {
 impl ArchiveIndex {
     pub(crate) fn new(entries: Vec<ArchiveEntry>) -> Self {
         let mut files = BTreeMap::new();
-        // How often a path came: to count anew for each of a million entries
-        // of one name would take days.
+        // The last number used for each path. Counting from 1 for each of a
+        // million entries of the same name would take days.
         let mut numbers: HashMap<String, u64> = HashMap::new();
         for entry in entries {
-            // Folders are known by what is in them.
-            if entry.name.ends_with(['/', '\\']) || entry.name.len() > LONGEST {
+            // Folders follow from the paths of their files.
+            if entry.name.ends_with(['/', '\\']) || entry.name.len() > MAX_PATH_LEN {
                 continue;
             }
             let parts = entry
@@ -49,7 +49,7 @@ impl ArchiveIndex {
             while unique.is_empty() || is_taken(&files, &unique) {
                 let number = numbers.entry(path.clone()).or_insert(1);
                 *number += 1;
-                // In front if a file is in the way of its folder.
+                // The number goes first if one of the parent folders is a file.
                 unique = if lies_in_file(&files, &path) {
                     format!("~{number}{path}")
                 } else {
@@ -61,7 +61,7 @@ impl ArchiveIndex {
         Self(files)
     }
 
-    /// What is at `path`, which has no slash at its ends.
+    /// The node at `path`, which neither begins nor ends with a slash.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<ArchiveNode> {
         if let Some(entry) = self.0.get(path) {
@@ -70,7 +70,7 @@ impl ArchiveIndex {
         holds_folder(&self.0, path).then_some(ArchiveNode::Folder)
     }
 
-    /// What is in the folder `prefix`, which is empty or ends with a slash.
+    /// The nodes in the folder `prefix`, which is empty or ends with a slash.
     #[must_use]
     pub fn children(&self, prefix: &str) -> BTreeMap<String, ArchiveNode> {
         let mut children = BTreeMap::new();
@@ -93,7 +93,7 @@ fn holds_folder(files: &BTreeMap<String, Arc<ArchiveEntry>>, path: &str) -> bool
         .is_some_and(|(path, _)| path.starts_with(&prefix))
 }
 
-/// Whether a file at `path` would meet another, or a folder, or lie in a file.
+/// Whether `path` is that of a file or folder, or has a file as a parent.
 fn is_taken(files: &BTreeMap<String, Arc<ArchiveEntry>>, path: &str) -> bool {
     files.contains_key(path) || holds_folder(files, path) || lies_in_file(files, path)
 }
@@ -104,9 +104,10 @@ fn lies_in_file(files: &BTreeMap<String, Arc<ArchiveEntry>>, path: &str) -> bool
 }
 
 impl Catalog {
-    /// What is in `object`, if that is known. Blocks on the disk, shortly.
+    /// The index of the archive `id`, if it is stored. Blocks on the disk for a short
+    /// time.
     pub fn cached_archive(&self, id: ObjectId) -> Result<Option<Arc<ArchiveIndex>>, CatalogError> {
-        if let Some(archive) = self.0.known().archives.get(&id) {
+        if let Some(archive) = self.0.cached().archives.get(&id) {
             return Ok(Some(Arc::clone(archive)));
         }
         let json: Option<String> = self.0.db.read(|db| {
@@ -115,11 +116,11 @@ impl Catalog {
                 .optional()
         })?;
         let entries = json.and_then(|json| serde_json::from_str(&json).ok());
-        Ok(entries.map(|entries| self.keep_archive(id, entries)))
+        Ok(entries.map(|entries| self.cache_archive(id, entries)))
     }
 
-    /// What is in `object`. One that cannot be opened as an archive has nothing
-    /// in it.
+    /// The index of the archive `object`; downloads it if it is not stored. An
+    /// object that cannot be opened as an archive has an empty index.
     pub async fn archive(&self, object: &Object) -> Result<Arc<ArchiveIndex>, CatalogError> {
         let id = object.id();
         if let Some(archive) = self.cached_archive(id)? {
@@ -127,10 +128,10 @@ impl Catalog {
         }
         let entries = match self.0.meta.archive_entries(id).await {
             Ok(entries) => entries,
-            // The service's way to say that it is none; not worth keeping.
+            // The portal's response for a file that is not an archive. Not stored.
             Err(error @ (PortalError::Status { .. } | PortalError::NotFound { .. })) => {
                 tracing::warn!(%id, %error, "an archive cannot be opened");
-                return Ok(self.keep_archive(id, Vec::new()));
+                return Ok(self.cache_archive(id, Vec::new()));
             }
             Err(error) => return Err(error.into()),
         };
@@ -143,12 +144,12 @@ impl Catalog {
             Ok(())
         })
         .await?;
-        Ok(self.keep_archive(id, entries))
+        Ok(self.cache_archive(id, entries))
     }
 
-    fn keep_archive(&self, id: ObjectId, entries: Vec<ArchiveEntry>) -> Arc<ArchiveIndex> {
+    fn cache_archive(&self, id: ObjectId, entries: Vec<ArchiveEntry>) -> Arc<ArchiveIndex> {
         let archive = Arc::new(ArchiveIndex::new(entries));
-        self.0.known().archives.put(id, Arc::clone(&archive));
+        self.0.cached().archives.put(id, Arc::clone(&archive));
         archive
     }
 }
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_paths_become_safe_and_unique_ones() {
+    fn untrusted_paths_become_safe_and_unique() {
         let entry = |name: &str| ArchiveEntry {
             name: name.to_owned(),
             size: 1,
@@ -197,9 +198,11 @@ mod tests {
         assert_eq!(names, ["b.txt", "b.txt~2", "c.txt"]);
         assert!(archive.children("").contains_key("a"));
     }
-    /// It took days: every entry was told apart from all that came before it.
+
+    /// Regression test: each entry was compared with all earlier ones, which took
+    /// days.
     #[test]
-    fn a_hundred_thousand_entries_of_one_name_and_endless_paths_cost_little() {
+    fn many_equal_names_and_very_long_paths_are_fast() {
         let entry = |name: String| ArchiveEntry { name, size: 1 };
         let mut entries: Vec<_> = (0..100_000).map(|_| entry("a/a".to_owned())).collect();
         entries.push(entry("a/".repeat(1 << 20) + "a"));

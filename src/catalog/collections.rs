@@ -1,13 +1,13 @@
-//! Collections: which there are, and which are in others.
+//! Reads collections and their members from the database.
 
 use super::read::id_of;
-use super::{Catalog, CatalogError, Collection, Inner};
+use super::{Catalog, CatalogError, CatalogState, Collection};
 use icos_portal::ObjectId;
 use icos_portal::lists::Versions;
 
 impl Catalog {
-    /// The collections that are shown: those that nothing supersedes, unless
-    /// all versions are. Blocks on the disk.
+    /// The collections in the selection: the current ones, or all versions. Blocks
+    /// on the disk.
     pub fn collections(&self) -> Result<Vec<Collection>, CatalogError> {
         let all = self.0.selection.versions == Versions::All;
         self.0.db.read(|db| {
@@ -19,7 +19,7 @@ impl Catalog {
         })
     }
 
-    /// The collection `id`, if it is known. Blocks on the disk, shortly.
+    /// The collection `id`, if it is stored. Blocks on the disk for a short time.
     pub fn collection(&self, id: ObjectId) -> Result<Option<Collection>, CatalogError> {
         self.0.db.read(|db| {
             let mut statement =
@@ -48,12 +48,12 @@ fn collection(row: &rusqlite::Row<'_>) -> Result<Option<Collection>, rusqlite::E
     Ok(id.map(|id| Collection { id, title, doi }))
 }
 
-impl Inner {
+impl CatalogState {
     pub(super) fn collection_ids(&self) -> Result<Vec<ObjectId>, CatalogError> {
         self.ids("SELECT id FROM collection WHERE ?1 IS NULL", None)
     }
 
-    /// What is in a collection, or in any, and is not known.
+    /// Members of the collection `of`, or of any collection, that are not stored.
     pub(super) fn unknown_members(
         &self,
         of: Option<ObjectId>,

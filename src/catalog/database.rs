@@ -86,9 +86,9 @@ impl Database {
     /// and, in a file, never on a writer.
     pub(super) fn read<T>(
         &self,
-        question: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
+        query: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, CatalogError> {
-        self.somewhere(|place| place.read(&question))
+        self.somewhere(|place| place.read(&query))
     }
 
     /// Changes something, all of it or nothing. Blocks while another writes.

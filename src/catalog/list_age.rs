@@ -1,21 +1,21 @@
-//! How old the lists are.
+//! The age of the lists, for status reports.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Catalog, CatalogError, CatalogList};
 
-/// When lists were last taken from the portal; never, if `None`.
+/// When lists were last downloaded; `None` if never.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ListAge {
     /// Data types and stations.
     pub vocabulary: Option<Timestamp>,
-    /// The objects that are shown, all of them.
+    /// All objects in the selection.
     pub objects: Option<Timestamp>,
 }
 
 impl Catalog {
-    /// How old the lists are. Blocks on the disk, shortly.
+    /// When the lists were last downloaded. Blocks on the disk for a short time.
     pub fn lists(&self) -> Result<ListAge, CatalogError> {
         let taken = |list| {
             let taken = self.0.taken(list)?;

@@ -1,4 +1,4 @@
-//! What must be known to answer someone, and what of it is.
+//! The lists of the catalog, and when they were last downloaded.
 
 use std::time::Duration;
 
@@ -6,39 +6,39 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::selection::View;
-use super::{CatalogError, Inner, write};
+use super::{CatalogError, CatalogState, write};
 use icos_portal::ObjectId;
 use icos_portal::lists::Versions;
 
-/// What the state of [`CatalogList::Vocabulary`] is called.
+/// Key of the state of [`CatalogList::Vocabulary`].
 pub(super) const VOCABULARY: &str = "vocabulary";
 
-/// What must be known to answer someone.
+/// A list that the catalog downloads.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum CatalogList {
     /// Data types, their columns, and stations.
     Vocabulary,
-    /// All objects that are shown.
+    /// All objects in the selection.
     Objects,
     /// The objects of a station.
     Station(i64),
     /// The documents.
     Documents,
-    /// Which collections there are.
+    /// The collections.
     Collections,
-    /// What is in a collection.
+    /// The members of a collection.
     Members(ObjectId),
 }
 
 impl CatalogList {
-    /// What its state is called; objects have theirs with their data types,
-    /// collections' members with the collections.
+    /// Key of the list's state in the database. (The state of objects is stored
+    /// with their data types, that of members with their collections.)
     pub(super) fn key(self, view: &View) -> String {
         match self {
             CatalogList::Vocabulary => VOCABULARY.to_owned(),
             CatalogList::Objects => "objects".to_owned(),
-            // Mounts that share the catalog may show other objects: what one
-            // has taken is not what another needs.
+            // Mounts that share the catalog may have different selections, which
+            // need different lists.
             CatalogList::Station(key) => format!("station {key} {:x}", view.scope()),
             CatalogList::Documents => "documents".to_owned(),
             CatalogList::Collections => "collections".to_owned(),
@@ -51,17 +51,17 @@ pub(super) fn now() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-impl Inner {
-    /// How long ago `need` was last taken; never, if `None`.
+impl CatalogState {
+    /// Time since `list` was last downloaded; `None` if it never was.
     pub(super) fn age(&self, list: CatalogList) -> Result<Option<Duration>, CatalogError> {
         let taken = self.taken(list)?;
-        // A clock that was set back makes nothing young.
+        // The absolute value: if the clock was set back, lists still age.
         Ok(taken.map(|taken| Duration::from_millis(now().abs_diff(taken))))
     }
 
-    /// When `need` was last taken, in milliseconds since 1970.
+    /// When `list` was last downloaded, in milliseconds since 1970.
     pub(super) fn taken(&self, list: CatalogList) -> Result<Option<i64>, CatalogError> {
-        // Not within the question: it is one itself.
+        // Before the read below, since it reads the database itself.
         let view = self.view();
         let versions = self.selection.versions;
         self.db.read(|db| match list {
@@ -83,9 +83,8 @@ impl Inner {
         })
     }
 
-    /// Whether something can be shown though not all of it was ever taken:
-    /// what is known of single objects, because they were looked up, must not
-    /// pass for a list.
+    /// Whether a part of the list is stored that can be served although the list
+    /// is incomplete. Objects that were looked up one by one do not count.
     pub(super) fn knows_some(&self, list: CatalogList) -> Result<bool, CatalogError> {
         // ListAge of some data types were taken, perhaps by a mount that shows
         // fewer.
@@ -93,7 +92,7 @@ impl Inner {
         let (query, station) = match list {
             CatalogList::Vocabulary => ("SELECT EXISTS (SELECT 1 FROM spec)".to_owned(), None),
             CatalogList::Objects => (format!("SELECT {listed}"), None),
-            // An empty folder would say that there are none.
+            // An empty folder would claim that the station has no objects.
             CatalogList::Station(key) => (
                 format!("SELECT {listed} AND EXISTS (SELECT 1 FROM object WHERE station = ?1)"),
                 Some(key),
@@ -112,8 +111,8 @@ impl Inner {
     }
 }
 
-/// When the objects of every data type that is shown were last taken; never,
-/// if those of one were not.
+/// When the objects of all selected data types were last downloaded: the oldest
+/// time, or `None` if those of any data type never were.
 fn objects_taken(
     db: &Connection,
     view: &View,
@@ -132,12 +131,12 @@ fn objects_taken(
     Ok(oldest)
 }
 
-/// Which objects of a data type are known. Other mounts change it, too.
+/// Which objects of a data type are stored. Other mounts change it too.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpecState {
     pub(super) spec: i64,
     synced: i64,
-    /// Those submitted before this.
+    /// Objects submitted before this time are stored.
     pub(super) until: i64,
     taken: Option<i64>,
 }
@@ -156,7 +155,7 @@ impl SpecState {
         states.collect()
     }
 
-    /// Whether these versions of its objects are known.
+    /// Whether these versions of its objects are stored.
     pub(super) fn has(&self, versions: Versions) -> bool {
         self.synced >= write::synced(versions)
     }

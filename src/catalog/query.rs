@@ -1,4 +1,4 @@
-//! What the portal is asked, page by page, and where the answers go.
+//! Downloads lists from the portal, page by page, and stores them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,20 +6,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::list_state::{SpecState, VOCABULARY, now};
-use super::sync::Growth;
-use super::{Catalog, CatalogError, CatalogList, Inner, write};
+use super::sync::ListProgress;
+use super::{Catalog, CatalogError, CatalogList, CatalogState, write};
 use icos_portal::lists::{Cursor, MemberRow, ObjectRow, ObjectScope, ResultPage, Versions};
 use icos_portal::{MetadataClient, ObjectId};
 
-/// Submissions may be complete a little before they are listed.
+/// Refreshes start this much earlier, since a submission may be listed some time
+/// after its completion.
 const OVERLAP: Duration = Duration::from_hours(1);
-/// Our clock, which bounds a list's end, may be behind the service's.
+/// Refreshes end this much later, since the local clock may be behind the
+/// portal's.
 const AHEAD: Duration = Duration::from_hours(24);
-/// Objects asked for by name at once: the query stays below 64 KiB.
-const NAMES: usize = 500;
+/// Objects of one query by id, which keeps the query below 64 KiB.
+const IDS_PER_QUERY: usize = 500;
 
 impl Catalog {
-    pub(super) async fn ask_vocabulary(&self) -> Result<(), CatalogError> {
+    pub(super) async fn download_vocabulary(&self) -> Result<(), CatalogError> {
         let meta = &self.0.meta;
         let columns = meta.columns().await?;
         let specs = meta.specs().await?;
@@ -32,22 +34,22 @@ impl Catalog {
         self.0.reload()
     }
 
-    /// Takes the data types that were never taken, and what is new of the
-    /// others.
-    pub(super) async fn all_objects(&self) -> Result<(), CatalogError> {
-        self.0.growth.send_replace(Growth {
-            growing: true,
-            ..Growth::default()
+    /// Downloads the objects of data types that were never downloaded, and the new
+    /// objects of the others.
+    pub(super) async fn download_objects(&self) -> Result<(), CatalogError> {
+        self.0.progress.send_replace(ListProgress {
+            active: true,
+            ..ListProgress::default()
         });
-        let result = self.all_objects_in_turn().await;
-        self.0.growth.send_modify(|growth| {
-            growth.growing = false;
-            growth.failed = result.as_ref().err().cloned();
+        let result = self.download_new_objects().await;
+        self.0.progress.send_modify(|progress| {
+            progress.active = false;
+            progress.failed = result.as_ref().err().cloned();
         });
         result
     }
 
-    async fn all_objects_in_turn(&self) -> Result<(), CatalogError> {
+    async fn download_new_objects(&self) -> Result<(), CatalogError> {
         let view = self.0.view();
         let versions = self.0.selection.versions;
         let states = self.0.db.read(SpecState::all)?;
@@ -62,7 +64,7 @@ impl Catalog {
         if let Some(until) = until.min() {
             self.newer_objects(until, &without_until(known)).await?;
         }
-        // A query for no data type at all would be one for every object.
+        // A query without data types would return every object.
         if !new.is_empty() {
             self.objects_of(&without_until(new), Cursor::default(), versions, None)
                 .await?;
@@ -70,7 +72,8 @@ impl Catalog {
         self.0.reload()
     }
 
-    /// What was submitted since the last time, and what that superseded.
+    /// Downloads the objects submitted since the last refresh, and the versions that
+    /// they supersede.
     async fn newer_objects(&self, until: i64, specs: &[(i64, String)]) -> Result<(), CatalogError> {
         let since = Timestamp::from_millisecond(until)
             .unwrap_or(Timestamp::UNIX_EPOCH)
@@ -79,8 +82,8 @@ impl Catalog {
         let before = Timestamp::now()
             .saturating_add(AHEAD)
             .unwrap_or(Timestamp::MAX);
-        // Every version: what came and went meanwhile is superseded, not
-        // unknown.
+        // All versions: an object may have been submitted and superseded since
+        // the last refresh.
         self.objects_of(
             specs,
             Cursor::since(Some(since)),
@@ -91,12 +94,12 @@ impl Catalog {
         let successions = self.0.meta.successions(since, before).await?;
         self.write(move |db| write::successions(db, &successions))
             .await?;
-        // Whoever has an old version at hand must not hold on to it.
-        self.0.known().objects.clear();
+        // Cached objects may have been superseded.
+        self.0.cached().objects.clear();
         Ok(())
     }
 
-    /// Takes a list of objects page by page.
+    /// Downloads a list of objects page by page.
     async fn objects_of(
         &self,
         specs: &[(i64, String)],
@@ -116,7 +119,7 @@ impl Catalog {
             let page = self.0.meta.objects(scope, cursor).await?;
             let last = is_last(&page, &mut cursor);
             self.write(move |db| write::objects(db, &page.rows)).await?;
-            self.0.growth.send_modify(|growth| growth.pages += 1);
+            self.0.progress.send_modify(|progress| progress.pages += 1);
             if last {
                 break;
             }
@@ -128,7 +131,7 @@ impl Catalog {
             .await
     }
 
-    pub(super) async fn ask_station(&self, key: i64) -> Result<(), CatalogError> {
+    pub(super) async fn download_station(&self, key: i64) -> Result<(), CatalogError> {
         let view = self.0.view();
         let Some(station) = view.vocabulary.station(key) else {
             return Ok(());
@@ -154,7 +157,7 @@ impl Catalog {
             .await
     }
 
-    pub(super) async fn ask_documents(&self) -> Result<(), CatalogError> {
+    pub(super) async fn download_documents(&self) -> Result<(), CatalogError> {
         let mut cursor = Cursor::default();
         loop {
             let page = self.0.meta.documents(None, cursor).await?;
@@ -169,7 +172,7 @@ impl Catalog {
             .await
     }
 
-    pub(super) async fn ask_collections(&self) -> Result<(), CatalogError> {
+    pub(super) async fn download_collections(&self) -> Result<(), CatalogError> {
         let rows = self.0.meta.collections().await?;
         let state = CatalogList::Collections.key(&self.0.view());
         self.write(move |db| {
@@ -179,16 +182,16 @@ impl Catalog {
         .await
     }
 
-    pub(super) async fn all_members(&self) -> Result<(), CatalogError> {
+    pub(super) async fn download_all_members(&self) -> Result<(), CatalogError> {
         let catalog = self.clone();
         self.0
             .all_members
-            .join((), || async move { catalog.ask_members(None).await })
+            .join((), || async move { catalog.download_members(None).await })
             .await
     }
 
-    /// What is in one collection, or in all of them.
-    pub(super) async fn ask_members(&self, of: Option<ObjectId>) -> Result<(), CatalogError> {
+    /// Downloads the members of the collection `of`, or of all collections.
+    pub(super) async fn download_members(&self, of: Option<ObjectId>) -> Result<(), CatalogError> {
         let mut rows: Vec<MemberRow> = Vec::new();
         let mut offset = 0;
         loop {
@@ -207,17 +210,20 @@ impl Catalog {
         self.write(move |db| write::members(db, &listed, &rows))
             .await?;
         let unknown = self.0.unknown_members(of)?;
-        for ids in unknown.chunks(NAMES) {
-            self.by_name(ids).await?;
+        for ids in unknown.chunks(IDS_PER_QUERY) {
+            self.download_objects_by_id(ids).await?;
         }
-        // Only now: before, whoever asks for a member would be told that there
-        // is none, and go on being told so if its object could not be had.
+        // Last: otherwise members whose objects are not stored yet would be
+        // reported as missing, permanently if their download fails.
         self.write(move |db| write::members_taken(db, &collections, now()))
             .await
     }
 
-    /// Takes objects by name, and their data types if those are on no list.
-    pub(super) async fn by_name(&self, ids: &[ObjectId]) -> Result<Vec<ObjectId>, CatalogError> {
+    /// Downloads objects by id, and their data types if those are on no list.
+    pub(super) async fn download_objects_by_id(
+        &self,
+        ids: &[ObjectId],
+    ) -> Result<Vec<ObjectId>, CatalogError> {
         let rows: Vec<ObjectRow> = self.0.meta.objects_by_id(ids).await?;
         let mut unlisted: Vec<&str> = rows.iter().filter_map(|row| row.spec.as_deref()).collect();
         unlisted.sort_unstable();
@@ -241,15 +247,15 @@ fn without_until(specs: Vec<(i64, String, Option<&i64>)>) -> Vec<(i64, String)> 
     specs.into_iter().map(|(key, iri, _)| (key, iri)).collect()
 }
 
-/// Moves `cursor` past `page`; says whether it is the last.
+/// Advances `cursor` past `page`; returns whether it is the last page.
 fn is_last(page: &ResultPage<ObjectRow>, cursor: &mut Cursor) -> bool {
     let before = *cursor;
     cursor.advance(&page.rows);
-    // A page without one good row would be asked for for ever.
+    // A page without a valid row would be requested forever.
     page.sent < MetadataClient::MAX_ROWS || *cursor == before
 }
 
-impl Inner {
+impl CatalogState {
     fn knows_spec(&self, iri: &str) -> Result<bool, CatalogError> {
         self.db.read(|db| {
             db.prepare_cached("SELECT 1 FROM spec WHERE iri = ?1")?

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, ToSql};
 use super::name::{key, marked_id};
 use super::selection::{Facts, View};
 use super::vocabulary::Vocabulary;
-use super::{Inner, Object};
+use super::{CatalogState, Object};
 use icos_portal::ObjectId;
 
 /// What a folder's objects have in common.
@@ -127,7 +127,7 @@ impl CatalogFolder {
     }
 }
 
-impl Inner {
+impl CatalogState {
     fn object(
         &self,
         db: &Connection,
@@ -171,7 +171,7 @@ impl Inner {
     }
 
     fn labels(&self, db: &Connection, key: i64) -> Result<Arc<[String]>, rusqlite::Error> {
-        if let Some(labels) = self.known().labels.get(&key) {
+        if let Some(labels) = self.cached().labels.get(&key) {
             return Ok(Arc::clone(labels));
         }
         let json: String = db
@@ -180,7 +180,7 @@ impl Inner {
         // We wrote it.
         let labels: Vec<String> = serde_json::from_str(&json).unwrap_or_default();
         let labels: Arc<[String]> = labels.into();
-        self.known().labels.put(key, Arc::clone(&labels));
+        self.cached().labels.put(key, Arc::clone(&labels));
         Ok(labels)
     }
 

@@ -1,9 +1,9 @@
-//! When the portal is asked.
+//! Decides when to query the portal.
 //!
-//! Each need has a list or several behind it. What was never taken is waited
-//! for; what is old is handed out all the same and taken anew meanwhile, by
-//! submission time. Questions about one station or one collection are narrow,
-//! until so many come that the whole costs less.
+//! A reader waits for a list that was never downloaded. An old list is served as
+//! it is and refreshed in the background. A list of one station or one collection
+//! is a narrow query; after several narrow queries the complete list is
+//! downloaded instead, which costs less.
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
@@ -12,33 +12,38 @@ use std::time::{Duration, Instant};
 use super::{Catalog, CatalogError, CatalogList};
 
 /// Data types and stations change rarely.
-const VOCABULARY_LIFE: Duration = Duration::from_hours(1);
-/// So many narrow questions within [`NARROW_SPAN`] cost more than the whole.
-const NARROW: usize = 3;
-const NARROW_SPAN: Duration = Duration::from_mins(10);
-/// Other mounts' questions are waited for so long.
-const LONGEST_TURN: Duration = Duration::from_mins(1);
+const VOCABULARY_TTL: Duration = Duration::from_hours(1);
+/// Limit of narrow queries within [`NARROW_PERIOD`]; more cost as much as the
+/// complete list.
+const MAX_NARROW: usize = 3;
+const NARROW_PERIOD: Duration = Duration::from_mins(10);
+/// How long to wait for another mount's download.
+const LOCK_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How far the list of all objects has come, for those who read it meanwhile.
+/// Progress of the download of all objects, for readers of the list.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Growth {
-    pub(super) growing: bool,
+pub(super) struct ListProgress {
+    pub(super) active: bool,
     pub(super) pages: u64,
-    /// Why it grows no further.
+    /// The error, if the last download failed.
     pub(super) failed: Option<CatalogError>,
 }
 
-/// When narrow questions were asked of late.
+/// Times of the recent narrow queries.
 #[derive(Debug, Default)]
-pub(super) struct Narrow(VecDeque<Instant>);
+pub(super) struct NarrowQueries(VecDeque<Instant>);
 
-impl Narrow {
-    /// Notes one more, unless there were too many.
+impl NarrowQueries {
+    /// Registers a narrow query; returns whether it is within the limit.
     fn admit(&mut self) -> bool {
-        while self.0.front().is_some_and(|at| at.elapsed() > NARROW_SPAN) {
+        while self
+            .0
+            .front()
+            .is_some_and(|at| at.elapsed() > NARROW_PERIOD)
+        {
             self.0.pop_front();
         }
-        let few = self.0.len() < NARROW;
+        let few = self.0.len() < MAX_NARROW;
         if few {
             self.0.push_back(Instant::now());
         }
@@ -47,32 +52,33 @@ impl Narrow {
 }
 
 impl Catalog {
-    /// Sees to it that what `need` names can be read. Of all objects, that is
-    /// once the first of them can be.
+    /// Ensures that `list` can be read: downloads it if it was never downloaded, and
+    /// starts a refresh if it is old. The list of all objects can be read as soon
+    /// as its first page is stored.
     ///
     /// # Errors
     ///
-    /// If it was never known and cannot be asked for.
+    /// The error of the download, if nothing of the list is stored.
     pub async fn ensure(&self, list: CatalogList) -> Result<(), CatalogError> {
         if list != CatalogList::Vocabulary {
-            // All others refer to it.
+            // All other lists refer to it.
             Box::pin(self.ensure(CatalogList::Vocabulary)).await?;
         }
         let age = self.0.age(list)?;
         let Some(age) = age else {
-            return match self.take(list).await {
+            return match self.download_first(list).await {
                 Err(error) if self.0.knows_some(list)? => {
-                    tracing::warn!(%error, "showing what is known so far");
+                    tracing::warn!(%error, "a list could not be downloaded; serving the stored part");
                     Ok(())
                 }
                 other => other,
             };
         };
-        let life = match list {
-            CatalogList::Vocabulary => self.0.ttl.max(VOCABULARY_LIFE),
+        let ttl = match list {
+            CatalogList::Vocabulary => self.0.ttl.max(VOCABULARY_TTL),
             _ => self.0.ttl,
         };
-        if age < life {
+        if age < ttl {
             return Ok(());
         }
         let refreshing = self.clone();
@@ -83,7 +89,7 @@ impl Catalog {
             }
         };
         if self.0.ttl.is_zero() {
-            // Who wants nothing old waits.
+            // A TTL of zero means that callers do not accept old lists.
             refresh.await;
         } else {
             tokio::spawn(refresh);
@@ -91,40 +97,40 @@ impl Catalog {
         Ok(())
     }
 
-    /// The same, once a list that grows is complete: to say that something is
-    /// not there, all must be.
+    /// As [`Catalog::ensure`], but waits until the list is complete. Needed to
+    /// decide that an object does not exist.
     pub async fn ensure_complete(&self, list: CatalogList) -> Result<(), CatalogError> {
         self.ensure(list).await?;
-        while self.0.growth.borrow().growing {
+        while self.0.progress.borrow().active {
             self.wait_for_growth().await?;
         }
         Ok(())
     }
 
-    /// Takes what was never taken.
-    async fn take(&self, list: CatalogList) -> Result<(), CatalogError> {
+    /// Downloads a list for the first time, or a larger list that contains it.
+    async fn download_first(&self, list: CatalogList) -> Result<(), CatalogError> {
         let narrow = matches!(list, CatalogList::Station(_) | CatalogList::Members(_));
-        if narrow && !self.0.known().narrow.admit() {
+        if narrow && !self.0.cached().narrow.admit() {
             if matches!(list, CatalogList::Station(_)) {
                 return self.refresh(CatalogList::Objects).await;
             }
             self.refresh(CatalogList::Collections).await?;
-            return self.all_members().await;
+            return self.download_all_members().await;
         }
         if list != CatalogList::Objects {
             return self.refresh(list).await;
         }
-        let mut growth = self.0.growth.subscribe();
-        growth.mark_unchanged();
-        let whole = self.refresh(list);
-        let first = growth.wait_for(|growth| growth.growing && growth.pages > 0);
+        let mut progress = self.0.progress.subscribe();
+        progress.mark_unchanged();
+        let complete = self.refresh(list);
+        let first = progress.wait_for(|progress| progress.active && progress.pages > 0);
         tokio::select! {
-            result = whole => result,
+            result = complete => result,
             _ = first => Ok(()),
         }
     }
 
-    /// Asks the portal; those who ask at once share the answer.
+    /// Downloads a list; concurrent callers share one download.
     async fn refresh(&self, list: CatalogList) -> Result<(), CatalogError> {
         let catalog = self.clone();
         self.0
@@ -133,32 +139,32 @@ impl Catalog {
                 let started = Instant::now();
                 let before = catalog.0.taken(list)?;
                 let narrow = matches!(list, CatalogList::Station(_) | CatalogList::Members(_));
-                let _turn = if narrow { None } else { catalog.turn().await };
+                let _lock = if narrow { None } else { catalog.lock_downloads().await };
                 if catalog.0.taken(list)? != before {
-                    // Another mount has asked meanwhile.
+                    // Another mount has downloaded the list in the meantime.
                     return catalog.0.reload();
                 }
                 let result = match list {
-                    CatalogList::Vocabulary => catalog.ask_vocabulary().await,
-                    CatalogList::Objects => catalog.all_objects().await,
-                    CatalogList::Station(key) => catalog.ask_station(key).await,
-                    CatalogList::Documents => catalog.ask_documents().await,
-                    CatalogList::Collections => catalog.ask_collections().await,
-                    CatalogList::Members(id) => catalog.ask_members(Some(id)).await,
+                    CatalogList::Vocabulary => catalog.download_vocabulary().await,
+                    CatalogList::Objects => catalog.download_objects().await,
+                    CatalogList::Station(key) => catalog.download_station(key).await,
+                    CatalogList::Documents => catalog.download_documents().await,
+                    CatalogList::Collections => catalog.download_collections().await,
+                    CatalogList::Members(id) => catalog.download_members(Some(id)).await,
                 };
-                tracing::info!(?list, elapsed = ?started.elapsed(), ok = result.is_ok(), "asked");
+                tracing::info!(?list, elapsed = ?started.elapsed(), ok = result.is_ok(), "downloaded a list");
                 result
             })
             .await
     }
 
-    /// Waits while another process asks the same portal, but not for ever.
-    async fn turn(&self) -> Option<File> {
-        let file = File::create(&self.0.turn).ok()?;
-        let deadline = Instant::now() + LONGEST_TURN;
+    /// Waits while another process downloads lists; `None` after a timeout.
+    async fn lock_downloads(&self) -> Option<File> {
+        let file = File::create(&self.0.download_lock).ok()?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
             if Instant::now() > deadline {
-                tracing::warn!("another mount asks the portal for very long");
+                tracing::warn!("another mount has been downloading lists for very long");
                 return None;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -166,14 +172,14 @@ impl Catalog {
         Some(file)
     }
 
-    /// Writes without holding up a thread that others wait for.
+    /// Writes to the database on a thread that may block.
     pub(super) async fn write(
         &self,
         change: impl Fn(&rusqlite::Transaction<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
     ) -> Result<(), CatalogError> {
         let catalog = self.clone();
         let written = tokio::task::spawn_blocking(move || catalog.0.db.write(change)).await;
-        // A panic in there is a bug; it must not look like success.
+        // A panic there is a bug and must not look like success.
         written.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 }

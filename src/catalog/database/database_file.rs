@@ -71,7 +71,7 @@ impl DatabaseFile {
     /// Asks something by a connection to read by.
     pub(super) fn read<T>(
         &self,
-        question: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
+        query: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, rusqlite::Error> {
         let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let idle = lock(&self.readers).idle.pop();
@@ -79,7 +79,7 @@ impl DatabaseFile {
             Some((connection, _)) => connection,
             None => connect_to_read(&self.path)?,
         };
-        let answer = question(&connection);
+        let answer = query(&connection);
         let mut readers = lock(&self.readers);
         if answer.is_ok() && readers.idle.len() < IDLE {
             readers.idle.push((connection, Instant::now()));

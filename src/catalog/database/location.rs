@@ -76,11 +76,11 @@ impl DatabaseLocation {
     /// wait for itself.
     pub(super) fn read<T>(
         &self,
-        question: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
+        query: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, rusqlite::Error> {
         match self {
-            Self::File(file) => file.read(question),
-            Self::Memory(connection) => question(&lock(connection)),
+            Self::File(file) => file.read(query),
+            Self::Memory(connection) => query(&lock(connection)),
         }
     }
 
