@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use icos_table::schema::Column;
-use icos_table::{Layout, Part, RowIndex, Schema, ValueFormat};
+use icos_table::{FilePart, Layout, RowIndex, Schema, ValueFormat};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
@@ -56,11 +56,11 @@ fn covers(layout: &Layout, bytes: Range<u64>) {
         }
         at = Some(lies.end);
         match part {
-            Part::Cells(cells) => {
+            FilePart::Cells(cells) => {
                 let range = layout.column_range(cells.column, cells.rows);
                 assert_eq!(range, Ok(cells.bytes));
             }
-            Part::Trailer { bytes } => assert!(!layout.trailer(bytes).is_empty()),
+            FilePart::Trailer { bytes } => assert!(!layout.trailer(bytes).is_empty()),
         }
     }
     match at {

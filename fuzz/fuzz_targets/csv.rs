@@ -46,7 +46,7 @@ fuzz_target!(|input: Input| {
     let writer = CsvWriter::new(&columns);
     let mut whole = writer.header().to_vec();
     let mut index = RowIndex::new(whole.len() as u64, input.every);
-    writer.draw_indexed(rows, &window, &mut whole, &mut index).expect("the window fits");
+    writer.render_indexed(rows, &window, &mut whole, &mut index).expect("the window fits");
     assert!(whole.len() as u64 <= writer.size_bound(rows as u64));
     assert_eq!(index.text_len(), whole.len() as u64);
     if rows > 0 {
@@ -61,7 +61,7 @@ fuzz_target!(|input: Input| {
             .zip(&window)
             .map(|(column, bytes)| &bytes[row * column.format.width()..][..column.format.width()])
             .collect();
-        writer.draw(1, &cells, &mut apart).expect("the window fits");
+        writer.render(1, &cells, &mut apart).expect("the window fits");
     }
     assert_eq!(apart, whole);
 
