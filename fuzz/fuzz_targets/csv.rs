@@ -38,7 +38,7 @@ fuzz_target!(|input: Input| {
     }
     if let [values, flags, ..] = &mut window[..] {
         GoodFlags::new(&input.good)
-            .keep_good(columns[0].format, values, columns[1].format, flags)
+            .clear_bad_values(columns[0].format, values, columns[1].format, flags)
             .expect("both have all rows");
     }
     let window: Vec<&[u8]> = window.iter().map(Vec::as_slice).collect();

@@ -3,7 +3,7 @@
 #![no_main]
 
 use icos_portal::landing::Landing;
-use icos_table::schema::{About, Column};
+use icos_table::schema::{Column, ColumnMetadata};
 use icos_table::{GoodFlags, ParquetWriter, Schema, ValueFormat};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,17 +15,17 @@ fuzz_target!(|json: &[u8]| {
         .take(20)
         .enumerate()
         .map(|(at, info)| Column {
-            about: About {
+            metadata: ColumnMetadata {
                 model: info.model.as_ref().map(|model| model.uri.clone()),
                 unit: info.value_type.as_ref().and_then(|value| value.unit.clone()),
                 is_flag_for: info.is_flag_for.clone(),
-                ..About::default()
+                ..ColumnMetadata::default()
             },
             ..Column::new(&*info.label, ValueFormat::ALL[at % ValueFormat::ALL.len()])
         })
         .collect();
     let good = GoodFlags::new(page.good_flags());
-    good.keep_good(ValueFormat::Float32, &mut [0; 4], ValueFormat::BmpChar, &[0, 65])
+    good.clear_bad_values(ValueFormat::Float32, &mut [0; 4], ValueFormat::BmpChar, &[0, 65])
         .expect("both have one row");
     if Schema::new(0, columns.clone()).is_ok() {
         let about = [("file_name".to_owned(), page.file_name)];
