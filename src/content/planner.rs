@@ -46,8 +46,16 @@ use super::request_stats::RequestCounts;
 
 pub(super) mod columns;
 #[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges, some of one range"
+)]
 mod replay;
 #[cfg(test)]
+#[allow(
+    clippy::single_range_in_vec_init,
+    reason = "lists of ranges, some of one range"
+)]
 mod tests;
 
 /// A file, or a download, up to this length in bytes is fetched to its end

@@ -49,9 +49,18 @@ async fn answer(state: &PortalState, request: &DemoRequest) -> DemoReply {
         ("GET", ["requests"]) => return json(&json!(state.recorder.requests())),
         ("PUT", ["faults"]) => body::<FaultPlan>(request).map(|plan| faults.set(plan)),
         ("POST", ["faults"]) => body::<FaultRule>(request).map(|rule| faults.add(rule)),
-        ("DELETE", ["faults"]) => Ok(faults.set(FaultPlan::default())),
-        ("DELETE", ["requests"]) => Ok(state.recorder.clear()),
-        ("DELETE", ["tokens"]) => Ok(state.account().revoke_tokens()),
+        ("DELETE", ["faults"]) => {
+            faults.set(FaultPlan::default());
+            Ok(())
+        }
+        ("DELETE", ["requests"]) => {
+            state.recorder.clear();
+            Ok(())
+        }
+        ("DELETE", ["tokens"]) => {
+            state.account().revoke_tokens();
+            Ok(())
+        }
         ("PUT", ["licence"]) => {
             field(request, "accepted").map(|accepted| state.account().accept_licence(accepted))
         }

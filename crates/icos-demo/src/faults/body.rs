@@ -64,14 +64,16 @@ pub(super) fn apply(
         .and_then(|length| length.to_str().ok()?.parse().ok());
     let length = content_length.or(body.size_hint().exact());
     let start = content_start(&head.headers);
-    let faulty = FaultyBody::new(body, faults, length, start, connection);
+    let body = FaultyBody::new(body, faults, length, start, connection);
     if let Some(length) = length {
-        let length = faulty.shortened.unwrap_or(length);
+        let length = body.shortened.unwrap_or(length);
         head.headers.insert(CONTENT_LENGTH, length.into());
     }
-    let stream = futures_util::stream::unfold(faulty, |mut faulty| async move {
-        Some((faulty.next().await?, faulty))
-    });
+    let stream =
+        futures_util::stream::unfold(
+            body,
+            |mut body| async move { Some((body.next().await?, body)) },
+        );
     DemoReply::from_parts(head, Body::from_stream(stream))
 }
 
@@ -116,7 +118,7 @@ impl FaultyBody {
         // Within the body, so that at least one byte is left out.
         let within =
             |after: u64| length.map_or(after, |length| after.min(length.saturating_sub(1)));
-        let mut faulty = Self {
+        let mut body = Self {
             body: body.into_data_stream(),
             connection: connection.clone(),
             sent: 0,
@@ -130,24 +132,24 @@ impl FaultyBody {
         };
         for fault in faults {
             match fault {
-                BodyFault::Bandwidth { shared, rate } => faulty.bandwidths.push((shared, rate)),
+                BodyFault::Bandwidth { shared, rate } => body.bandwidths.push((shared, rate)),
                 BodyFault::End { after, how } => {
-                    if faulty.end.is_none() {
-                        faulty.end = Some((within(after), how));
+                    if body.end.is_none() {
+                        body.end = Some((within(after), how));
                     }
                 }
                 BodyFault::Stall { after, pause } => {
-                    if faulty.stall.is_none() {
-                        faulty.stall = Some((within(after), pause));
+                    if body.stall.is_none() {
+                        body.stall = Some((within(after), pause));
                     }
                 }
-                BodyFault::Corrupt { at } => faulty.corrupt.extend(at.checked_sub(start)),
+                BodyFault::Corrupt { at } => body.corrupt.extend(at.checked_sub(start)),
             }
         }
-        if let Some((at, BodyEnd::Shorten)) = faulty.end {
-            faulty.shortened = Some(at);
+        if let Some((at, BodyEnd::Shorten)) = body.end {
+            body.shortened = Some(at);
         }
-        faulty
+        body
     }
 
     async fn next(&mut self) -> Option<io::Result<Bytes>> {

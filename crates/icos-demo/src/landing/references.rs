@@ -1,4 +1,4 @@
-//! DemoLicence and citation.
+//! Licence and citation.
 
 use serde_json::{Value, json};
 
