@@ -28,7 +28,7 @@ fn corrupt_original_is_never_read_to_its_end() {
     let error = mount.try_read(&path).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EIO));
     assert!(
-        mount.last_reason().contains("another content"),
+        mount.last_reason().contains("do not match its id"),
         "{}",
         mount.last_reason()
     );
