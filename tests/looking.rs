@@ -257,7 +257,7 @@ fn log_contains_each_read_and_request_but_no_credentials() {
     fs::File::open(mount.path("objects/nothing")).unwrap_err();
     let wanted = [
         ("read{ino=", "offset=0 len=100}: "),
-        ("read{ino=", "outcome=\"ok\" bytes=100 from=\"portal\""),
+        ("read{ino=", "outcome=\"ok\" bytes=100 source=\"portal\""),
         ("lookup{parent=", "name=\"nothing\""),
         ("lookup{parent=", "outcome=\"ENOENT\""),
         ("open{ino=", "outcome=\"ok\""),
