@@ -455,7 +455,7 @@ fn wrong_remembered_size_is_detected_and_forgotten() {
             }
             assert!(end < told, "read to a wrong end without an error");
         };
-        assert!(error.to_string().contains("open it again"), "{error}");
+        assert!(error.to_string().contains("open the file again"), "{error}");
         assert!(contents.read(id, Csv) == text.as_bytes());
         assert_eq!(contents.size(id, Csv), FileSize::Exact(length));
     }
