@@ -3,7 +3,7 @@
 //!
 //! # Threads and tasks
 //!
-//! - [`EVENT_LOOPS`] threads of fuser receive requests and call the callbacks
+//! - `EVENT_LOOPS` threads of fuser receive requests and call the callbacks
 //!   in `adapter`. A callback never waits for the network; from the disk it
 //!   reads at most a few rows of the catalog's database.
 //! - Tasks on the tokio runtime produce the replies that may have to wait. A
