@@ -31,7 +31,7 @@ pub(super) struct Database {
 
 type Watcher = Box<dyn Fn(&CatalogError) + Send + Sync>;
 
-/// What keeps the lists from being kept, and who wants to know.
+/// Why the lists cannot be stored, and the callback that is notified of it.
 #[derive(Default)]
 struct Trouble {
     reason: Option<CatalogError>,
@@ -311,7 +311,7 @@ mod tests {
         assert!(lock(&database.trouble).reason.is_some());
     }
 
-    /// Whoever asked for what it did not have yet got EIO.
+    /// Regression: a query for lists that it did not have yet failed with EIO.
     #[test]
     fn a_disk_that_fills_up_is_left_with_all_that_was_known_and_one_word() {
         let dir = tempfile::tempdir().unwrap();

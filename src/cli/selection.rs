@@ -50,10 +50,10 @@ pub(super) struct SelectionArgs {
 /// Options for the attributes of files.
 #[derive(Args, Clone, Debug)]
 pub(super) struct FilesArgs {
-    /// Owner of the files [default: the user who mounts]
+    /// Owner of the files [default: the mounting user]
     #[arg(long, value_name = "UID", env = "ICOSFS_UID")]
     pub(super) uid: Option<u32>,
-    /// Group of the files [default: the group of the user who mounts]
+    /// Group of the files [default: the group of the mounting user]
     #[arg(long, value_name = "GID", env = "ICOSFS_GID")]
     pub(super) gid: Option<u32>,
     /// Disable extended attributes

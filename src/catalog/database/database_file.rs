@@ -26,14 +26,14 @@ const IDLE: usize = 8;
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
-    /// Held by all who read; taken to keep them out.
+    /// Held shared by readers; taken exclusively to keep readers out.
     gate: RwLock<()>,
     readers: Mutex<ReadConnections>,
-    /// Missing if it could not be opened again: who writes next finds out why.
+    /// Missing if it could not be opened again: the next write reports why.
     writer: Mutex<Option<WriteConnection>>,
 }
 
-/// The connections to read by that nobody uses just now.
+/// The idle read connections.
 #[derive(Debug, Default)]
 struct ReadConnections {
     /// The one used last at the end.
@@ -132,7 +132,7 @@ impl DatabaseFile {
         };
         if let Some(writer) = &*writer {
             if identity(&self.path) != writer.file {
-                // Nobody else has what is known by now.
+                // Only this connection has the lists that are known by now.
                 return true;
             }
             // Who closes last would do so, with all others waiting.

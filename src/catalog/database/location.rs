@@ -140,7 +140,7 @@ fn copy(file: &Connection) -> Result<DatabaseLocation, rusqlite::Error> {
     Ok(DatabaseLocation::Memory(Mutex::new(writer)))
 }
 
-/// In memory, what the file at `path` has, if nobody changes it meanwhile.
+/// In memory, what the file at `path` has, if no process changes it meanwhile.
 pub(super) fn copy_of_immutable(path: &Path) -> Result<DatabaseLocation, rusqlite::Error> {
     let mut uri = "file:".to_owned();
     for &byte in path.as_os_str().as_bytes() {
