@@ -190,7 +190,7 @@ fn data_folder_inside_an_icosfs_mount_is_ignored_with_a_warning() {
         assert!(output.status.success(), "{inside}: {text}");
         assert!(start.elapsed() < Duration::from_secs(20), "{inside}");
         assert!(
-            text.contains("left out") && text.contains("mount of icosfs"),
+            text.contains("left out") && text.contains("inside the icosfs mount at"),
             "{inside}: {text}"
         );
         let table = mountpoint.join(format!("objects/{}.csv", co2(&portal)));

@@ -264,9 +264,21 @@ impl TestMount {
 
 impl Drop for TestMount {
     fn drop(&mut self) {
-        if self.pid != 0 && self.is_running() {
-            self.signal(Signal::SIGTERM);
-            eventually(Duration::from_secs(10), || !self.is_running());
+        if self.pid == 0 || !self.is_running() {
+            return;
+        }
+        // A failed test may leave the daemon stopped. Then removing the home folder
+        // would wait for it forever and hide the failure.
+        for signal in [Signal::SIGTERM, Signal::SIGCONT, Signal::SIGKILL] {
+            let _ = kill(Pid::from_raw(self.pid), signal);
+            let wait = if signal == Signal::SIGTERM { 0 } else { 10 };
+            if eventually(Duration::from_secs(wait), || !self.is_running()) {
+                break;
+            }
+        }
+        if self.is_mounted() {
+            let mut unmount = self.icosfs();
+            let _ = (unmount.args(["unmount", "--lazy"]).arg(self.path(""))).output();
         }
     }
 }
