@@ -10,8 +10,8 @@
 //!           or OriginalFile -> planner -> download -> CacheFile
 //! Cpb       Columns -> TableFile (PortalFile or CacheFile)
 //! Csv       CsvFile -> RenderedText in memory, else render <- Columns
-//!           or PortalCsv -> CompleteFile, for tables only the portal can write
-//! Parquet   ParquetFile -> CompleteFile, built once <- Columns
+//!           or CompleteFile, for tables that only the portal can write
+//! Parquet   CompleteFile, built once <- Columns
 //! Json      LandingPages, in memory
 //! archive   ArchiveFile -> CacheFile, downloaded completely
 //! ```
@@ -71,10 +71,10 @@ use archive_files::ArchiveFiles;
 use columns::Columns;
 use csv::{CsvFile, RenderedText};
 use landing_pages::{LANDING_PAGE_ESTIMATE, LandingPages};
-use open_files::{CsvContent, FileContent, OpenFiles};
+use open_files::{FileContent, OpenFiles, TableContent};
 use original::{CorruptFiles, OriginalFile};
-use parquet::{ParquetBuilder, ParquetFile};
-use portal_csv::PortalCsv;
+use parquet::ParquetBuilder;
+use portal_csv::portal_csv;
 use portal_files::PortalFile;
 use request_stats::RequestStats;
 use tables::{Tables, cpb_path};
@@ -220,10 +220,10 @@ impl Contents {
                 .cached(&Subject::Object(object.id()))
                 .map(|json| json.len() as u64),
             Representation::Csv => self.csv_length(object),
-            Representation::Parquet => match self.files.get(object.id(), representation) {
-                Some(FileContent::Parquet(file)) => file.size(),
-                _ => None,
-            },
+            Representation::Parquet => {
+                let open = self.files.table(file_id(object, representation));
+                open.and_then(|file| file.size())
+            }
             Representation::Cpb => self.tables.cpb_len(object),
         };
         let estimate = || match representation {
@@ -254,7 +254,7 @@ impl Contents {
             }
             Representation::Csv => self.csv(object).await?.exact_size().await,
             Representation::Parquet => self.parquet(object)?.exact_size().await,
-            Representation::Cpb => Ok(self.cpb(object).await?.file_len()),
+            Representation::Cpb => self.cpb(object).await?.exact_size().await,
         }
     }
 
@@ -275,11 +275,12 @@ impl Contents {
         offset: u64,
         len: usize,
     ) -> Result<Bytes, ContentError> {
-        let range = offset..offset.saturating_add(len as u64);
         match representation {
             Representation::Original => {
                 if let Some(portal_file) = self.portal_file(object).await
-                    && let Some(bytes) = portal_file.read(range).await
+                    && let Some(bytes) = portal_file
+                        .read(offset..offset.saturating_add(len as u64))
+                        .await
                 {
                     return Ok(bytes);
                 }
@@ -294,7 +295,7 @@ impl Contents {
             }
             Representation::Csv => self.csv(object).await?.read(offset, len).await,
             Representation::Parquet => self.parquet(object)?.read(offset, len).await,
-            Representation::Cpb => self.cpb(object).await?.read(range).await,
+            Representation::Cpb => self.cpb(object).await?.read(offset, len).await,
         }
     }
 
@@ -346,7 +347,10 @@ impl Contents {
     ) -> Option<File> {
         match representation {
             Representation::Original => self.cached_original(object)?.sealed_file(),
-            Representation::Parquet => self.parquet(object).ok()?.sealed_file(),
+            Representation::Parquet => match self.parquet(object).ok()? {
+                TableContent::Complete(file) => file.sealed_file(),
+                TableContent::Csv(_) | TableContent::Cpb(_) => None,
+            },
             Representation::Cpb if self.data_folder.is_none() => {
                 let entry = self.store.open_sealed(&cpb_path(object).ok()?)?;
                 (Some(entry.len()) == self.tables.cpb_len(object))
@@ -360,20 +364,18 @@ impl Contents {
     /// The original on the portal's own disk.
     async fn portal_file(&self, object: &Object) -> Option<Arc<PortalFile>> {
         let folder = self.data_folder.as_ref()?;
-        match self.files.get(object.id(), Representation::Original) {
-            Some(FileContent::PortalFile(file)) => return Some(file),
-            Some(_) => return None,
-            None => {}
-        }
-        let path = original_path(object).ok()?;
-        let file = folder.find(object.id(), &path, object.size()).await?;
-        let content = FileContent::PortalFile(file);
-        match self
-            .files
-            .get_or_insert(object.id(), Representation::Original, content)
-        {
+        let id = file_id(object, Representation::Original);
+        let content = match self.files.get(id) {
+            Some(content) => content,
+            None => {
+                let path = original_path(object).ok()?;
+                let file = folder.find(object.id(), &path, object.size()).await?;
+                self.files.get_or_insert(id, FileContent::PortalFile(file))
+            }
+        };
+        match content {
             FileContent::PortalFile(file) => Some(file),
-            _ => None,
+            FileContent::Original(_) | FileContent::Table(_) => None,
         }
     }
 
@@ -386,40 +388,31 @@ impl Contents {
     }
 
     fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
-        let (id, representation) = (object.id(), Representation::Original);
-        if let Some(FileContent::Original(file)) = self.files.get(id, representation) {
+        let id = file_id(object, Representation::Original);
+        if let Some(FileContent::Original(file)) = self.files.get(id) {
             return Ok(file);
         }
-        let entry = self.store.file(&original_path(object)?, object.size());
-        let (data, memory) = (self.data.clone(), self.store.memory().clone());
-        let (corrupt_files, request_stats) = (
+        let file = Arc::new(OriginalFile::new(
+            object.id(),
+            self.store.file(&original_path(object)?, object.size()),
+            self.data.clone(),
+            self.store.memory().clone(),
+            self.download_options,
             Arc::clone(&self.corrupt_files),
             Arc::clone(&self.request_stats),
-        );
-        let file = Arc::new(OriginalFile::new(
-            id,
-            entry,
-            data,
-            memory,
-            self.download_options,
-            corrupt_files,
-            request_stats,
         ));
-        let present =
-            self.files
-                .get_or_insert(id, representation, FileContent::Original(Arc::clone(&file)));
-        if let FileContent::Original(first) = present {
+        let content = FileContent::Original(Arc::clone(&file));
+        if let FileContent::Original(first) = self.files.get_or_insert(id, content.clone()) {
             return Ok(first);
         }
         // The state is that of the portal's own file, which cannot be read.
-        let original = FileContent::Original(Arc::clone(&file));
-        self.files.replace(id, representation, original);
+        self.files.replace(id, content);
         Ok(file)
     }
 
     /// The length of a CSV that was rendered or downloaded at any time.
     fn csv_length(&self, object: &Object) -> Option<u64> {
-        if let Some(FileContent::Csv(csv)) = self.files.get(object.id(), Representation::Csv) {
+        if let Some(csv) = self.files.table(file_id(object, Representation::Csv)) {
             return csv.size();
         }
         let sizes = self.store.sizes();
@@ -427,61 +420,60 @@ impl Contents {
         rendered.or_else(|| sizes.get(row_index_store::portal_csv_key(object.id())))
     }
 
-    async fn csv(&self, object: &Arc<Object>) -> Result<CsvContent, ContentError> {
-        let (id, representation) = (object.id(), Representation::Csv);
-        if let Some(FileContent::Csv(csv)) = self.files.get(id, representation) {
+    async fn csv(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
+        let id = file_id(object, Representation::Csv);
+        if let Some(csv) = self.files.table(id) {
             return Ok(csv);
         }
+        let store = self.store.clone();
         let csv = match self.tables.open(object).await {
             Ok(columns) => {
-                let (text_cache, store) = (Arc::clone(&self.text_cache), self.store.clone());
-                CsvContent::Rendered(Arc::new(CsvFile::open(columns, text_cache, store).await?))
+                let text_cache = Arc::clone(&self.text_cache);
+                let csv = CsvFile::open(columns, text_cache, store).await?;
+                TableContent::Csv(Arc::new(csv))
             }
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
-                tracing::info!(%id, %error, "cannot render this table; using the portal's CSV");
-                let (store, data) = (self.store.clone(), self.data.clone());
-                CsvContent::Portal(Arc::new(PortalCsv::new(id, error, store, data)?))
+                tracing::info!(id = %object.id(), %error, "cannot render this table; using the portal's CSV");
+                let csv = portal_csv(object.id(), error, store, self.data.clone())?;
+                TableContent::Complete(Arc::new(csv))
             }
             Err(error) => return Err(error),
         };
-        match self
-            .files
-            .get_or_insert(id, representation, FileContent::Csv(csv.clone()))
-        {
-            FileContent::Csv(first) => Ok(first),
-            _ => Ok(csv),
-        }
+        Ok(self.insert_table(id, csv))
     }
 
-    fn parquet(&self, object: &Arc<Object>) -> Result<Arc<ParquetFile>, ContentError> {
-        let (id, representation) = (object.id(), Representation::Parquet);
-        if let Some(FileContent::Parquet(file)) = self.files.get(id, representation) {
+    fn parquet(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
+        let id = file_id(object, Representation::Parquet);
+        if let Some(file) = self.files.table(id) {
             return Ok(file);
         }
-        let file = ParquetFile::new(Arc::clone(object), self.parquet_builder.clone())?;
-        let file = Arc::new(file);
-        match self
-            .files
-            .get_or_insert(id, representation, FileContent::Parquet(Arc::clone(&file)))
-        {
-            FileContent::Parquet(first) => Ok(first),
-            _ => Ok(file),
-        }
+        let file = Arc::new(self.parquet_builder.file(object)?);
+        Ok(self.insert_table(id, TableContent::Complete(file)))
     }
 
-    async fn cpb(&self, object: &Arc<Object>) -> Result<Arc<Columns>, ContentError> {
-        let (id, representation) = (object.id(), Representation::Cpb);
-        if let Some(FileContent::Cpb(columns)) = self.files.get(id, representation) {
+    async fn cpb(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
+        let id = file_id(object, Representation::Cpb);
+        if let Some(columns) = self.files.table(id) {
             return Ok(columns);
         }
         let columns = self.tables.open(object).await?;
-        match self
-            .files
-            .get_or_insert(id, representation, FileContent::Cpb(Arc::clone(&columns)))
-        {
-            FileContent::Cpb(first) => Ok(first),
-            _ => Ok(columns),
+        Ok(self.insert_table(id, TableContent::Cpb(columns)))
+    }
+
+    /// Inserts `table`, and returns the state that a reader inserted first.
+    fn insert_table(&self, id: FileId, table: TableContent) -> TableContent {
+        let content = FileContent::Table(table.clone());
+        match self.files.get_or_insert(id, content) {
+            FileContent::Table(first) => first,
+            FileContent::Original(_) | FileContent::PortalFile(_) => table,
         }
+    }
+}
+
+fn file_id(object: &Object, representation: Representation) -> FileId {
+    FileId {
+        object: object.id(),
+        representation,
     }
 }
 

@@ -172,9 +172,13 @@ impl CacheFile {
     /// How many bytes that are written together stay until they are read.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        let has_memory_blocks = self.has_memory_blocks();
-        let share = self.store.memory_tier.share(has_memory_blocks);
-        let share = share.max(MIN_RETAINED);
+        let share = {
+            // Under the lock of the file: its last block in memory may be evicted
+            // between the two queries.
+            let state = self.state();
+            let has_blocks = state.memory_used > 0;
+            self.store.memory_tier.share(has_blocks).max(MIN_RETAINED)
+        };
         let budget = &self.store.disk_budget;
         if self.data.is_none() {
             return share;

@@ -205,6 +205,37 @@ fn bytes_of_one_epoch_have_one_content_under_writes_and_evictions() {
     }
 }
 
+/// Regression: the number of files with blocks in memory was queried after the last
+/// block had left, and the division by the number of sharing files was by zero.
+#[test]
+fn capacity_is_positive_while_blocks_leave_the_memory_tier() {
+    check(|| {
+        let scene = Scene::diskless();
+        let file = scene.store.file(&path("x"), 8);
+        file.write(0, RIGHT).unwrap();
+        let (querying, discarding) = (file.clone(), file.clone());
+        together![move || assert!(querying.capacity() > 0), move || discarding
+            .discard(discarding.epoch(), || ()),];
+    });
+}
+
+/// Regression: the reader took the block for corrupt, and evicted the one that was
+/// downloaded in its place.
+#[test]
+fn block_evicted_while_it_is_read_is_not_taken_for_corrupt() {
+    check(|| {
+        let scene = Scene::new(1 << 20);
+        let file = scene.store.file(&path("x"), 16);
+        file.write(0, RIGHT).unwrap();
+        let (reading, replacing) = (file.clone(), file.clone());
+        together![move || assert_right_or_missing(&reading), move || {
+            replacing.evict(0);
+            replacing.write(0, RIGHT).unwrap();
+        },];
+        assert_eq!(file.missing(0..8), [], "the new block stays");
+    });
+}
+
 #[test]
 fn sealed_file_contains_the_verified_bytes() {
     check(|| {

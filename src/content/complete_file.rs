@@ -1,16 +1,18 @@
 //! Files that are stored completely before they are read: those of which the
 //! portal sends no ranges, and those that are built here.
 //!
-//! The reader passes a function that makes the file. However many readers there
-//! are, the file is made once (single flight), when it is first needed. The lock
-//! is never held across a wait; the lock of the cache file is not taken under
-//! it, except by [`CompleteFile::is_on_disk`] and
+//! However many readers there are, the file is made once (single flight), when it
+//! is first needed. The lock is never held across a wait; the lock of the cache
+//! file is not taken under it, except by [`CompleteFile::is_on_disk`] and
 //! [`CompleteFile::sealed_file`].
 
+use std::fmt;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 
 use super::{ByteSource, ContentError};
 use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
@@ -21,13 +23,16 @@ use icos_sync::SingleFlight;
 /// evicted, before the read fails.
 const MAX_ATTEMPTS: u32 = 3;
 
+type Made = Result<Arc<CacheFile>, ContentError>;
+
 /// A file that is stored completely before it is read.
-#[derive(Debug)]
 pub(super) struct CompleteFile {
     id: ObjectId,
     store: Store,
+    /// Makes the file.
+    make: Box<dyn Fn() -> BoxFuture<'static, Made> + Send + Sync>,
     state: Mutex<CompleteFileState>,
-    flights: SingleFlight<(), Result<Arc<CacheFile>, ContentError>>,
+    flights: SingleFlight<(), Made>,
 }
 
 #[derive(Debug)]
@@ -39,18 +44,24 @@ struct CompleteFileState {
 
 impl CompleteFile {
     /// The file of object `id` at `path`, which an earlier run may have made.
-    /// `reported_len` is the length that an earlier run reported.
-    pub(super) fn new(
+    /// `reported_len` is the length that an earlier run reported; `make` makes the
+    /// file.
+    pub(super) fn new<F>(
         id: ObjectId,
         store: Store,
         path: &CachePath,
         reported_len: Option<u64>,
-    ) -> Self {
+        make: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Made> + Send + 'static,
+    {
         let cached = store.open_sealed(path);
         let reported_len = cached.as_ref().map(|cached| cached.len()).or(reported_len);
         Self {
             id,
             store,
+            make: Box::new(move || make().boxed()),
             state: Mutex::new(CompleteFileState {
                 cached,
                 reported_len,
@@ -82,13 +93,10 @@ impl CompleteFile {
     }
 
     /// The exact length. Makes the file if the length is not known.
-    pub(super) async fn exact_size<F>(&self, make: impl FnOnce() -> F) -> Result<u64, ContentError>
-    where
-        F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
-    {
+    pub(super) async fn exact_size(&self) -> Result<u64, ContentError> {
         match self.size() {
             Some(size) => Ok(size),
-            None => Ok(self.get_or_make(make).await?.len()),
+            None => Ok(self.get_or_make().await?.len()),
         }
     }
 
@@ -97,23 +105,20 @@ impl CompleteFile {
         self.state().cached.as_ref()?.sealed_file()
     }
 
-    /// Returns the file, which `make` makes if it is not in the cache.
+    /// Returns the file, which is made if it is not in the cache.
     ///
     /// # Errors
     ///
     /// [`ContentError::WrongRecord`] if its length differs from the reported
     /// one. The new length is reported from then on.
-    async fn get_or_make<F>(&self, make: impl FnOnce() -> F) -> Result<Arc<CacheFile>, ContentError>
-    where
-        F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
-    {
+    async fn get_or_make(&self) -> Made {
         if let Some(cached) = self.state().cached.clone() {
             ByteSource::Cache.note();
             return Ok(cached);
         }
         // A file that is built here needs the portal's metadata, at least.
         ByteSource::Portal.note();
-        let cached = self.flights.join((), make).await?;
+        let cached = self.flights.join((), &self.make).await?;
         let reported_len = {
             let mut state = self.state();
             state.cached = Some(Arc::clone(&cached));
@@ -126,17 +131,9 @@ impl CompleteFile {
     }
 
     /// Reads from `offset` on, `len` bytes, or fewer at the end of the file.
-    pub(super) async fn read<F>(
-        &self,
-        offset: u64,
-        len: usize,
-        make: impl Fn() -> F,
-    ) -> Result<Bytes, ContentError>
-    where
-        F: Future<Output = Result<Arc<CacheFile>, ContentError>> + Send + 'static,
-    {
+    pub(super) async fn read(&self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
         for _ in 0..MAX_ATTEMPTS {
-            let cached = self.get_or_make(&make).await?;
+            let cached = self.get_or_make().await?;
             let end = cached.len().min(offset.saturating_add(len as u64));
             let range = offset.min(end)..end;
             let bytes = range.end - range.start + CacheFile::READ_OVERHEAD;
@@ -161,5 +158,13 @@ impl CompleteFile {
 
     fn state(&self) -> MutexGuard<'_, CompleteFileState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for CompleteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompleteFile")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

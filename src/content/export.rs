@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::columns::{Columns, RefetchLimit};
+use super::landing_pages::ObjectInfo;
 use super::{ContentError, Contents};
 use crate::catalog::{Object, Representation};
 use icos_sync::run_blocking;
@@ -108,7 +109,8 @@ impl From<ParquetError> for ExportError {
     fn from(error: ParquetError) -> Self {
         match error.into_io() {
             Ok(error) => Self::Output(error),
-            Err(error) => Self::Content(error.into()),
+            Err(ParquetError::Window(error)) => error.into(),
+            Err(error) => Self::Content(ContentError::ParquetNotWritten(error.to_string())),
         }
     }
 }
@@ -123,7 +125,7 @@ fn list_names(names: &[String]) -> String {
 }
 
 /// The cells to export.
-struct ExportJob {
+pub(super) struct ExportJob {
     columns: Arc<Columns>,
     /// The selected columns, with their descriptions.
     described: Vec<Column>,
@@ -293,6 +295,24 @@ fn selected(names: Option<&[String]>, schema: &Schema) -> Result<Vec<usize>, Exp
 }
 
 impl ExportJob {
+    /// The job to export all of a table, with what `info` says about it.
+    pub(super) fn complete_table(columns: Arc<Columns>, info: &ObjectInfo) -> Self {
+        let schema = columns.schema();
+        let stored = 0..schema.columns().len();
+        let sources = stored.map(|csv| ColumnSource {
+            stored: schema.stored_index(csv).unwrap_or(csv),
+            flag: None,
+        });
+        Self {
+            sources: sources.collect(),
+            described: info.describe(schema.columns()),
+            good: info.good_flags(),
+            rows: 0..schema.rows(),
+            about: info.file_metadata(),
+            columns,
+        }
+    }
+
     async fn write_csv<W: Write + Send + 'static>(
         self,
         mut out: W,
@@ -310,7 +330,7 @@ impl ExportJob {
         .await
     }
 
-    async fn write_parquet<W: Write + Send + 'static>(
+    pub(super) async fn write_parquet<W: Write + Send + 'static>(
         self,
         out: W,
         progress: &impl Fn(ExportProgress),

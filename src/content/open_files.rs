@@ -13,15 +13,13 @@ use bytes::Bytes;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::columns::Columns;
+use super::complete_file::CompleteFile;
 use super::csv::CsvFile;
 use super::idle_lru::{IdleDecision, IdleLru};
 use super::original::OriginalFile;
-use super::parquet::ParquetFile;
-use super::portal_csv::PortalCsv;
 use super::portal_files::PortalFile;
 use super::{ContentError, Epoch};
-use crate::catalog::{FileId, Representation};
-use icos_portal::ObjectId;
+use crate::catalog::FileId;
 
 /// The largest number of files whose state is kept; the least recently read are
 /// released first. Each holds two descriptors.
@@ -32,37 +30,58 @@ const MAX_OPEN_FILES: usize = 256;
 pub(super) enum FileContent {
     Original(Arc<OriginalFile>),
     PortalFile(Arc<PortalFile>),
-    Csv(CsvContent),
-    Parquet(Arc<ParquetFile>),
+    Table(TableContent),
+}
+
+/// The state of one representation of a table. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) enum TableContent {
+    /// CSV that is rendered here.
+    Csv(Arc<CsvFile>),
+    /// Parquet, or CSV that only the portal can write.
+    Complete(Arc<CompleteFile>),
+    /// A `.cpb` file.
     Cpb(Arc<Columns>),
 }
 
-/// A table's CSV: rendered here, or written by the portal.
-#[derive(Clone, Debug)]
-pub(super) enum CsvContent {
-    Rendered(Arc<CsvFile>),
-    Portal(Arc<PortalCsv>),
-}
-
-impl CsvContent {
+impl TableContent {
+    /// The exact length, if it is known.
     pub(super) fn size(&self) -> Option<u64> {
         match self {
-            CsvContent::Rendered(file) => file.size(),
-            CsvContent::Portal(file) => file.size(),
+            Self::Csv(file) => file.size(),
+            Self::Complete(file) => file.size(),
+            Self::Cpb(columns) => Some(columns.file_len()),
         }
     }
 
+    /// The exact length. May download or render the complete file.
     pub(super) async fn exact_size(self) -> Result<u64, ContentError> {
         match self {
-            CsvContent::Rendered(file) => file.exact_size().await,
-            CsvContent::Portal(file) => file.exact_size().await,
+            Self::Csv(file) => file.exact_size().await,
+            Self::Complete(file) => file.exact_size().await,
+            Self::Cpb(columns) => Ok(columns.file_len()),
         }
     }
 
+    /// Reads at most `len` bytes from `offset`; fewer only at the end.
     pub(super) async fn read(self, offset: u64, len: usize) -> Result<Bytes, ContentError> {
         match self {
-            CsvContent::Rendered(file) => file.read(offset, len).await,
-            CsvContent::Portal(file) => file.read(offset, len).await,
+            Self::Csv(file) => file.read(offset, len).await,
+            Self::Complete(file) => file.read(offset, len).await,
+            Self::Cpb(columns) => {
+                let end = offset.saturating_add(len as u64);
+                columns.read(offset..end).await
+            }
+        }
+    }
+
+    /// The columns that the bytes come from, unless they are cached as a file of their
+    /// own.
+    fn columns(&self) -> Result<&Columns, &CompleteFile> {
+        match self {
+            Self::Csv(file) => Ok(file.columns()),
+            Self::Complete(file) => Err(file),
+            Self::Cpb(columns) => Ok(columns),
         }
     }
 }
@@ -71,12 +90,11 @@ impl FileContent {
     /// Whether there is no other reference: no reader and no task.
     fn is_unused(&self) -> bool {
         1 == match self {
-            FileContent::Original(file) => return file.is_idle(),
-            FileContent::PortalFile(file) => Arc::strong_count(file),
-            FileContent::Csv(CsvContent::Rendered(file)) => Arc::strong_count(file),
-            FileContent::Csv(CsvContent::Portal(file)) => Arc::strong_count(file),
-            FileContent::Parquet(file) => Arc::strong_count(file),
-            FileContent::Cpb(columns) => Arc::strong_count(columns),
+            Self::Original(file) => return file.is_idle(),
+            Self::PortalFile(file) => Arc::strong_count(file),
+            Self::Table(TableContent::Csv(file)) => Arc::strong_count(file),
+            Self::Table(TableContent::Complete(file)) => Arc::strong_count(file),
+            Self::Table(TableContent::Cpb(columns)) => Arc::strong_count(columns),
         }
     }
 
@@ -84,12 +102,12 @@ impl FileContent {
     /// to restore.
     fn is_on_disk(&self) -> bool {
         match self {
-            FileContent::Original(file) => !file.cached_file().has_memory_blocks(),
-            FileContent::PortalFile(_) => true,
-            FileContent::Csv(CsvContent::Rendered(file)) => !file.columns().has_memory_blocks(),
-            FileContent::Csv(CsvContent::Portal(file)) => file.is_on_disk(),
-            FileContent::Parquet(file) => file.is_on_disk(),
-            FileContent::Cpb(columns) => !columns.has_memory_blocks(),
+            Self::Original(file) => !file.cached_file().has_memory_blocks(),
+            Self::PortalFile(_) => true,
+            Self::Table(table) => match table.columns() {
+                Ok(columns) => !columns.has_memory_blocks(),
+                Err(file) => file.is_on_disk(),
+            },
         }
     }
 
@@ -97,19 +115,19 @@ impl FileContent {
     /// for all of them. Blocks on disk I/O.
     fn move_to_disk(&self) -> bool {
         match self {
-            FileContent::Original(file) => file.move_to_disk(),
-            FileContent::PortalFile(_) => false,
-            FileContent::Csv(CsvContent::Rendered(file)) => file.columns().move_to_disk(),
-            FileContent::Csv(CsvContent::Portal(file)) => file.move_to_disk(),
-            FileContent::Parquet(file) => file.move_to_disk(),
-            FileContent::Cpb(columns) => columns.move_to_disk(),
+            Self::Original(file) => file.move_to_disk(),
+            Self::PortalFile(_) => false,
+            Self::Table(table) => match table.columns() {
+                Ok(columns) => columns.move_to_disk(),
+                Err(file) => file.move_to_disk(),
+            },
         }
     }
 
     /// The epoch of the bytes, if this is a verified original.
     fn verified_epoch(&self) -> Option<Epoch> {
         match self {
-            FileContent::Original(file) if file.cached_file().is_verified() => {
+            Self::Original(file) if file.cached_file().is_verified() => {
                 Some(file.cached_file().epoch())
             }
             _ => None,
@@ -137,44 +155,26 @@ impl Default for OpenFiles {
 }
 
 impl OpenFiles {
-    pub(super) fn get(
-        &self,
-        object: ObjectId,
-        representation: Representation,
-    ) -> Option<FileContent> {
-        let id = FileId {
-            object,
-            representation,
-        };
+    pub(super) fn get(&self, id: FileId) -> Option<FileContent> {
         self.0.get(&id)
+    }
+
+    /// Returns the state of a representation of a table.
+    pub(super) fn table(&self, id: FileId) -> Option<TableContent> {
+        match self.get(id)? {
+            FileContent::Table(table) => Some(table),
+            FileContent::Original(_) | FileContent::PortalFile(_) => None,
+        }
     }
 
     /// Inserts `content` and returns it, unless another reader was first: then returns
     /// the present state.
-    pub(super) fn get_or_insert(
-        &self,
-        object: ObjectId,
-        representation: Representation,
-        content: FileContent,
-    ) -> FileContent {
-        let id = FileId {
-            object,
-            representation,
-        };
+    pub(super) fn get_or_insert(&self, id: FileId, content: FileContent) -> FileContent {
         self.0.get_or_insert(id, content)
     }
 
     /// Inserts `content` in place of the present state.
-    pub(super) fn replace(
-        &self,
-        object: ObjectId,
-        representation: Representation,
-        content: FileContent,
-    ) {
-        let id = FileId {
-            object,
-            representation,
-        };
+    pub(super) fn replace(&self, id: FileId, content: FileContent) {
         self.0.replace(id, content);
     }
 

@@ -41,7 +41,7 @@ pub(super) fn columns_key(schema: &Schema) -> u64 {
 }
 
 /// The key of a text that only the portal can write; see
-/// [`PortalCsv`](super::portal_csv::PortalCsv).
+/// [`portal_csv`](super::portal_csv::portal_csv).
 pub(super) fn portal_csv_key(id: ObjectId) -> u64 {
     XxHash3_64::oneshot(&[b"written by the portal ", &id.as_bytes()[..]].concat())
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::CacheFile;
 use crate::cache::CacheError;
 use crate::cache::blocks::{Block, MAX_BLOCK};
+use icos_sync::schedule_point;
 
 /// The result of a read.
 #[derive(Debug, Eq, PartialEq)]
@@ -52,11 +53,11 @@ impl CacheFile {
                 Some(bytes) => out.extend_from_slice(&bytes),
                 None if self.read_block(block, &mut out)? => {}
                 None => {
-                    tracing::warn!(path = %self.paths.complete.display(), offset = block.offset,
-                        "a cached block is corrupt and will be downloaded again");
-                    let _disk = self.disk_lock.lock();
-                    self.evict_block(&mut self.state(), block.offset);
-                    return Ok(CacheRead::Missing(block.range()));
+                    out.truncate(before);
+                    schedule_point();
+                    if !self.read_again(block, &mut out)? {
+                        return Ok(CacheRead::Missing(block.range()));
+                    }
                 }
             }
             // Only a part of the first and the last block may be wanted.
@@ -71,6 +72,31 @@ impl CacheFile {
             }
         }
         Ok(CacheRead::Bytes(out))
+    }
+
+    /// Reads `block` again, which did not match its checksum, while no other thread
+    /// of this process can evict it: its space may have been released during the
+    /// first read. Evicts it if it is corrupt. False if it is not present any more.
+    fn read_again(&self, block: Block, out: &mut Vec<u8>) -> Result<bool, CacheError> {
+        let _disk = self.disk_lock.lock();
+        let in_memory = {
+            let state = self.state();
+            if state.blocks.touching(block.range()).next() != Some(block) {
+                return Ok(false);
+            }
+            state.in_memory.get(&block.offset).cloned()
+        };
+        if let Some(bytes) = in_memory {
+            out.extend_from_slice(&bytes);
+            return Ok(true);
+        }
+        if self.read_block(block, out)? {
+            return Ok(true);
+        }
+        tracing::warn!(path = %self.paths.complete.display(), offset = block.offset,
+            "a cached block is corrupt and will be downloaded again");
+        self.evict_block(&mut self.state(), block.offset);
+        Ok(false)
     }
 
     /// Appends the bytes of `block` to `out`; false if they do not match its
