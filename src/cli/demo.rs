@@ -54,7 +54,7 @@ pub(super) struct DemoArgs {
 }
 
 const FAULTS_HELP: &str = "\
-The demo portal is a double of the real services, for workshops, CI and
+The demo portal imitates the real services, for workshops, CI and
 experiments. It prints one line of JSON with the URLs of its services and the
 demo user's name, password and login token. With -v it prints a line for each
 request. It stops on Ctrl-C.

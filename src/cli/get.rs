@@ -39,7 +39,7 @@ Examples:
   icosfs get UNhY4JhezH9gQYqvDMWrWH9C --good-only --format parquet --output co2.parquet
   icosfs get UNhY4JhezH9gQYqvDMWrWH9C --format original --output co2.zip
 
-Only the requested part is downloaded. It is cached as by a mount.")]
+Only the requested part is downloaded. It is stored in the cache that mounts use.")]
 pub(super) struct GetArgs {
     /// The object: its id, PID or landing page, or a file in a mount
     #[arg(value_name = "ID")]

@@ -12,7 +12,7 @@ const TOPICS: [(&str, &[&str]); 4] = [
         &["mount", "unmount", "status", "log-level", "doctor"],
     ),
     (
-        "Data without a mount",
+        "Data",
         &[
             "find",
             "info",

@@ -36,8 +36,8 @@ pub(super) struct LoginArgs {
     /// Read the password from standard input instead of prompting for it
     #[arg(long, requires = "user")]
     password_stdin: bool,
-    /// Read a token from standard input and save it, for logins by university,
-    /// ORCID and the like; the portal's My Account page shows the token
+    /// Read a token from standard input and save it, for accounts without a
+    /// password (university, ORCID); the portal's My Account page shows the token
     #[arg(long, conflicts_with = "user")]
     token_stdin: bool,
 }

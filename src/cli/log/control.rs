@@ -27,7 +27,7 @@ Examples:
   icosfs log-level ~/icos debug                       # and back: warn
   icosfs log-level ~/icos icosfs::cache=trace,warn
 
-The mount logs to the file given by --log-file at mount.")]
+The log is the file that --log-file named when the repository was mounted.")]
 pub(in crate::cli) struct LogLevelArgs {
     /// The mount point
     mountpoint: PathBuf,
