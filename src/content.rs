@@ -68,7 +68,6 @@ pub use planner::DownloadOptions;
 pub use portal_files::DataFolder;
 
 use archive_files::ArchiveFiles;
-use columns::Columns;
 use csv::{CsvFile, RenderedText};
 use landing_pages::{LANDING_PAGE_ESTIMATE, LandingPages};
 use open_files::{FileContent, OpenFiles, TableContent};
@@ -365,13 +364,12 @@ impl Contents {
     async fn portal_file(&self, object: &Object) -> Option<Arc<PortalFile>> {
         let folder = self.data_folder.as_ref()?;
         let id = file_id(object, Representation::Original);
-        let content = match self.files.get(id) {
-            Some(content) => content,
-            None => {
-                let path = original_path(object).ok()?;
-                let file = folder.find(object.id(), &path, object.size()).await?;
-                self.files.get_or_insert(id, FileContent::PortalFile(file))
-            }
+        let content = if let Some(content) = self.files.get(id) {
+            content
+        } else {
+            let path = original_path(object).ok()?;
+            let file = folder.find(object.id(), &path, object.size()).await?;
+            self.files.get_or_insert(id, FileContent::PortalFile(file))
         };
         match content {
             FileContent::PortalFile(file) => Some(file),

@@ -37,6 +37,8 @@ pub(super) struct DiskBudget {
     limit: u64,
     /// Bytes used, as far as is known.
     used: AtomicU64,
+    /// How much may be used, at the last count.
+    allowed: AtomicU64,
     /// The value of `used` beyond which the files are counted again; 0 before
     /// the first count.
     recount_at: AtomicU64,
@@ -79,6 +81,7 @@ impl DiskBudget {
     /// A budget of at most `limit` bytes for the files in `root`.
     pub(super) fn new(root: PathBuf, limit: u64) -> Self {
         Self {
+            allowed: AtomicU64::new(limit.min(spare(&root))),
             root,
             limit,
             used: AtomicU64::new(0),
@@ -88,9 +91,10 @@ impl DiskBudget {
         }
     }
 
-    /// The bound, in bytes.
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
+    /// How much may be used, as far as is known: the limit, or less if the disk is
+    /// nearly full.
+    pub(super) fn allowed(&self) -> u64 {
+        self.allowed.load(Ordering::Relaxed)
     }
 
     /// The bytes used, as far as is known.
@@ -126,7 +130,7 @@ impl DiskBudget {
             return why;
         }
         let used = self.count_and_evict(bytes, in_use);
-        let allowed = self.allowed(used);
+        let allowed = self.update_allowed(used);
         if used + bytes > allowed {
             self.used.store(used, Ordering::Relaxed);
             self.recount_at.store(allowed, Ordering::Relaxed);
@@ -164,15 +168,11 @@ impl DiskBudget {
             });
     }
 
-    /// How much may be used: the bound, or less if the disk is nearly full.
-    fn allowed(&self, used: u64) -> u64 {
-        let Ok(disk) = statvfs(&self.root) else {
-            return self.limit;
-        };
-        let unit = disk.fragment_size();
-        let spare =
-            (disk.blocks_available() * unit).saturating_sub(disk.blocks() * unit / FREE_PART);
-        self.limit.min(used.saturating_add(spare))
+    /// Determines how much may be used, if `used` bytes are.
+    fn update_allowed(&self, used: u64) -> u64 {
+        let allowed = self.limit.min(used.saturating_add(spare(&self.root)));
+        self.allowed.store(allowed, Ordering::Relaxed);
+        allowed
     }
 
     /// Counts the files, and evicts some if `bytes` more do not fit. Returns the
@@ -181,7 +181,7 @@ impl DiskBudget {
         let mut files = self.files();
         let mut used: u64 = files.iter().map(|file| file.bytes).sum();
         used += self.sweep_temporary_files();
-        let allowed = self.allowed(used);
+        let allowed = self.update_allowed(used);
         if used + bytes <= allowed {
             return used;
         }
@@ -275,6 +275,15 @@ impl DiskBudget {
         }
         files
     }
+}
+
+/// The free bytes of the file system of `root`, without those that stay free.
+fn spare(root: &Path) -> u64 {
+    let Ok(disk) = statvfs(root) else {
+        return u64::MAX;
+    };
+    let unit = disk.fragment_size();
+    (disk.blocks_available() * unit).saturating_sub(disk.blocks() * unit / FREE_PART)
 }
 
 /// The bound if the user sets none, in bytes: a tenth of the file system, 1 GiB

@@ -179,13 +179,14 @@ impl CacheFile {
             let has_blocks = state.memory_used > 0;
             self.store.memory_tier.share(has_blocks).max(MIN_RETAINED)
         };
-        let budget = &self.store.disk_budget;
         if self.data.is_none() {
             return share;
         }
         // Blocks of other open files are not evicted for this one.
-        (budget.limit() / 2)
-            .max(budget.limit().saturating_sub(budget.used()))
+        let budget = &self.store.disk_budget;
+        let allowed = budget.allowed();
+        (allowed / 2)
+            .max(allowed.saturating_sub(budget.used()))
             .max(share)
     }
 

@@ -33,8 +33,9 @@
 //! - A random reader gets ranges of [`RANDOM_MIN`]. After
 //!   [`RANDOM_REQUESTS`] requests, or a quarter of the file, one request
 //!   fetches everything that is missing. A file longer than
-//!   [`DownloadOptions::whole_file_limit`] is never completed that way; its
-//!   ranges grow up to [`RANDOM_MAX`] instead.
+//!   [`DownloadOptions::whole_file_limit`], or than the cache retains, is never
+//!   completed that way; its ranges grow up to [`RANDOM_MAX`], or half of what the
+//!   cache retains, instead.
 //! - A reader waits for a download that reaches its bytes soon (see
 //!   [`Pace`]), instead of sending a request of its own.
 
@@ -368,6 +369,7 @@ impl Snapshot {
         }
         let doublings = self.counts.requests / RANDOM_REQUESTS;
         let length = RANDOM_MIN << doublings.min(RANDOM_MAX.ilog2() - RANDOM_MIN.ilog2());
+        let length = length.min(self.capacity / 2).max(RANDOM_MIN);
         let start = gap.start - gap.start % RANDOM_MIN;
         let stop = read_end
             .max(start.saturating_add(length))
@@ -390,10 +392,11 @@ impl Snapshot {
         AHEAD.min(self.capacity / 2).max(RANDOM_MIN)
     }
 
-    /// Whether one request should fetch everything that is missing.
+    /// Whether one request should fetch everything that is missing. The cache must
+    /// retain it: otherwise each miss would fetch the complete file again.
     fn wants_rest(&self) -> bool {
         let many = self.counts.requests >= RANDOM_REQUESTS || self.counts.bytes >= self.len / 4;
-        many && self.len <= self.options.whole_file_limit
+        many && self.len <= self.options.whole_file_limit && self.len <= self.capacity
     }
 
     /// Where a sequential download from `start` must end: where another

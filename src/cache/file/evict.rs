@@ -31,10 +31,14 @@ impl CacheFile {
     }
 
     /// Evicts the oldest blocks on the disk for `wanted` new bytes, except for the
-    /// last few; false if that does not free enough. The caller holds the disk
-    /// lock.
+    /// last few; false if that does not free enough, or if the memory tier retains
+    /// new bytes for longer. The caller holds the disk lock.
     pub(super) fn evict_oldest(&self, wanted: u64) -> bool {
         let mut state = self.state();
+        let on_disk = state.blocks.present() - state.memory_used;
+        if on_disk < self.store.memory_tier.share(state.memory_used > 0) {
+            return false;
+        }
         let mut freed = 0;
         while freed < wanted.max(1 << 20) && state.blocks.present() > MIN_RETAINED {
             let Some(oldest) = state.written.pop_front() else {

@@ -176,6 +176,8 @@ fn cases() -> Vec<Case> {
         // New downloads: the rest in one request.
         ("request 16 is still random", after_requests(15), all(), 50 * MIB..50 * MIB + k, 50 * MIB + k, start_random(50 * MIB..51 * MIB, 66 * MIB + k)),
         ("request 17 fetches the rest", after_requests(16), vec![5 * MIB..LEN], 50 * MIB..50 * MIB + k, 50 * MIB + k, start(5 * MIB..LEN, 66 * MIB + k)),
+        ("a file that the cache cannot retain is never fetched completely", after_requests(16).with_capacity(10 * MIB), all(), 50 * MIB..50 * MIB + k, 50 * MIB + k, start_random(50 * MIB..52 * MIB, 55 * MIB + k)),
+        ("a random read fetches no more than half of what the cache retains", never_completed(160).with_capacity(10 * MIB), all(), 50 * MIB..50 * MIB + k, 50 * MIB + k, start_random(50 * MIB..55 * MIB, 55 * MIB + k)),
         ("less than a quarter is not enough for the rest", after_bytes(25 * MIB - 1), all(), 50 * MIB..50 * MIB + k, 50 * MIB + k, start_random(50 * MIB..51 * MIB, 66 * MIB + k)),
         ("after a quarter of the bytes the rest follows", after_bytes(25 * MIB), all(), 50 * MIB..50 * MIB + k, 50 * MIB + k, start(0..LEN, 66 * MIB + k)),
         ("a file over the limit is never completed", never_completed(15), all(), 50 * MIB..50 * MIB + k, 50 * MIB + k, start_random(50 * MIB..51 * MIB, 66 * MIB + k)),
