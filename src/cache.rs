@@ -9,15 +9,15 @@
 //!    disk does not accept go to the memory tier.
 //! 3. *Checksummed*: the journal of the file records offset, length and checksum.
 //!    Any subset of these writes may survive a crash.
-//! 4. *Read*: [`CacheFile::read`] checks every block against its checksum. A
-//!    corrupt block becomes missing and is downloaded again.
+//! 4. *Read*: [`CacheFile::read`] checks every block that it reads from the disk.
+//!    A corrupt block is evicted and downloaded again.
 //! 5. *Evicted* for space: closed files completely, least recently used first,
 //!    then the oldest blocks of the file that needs space. The checksum of an
-//!    evicted block stays in memory until the epoch ends, so that the block must
-//!    be the same when it is downloaded again.
+//!    evicted block stays in memory until the epoch ends or the file is closed, so
+//!    that a block that is downloaded again must be the same.
 //! 6. *Verified*: `content` compares the hash of all bytes of an [`Epoch`] with the
 //!    object's id and calls [`CacheFile::mark_verified`].
-//! 7. *Named*: [`CacheFile::seal`] syncs the file and renames it to its complete
+//! 7. *Sealed*: [`CacheFile::seal`] syncs the file and renames it to its complete
 //!    name. Sealed files are found by later processes and by the Python library,
 //!    and the kernel may read them directly.
 //!
@@ -36,33 +36,39 @@
 //!
 //! # Invariants
 //!
-//! 1. Bytes are returned only if they match their checksum. Only the kernel reads
-//!    sealed files without that.
+//! 1. Bytes from the disk are returned only if they match their checksum. Blocks
+//!    in the memory tier are not checked again, and the kernel reads sealed files
+//!    without a check.
 //! 2. Within an epoch the checksum of a block never changes. A write that
 //!    contradicts a checksum is rejected and, unless the epoch is verified, ends
 //!    the epoch.
-//! 3. Only complete files of an epoch that the caller has verified get a complete
-//!    name. Sealed files are never written to, and a file loses its complete name
-//!    before it loses a block.
+//! 3. Only complete files get a complete name, and originals only once they are
+//!    verified. Sealed files are never written to, and a file loses its complete
+//!    name before it loses a block.
 //! 4. Once all checksums of a file are known, `content` can delay reads until the
 //!    file is verified: [`CacheFile::has_all_checksums`] and
 //!    [`CacheFile::last_new_block`] say when and which.
-//! 5. Wrong bytes of an epoch are discarded together, and the caller records that
-//!    before any other reader can see the change ([`CacheFile::discard`]).
+//! 5. If bytes of an epoch are corrupt, all its blocks are evicted at once. The
+//!    caller counts the corruption before another reader can see the empty file
+//!    ([`CacheFile::discard`]).
 //! 6. Space used is what files occupy on the disk, journals included. Open files
 //!    are never removed, in this process or another one: an open journal is
 //!    locked.
-//! 7. No lock is held over network work or across an `await`. Only a file's disk
-//!    lock, the disk budget's eviction lock and the table of open files are held
-//!    over disk work, besides single journal records and renames under a file's
-//!    state.
-//! 8. Errors of the disk never fail a read that memory can serve.
+//! 7. No lock is held over network work or across an `await`. Locks held over disk
+//!    work: a file's disk lock, the disk budget's eviction lock, the table of open
+//!    files, the known sizes (one record); a file's state only for journal records,
+//!    renames and the release of evicted blocks.
+//! 8. If the disk cannot be written, blocks are stored in memory and reads
+//!    continue.
 //!
 //! # Lock order
 //!
-//! A file's disk lock, the disk budget's eviction lock, the table of open files;
-//! below a file's disk lock also that file's state, which is never held while one
-//! of the former is taken. Memory tier, error reports and known sizes are taken
+//! 1. A file's disk lock.
+//! 2. The disk budget's eviction lock.
+//! 3. The table of open files.
+//!
+//! A file's state is taken after its disk lock or alone. While a state is held,
+//! none of the three is taken. Memory tier, error reports and known sizes are taken
 //! last, and no other lock is taken under them.
 //!
 //! The cache knows neither the portal nor inodes. What to download, when to verify
@@ -97,6 +103,7 @@ pub(crate) use journal::check_journal;
 pub use layout::CachePath;
 pub use sizes::KnownSizes;
 
+pub(crate) use blocks::MAX_BLOCK;
 use disk_budget::{ClaimResult, DiskBudget};
 use error_reports::ErrorReports;
 use layout::{LENGTHS, PARTIAL, SUMS};
@@ -300,7 +307,7 @@ impl StoreState {
         };
         match self.disk_budget.claim(bytes, is_open) {
             ClaimResult::Granted => true,
-            ClaimResult::BoundReached => false,
+            ClaimResult::LimitReached => false,
             ClaimResult::DiskFull => {
                 self.errors.report(CacheError::DiskFull {
                     path: self.root.clone(),

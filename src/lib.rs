@@ -1,8 +1,8 @@
 //! Mounts a repository of the ICOS Carbon Portal (ICOS, SITES or ICOS Cities) as
 //! plain files.
 //!
-//! A `read(2)` passes through the modules in the order in which they are listed
-//! here. No module imports one above it.
+//! The modules are layers, listed from top to bottom: no module imports one above
+//! it. A `read(2)` passes through `mount`, `content` and `cache`.
 
 pub mod cli;
 

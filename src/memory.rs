@@ -1,7 +1,7 @@
-//! The memory budget: one bound for all buffers. Readers wait for memory instead
+//! The memory budget: one limit for all buffers. Readers wait for memory instead
 //! of exceeding it.
 //!
-//! The bound is split into parts so that waits cannot form a circle. *Caches*
+//! The limit is split into parts so that waits cannot form a circle. *Caches*
 //! (rendered text, and blocks that the disk does not accept) never wait: they
 //! evict their oldest content. Network *streams* may hold their reservations for a
 //! long time, but never wait for memory of replies. *Replies* hold theirs only
@@ -31,7 +31,7 @@ const STREAM_TIMEOUT: Duration = Duration::from_mins(10);
 /// Bytes of one semaphore permit.
 const UNIT: u64 = 4 << 10;
 
-/// The bound and its parts. Cheap to clone: clones share one budget.
+/// The limit and its parts. Cheap to clone: clones share one budget.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     total: u64,

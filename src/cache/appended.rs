@@ -251,11 +251,11 @@ mod tests {
     use crate::cache::{CacheLimits, CacheRead};
 
     fn store(dir: &tempfile::TempDir) -> Store {
-        let bounds = CacheLimits {
+        let limits = CacheLimits {
             disk: 1 << 40,
             memory: 1 << 20,
         };
-        Store::open(dir.path().to_owned(), bounds)
+        Store::open(dir.path().to_owned(), limits)
     }
 
     #[test]
@@ -370,11 +370,11 @@ mod tests {
     #[test]
     fn blocks_beyond_the_disk_budget_are_in_memory_and_the_file_is_not_sealed() {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = CacheLimits {
+        let limits = CacheLimits {
             disk: 6 << 20,
             memory: 32 << 20,
         };
-        let store = Store::open(dir.path().to_owned(), bounds);
+        let store = Store::open(dir.path().to_owned(), limits);
         let path = CachePath::new("views", "x").unwrap();
         let bytes = text(9 << 20);
         let mut appended = AppendedFile::new(store.clone(), path.clone());

@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use twox_hash::XxHash3_64;
 
-/// The length of the longest block, in bytes. A read verifies complete blocks,
-/// so long blocks make small reads expensive; short blocks cost memory.
-pub(super) const MAX_BLOCK: usize = 128 << 10;
+/// The length of the longest block, in bytes. No block extends across a multiple of it. A
+/// read verifies complete blocks, so long blocks make small reads expensive; short
+/// blocks cost memory.
+pub(crate) const MAX_BLOCK: usize = 128 << 10;
 
 /// A run of bytes and its checksum.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,4 +1,4 @@
-//! The disk budget of the cache: a bound on the bytes on the disk, and eviction of
+//! The disk budget of the cache: a limit on the bytes on the disk, and eviction of
 //! files that are not open, least recently used first.
 //!
 //! Space used is what the files occupy on the disk, journals included. It is
@@ -19,7 +19,7 @@ use super::layout::{CachePath, FileKind, MAP, NEW, PARTIAL, SUMS};
 use super::remove_if_present;
 use icos_sync::{AtomicU64, Mutex, schedule_point};
 
-/// Eviction frees one part in this many of the bound, so that it is not needed
+/// Eviction frees one part in this many of the limit, so that it is not needed
 /// again at once.
 const EVICTED_PART: u64 = 10;
 /// One part in this many of the file system stays free.
@@ -30,7 +30,7 @@ const RECOUNT: u64 = 64 << 20;
 /// look at every file.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
-/// The bound, and the bytes used.
+/// The limit, and the bytes used.
 #[derive(Debug)]
 pub(super) struct DiskBudget {
     root: PathBuf,
@@ -53,7 +53,7 @@ pub struct DiskUsage {
     /// Bytes on the disk, of complete and incomplete files and their journals.
     #[serde(rename = "held")]
     pub used: u64,
-    /// The bound, in bytes.
+    /// The limit, in bytes.
     pub limit: u64,
 }
 
@@ -61,8 +61,8 @@ pub struct DiskUsage {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ClaimResult {
     Granted,
-    /// The bound is reached, and every file left is open.
-    BoundReached,
+    /// The limit is reached, and every file left is open.
+    LimitReached,
     /// The file system has too little free space.
     DiskFull,
 }
@@ -102,7 +102,7 @@ impl DiskBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The bytes used and the bound. Counts the files, unless a claim has.
+    /// The bytes used and the limit. Counts the files, unless a claim has.
     pub(super) fn usage(&self) -> DiskUsage {
         let counted = self.recount_at.load(Ordering::Relaxed) > 0;
         let used = if counted {
@@ -137,7 +137,7 @@ impl DiskBudget {
             let why = if allowed < self.limit {
                 ClaimResult::DiskFull
             } else {
-                ClaimResult::BoundReached
+                ClaimResult::LimitReached
             };
             *full = Some((Instant::now() + FULL_FOR, why));
             return why;
@@ -286,7 +286,7 @@ fn spare(root: &Path) -> u64 {
     (disk.blocks_available() * unit).saturating_sub(disk.blocks() * unit / FREE_PART)
 }
 
-/// The bound if the user sets none, in bytes: a tenth of the file system, 1 GiB
+/// The limit if the user sets none, in bytes: a tenth of the file system, 1 GiB
 /// at least.
 #[must_use]
 pub fn default_limit(root: &Path) -> u64 {
@@ -318,10 +318,10 @@ mod tests {
         fs::write(beside(FileKind::Journal), "").unwrap();
         let claim = |bytes| budget.claim(bytes, |_| true);
 
-        assert_eq!(claim(2 << 20), ClaimResult::BoundReached);
+        assert_eq!(claim(2 << 20), ClaimResult::LimitReached);
         // The files are not counted again for a while.
         fs::remove_dir_all(&partial).unwrap();
-        assert_eq!(claim(2 << 20), ClaimResult::BoundReached);
+        assert_eq!(claim(2 << 20), ClaimResult::LimitReached);
         assert_eq!(claim(1 << 19), ClaimResult::Granted, "this fits");
         budget.release(2 << 20);
         assert_eq!(claim(2 << 20), ClaimResult::Granted);

@@ -6,7 +6,8 @@
 //!
 //! Two locks protect a file. `disk_lock` serializes changes of the data file with
 //! the journal records that describe them, and is held over disk work. `state` is
-//! held for moments and taken after `disk_lock`, never before it.
+//! taken after `disk_lock`, never before it, and is held over no disk work but
+//! journal records, renames and the release of evicted blocks.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -55,7 +56,7 @@ pub struct CacheFile {
 
 /// A period in which each block of a file has one checksum, even when the block
 /// is evicted and downloaded again. So all bytes that were read in one epoch
-/// belong to the same content and can be verified together, whether or not they
+/// belong together and can be verified together, whether or not they
 /// were ever present at the same time. Numbers are unique in the process.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Epoch(u64);
@@ -126,10 +127,10 @@ impl CacheFile {
         state.blocks.present() + state.evicted.len() == self.len
     }
 
-    /// The latest block that was not present before in this epoch. If the
-    /// checksums of all bytes are known, no reader can have seen this block before
-    /// that was so. `None` if no block was written since the file was opened, or
-    /// after the first epoch.
+    /// The block that was stored last of those that are new in this epoch. Before it
+    /// was stored, the file lacked at least this block, so no reader has all bytes
+    /// unless it read this block. `None` if no block was written since the file was
+    /// opened, or if an epoch has ended since.
     #[must_use]
     pub fn last_new_block(&self) -> Option<Range<u64>> {
         self.state().last_new_block.clone()
@@ -163,13 +164,13 @@ impl CacheFile {
         self.state().memory_used > 0
     }
 
-    /// Whether the file is complete, verified and has its complete name.
+    /// Whether the file is complete and has its complete name.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         matches!(self.state().stage, FileStage::Sealed(_))
     }
 
-    /// How many bytes that are written together stay until they are read.
+    /// How many bytes can be written without evicting some of them.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         let share = {

@@ -234,12 +234,12 @@ mod tests {
     #[test]
     fn files_are_checked_and_removed_except_those_in_use() {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = CacheLimits {
+        let limits = CacheLimits {
             disk: 1 << 40,
             memory: 1 << 20,
         };
         let path = |name| CachePath::new("netcdf", name).unwrap();
-        let store = Store::open(dir.path().to_owned(), bounds);
+        let store = Store::open(dir.path().to_owned(), limits);
         let half = store.file(&path("half"), 20);
         half.write(0, b"0123456789").unwrap();
         {

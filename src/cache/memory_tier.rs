@@ -1,5 +1,5 @@
 //! The memory tier: blocks that the disk does not accept, in memory. Beyond the
-//! bound, the oldest blocks of all files are evicted first.
+//! limit, the oldest blocks of all files are evicted first.
 //!
 //! The blocks themselves belong to their files; the tier counts them and decides
 //! which ones to evict.
@@ -25,7 +25,7 @@ pub(super) trait MemoryBlocks: std::fmt::Debug + Send + Sync {
 /// How many bytes are in memory, and the order in which to evict them.
 #[derive(Debug)]
 pub(super) struct MemoryTier {
-    bound: u64,
+    limit: u64,
     state: Mutex<TierState>,
 }
 
@@ -42,10 +42,10 @@ struct TierState {
 }
 
 impl MemoryTier {
-    /// A tier of `bound` bytes, [`MIN_RETAINED`] at least.
-    pub(super) fn new(bound: u64) -> Self {
+    /// A tier of `limit` bytes, [`MIN_RETAINED`] at least.
+    pub(super) fn new(limit: u64) -> Self {
         Self {
-            bound: bound.max(MIN_RETAINED),
+            limit: limit.max(MIN_RETAINED),
             state: Mutex::default(),
         }
     }
@@ -55,16 +55,16 @@ impl MemoryTier {
     pub(super) fn share(&self, has_blocks: bool) -> u64 {
         let state = self.state();
         let others = state.files - u64::from(has_blocks);
-        ((self.bound - state.appended) / (others + 1)).max(1 << 20)
+        ((self.limit - state.appended) / (others + 1)).max(1 << 20)
     }
 
     /// Counts bytes of an appended file and evicts older blocks of other files
     /// for them; false if all appended files together would take more than half
-    /// of the bound. The caller holds no lock.
+    /// of the limit. The caller holds no lock.
     pub(super) fn add_appended(&self, len: u64) -> bool {
         {
             let mut state = self.state();
-            if state.appended + len > self.bound / 2 {
+            if state.appended + len > self.limit / 2 {
                 return false;
             }
             state.appended += len;
@@ -92,7 +92,7 @@ impl MemoryTier {
         state.queue.push_back((file, offset));
     }
 
-    /// Evicts the oldest blocks until the rest is within the bound. The caller
+    /// Evicts the oldest blocks until the rest is within the limit. The caller
     /// holds no lock.
     pub(super) fn make_room(&self) {
         while let Some((file, offset)) = self.next_victim() {
@@ -104,7 +104,7 @@ impl MemoryTier {
 
     fn next_victim(&self) -> Option<(Weak<dyn MemoryBlocks>, u64)> {
         let mut state = self.state();
-        if state.used + state.appended > self.bound {
+        if state.used + state.appended > self.limit {
             state.queue.pop_front()
         } else {
             None

@@ -31,11 +31,11 @@ struct Scene {
 impl Scene {
     fn new(disk: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = CacheLimits {
+        let limits = CacheLimits {
             disk,
             memory: 1 << 20,
         };
-        let store = Store::open(dir.path().to_owned(), bounds);
+        let store = Store::open(dir.path().to_owned(), limits);
         Self {
             store,
             dir,
@@ -48,11 +48,11 @@ impl Scene {
         let scene = Self::new(0);
         let file = scene.dir.path().join("not a folder");
         fs::write(&file, "").unwrap();
-        let bounds = CacheLimits {
+        let limits = CacheLimits {
             disk: 1 << 40,
             memory: 1 << 20,
         };
-        let store = Store::open(file, bounds);
+        let store = Store::open(file, limits);
         Self { store, ..scene }
     }
 
@@ -145,10 +145,10 @@ fn full_memory_tier_evicts_the_oldest_blocks_for_any_writer() {
         together![add(&files[0], 30), add(&files[1], 0), add(&files[1], 1)];
         scene.assert_counted(&files);
         let (used, ..) = scene.store.0.memory_tier.counted();
-        // Two writers that exceed the bound each evict a block.
-        let bound = 2 << 20;
+        // Two writers that exceed the limit each evict a block.
+        let limit = 2 << 20;
         assert!(
-            (bound - 3 * MAX_BLOCK as u64..=bound).contains(&used),
+            (limit - 3 * MAX_BLOCK as u64..=limit).contains(&used),
             "{used}"
         );
     });

@@ -1,4 +1,5 @@
-//! Eviction: blocks of an open file become missing, and their space is released.
+//! Eviction: blocks of an open file become missing, to make room or because they are
+//! corrupt, and their space is released.
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
@@ -7,7 +8,7 @@ use super::{CacheFile, Epoch};
 use crate::cache::memory_tier::MIN_RETAINED;
 
 impl CacheFile {
-    /// Evicts all bytes of `epoch`, which turned out to be wrong, and begins the
+    /// Evicts all bytes of `epoch`, which turned out to be corrupt, and begins the
     /// next epoch. Does nothing if the epoch has ended. Otherwise calls `before`
     /// first, while no other thread can see the state of the file.
     pub fn discard(&self, epoch: Epoch, before: impl FnOnce()) {

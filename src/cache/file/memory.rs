@@ -131,11 +131,11 @@ mod tests {
     #[test]
     fn memory_blocks_move_to_the_disk_after_other_files_are_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let bounds = CacheLimits {
+        let limits = CacheLimits {
             disk: 6 << 20,
             memory: 64 << 20,
         };
-        let store = Store::open(dir.path().to_owned(), bounds);
+        let store = Store::open(dir.path().to_owned(), limits);
         let path = |name| CachePath::new("netcdf", name).unwrap();
         let bytes: Vec<u8> = (0..=255).cycle().take(5 << 20).collect();
         let found = || CacheRead::Bytes(bytes[..3 << 20].to_vec());

@@ -27,8 +27,7 @@ pub(super) struct FilePaths {
 pub(super) enum FileStage {
     /// Under its partial name; the journal records the present blocks.
     Partial(Journal),
-    /// Complete, verified, and under its complete name. The journal contains the
-    /// checksums.
+    /// Complete, and under its complete name. The journal contains the checksums.
     Sealed(Journal),
     /// The disk cannot be used: all blocks are in memory.
     MemoryOnly,

@@ -1,4 +1,4 @@
-//! Reads from a file: every block is checked against its checksum.
+//! Reads from a file: every block on the disk is checked against its checksum.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -22,8 +22,8 @@ pub enum CacheRead {
 
 impl CacheFile {
     /// Reads the bytes of `range`, as far as it lies within the file, and checks
-    /// every block that overlaps it. A block that does not match its checksum is
-    /// evicted and reported as missing.
+    /// every block that it reads from the disk. A block that does not match its
+    /// checksum is evicted and reported as missing.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! Sealing: a complete and verified file gets its complete name, which it loses
-//! with its first block.
+//! Sealing: a complete file is renamed to its complete name. Before one of its
+//! blocks is evicted, it is renamed back.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -16,9 +16,9 @@ use crate::cache::{CacheError, create_private_dir};
 const SEAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl CacheFile {
-    /// Syncs a complete file and gives it its complete name, if its bytes are
-    /// still of `epoch` by then. The caller has verified that epoch as far as that
-    /// is possible.
+    /// Syncs a complete file and renames it to its complete name, if its bytes are
+    /// still of `epoch` by then. The caller has verified an original; other files
+    /// have no checksum to verify.
     ///
     /// # Errors
     ///

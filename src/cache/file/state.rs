@@ -29,8 +29,9 @@ pub(super) struct FileState {
     pub(super) last_new_block: Option<Range<u64>>,
     pub(super) is_verified: bool,
     pub(super) epoch: Epoch,
-    /// Whether no epoch has ended since the file was opened. Later, readers of
-    /// an ended epoch may still be active.
+    /// Whether no epoch has ended since the file was opened. After the first epoch,
+    /// `last_new_block` is not tracked: readers of an earlier epoch may already have
+    /// it.
     in_first_epoch: bool,
     pub(super) stage: FileStage,
 }
@@ -71,7 +72,8 @@ impl FileState {
         self.evicted = EvictedBlocks::default();
     }
 
-    /// Adds `block`, unless it contradicts a block of this epoch.
+    /// Adds `block`, unless it contradicts a block of this epoch. A block that cannot
+    /// be compared with earlier ones begins a new epoch.
     pub(super) fn admit(&mut self, block: Block) -> Admission {
         let present = self.blocks.touching(block.range()).next();
         if let Some(present) = present {

@@ -8,10 +8,10 @@ use super::*;
 use crate::cache::{CacheLimits, Store};
 
 fn store(dir: &tempfile::TempDir) -> Store {
-    bounded(dir, 1 << 40)
+    store_with_limit(dir, 1 << 40)
 }
 
-fn bounded(dir: &tempfile::TempDir, disk: u64) -> Store {
+fn store_with_limit(dir: &tempfile::TempDir, disk: u64) -> Store {
     let memory = 64 << 20;
     Store::open(dir.path().to_owned(), CacheLimits { disk, memory })
 }
@@ -67,7 +67,7 @@ fn last_new_block_ignores_restored_blocks_and_later_epochs() {
 #[test]
 fn write_longer_than_the_disk_budget_retains_its_last_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let store = bounded(&dir, 6 << 20);
+    let store = store_with_limit(&dir, 6 << 20);
     let bytes: Vec<u8> = (0..=255).cycle().take(8 << 20).collect();
     let file = store.file(&path(), bytes.len() as u64);
     file.write(0, &bytes).unwrap();
@@ -289,7 +289,7 @@ fn sealed_file_modified_by_others_is_not_sealed_after_reopening() {
 #[test]
 fn closed_files_are_evicted_first_then_the_oldest_bytes_of_the_open_file() {
     let dir = tempfile::tempdir().unwrap();
-    let store = bounded(&dir, 20 << 20);
+    let store = store_with_limit(&dir, 20 << 20);
     let bytes = vec![7; 1 << 20];
     let write = |file: &CacheFile, count: u64| {
         (0..count).for_each(|n| file.write(n << 20, &bytes).unwrap());
@@ -341,7 +341,7 @@ fn without_a_disk_the_latest_bytes_are_in_memory() {
     assert_eq!(file.missing(0..64 << 20), vec![0..60 << 20]);
 }
 
-/// Many readers without a disk: the memory of all files together is bounded,
+/// Many readers without a disk: the memory of all files together is limited,
 /// and the latest bytes of each of them are present.
 #[test]
 fn without_a_disk_all_files_share_one_memory_bound() {
