@@ -3,7 +3,7 @@
 //!
 //! This module brings the portal, the cache and the table formats together. It does
 //! not know names, inodes or the kernel. `Contents::read` dispatches on the
-//! representation:
+//! representation, `Contents::read_archive_file` reads entries of archives:
 //!
 //! ```text
 //! Original  PortalFile (the portal's own disk, where mounted)
@@ -20,11 +20,11 @@
 //!   the cache. Concurrent readers of a byte share one download.
 //! - `OpenFiles` keeps the state of each file while it is in use: `Columns`, row
 //!   indexes, downloads. The planner decides what an original downloads.
-//! - The cache verifies the checksum of each block it returns. Originals are also
-//!   verified against the hash in their id.
+//! - The cache verifies the checksum of each block that it reads from the disk.
+//!   Originals are also verified against the hash in their id.
 //!
-//! No lock of this module is held while a request, a disk read or a rendering is
-//! under way, nor while another lock is taken.
+//! No lock of this module is held while a request or a rendering is under way.
+//! `docs/design.md` lists which locks are taken under others.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ pub use portal_files::DataFolder;
 use archive_files::ArchiveFiles;
 use csv::{CsvFile, RenderedText};
 use landing_pages::{LANDING_PAGE_ESTIMATE, LandingPages};
-use open_files::{FileContent, OpenFiles, TableContent};
+use open_files::{OpenFileState, OpenFiles, TableContent};
 use original::{CorruptFiles, OriginalFile};
 use parquet::ParquetBuilder;
 use portal_csv::portal_csv;
@@ -139,9 +139,9 @@ pub enum FileSize {
     Estimate(u64),
 }
 
-/// An original that has an open handle.
+/// An open handle of an original.
 #[derive(Clone, Debug)]
-pub struct OpenOriginal {
+pub struct OriginalHandle {
     /// The count at open; see [`Contents::corruption_count`].
     pub corruption_count: u64,
     /// Keeps the state of the cache file while the handle is open.
@@ -259,9 +259,9 @@ impl Contents {
 
     /// Reads at most `len` bytes from `offset`; fewer only at the end of the file.
     ///
-    /// `corruption_count` is that of the [`OpenOriginal`], and ignored for other
+    /// `corruption_count` is that of the [`OriginalHandle`], and ignored for other
     /// representations: once the original was found corrupt after it was opened, reads
-    /// fail, so that a reader never gets bytes of two contents.
+    /// fail, so that a reader never gets bytes of two epochs.
     ///
     /// # Errors
     ///
@@ -313,7 +313,7 @@ impl Contents {
     }
 
     /// How many times the original of `object` was found corrupt. Bytes read under
-    /// different counts may be of different contents.
+    /// different counts may be of different epochs.
     #[must_use]
     pub fn corruption_count(&self, object: ObjectId) -> u64 {
         self.corrupt_files.count(object)
@@ -329,15 +329,15 @@ impl Contents {
 
     /// Opens an original for reading.
     #[must_use]
-    pub fn open_original(&self, object: &Arc<Object>) -> OpenOriginal {
-        OpenOriginal {
+    pub fn open_original(&self, object: &Arc<Object>) -> OriginalHandle {
+        OriginalHandle {
             corruption_count: self.corruption_count(object.id()),
             _cache_file: (self.cached_original(object)).map(|file| Arc::clone(file.cached_file())),
         }
     }
 
-    /// The cache file that has exactly the bytes of this file, all of them verified, if
-    /// there is one: the kernel may read it directly.
+    /// The sealed cache file that has exactly the bytes of this file, if there is one:
+    /// the kernel may read it directly.
     #[must_use]
     pub fn sealed_file(
         &self,
@@ -351,9 +351,9 @@ impl Contents {
                 TableContent::Csv(_) | TableContent::Cpb(_) => None,
             },
             Representation::Cpb if self.data_folder.is_none() => {
-                let entry = self.store.open_sealed(&cpb_path(object).ok()?)?;
-                (Some(entry.len()) == self.tables.cpb_len(object))
-                    .then(|| entry.sealed_file())
+                let cached = self.store.open_sealed(&cpb_path(object).ok()?)?;
+                (Some(cached.len()) == self.tables.cpb_len(object))
+                    .then(|| cached.sealed_file())
                     .flatten()
             }
             Representation::Cpb | Representation::Csv | Representation::Json => None,
@@ -364,16 +364,17 @@ impl Contents {
     async fn portal_file(&self, object: &Object) -> Option<Arc<PortalFile>> {
         let folder = self.data_folder.as_ref()?;
         let id = file_id(object, Representation::Original);
-        let content = if let Some(content) = self.files.get(id) {
-            content
+        let state = if let Some(state) = self.files.get(id) {
+            state
         } else {
             let path = original_path(object).ok()?;
             let file = folder.find(object.id(), &path, object.size()).await?;
-            self.files.get_or_insert(id, FileContent::PortalFile(file))
+            self.files
+                .get_or_insert(id, OpenFileState::PortalFile(file))
         };
-        match content {
-            FileContent::PortalFile(file) => Some(file),
-            FileContent::Original(_) | FileContent::Table(_) => None,
+        match state {
+            OpenFileState::PortalFile(file) => Some(file),
+            OpenFileState::Original(_) | OpenFileState::Table(_) => None,
         }
     }
 
@@ -387,7 +388,7 @@ impl Contents {
 
     fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
         let id = file_id(object, Representation::Original);
-        if let Some(FileContent::Original(file)) = self.files.get(id) {
+        if let Some(OpenFileState::Original(file)) = self.files.get(id) {
             return Ok(file);
         }
         let file = Arc::new(OriginalFile::new(
@@ -399,12 +400,12 @@ impl Contents {
             Arc::clone(&self.corrupt_files),
             Arc::clone(&self.request_stats),
         ));
-        let content = FileContent::Original(Arc::clone(&file));
-        if let FileContent::Original(first) = self.files.get_or_insert(id, content.clone()) {
+        let state = OpenFileState::Original(Arc::clone(&file));
+        if let OpenFileState::Original(first) = self.files.get_or_insert(id, state.clone()) {
             return Ok(first);
         }
         // The state is that of the portal's own file, which cannot be read.
-        self.files.replace(id, content);
+        self.files.replace(id, state);
         Ok(file)
     }
 
@@ -460,10 +461,10 @@ impl Contents {
 
     /// Inserts `table`, and returns the state that a reader inserted first.
     fn insert_table(&self, id: FileId, table: TableContent) -> TableContent {
-        let content = FileContent::Table(table.clone());
-        match self.files.get_or_insert(id, content) {
-            FileContent::Table(first) => first,
-            FileContent::Original(_) | FileContent::PortalFile(_) => table,
+        let state = OpenFileState::Table(table.clone());
+        match self.files.get_or_insert(id, state) {
+            OpenFileState::Table(first) => first,
+            OpenFileState::Original(_) | OpenFileState::PortalFile(_) => table,
         }
     }
 }

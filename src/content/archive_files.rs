@@ -54,9 +54,9 @@ impl ArchiveFiles {
         for (_, file) in self.0.idle_for(idle) {
             if file.cached.has_memory_blocks() {
                 // The file stays readable if it cannot be sealed.
-                let offered =
+                let is_moved =
                     file.cached.move_to_disk() && file.cached.seal(file.cached.epoch()).is_ok();
-                more |= offered || made_room;
+                more |= is_moved || made_room;
             }
         }
         more

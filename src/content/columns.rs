@@ -19,11 +19,12 @@
 //!
 //! Invariants:
 //!
-//! - At most one request of a table is under way. It ends early if a reader waits
-//!   for bytes that it does not deliver.
-//! - After [`MAX_REQUESTS`] requests everything that is missing comes in one.
-//! - A reader waits for the network without holding memory, and gives up after
-//!   a bounded number of requests whose bytes do not stay ([`RefetchLimit`]).
+//! - At most one request of a table is under way. While it is paused ahead of its
+//!   readers, it ends if a reader waits for other bytes.
+//! - Request number [`MAX_REQUESTS`] fetches everything that is missing, if it fits
+//!   into the cache.
+//! - A reader waits for the network without holding memory, and gives up after a
+//!   limited number of requests whose bytes do not stay ([`RefetchLimit`]).
 //!
 //! What to request is decided in [`planner::columns`](super::planner::columns).
 //! No lock is held here: the shared state is atomics and watch channels.
@@ -35,7 +36,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::planner::columns::{AHEAD, MAX_REQUESTS};
+use super::planner::columns::{COLUMNS_AHEAD, MAX_REQUESTS};
 use super::request_stats::{RequestCounts, RequestStats};
 use super::table_file::TableFile;
 use super::{ByteSource, ContentError};
@@ -89,7 +90,7 @@ impl Columns {
         request_stats: Arc<RequestStats>,
     ) -> Self {
         Self {
-            requests: AtomicU32::new(request_stats.recall(id).requests),
+            requests: AtomicU32::new(request_stats.take(id).requests),
             request_stats,
             id,
             folder,
@@ -225,9 +226,9 @@ impl Columns {
         self.arrived.subscribe()
     }
 
-    /// How many bytes of columns the cache retains until they are read.
+    /// How many bytes of columns the cache can store without evicting some of them.
     pub(super) fn capacity(&self) -> u64 {
-        self.file.entry().capacity() / 2
+        self.file.cached().capacity() / 2
     }
 
     /// The number of bytes that a row of some stored columns takes.
@@ -293,7 +294,7 @@ impl Columns {
     /// ended. Starts a request if none is under way.
     async fn request_bytes(self: &Arc<Self>, bytes: Range<u64>) -> Result<(), ContentError> {
         let mut arrived = self.arrived.subscribe();
-        self.run_until(bytes.end.saturating_add(AHEAD));
+        self.run_until(bytes.end.saturating_add(COLUMNS_AHEAD));
         // What is missing before the position does not arrive with the request
         // under way.
         let position = self.position.load(Ordering::Acquire);
@@ -393,7 +394,7 @@ impl Drop for Columns {
     }
 }
 
-/// Bounds how often a reader requests the same bytes again, because they are
+/// Limits how often a reader requests the same bytes again, because they are
 /// evicted or damaged before it reads them: each time is a download.
 #[derive(Debug, Default)]
 pub(super) struct RefetchLimit {

@@ -7,8 +7,8 @@
 //! starts with it. A stored length or index is untrusted: it is compared with
 //! the rendered text, and discarded if they differ.
 //!
-//! Locks: `known` is held for lookups and updates of the index only, never while
-//! columns are downloaded or rows rendered.
+//! Locks: `known` is held for lookups and updates of the index and while the length
+//! is recorded, never while columns are downloaded or rows rendered.
 
 use std::num::NonZeroU32;
 use std::ops::Range;

@@ -132,8 +132,8 @@ fn path_of(iri: &str) -> Result<CachePath, CacheError> {
 }
 
 fn read_stored(store: &Store, iri: &str) -> Option<Bytes> {
-    let entry = store.open_sealed(&path_of(iri).ok()?)?;
-    match entry.read(0..entry.len().min(MAX_HEADER_LEN)).ok()? {
+    let cached = store.open_sealed(&path_of(iri).ok()?)?;
+    match cached.read(0..cached.len().min(MAX_HEADER_LEN)).ok()? {
         CacheRead::Bytes(line) => Some(line.into()),
         CacheRead::Missing(_) => None,
     }

@@ -168,7 +168,7 @@ impl Contents {
                 done,
                 total,
             });
-            let piece = self
+            let bytes = self
                 .read(
                     object,
                     representation,
@@ -177,12 +177,12 @@ impl Contents {
                     COPY_LEN,
                 )
                 .await?;
-            if piece.is_empty() {
+            if bytes.is_empty() {
                 return Ok(out);
             }
-            done += piece.len() as u64;
+            done += bytes.len() as u64;
             let (back, written) = run_blocking(move || {
-                let written = out.write_all(&piece);
+                let written = out.write_all(&bytes);
                 (out, written)
             })
             .await;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-/// A bounded map of states that knows when each was used last.
+/// A map of a limited number of states that knows when each was used last.
 #[derive(Debug)]
 pub(super) struct IdleLru<K: Eq + Hash, V>(Mutex<LruCache<K, UsedState<V>>>);
 
@@ -39,9 +39,9 @@ pub(super) enum IdleDecision {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> IdleLru<K, V> {
-    /// Retains at most `bound` states.
-    pub(super) fn new(bound: NonZeroUsize) -> Self {
-        Self(Mutex::new(LruCache::new(bound)))
+    /// Retains at most `limit` states.
+    pub(super) fn new(limit: NonZeroUsize) -> Self {
+        Self(Mutex::new(LruCache::new(limit)))
     }
 
     /// Returns the state of `key`, and notes that it is used.

@@ -27,7 +27,7 @@ const MAX_OPEN_FILES: usize = 256;
 
 /// The state of one file. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) enum FileContent {
+pub(super) enum OpenFileState {
     Original(Arc<OriginalFile>),
     PortalFile(Arc<PortalFile>),
     Table(TableContent),
@@ -86,7 +86,7 @@ impl TableContent {
     }
 }
 
-impl FileContent {
+impl OpenFileState {
     /// Whether there is no other reference: no reader and no task.
     fn is_unused(&self) -> bool {
         1 == match self {
@@ -146,7 +146,7 @@ pub struct ReleasedFiles {
 
 /// State of files, by file.
 #[derive(Debug)]
-pub(super) struct OpenFiles(IdleLru<FileId, FileContent>);
+pub(super) struct OpenFiles(IdleLru<FileId, OpenFileState>);
 
 impl Default for OpenFiles {
     fn default() -> Self {
@@ -155,27 +155,27 @@ impl Default for OpenFiles {
 }
 
 impl OpenFiles {
-    pub(super) fn get(&self, id: FileId) -> Option<FileContent> {
+    pub(super) fn get(&self, id: FileId) -> Option<OpenFileState> {
         self.0.get(&id)
     }
 
     /// Returns the state of a representation of a table.
     pub(super) fn table(&self, id: FileId) -> Option<TableContent> {
         match self.get(id)? {
-            FileContent::Table(table) => Some(table),
-            FileContent::Original(_) | FileContent::PortalFile(_) => None,
+            OpenFileState::Table(table) => Some(table),
+            OpenFileState::Original(_) | OpenFileState::PortalFile(_) => None,
         }
     }
 
-    /// Inserts `content` and returns it, unless another reader was first: then returns
+    /// Inserts `state` and returns it, unless another reader was first: then returns
     /// the present state.
-    pub(super) fn get_or_insert(&self, id: FileId, content: FileContent) -> FileContent {
-        self.0.get_or_insert(id, content)
+    pub(super) fn get_or_insert(&self, id: FileId, state: OpenFileState) -> OpenFileState {
+        self.0.get_or_insert(id, state)
     }
 
-    /// Inserts `content` in place of the present state.
-    pub(super) fn replace(&self, id: FileId, content: FileContent) {
-        self.0.replace(id, content);
+    /// Inserts `state` in place of the present one.
+    pub(super) fn replace(&self, id: FileId, state: OpenFileState) {
+        self.0.replace(id, state);
     }
 
     /// Releases files that have been idle for `idle`, except those for which `in_use`
@@ -185,17 +185,17 @@ impl OpenFiles {
         idle: Duration,
         in_use: impl Fn(FileId) -> bool,
     ) -> ReleasedFiles {
-        let (files, more) = self.0.release_idle(idle, |&id, content| {
-            if in_use(id) || !content.is_on_disk() {
+        let (files, more) = self.0.release_idle(idle, |&id, state| {
+            if in_use(id) || !state.is_on_disk() {
                 IdleDecision::Keep
-            } else if content.is_unused() {
+            } else if state.is_unused() {
                 IdleDecision::Release
             } else {
                 IdleDecision::ReleaseLater
             }
         });
         let verified =
-            (files.iter()).filter_map(|(id, content)| Some((*id, content.verified_epoch()?)));
+            (files.iter()).filter_map(|(id, state)| Some((*id, state.verified_epoch()?)));
         let mut released = ReleasedFiles {
             verified: verified.collect(),
             more,
@@ -204,9 +204,9 @@ impl OpenFiles {
         // remembers for a while that there was no room: call again later.
         let made_room = !files.is_empty();
         drop(files);
-        for (id, content) in self.0.idle_for(idle) {
-            if !in_use(id) && !content.is_on_disk() {
-                released.more |= content.move_to_disk() || made_room;
+        for (id, state) in self.0.idle_for(idle) {
+            if !in_use(id) && !state.is_on_disk() {
+                released.more |= state.move_to_disk() || made_room;
             }
         }
         released

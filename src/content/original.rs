@@ -6,11 +6,11 @@
 //! ```text
 //!  OriginalFile::read
 //!    |  1. EIO if the bytes were corrupt since the file was opened
-//!    |  2. verifier: wait if all bytes were seen, but not verified
+//!    |  2. verifier: wait if all bytes were received, but not verified
 //!    |  3. all bytes cached? --yes--> recent pieces, or the cache file --> reply
 //!    |  4. no: request the gap, wait for its download, repeat from 1
 //!    v
-//!  Downloads::request --> planner (pure): Wait, Start or Nothing
+//!  Downloads::download_for --> planner (pure): Wait, Start or Nothing
 //!    |
 //!    | Start                                   one task each:
 //!    v
@@ -23,17 +23,17 @@
 //!
 //! Invariants:
 //!
-//! - A reader gets bytes of one copy of the file: after a copy turned out
-//!   to be corrupt, a reader that opened the file before gets
+//! - A reader gets bytes of one epoch: after the bytes of an epoch turned out to
+//!   be corrupt, a reader that opened the file before gets
 //!   [`ContentError::WrongHash`] and starts no download.
-//! - A reader that has got all bytes but the last ones gets those only after the
-//!   file is verified; see [`verifier`] for the exceptions.
+//! - No reader gets all bytes of a file before the file is verified; see
+//!   [`verifier`] for the exceptions.
 //! - No lock is held across a wait, and a reader waits for the network without
 //!   holding memory.
 //!
-//! Lock order: the state of [`Downloads`], then the lock of the cache file or of
-//! one [`Download`]. The lock of the stored hash comes before that of the cache
-//! file. No other lock here is taken while one is held.
+//! Lock order: the state of [`Downloads`] or the stored hash, then the cache file,
+//! then [`CorruptFiles`]. The state of [`Downloads`], then one [`Download`]. No
+//! other lock here is taken while one is held.
 //!
 //! What to request is decided in [`planner`](super::planner); blocks, checksums
 //! and eviction are the cache's.
@@ -53,6 +53,7 @@ use crate::cache::{CacheFile, CacheRead};
 use crate::memory::MemoryBudget;
 use icos_portal::{DataClient, ObjectId};
 
+mod context;
 mod corrupt_files;
 mod download;
 mod downloads;
@@ -62,15 +63,15 @@ mod running_hash;
 mod transfer;
 mod verifier;
 
+use context::OriginalContext;
 pub(super) use corrupt_files::CorruptFiles;
 use downloads::Downloads;
-use transfer::FileContext;
 use verifier::Verifier;
 
 /// One original: its file in the cache, its downloads and its verification.
 #[derive(Debug)]
 pub(super) struct OriginalFile {
-    context: Arc<FileContext>,
+    context: Arc<OriginalContext>,
     downloads: Arc<Downloads>,
     verifier: Arc<Verifier>,
 }
@@ -89,7 +90,7 @@ impl OriginalFile {
             // It was verified before it was sealed.
             cached.mark_verified(cached.epoch());
         }
-        let context = Arc::new(FileContext {
+        let context = Arc::new(OriginalContext {
             id,
             cached,
             data,
@@ -146,13 +147,14 @@ impl OriginalFile {
                     Err(gap) => gap,
                 },
             };
-            // A reader that has bytes of a corrupt copy starts no download.
+            // A reader that has bytes of a corrupt epoch starts no download.
             if self.is_corrupt_since(corruption_count) {
                 continue;
             }
             let until = gap.end.min(range.end);
             ByteSource::Portal.note();
-            let Some((download, review_after)) = self.downloads.request(&gap, range.end) else {
+            let Some((download, review_after)) = self.downloads.download_for(&gap, range.end)
+            else {
                 continue;
             };
             download.expect(&range);
@@ -166,7 +168,7 @@ impl OriginalFile {
 
     /// Whether bytes that a reader got after `corruption_count` were corrupt.
     fn is_corrupt_since(&self, corruption_count: u64) -> bool {
-        let FileContext {
+        let OriginalContext {
             id, corrupt_files, ..
         } = &*self.context;
         corrupt_files.count(*id) != corruption_count
@@ -177,7 +179,7 @@ impl OriginalFile {
         &self,
         range: &Range<u64>,
     ) -> Result<Result<Bytes, Range<u64>>, ContentError> {
-        let FileContext { cached, memory, .. } = &*self.context;
+        let OriginalContext { cached, memory, .. } = &*self.context;
         if let Some(parts) = self.downloads.recent(range, cached.epoch()) {
             return self.join(parts).await.map(Ok);
         }
@@ -221,7 +223,7 @@ impl OriginalFile {
     /// Moves blocks that are in memory only to the disk, and seals a verified
     /// file. Returns whether the disk took all of them. Blocks on the disk.
     pub(super) fn move_to_disk(&self) -> bool {
-        let FileContext { id, cached, .. } = &*self.context;
+        let OriginalContext { id, cached, .. } = &*self.context;
         let is_moved = cached.move_to_disk();
         let epoch = cached.epoch();
         if is_moved

@@ -6,8 +6,8 @@
 //! [`Plan`]; the caller (`original::downloads`) carries the plan out. The same
 //! is done for the columns of tables in [`columns`].
 //!
-//! Tests: a table of named cases, and traces of reads that were recorded, with
-//! the requests they caused, before this module existed.
+//! Tests: a table of named cases (`tests`), and recorded traces of reads with the
+//! requests they may cause (`replay`).
 //!
 //! ```text
 //!  reader misses a gap
@@ -16,7 +16,7 @@
 //!  gap still missing? --no--> Nothing (read the cache again)
 //!        | yes
 //!        v
-//!  a download covers the gap's start, and waiting is worth it? --yes--> Wait
+//!  a download covers the gap's start, and its bytes arrive soon? --yes--> Wait
 //!        | no
 //!        v
 //!  short file, or the rest in one request --> Start, first gap to the end
@@ -28,8 +28,9 @@
 //! rules trade bytes for requests:
 //!
 //! - A file up to [`SHORT`] is requested from its first gap to its end.
-//! - A sequential reader gets one long download. It runs at most [`AHEAD`]
-//!   beyond the reader, and pauses there.
+//! - A sequential reader gets one long download, up to the next download or to a
+//!   long range that is present. It pauses [`AHEAD`] beyond its readers, less with
+//!   a small cache.
 //! - A random reader gets ranges of [`RANDOM_MIN`]. After
 //!   [`RANDOM_REQUESTS`] requests, or a quarter of the file, one request
 //!   fetches everything that is missing. A file longer than
@@ -44,6 +45,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::request_stats::RequestCounts;
+use crate::cache::MAX_BLOCK;
 
 pub(super) mod columns;
 #[cfg(test)]
@@ -87,9 +89,6 @@ const PRESENT_MIN: u64 = 4 << 20;
 /// A read that begins this close to the file's start is taken for a sequential
 /// one: the kernel's readahead arrives out of order.
 const NEAR_START: u64 = 2 << 20;
-/// Downloads begin on multiples of this length, the cache's block size, so
-/// that downloaded blocks can be compared with evicted ones.
-const BLOCK: u64 = 128 << 10;
 
 /// A reader that is at most this far ahead of a download always waits for it.
 const NEAR: u64 = 8 << 20;
@@ -161,7 +160,7 @@ pub(super) struct Snapshot {
     pub(super) options: DownloadOptions,
     /// Length of the file in bytes.
     pub(super) len: u64,
-    /// How many bytes the cache retains until they are read.
+    /// How many bytes the cache can store without evicting some of them.
     pub(super) capacity: u64,
     /// Requests so far, those of earlier states of this file included.
     pub(super) counts: RequestCounts,
@@ -178,7 +177,7 @@ pub(super) struct Snapshot {
 pub(super) struct DownloadSnapshot {
     /// The requested range.
     pub(super) range: Range<u64>,
-    /// Everything before this, within the range, is in the cache.
+    /// Everything before this, within the range, was stored in the cache.
     pub(super) position: u64,
     /// How fast it is; `None` until the response begins.
     pub(super) pace: Option<Pace>,
@@ -358,7 +357,8 @@ impl Snapshot {
             let start = if gap.start <= NEAR_START {
                 0
             } else {
-                gap.start - gap.start % BLOCK
+                // Downloaded blocks can then be compared with evicted ones.
+                gap.start - gap.start % MAX_BLOCK as u64
             };
             let stop = self.stop_of(start);
             let range = match cache.first_gap(start..stop) {

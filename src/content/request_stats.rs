@@ -32,7 +32,7 @@ impl Default for RequestStats {
 
 impl RequestStats {
     /// Takes the counts of `id` out: from now on its state has them.
-    pub(super) fn recall(&self, id: ObjectId) -> RequestCounts {
+    pub(super) fn take(&self, id: ObjectId) -> RequestCounts {
         self.objects().pop(&id).unwrap_or_default()
     }
 

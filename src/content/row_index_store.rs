@@ -76,8 +76,8 @@ impl RowIndexStore {
             index.push(rows, length.checked_sub(header)?).ok()?;
             return Some(index);
         }
-        let entry = self.store.open_sealed(&self.path)?;
-        let Ok(CacheRead::Bytes(bytes)) = entry.read(0..entry.len()) else {
+        let cached = self.store.open_sealed(&self.path)?;
+        let Ok(CacheRead::Bytes(bytes)) = cached.read(0..cached.len()) else {
             return None;
         };
         let (key, bytes) = bytes.split_first_chunk()?;

@@ -16,7 +16,7 @@ pub(super) struct TableFile {
     store: Store,
     path: CachePath,
     len: u64,
-    entry: OnceLock<Arc<CacheFile>>,
+    cached: OnceLock<Arc<CacheFile>>,
 }
 
 impl TableFile {
@@ -31,7 +31,7 @@ impl TableFile {
             store,
             path,
             len,
-            entry: OnceLock::new(),
+            cached: OnceLock::new(),
         }
     }
 
@@ -39,7 +39,7 @@ impl TableFile {
     pub(super) fn first_missing(&self, range: Range<u64>) -> Option<Range<u64>> {
         match &self.portal_file {
             Some(portal_file) if portal_file.is_readable() => None,
-            _ => self.entry().missing(range).into_iter().next(),
+            _ => self.cached().missing(range).into_iter().next(),
         }
     }
 
@@ -48,7 +48,7 @@ impl TableFile {
         match &self.portal_file {
             Some(portal_file) if portal_file.is_readable() => 0,
             _ => {
-                let gaps = self.entry().missing(range);
+                let gaps = self.cached().missing(range);
                 gaps.into_iter().map(|gap| gap.end - gap.start).sum()
             }
         }
@@ -59,7 +59,7 @@ impl TableFile {
         let portal_file = self.portal_file.as_ref();
         match portal_file.and_then(|file| file.read_blocking(range.clone())) {
             Some(bytes) => Ok(CacheRead::Bytes(bytes)),
-            None => self.entry().read(range),
+            None => self.cached().read(range),
         }
     }
 
@@ -73,20 +73,22 @@ impl TableFile {
 
     /// Whether the cache has all bytes.
     pub(super) fn is_complete(&self) -> bool {
-        self.entry.get().is_some_and(|entry| entry.is_complete())
+        self.cached.get().is_some_and(|cached| cached.is_complete())
     }
 
     /// Whether some blocks are in memory only.
     pub(super) fn has_memory_blocks(&self) -> bool {
-        self.entry
+        self.cached
             .get()
-            .is_some_and(|entry| entry.has_memory_blocks())
+            .is_some_and(|cached| cached.has_memory_blocks())
     }
 
     /// Tries to move blocks that are in memory only to the disk; whether it has room
     /// for all of them.
     pub(super) fn move_to_disk(&self) -> bool {
-        self.entry.get().is_some_and(|entry| entry.move_to_disk())
+        self.cached
+            .get()
+            .is_some_and(|cached| cached.move_to_disk())
     }
 
     /// The memory budget for buffers.
@@ -95,8 +97,8 @@ impl TableFile {
     }
 
     /// The file in the cache.
-    pub(super) fn entry(&self) -> &Arc<CacheFile> {
-        self.entry
+    pub(super) fn cached(&self) -> &Arc<CacheFile> {
+        self.cached
             .get_or_init(|| self.store.file(&self.path, self.len))
     }
 }

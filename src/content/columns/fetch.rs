@@ -16,7 +16,7 @@ use icos_table::{FilePart, StoredType};
 
 /// Columns are cached in blocks of this size. Rows of a window touch one block
 /// of each column, and a read checks complete blocks.
-const BLOCK: usize = 16 << 10;
+const COLUMN_BLOCK: usize = 16 << 10;
 
 impl Columns {
     /// Downloads all columns of rows from `missing.start` on, for a reader that
@@ -120,7 +120,7 @@ impl Columns {
         if let Some(found) = body.content_length().filter(|&found| found != expected) {
             return Err(wrong_length(found));
         }
-        let mut writer = ColumnWriter::new(self.file.entry(), ranges);
+        let mut writer = ColumnWriter::new(self.file.cached(), ranges);
         while let Some(chunk) = body.chunk().await? {
             writer.write(&chunk).map_err(|error| match error {
                 WriteError::TooManyBytes => wrong_length(expected + 1),
@@ -131,7 +131,7 @@ impl Columns {
             self.arrived.send_replace(());
             let position = writer.position();
             self.position.store(position, Ordering::Release);
-            if may_pause && !self.resumes(position, &mut diverted).await {
+            if may_pause && !self.wait_to_resume(position, &mut diverted).await {
                 writer.finish()?;
                 return Ok(());
             }
@@ -145,7 +145,7 @@ impl Columns {
 
     /// Waits while the request is ahead of its readers at `position`; false if
     /// they do not return in time, or if a reader waits for other bytes.
-    async fn resumes(&self, position: u64, diverted: &mut watch::Receiver<()>) -> bool {
+    async fn wait_to_resume(&self, position: u64, diverted: &mut watch::Receiver<()>) -> bool {
         let mut run_until = self.run_until.subscribe();
         tokio::select! {
             biased;
@@ -157,7 +157,7 @@ impl Columns {
 
     /// Adds the trailer, and seals the file if all columns are in the cache.
     async fn complete(&self) -> Result<(), ContentError> {
-        let (cached, len) = (self.file.entry(), self.layout.file_len());
+        let (cached, len) = (self.file.cached(), self.layout.file_len());
         let trailer = self.schema.stored_len()..len;
         cached.write(trailer.start, self.layout.trailer(trailer))?;
         if !cached.is_complete() {
@@ -194,7 +194,7 @@ impl<'a> ColumnWriter<'a> {
             cached,
             ranges: ranges.into_iter(),
             current: 0..0,
-            block: Vec::with_capacity(BLOCK),
+            block: Vec::with_capacity(COLUMN_BLOCK),
             received: 0,
         }
     }
@@ -213,10 +213,10 @@ impl<'a> ColumnWriter<'a> {
             }
             let room = (self.current.end - self.current.start) - self.block.len() as u64;
             let room = usize::try_from(room).unwrap_or(usize::MAX);
-            let taken = bytes.len().min(room).min(BLOCK - self.block.len());
+            let taken = bytes.len().min(room).min(COLUMN_BLOCK - self.block.len());
             self.block.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
-            if taken == room || self.block.len() == BLOCK {
+            if taken == room || self.block.len() == COLUMN_BLOCK {
                 self.flush().map_err(WriteError::Cache)?;
             }
         }

@@ -1,7 +1,8 @@
 //! An in-memory cache of rendered text, shared by all tables.
 //!
-//! The kernel reads in smaller pieces than are worth rendering, and a program that
-//! asks for the length of a table usually reads its text next.
+//! It exists because the kernel's reads are shorter than the chunks that are
+//! rendered, and because a program that queries the size of a table usually reads it
+//! next.
 
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,61 +15,61 @@ use icos_portal::ObjectId;
 /// The table and its rows.
 type RowsKey = (ObjectId, Range<u64>);
 
-/// A cache of pieces of text, bounded in bytes. Pieces that were read to their end
+/// A cache of chunks of text, limited in bytes. Chunks that were read to their end
 /// are evicted first, since a sequential reader needs the others; then the least
 /// recently used.
 #[derive(Debug)]
 pub(in crate::content) struct RenderedText {
-    bound: usize,
-    pieces: Mutex<TextPieces>,
+    limit: usize,
+    chunks: Mutex<TextChunks>,
 }
 
 #[derive(Debug)]
-struct TextPieces {
-    pieces: LruCache<RowsKey, Bytes>,
+struct TextChunks {
+    chunks: LruCache<RowsKey, Bytes>,
     bytes: usize,
 }
 
 impl RenderedText {
-    /// Creates a cache of up to `bound` bytes.
-    pub(in crate::content) fn new(bound: u64) -> Self {
+    /// Creates a cache of up to `limit` bytes.
+    pub(in crate::content) fn new(limit: u64) -> Self {
         Self {
-            bound: usize::try_from(bound).unwrap_or(usize::MAX),
-            pieces: Mutex::new(TextPieces {
-                pieces: LruCache::unbounded(),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            chunks: Mutex::new(TextChunks {
+                chunks: LruCache::unbounded(),
                 bytes: 0,
             }),
         }
     }
 
     pub(in crate::content) fn has(&self, table: ObjectId, rows: &Range<u64>) -> bool {
-        self.lock().pieces.contains(&(table, rows.clone()))
+        self.lock().chunks.contains(&(table, rows.clone()))
     }
 
     pub(in crate::content) fn get(&self, table: ObjectId, rows: Range<u64>) -> Option<Bytes> {
-        self.lock().pieces.get(&(table, rows)).cloned()
+        self.lock().chunks.get(&(table, rows)).cloned()
     }
 
-    /// Notes that a piece was read to its end.
+    /// Notes that a chunk was read to its end.
     pub(in crate::content) fn mark_read(&self, table: ObjectId, rows: Range<u64>) {
-        self.lock().pieces.demote(&(table, rows));
+        self.lock().chunks.demote(&(table, rows));
     }
 
     pub(in crate::content) fn put(&self, table: ObjectId, rows: Range<u64>, text: Bytes) {
         let mut state = self.lock();
         state.bytes += text.len();
-        if let Some(old) = state.pieces.put((table, rows), text) {
+        if let Some(old) = state.chunks.put((table, rows), text) {
             state.bytes -= old.len();
         }
-        while state.bytes > self.bound
-            && let Some((_, old)) = state.pieces.pop_lru()
+        while state.bytes > self.limit
+            && let Some((_, old)) = state.chunks.pop_lru()
         {
             state.bytes -= old.len();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, TextPieces> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, TextChunks> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_cache_evicts_read_pieces_first_then_the_oldest() {
+    fn full_cache_evicts_read_chunks_first_then_the_oldest() {
         let text_cache = RenderedText::new(1000);
         let id = ObjectId::of_content(b"");
         let text = Bytes::from(vec![0; 500]);

@@ -1,5 +1,6 @@
 //! Counts how often the bytes of an original turned out to be corrupt, so that
-//! a reader that has bytes of a corrupt copy reads no further.
+//! a reader that has bytes of a corrupt epoch reads no further. Unlike an epoch, the
+//! count survives the closing of the file.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -28,7 +29,7 @@ impl CorruptFiles {
         counts.get(&id).copied().unwrap_or(0)
     }
 
-    /// Counts one more corrupt copy of `id`.
+    /// Counts one more corrupt epoch of `id`.
     pub(super) fn note(&self, id: ObjectId) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.get_or_insert_mut(id, || 0) += 1;

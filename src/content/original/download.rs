@@ -5,7 +5,7 @@
 //! the download runs ([`Download::run_until`]) and waits for its position
 //! ([`Download::wait_for`]). The transfer moves the position
 //! ([`Download::set_position`]) and pauses while it is ahead of all readers
-//! ([`Download::resumes`]). The locks are leaves: nothing is locked under them.
+//! ([`Download::wait_to_resume`]). The locks are leaves: nothing is locked under them.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,7 @@ pub(super) struct Download {
 
 #[derive(Clone, Debug)]
 struct DownloadProgress {
-    /// Everything before this, within the download's range, is in the cache.
+    /// Everything before this, within the download's range, was stored in the cache.
     position: u64,
     /// The result, once the download has ended.
     ended: Option<Result<(), ContentError>>,
@@ -80,7 +80,7 @@ impl Download {
         self.range.clone()
     }
 
-    /// The offset before which everything in the range is in the cache.
+    /// The offset before which everything in the range was stored in the cache.
     pub(super) fn position(&self) -> u64 {
         self.progress.borrow().position
     }
@@ -121,8 +121,8 @@ impl Download {
         self.awaited.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything before `end` is in the cache, or the download has
-    /// ended.
+    /// Waits until everything before `end` was stored in the cache, or the download
+    /// has ended.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Download {
         self.times().answered = Some(Instant::now());
     }
 
-    /// Notes that everything before `position` is in the cache.
+    /// Notes that everything before `position` was stored in the cache.
     pub(super) fn set_position(&self, position: u64) {
         self.progress
             .send_modify(|progress| progress.position = position);
@@ -172,7 +172,7 @@ impl Download {
 
     /// Pauses until readers want the bytes at `position`; false if they do not
     /// within [`planner::IDLE`].
-    pub(super) async fn resumes(&self, position: u64) -> bool {
+    pub(super) async fn wait_to_resume(&self, position: u64) -> bool {
         self.recent.set_paused(true);
         self.times().paused_since = Some(Instant::now());
         let mut run_until = self.run_until.subscribe();

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ContentError;
+use super::context::OriginalContext;
 use super::download::Download;
-use super::transfer::{FileContext, Transfer};
+use super::transfer::Transfer;
 use crate::cache::{CacheFile, Epoch};
 use crate::content::planner::{self, AfterRead, Gaps, Plan, Snapshot, Start};
 use crate::content::request_stats::{RequestCounts, RequestStats};
@@ -20,7 +21,7 @@ use crate::content::request_stats::{RequestCounts, RequestStats};
 /// The downloads of one original.
 #[derive(Debug)]
 pub(super) struct Downloads {
-    file: Arc<FileContext>,
+    file: Arc<OriginalContext>,
     request_stats: Arc<RequestStats>,
     state: Mutex<DownloadsState>,
 }
@@ -43,10 +44,10 @@ impl Gaps for CacheFile {
 }
 
 impl Downloads {
-    pub(super) fn new(file: Arc<FileContext>, request_stats: Arc<RequestStats>) -> Self {
+    pub(super) fn new(file: Arc<OriginalContext>, request_stats: Arc<RequestStats>) -> Self {
         Self {
             state: Mutex::new(DownloadsState {
-                counts: request_stats.recall(file.id),
+                counts: request_stats.take(file.id),
                 ..DownloadsState::default()
             }),
             file,
@@ -63,7 +64,7 @@ impl Downloads {
     /// ends at `read_end`, and how long to wait for it before calling this
     /// again. The download may be a new one. Returns `None` if nothing of `gap`
     /// is missing any more.
-    pub(super) fn request(
+    pub(super) fn download_for(
         self: &Arc<Self>,
         gap: &Range<u64>,
         read_end: u64,
@@ -94,7 +95,7 @@ impl Downloads {
     pub(super) async fn fetch_rest(self: &Arc<Self>, offset: u64) -> Result<(), ContentError> {
         let len = self.file.cached.len();
         while let Some(gap) = self.first_gap(offset..len) {
-            let Some((download, review_after)) = self.request(&gap, len) else {
+            let Some((download, review_after)) = self.download_for(&gap, len) else {
                 continue;
             };
             let arrival = tokio::time::timeout(review_after, download.wait_for(len));

@@ -1,9 +1,9 @@
 //! Cuts the bytes of a download into pieces for the cache.
 //!
-//! A slow download is cut into pieces of [`BLOCK`], so that no reader waits for
-//! bytes that have arrived. A fast one is cut into pieces of
-//! [`PIECE`](crate::memory::PIECE), the kernel's largest read, so that each byte
-//! passes through few calls. Pieces begin on multiples of [`BLOCK`] after the
+//! A slow download is cut into pieces of [`MAX_BLOCK`], a block of the cache, so
+//! that no reader waits for bytes that have arrived. A fast one is cut into pieces
+//! of [`PIECE`](crate::memory::PIECE), the kernel's largest read, so that each byte
+//! passes through few calls. Pieces begin on multiples of [`MAX_BLOCK`] after the
 //! download's start.
 
 use std::ops::Range;
@@ -12,10 +12,9 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::time::Instant;
 
+use crate::cache::MAX_BLOCK;
 use crate::memory::{Buffer, MemoryBudget, PIECE as LARGE};
 
-/// The length of a small piece: a block of the cache.
-const BLOCK: usize = 128 << 10;
 /// A large piece that takes longer than this to arrive is cut before it is
 /// full.
 const MAX_DELAY: Duration = Duration::from_millis(4);
@@ -55,8 +54,8 @@ impl PieceBuilder {
     pub(super) fn new(range: Range<u64>) -> Self {
         Self {
             offset: range.start,
-            buffer: PieceBuffer::Small(Vec::with_capacity(BLOCK)),
-            len: len_before_end(range.end, range.start, BLOCK),
+            buffer: PieceBuffer::Small(Vec::with_capacity(MAX_BLOCK)),
+            len: len_before_end(range.end, range.start, MAX_BLOCK),
             since: Instant::now(),
             end: range.end,
         }
@@ -81,7 +80,7 @@ impl PieceBuilder {
     /// When the received blocks of a large piece should be cut off, even though
     /// it is not full; `None` without a complete block.
     pub(super) fn due(&self) -> Option<Instant> {
-        let may_be_cut = self.len > BLOCK && self.buffer.len() >= BLOCK;
+        let may_be_cut = self.len > MAX_BLOCK && self.buffer.len() >= MAX_BLOCK;
         may_be_cut.then(|| self.since + MAX_DELAY)
     }
 
@@ -102,7 +101,7 @@ impl PieceBuilder {
         let now = Instant::now();
         let received = self.buffer.len();
         let complete = if more && !self.is_full() {
-            received - received % BLOCK
+            received - received % MAX_BLOCK
         } else {
             received
         };
@@ -113,9 +112,9 @@ impl PieceBuilder {
         let max_len = if large.is_some() {
             large_len(awaited, offset)
         } else {
-            BLOCK
+            MAX_BLOCK
         };
-        let rest = (received - complete).next_multiple_of(BLOCK);
+        let rest = (received - complete).next_multiple_of(MAX_BLOCK);
         let len = len_before_end(self.end, offset, max_len).max(rest);
         let capacity = if more { len } else { 0 };
         let mut buffer = large.map_or_else(
@@ -163,13 +162,13 @@ impl PieceBuffer {
 
 /// The number of complete blocks in `len` bytes.
 fn blocks(len: usize) -> u32 {
-    u32::try_from(len / BLOCK).unwrap_or(u32::MAX)
+    u32::try_from(len / MAX_BLOCK).unwrap_or(u32::MAX)
 }
 
 /// The length of a large piece at `offset`, if a reader waits for everything
 /// before `awaited`.
 fn large_len(awaited: u64, offset: u64) -> usize {
-    let (large, block) = (LARGE as u64, BLOCK as u64);
+    let (large, block) = (LARGE as u64, MAX_BLOCK as u64);
     let len = large - (offset + large - awaited % large) % large;
     // Pieces must still begin and end on blocks.
     let len = if len.is_multiple_of(block) {
@@ -194,7 +193,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const SMALL: u64 = BLOCK as u64;
+    const SMALL: u64 = MAX_BLOCK as u64;
     const MS: Duration = Duration::from_millis(1);
 
     fn memory() -> MemoryBudget {
@@ -261,14 +260,14 @@ mod tests {
     async fn a_large_piece_that_slows_down_is_cut_when_due() {
         let memory = memory();
         let mut builder = PieceBuilder::new(0..1 << 40);
-        builder.take(&mut Bytes::from(vec![7; BLOCK]));
+        builder.take(&mut Bytes::from(vec![7; MAX_BLOCK]));
         builder.cut(true, 0, &memory);
         assert_eq!(builder.due(), None, "no complete block");
-        builder.take(&mut Bytes::from(vec![7; 3 * BLOCK + 5]));
+        builder.take(&mut Bytes::from(vec![7; 3 * MAX_BLOCK + 5]));
         assert_eq!(builder.due(), Some(Instant::now() + MAX_DELAY));
         tokio::time::advance(MAX_DELAY).await;
         let piece = builder.cut(true, 0, &memory);
-        assert_eq!((piece.offset, piece.bytes.len()), (SMALL, 3 * BLOCK));
+        assert_eq!((piece.offset, piece.bytes.len()), (SMALL, 3 * MAX_BLOCK));
         assert!(!builder.is_full());
         let rest = builder.cut(false, 0, &memory);
         assert_eq!((rest.offset, rest.bytes.len()), (4 * SMALL, 5));

@@ -5,9 +5,10 @@
 //! It stays valid while the epoch lasts, whether those bytes are still in the
 //! cache or were evicted.
 //!
-//! At any time the hash state is either stored in [`RunningHash`] or taken by
-//! one task that continues it: that of a download ([`HashFeed`]), or the check
-//! of the complete file ([`RunningHash::check`]). A verifier that cannot wait
+//! A task that continues the hash takes it out of [`RunningHash`]: a download
+//! ([`HashFeed`]) or the check of the complete file ([`RunningHash::check`]). A
+//! download that finds it taken may begin another one at the start of the file;
+//! the longer of the two is stored. A verifier that cannot wait
 //! for a download to end recalls the hash ([`RunningHash::recall`]); until it
 //! drops the [`HashRecall`], no other download takes it.
 //!
@@ -27,7 +28,7 @@ use icos_portal::ObjectId;
 
 /// The number of pieces that may wait to be hashed. Hashing, on its own core,
 /// takes about as long as everything else.
-const MAX_WAITING: usize = 2;
+const HASH_QUEUE: usize = 2;
 
 /// How far the hash may be behind the start of a download, in bytes, for the
 /// download's task to catch up and continue it.
@@ -95,8 +96,8 @@ enum Advance {
 
 impl RunningHash {
     /// Continues the hash with the bytes of a download of `range`. Returns
-    /// `None` if another task has the hash, or if the bytes between it and the
-    /// range are too many or missing.
+    /// `None` while a verifier recalls the hash, or if the bytes between the hash
+    /// and the range are too many or missing.
     pub(super) fn follow(
         self: &Arc<Self>,
         cached: &Arc<CacheFile>,
@@ -112,7 +113,7 @@ impl RunningHash {
             return None;
         }
         let skip = partial.position.saturating_sub(range.start);
-        let (pieces, received) = mpsc::channel::<Bytes>(MAX_WAITING);
+        let (pieces, received) = mpsc::channel::<Bytes>(HASH_QUEUE);
         let hashing = guard.hash(partial, Arc::clone(cached), range.start, received);
         Some(HashFeed {
             skip,
@@ -325,7 +326,7 @@ mod tests {
         let stored = position(&running).expect("the download stored it");
         assert!(stored <= 128 << 10);
         // Later bytes of the download are ignored, and do not block it.
-        for _ in 0..2 * MAX_WAITING {
+        for _ in 0..2 * HASH_QUEUE {
             feed.add(bytes.slice(..128 << 10)).await;
         }
         feed.stop().await;

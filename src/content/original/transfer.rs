@@ -19,39 +19,23 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use super::ContentError;
-use super::corrupt_files::CorruptFiles;
+use super::context::OriginalContext;
 use super::download::Download;
 use super::piece::{Piece, PieceBuilder};
-use super::running_hash::{HashFeed, RunningHash};
-use crate::cache::CacheFile;
-use crate::content::planner::DownloadOptions;
-use crate::memory::MemoryBudget;
-use icos_portal::{DataClient, ObjectId};
+use super::running_hash::HashFeed;
 
 /// The number of pieces that may wait to be stored.
-const MAX_WAITING: usize = 2;
-
-/// What reading, downloading and verifying an original share.
-#[derive(Debug)]
-pub(super) struct FileContext {
-    pub(super) id: ObjectId,
-    pub(super) cached: Arc<CacheFile>,
-    pub(super) data: DataClient,
-    pub(super) memory: MemoryBudget,
-    pub(super) options: DownloadOptions,
-    pub(super) hash: Arc<RunningHash>,
-    pub(super) corrupt_files: Arc<CorruptFiles>,
-}
+const STORE_QUEUE: usize = 2;
 
 /// The task that fills one download.
 #[derive(Debug)]
 pub(super) struct Transfer {
-    file: Arc<FileContext>,
+    file: Arc<OriginalContext>,
     download: Arc<Download>,
 }
 
 impl Transfer {
-    pub(super) fn new(file: Arc<FileContext>, download: Arc<Download>) -> Self {
+    pub(super) fn new(file: Arc<OriginalContext>, download: Arc<Download>) -> Self {
         Self { file, download }
     }
 
@@ -64,7 +48,7 @@ impl Transfer {
     async fn transfer(&self) -> Result<(), ContentError> {
         let Self { file, download } = self;
         let feed = file.hash.follow(&file.cached, &download.range());
-        let (pieces, received) = mpsc::channel(MAX_WAITING);
+        let (pieces, received) = mpsc::channel(STORE_QUEUE);
         let store = StoreTask {
             file: Arc::clone(file),
             download: Arc::clone(download),
@@ -135,7 +119,7 @@ impl Transfer {
                 if builder.due().is_some() {
                     send(&mut builder, true).await;
                 }
-                if !download.resumes(builder.offset()).await {
+                if !download.wait_to_resume(builder.offset()).await {
                     return Ok(());
                 }
                 builder.restart_clock();
@@ -148,7 +132,7 @@ impl Transfer {
 
 /// The task that stores the pieces of one download.
 struct StoreTask {
-    file: Arc<FileContext>,
+    file: Arc<OriginalContext>,
     download: Arc<Download>,
     /// Takes the pieces for the file's hash, unless that is out of reach.
     feed: Option<HashFeed>,
@@ -193,7 +177,8 @@ impl StoreTask {
         let written = file.cached.write(offset, &bytes);
         let same_epoch = file.cached.epoch() == epoch;
         if !same_epoch {
-            // These bytes differ from those that readers may have got before.
+            // The new bytes differ from those that readers may have got before, or
+            // cannot be compared with them.
             file.corrupt_files.note(file.id);
         }
         if let Err(error) = written {
@@ -237,6 +222,7 @@ mod tests {
     use super::super::OriginalFile;
     use super::*;
     use crate::cache::{CacheLimits, CachePath, Store};
+    use crate::content::DownloadOptions;
     use crate::memory::MemoryBudget;
     use crate::test_portal::client_services;
     use icos_demo::{DemoOptions, DemoPortal, Repository};

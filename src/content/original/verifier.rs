@@ -2,15 +2,15 @@
 //!
 //! Invariants:
 //!
-//! - No reader gets a corrupt file to its end: once the cache has seen all
-//!   bytes of a file, reads wait until it is verified. In a complete file up to
-//!   the size limit only reads of the block that was stored last wait, since
-//!   without that block no reader has the complete file.
-//! - Reads of a file above [`DownloadOptions::whole_file_limit`] wait if it is
-//!   complete, or if its hash can be finished without downloading evicted
-//!   blocks again; otherwise they never wait.
-//! - Only a verified file gets its name under `dataAppStorage`; a corrupt one is
-//!   discarded, and [`CorruptFiles`] counts it at the same moment.
+//! - Files up to [`DownloadOptions::whole_file_limit`]: once the cache has
+//!   received all bytes, reads wait until the file is verified. If the file is
+//!   complete, only reads of the block that was stored last wait: a reader without
+//!   that block does not have the complete file. If it is unknown which block that
+//!   is, all reads wait.
+//! - Reads of a file above that limit wait if it is complete, or if its hash can be
+//!   finished without downloading evicted blocks again; otherwise they never wait.
+//! - Only a verified file is sealed; a corrupt one is discarded, and
+//!   [`CorruptFiles`] counts it at the same moment.
 //!
 //! [`DownloadOptions::whole_file_limit`]: crate::content::DownloadOptions::whole_file_limit
 //! [`CorruptFiles`]: super::CorruptFiles
@@ -21,9 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt as _;
 
 use super::ContentError;
+use super::context::OriginalContext;
 use super::downloads::Downloads;
 use super::running_hash::HashCheck;
-use super::transfer::FileContext;
 use crate::cache::{CacheError, Epoch};
 use icos_sync::SingleFlight;
 
@@ -33,7 +33,7 @@ const MAX_ROUNDS: u32 = 4;
 /// Verifies one original.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    file: Arc<FileContext>,
+    file: Arc<OriginalContext>,
     downloads: Arc<Downloads>,
     flights: SingleFlight<(), Result<(), ContentError>>,
     /// The epoch for which a verification was started before a read waited for
@@ -42,7 +42,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    pub(super) fn new(file: Arc<FileContext>, downloads: Arc<Downloads>) -> Self {
+    pub(super) fn new(file: Arc<OriginalContext>, downloads: Arc<Downloads>) -> Self {
         Self {
             file,
             downloads,
@@ -274,8 +274,8 @@ mod tests {
         assert_read(first).await;
     }
 
-    /// Such a reader downloaded the next copy, which others then got, valid or
-    /// not.
+    /// Such a reader downloaded the file again, and others then got its bytes, valid
+    /// or not.
     #[tokio::test]
     async fn a_reader_that_saw_corrupt_data_triggers_no_download() {
         let verifying = Verifying::begin(LEN).await;

@@ -9,21 +9,21 @@ use std::ops::Range;
 
 /// This request takes what is left, and so does each one after it.
 pub(in crate::content) const MAX_REQUESTS: u32 = 5;
-/// How far the response runs ahead of a reader of the `.cpb` file, and how far
-/// from the end of its last read the next one may begin to be sequential.
-pub(in crate::content) const AHEAD: u64 = 4 << 20;
+/// How far the response runs ahead of a reader of the `.cpb` file. A read that
+/// begins at most this far after the end of the last one is sequential.
+pub(in crate::content) const COLUMNS_AHEAD: u64 = 4 << 20;
 
-/// Bytes of columns in the first request of a table that is read from its
-/// start: enough for a `head`.
+/// The least number of bytes in the first request for rows, enough for a `head`;
+/// up to [`GROWTH`] times as many for a reader that reads more at once.
 const FIRST_WINDOW: u64 = 256 << 10;
 /// Each further request is this many times larger.
 const GROWTH: u64 = 8;
-/// A response up to this length is fetched to its end without a pause, and a
-/// table up to this length in one request.
-const SHORT: u64 = 4 << 20;
+/// A response up to this length is fetched to its end without a pause. For a
+/// reader of the `.cpb` file, a table up to this length is requested at once.
+const COLUMNS_SHORT: u64 = 4 << 20;
 /// A first read this close to the start is taken for a sequential one: the
 /// kernel's readahead arrives out of order.
-const NEAR_START: u64 = 512 << 10;
+const COLUMNS_NEAR_START: u64 = 512 << 10;
 
 /// What a request for bytes of the `.cpb` file fetches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,10 +66,10 @@ pub(in crate::content) fn columns_to_request(
     last_end: u64,
 ) -> ColumnScope {
     let takes_rest = requests + 1 >= MAX_REQUESTS;
-    let from_start = last_end == 0 && at <= NEAR_START;
-    if takes_rest || from_start || stored_len <= SHORT {
+    let from_start = last_end == 0 && at <= COLUMNS_NEAR_START;
+    if takes_rest || from_start || stored_len <= COLUMNS_SHORT {
         ColumnScope::From(0)
-    } else if last_end > 0 && (last_end..=last_end.saturating_add(AHEAD)).contains(&at) {
+    } else if last_end > 0 && (last_end..=last_end.saturating_add(COLUMNS_AHEAD)).contains(&at) {
         ColumnScope::From(column)
     } else {
         ColumnScope::One
@@ -93,7 +93,7 @@ pub(in crate::content) fn rows_that_fit(
 /// costs no further request.
 pub(in crate::content) fn may_pause(len: u64, reaches_last_row: bool, requests: u32) -> bool {
     let takes_rest = reaches_last_row && requests + 1 >= MAX_REQUESTS;
-    len > SHORT && !takes_rest
+    len > COLUMNS_SHORT && !takes_rest
 }
 
 #[cfg(test)]
@@ -264,11 +264,29 @@ mod tests {
     #[test]
     fn may_pause_excepts_short_responses_and_the_last_request() {
         let cases = [
-            ("a short response", SHORT, false, 0, false),
-            ("a long response", SHORT + 1, false, 0, true),
-            ("an early request to the last row", SHORT + 1, true, 3, true),
-            ("the request that takes the rest", SHORT + 1, true, 4, false),
-            ("a late request for some rows", SHORT + 1, false, 4, true),
+            ("a short response", COLUMNS_SHORT, false, 0, false),
+            ("a long response", COLUMNS_SHORT + 1, false, 0, true),
+            (
+                "an early request to the last row",
+                COLUMNS_SHORT + 1,
+                true,
+                3,
+                true,
+            ),
+            (
+                "the request that takes the rest",
+                COLUMNS_SHORT + 1,
+                true,
+                4,
+                false,
+            ),
+            (
+                "a late request for some rows",
+                COLUMNS_SHORT + 1,
+                false,
+                4,
+                true,
+            ),
         ];
         for (case, len, reaches_last_row, requests, expected) in cases {
             assert_eq!(

@@ -1,6 +1,5 @@
-//! Replays recorded traces: sequences of reads, with the requests that they
-//! caused before the planner was extracted from the code around it. The planner
-//! must send the same requests; never more.
+//! Replays recorded traces: sequences of reads, with the requests that they may
+//! cause. The planner must send the same requests, never more.
 //!
 //! Time is simulated in steps of 1 ms. A response begins after [`ROUND_TRIP`]
 //! and delivers [`BYTES_PER_MS`]. Reads follow each other, with pauses where
