@@ -12,14 +12,14 @@
 //! - One task (`idle`) closes idle files and returns memory.
 //! - Threads of tokio's blocking pool count objects for `statfs`, close idle
 //!   files and read the values for `.icosfs/status.json`.
-//! - A short-lived thread drops the kernel's pages of a corrupt file. This
-//!   notification waits for pages that are being read, so that neither an event
-//!   loop nor a runtime worker may send it.
+//! - A short-lived thread drops the kernel's pages of a corrupt file. The
+//!   notification waits for pages that are being read; a thread that serves reads
+//!   must not send it, since the two would wait for each other.
 //!
 //! | callback | replies at once | hands the reply to a task |
 //! |---|---|---|
-//! | `lookup` | the tree knows the name without a query | otherwise |
-//! | `getattr` | the file is closed, or its exact size is known | an open file whose size is an estimate |
+//! | `lookup` | the catalog knows the name without a request to the portal | otherwise |
+//! | `getattr` | the file is closed, its exact size is known, or it is a CSV and `ExactSize::Never` | an open file whose size is an estimate |
 //! | `open` | `README.md`, entries of archives | all other files |
 //! | `read` | `README.md`, control files | all other files |
 //! | `opendir`, `statfs` | | always |

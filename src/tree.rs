@@ -3,14 +3,19 @@
 //!
 //! ```text
 //! /README.md
-//! /objects/<id>.csv .parquet .json .<ext>   any id resolves, even if not listed
-//! /objects/<id>.contents/            the files in an archive
-//! /stations/<station>/station.json   and <data type>/<file name>
-//! /datatypes/<data type>/datatype.json   and its objects by file name
-//! /collections/<id>/collection.json  its objects by file name, and others in it
-//! /dataAppStorage/<format>/<id> .cpb as on the portal's disk
-//! /documents/<id>                    as on the portal's disk
-//! /.icosfs/status.json errors metrics   not listed, always present
+//! /objects/<id><ending>       .csv, .parquet, .json, ...; any id, even if not listed
+//! /objects/<id>.contents/<path>               a file in an archive
+//! /stations/<station>/station.json
+//! /stations/<station>/<data type>/<file name>
+//! /datatypes/<data type>/datatype.json
+//! /datatypes/<data type>/<file name>
+//! /collections/<id>/collection.json
+//! /collections/<id>/<file name>
+//! /collections/<id>/<collection>/             a collection in it
+//! /dataAppStorage/<format>/<id>               as on the portal's disk
+//! /dataAppStorage/<format>/<id>.cpb
+//! /documents/<id>                             as on the portal's disk
+//! /.icosfs/status.json, errors, metrics       not listed, always present
 //! ```
 //!
 //! Nothing is cached here: each lookup and listing queries the catalog. So there are

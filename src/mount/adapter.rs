@@ -207,10 +207,10 @@ impl Filesystem for Adapter {
         let (handle, range) = (self.0.handles.get(fh.0), ReadRange { offset, size });
         let node = self.0.node(ino.0);
         if let Some(Handle::Original {
-            older_content_open: true, ..
+            earlier_epoch_open: true, ..
         }) = handle
             // A read(2) has a lock owner. A READ without one fills a page of a
-            // memory mapping, which readers of the older content share.
+            // memory mapping, which readers of the earlier epoch share.
             && lock_owner.is_none()
         {
             return reply.error(trace.failed(Errno::EIO));
@@ -233,8 +233,8 @@ impl Filesystem for Adapter {
             trace,
             move |state| state.read(node, handle, range),
             move |read, trace| match read {
-                Ok((bytes, origin)) => {
-                    trace.replied(bytes.len(), origin);
+                Ok((bytes, source)) => {
+                    trace.replied(bytes.len(), source);
                     reply.data(&bytes);
                 }
                 Err(errno) => reply.error(errno),

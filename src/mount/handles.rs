@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::content::OpenOriginal;
+use crate::content::OriginalHandle;
 use crate::tree::Listing;
 
 /// State of an open handle beyond its inode.
@@ -18,10 +18,11 @@ pub(super) enum Handle {
     Generated(Bytes),
     /// An original.
     Original {
-        opened: OpenOriginal,
-        /// Whether handles of an older content of this file were open. The bytes
-        /// of this handle must then not enter the pages that those handles read.
-        older_content_open: bool,
+        opened: OriginalHandle,
+        /// Whether handles of an earlier, corrupt epoch of this file were open. The
+        /// bytes of this handle must then not enter the page cache, which those
+        /// handles read.
+        earlier_epoch_open: bool,
     },
 }
 

@@ -1,6 +1,6 @@
 //! Closes files of the cache and connections to the catalog that have been idle
-//! for a while, and then returns memory to the system. A mount without readers
-//! has no cache file open and no timer running.
+//! for a while, and then returns memory to the system. While no file is open, this
+//! task sets no timer.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -53,12 +53,12 @@ impl MountState {
     fn close_idle(&self) -> bool {
         let number = |file| Inode::of_file(file).0;
         let is_open = |file| self.inodes.usage(number(file)).is_open;
-        let rested = self.contents.release_idle(IDLE_TIMEOUT, is_open);
-        for (file, epoch) in rested.verified {
+        let released = self.contents.release_idle(IDLE_TIMEOUT, is_open);
+        for (file, epoch) in released.verified {
             self.inodes.set_verified(number(file), epoch);
         }
         let connections = self.tree.close_idle_connections(IDLE_TIMEOUT);
-        rested.more || connections
+        released.more || connections
     }
 
     /// Notifies the closer that a handle was released.

@@ -51,8 +51,8 @@ struct OpenInode {
     /// All handles of one inode have the same mode: the kernel does not allow
     /// cached and passthrough handles at the same time.
     mode: ServeMode,
-    /// How many corrupt contents this file had had when the first of the handles
-    /// was opened.
+    /// How often the file had been found corrupt when the first of the handles was
+    /// opened.
     corruption_count: u64,
 }
 
@@ -61,7 +61,7 @@ struct OpenInode {
 pub(super) struct OpenedHandle {
     pub(super) mode: ServeMode,
     /// Whether handles of an older, corrupt content are open.
-    pub(super) older_content_open: bool,
+    pub(super) earlier_epoch_open: bool,
 }
 
 /// The epochs of the kernel's unverified pages of an original.
@@ -203,9 +203,9 @@ impl Inodes {
         }
     }
 
-    /// Adds an open handle of the content after `corruption_count` corrupt ones and returns its mode: that of the
-    /// handles already open, or else the result of `choose`, which may be slow and
-    /// runs without the lock.
+    /// Adds an open handle and returns its mode: that of the handles already open, or
+    /// else the result of `choose`, which may be slow and runs without the lock.
+    /// `corruption_count` is how often the file was found corrupt before the open.
     pub(super) fn open(
         &self,
         number: u64,
@@ -219,7 +219,7 @@ impl Inodes {
             let opened = self.add_handle(number, corruption_count, Some(&mode));
             opened.unwrap_or(OpenedHandle {
                 mode,
-                older_content_open: false,
+                earlier_epoch_open: false,
             })
         })
     }
@@ -236,7 +236,7 @@ impl Inodes {
             open.handles += 1;
             return Some(OpenedHandle {
                 mode: open.mode.clone(),
-                older_content_open: open.corruption_count != corruption_count,
+                earlier_epoch_open: open.corruption_count != corruption_count,
             });
         }
         let mode = chosen?.clone();
@@ -248,7 +248,7 @@ impl Inodes {
         table.open.insert(number, open);
         Some(OpenedHandle {
             mode,
-            older_content_open: false,
+            earlier_epoch_open: false,
         })
     }
 
@@ -325,7 +325,7 @@ mod tests {
         inodes.open(7, 0, || ServeMode::Requests);
         let second = inodes.open(7, 0, || panic!("the mode is known"));
         let third = inodes.open(7, 1, || panic!("the mode is known"));
-        assert!(!second.older_content_open && third.older_content_open);
+        assert!(!second.earlier_epoch_open && third.earlier_epoch_open);
         inodes.release(7);
         inodes.release(7);
         assert!(inodes.usage(7).is_open);

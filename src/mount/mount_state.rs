@@ -1,9 +1,10 @@
 //! State that all requests share, and what several replies need: sizes,
 //! attributes, TTLs, and the recording of failures.
 //!
-//! Sizes: until a file's exact size is known, the kernel gets an estimate, an
-//! upper bound. Opening such a file invalidates the kernel's attributes, and
-//! while it is open, GETATTR waits for the exact size (see `adapter`).
+//! Sizes: until a file's exact size is known, the kernel gets an estimate; for a CSV
+//! that is rendered here it is an upper bound. Opening such a file invalidates the
+//! kernel's attributes, and while it is open, GETATTR waits for the exact size,
+//! except that of a CSV with [`ExactSize::Never`] (see `adapter`).
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

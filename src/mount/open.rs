@@ -3,7 +3,7 @@
 //! - Until the kernel has a file's exact size, the file is opened for direct I/O.
 //!   If the page cache were used with an estimate, which is too large, a READ
 //!   past the true end would leave zeros in it.
-//! - An open may notify the kernel, so that it runs in a task and never on an
+//! - An open may notify the kernel. Therefore it runs in a task and never on an
 //!   event loop.
 
 use std::sync::Arc;
@@ -48,8 +48,8 @@ impl MountState {
             return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
         }
         let flags =
-            if opened.older_content_open {
-                // Readers of the older, corrupt content must not read pages of this one.
+            if opened.earlier_epoch_open {
+                // Readers of the earlier, corrupt epoch must not read pages of this one.
                 FopenFlags::FOPEN_DIRECT_IO
             } else if self.kernel_knows_size(&node, self.size(&node)) {
                 match representation {
@@ -74,11 +74,11 @@ impl MountState {
                 self.invalidate_attributes(number);
                 FopenFlags::FOPEN_DIRECT_IO
             };
-        let older_content_open = opened.older_content_open;
+        let earlier_epoch_open = opened.earlier_epoch_open;
         let handle = original.map_or(0, |opened| {
             self.handles.add(Handle::Original {
                 opened,
-                older_content_open,
+                earlier_epoch_open,
             })
         });
         reply.opened(FileHandle(handle), flags);
@@ -158,7 +158,7 @@ impl MountState {
     }
 
     /// Makes the kernel drop its pages of a corrupt file. Waits for pages that are
-    /// being read, so that no thread that serves reads may call it.
+    /// being read: a thread that serves reads must not call it.
     pub(super) fn invalidate_pages(&self, number: u64) {
         if let Some(notifier) = self.notifier.get() {
             // Fails if the kernel has forgotten the inode, which is as good.

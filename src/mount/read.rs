@@ -27,7 +27,7 @@ impl ReadRange {
 }
 
 impl MountState {
-    /// Returns a range of a file, and the slowest source that bytes came from.
+    /// Returns a range of a file, and the farthest source that bytes came from.
     pub(super) async fn read(
         self: Arc<Self>,
         node: Node,
@@ -35,7 +35,7 @@ impl MountState {
         range: ReadRange,
     ) -> Result<(Bytes, ByteSource), Errno> {
         let len = range.size as usize;
-        let (bytes, origin) = match &node {
+        let (bytes, source) = match &node {
             Node::File(object, representation) => {
                 let corruption_count = match handle {
                     Some(Handle::Original { opened, .. }) => opened.corruption_count,
@@ -59,8 +59,8 @@ impl MountState {
             Node::Directory(_) => return Err(Errno::EISDIR),
         };
         let bytes = bytes.map_err(|error| self.fail_content("read", &node, &error))?;
-        self.report.count_read(bytes.len(), origin);
-        Ok((bytes, origin))
+        self.report.count_read(bytes.len(), source);
+        Ok((bytes, source))
     }
 
     /// Reads a file of an object. If it is corrupt, drops the kernel's pages of it.

@@ -91,7 +91,7 @@ impl MountReport {
     fn served(&self) -> ServedStats {
         let from: BTreeMap<ByteSource, u64> = ByteSource::ALL
             .into_iter()
-            .map(|origin| (origin, self.bytes[origin as usize].load(Ordering::Relaxed)))
+            .map(|source| (source, self.bytes[source as usize].load(Ordering::Relaxed)))
             .collect();
         ServedStats {
             reads: self.reads.load(Ordering::Relaxed),
@@ -102,9 +102,9 @@ impl MountReport {
     }
 
     /// Counts a READ with a reply of `bytes` bytes.
-    pub fn count_read(&self, bytes: usize, origin: ByteSource) {
+    pub fn count_read(&self, bytes: usize, source: ByteSource) {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.bytes[origin as usize].fetch_add(bytes as u64, Ordering::Relaxed);
+        self.bytes[source as usize].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Counts an open for passthrough.

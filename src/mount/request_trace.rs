@@ -20,7 +20,7 @@ pub(super) struct RequestTrace {
     since: Instant,
     errno: Cell<Option<i32>>,
     bytes: Cell<Option<usize>>,
-    origin: Cell<Option<ByteSource>>,
+    source: Cell<Option<ByteSource>>,
 }
 
 impl RequestTrace {
@@ -32,7 +32,7 @@ impl RequestTrace {
             since: Instant::now(),
             errno: Cell::default(),
             bytes: Cell::default(),
-            origin: Cell::default(),
+            source: Cell::default(),
         }
     }
 
@@ -48,9 +48,9 @@ impl RequestTrace {
     }
 
     /// Records the number of bytes of the reply and their source.
-    pub(super) fn replied(&self, bytes: usize, origin: ByteSource) {
+    pub(super) fn replied(&self, bytes: usize, source: ByteSource) {
         self.bytes.set(Some(bytes));
-        self.origin.set(Some(origin));
+        self.source.set(Some(source));
     }
 }
 
@@ -64,7 +64,7 @@ impl Drop for RequestTrace {
             since,
             errno,
             bytes,
-            origin,
+            source,
         } = self;
         let outcome = match errno.get() {
             None => "ok".to_owned(),
@@ -74,7 +74,7 @@ impl Drop for RequestTrace {
             tracing::debug!(
                 outcome,
                 bytes = bytes.get(),
-                source = origin.get().map(ByteSource::name),
+                source = source.get().map(ByteSource::name),
                 elapsed = ?since.elapsed(),
                 "replied"
             );

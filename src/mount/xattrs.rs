@@ -17,7 +17,7 @@ use icos_portal::Envri;
 const PREFIX: &str = "user.icos.";
 
 /// Name of the attribute that says whether the size in `stat` is `exact` or an
-/// `estimate`. An estimate is an upper bound until the file is rendered.
+/// `estimate`. The estimate of a CSV that is rendered here is an upper bound.
 pub(super) const SIZE: &str = "user.icosfs.size";
 
 /// Returns the value of [`SIZE`].

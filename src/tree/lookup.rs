@@ -1,5 +1,5 @@
-//! Lookup of a name: from the catalog where it knows, else with a request to the
-//! portal.
+//! Lookup of a name: in the catalog, or with a request to the portal if the catalog
+//! does not know the name.
 
 use std::ffi::OsStr;
 use std::sync::Arc;

@@ -47,7 +47,7 @@ impl Counters {
         text.labelled(
             ("read_bytes_total", "from"),
             "Bytes in replies to READ.",
-            from.iter().map(|(origin, &bytes)| (origin.name(), bytes)),
+            from.iter().map(|(source, &bytes)| (source.name(), bytes)),
         );
         text.counter(
             "passthrough_opens_total",
