@@ -5,20 +5,21 @@ mod support;
 
 mod book;
 mod browsing;
+mod cache_command;
 mod caching;
 mod clock;
 mod credentials;
+mod data_folder;
 mod demo;
-mod direct;
+mod diagnostics;
+mod disk_faults;
 mod faults;
+mod fs_tools;
 mod get;
 mod hostile;
 mod hygiene;
-mod keeping;
 mod kernel;
 mod login;
-mod looking;
-mod machine;
 mod model;
 mod mounting;
 mod originals;
@@ -29,9 +30,8 @@ mod reading;
 mod settings;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
-mod surviving;
+mod system_integration;
 mod tables;
 #[cfg(feature = "shared-tests")]
 mod tree;
-mod verified;
 mod waiting;

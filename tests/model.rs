@@ -11,35 +11,35 @@
 //! another; `ICOSFS_MODEL_SEED=N` runs that seed alone and prints every step.
 
 mod actor;
-mod life;
+mod run;
 mod world;
 
 use std::time::{Duration, Instant};
 
-use life::Life;
+use run::Run;
 use world::World;
 
 /// Seeds in CI: together they contain every kind of fault.
-const LIVES: std::ops::Range<u64> = 0..3;
+const SEEDS: std::ops::Range<u64> = 0..3;
 
 #[test]
 fn mount_agrees_with_the_model_under_random_faults() {
     let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let world = World::new();
     if let Some(seed) = variable("ICOSFS_MODEL_SEED") {
-        Life::new(seed, &world).live(true);
+        Run::new(seed, &world).run(true);
         return;
     }
     let Some(minutes) = variable("ICOSFS_MODEL_MINUTES") else {
-        for seed in LIVES {
-            Life::new(seed, &world).live(false);
+        for seed in SEEDS {
+            Run::new(seed, &world).run(false);
         }
         return;
     };
     let end = Instant::now() + Duration::from_mins(minutes);
-    let mut seed = LIVES.end;
+    let mut seed = SEEDS.end;
     while Instant::now() < end {
-        let steps = Life::new(seed, &world).live(false);
+        let steps = Run::new(seed, &world).run(false);
         println!("seed {seed}: {steps} steps, all as in the model");
         seed += 1;
     }

@@ -18,7 +18,7 @@ const STEPS: usize = 40;
 const TTL: u64 = 1;
 
 /// A mount and its actors during a run.
-pub(super) struct Life<'a> {
+pub(super) struct Run<'a> {
     seed: u64,
     world: &'a World,
     dice: Dice,
@@ -28,7 +28,7 @@ pub(super) struct Life<'a> {
     weather: Weather,
 }
 
-impl<'a> Life<'a> {
+impl<'a> Run<'a> {
     pub(super) fn new(seed: u64, world: &'a World) -> Self {
         let mut dice = Dice::new(seed);
         let cache = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ impl<'a> Life<'a> {
     }
 
     /// Runs all rounds; returns how many steps were taken.
-    pub(super) fn live(mut self, tells: bool) -> usize {
+    pub(super) fn run(mut self, tells: bool) -> usize {
         let crowd = [1, 4][self.dice.roll(2)];
         let mut actors: Vec<_> = (0..crowd)
             .map(|n| {
