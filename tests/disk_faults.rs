@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use icos_demo::{DemoOptions, DemoPortal, DemoService, Fault, FaultRule, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, DemoService, Fault, FaultRule};
 use icos_portal::ObjectId;
 use nix::sys::signal::Signal;
 
@@ -348,7 +348,7 @@ fn walk(mount: &TestMount) -> String {
 fn many_readers_stay_within_the_disk_and_memory_bounds() {
     const CACHE: u64 = 20 << 20;
     const MEMORY: u64 = 32 << 20;
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let files: Vec<ObjectId> = (0..24)
         .map(|n| repository.add_original(&format!("file{n}.bin"), 5 << 20))
         .collect();

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use icos_demo::{DemoOptions, DemoPortal, DemoService, FaultRule, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, DemoService, FaultRule};
 use icos_portal::ObjectId;
 use serde_json::json;
 
@@ -46,7 +46,7 @@ fn corrupt_original_is_never_read_to_its_end() {
 /// page cached and returned it as part of the good copy.
 #[test]
 fn cached_page_of_a_corrupt_copy_is_dropped_with_it() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_original("large.bin", 9 << 20);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
     // A small limit, so that the mount forgets this file.
@@ -81,7 +81,7 @@ fn cached_page_of_a_corrupt_copy_is_dropped_with_it() {
 /// verified, and a corrupt one could be read to its end.
 #[test]
 fn original_larger_than_the_cache_is_still_verified() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_original("large.bin", 40 << 20);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
     let token = portal.token();
@@ -111,7 +111,7 @@ fn original_larger_than_the_cache_is_still_verified() {
 /// a good copy completed a read that had started in the corrupt one.
 #[test]
 fn reader_of_a_corrupt_copy_does_not_continue_in_a_good_one() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_original("large.bin", 9 << 20);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
     let mount = TestMount::of(&portal);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, Fault, FaultRule};
 use icos_portal::ObjectId;
 
 use crate::support::{TestMount, python_script};
@@ -40,7 +40,7 @@ fn fio(file: &std::path::Path, how: &[&str]) {
 }
 
 fn serving(bytes: Vec<u8>) -> (DemoPortal, ObjectId) {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_content("written.bin", bytes);
     (
         DemoPortal::start(repository, DemoOptions::default()).unwrap(),
@@ -90,7 +90,7 @@ fn fio_detects_a_wrong_byte() {
 /// handles, while responses break.
 #[test]
 fn random_reads_and_mappings_equal_the_original() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_original("exercised.bin", 3_000_017);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
     let right = tempfile::NamedTempFile::new().unwrap();

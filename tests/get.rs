@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use icos_demo::{DemoOptions, DemoPortal, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
 use icos_portal::ObjectId;
 
 use crate::support::{
@@ -244,7 +244,7 @@ fn unknown_column_error_lists_the_existing_columns() {
 
 #[test]
 fn get_shows_progress_on_a_terminal() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_table("long.csv", 30, 60_000).to_string();
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let home = Home::new();

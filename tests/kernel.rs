@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, Fault, FaultRule};
 use icos_portal::ObjectId;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
@@ -211,7 +211,7 @@ impl Drop for MemoryGroup {
 /// Reads far more than the limit; the page cache of the cache files counts too.
 #[test]
 fn daemon_survives_a_memory_limit_by_control_group() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let files: Vec<ObjectId> = (0..12)
         .map(|n| repository.add_original(&format!("file{n}.bin"), 20 << 20))
         .collect();

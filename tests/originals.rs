@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use icos_demo::{DemoOptions, DemoPortal, Fault, FaultPlan, FaultRule, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, Fault, FaultPlan, FaultRule};
 use icos_portal::ObjectId;
 
 use crate::support::TestMount;
@@ -19,7 +19,7 @@ struct Large {
 
 impl Large {
     fn of(size: u64) -> Self {
-        let mut repository = Repository::builtin(1);
+        let mut repository = DemoRepository::builtin(1);
         let id = repository.add_original("large.bin", size);
         let portal = DemoPortal::start(repository, DemoOptions::default()).expect("it starts");
         Self { portal, id, size }

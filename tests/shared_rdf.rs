@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use icos_demo::{DemoOptions, DemoPortal, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
 
 use crate::support::{TestContents, TestMount, get};
 
@@ -18,7 +18,7 @@ const WHOLE: u64 = 600 << 10;
 pub(crate) fn real_metadata() -> DemoPortal {
     let shared = std::env::var_os("ICOSFS_SHARED")
         .expect("ICOSFS_SHARED names the shared folder; .ci/run sets it");
-    let repository = Repository::from_rdf(&PathBuf::from(shared).join("portal-rdf")).unwrap();
+    let repository = DemoRepository::from_rdf(&PathBuf::from(shared).join("portal-rdf")).unwrap();
     DemoPortal::start(repository, DemoOptions::default()).unwrap()
 }
 

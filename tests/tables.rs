@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use icos_demo::{DemoOptions, DemoPortal, Fault, FaultRule, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, Fault, FaultRule};
 use icos_portal::ObjectId;
 use icosfs::catalog::Representation::{Cpb, Csv, Parquet};
 use icosfs::content::{ByteSource, FileSize};
@@ -17,7 +17,7 @@ use crate::support::{
 /// The built-in repository with a table of 24 MB, too long to be downloaded by a
 /// short read.
 fn with_a_long_table() -> (DemoPortal, ObjectId) {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_table("long.csv", 30, 192_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     (portal, id)
@@ -139,7 +139,7 @@ fn table_read_in_many_representations_at_once_is_downloaded_once() {
 /// size was rendered again then, in other chunks of rows.
 #[test]
 fn text_rendered_for_its_length_is_not_rendered_again() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_table("mapped.csv", 7, 80_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let folder = tempfile::tempdir().unwrap();
@@ -163,7 +163,7 @@ fn text_rendered_for_its_length_is_not_rendered_again() {
 /// was read, in favour of chunks already read.
 #[test]
 fn text_longer_than_its_memory_is_rendered_again_only_for_the_surplus() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let tables = ["longer.csv", "mapped.csv"].map(|name| repository.add_table(name, 7, 200_000));
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let folder = tempfile::tempdir().unwrap();
@@ -192,7 +192,7 @@ fn text_longer_than_its_memory_is_rendered_again_only_for_the_surplus() {
 /// Waiting for the size renders many chunks concurrently, beside the readers.
 #[test]
 fn long_table_measured_and_read_concurrently_is_downloaded_once() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_table("crowded.csv", 7, 60_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let folder = tempfile::tempdir().unwrap();
@@ -274,7 +274,7 @@ fn table_with_string_columns_has_no_cpb_and_no_parquet_and_reports_why() {
 
 #[test]
 fn table_that_only_the_portal_can_render_is_its_csv_and_cached() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let listed = repository.add_hostile_table("listed.csv", 3000, true);
     let unlisted = repository.add_hostile_table("unlisted.csv", 3000, false);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
@@ -489,7 +489,7 @@ fn corrupt_or_missing_row_index_is_rebuilt() {
 
 /// The built-in repository with this many tables of half a megabyte of text.
 fn with_tables(count: u64) -> (DemoPortal, Vec<ObjectId>) {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let ids = (0..count)
         .map(|n| repository.add_table(&format!("table_{n}.csv"), 7, 5000 + n))
         .collect();
@@ -552,7 +552,7 @@ fn programs_read_the_portals_csv_from_fresh_partial_and_cached_files() {
 
 #[test]
 fn head_of_a_wide_table_is_cheap_and_the_rest_is_one_more_request() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_table("wide.csv", 260, 6000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let mount = TestMount::of(&portal);
@@ -578,7 +578,7 @@ fn head_of_a_wide_table_is_cheap_and_the_rest_is_one_more_request() {
 
 #[test]
 fn streaming_a_table_needs_at_most_five_requests() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let id = repository.add_table("streamed.csv", 7, 40_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let mount = TestMount::of(&portal);
@@ -635,7 +635,7 @@ fn parquet_contains_units_and_provenance() {
 /// Regression: Parquet was unavailable without a writable cache.
 #[test]
 fn parquet_without_a_writable_cache_is_built_in_memory_or_fails_with_the_fix() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let long = repository.add_table("long.csv", 30, 192_000);
     let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
     let id = co2(&portal);
@@ -674,7 +674,7 @@ fn places(len: usize, seed: usize) -> impl Iterator<Item = (usize, usize)> {
 
 #[test]
 fn concurrent_readers_get_the_portals_bytes_at_any_range() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let tables = [
         repository.add_table("long.csv", 7, 30_000),
         repository.add_table("wide.csv", 260, 700),
@@ -816,7 +816,7 @@ fn exact_size_never_returns_the_bound_at_once() {
 
 #[test]
 fn absurd_row_counts_cost_only_what_is_read() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let absurd = repository.add_table("absurd.csv", 7, 1_000_000_000_000_000);
     // The largest row count of the portal: two terabytes.
     let tall = repository.add_table("tall.csv", 260, i32::MAX as u64);

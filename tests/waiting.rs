@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-use icos_demo::{DemoOptions, DemoPortal, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
 
 use crate::support::{TestMount, interpreter, said};
 
@@ -32,7 +32,7 @@ const WAIT: [&str; 9] = [
 
 #[test]
 fn programs_that_need_no_size_stream_and_others_wait() {
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let programs = STREAM.map(|program| (program, "estimate")).into_iter();
     let programs = programs.chain(WAIT.map(|program| (program, "exact")));
     let programs: Vec<_> = programs

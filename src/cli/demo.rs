@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::settings::{Clients, bytes};
 use icos_demo::{
-    DemoOptions, DemoPortal, Fault, FaultPlan, FaultRule, RecordedRequest, Repository,
+    DemoOptions, DemoPortal, DemoRepository, Fault, FaultPlan, FaultRule, RecordedRequest,
 };
 use icos_portal::auth::{Token, TokenAuth};
 use icos_portal::http::Http;
@@ -102,8 +102,8 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         original,
     } = args;
     let mut repository = match rdf {
-        Some(folder) => Repository::from_rdf(folder)?,
-        None => Repository::builtin(SEED),
+        Some(folder) => DemoRepository::from_rdf(folder)?,
+        None => DemoRepository::builtin(SEED),
     };
     for (columns, rows) in table {
         repository.add_table(&format!("table_{columns}x{rows}.csv"), *columns, *rows);
@@ -219,7 +219,7 @@ fn shape(text: &str) -> Result<(usize, u64), String> {
 pub(super) struct EmbeddedDemo(DemoPortal);
 
 pub(super) fn start_embedded() -> anyhow::Result<EmbeddedDemo> {
-    let portal = DemoPortal::start(Repository::builtin(SEED), DemoOptions::default())
+    let portal = DemoPortal::start(DemoRepository::builtin(SEED), DemoOptions::default())
         .context("cannot start the demo portal")?;
     Ok(EmbeddedDemo(portal))
 }

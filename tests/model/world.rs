@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use icos_demo::{DemoOptions, DemoPortal, Fault, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, Fault};
 use icos_portal::ObjectId;
 
 use crate::support::{TestMount, contents};
@@ -34,7 +34,7 @@ impl World {
     /// The built-in repository and a file of several blocks. Bytes come from the
     /// portal itself, names from a mount without faults.
     pub(super) fn new() -> Self {
-        let mut repository = Repository::builtin(1);
+        let mut repository = DemoRepository::builtin(1);
         repository.add_original("large.bin", (5 << 20) + 123);
         let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
         let mount = TestMount::of(&portal);

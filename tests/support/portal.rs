@@ -4,12 +4,12 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use icos_demo::{DemoOptions, DemoPortal, Repository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
 use icos_portal::{ObjectId, Service, Services};
 
 /// Starts the built-in repository on free ports.
 pub(crate) fn portal() -> DemoPortal {
-    DemoPortal::start(Repository::builtin(1), DemoOptions::default()).expect("the demo starts")
+    DemoPortal::start(DemoRepository::builtin(1), DemoOptions::default()).expect("the demo starts")
 }
 
 /// Returns the options for the URLs of `portal`, except those in `own`.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::content::OriginalContent;
 use super::object::{ColumnContent, DemoObject, Kind, TableMetadata};
-use super::repository::Repository;
+use super::repository::DemoRepository;
 use super::values::{CellFormat, ColumnValues};
 use super::vocabulary::read_turtle;
 use crate::random::hash;
@@ -23,7 +23,7 @@ const FILE: Kind = Kind::Field {
     time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
 };
 
-impl Repository {
+impl DemoRepository {
     /// Adds a table with this number of columns and rows; returns its id. The
     /// first column holds times of eight bytes, the others values of four
     /// bytes.
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn large_table_has_requested_size() {
-        let mut repository = Repository::builtin(1);
+        let mut repository = DemoRepository::builtin(1);
         let id = repository.add_table("large.csv", 260, 350_000);
         let table = repository.table(&id).unwrap();
         assert_eq!(table.file_size(), 350_000 * (8 + 259 * 4) + 10);
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn large_original_hashes_to_its_id() {
-        let mut repository = Repository::builtin(1);
+        let mut repository = DemoRepository::builtin(1);
         let id = repository.add_original("large.bin", 5_000_000);
         let content = repository.original(&id).unwrap();
         assert_eq!(content.len(), 5_000_000);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn added_content_is_served_unchanged() {
-        let mut repository = Repository::builtin(1);
+        let mut repository = DemoRepository::builtin(1);
         let id = repository.add_content("own.nc", &b"netCDF"[..]);
         assert_eq!(id, ObjectId::of_content(b"netCDF"));
         assert_eq!(repository.original(&id).unwrap(), b"netCDF");

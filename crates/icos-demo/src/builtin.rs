@@ -10,9 +10,9 @@ mod files;
 mod netcdf;
 mod tables;
 
-use super::repository::Repository;
+use super::repository::DemoRepository;
 
-impl Repository {
+impl DemoRepository {
     /// A small repository made in code: six stations of three kinds, with data
     /// in most of the portal's formats, versions, documents and collections.
     /// Each original hashes to its id.

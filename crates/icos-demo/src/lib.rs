@@ -1,7 +1,7 @@
 //! A demo portal: the ICOS Carbon Portal's wire protocol on loopback.
 //!
 //! Three HTTP services (auth, meta, data) reproduce the real services,
-//! including their defects. They serve a [`Repository`]: metadata as RDF, which
+//! including their defects. They serve a [`DemoRepository`]: metadata as RDF, which
 //! a SPARQL engine queries, and file contents that match it. A fourth service
 //! lets another process request faults. The portal is for trying icosfs out,
 //! for workshops, and for tests.
@@ -57,7 +57,7 @@ pub use self::error::DemoError;
 pub use self::faults::{Fault, FaultPlan, FaultRule};
 pub use self::portal::{DemoOptions, DemoPortal};
 pub use self::record::{RecordedRequest, RequestCallback};
-pub use self::repository::Repository;
+pub use self::repository::DemoRepository;
 pub use self::service::DemoService;
 pub use self::sparql::SparqlLimits;
 

@@ -17,7 +17,7 @@ use super::error::DemoError;
 use super::faults::{FaultPlan, FaultRule, PortalFault};
 use super::http::{DemoReply, DemoRequest, append_header, text};
 use super::record::{RecordedRequest, Recorder, RequestCallback};
-use super::repository::Repository;
+use super::repository::DemoRepository;
 use super::server::{Connection, Port};
 use super::service::DemoService;
 use super::sparql::SparqlLimits;
@@ -73,7 +73,7 @@ impl DemoPortal {
     ///
     /// [`DemoError::Listen`] if a port is taken, [`DemoError::Threads`] if the
     /// system refuses threads.
-    pub fn start(repository: Repository, options: DemoOptions) -> Result<Self, DemoError> {
+    pub fn start(repository: DemoRepository, options: DemoOptions) -> Result<Self, DemoError> {
         let DemoOptions {
             port: first_port,
             user,
@@ -180,7 +180,7 @@ impl DemoPortal {
 
     /// The repository that the portal serves.
     #[must_use]
-    pub fn repository(&self) -> &Repository {
+    pub fn repository(&self) -> &DemoRepository {
         &self.state.repository
     }
 

@@ -9,11 +9,11 @@ use oxrdfxml::RdfXmlParser;
 
 use super::error::DemoError;
 use super::graph::{Graph, GraphBuilder, RdfNode};
-use super::repository::{Repository, RepositoryParts};
+use super::repository::{DemoRepository, RepositoryParts};
 use super::vocabulary::iri;
 use icos_portal::Envri;
 
-impl Repository {
+impl DemoRepository {
     /// Real metadata: all `.rdf` and `.owl` files of `folder`, with generated
     /// contents.
     ///

@@ -20,12 +20,12 @@ use icos_portal::{Envri, ObjectId};
 /// A repository for a [`DemoPortal`](super::DemoPortal) to serve.
 ///
 /// The same constructor arguments give the same contents.
-pub struct Repository {
+pub struct DemoRepository {
     parts: RepositoryParts,
     tables: Mutex<HashMap<ObjectId, Option<Arc<DemoTable>>>>,
 }
 
-/// The collected parts of a [`Repository`].
+/// The collected parts of a [`DemoRepository`].
 pub(crate) struct RepositoryParts {
     pub(crate) envri: Envri,
     pub(crate) graph: Graph,
@@ -51,7 +51,7 @@ impl RepositoryParts {
     }
 }
 
-impl Repository {
+impl DemoRepository {
     pub(crate) fn of(parts: RepositoryParts) -> Self {
         Self {
             parts,

@@ -18,14 +18,14 @@ use self::dataset::RepositoryDataset;
 pub(crate) use self::quota::QueryQuota;
 pub use self::quota::SparqlLimits;
 pub(crate) use self::results::{ResultFormat, SparqlError};
-use super::repository::Repository;
+use super::repository::DemoRepository;
 use super::vocabulary::CPMETA;
 
 /// Runs a query for at most `limit`.
 ///
 /// Blocks the calling thread.
 pub(crate) fn answer(
-    repository: &Repository,
+    repository: &DemoRepository,
     text: &str,
     format: ResultFormat,
     limit: Duration,

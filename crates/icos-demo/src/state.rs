@@ -10,14 +10,14 @@ use super::account::DemoAccount;
 use super::faults::ActiveFaults;
 use super::http::DemoRequest;
 use super::record::Recorder;
-use super::repository::Repository;
+use super::repository::DemoRepository;
 use super::server::Port;
 use super::service::DemoService;
 use super::sparql::{QueryCache, QueryQuota, SparqlLimits};
 
 /// The state of a running portal.
 pub(crate) struct PortalState {
-    pub(crate) repository: Repository,
+    pub(crate) repository: DemoRepository,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) faults: ActiveFaults,
     pub(crate) limits: SparqlLimits,
@@ -31,7 +31,7 @@ pub(crate) struct PortalState {
 
 impl PortalState {
     pub(crate) fn new(
-        repository: Repository,
+        repository: DemoRepository,
         recorder: Recorder,
         account: DemoAccount,
         limits: SparqlLimits,

@@ -7,8 +7,8 @@
 //! use icos_portal::auth::{Credentials, CredentialsFile, TokenAuth, TokenFile};
 //! use icos_portal::{Bootstrap, Envri, ObjectId, Service, Services};
 //!
-//! # use icos_demo::{DemoOptions, DemoPortal, Repository};
-//! # let portal = DemoPortal::start(Repository::builtin(1), DemoOptions::default())?;
+//! # use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
+//! # let portal = DemoPortal::start(DemoRepository::builtin(1), DemoOptions::default())?;
 //! # let services = Services::of(Envri::Icos)
 //! #     .with(Service::Auth, &portal.auth_url())?
 //! #     .with(Service::Meta, &portal.meta_url())?

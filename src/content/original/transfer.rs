@@ -225,7 +225,7 @@ mod tests {
     use crate::content::DownloadOptions;
     use crate::memory::MemoryBudget;
     use crate::test_portal::client_services;
-    use icos_demo::{DemoOptions, DemoPortal, Repository};
+    use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
     use icos_portal::Bootstrap;
 
     /// The error was noticed only once more bytes arrived, which may never
@@ -233,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn a_download_that_cannot_be_stored_ends_while_the_portal_stalls() {
         const LEN: u64 = 3 << 20;
-        let mut repository = Repository::builtin(1);
+        let mut repository = DemoRepository::builtin(1);
         let id = repository.add_original("x.bin", LEN);
         let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
         let stall = json!({"object": id.to_string(), "fault": {"stall": {"after": 1 << 20}}});

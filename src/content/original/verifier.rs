@@ -176,7 +176,7 @@ mod tests {
     use crate::content::DownloadOptions;
     use crate::memory::MemoryBudget;
     use crate::test_portal::client_services;
-    use icos_demo::{DemoOptions, DemoPortal, Repository};
+    use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
     use icos_portal::Bootstrap;
 
     const LEN: u64 = 2 << 20;
@@ -193,7 +193,7 @@ mod tests {
         /// Starts with a file that is downloaded completely up to
         /// `whole_file_limit`.
         async fn begin(whole_file_limit: u64) -> Self {
-            let mut repository = Repository::builtin(1);
+            let mut repository = DemoRepository::builtin(1);
             let id = repository.add_original("x.bin", LEN);
             let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
             let bootstrap = Bootstrap::with_services(client_services(&portal)).unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::graph::GraphBuilder;
 use crate::object::{DemoCollection, DemoObject};
-use crate::repository::{Repository, RepositoryParts};
+use crate::repository::{DemoRepository, RepositoryParts};
 use crate::vocabulary::read_turtle;
 use icos_portal::{Envri, ObjectId};
 
@@ -64,8 +64,8 @@ impl RepositoryBuilder {
         id
     }
 
-    pub(super) fn build(self) -> Repository {
-        Repository::of(RepositoryParts {
+    pub(super) fn build(self) -> DemoRepository {
+        DemoRepository::of(RepositoryParts {
             graph: self.builder.build(),
             ..self.parts
         })

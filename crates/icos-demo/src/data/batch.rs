@@ -18,7 +18,7 @@ use crate::content::OriginalContent;
 use crate::graph::RdfNode;
 use crate::http::{DemoReply, DemoRequest, exception, redirect, reply, text};
 use crate::landing;
-use crate::repository::Repository;
+use crate::repository::DemoRepository;
 use crate::state::PortalState;
 use icos_portal::ObjectId;
 
@@ -129,7 +129,7 @@ fn send(state: &Arc<PortalState>, items: Vec<ObjectId>, title: &str) -> DemoRepl
 /// Writes the archive: the available objects, a table of contents with the
 /// reason for each missing one, and the licence.
 fn archive(
-    repository: &Repository,
+    repository: &DemoRepository,
     items: &[ObjectId],
     pipe: BodyWriter,
 ) -> zip::result::ZipResult<()> {

@@ -11,13 +11,13 @@ use spareval::{InternalQuad, QueryableDataset};
 
 use crate::graph::{Graph, RdfNode, TermId};
 use crate::landing;
-use crate::repository::Repository;
+use crate::repository::DemoRepository;
 use crate::vocabulary::iri;
 
 /// A repository as a dataset.
 #[derive(Clone, Copy)]
 pub(super) struct RepositoryDataset<'a> {
-    pub(super) repository: &'a Repository,
+    pub(super) repository: &'a DemoRepository,
     /// Whether the query may see virtual properties.
     pub(super) with_virtual: bool,
 }

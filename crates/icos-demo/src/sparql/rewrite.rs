@@ -9,12 +9,15 @@ use super::dataset::VIRTUAL;
 use super::results::SparqlError;
 use crate::geo::{Position, intersects, read_polygon};
 use crate::landing;
-use crate::repository::Repository;
+use crate::repository::DemoRepository;
 use crate::vocabulary::iri;
 
 /// Replaces `?object geo:sfIntersects/geo:asWKT "POLYGON(...)"`, for which the
 /// portal has an index, by a list of the objects in that area.
-pub(super) fn find_places(query: &mut Query, repository: &Repository) -> Result<(), SparqlError> {
+pub(super) fn find_places(
+    query: &mut Query,
+    repository: &DemoRepository,
+) -> Result<(), SparqlError> {
     let mut outcome = Ok(());
     visit(pattern_of(query), &mut |pattern| {
         if let GraphPattern::Bgp { patterns } = pattern {
@@ -38,7 +41,7 @@ pub(super) fn find_places(query: &mut Query, repository: &Repository) -> Result<
 /// the objects of each.
 fn place_lists(
     patterns: &mut Vec<TriplePattern>,
-    repository: &Repository,
+    repository: &DemoRepository,
 ) -> Result<Vec<GraphPattern>, SparqlError> {
     let mut lists = Vec::new();
     while let Some(at) = patterns.iter().position(|t| has(t, "geo:sfIntersects")) {
@@ -62,7 +65,7 @@ fn place_lists(
 fn objects_within(
     subject: &TermPattern,
     polygon: &[Position],
-    repository: &Repository,
+    repository: &DemoRepository,
 ) -> GraphPattern {
     let found = (repository.items().into_iter())
         .filter(|object| {

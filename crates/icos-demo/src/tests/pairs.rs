@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::support::{TestClient, TestResponse};
-use crate::{DemoOptions, Fault, FaultRule, Repository, SparqlLimits};
+use crate::{DemoOptions, DemoRepository, Fault, FaultRule, SparqlLimits};
 use icos_portal::ObjectId;
 
 /// The values of the words in braces.
@@ -68,7 +68,7 @@ async fn each_quota_pair_of_protocol_page_holds() {
     ] {
         let mut options = DemoOptions::default();
         change(&mut options.limits);
-        let client = TestClient::to(Repository::builtin(1), options);
+        let client = TestClient::to(DemoRepository::builtin(1), options);
         let slow = FaultRule::always(Fault::SlowQuery { ms: 50 });
         client.portal.add_fault(slow);
         let ask = |number: usize| {

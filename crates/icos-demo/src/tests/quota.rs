@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::support::{TestClient, TestRequest};
-use crate::{DemoOptions, Fault, FaultRule, Repository, SparqlLimits};
+use crate::{DemoOptions, DemoRepository, Fault, FaultRule, SparqlLimits};
 
 const EVERYTHING: &str = "select * where { ?s ?p ?o }";
 
 fn limited(change: impl FnOnce(&mut SparqlLimits)) -> TestClient {
     let mut options = DemoOptions::default();
     change(&mut options.limits);
-    TestClient::to(Repository::builtin(1), options)
+    TestClient::to(DemoRepository::builtin(1), options)
 }
 
 #[tokio::test]

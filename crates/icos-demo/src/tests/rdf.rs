@@ -4,16 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::sparql::{ResultFormat, answer};
-use crate::{Repository, landing};
+use crate::{DemoRepository, landing};
 
-fn repository() -> Repository {
+fn repository() -> DemoRepository {
     let shared = std::env::var_os("ICOSFS_SHARED")
         .expect("ICOSFS_SHARED names the shared folder; .ci/run sets it");
-    Repository::from_rdf(&Path::new(&shared).join("portal-rdf")).unwrap()
+    DemoRepository::from_rdf(&Path::new(&shared).join("portal-rdf")).unwrap()
 }
 
 /// The number of rows of a query's answer.
-fn count(repository: &Repository, query: &str) -> usize {
+fn count(repository: &DemoRepository, query: &str) -> usize {
     let prefixes = "prefix cpmeta: <http://meta.icos-cp.eu/ontologies/cpmeta/>
         prefix prov: <http://www.w3.org/ns/prov#>
         prefix xsd: <http://www.w3.org/2001/XMLSchema#>\n";

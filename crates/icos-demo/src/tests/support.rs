@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, redirect};
 use serde_json::Value;
 
-use crate::{DemoOptions, DemoPortal, Repository};
+use crate::{DemoOptions, DemoPortal, DemoRepository};
 use icos_portal::ObjectId;
 
 /// A portal and a client of it.
@@ -25,10 +25,10 @@ pub(super) struct TestResponse {
 
 impl TestClient {
     pub(super) fn new() -> Self {
-        Self::to(Repository::builtin(1), DemoOptions::default())
+        Self::to(DemoRepository::builtin(1), DemoOptions::default())
     }
 
-    pub(super) fn to(repository: Repository, options: DemoOptions) -> Self {
+    pub(super) fn to(repository: DemoRepository, options: DemoOptions) -> Self {
         Self {
             portal: DemoPortal::start(repository, options).unwrap(),
             client: client().build().unwrap(),
