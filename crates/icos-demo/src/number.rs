@@ -5,43 +5,45 @@
 //! two; of these the nearest. Plain notation for magnitudes from 1e-3 to below
 //! 1e7, else `1.0E7`.
 //!
-//! Simple rather than fast: it tries one length after the other. It relies on
-//! the standard library for exact rounding and parsing, and for the least
-//! number of digits. The client has its own implementation; the two share no
-//! code, so that the tests can compare them.
+//! Simple rather than fast. It relies on the standard library for exact rounding
+//! and parsing, and for the least number of digits. The client has its own
+//! implementation; the two share no code, so that the tests can compare them.
+
+use std::fmt::LowerExp;
+use std::str::FromStr;
 
 /// Formats `x` as Java prints a `double`.
 pub(crate) fn double(x: f64) -> String {
-    if x.is_nan() {
-        return "NaN".to_owned();
-    }
-    let magnitude = if x.is_infinite() {
-        "Infinity".to_owned()
-    } else if x == 0.0 {
-        "0.0".to_owned()
-    } else {
-        layout(&shortest(
-            digits_of(&format!("{:e}", x.abs())),
-            |digits| format!("{:.*e}", digits - 1, x.abs()),
-            |text| text.parse() == Ok(x.abs()),
-        ))
+    signed(x, || shortest(x.abs()))
+}
+
+/// Formats `x` as Java prints a `float`.
+pub(crate) fn float(x: f32) -> String {
+    signed(x.into(), || shortest(x.abs()))
+}
+
+fn signed(x: f64, magnitude: impl Fn() -> Decimal) -> String {
+    let magnitude = match x.abs() {
+        x if x.is_nan() => return "NaN".to_owned(),
+        f64::INFINITY => "Infinity".to_owned(),
+        0.0 => "0.0".to_owned(),
+        _ => layout(&magnitude()),
     };
     let sign = if x.is_sign_negative() { "-" } else { "" };
     format!("{sign}{magnitude}")
 }
 
-/// Formats `x` as Java prints a `float`.
-pub(crate) fn float(x: f32) -> String {
-    if x == 0.0 || !x.is_finite() {
-        return double(f64::from(x));
-    }
-    let magnitude = layout(&shortest(
-        digits_of(&format!("{:e}", x.abs())),
-        |digits| format!("{:.*e}", digits - 1, x.abs()),
-        |text| text.parse() == Ok(x.abs()),
-    ));
-    let sign = if x.is_sign_negative() { "-" } else { "" };
-    format!("{sign}{magnitude}")
+/// Returns the shortest decimal of at least two digits that reads back as `x`.
+///
+/// The nearest one of this length is preferred, but next to a power of two, where
+/// the numbers below are denser than those above, it may not read back while the
+/// standard library's does (2^-44 is 5.684341886080802E-14).
+fn shortest<N: Copy + FromStr + LowerExp + PartialEq>(x: N) -> Decimal {
+    let shortest = format!("{x:e}");
+    let digits = Decimal::read(&shortest).digits.len().max(2);
+    let nearest = format!("{:.*e}", digits - 1, x);
+    let reads_back = nearest.parse().is_ok_and(|read: N| read == x);
+    Decimal::read(if reads_back { &nearest } else { &shortest })
 }
 
 /// Significant digits without a point, and the power of ten of the first.
@@ -59,58 +61,6 @@ impl Decimal {
             exponent: exponent.parse().expect("`{:e}` writes a whole exponent"),
         }
     }
-
-    fn text(&self) -> String {
-        let (first, rest) = self.digits.split_at(1);
-        format!("{first}.{rest}e{}", self.exponent)
-    }
-
-    /// The next decimals of the same length below and above.
-    fn neighbours(&self) -> Vec<Self> {
-        let length = self.digits.len();
-        let number: u64 = self.digits.parse().expect("at most 17 digits");
-        [number - 1, number + 1]
-            .into_iter()
-            .map(|number| number.to_string())
-            .filter_map(|digits| {
-                let grown = digits.len().checked_sub(length)?;
-                Some(Self {
-                    digits: digits[..length].to_owned(),
-                    exponent: self.exponent + i32::from(grown == 1),
-                })
-            })
-            .collect()
-    }
-}
-
-/// How many digits a number in scientific notation has.
-fn digits_of(text: &str) -> usize {
-    let digits = text.split('e').next().unwrap_or_default();
-    digits.bytes().filter(u8::is_ascii_digit).count()
-}
-
-/// Returns the shortest decimal that reads back as the number. It has at least
-/// `fewest` digits; `nearest` returns the nearest decimal of a length.
-///
-/// Next to a power of two, the numbers below are denser than those above, so
-/// that the nearest decimal may not read back while the next one does (2^-44 is
-/// 5.684341886080802E-14).
-fn shortest(
-    fewest: usize,
-    nearest: impl Fn(usize) -> String,
-    reads_back: impl Fn(&str) -> bool,
-) -> Decimal {
-    for digits in fewest.max(2)..=17 {
-        let nearest = Decimal::read(&nearest(digits));
-        if reads_back(&nearest.text()) {
-            return nearest;
-        }
-        let neighbours = nearest.neighbours().into_iter();
-        if let Some(other) = neighbours.into_iter().find(|d| reads_back(&d.text())) {
-            return other;
-        }
-    }
-    unreachable!("17 digits tell any two doubles apart")
 }
 
 fn layout(decimal: &Decimal) -> String {
@@ -140,6 +90,54 @@ fn layout(decimal: &Decimal) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Decimal {
+        fn text(&self) -> String {
+            let (first, rest) = self.digits.split_at(1);
+            format!("{first}.{rest}e{}", self.exponent)
+        }
+
+        /// The next decimals of the same length below and above.
+        fn neighbours(&self) -> Vec<Self> {
+            let length = self.digits.len();
+            let number: u64 = self.digits.parse().expect("at most 17 digits");
+            [number - 1, number + 1]
+                .into_iter()
+                .map(|number| number.to_string())
+                .filter_map(|digits| {
+                    let grown = digits.len().checked_sub(length)?;
+                    Some(Self {
+                        digits: digits[..length].to_owned(),
+                        exponent: self.exponent + i32::from(grown == 1),
+                    })
+                })
+                .collect()
+        }
+    }
+
+    /// Searches the shortest decimal that reads back as the number: a model. It has at least `fewest` digits; `nearest` returns the
+    /// nearest decimal of a length.
+    ///
+    /// Next to a power of two, the numbers below are denser than those above, so
+    /// that the nearest decimal may not read back while the next one does (2^-44 is
+    /// 5.684341886080802E-14).
+    fn searched(
+        fewest: usize,
+        nearest: impl Fn(usize) -> String,
+        reads_back: impl Fn(&str) -> bool,
+    ) -> Decimal {
+        for digits in fewest.max(2)..=17 {
+            let nearest = Decimal::read(&nearest(digits));
+            if reads_back(&nearest.text()) {
+                return nearest;
+            }
+            let neighbours = nearest.neighbours().into_iter();
+            if let Some(other) = neighbours.into_iter().find(|d| reads_back(&d.text())) {
+                return other;
+            }
+        }
+        unreachable!("17 digits tell any two doubles apart")
+    }
 
     #[test]
     fn doubles_are_formatted_as_in_javadoc_and_jdk_19_notes() {
@@ -182,6 +180,8 @@ mod tests {
             (2.0_f32.powi(-24), "5.9604645E-8"),
             // 8589973504: both 8.589973E9 and 8.589974E9 read back.
             (8.589_973e9, "8.589974E9"),
+            // 2489828.25, between ...8.2 and ...8.3: the even digit is taken.
+            (2_489_828.2, "2489828.2"),
         ] {
             assert_eq!(float(x), text);
         }
@@ -202,13 +202,13 @@ mod tests {
             let x = f64::from_bits(bits >> 1);
             if x.is_finite() && x != 0.0 {
                 let nearest = |digits| format!("{:.*e}", digits - 1, x);
-                let from_two = shortest(2, nearest, |text| text.parse() == Ok(x));
+                let from_two = searched(2, nearest, |text| text.parse() == Ok(x));
                 assert_eq!(double(x), layout(&from_two));
             }
             let x = f32::from_bits((bits >> 33) as u32);
             if x.is_finite() && x != 0.0 {
                 let nearest = |digits| format!("{:.*e}", digits - 1, x);
-                let from_two = shortest(2, nearest, |text| text.parse() == Ok(x));
+                let from_two = searched(2, nearest, |text| text.parse() == Ok(x));
                 assert_eq!(float(x), layout(&from_two));
             }
         }
