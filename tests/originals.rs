@@ -51,7 +51,7 @@ impl Large {
             ms: 500,
             jitter_ms: 0,
         };
-        let faults = faults.iter().cloned().chain([latency]);
+        let faults = faults.iter().copied().chain([latency]);
         self.portal.set_faults(FaultPlan {
             seed: 1,
             rules: faults.map(FaultRule::always).collect(),

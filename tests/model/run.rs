@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
         #[allow(clippy::cast_precision_loss)] // A few.
         let probability = 0.35 / faults.len() as f64;
         let rules = faults.iter().map(|fault| {
-            let rule = FaultRule::always(fault.clone());
+            let rule = FaultRule::always(*fault);
             match name {
                 // Only originals are verified against their ids.
                 "wrong bytes" => rule

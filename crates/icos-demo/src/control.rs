@@ -4,15 +4,13 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::faults::{FaultPlan, FaultRule};
 use super::http::{DemoReply, DemoRequest, json, text};
-use super::service::DemoService;
+use super::server::Handler;
 use super::state::PortalState;
 
 const HELP: &str = "The demo portal's control service (JSON bodies)\n\n\
@@ -27,17 +25,17 @@ const HELP: &str = "The demo portal's control service (JSON bodies)\n\n\
     DELETE /tokens                          revoke all tokens\n\
     PUT    /services/auth|meta|data {\"online\": false}\n";
 
-pub(crate) fn router(state: &Arc<PortalState>) -> Router {
+pub(crate) fn handler(state: &Arc<PortalState>) -> Handler {
     let state = Arc::clone(state);
-    Router::new().fallback(move |request: Request<Body>| {
+    Arc::new(move |request, _| {
         let state = Arc::clone(&state);
-        async move {
+        Box::pin(async move {
             let request = DemoRequest::read(request).await;
             match &request.body_error {
                 None => answer(&state, &request).await,
                 Some(why) => text(StatusCode::BAD_REQUEST, why),
             }
-        }
+        })
     })
 }
 
@@ -67,7 +65,7 @@ async fn answer(state: &PortalState, request: &DemoRequest) -> DemoReply {
         ("PUT", ["password"]) => {
             field(request, "password").map(|password| state.account().password = password)
         }
-        ("PUT", ["services", name]) => match (service(name), field(request, "online")) {
+        ("PUT", ["services", name]) => match (value((*name).into()), field(request, "online")) {
             (Ok(service), Ok(online)) => state.set_online(service, online).await,
             (Err(why), _) | (_, Err(why)) => Err(why),
         },
@@ -84,12 +82,10 @@ fn body<T: DeserializeOwned>(request: &DemoRequest) -> Result<T, String> {
 }
 
 fn field<T: DeserializeOwned>(request: &DemoRequest, name: &str) -> Result<T, String> {
-    let mut value = body::<Value>(request)?;
-    serde_json::from_value(value[name].take()).map_err(|e| format!("{name}: {e}"))
+    let mut fields = body::<Value>(request)?;
+    value(fields[name].take()).map_err(|why| format!("{name}: {why}"))
 }
 
-fn service(name: &str) -> Result<DemoService, String> {
-    (DemoService::ALL.into_iter())
-        .find(|service| service.name() == name)
-        .ok_or_else(|| format!("expected auth, meta or data, found {name:?}"))
+fn value<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|e| e.to_string())
 }

@@ -31,6 +31,14 @@ pub enum DemoError {
 }
 
 impl DemoError {
+    pub(crate) fn listen(service: &'static str, port: u16, source: io::Error) -> Self {
+        Self::Listen {
+            service,
+            port,
+            source,
+        }
+    }
+
     pub(crate) fn metadata(path: &Path, reason: &dyn fmt::Display) -> Self {
         Self::Metadata {
             path: path.to_owned(),

@@ -1,9 +1,10 @@
 //! Parsed requests, and the common forms of replies.
 
+use std::io;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, Request, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -81,8 +82,7 @@ impl DemoRequest {
 
     /// The first value of a query parameter.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
-        let found = self.query.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
+        field(&self.query, name)
     }
 
     /// The value of a cookie.
@@ -110,12 +110,23 @@ impl DemoRequest {
     }
 }
 
+/// The first value of a field of a form or query.
+pub(crate) fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let found = fields.iter().find(|(key, _)| key == name);
+    found.map(|(_, value)| value.as_str())
+}
+
 /// A reply with this content type.
 pub(crate) fn reply(status: StatusCode, content_type: &str, body: impl Into<Body>) -> DemoReply {
     let mut reply = Response::new(body.into());
     *reply.status_mut() = status;
     append_header(&mut reply, CONTENT_TYPE, content_type);
     reply
+}
+
+/// A body that is sent piece by piece.
+pub(crate) fn pieces(pieces: impl Iterator<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+    Body::from_stream(futures_util::stream::iter(pieces))
 }
 
 /// A plain text reply.
@@ -154,6 +165,11 @@ pub(crate) fn no_route() -> DemoReply {
         StatusCode::NOT_FOUND,
         "Your request did not match any service",
     )
+}
+
+/// The length of a body by its `Content-Length`.
+pub(crate) fn body_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A time as HTTP headers write it.

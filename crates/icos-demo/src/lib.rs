@@ -55,11 +55,12 @@ mod vocabulary;
 
 pub use self::error::DemoError;
 pub use self::faults::{Fault, FaultPlan, FaultRule};
-pub use self::portal::{DemoOptions, DemoPortal};
+pub use self::portal::DemoPortal;
 pub use self::record::{RecordedRequest, RequestCallback};
 pub use self::repository::DemoRepository;
 pub use self::service::DemoService;
 pub use self::sparql::SparqlLimits;
+pub use self::state::DemoOptions;
 
 #[cfg(test)]
 mod tests;

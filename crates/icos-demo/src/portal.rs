@@ -3,59 +3,24 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::http::header::DATE;
 use axum::http::{Request, StatusCode};
 use jiff::SignedDuration;
 use tokio::runtime::Runtime;
 
-use super::account::{DemoAccount, TOKEN_LIFETIME};
+use super::account::TOKEN_LIFETIME;
 use super::error::DemoError;
-use super::faults::{FaultPlan, FaultRule, PortalFault};
+use super::faults::{Fault, FaultPlan, FaultRule};
 use super::http::{DemoReply, DemoRequest, append_header, text};
-use super::record::{RecordedRequest, Recorder, RequestCallback};
+use super::record::RecordedRequest;
 use super::repository::DemoRepository;
-use super::server::{Connection, Port};
+use super::server::{Connection, Handler, Port};
 use super::service::DemoService;
-use super::sparql::SparqlLimits;
-use super::state::PortalState;
+use super::state::{DemoOptions, PortalState};
 use super::{auth, control, data, meta};
-
-/// How to run a demo portal.
-pub struct DemoOptions {
-    /// Port of the auth service; meta, data and control take the next three.
-    /// With 0, each takes a free one.
-    pub port: u16,
-    /// The demo user's name.
-    pub user: String,
-    /// The demo user's password.
-    pub password: String,
-    /// Whether the demo user has accepted the data licence.
-    pub licence_accepted: bool,
-    /// The faults in force from the start.
-    pub faults: FaultPlan,
-    /// Limits of the SPARQL service.
-    pub limits: SparqlLimits,
-    /// Called with each request when it has ended.
-    pub on_request: Option<RequestCallback>,
-}
-
-impl Default for DemoOptions {
-    fn default() -> Self {
-        Self {
-            port: 0,
-            user: "demo@icosfs.example".to_owned(),
-            password: "let me in".to_owned(),
-            licence_accepted: true,
-            faults: FaultPlan::default(),
-            limits: SparqlLimits::default(),
-            on_request: None,
-        }
-    }
-}
 
 /// A running demo portal. It stops when dropped.
 pub struct DemoPortal {
@@ -74,45 +39,34 @@ impl DemoPortal {
     /// [`DemoError::Listen`] if a port is taken, [`DemoError::Threads`] if the
     /// system refuses threads.
     pub fn start(repository: DemoRepository, options: DemoOptions) -> Result<Self, DemoError> {
-        let DemoOptions {
-            port: first_port,
-            user,
-            password,
-            licence_accepted,
-            faults,
-            limits,
-            on_request,
-        } = options;
-        let account = DemoAccount::new(user, password, licence_accepted);
-        let recorder = Recorder::new(on_request);
-        let state = Arc::new(PortalState::new(repository, recorder, account, limits));
-        state.faults.set(faults);
+        let first_port = options.port;
+        let state = Arc::new(PortalState::new(repository, options));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("demo-portal")
             .enable_all()
             .build()
             .map_err(DemoError::Threads)?;
-        let open = |offset: u16, service: &'static str, router: Router| {
-            let port = match first_port {
-                0 => 0,
-                first => first.saturating_add(offset),
-            };
-            Port::open(port, router, runtime.handle()).map_err(|source| DemoError::Listen {
-                service,
-                port,
-                source,
-            })
+        let open = |offset: u16, service: &'static str, handler: Handler| {
+            let offset = if first_port == 0 { 0 } else { offset };
+            let port = first_port.saturating_add(offset);
+            Port::open(port, handler, runtime.handle())
+                .map_err(|source| DemoError::listen(service, port, source))
         };
-        let of =
-            |service: DemoService| open(service as u16, service.name(), router(&state, service));
+        let of = |service: DemoService| {
+            let state = Arc::clone(&state);
+            let handler: Handler = Arc::new(move |request, connection| {
+                Box::pin(answer(Arc::clone(&state), service, request, connection))
+            });
+            open(service as u16, service.name(), handler)
+        };
         let ports = Arc::new([
             of(DemoService::Auth)?,
             of(DemoService::Meta)?,
             of(DemoService::Data)?,
         ]);
         state.set_ports(&ports);
-        let control = open(3, "control", control::router(&state))?;
+        let control = open(3, "control", control::handler(&state))?;
         Ok(Self {
             state,
             ports,
@@ -248,11 +202,8 @@ impl DemoPortal {
     /// [`DemoError::Listen`] if another process has taken the port meanwhile.
     pub fn go_online(&self, service: DemoService) -> Result<(), DemoError> {
         let port = &self.ports[service as usize];
-        port.reopen().map_err(|source| DemoError::Listen {
-            service: service.name(),
-            port: port.number(),
-            source,
-        })
+        port.reopen()
+            .map_err(|source| DemoError::listen(service.name(), port.number(), source))
     }
 }
 
@@ -278,50 +229,42 @@ impl fmt::Debug for DemoPortal {
     }
 }
 
-fn router(state: &Arc<PortalState>, service: DemoService) -> Router {
-    let state = Arc::clone(state);
-    Router::new().fallback(
-        move |ConnectInfo(connection): ConnectInfo<Connection>, request: Request<Body>| {
-            let state = Arc::clone(&state);
-            async move { answer(&state, service, request, &connection).await }
-        },
-    )
-}
-
 /// Records a request, selects its faults, and answers it.
 async fn answer(
-    state: &Arc<PortalState>,
+    state: Arc<PortalState>,
     service: DemoService,
     request: Request<Body>,
-    connection: &Connection,
+    connection: Connection,
 ) -> DemoReply {
     let mut request = DemoRequest::read(request).await;
     let has_cookie = request.cookie(state.cookie_name()).is_some();
     let recorded = state.recorder.begin(service, &request, has_cookie);
     let faults = state.faults.select(service, &request);
-    recorded.add_faults(&faults.names);
-    request.query_delay = faults.query_delay;
-    tokio::time::sleep(faults.latency).await;
-    for fault in &faults.portal {
+    recorded.set_faults(faults.iter().map(|fault| fault.name()).collect());
+    request.query_delay = faults.query_delay();
+    tokio::time::sleep(faults.latency()).await;
+    let pause = |ms: Option<u64>| ms.map(Duration::from_millis);
+    for fault in faults.iter() {
         match fault {
-            PortalFault::RevokeTokens => state.account().revoke_tokens(),
-            PortalFault::WithdrawLicence { pause } => state.account().withdraw_licence(*pause),
-            PortalFault::TakeDown { pause } => {
-                state.take_down(service, *pause);
+            Fault::RevokeTokens => state.account().revoke_tokens(),
+            Fault::WithdrawLicence { ms } => state.account().withdraw_licence(pause(ms)),
+            Fault::Down { ms } => {
+                state.take_down(service, pause(ms));
                 // The connection ends, and this task with it.
                 std::future::pending::<()>().await;
             }
+            _ => {}
         }
     }
-    let mut reply = match faults.replacement(connection).await {
+    let mut reply = match faults.replacement(&connection).await {
         Some(reply) => reply,
         None => match (&request.body_error, service) {
             (Some(why), _) => text(StatusCode::BAD_REQUEST, why),
-            (None, DemoService::Auth) => auth::answer(state, &request).await,
-            (None, DemoService::Meta) => meta::answer(state, &request).await,
-            (None, DemoService::Data) => data::answer(state, &request),
+            (None, DemoService::Auth) => auth::answer(&state, &request).await,
+            (None, DemoService::Meta) => meta::answer(&state, &request).await,
+            (None, DemoService::Data) => data::answer(&state, &request),
         },
     };
     append_header(&mut reply, DATE, &state.date());
-    recorded.follow(faults.apply_to_body(reply, connection))
+    recorded.follow(faults.apply_to_body(reply, &connection))
 }

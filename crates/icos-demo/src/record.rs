@@ -3,19 +3,17 @@
 //! Lock order: the list of requests before a single request.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, BodyDataStream, HttpBody as _};
+use axum::body::{Body, HttpBody as _};
 use axum::http::header::{CONTENT_LENGTH, RANGE, USER_AGENT};
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::http::{DemoReply, DemoRequest};
+use super::http::{DemoReply, DemoRequest, body_length};
 use super::service::DemoService;
 
 /// A request that a demo portal received, and its outcome.
@@ -153,34 +151,46 @@ pub(crate) struct ActiveRequest {
 }
 
 impl ActiveRequest {
-    /// Notes the faults of this request.
-    pub(crate) fn add_faults(&self, names: &[&str]) {
-        let names = names.iter().map(|name| (*name).to_owned());
-        lock(&self.entry).faults.extend(names);
+    /// Records the names of the faults of this request.
+    pub(crate) fn set_faults(&self, names: Vec<String>) {
+        lock(&self.entry).faults = names;
     }
 
     /// Counts the bytes of the reply's body as they are sent.
     pub(crate) fn follow(self, reply: DemoReply) -> DemoReply {
         let (mut head, body) = reply.into_parts();
-        let length = body.size_hint().exact();
+        let exact = body.size_hint().exact();
         {
             let mut entry = lock(&self.entry);
             entry.status = head.status.as_u16();
-            entry.complete = length == Some(0);
+            entry.complete = exact == Some(0);
         }
         // The stream below has no length hint, so the header is set here.
-        if let Some(length) = length {
-            head.headers
-                .entry(CONTENT_LENGTH)
-                .or_insert_with(|| length.into());
+        if let Some(exact) = exact {
+            (head.headers.entry(CONTENT_LENGTH)).or_insert_with(|| exact.into());
         }
-        let content_length = head.headers.get(CONTENT_LENGTH);
-        let body = CountedBody {
-            content_length: content_length.and_then(|length| length.to_str().ok()?.parse().ok()),
-            body: body.into_data_stream(),
-            recorded: self,
-        };
-        DemoReply::from_parts(head, Body::from_stream(body))
+        let length = body_length(&head.headers);
+        let body = (self, body.into_data_stream());
+        let counted = futures_util::stream::unfold(body, move |(recorded, mut body)| async move {
+            let piece = body.next().await;
+            recorded.count(piece.as_ref(), length);
+            Some((piece?, (recorded, body)))
+        });
+        DemoReply::from_parts(head, Body::from_stream(counted))
+    }
+
+    /// Counts a piece of a body, or its end. hyper does not ask for the end of a
+    /// body of known length.
+    fn count<E>(&self, piece: Option<&Result<Bytes, E>>, length: Option<u64>) {
+        let mut entry = lock(&self.entry);
+        match piece {
+            Some(Ok(bytes)) => {
+                entry.bytes += bytes.len() as u64;
+                entry.complete = length == Some(entry.bytes);
+            }
+            Some(Err(_)) => {}
+            None => entry.complete = length.is_none_or(|length| length == entry.bytes),
+        }
     }
 }
 
@@ -192,33 +202,5 @@ impl Drop for ActiveRequest {
         if let Some(callback) = &self.recorder.callback {
             callback(&entry);
         }
-    }
-}
-
-/// A body that counts the bytes sent.
-struct CountedBody {
-    /// Its length. hyper does not poll for the end of a body of known length.
-    content_length: Option<u64>,
-    body: BodyDataStream,
-    recorded: ActiveRequest,
-}
-
-impl Stream for CountedBody {
-    type Item = Result<Bytes, axum::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let item = ready!(Pin::new(&mut self.body).poll_next(cx));
-        let content_length = self.content_length;
-        let mut entry = lock(&self.recorded.entry);
-        match &item {
-            Some(Ok(bytes)) => {
-                entry.bytes += bytes.len() as u64;
-                entry.complete = content_length == Some(entry.bytes);
-            }
-            Some(Err(_)) => {}
-            None => entry.complete = content_length.is_none_or(|length| length == entry.bytes),
-        }
-        drop(entry);
-        Poll::Ready(item)
     }
 }

@@ -7,13 +7,46 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::account::DemoAccount;
-use super::faults::ActiveFaults;
+use super::faults::{ActiveFaults, FaultPlan};
 use super::http::DemoRequest;
-use super::record::Recorder;
+use super::record::{Recorder, RequestCallback};
 use super::repository::DemoRepository;
 use super::server::Port;
 use super::service::DemoService;
 use super::sparql::{QueryCache, QueryQuota, SparqlLimits};
+
+/// How to run a demo portal.
+pub struct DemoOptions {
+    /// Port of the auth service; meta, data and control take the next three.
+    /// With 0, each takes a free one.
+    pub port: u16,
+    /// The demo user's name.
+    pub user: String,
+    /// The demo user's password.
+    pub password: String,
+    /// Whether the demo user has accepted the data licence.
+    pub licence_accepted: bool,
+    /// The faults in force from the start.
+    pub faults: FaultPlan,
+    /// Limits of the SPARQL service.
+    pub limits: SparqlLimits,
+    /// Called with each request when it has ended.
+    pub on_request: Option<RequestCallback>,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            user: "demo@icosfs.example".to_owned(),
+            password: "let me in".to_owned(),
+            licence_accepted: true,
+            faults: FaultPlan::default(),
+            limits: SparqlLimits::default(),
+            on_request: None,
+        }
+    }
+}
 
 /// The state of a running portal.
 pub(crate) struct PortalState {
@@ -30,16 +63,15 @@ pub(crate) struct PortalState {
 }
 
 impl PortalState {
-    pub(crate) fn new(
-        repository: DemoRepository,
-        recorder: Recorder,
-        account: DemoAccount,
-        limits: SparqlLimits,
-    ) -> Self {
+    pub(crate) fn new(repository: DemoRepository, options: DemoOptions) -> Self {
+        let account = DemoAccount::new(options.user, options.password, options.licence_accepted);
+        let limits = options.limits;
+        let faults = ActiveFaults::default();
+        faults.set(options.faults);
         Self {
             repository,
-            recorder: Arc::new(recorder),
-            faults: ActiveFaults::default(),
+            recorder: Arc::new(Recorder::new(options.on_request)),
+            faults,
             quota: QueryQuota::new(limits.clone()),
             cache: QueryCache::new(limits.cache_life, limits.cache_entry),
             limits,
@@ -92,13 +124,16 @@ impl PortalState {
     ) -> Result<(), String> {
         let ports = self.ports.get().cloned().unwrap_or_default();
         // Closing waits for the accepting task to end.
-        let work = move || match ports.upgrade() {
-            Some(ports) if online => ports[service as usize].reopen().map_err(|e| e.to_string()),
-            Some(ports) => {
-                ports[service as usize].close();
-                Ok(())
+        let work = move || {
+            let Some(ports) = ports.upgrade() else {
+                return Ok(());
+            };
+            let port = &ports[service as usize];
+            if online {
+                return port.reopen().map_err(|e| e.to_string());
             }
-            None => Ok(()),
+            port.close();
+            Ok(())
         };
         (tokio::task::spawn_blocking(work).await).unwrap_or_else(|e| Err(e.to_string()))
     }

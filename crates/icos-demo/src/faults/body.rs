@@ -1,6 +1,5 @@
 //! Faults within the body of a reply.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,28 +10,12 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use crate::http::DemoReply;
+use super::{Fault, SelectedFault};
+use crate::http::{DemoReply, body_length};
 use crate::server::{Connection, Cut};
 
 /// How far ahead of the shared bandwidth a body may send.
 const SEND_AHEAD: Duration = Duration::from_millis(50);
-
-/// A fault within a body. Offsets count from the start of the body, except in
-/// `Corrupt`, where they count from the start of the content.
-pub(super) enum BodyFault {
-    Bandwidth { shared: Arc<Bandwidth>, rate: u64 },
-    End { after: u64, how: BodyEnd },
-    Stall { after: u64, pause: Option<Duration> },
-    Corrupt { at: u64 },
-}
-
-/// How a body ends early.
-#[derive(Clone, Copy)]
-pub(super) enum BodyEnd {
-    Reset,
-    Truncate,
-    Shorten,
-}
 
 /// Bandwidth shared by several bodies: the time until which it is in use.
 #[derive(Default)]
@@ -54,19 +37,18 @@ impl Bandwidth {
 /// Returns the reply with the faults in its body.
 pub(super) fn apply(
     reply: DemoReply,
-    faults: Vec<BodyFault>,
+    faults: &[SelectedFault],
     connection: &Connection,
 ) -> DemoReply {
     let (mut head, body) = reply.into_parts();
-    let content_length = head
-        .headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok());
-    let length = content_length.or(body.size_hint().exact());
+    let length = body_length(&head.headers).or(body.size_hint().exact());
     let start = content_start(&head.headers);
     let body = FaultyBody::new(body, faults, length, start, connection);
     if let Some(length) = length {
-        let length = body.shortened.unwrap_or(length);
+        let length = match body.end {
+            Some((at, Fault::Shorten { .. })) => at,
+            _ => length,
+        };
         head.headers.insert(CONTENT_LENGTH, length.into());
     }
     let stream =
@@ -80,37 +62,31 @@ pub(super) fn apply(
 /// The offset of the body in the content.
 fn content_start(headers: &HeaderMap) -> u64 {
     let range = headers.get(CONTENT_RANGE).and_then(|r| r.to_str().ok());
-    range
-        .and_then(|range| {
-            range
-                .strip_prefix("bytes ")?
-                .split_once('-')?
-                .0
-                .parse()
-                .ok()
-        })
-        .unwrap_or(0)
+    let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next());
+    start.and_then(|start| start.parse().ok()).unwrap_or(0)
 }
 
+/// A body with faults. Offsets count from the start of the body.
 struct FaultyBody {
     body: BodyDataStream,
     connection: Connection,
     /// Bytes sent so far.
     sent: u64,
-    pending: VecDeque<Bytes>,
+    /// The rest of a piece that was divided.
+    rest: Option<Bytes>,
     bandwidths: Vec<(Arc<Bandwidth>, u64)>,
-    end: Option<(u64, BodyEnd)>,
-    stall: Option<(u64, Option<Duration>)>,
+    /// Where the body ends early, and by which fault.
+    end: Option<(u64, Fault)>,
+    /// Where the body stalls, and for how many milliseconds.
+    stall: Option<(u64, Option<u64>)>,
     corrupt: Vec<u64>,
-    /// The length to announce if the body is to end early.
-    shortened: Option<u64>,
     ended: bool,
 }
 
 impl FaultyBody {
     fn new(
         body: Body,
-        faults: Vec<BodyFault>,
+        faults: &[SelectedFault],
         length: Option<u64>,
         start: u64,
         connection: &Connection,
@@ -122,32 +98,30 @@ impl FaultyBody {
             body: body.into_data_stream(),
             connection: connection.clone(),
             sent: 0,
-            pending: VecDeque::new(),
+            rest: None,
             bandwidths: Vec::new(),
             end: None,
             stall: None,
             corrupt: Vec::new(),
-            shortened: None,
             ended: false,
         };
-        for fault in faults {
-            match fault {
-                BodyFault::Bandwidth { shared, rate } => body.bandwidths.push((shared, rate)),
-                BodyFault::End { after, how } => {
-                    if body.end.is_none() {
-                        body.end = Some((within(after), how));
-                    }
+        for selected in faults {
+            match selected.fault {
+                Fault::Bandwidth { bytes_per_second } => {
+                    let shared = Arc::clone(&selected.bandwidth);
+                    body.bandwidths.push((shared, bytes_per_second.max(1)));
                 }
-                BodyFault::Stall { after, pause } => {
-                    if body.stall.is_none() {
-                        body.stall = Some((within(after), pause));
-                    }
+                Fault::ResetInBody { after }
+                | Fault::Truncate { after }
+                | Fault::Shorten { after } => {
+                    body.end.get_or_insert((within(after), selected.fault));
                 }
-                BodyFault::Corrupt { at } => body.corrupt.extend(at.checked_sub(start)),
+                Fault::Stall { after, ms } => {
+                    body.stall.get_or_insert((within(after), ms));
+                }
+                Fault::Corrupt { at } => body.corrupt.extend(at.checked_sub(start)),
+                _ => {}
             }
-        }
-        if let Some((at, BodyEnd::Shorten)) = body.end {
-            body.shortened = Some(at);
         }
         body
     }
@@ -156,33 +130,31 @@ impl FaultyBody {
         if self.ended {
             return None;
         }
-        if let Some((at, pause)) = self.stall
+        if let Some((at, ms)) = self.stall
             && self.sent >= at
         {
             self.stall = None;
-            match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
+            match ms {
+                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
                 None => std::future::pending().await,
             }
         }
-        if let Some((at, how)) = self.end
+        if let Some((at, fault)) = self.end
             && self.sent >= at
         {
             self.ended = true;
-            return match how {
-                BodyEnd::Shorten => None,
-                BodyEnd::Truncate => Some(Err(io::Error::other("truncated on purpose"))),
-                BodyEnd::Reset => {
-                    self.connection.cut(Cut::Reset);
-                    Some(Err(io::Error::other("reset on purpose")))
-                }
-            };
+            if matches!(fault, Fault::Shorten { .. }) {
+                return None;
+            }
+            if matches!(fault, Fault::ResetInBody { .. }) {
+                self.connection.cut(Cut::Reset);
+            }
+            return Some(Err(io::Error::other("ended early on purpose")));
         }
         let piece = match self.piece().await? {
-            Ok(piece) => piece,
+            Ok(piece) => self.corrupted(piece),
             Err(e) => return Some(Err(e)),
         };
-        let piece = self.corrupted(piece);
         self.sent += piece.len() as u64;
         for (bandwidth, rate) in &self.bandwidths {
             let through = bandwidth.reserve(piece.len(), *rate);
@@ -195,7 +167,7 @@ impl FaultyBody {
     /// Returns the next piece. It ends at the next fault, and with limited
     /// bandwidth it takes a fiftieth of a second.
     async fn piece(&mut self) -> Option<io::Result<Bytes>> {
-        let mut piece = match self.pending.pop_front() {
+        let mut piece = match self.rest.take() {
             Some(piece) => piece,
             None => match self.body.next().await? {
                 Ok(piece) => piece,
@@ -203,25 +175,22 @@ impl FaultyBody {
             },
         };
         let stops = [self.end.map(|(at, _)| at), self.stall.map(|(at, _)| at)];
-        let next_stop = (stops.into_iter().flatten())
-            .map(|at| at - self.sent)
-            .min()
-            .unwrap_or(u64::MAX);
-        let longest_flow = (self.bandwidths.iter())
-            .map(|(_, rate)| (rate / 50).clamp(512, 1 << 20))
-            .min()
-            .unwrap_or(u64::MAX);
-        let longest = usize::try_from(next_stop.min(longest_flow)).unwrap_or(usize::MAX);
+        let next_stop = stops.into_iter().flatten().map(|at| at - self.sent);
+        let rates = self.bandwidths.iter().map(|(_, rate)| rate);
+        let flows = rates.map(|rate| (rate / 50).clamp(512, 1 << 20));
+        let longest = next_stop.chain(flows).min().unwrap_or(u64::MAX);
+        let longest = usize::try_from(longest).unwrap_or(usize::MAX);
         if piece.len() > longest {
-            self.pending.push_front(piece.split_off(longest));
+            self.rest = Some(piece.split_off(longest));
         }
         Some(Ok(piece))
     }
 
     fn corrupted(&self, piece: Bytes) -> Bytes {
-        let inside = |at: &u64| (self.sent..self.sent + piece.len() as u64).contains(at);
-        let offsets: Vec<_> = self.corrupt.iter().filter(|at| inside(at)).collect();
-        if offsets.is_empty() {
+        let end = self.sent + piece.len() as u64;
+        let inside = |at: &&u64| (self.sent..end).contains(at);
+        let mut offsets = self.corrupt.iter().filter(inside).peekable();
+        if offsets.peek().is_none() {
             return piece;
         }
         let mut bytes = piece.to_vec();

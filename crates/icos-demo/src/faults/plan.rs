@@ -1,6 +1,7 @@
 //! The fault plan: which requests go wrong, and how.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::service::DemoService;
 
@@ -58,7 +59,7 @@ fn one() -> f64 {
 }
 
 /// What goes wrong.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(
     deny_unknown_fields,
     rename_all = "camelCase",
@@ -159,69 +160,61 @@ impl FaultRule {
 
     /// Only requests to this service.
     #[must_use]
-    pub fn at(self, service: DemoService) -> Self {
-        Self {
-            service: Some(service),
-            ..self
-        }
+    pub fn at(mut self, service: DemoService) -> Self {
+        self.service = Some(service);
+        self
     }
 
     /// Only requests whose path begins with this segment.
     #[must_use]
-    pub fn on(self, route: &str) -> Self {
-        Self {
-            route: Some(route.to_owned()),
-            ..self
-        }
+    pub fn on(mut self, route: &str) -> Self {
+        self.route = Some(route.to_owned());
+        self
     }
 
     /// Only requests that name this object.
     #[must_use]
-    pub fn of(self, object: &icos_portal::ObjectId) -> Self {
-        Self {
-            object: Some(object.to_string()),
-            ..self
-        }
+    pub fn of(mut self, object: &icos_portal::ObjectId) -> Self {
+        self.object = Some(object.to_string());
+        self
     }
 
     /// With this probability, from 0 to 1.
     #[must_use]
-    pub fn with_probability(self, probability: f64) -> Self {
-        Self {
-            probability,
-            ..self
-        }
+    pub fn with_probability(mut self, probability: f64) -> Self {
+        self.probability = probability;
+        self
     }
 
     /// At most this many times.
     #[must_use]
-    pub fn times(self, times: u64) -> Self {
-        Self {
-            times: Some(times),
-            ..self
-        }
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = Some(times);
+        self
     }
 }
 
 impl Fault {
-    /// The name in the request record.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Fault::Latency { .. } => "latency",
-            Fault::Bandwidth { .. } => "bandwidth",
-            Fault::Status { .. } => "status",
-            Fault::Close => "close",
-            Fault::Reset => "reset",
-            Fault::ResetInBody { .. } => "resetInBody",
-            Fault::Truncate { .. } => "truncate",
-            Fault::Shorten { .. } => "shorten",
-            Fault::Stall { .. } => "stall",
-            Fault::Corrupt { .. } => "corrupt",
-            Fault::SlowQuery { .. } => "slowQuery",
-            Fault::RevokeTokens => "revokeTokens",
-            Fault::WithdrawLicence { .. } => "withdrawLicence",
-            Fault::Down { .. } => "down",
+    /// The name in fault plans and in the request record.
+    pub(crate) fn name(&self) -> String {
+        match serde_json::json!(self) {
+            Value::String(name) => name,
+            fault => (fault.as_object().and_then(|fields| fields.keys().next()))
+                .map_or_else(String::new, Clone::clone),
         }
+    }
+
+    /// Whether the fault lies within the body of a reply.
+    pub(super) fn is_of_body(self) -> bool {
+        matches!(
+            self,
+            Fault::Bandwidth { .. }
+                | Fault::ResetInBody { .. }
+                | Fault::Truncate { .. }
+                | Fault::Shorten { .. }
+                | Fault::Stall { .. }
+                | Fault::Corrupt { .. }
+        )
     }
 }
 

@@ -85,7 +85,7 @@ async fn status_fault_replaces_reply() {
 #[tokio::test]
 async fn connection_can_be_closed_before_reply() {
     for fault in [Fault::Close, Fault::Reset] {
-        let client = TestClient::with(fault.clone());
+        let client = TestClient::with(fault);
         let error = client.file().try_answer().await.err().unwrap();
         assert!(!error.is_timeout(), "{error:?}");
         let last = last_ended(&client).await;
@@ -100,7 +100,7 @@ async fn connection_can_be_closed_within_body() {
         Fault::ResetInBody { after: 100_000 },
         Fault::Truncate { after: u64::MAX },
     ] {
-        let client = TestClient::with(fault.clone());
+        let client = TestClient::with(fault);
         assert!(client.file().try_answer().await.is_err(), "{fault:?}");
         let last = last_ended(&client).await;
         assert_eq!((last.status, last.complete), (200, false));
@@ -367,7 +367,7 @@ async fn runs_with_all_faults_and_same_seed_have_same_record() {
     for fault in single_faults().iter().chain(&portal_faults()) {
         let met = first
             .iter()
-            .any(|(_, met)| met.iter().any(|f| f == fault.name()));
+            .any(|(_, met)| met.iter().any(|f| f == &fault.name()));
         assert!(met, "{fault:?}");
     }
     assert_eq!(run().await, first);
