@@ -4,11 +4,11 @@
 use bytes::Bytes;
 
 use super::content::OriginalContent;
-use super::object::{ColumnContent, DemoObject, Kind, TableMetadata};
+use super::object::{ColumnContent, DemoObject, ObjectKind};
+use super::random::hash;
 use super::repository::DemoRepository;
 use super::values::{CellFormat, ColumnValues};
 use super::vocabulary::read_turtle;
-use crate::random::hash;
 use icos_portal::ObjectId;
 
 /// After this many rows a large table's values repeat.
@@ -17,12 +17,6 @@ const PERIOD: u64 = 4096;
 /// Length of a large table's original.
 const TABLE_ORIGINAL: u64 = 1 << 20;
 
-const FILE: Kind = Kind::Field {
-    spec: "benchmarkFile",
-    title: "A file for benchmarks",
-    time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
-};
-
 impl DemoRepository {
     /// Adds a table with this number of columns and rows; returns its id. The
     /// first column holds times of eight bytes, the others values of four
@@ -30,95 +24,91 @@ impl DemoRepository {
     ///
     /// 260 columns of 350 000 rows make a file of 365 MB.
     pub fn add_table(&mut self, name: &str, columns: usize, rows: u64) -> ObjectId {
-        let time = ColumnContent {
-            name: "TIMESTAMP".into(),
-            format: CellFormat::DateTime,
-            values: ColumnValues::Clock {
-                start: 0,
-                step: 1_800_000,
-            },
-        };
-        let measured = (1..columns).map(|number| ColumnContent {
-            name: format!("V_{number}").into(),
-            format: CellFormat::Float32,
-            values: ColumnValues::Cycle(PERIOD),
-        });
-        let kind = Kind::Series {
-            spec: "benchmarkTable",
-            station: "AS_HTM",
-            time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
-            height: None,
-        };
-        let mut item = self.blocks(name, kind, TABLE_ORIGINAL);
-        item.table = Some(TableMetadata { rows, named: true });
-        item.columns = std::iter::once(time).chain(measured).collect();
-        self.add(item)
+        let measured = (1..columns).map(|number| measurements(format!("V_{number}")));
+        let columns = std::iter::once(times("TIMESTAMP")).chain(measured);
+        self.add_table_of("benchmarkTable", name, columns.collect(), rows, true)
     }
 
     /// Adds a table whose column names contain commas, quotes and a line break;
     /// returns its id. If the names are not `listed` in the metadata, only the
     /// CSV shows their order.
     pub fn add_hostile_table(&mut self, name: &str, rows: u64, listed: bool) -> ObjectId {
-        let column = |name: &'static str, format, values| ColumnContent {
-            name: name.into(),
-            format,
-            values,
-        };
-        let clock = ColumnValues::Clock {
-            start: 0,
-            step: 1_800_000,
-        };
-        let kind = Kind::Series {
-            spec: "hostileTable",
-            station: "AS_HTM",
-            time: ["1970-01-01T00:00:00Z", "1990-01-01T00:00:00Z"],
-            height: None,
-        };
-        let mut item = self.blocks(name, kind, TABLE_ORIGINAL);
-        item.table = Some(TableMetadata {
-            rows,
-            named: listed,
-        });
-        item.columns = vec![
-            column("TIME,STAMP", CellFormat::DateTime, clock),
-            column(
-                "say \"x\", 'y'",
-                CellFormat::Float32,
-                ColumnValues::Cycle(PERIOD),
-            ),
-            column(
-                "line\nbreak",
-                CellFormat::Float32,
-                ColumnValues::Cycle(PERIOD),
-            ),
+        let columns = vec![
+            times("TIME,STAMP"),
+            measurements("say \"x\", 'y'".to_owned()),
+            measurements("line\nbreak".to_owned()),
         ];
-        self.add(item)
+        self.add_table_of("hostileTable", name, columns, rows, listed)
     }
 
     /// Adds an original of `size` bytes that is not a table; returns its id,
     /// the real hash (a GiB takes about a second).
     pub fn add_original(&mut self, name: &str, size: u64) -> ObjectId {
-        let item = self.blocks(name, FILE, size);
-        self.add(item)
+        let original = self.blocks(name, size);
+        self.add_file(name, original)
     }
 
     /// Adds an object with this content that is not a table; returns its id.
     pub fn add_content(&mut self, name: &str, bytes: impl Into<Bytes>) -> ObjectId {
-        self.add(DemoObject::new(
-            name,
-            FILE,
-            OriginalContent::Bytes(bytes.into()),
-        ))
+        self.add_file(name, OriginalContent::Bytes(bytes.into()))
     }
 
-    fn blocks(&self, name: &str, kind: Kind, size: u64) -> DemoObject {
+    fn add_file(&mut self, name: &str, original: OriginalContent) -> ObjectId {
+        let mut object = DemoObject::new(ObjectKind::Field, original);
+        object.metadata.add("title", "A file for benchmarks");
+        self.add_benchmark("benchmarkFile", name, object)
+    }
+
+    fn add_table_of(
+        &mut self,
+        spec: &str,
+        name: &str,
+        columns: Vec<ColumnContent>,
+        rows: u64,
+        listed: bool,
+    ) -> ObjectId {
+        let original = self.blocks(name, TABLE_ORIGINAL);
+        let mut object = DemoObject::new(ObjectKind::Series, original);
+        object.set_table(columns, rows, listed);
+        object.metadata.add("station", "AS_HTM");
+        self.add_benchmark(spec, name, object)
+    }
+
+    /// Adds an object and the data types of benchmarks.
+    fn add_benchmark(&mut self, spec: &str, name: &str, mut object: DemoObject) -> ObjectId {
+        for (property, value) in [
+            ("name", name),
+            ("spec", spec),
+            ("start", "1970-01-01T00:00:00Z"),
+            ("end", "1990-01-01T00:00:00Z"),
+            ("submitted", "2024-05-02T12:00:00Z"),
+            ("published", "2024-05-02T12:00:07.25Z"),
+        ] {
+            object.metadata.add(property, value);
+        }
+        self.insert(read_turtle(include_str!("benchmark/vocabulary.ttl")));
+        self.add(object)
+    }
+
+    fn blocks(&self, name: &str, size: u64) -> OriginalContent {
         let seed = hash(name) ^ self.seed();
-        DemoObject::new(name, kind, OriginalContent::Blocks { seed, size })
+        OriginalContent::Blocks { seed, size }
     }
+}
 
-    fn add(&mut self, item: DemoObject) -> ObjectId {
-        let vocabulary = read_turtle(include_str!("benchmark/vocabulary.ttl"));
-        self.extend(vocabulary.collect(), item)
+fn times(name: &str) -> ColumnContent {
+    ColumnContent {
+        name: name.to_owned(),
+        format: CellFormat::DateTime,
+        values: ColumnValues::half_hours(0),
+    }
+}
+
+fn measurements(name: String) -> ColumnContent {
+    ColumnContent {
+        name,
+        format: CellFormat::Float32,
+        values: ColumnValues::Cycle(PERIOD),
     }
 }
 

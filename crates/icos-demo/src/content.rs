@@ -17,8 +17,6 @@ pub(crate) enum OriginalContent {
     /// Computed: the same block of random bytes repeated, each time with
     /// another number at its start, so that no two blocks are equal.
     Blocks { seed: u64, size: u64 },
-    /// In the metadata, but missing on the disk.
-    Missing,
 }
 
 /// Length of a computed block, and of the pieces in which a large body is sent.
@@ -36,7 +34,6 @@ impl OriginalContent {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Blocks { size, .. } => *size,
-            Self::Missing => 0,
         }
     }
 
@@ -58,7 +55,6 @@ impl OriginalContent {
     fn piece(&self, range: Range<u64>) -> Bytes {
         let index = |at: u64| usize::try_from(at).expect("an offset within memory");
         match self {
-            Self::Missing => Bytes::new(),
             Self::Bytes(bytes) => {
                 let end = range.end.min(range.start + BLOCK);
                 bytes.slice(index(range.start)..index(end))
@@ -79,10 +75,8 @@ impl OriginalContent {
 
     /// Returns all bytes.
     pub(crate) fn read(&self) -> Vec<u8> {
-        self.pieces(0..self.size()).fold(Vec::new(), |mut all, p| {
-            all.extend_from_slice(&p);
-            all
-        })
+        let pieces: Vec<_> = self.pieces(0..self.size()).collect();
+        pieces.concat()
     }
 
     /// Returns the SHA-256 of all bytes.

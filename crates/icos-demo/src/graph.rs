@@ -27,22 +27,31 @@ pub(crate) struct Graph {
     osp: Vec<[TermId; 3]>,
 }
 
-/// Collects triples for a [`Graph`].
-#[derive(Default)]
-pub(crate) struct GraphBuilder {
-    terms: Vec<Term>,
-    ids: HashMap<Term, TermId>,
-    triples: Vec<[TermId; 3]>,
-}
-
-impl GraphBuilder {
-    pub(crate) fn insert(&mut self, triple: Triple) {
-        let triple = [
-            self.intern(triple.subject.into()),
-            self.intern(triple.predicate.into()),
-            self.intern(triple.object),
-        ];
-        self.triples.push(triple);
+impl Graph {
+    /// The same graph with more triples.
+    pub(crate) fn extended(mut self, triples: impl IntoIterator<Item = Triple>) -> Self {
+        for triple in triples {
+            let triple = [
+                self.intern(triple.subject.into()),
+                self.intern(triple.predicate.into()),
+                self.intern(triple.object),
+            ];
+            self.spo.push(triple);
+        }
+        let sorted = |order: [usize; 3]| {
+            let mut rows: Vec<_> = (self.spo.iter())
+                .map(|triple| order.map(|at| triple[at]))
+                .collect();
+            rows.sort_unstable();
+            rows.dedup();
+            rows
+        };
+        Self {
+            spo: sorted([0, 1, 2]),
+            pos: sorted([1, 2, 0]),
+            osp: sorted([2, 0, 1]),
+            ..self
+        }
     }
 
     fn intern(&mut self, term: Term) -> TermId {
@@ -51,39 +60,6 @@ impl GraphBuilder {
             self.terms.push(term.clone());
             next
         })
-    }
-
-    pub(crate) fn build(self) -> Graph {
-        let sorted = |order: [usize; 3]| {
-            let mut rows: Vec<_> = (self.triples.iter())
-                .map(|triple| order.map(|at| triple[at]))
-                .collect();
-            rows.sort_unstable();
-            rows.dedup();
-            rows
-        };
-        Graph {
-            spo: sorted([0, 1, 2]),
-            pos: sorted([1, 2, 0]),
-            osp: sorted([2, 0, 1]),
-            terms: self.terms,
-            ids: self.ids,
-        }
-    }
-}
-
-impl Graph {
-    /// The same graph with more triples.
-    pub(crate) fn extended(self, triples: impl IntoIterator<Item = Triple>) -> Self {
-        let mut builder = GraphBuilder {
-            terms: self.terms,
-            ids: self.ids,
-            triples: self.spo,
-        };
-        for triple in triples {
-            builder.insert(triple);
-        }
-        builder.build()
     }
 
     /// The number of `term`, if any triple has it.
@@ -131,10 +107,8 @@ impl Graph {
 
     /// The resources that have a literal of `predicate` equal to `text`.
     pub(crate) fn literal_holders(&self, predicate: &str, text: &str) -> Vec<RdfNode<'_>> {
-        let Some(predicate) = self.node(predicate) else {
-            return Vec::new();
-        };
-        self.triples(None, Some(predicate.id), None)
+        (self.node(predicate).into_iter())
+            .flat_map(|predicate| self.triples(None, Some(predicate.id), None))
             .filter(|&[_, _, object]| match self.term(object) {
                 Term::Literal(literal) => literal.value() == text,
                 Term::NamedNode(_) | Term::BlankNode(_) => false,
@@ -160,6 +134,11 @@ pub(crate) struct RdfNode<'g> {
 }
 
 impl<'g> RdfNode<'g> {
+    /// The graph that has the resource.
+    pub(crate) fn graph(&self) -> &'g Graph {
+        self.graph
+    }
+
     /// The resource's IRI.
     pub(crate) fn iri(&self) -> &'g str {
         match self.graph.term(self.id) {
@@ -185,18 +164,21 @@ impl<'g> RdfNode<'g> {
 
     /// The resources that `predicate` leads to.
     pub(crate) fn nodes(self, predicate: &str) -> Vec<RdfNode<'g>> {
+        let graph = self.graph;
         self.objects(predicate)
-            .filter(|&id| !self.graph.term(id).is_literal())
-            .map(|id| RdfNode {
-                graph: self.graph,
-                id,
-            })
+            .filter(|&id| !graph.term(id).is_literal())
+            .map(|id| RdfNode { graph, id })
             .collect()
     }
 
     /// The first resource that `predicate` leads to.
     pub(crate) fn one(self, predicate: &str) -> Option<RdfNode<'g>> {
         self.nodes(predicate).into_iter().next()
+    }
+
+    /// The first resource at the end of a path of predicates.
+    pub(crate) fn path(self, predicates: &[&str]) -> Option<RdfNode<'g>> {
+        (predicates.iter()).try_fold(self, |node, predicate| node.one(predicate))
     }
 
     /// The literals that `predicate` leads to.
@@ -227,15 +209,10 @@ impl<'g> RdfNode<'g> {
 
     /// The resources from which `predicate` leads here.
     pub(crate) fn holders(self, predicate: &str) -> Vec<RdfNode<'g>> {
-        let Some(predicate) = self.graph.node(predicate) else {
-            return Vec::new();
-        };
-        self.graph
-            .triples(None, Some(predicate.id), Some(self.id))
-            .map(|[id, _, _]| RdfNode {
-                graph: self.graph,
-                id,
-            })
+        let graph = self.graph;
+        (graph.node(predicate).into_iter())
+            .flat_map(|predicate| graph.triples(None, Some(predicate.id), Some(self.id)))
+            .map(|[id, _, _]| RdfNode { graph, id })
             .collect()
     }
 
@@ -257,12 +234,11 @@ mod tests {
     use super::*;
 
     fn graph(triples: &[(&str, &str, &str)]) -> Graph {
-        let mut builder = GraphBuilder::default();
-        for (s, p, o) in triples {
-            let node = |name| NamedNode::new_unchecked(iri(name));
-            builder.insert(Triple::new(node(s), node(p), node(o)));
-        }
-        builder.build()
+        let node = |name| NamedNode::new_unchecked(iri(name));
+        let triples = triples
+            .iter()
+            .map(|(s, p, o)| Triple::new(node(s), node(p), node(o)));
+        Graph::default().extended(triples)
     }
 
     #[test]

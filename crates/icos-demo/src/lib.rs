@@ -30,6 +30,7 @@ mod cells;
 mod content;
 mod control;
 mod data;
+mod definition;
 mod error;
 mod faults;
 mod geo;

@@ -1,6 +1,5 @@
 //! Loads real metadata from RDF files.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +7,8 @@ use oxrdf::{NamedNode, Triple};
 use oxrdfxml::RdfXmlParser;
 
 use super::error::DemoError;
-use super::graph::{Graph, GraphBuilder, RdfNode};
-use super::repository::{DemoRepository, RepositoryParts};
+use super::graph::{Graph, RdfNode};
+use super::repository::DemoRepository;
 use super::vocabulary::iri;
 use icos_portal::Envri;
 
@@ -25,42 +24,32 @@ impl DemoRepository {
     ///
     /// [`DemoError::Metadata`] if the folder or a file cannot be read.
     pub fn from_rdf(folder: &Path) -> Result<Self, DemoError> {
-        let mut builder = GraphBuilder::default();
+        let mut repository = Self::new(Envri::Icos, 0);
         for file in files(folder)? {
             let text = fs::read(&file).map_err(|e| DemoError::metadata(&file, &e))?;
-            for triple in RdfXmlParser::new().for_slice(&text) {
-                builder.insert(triple.map_err(|e| DemoError::metadata(&file, &e))?);
-            }
+            let triples: Result<Vec<_>, _> = RdfXmlParser::new().for_slice(&text).collect();
+            repository.insert(triples.map_err(|e| DemoError::metadata(&file, &e))?);
         }
-        let graph = builder.build();
-        let missing = missing_dataset_types(&graph);
-        let graph = graph.extended(missing);
-        if graph.instances("cpmeta:DataObject").is_empty() {
+        repository.insert(missing_dataset_types(repository.graph()));
+        if repository.graph().instances("cpmeta:DataObject").is_empty() {
             return Err(DemoError::metadata(
                 folder,
                 &"expected .rdf files that describe data objects, found none",
             ));
         }
-        Ok(Self::of(RepositoryParts {
-            envri: Envri::Icos,
-            graph,
-            seed: 0,
-            originals: HashMap::new(),
-            values: HashMap::new(),
-        }))
+        Ok(repository)
     }
 }
 
 /// The files to load, sorted, so that the order is the same on each machine.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, DemoError> {
-    let entries = fs::read_dir(folder).map_err(|e| DemoError::metadata(folder, &e))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| DemoError::metadata(folder, &e))?.path();
-        if path.extension().is_some_and(|e| e == "rdf" || e == "owl") {
-            files.push(path);
-        }
-    }
+    let paths = || {
+        (fs::read_dir(folder)?)
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<Vec<_>>>()
+    };
+    let mut files = paths().map_err(|e| DemoError::metadata(folder, &e))?;
+    files.retain(|path| path.extension().is_some_and(|e| e == "rdf" || e == "owl"));
     files.sort();
     Ok(files)
 }
@@ -113,11 +102,7 @@ mod tests {
             @prefix dct: <http://purl.org/dc/terms/> . {turtle}",
             super::super::vocabulary::CPMETA
         );
-        let mut builder = GraphBuilder::default();
-        for triple in read_turtle(&text) {
-            builder.insert(triple);
-        }
-        builder.build()
+        Graph::default().extended(read_turtle(&text))
     }
 
     #[test]

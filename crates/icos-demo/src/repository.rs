@@ -21,64 +21,57 @@ use icos_portal::{Envri, ObjectId};
 ///
 /// The same constructor arguments give the same contents.
 pub struct DemoRepository {
-    parts: RepositoryParts,
+    envri: Envri,
+    seed: u64,
+    graph: Graph,
+    /// Originals made with the metadata; `None` if the file is missing on the
+    /// disk. The others are generated from their sizes.
+    originals: HashMap<ObjectId, Option<OriginalContent>>,
+    /// The values of columns made with the metadata, by object and column name.
+    values: HashMap<ObjectId, HashMap<String, ColumnValues>>,
     tables: Mutex<HashMap<ObjectId, Option<Arc<DemoTable>>>>,
 }
 
-/// The collected parts of a [`DemoRepository`].
-pub(crate) struct RepositoryParts {
-    pub(crate) envri: Envri,
-    pub(crate) graph: Graph,
-    pub(crate) seed: u64,
-    /// Originals made with the metadata. The others are generated from their
-    /// sizes.
-    pub(crate) originals: HashMap<ObjectId, OriginalContent>,
-    /// The values of columns made with the metadata, by object and column name.
-    pub(crate) values: HashMap<ObjectId, HashMap<String, ColumnValues>>,
-}
-
-impl RepositoryParts {
-    /// Adds the contents of an object.
-    pub(crate) fn keep(&mut self, id: ObjectId, item: DemoObject) {
-        let original = if item.lost {
-            OriginalContent::Missing
-        } else {
-            item.original
-        };
-        self.originals.insert(id, original);
-        let values = item.columns.into_iter().map(|c| (c.name.into(), c.values));
-        self.values.insert(id, values.collect());
-    }
-}
-
 impl DemoRepository {
-    pub(crate) fn of(parts: RepositoryParts) -> Self {
+    /// An empty repository.
+    pub(crate) fn new(envri: Envri, seed: u64) -> Self {
         Self {
-            parts,
+            envri,
+            seed,
+            graph: Graph::default(),
+            originals: HashMap::new(),
+            values: HashMap::new(),
             tables: Mutex::default(),
         }
     }
 
-    /// Adds an object, and triples that it refers to; returns its id.
-    pub(crate) fn extend(&mut self, mut triples: Vec<Triple>, item: DemoObject) -> ObjectId {
-        let digest = item.original.digest();
+    /// Adds metadata.
+    pub(crate) fn insert(&mut self, triples: Vec<Triple>) {
+        self.graph = std::mem::take(&mut self.graph).extended(triples);
+    }
+
+    /// Adds an object; returns its id, the hash of its original.
+    pub(crate) fn add(&mut self, object: DemoObject) -> ObjectId {
+        let digest = object.original.digest();
         let id = ObjectId::of_digest(&digest);
-        triples.extend(item.triples(self.envri(), &id, &digest));
-        self.parts.graph = std::mem::take(&mut self.parts.graph).extended(triples);
-        self.parts.keep(id, item);
+        self.insert(object.triples(self.envri, &id, &digest));
+        let original = (!object.lost).then_some(object.original);
+        self.originals.insert(id, original);
+        let values = object.columns.into_iter().map(|c| (c.name, c.values));
+        self.values.insert(id, values.collect());
         id
     }
 
     /// The repository that this one imitates.
     #[must_use]
     pub fn envri(&self) -> Envri {
-        self.parts.envri
+        self.envri
     }
 
     /// The ids of all data objects and documents, including old versions.
     #[must_use]
     pub fn objects(&self) -> Vec<ObjectId> {
-        let prefix = self.parts.envri.landing_prefix();
+        let prefix = self.envri.landing_prefix();
         (self.items().into_iter())
             .filter_map(|object| object.iri().strip_prefix(&prefix)?.parse().ok())
             .collect()
@@ -122,43 +115,42 @@ impl DemoRepository {
     }
 
     pub(crate) fn seed(&self) -> u64 {
-        self.parts.seed
+        self.seed
     }
 
     pub(crate) fn graph(&self) -> &Graph {
-        &self.parts.graph
+        &self.graph
     }
 
     pub(crate) fn object(&self, id: &ObjectId) -> Option<RdfNode<'_>> {
-        self.item(&format!("{}{id}", self.parts.envri.landing_prefix()))
+        self.item(&format!("{}{id}", self.envri.landing_prefix()))
     }
 
     /// All data objects and documents.
     pub(crate) fn items(&self) -> Vec<RdfNode<'_>> {
         ["cpmeta:DataObject", "cpmeta:DocumentObject"]
             .into_iter()
-            .flat_map(|class| self.parts.graph.instances(class))
+            .flat_map(|class| self.graph.instances(class))
             .collect()
     }
 
     /// The object or document with this IRI.
     pub(crate) fn item(&self, iri: &str) -> Option<RdfNode<'_>> {
-        let object = self.parts.graph.node(iri)?;
+        let object = self.graph.node(iri)?;
         (object.is_a("cpmeta:DataObject") || object.is_a("cpmeta:DocumentObject")).then_some(object)
     }
 
     pub(crate) fn collection(&self, id: &ObjectId) -> Option<RdfNode<'_>> {
-        let iri = format!("{}/collections/{id}", self.parts.envri.meta_url());
-        self.parts
-            .graph
+        let iri = format!("{}/collections/{id}", self.envri.meta_url());
+        self.graph
             .node(&iri)
             .filter(|c| c.is_a("cpmeta:Collection"))
     }
 
-    /// The original of an object that has been uploaded.
+    /// The original of an object that has been uploaded and is on the disk.
     pub(crate) fn content(&self, id: &ObjectId) -> Option<OriginalContent> {
-        if let Some(original) = self.parts.originals.get(id) {
-            return Some(original.clone());
+        if let Some(original) = self.originals.get(id) {
+            return original.clone();
         }
         let object = self.object(id)?;
         let size = object.number("cpmeta:hasSizeInBytes")?;
@@ -166,6 +158,25 @@ impl DemoRepository {
             seed: self.salt(object),
             size,
         })
+    }
+
+    /// The original of an object that may be downloaded, or why there is none, in
+    /// the data service's words.
+    pub(crate) fn available(
+        &self,
+        id: &ObjectId,
+        object: RdfNode<'_>,
+    ) -> Result<OriginalContent, String> {
+        let document = object.is_a("cpmeta:DocumentObject");
+        if !document && let Some(why) = landing::inaccessible(self.envri, object) {
+            return Err(why);
+        }
+        let missing = if document {
+            "Contents of this document are not found on the server."
+        } else {
+            "File with object contents is missing on the server"
+        };
+        self.content(id).ok_or_else(|| missing.to_owned())
     }
 
     /// The folder an object's files are stored in: the name of its format.
@@ -180,8 +191,7 @@ impl DemoRepository {
         if landing::is_under_moratorium(object) {
             return Some(format!("Object {id} is under moratorium"));
         }
-        matches!(self.content(id), None | Some(OriginalContent::Missing))
-            .then(|| format!("Binary file not found for object {id}"))
+        (self.content(id).is_none()).then(|| format!("Binary file not found for object {id}"))
     }
 
     /// The table of an object, if it has one.
@@ -200,7 +210,7 @@ impl DemoRepository {
             .or_else(|| object.text("cpmeta:hasStartTime"))
             .and_then(|text| text.parse::<jiff::Timestamp>().ok())
             .map_or(0, jiff::Timestamp::as_millisecond);
-        let given = self.parts.values.get(id);
+        let given = self.values.get(id);
         DemoTable::of(object, self.salt(object), |name, format, column| {
             given
                 .and_then(|columns| columns.get(name).cloned())
@@ -223,21 +233,16 @@ impl DemoRepository {
 /// The values of a column with real metadata: half-hourly times from `start`,
 /// good flags with some bad ones, otherwise noise.
 fn default_values(format: CellFormat, column: RdfNode<'_>, start: i64) -> ColumnValues {
-    const HALF_HOUR: i64 = 1_800_000;
     let is_time = matches!(
         format,
         CellFormat::DateTime | CellFormat::Date | CellFormat::TimeOfDay
     );
     if is_time && !column.flag("cpmeta:isRegexColumn") {
-        return ColumnValues::Clock {
-            start,
-            step: HALF_HOUR,
-        };
+        return ColumnValues::half_hours(start);
     }
     let is_flag = !column.nodes("cpmeta:isQualityFlagFor").is_empty();
     if format == CellFormat::BmpChar && is_flag {
-        let flags = "OUR012N9";
-        return ColumnValues::Flags(flags.encode_utf16().collect());
+        return ColumnValues::Flags("OUR012N9".to_owned());
     }
     ColumnValues::Noise
 }

@@ -7,9 +7,8 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use regex::Regex;
-
 use super::cells;
+use super::definition::{Matching, VariableDefinition};
 use super::graph::RdfNode;
 use super::random::column_salt;
 use super::values::{CellFormat, ColumnValues};
@@ -49,35 +48,24 @@ impl DemoTable {
         mut values: impl FnMut(&str, CellFormat, RdfNode<'_>) -> ColumnValues,
     ) -> Option<Self> {
         let rows = object.number("cpmeta:hasNumberOfRows")?;
-        let dataset = object
-            .one("cpmeta:hasObjectSpec")?
-            .one("cpmeta:containsDataset")?;
-        let known: Vec<_> = (dataset.nodes("cpmeta:hasColumn").into_iter())
-            .filter_map(ColumnDefinition::of)
-            .collect();
-        let header: Vec<String> = match object.text("cpmeta:hasActualColumnNames") {
-            Some(json) => serde_json::from_str(json).ok()?,
-            None => (known.iter())
-                .filter(|d| d.regex.is_none() && !d.optional)
-                .map(|d| d.title.clone())
-                .collect(),
-        };
+        let spec = object.one("cpmeta:hasObjectSpec")?;
+        spec.one("cpmeta:containsDataset")?;
+        let mut known = VariableDefinition::all(spec, "Column", Matching::Search);
+        known.retain(|definition| {
+            let format = definition.format();
+            format.is_some() && definition.node.one("cpmeta:hasValueType").is_some()
+        });
+        let header = VariableDefinition::names(&known, object);
         let mut sorted: Vec<_> = header.iter().collect();
         sorted.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
         let columns = (sorted.into_iter())
             .filter_map(|name| {
-                let definition = (known
-                    .iter()
-                    .rfind(|d| d.regex.is_none() && d.title == *name))
-                .or_else(|| {
-                    known
-                        .iter()
-                        .find(|d| d.regex.as_ref().is_some_and(|r| r.is_match(name)))
-                })?;
+                let definition = VariableDefinition::lookup(&known, name)?;
+                let format = definition.format()?;
                 Some(TableColumn {
                     name: name.clone(),
-                    format: definition.format,
-                    values: values(name, definition.format, definition.node),
+                    format,
+                    values: values(name, format, definition.node),
                     salt: column_salt(salt, name),
                     period: OnceLock::new(),
                 })
@@ -200,34 +188,5 @@ impl TableColumn {
             self.values.at(self.format, self.salt, row).store(&mut out);
         }
         out
-    }
-}
-
-/// A column of a data type.
-struct ColumnDefinition<'g> {
-    node: RdfNode<'g>,
-    title: String,
-    format: CellFormat,
-    optional: bool,
-    /// The title as a pattern, if it is one.
-    regex: Option<Regex>,
-}
-
-impl<'g> ColumnDefinition<'g> {
-    fn of(column: RdfNode<'g>) -> Option<Self> {
-        let title = column.text("cpmeta:hasColumnTitle")?.to_owned();
-        let regex = if column.flag("cpmeta:isRegexColumn") {
-            Some(Regex::new(&title).ok()?)
-        } else {
-            None
-        };
-        column.one("cpmeta:hasValueType")?;
-        Some(Self {
-            node: column,
-            format: CellFormat::named(column.one("cpmeta:hasValueFormat")?.local_name())?,
-            optional: column.flag("cpmeta:isOptionalColumn"),
-            title,
-            regex,
-        })
     }
 }

@@ -2,58 +2,50 @@
 //! slice can be computed on its own.
 
 use std::f64::consts::TAU;
-use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
 
 use super::random::mix;
 
 /// The value formats of the ontology, by their stored representation.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum CellFormat {
     Int32,
     Float32,
     Float64,
     BmpChar,
     Boolean,
+    #[serde(rename = "string")]
     Text,
-    /// `iso8601date`, `etcDate`.
+    #[serde(rename = "iso8601date", alias = "etcDate")]
     Date,
+    #[serde(rename = "iso8601month")]
     Month,
+    #[serde(rename = "iso8601timeOfDay")]
     TimeOfDay,
-    /// `iso8601dateTime`, `isoLikeLocalDateTime`, `etcLocalDateTime`.
+    #[serde(
+        rename = "iso8601dateTime",
+        alias = "isoLikeLocalDateTime",
+        alias = "etcLocalDateTime"
+    )]
     DateTime,
 }
 
 impl CellFormat {
     /// The format whose IRI ends in `name`.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "int32" => Self::Int32,
-            "float32" => Self::Float32,
-            "float64" => Self::Float64,
-            "bmpChar" => Self::BmpChar,
-            "boolean" => Self::Boolean,
-            "string" => Self::Text,
-            "iso8601date" | "etcDate" => Self::Date,
-            "iso8601month" => Self::Month,
-            "iso8601timeOfDay" => Self::TimeOfDay,
-            "iso8601dateTime" | "isoLikeLocalDateTime" | "etcLocalDateTime" => Self::DateTime,
-            _ => return None,
-        })
+        let name: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+            name.into_deserializer();
+        Self::deserialize(name).ok()
     }
 
     /// Bytes of one value in a `.cpb` file.
     pub(crate) fn width(self) -> u64 {
-        match self {
-            Self::Boolean => 1,
-            Self::BmpChar => 2,
-            Self::Int32
-            | Self::Float32
-            | Self::Text
-            | Self::Date
-            | Self::Month
-            | Self::TimeOfDay => 4,
-            Self::Float64 | Self::DateTime => 8,
-        }
+        let mut stored = Vec::new();
+        self.null().store(&mut stored);
+        stored.len() as u64
     }
 
     /// The value that stands for a missing one.
@@ -66,6 +58,17 @@ impl CellFormat {
             Self::Boolean => CellValue::Byte(i8::MIN),
             Self::Text => CellValue::Int(0),
         }
+    }
+
+    /// The value that `text` denotes: a character, or a number as it is stored.
+    fn parse(self, text: &str) -> Option<CellValue> {
+        Some(match self.null() {
+            CellValue::Char(_) => CellValue::Char(text.encode_utf16().next()?),
+            CellValue::Byte(_) => CellValue::Byte(text.parse().ok()?),
+            CellValue::Float(_) => CellValue::Float(text.parse().ok()?),
+            CellValue::Double(_) => CellValue::Double(text.parse().ok()?),
+            CellValue::Int(_) => CellValue::Int(text.parse().ok()?),
+        })
     }
 }
 
@@ -93,7 +96,8 @@ impl CellValue {
 }
 
 /// How a column's values are computed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum ColumnValues {
     /// Random values of the format: mostly in the range of measurements, with
     /// missing and extreme values among them.
@@ -103,8 +107,8 @@ pub(crate) enum ColumnValues {
     /// Time: row `n` is `start + n * step`, in milliseconds since the epoch.
     Clock { start: i64, step: i64 },
     /// A measurement with a yearly and a daily wave and some noise, of which
-    /// one in `gaps` is missing (0: none), to `decimals` decimals. Rows are
-    /// `step` milliseconds apart.
+    /// one in `gaps` is missing, to `decimals` decimals. Rows are `step`
+    /// milliseconds apart.
     Wave {
         mean: f64,
         season: f64,
@@ -114,22 +118,28 @@ pub(crate) enum ColumnValues {
         gaps: u64,
         step: i64,
     },
-    /// Mostly the first flag, sometimes one of the others.
-    Flags(Arc<[u16]>),
+    /// Mostly the first of these ASCII characters, sometimes one of the others.
+    Flags(String),
     /// A track: a line with a slow wave between two values.
     Track { from: f64, to: f64, rows: u64 },
-    /// These values, repeated.
-    Listed(Arc<[CellValue]>),
+    /// A missing value and then these, repeated.
+    Listed(Vec<String>),
 }
 
 const DAY: i64 = 86_400_000;
 
 impl ColumnValues {
+    /// Times that are half an hour apart.
+    pub(crate) fn half_hours(start: i64) -> Self {
+        let step = DAY / 48;
+        Self::Clock { start, step }
+    }
+
     /// After how many rows the values repeat, if they do.
     pub(crate) fn period(&self) -> Option<u64> {
         match self {
             Self::Cycle(rows) => Some(*rows),
-            Self::Listed(values) => Some(values.len() as u64),
+            Self::Listed(values) => Some(values.len() as u64 + 1),
             Self::Noise
             | Self::Clock { .. }
             | Self::Wave { .. }
@@ -157,7 +167,7 @@ impl ColumnValues {
                 gaps,
                 step,
             } => {
-                if *gaps > 0 && random.is_multiple_of(*gaps) {
+                if random.is_multiple_of(*gaps) {
                     return format.null();
                 }
                 #[allow(clippy::cast_precision_loss, reason = "a phase")]
@@ -166,26 +176,27 @@ impl ColumnValues {
                     + season * (TAU * days / 365.25).cos()
                     + day * (TAU * days).cos()
                     + noise * unit(mix(random));
-                number(format, exact, *decimals)
+                measurement(format, exact, *decimals)
             }
             Self::Flags(flags) => {
-                let odd = random.is_multiple_of(16) && flags.len() > 1;
-                let at = if odd {
-                    1 + (random >> 8) % (flags.len() as u64 - 1)
-                } else {
-                    0
-                };
-                CellValue::Char(flags[usize::try_from(at).unwrap_or(0)])
+                let flags = flags.as_bytes();
+                let others = flags.len() as u64 - 1;
+                let odd = random.is_multiple_of(16) && others > 0;
+                let at = if odd { 1 + (random >> 8) % others } else { 0 };
+                CellValue::Char(flags[usize::try_from(at).unwrap_or(0)].into())
             }
             Self::Track { from, to, rows } => {
                 #[allow(clippy::cast_precision_loss, reason = "a phase")]
                 let way = row as f64 / (*rows).max(1) as f64;
                 let exact = from + (to - from) * way + 0.05 * (TAU * 9.0 * way).sin();
-                number(format, exact, 5)
+                measurement(format, exact, 5)
             }
             Self::Listed(values) => {
-                let count = values.len() as u64;
-                values[usize::try_from(row % count).unwrap_or(0)]
+                let at = usize::try_from(row).unwrap_or(0) % (values.len() + 1);
+                let listed = at.checked_sub(1).map(|at| &values[at]);
+                listed.map_or(format.null(), |text| {
+                    (format.parse(text)).expect("a test reads all lists")
+                })
             }
         }
     }
@@ -197,27 +208,19 @@ fn unit(random: u64) -> f64 {
     (random >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
 }
 
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "formats round on purpose"
-)]
-fn number(format: CellFormat, exact: f64, decimals: i32) -> CellValue {
+/// A measurement as a float, a double or a whole number.
+#[allow(clippy::cast_possible_truncation, reason = "formats round on purpose")]
+fn measurement(format: CellFormat, exact: f64, decimals: i32) -> CellValue {
     let scale = 10_f64.powi(decimals);
     let rounded = (exact * scale).round() / scale;
     match format {
         CellFormat::Float32 => CellValue::Float(rounded as f32),
-        CellFormat::Float64 | CellFormat::DateTime => CellValue::Double(rounded),
-        CellFormat::BmpChar => CellValue::Char(48 + (rounded.abs() as i64 % 10) as u16),
-        CellFormat::Boolean => CellValue::Byte(i8::from(rounded > 0.0)),
-        CellFormat::Int32
-        | CellFormat::Date
-        | CellFormat::Month
-        | CellFormat::TimeOfDay
-        | CellFormat::Text => CellValue::Int(rounded as i32),
+        CellFormat::Float64 => CellValue::Double(rounded),
+        _ => CellValue::Int(rounded as i32),
     }
 }
 
+/// A time as an instant, a time of day or a date.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -225,20 +228,9 @@ fn number(format: CellFormat, exact: f64, decimals: i32) -> CellValue {
 )]
 fn clock(format: CellFormat, millis: i64) -> CellValue {
     match format {
-        CellFormat::DateTime | CellFormat::Float64 => CellValue::Double(millis as f64),
-        CellFormat::Float32 => CellValue::Float((millis / 1000) as f32),
-        CellFormat::Date => CellValue::Int(millis.div_euclid(DAY) as i32),
+        CellFormat::DateTime => CellValue::Double(millis as f64),
         CellFormat::TimeOfDay => CellValue::Int((millis.rem_euclid(DAY) / 1000) as i32),
-        CellFormat::Month => {
-            let date = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
-            let date = date.to_zoned(jiff::tz::TimeZone::UTC).date();
-            CellValue::Int(i32::from(date.year()) * 12 + i32::from(date.month()) - 1)
-        }
-        CellFormat::Int32 | CellFormat::Text => CellValue::Int((millis / DAY) as i32),
-        CellFormat::BmpChar => {
-            CellValue::Char(u16::from(b'0') + (millis / DAY).rem_euclid(10) as u16)
-        }
-        CellFormat::Boolean => CellValue::Byte((millis / DAY).rem_euclid(2) as i8),
+        _ => CellValue::Int(millis.div_euclid(DAY) as i32),
     }
 }
 

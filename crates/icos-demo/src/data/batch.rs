@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,10 +14,8 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::{file, licence};
-use crate::content::OriginalContent;
 use crate::graph::RdfNode;
-use crate::http::{DemoReply, DemoRequest, exception, redirect, reply, text};
-use crate::landing;
+use crate::http::{DemoReply, DemoRequest, exception, field, redirect, reply, text};
 use crate::repository::DemoRepository;
 use crate::state::PortalState;
 use icos_portal::ObjectId;
@@ -45,11 +43,7 @@ pub(super) fn collection(
         return redirect(&licence::location(&[*id], None, true));
     }
     let title = collection.text("dcterms:title").unwrap_or("collection");
-    let mut reply = send(state, members, title);
-    if accepted {
-        licence::forget(&mut reply);
-    }
-    reply
+    send(state, members, title, accepted)
 }
 
 /// Collects the data objects of a collection, each once.
@@ -75,10 +69,7 @@ pub(super) fn objects(state: &Arc<PortalState>, request: &DemoRequest) -> DemoRe
     } else {
         request.query.clone()
     };
-    let field = |name: &str| {
-        let found = fields.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
-    };
+    let field = |name| field(&fields, name);
     let Some((items, name)) = field("ids").and_then(licence::items).zip(field("fileName")) else {
         let why = if posted {
             "Expected fileName and ids (js array of SHA256 hashsums) in request payload"
@@ -92,11 +83,7 @@ pub(super) fn objects(state: &Arc<PortalState>, request: &DemoRequest) -> DemoRe
     if !accepted && must_accept_any(state, request, &items) {
         return redirect(&licence::location(&items, Some(name), false));
     }
-    let mut reply = send(state, items, name);
-    if by_cookie {
-        licence::forget(&mut reply);
-    }
-    reply
+    send(state, items, name, by_cookie)
 }
 
 fn must_accept_any(state: &PortalState, request: &DemoRequest, items: &[ObjectId]) -> bool {
@@ -105,24 +92,25 @@ fn must_accept_any(state: &PortalState, request: &DemoRequest, items: &[ObjectId
         .any(|object| licence::must_be_accepted(state, request, object))
 }
 
-fn send(state: &Arc<PortalState>, items: Vec<ObjectId>, title: &str) -> DemoReply {
-    let (pieces, received) = mpsc::channel(8);
+/// Sends an archive; `by_cookie` tells that the licence page's cookie allowed it.
+fn send(state: &Arc<PortalState>, items: Vec<ObjectId>, title: &str, by_cookie: bool) -> DemoReply {
+    let (sender, mut received) = mpsc::channel(8);
     let archived = Arc::clone(state);
     tokio::task::spawn_blocking(move || {
-        let pipe = BodyWriter {
-            pieces,
-            buffer: Vec::with_capacity(PIECE),
-        };
+        let writer = BufWriter::with_capacity(PIECE, BodyWriter(sender));
         // It fails only if the client has disconnected.
-        let _ = archive(&archived.repository, &items, pipe);
+        let _ = archive(&archived.repository, &items, writer);
     });
-    let stream = futures_util::stream::unfold(received, |mut received| async {
-        let piece: Bytes = received.recv().await?;
-        Some((Ok::<_, io::Error>(piece), received))
-    });
-    let body = Body::from_stream(stream);
+    let body = Body::from_stream(futures_util::stream::poll_fn(move |context| {
+        received
+            .poll_recv(context)
+            .map(|piece| piece.map(io::Result::Ok))
+    }));
     let mut reply = reply(StatusCode::OK, "application/zip", body);
     file::attachment(&mut reply, &format!("{title}.zip"));
+    if by_cookie {
+        licence::forget(&mut reply);
+    }
     reply
 }
 
@@ -131,9 +119,9 @@ fn send(state: &Arc<PortalState>, items: Vec<ObjectId>, title: &str) -> DemoRepl
 fn archive(
     repository: &DemoRepository,
     items: &[ObjectId],
-    pipe: BodyWriter,
+    writer: BufWriter<BodyWriter>,
 ) -> zip::result::ZipResult<()> {
-    let mut zip = ZipWriter::new_stream(pipe);
+    let mut zip = ZipWriter::new_stream(writer);
     let stored = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .compression_level(Some(1));
@@ -144,24 +132,19 @@ fn archive(
             continue;
         };
         let mut name = object.text("cpmeta:hasName").unwrap_or("object").to_owned();
-        let original = repository
-            .content(id)
-            .filter(|original| !matches!(original, OriginalContent::Missing));
-        let reason = landing::inaccessible(repository.envri(), object).or_else(|| {
-            let missing = "File with object contents is missing on the server";
-            original.is_none().then(|| missing.to_owned())
-        });
-        let included = if reason.is_none() { "Yes" } else { "No" };
-        if let (None, Some(original)) = (&reason, original) {
-            name = unused(&name, &mut used);
-            // Beyond 4 GiB the format needs longer fields.
-            let large = original.size() > u64::from(u32::MAX);
-            zip.start_file(&*name, stored.large_file(large))?;
-            for piece in original.pieces(0..original.size()) {
-                zip.write_all(&piece)?;
+        let (included, reason) = match repository.available(id, object) {
+            Ok(original) => {
+                name = unused(&name, &mut used);
+                // Beyond 4 GiB the format needs longer fields.
+                let large = original.size() > u64::from(u32::MAX);
+                zip.start_file(&*name, stored.large_file(large))?;
+                for piece in original.pieces(0..original.size()) {
+                    zip.write_all(&piece)?;
+                }
+                ("Yes", String::new())
             }
-        }
-        let reason = reason.unwrap_or_default();
+            Err(reason) => ("No", reason),
+        };
         let handle = format!("11676/{id},https://hdl.handle.net/11676/{id}");
         writeln!(contents, "{included},{name},{handle},{reason}").expect("a string takes any text");
     }
@@ -180,32 +163,23 @@ fn unused(name: &str, used: &mut HashSet<String>) -> String {
         (_, None) => format!("{name}({number})"),
         (_, Some((stem, extension))) => format!("{stem}({number}).{extension}"),
     };
-    let free = (0..=u32::MAX)
+    (0..=u32::MAX)
         .map(numbered)
-        .find(|name| !used.contains(name))
-        .expect("numbers do not end before names do");
-    used.insert(free.clone());
-    free
+        .find(|name| used.insert(name.clone()))
+        .expect("numbers do not end before names do")
 }
 
 /// A writer whose output becomes the response body.
-struct BodyWriter {
-    pieces: mpsc::Sender<Bytes>,
-    buffer: Vec<u8>,
-}
+struct BodyWriter(mpsc::Sender<Bytes>);
 
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.flush()?;
-        }
+        (self.0.blocking_send(Bytes::copy_from_slice(bytes)))
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        (self.pieces.blocking_send(full.into()))
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        Ok(())
     }
 }

@@ -7,13 +7,13 @@
 use std::io;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::http::{DemoReply, DemoRequest, append_header, exception, reply, text};
+use super::licence;
+use crate::http::{DemoReply, DemoRequest, append_header, exception, pieces, reply, text};
 use crate::state::PortalState;
 use crate::table::DemoTable;
 use icos_portal::ObjectId;
@@ -31,7 +31,7 @@ struct TableRequest {
     sub_folder: String,
     schema: RequestSchema,
     column_numbers: Vec<i64>,
-    slice: Option<RowSlice>,
+    slice: Option<RequestedRows>,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ struct RequestSchema {
 }
 
 #[derive(Deserialize)]
-struct RowSlice {
+struct RequestedRows {
     offset: i64,
     length: i32,
 }
@@ -70,24 +70,8 @@ impl DataType {
 }
 
 pub(super) fn answer(state: &PortalState, request: &DemoRequest) -> DemoReply {
-    let mut reply = guarded(state, request);
-    append_header(&mut reply, ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
-    reply
-}
-
-fn guarded(state: &PortalState, request: &DemoRequest) -> DemoReply {
-    let envri = state.repository.envri();
-    let Some(user) = state.user(request) else {
-        return text(
-            StatusCode::UNAUTHORIZED,
-            format!("{envri} data portal login is required for binary downloads"),
-        );
-    };
-    if !state.has_accepted_licence(&user) {
-        return text(
-            StatusCode::FORBIDDEN,
-            "Accepting data licence in your user profile is required for binary downloads",
-        );
+    if let Some(refusal) = licence::refusal(state, request, "binary") {
+        return refusal;
     }
     let is_json = request
         .header(CONTENT_TYPE)
@@ -106,29 +90,27 @@ fn guarded(state: &PortalState, request: &DemoRequest) -> DemoReply {
 fn serve(state: &PortalState, table_request: &TableRequest, id: &ObjectId) -> DemoReply {
     let repository = &state.repository;
     let columns = &table_request.schema.columns;
-    let rows = table_request
-        .slice
-        .as_ref()
-        .map_or(table_request.schema.size, |slice| slice.length.into());
-    let offset = table_request.slice.as_ref().map_or(0, |slice| slice.offset);
-    let mut length = 0_i64;
+    let size = table_request.schema.size;
+    let (offset, rows) = match &table_request.slice {
+        Some(slice) => (slice.offset, slice.length.into()),
+        None => (0, size),
+    };
     let mut parts = Vec::new();
     for &number in &table_request.column_numbers {
-        let Some(column) = usize::try_from(number).ok().and_then(|n| columns.get(n)) else {
+        let index = usize::try_from(number).ok();
+        let Some((before, [column, ..])) = index.and_then(|at| columns.split_at_checked(at)) else {
             return exception(
                 "java.lang.ArrayIndexOutOfBoundsException",
                 &format!("Index {number} out of bounds for length {}", columns.len()),
             );
         };
-        let before: i64 = columns[..usize::try_from(number).unwrap_or(0)]
-            .iter()
-            .map(|c| c.width().saturating_mul(table_request.schema.size))
-            .fold(0, i64::saturating_add);
-        let start = before.saturating_add(offset.saturating_mul(column.width()));
-        let part = rows.saturating_mul(column.width());
-        length = length.saturating_add(part);
-        parts.push((start, part));
+        let start = (before.iter())
+            .map(|column| column.width().saturating_mul(size))
+            .fold(offset.saturating_mul(column.width()), i64::saturating_add);
+        parts.push((start, rows.saturating_mul(column.width())));
     }
+    let lengths = parts.iter().map(|(_, length)| *length);
+    let length = lengths.fold(0, i64::saturating_add);
     if columns.contains(&DataType::String) {
         return exception(
             "java.lang.AssertionError",
@@ -151,10 +133,10 @@ fn serve(state: &PortalState, table_request: &TableRequest, id: &ObjectId) -> De
             "requirement failed: contentLength must be positive",
         );
     };
-    let pieces = parts
+    let parts = parts
         .into_iter()
         .flat_map(move |(start, part)| read_column(&table, start, part));
-    let body = Body::from_stream(futures_util::stream::iter(pieces));
+    let body = pieces(parts);
     let mut reply = reply(StatusCode::OK, "application/octet-stream", body);
     append_header(&mut reply, CONTENT_LENGTH, &length.to_string());
     reply
@@ -171,17 +153,15 @@ fn read_column(
     length: i64,
 ) -> impl Iterator<Item = io::Result<Bytes>> + Send + use<> {
     let place = u64::try_from(start).ok().zip(u64::try_from(length).ok());
-    let mapped = place.is_some_and(|(_, length)| length >= MAPPED_FROM);
-    let place = place.filter(|(start, length)| {
-        !mapped
-            || start
-                .checked_add(*length)
-                .is_some_and(|end| end <= table.file_size())
+    let place = place.map(|(start, length)| (start, start.saturating_add(length)));
+    let place = place.filter(|(start, end)| {
+        let mapped = end - start >= MAPPED_FROM;
+        !mapped || *end <= table.file_size()
     });
-    let broken = place.is_none();
-    let (mut at, end) = place.map_or((0, 0), |(start, length)| (start, start + length));
+    let past_end = || Err(io::Error::other("read past the end of the file"));
+    let failure = place.is_none().then(past_end);
+    let (mut at, end) = place.unwrap_or_default();
     let table = Arc::clone(table);
-    let failure = broken.then(|| Err(io::Error::other("read past the end of the file")));
     let pieces = std::iter::from_fn(move || {
         (at < end).then(|| {
             let length = (end - at).min(PIECE);

@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::Bytes;
 
 use super::file::attachment;
-use crate::http::{DemoReply, DemoRequest, exception, reply, text};
+use super::licence;
+use crate::http::{DemoReply, DemoRequest, exception, pieces, reply};
 use crate::state::PortalState;
 use crate::table::DemoTable;
 use icos_portal::ObjectId;
@@ -17,26 +17,13 @@ use icos_portal::ObjectId;
 const CELLS: u64 = 2048;
 
 pub(super) fn answer(state: &PortalState, request: &DemoRequest, id: &ObjectId) -> DemoReply {
-    let envri = state.repository.envri();
-    let login_required = || {
-        text(
-            StatusCode::UNAUTHORIZED,
-            format!("{envri} data portal login is required for CSV downloads"),
-        )
-    };
-    let Some(user) = state.user(request) else {
-        return login_required();
-    };
-    if !state.has_accepted_licence(&user) {
-        return text(
-            StatusCode::FORBIDDEN,
-            "Accepting data licence in your user profile is required for CSV downloads",
-        );
+    if let Some(refusal) = licence::refusal(state, request, "CSV") {
+        return refusal;
     }
     // Akka rejects a malformed number; the next matching route replies with
     // this.
     let Ok(selection) = CsvRequest::read(request) else {
-        return login_required();
+        return licence::login_required(state, "CSV");
     };
     match table(state, id, &selection) {
         Ok((table, name)) => send(&table, &selection, &name),
@@ -121,7 +108,7 @@ fn send(table: &Arc<DemoTable>, selection: &CsvRequest, name: &str) -> DemoReply
     let bounds = (offset >= rows || (offset >= 0 && end >= offset))
         .then(|| (offset.cast_unsigned(), end.max(offset).cast_unsigned()));
     let mut at = bounds.map_or(0, |(start, _)| start);
-    let pieces = std::iter::from_fn(move || {
+    let rows = std::iter::from_fn(move || {
         let Some((_, end)) = bounds else {
             return Some(Err(io::Error::other("rows out of bounds")));
         };
@@ -134,8 +121,8 @@ fn send(table: &Arc<DemoTable>, selection: &CsvRequest, name: &str) -> DemoReply
                 .map_err(|_| io::Error::other("not a date"))
         })
     });
-    let all = std::iter::once(Ok(Bytes::from(header))).chain(pieces);
-    let body = Body::from_stream(futures_util::stream::iter(all));
+    let all = std::iter::once(Ok(Bytes::from(header))).chain(rows);
+    let body = pieces(all);
     let mut reply = reply(StatusCode::OK, "text/csv; charset=UTF-8", body);
     attachment(&mut reply, name);
     reply

@@ -2,39 +2,33 @@
 //! ranges.
 
 use std::fmt::Write as _;
-use std::io;
 use std::ops::Range;
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG,
-    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
 };
 use axum::http::{HeaderValue, StatusCode};
 use bytes::Bytes;
 
 use crate::content::OriginalContent;
-use crate::http::{DemoReply, DemoRequest, append_header, http_date, reply, text};
+use crate::http::{DemoReply, DemoRequest, append_header, http_date, pieces, reply, text};
 
-/// No requested range overlaps the file.
-#[derive(Debug, Eq, PartialEq)]
-pub(super) struct Unsatisfiable;
-
-/// Returns the reply to a request for `original`, a file called `name`.
+/// Returns the reply to a request for `original`, a file called `name`; `None` if
+/// the requested ranges are unsatisfiable or too many.
 pub(super) fn send(
     request: &DemoRequest,
     original: &OriginalContent,
     name: &str,
     modified: jiff::Timestamp,
-) -> Result<DemoReply, Unsatisfiable> {
+) -> Option<DemoReply> {
     let size = original.size();
     let date = http_date(modified);
     let millis = modified.as_second() * 1000;
     let tag = format!("\"{:x}\"", millis.cast_unsigned() ^ size.reverse_bits());
-    let mut reply = if request
-        .header(IF_MATCH)
-        .is_some_and(|tags| !matches(tags, &tag))
-    {
+    let required = request.header(IF_MATCH);
+    let mut reply = if required.is_some_and(|tags| !matches(tags, &tag)) {
         text(
             StatusCode::PRECONDITION_FAILED,
             "The precondition given in one or more of the request-header fields evaluated to \
@@ -50,17 +44,15 @@ pub(super) fn send(
             .and_then(|header| ranges(header, size));
         match wanted.filter(|_| range_applies(request, &tag, &date)) {
             None => whole(original, name),
-            Some(ranges) => match &*coalesced(ranges) {
-                [] => return Err(Unsatisfiable),
-                [range] => part(original, name, range),
-                ranges if ranges.len() > MOST_RANGES => return Err(Unsatisfiable),
+            Some(ranges) => match coalesced(ranges) {
+                ranges if ranges.is_empty() || ranges.len() > MOST_RANGES => return None,
                 ranges => parts(original, name, ranges),
             },
         }
     };
     append_header(&mut reply, ETAG, &tag);
     append_header(&mut reply, LAST_MODIFIED, &date);
-    Ok(reply)
+    Some(reply)
 }
 
 /// Akka HTTP's defaults: it refuses more ranges than this, and merges ranges
@@ -71,7 +63,8 @@ const CLOSE: u64 = 80;
 fn whole(original: &OriginalContent, name: &str) -> DemoReply {
     let size = original.size();
     let (content_type, encoding) = content_type(name);
-    let mut reply = reply(StatusCode::OK, content_type, body(original, &(0..size)));
+    let body = pieces(original.pieces(0..size).map(Ok));
+    let mut reply = reply(StatusCode::OK, content_type, body);
     append_header(&mut reply, CONTENT_LENGTH, &size.to_string());
     append_header(&mut reply, ACCEPT_RANGES, "bytes");
     if let Some(encoding) = encoding {
@@ -80,58 +73,41 @@ fn whole(original: &OriginalContent, name: &str) -> DemoReply {
     reply
 }
 
-fn part(original: &OriginalContent, name: &str, range: &Range<u64>) -> DemoReply {
+/// Returns one range as it is, several as a multipart body.
+fn parts(original: &OriginalContent, name: &str, ranges: Vec<Range<u64>>) -> DemoReply {
+    const BOUNDARY: &str = "icosfs-demo-byteranges";
+    let size = original.size();
+    let content_range =
+        |range: &Range<u64>| format!("bytes {}-{}/{size}", range.start, range.end - 1);
     let mut reply = whole(original, name);
     *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
-    *reply.body_mut() = body(original, range);
-    let length = HeaderValue::from(range.end - range.start);
-    reply.headers_mut().insert(CONTENT_LENGTH, length);
-    append_header(
-        &mut reply,
-        CONTENT_RANGE,
-        &content_range(range, original.size()),
-    );
-    reply
-}
-
-/// Returns several ranges as a multipart body.
-fn parts(original: &OriginalContent, name: &str, ranges: &[Range<u64>]) -> DemoReply {
-    const BOUNDARY: &str = "icosfs-demo-byteranges";
-    let (content_type, encoding) = content_type(name);
-    let size = original.size();
-    let mut length = 0;
-    let mut pieces: Vec<Box<dyn Iterator<Item = Bytes> + Send>> = Vec::new();
+    if let [range] = &ranges[..] {
+        append_header(&mut reply, CONTENT_RANGE, &content_range(range));
+        *reply.body_mut() = pieces(original.pieces(range.clone()).map(Ok));
+        let length = HeaderValue::from(range.end - range.start);
+        reply.headers_mut().insert(CONTENT_LENGTH, length);
+        return reply;
+    }
+    let (content_type, _) = content_type(name);
+    let end = Bytes::from(format!("\r\n--{BOUNDARY}--"));
+    let mut length = end.len() as u64;
+    let mut parts = Vec::new();
     for range in ranges {
-        let head = format!(
+        let head = Bytes::from(format!(
             "\r\n--{BOUNDARY}\r\nContent-Type: {content_type}\r\nContent-Range: {}\r\n\r\n",
-            content_range(range, size)
-        );
+            content_range(&range)
+        ));
         length += head.len() as u64 + (range.end - range.start);
-        pieces.push(Box::new(std::iter::once(Bytes::from(head))));
-        pieces.push(Box::new(original.pieces(range.clone())));
+        parts.push(std::iter::once(head).chain(original.pieces(range)));
     }
-    let end = format!("\r\n--{BOUNDARY}--");
-    length += end.len() as u64;
-    pieces.push(Box::new(std::iter::once(Bytes::from(end))));
-    let all = pieces.into_iter().flatten().map(Ok::<_, io::Error>);
-    let body = Body::from_stream(futures_util::stream::iter(all));
-    let content_type = format!("multipart/byteranges; boundary={BOUNDARY}");
-    let mut reply = reply(StatusCode::PARTIAL_CONTENT, &content_type, body);
-    append_header(&mut reply, CONTENT_LENGTH, &length.to_string());
-    append_header(&mut reply, ACCEPT_RANGES, "bytes");
-    if let Some(encoding) = encoding {
-        append_header(&mut reply, CONTENT_ENCODING, encoding);
-    }
+    let all = parts.into_iter().flatten().chain([end]);
+    *reply.body_mut() = pieces(all.map(Ok));
+    let multipart = format!("multipart/byteranges; boundary={BOUNDARY}");
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_LENGTH, length.into());
+    headers.remove(CONTENT_TYPE);
+    append_header(&mut reply, CONTENT_TYPE, &multipart);
     reply
-}
-
-fn body(original: &OriginalContent, range: &Range<u64>) -> Body {
-    let pieces = original.pieces(range.clone()).map(Ok::<_, io::Error>);
-    Body::from_stream(futures_util::stream::iter(pieces))
-}
-
-fn content_range(range: &Range<u64>, size: u64) -> String {
-    format!("bytes {}-{}/{size}", range.start, range.end - 1)
 }
 
 /// Merges ranges that are close together and in order.
@@ -150,23 +126,11 @@ fn coalesced(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 
 /// Adds the name under which to save the file.
 pub(super) fn attachment(reply: &mut DemoReply, name: &str) {
-    let ascii: String = (name.chars())
-        .map(|c| {
-            if c.is_ascii() && !c.is_control() {
-                c
-            } else {
-                '?'
-            }
-        })
-        .flat_map(|c| {
-            matches!(c, '"' | '\\')
-                .then_some('\\')
-                .into_iter()
-                .chain([c])
-        })
-        .collect();
-    let mut disposition = format!("attachment; filename=\"{ascii}\"");
-    if ascii != name {
+    let printable = |c: char| c.is_ascii() && !c.is_control();
+    let ascii = name.replace(|c| !printable(c), "?");
+    let quoted = ascii.replace('\\', "\\\\").replace('"', "\\\"");
+    let mut disposition = format!("attachment; filename=\"{quoted}\"");
+    if quoted != name {
         let encoded =
             percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
         write!(disposition, "; filename*=UTF-8''{encoded}").expect("a string takes any text");
@@ -183,11 +147,8 @@ fn is_unchanged(request: &DemoRequest, tag: &str, date: &str) -> bool {
 
 /// Whether a list of tags contains `tag`.
 fn matches(tags: &str, tag: &str) -> bool {
-    tags == "*" || tags.split(',').any(|t| weak(t) == tag)
-}
-
-fn weak(tag: &str) -> &str {
-    tag.trim().trim_start_matches("W/")
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    tags == "*" || tags.split(',').any(|t| bare(t) == tag)
 }
 
 /// Whether the condition of `If-Range`, if any, holds.

@@ -10,7 +10,7 @@ use axum::http::header::SET_COOKIE;
 use url::form_urlencoded::Serializer;
 
 use crate::graph::RdfNode;
-use crate::http::{DemoReply, DemoRequest, append_header, redirect, reply};
+use crate::http::{DemoReply, DemoRequest, append_header, redirect, reply, text};
 use crate::landing;
 use crate::state::PortalState;
 use icos_portal::ObjectId;
@@ -26,6 +26,27 @@ pub(super) fn must_be_accepted(
     let user = || state.user(request);
     !landing::licence(state.repository.envri(), object).is_public_domain()
         && !user().is_some_and(|user| state.has_accepted_licence(&user))
+}
+
+/// The refusal of a download of tables as `what`, unless the user is logged in and
+/// has accepted the licence.
+pub(super) fn refusal(state: &PortalState, request: &DemoRequest, what: &str) -> Option<DemoReply> {
+    match state.user(request) {
+        None => Some(login_required(state, what)),
+        Some(user) if state.has_accepted_licence(&user) => None,
+        Some(_) => Some(text(
+            StatusCode::FORBIDDEN,
+            format!("Accepting data licence in your user profile is required for {what} downloads"),
+        )),
+    }
+}
+
+pub(super) fn login_required(state: &PortalState, what: &str) -> DemoReply {
+    let envri = state.repository.envri();
+    text(
+        StatusCode::UNAUTHORIZED,
+        format!("{envri} data portal login is required for {what} downloads"),
+    )
 }
 
 /// Whether the licence page's cookie covers these items.
@@ -112,24 +133,25 @@ fn page(
     collection: bool,
 ) -> DemoReply {
     let envri = state.repository.envri();
-    let login = match state.user(request) {
+    let log_in = match state.user(request) {
         Some(_) => String::new(),
         None => format!(
             "<p><a href=\"{}\">Log in</a> to accept the licence for good.</p>",
             envri.auth_url()
         ),
     };
-    let accept = if items.is_empty() {
-        String::new()
-    } else {
-        let query = query(items, file_name, collection).replace('&', "&amp;");
-        format!("<p><a href=\"/licence_accept?{query}\">I accept the licence</a></p>")
+    let accept = match items {
+        [] => String::new(),
+        items => format!(
+            "<p><a href=\"/licence_accept?{}\">I accept the licence</a></p>",
+            query(items, file_name, collection).replace('&', "&amp;")
+        ),
     };
     let page = format!(
         "<!DOCTYPE html><html><head><title>{envri} data licence</title></head><body>\
         <h1>{envri} data licence</h1>\
         <p>{envri} data are licensed under Creative Commons Attribution 4.0 International.</p>\
-        {login}{accept}</body></html>"
+        {log_in}{accept}</body></html>"
     );
     reply(StatusCode::OK, "text/html; charset=UTF-8", page)
 }

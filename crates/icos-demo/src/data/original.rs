@@ -11,51 +11,28 @@ use crate::state::PortalState;
 use icos_portal::ObjectId;
 
 pub(super) fn answer(state: &PortalState, request: &DemoRequest, id: &ObjectId) -> DemoReply {
-    let envri = state.repository.envri();
-    let Some(object) = state.repository.object(id) else {
-        let iri = format!("{}{id}", envri.landing_prefix());
+    let repository = &state.repository;
+    let Some(object) = repository.object(id) else {
+        let iri = format!("{}{id}", repository.envri().landing_prefix());
         let why = landing::expected_one(&iri, "cpmeta:hasObjectSpec", 0);
         return text(
             StatusCode::NOT_FOUND,
             format!("Metadata server error: \n{why}"),
         );
     };
-    if object.is_a("cpmeta:DocumentObject") {
-        return match state.repository.content(id) {
-            Some(OriginalContent::Missing) | None => text(
-                StatusCode::NOT_FOUND,
-                "Contents of this document are not found on the server.",
-            ),
-            Some(original) => send(request, object, &original),
-        };
-    }
-    if licence::accepted_for(request, &[*id]) {
-        let mut reply = if_accessible(state, request, id, object);
-        licence::forget(&mut reply);
-        return reply;
-    }
-    if licence::must_be_accepted(state, request, object) {
+    let licensed = !object.is_a("cpmeta:DocumentObject");
+    let by_cookie = licensed && licence::accepted_for(request, &[*id]);
+    if licensed && !by_cookie && licence::must_be_accepted(state, request, object) {
         return redirect(&licence::location(&[*id], None, false));
     }
-    if_accessible(state, request, id, object)
-}
-
-fn if_accessible(
-    state: &PortalState,
-    request: &DemoRequest,
-    id: &ObjectId,
-    object: RdfNode<'_>,
-) -> DemoReply {
-    if let Some(why) = landing::inaccessible(state.repository.envri(), object) {
-        return text(StatusCode::NOT_FOUND, why);
+    let mut reply = match repository.available(id, object) {
+        Ok(original) => send(request, object, &original),
+        Err(why) => text(StatusCode::NOT_FOUND, why),
+    };
+    if by_cookie {
+        licence::forget(&mut reply);
     }
-    match state.repository.content(id) {
-        Some(OriginalContent::Missing) | None => text(
-            StatusCode::NOT_FOUND,
-            "File with object contents is missing on the server",
-        ),
-        Some(original) => send(request, object, &original),
-    }
+    reply
 }
 
 fn send(request: &DemoRequest, object: RdfNode<'_>, original: &OriginalContent) -> DemoReply {
@@ -65,10 +42,9 @@ fn send(request: &DemoRequest, object: RdfNode<'_>, original: &OriginalContent) 
         .and_then(|submission| submission.text("prov:startedAtTime"))
         .and_then(|time| time.parse().ok())
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let mut reply = match file::send(request, original, name, modified) {
-        Ok(reply) => reply,
-        // Akka rejects the request, and no other route matches it.
-        Err(file::Unsatisfiable) => return no_route(),
+    // Akka rejects a request for other ranges, and no other route matches it.
+    let Some(mut reply) = file::send(request, original, name, modified) else {
+        return no_route();
     };
     file::attachment(&mut reply, name);
     reply

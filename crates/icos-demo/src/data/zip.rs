@@ -3,39 +3,29 @@
 use std::io::{Cursor, Read as _};
 
 use axum::http::StatusCode;
-use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::{file, licence};
 use crate::content::OriginalContent;
-use crate::http::{DemoReply, DemoRequest, append_header, exception, reply, text};
+use crate::http::{DemoReply, DemoRequest, exception, json, pieces, reply, text};
 use crate::landing;
 use crate::state::PortalState;
 use icos_portal::ObjectId;
 
 /// The characters that Akka escapes in a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'$')
-    .remove(b'&')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')')
-    .remove(b'*')
-    .remove(b'+')
-    .remove(b',')
-    .remove(b';')
-    .remove(b'=')
-    .remove(b':')
-    .remove(b'@');
+const SEGMENT: AsciiSet = {
+    let plain = b"-._~!$&'()*+,;=:@";
+    let mut escaped = NON_ALPHANUMERIC.remove(plain[0]);
+    let mut at = 1;
+    while at < plain.len() {
+        escaped = escaped.remove(plain[at]);
+        at += 1;
+    }
+    escaped
+};
 
 pub(super) fn answer(
     state: &PortalState,
@@ -58,21 +48,18 @@ pub(super) fn answer(
     }
 }
 
+type Archive = ZipArchive<Cursor<Bytes>>;
+
 /// Opens an object's file as a ZIP archive.
-fn open(state: &PortalState, id: &ObjectId) -> Result<ZipArchive<Cursor<Bytes>>, Box<DemoReply>> {
+fn open(state: &PortalState, id: &ObjectId) -> Result<Archive, Box<DemoReply>> {
     let failed = |class: &str, why: &str| Box::new(exception(class, why));
-    match state.repository.content(id) {
-        Some(OriginalContent::Bytes(bytes)) => ZipArchive::new(Cursor::new(bytes))
-            .map_err(|_| failed("java.util.zip.ZipException", "zip END header not found")),
+    let archive = match state.repository.content(id) {
+        Some(OriginalContent::Bytes(bytes)) => ZipArchive::new(Cursor::new(bytes)).ok(),
         // Computed content is random and so is not an archive.
-        Some(OriginalContent::Blocks { .. }) => Err(failed(
-            "java.util.zip.ZipException",
-            "zip END header not found",
-        )),
-        Some(OriginalContent::Missing) | None => {
-            Err(failed("java.nio.file.NoSuchFileException", &id.to_string()))
-        }
-    }
+        Some(OriginalContent::Blocks { .. }) => None,
+        None => return Err(failed("java.nio.file.NoSuchFileException", &id.to_string())),
+    };
+    archive.ok_or_else(|| failed("java.util.zip.ZipException", "zip END header not found"))
 }
 
 /// Lists the entries. Needs no login.
@@ -90,7 +77,7 @@ fn list(state: &PortalState, id: &ObjectId) -> DemoReply {
             let entry = archive.by_index(index).ok()?;
             let name = entry.name();
             (!entry.is_dir()).then(|| {
-                json!({
+                serde_json::json!({
                     "name": name,
                     "path": format!("/zip/{id}/extractFile/{name}"),
                     "size": entry.size(),
@@ -98,9 +85,7 @@ fn list(state: &PortalState, id: &ObjectId) -> DemoReply {
             })
         })
         .collect();
-    let mut reply = crate::http::json(&entries.into());
-    append_header(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    reply
+    json(&entries.into())
 }
 
 fn extract(state: &PortalState, request: &DemoRequest, id: &ObjectId, path: &[&str]) -> DemoReply {
@@ -108,24 +93,12 @@ fn extract(state: &PortalState, request: &DemoRequest, id: &ObjectId, path: &[&s
     let Some(object) = state.repository.object(id) else {
         return super::original::answer(state, request, id);
     };
-    if let Some(why) = landing::inaccessible(envri, object) {
+    if let Err(why) = state.repository.available(id, object) {
         return text(StatusCode::NOT_FOUND, why);
-    }
-    if matches!(
-        state.repository.content(id),
-        Some(OriginalContent::Missing) | None
-    ) {
-        return text(
-            StatusCode::NOT_FOUND,
-            "File with object contents is missing on the server",
-        );
     }
     if licence::must_be_accepted(state, request, object) {
         return if state.user(request).is_none() {
-            text(
-                StatusCode::UNAUTHORIZED,
-                format!("{envri} data portal login is required for zip entry downloads"),
-            )
+            licence::login_required(state, "zip entry")
         } else {
             let licence = landing::licence(envri, object).url;
             text(
@@ -143,7 +116,7 @@ fn extract(state: &PortalState, request: &DemoRequest, id: &ObjectId, path: &[&s
 /// Returns an entry. The service escapes the path again, which leaves a plus as
 /// it is, and then decodes it as a form field, in which a plus is a space. So
 /// an entry with a plus in its name is unavailable in any spelling.
-fn entry(mut archive: ZipArchive<Cursor<Bytes>>, path: &[&str]) -> DemoReply {
+fn entry(mut archive: Archive, path: &[&str]) -> DemoReply {
     let name = path.join("/").replace('+', " ");
     let content = match archive.by_name(&name) {
         Ok(mut entry) => {
@@ -160,15 +133,10 @@ fn entry(mut archive: ZipArchive<Cursor<Bytes>>, path: &[&str]) -> DemoReply {
         Err(e) => return exception("java.util.zip.ZipException", &e.to_string()),
     };
     let last = path.last().copied().unwrap_or_default();
-    let file_name = utf8_percent_encode(last, SEGMENT).to_string();
+    let file_name = utf8_percent_encode(last, &SEGMENT).to_string();
     let (content_type, _) = file::content_type(&file_name);
     // A stream, so that the reply has no `Content-Length`.
-    let body = axum::body::Body::from_stream(futures_util::stream::iter([Ok::<
-        _,
-        std::convert::Infallible,
-    >(Bytes::from(
-        content,
-    ))]));
+    let body = pieces(std::iter::once(Ok(content.into())));
     let mut reply = reply(StatusCode::OK, content_type, body);
     file::attachment(&mut reply, &file_name);
     reply
