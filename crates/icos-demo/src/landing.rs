@@ -28,17 +28,15 @@ pub(crate) use station::station_page;
 /// The page of a data type, an organisation, a person, or any other resource
 /// with a label; `None` for a resource without one.
 pub(crate) fn resource_page(node: RdfNode<'_>) -> Option<Result<Value, MetadataError>> {
-    if node.text("cpmeta:hasDataLevel").is_some() {
-        return Some(object::specification(node));
-    }
-    if node.text("cpmeta:hasLastName").is_some() {
-        return Some(people::person(node));
-    }
-    if node.iri().contains("/resources/organizations/") {
-        return Some(people::organization(node).map(|mut org| {
-            org["staff"] = people::staff(node).into();
-            org
-        }));
-    }
-    node.text("rdfs:label").map(|_| Ok(resource(node)))
+    let fields = if node.text("cpmeta:hasDataLevel").is_some() {
+        object::specification(node)
+    } else if node.text("cpmeta:hasLastName").is_some() {
+        people::person(node)
+    } else if node.iri().contains("/resources/organizations/") {
+        people::organization(node).with("staff", people::staff(node))
+    } else {
+        node.text("rdfs:label")?;
+        resource(node)
+    };
+    Some(fields.json())
 }

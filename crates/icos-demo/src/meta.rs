@@ -4,11 +4,11 @@ mod query;
 
 use std::sync::Arc;
 
-use axum::http::header::{ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN};
+use axum::http::header::ACCEPT;
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::http::{DemoReply, DemoRequest, append_header, json, reply, text};
+use super::http::{DemoReply, DemoRequest, json, reply, text};
 use super::landing::{self, MetadataError};
 use super::state::PortalState;
 use icos_portal::ObjectId;
@@ -48,7 +48,7 @@ fn station(state: &PortalState, id: &str) -> Result<Value, MetadataError> {
     let prefix = state.repository.envri().instance_prefix();
     let iri = format!("{prefix}resources/stations/{id}");
     let unknown = || landing::expected_one(&iri, "cpmeta:hasName", 0);
-    landing::station_page(graph, graph.node(&iri).ok_or_else(unknown)?)
+    landing::station_page(graph.node(&iri).ok_or_else(unknown)?)
 }
 
 /// The page of a data type, an organisation, or any other resource with a
@@ -64,16 +64,11 @@ fn resource(state: &PortalState, request: &DemoRequest) -> DemoReply {
 }
 
 fn landing_page(request: &DemoRequest, page: &Result<Value, MetadataError>) -> DemoReply {
-    let mut reply = if wants_json(request) {
-        match page {
-            Ok(page) => json(page),
-            Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
-        }
-    } else {
-        html(page)
-    };
-    append_header(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    reply
+    match page {
+        page if !wants_json(request) => html(page),
+        Ok(page) => json(page),
+        Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
+    }
 }
 
 /// An HTML page that shows the JSON.

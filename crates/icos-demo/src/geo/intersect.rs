@@ -1,7 +1,7 @@
 //! Tests features against a polygon in the plane of longitude and latitude, as
 //! the portal's geo index does.
 
-use super::feature::{GeoFeature, Geometry, Position};
+use super::{GeoFeature, Geometry, Position, corners};
 
 /// Reads `POLYGON((lon lat, lon lat, ...))`, the only form that clients send.
 pub(crate) fn read_polygon(wkt: &str) -> Option<Vec<Position>> {
@@ -15,11 +15,8 @@ pub(crate) fn read_polygon(wkt: &str) -> Option<Vec<Position>> {
         .split(',')
         .map(|corner| {
             let (lon, lat) = corner.trim().split_once(char::is_whitespace)?;
-            Some(Position {
-                lon: lon.trim().parse().ok()?,
-                lat: lat.trim().parse().ok()?,
-                alt: None,
-            })
+            let number = |text: &str| text.trim().parse().ok();
+            Some(Position::new(number(lat)?, number(lon)?))
         })
         .collect();
     corners.filter(|corners| corners.len() >= 3)
@@ -33,23 +30,12 @@ pub(crate) fn intersects(feature: &GeoFeature, polygon: &[Position]) -> bool {
             position: point, ..
         }
         | Geometry::Circle { center: point, .. } => contains(polygon, point),
-        Geometry::GeoTrack(points) => line_meets(points, polygon),
-        Geometry::Polygon(ring) => area_meets(ring, polygon),
-        Geometry::LatLonBox { min, max } => {
-            let corner = |lat, lon| Position {
-                lat,
-                lon,
-                alt: None,
-            };
-            let ring = [
-                corner(min.lat, min.lon),
-                corner(max.lat, min.lon),
-                corner(max.lat, max.lon),
-                corner(min.lat, max.lon),
-            ];
-            area_meets(&ring, polygon)
+        Geometry::GeoTrack { points } => line_meets(points, polygon),
+        Geometry::Polygon { vertices } => area_meets(vertices, polygon),
+        Geometry::LatLonBox { min, max } => area_meets(&corners(min, max), polygon),
+        Geometry::FeatureCollection { features } => {
+            features.iter().any(|part| intersects(part, polygon))
         }
-        Geometry::FeatureCollection(parts) => parts.iter().any(|part| intersects(part, polygon)),
     }
 }
 
@@ -117,37 +103,30 @@ mod tests {
     use super::*;
 
     fn at(lon: f64, lat: f64) -> Position {
-        Position {
-            lat,
-            lon,
-            alt: None,
-        }
+        Position::new(lat, lon)
     }
 
     #[test]
     fn features_intersect_square_only_if_they_share_a_point() {
         let square = read_polygon("POLYGON((0.0 0.0, 0 10, 10 10, 10 0, 0 0))").unwrap();
         let boxed = |min, max| Geometry::LatLonBox { min, max };
+        let track = |from, to| Geometry::GeoTrack {
+            points: vec![from, to],
+        };
+        let triangle = |a, b, c| Geometry::Polygon {
+            vertices: vec![a, b, c],
+        };
         for (shape, meets) in [
             (Geometry::Position(at(5.0, 5.0)), true),
             (Geometry::Position(at(10.0, 5.0)), true),
             (Geometry::Position(at(10.1, 5.0)), false),
-            (Geometry::GeoTrack(vec![at(-5.0, 5.0), at(15.0, 6.0)]), true),
-            (
-                Geometry::GeoTrack(vec![at(-5.0, 5.0), at(-1.0, 6.0)]),
-                false,
-            ),
-            (
-                Geometry::GeoTrack(vec![at(-1.0, 9.5), at(0.5, 11.1)]),
-                false,
-            ),
+            (track(at(-5.0, 5.0), at(15.0, 6.0)), true),
+            (track(at(-5.0, 5.0), at(-1.0, 6.0)), false),
+            (track(at(-1.0, 9.5), at(0.5, 11.1)), false),
             (boxed(at(-90.0, -90.0), at(90.0, 90.0)), true),
             (boxed(at(2.0, 2.0), at(3.0, 3.0)), true),
             (boxed(at(11.0, 2.0), at(13.0, 3.0)), false),
-            (
-                Geometry::Polygon(vec![at(9.0, 9.0), at(20.0, 9.0), at(20.0, 20.0)]),
-                true,
-            ),
+            (triangle(at(9.0, 9.0), at(20.0, 9.0), at(20.0, 20.0)), true),
         ] {
             let place = shape.clone().labelled(None);
             assert_eq!(intersects(&place, &square), meets, "{shape:?}");

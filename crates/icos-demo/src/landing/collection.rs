@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{JsonFields, MetadataError, plain_object, single, single_text};
+use super::fields::{JsonFields, MetadataError, plain_object, single_text, values};
 use super::people::organization;
-use super::references::collection_references;
 use super::versions::{parent_collections, previous_versions, versions};
 use crate::geo::GeoFeature;
 use crate::graph::{Graph, RdfNode};
@@ -16,46 +15,47 @@ pub(crate) fn collection(graph: &Graph, iri: &str) -> Result<Value, MetadataErro
         .filter(|c| c.is_a("cpmeta:Collection"))
         .ok_or_else(|| MetadataError(format!("Collection {iri} does not exist")))?;
     let title = single_text(collection, "dcterms:title")?;
-    let mut members: Vec<_> = (collection.nodes("dcterms:hasPart").into_iter())
-        .map(member)
-        .collect();
+    let mut members = values(collection.nodes("dcterms:hasPart"), member)?;
     members.sort_by_key(|member| member["name"].as_str().unwrap_or_default().to_owned());
-    let creator = single(collection, "dcterms:creator")?;
-    let coverage = collection
-        .one("cpmeta:hasSpatialCoverage")
-        .and_then(GeoFeature::of);
-    let fields = JsonFields::default()
+    let coverage = collection.one("cpmeta:hasSpatialCoverage");
+    let coverage = coverage.and_then(GeoFeature::of);
+    let fields = JsonFields::of(collection)
         .with("res", iri)
         .with("hash", collection.local_name())
         .with("members", members)
-        .with("creator", organization(creator)?)
+        .required("creator", "dcterms:creator", organization)
         .with("title", title)
-        .maybe("description", collection.text("dcterms:description"))
+        .text("description", "dcterms:description")
         .with("parentCollections", parent_collections(collection))
-        .maybe("doi", collection.text("cpmeta:hasDoi"))
+        .text("doi", "cpmeta:hasDoi")
         .maybe("coverage", coverage.map(|place| place.json()))
-        .maybe(
-            "documentation",
-            collection.one("rdfs:seeAlso").map(plain_object),
-        )
-        .with("references", collection_references(collection, title));
-    let mut json = versions(collection, fields).json();
+        .one("documentation", "rdfs:seeAlso", plain_object)
+        .with("references", references(collection, title));
     // Unlike an object, a collection has one previous version at most.
-    if let Some(previous) = previous_versions(collection).first() {
-        json["previousVersion"] = previous.iri().into();
-    }
-    Ok(json)
+    let previous = previous_versions(collection);
+    versions(collection, fields)
+        .maybe("previousVersion", previous.first().map(RdfNode::iri))
+        .json()
 }
 
-fn member(item: RdfNode<'_>) -> Value {
+fn member(item: RdfNode<'_>) -> JsonFields<'_> {
     if !item.is_a("cpmeta:Collection") {
         return plain_object(item);
     }
     let title = item.text("dcterms:title").unwrap_or_default();
-    json!({
-        "res": item.iri(),
-        "hash": item.local_name(),
-        "title": title,
-        "name": title,
-    })
+    JsonFields::of(item)
+        .with("res", item.iri())
+        .with("hash", item.local_name())
+        .with("title", title)
+        .with("name", title)
+}
+
+fn references(collection: RdfNode<'_>, title: &str) -> Value {
+    match collection.text("cpmeta:hasDoi") {
+        Some(doi) => {
+            let citation = format!("{title}. https://doi.org/{doi}");
+            json!({"title": title, "citationString": citation})
+        }
+        None => json!({"title": title}),
+    }
 }

@@ -2,29 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{JsonFields, MetadataError, resource, single_text};
+use super::fields::{JsonFields, MetadataError, resource, values};
 use crate::graph::RdfNode;
 
-pub(super) fn organization(org: RdfNode<'_>) -> Result<Value, MetadataError> {
-    Ok(JsonFields::default()
-        .with("self", resource(org))
-        .with("name", single_text(org, "cpmeta:hasName")?)
-        .maybe("email", org.text("cpmeta:hasEmail"))
-        .maybe("website", org.one("rdfs:seeAlso").map(|site| site.iri()))
-        .json())
+pub(super) fn organization(org: RdfNode<'_>) -> JsonFields<'_> {
+    JsonFields::described(org)
+        .required_text("name", "cpmeta:hasName")
+        .text("email", "cpmeta:hasEmail")
+        .iri("website", "rdfs:seeAlso")
 }
 
-pub(super) fn person(person: RdfNode<'_>) -> Result<Value, MetadataError> {
-    Ok(JsonFields::default()
-        .with("self", resource(person))
-        .with("firstName", single_text(person, "cpmeta:hasFirstName")?)
-        .with("lastName", single_text(person, "cpmeta:hasLastName")?)
-        .maybe("email", person.text("cpmeta:hasEmail"))
-        .maybe("orcid", person.text("cpmeta:hasOrcidId"))
-        .json())
+pub(super) fn person(person: RdfNode<'_>) -> JsonFields<'_> {
+    JsonFields::described(person)
+        .required_text("firstName", "cpmeta:hasFirstName")
+        .required_text("lastName", "cpmeta:hasLastName")
+        .text("email", "cpmeta:hasEmail")
+        .text("orcid", "cpmeta:hasOrcidId")
 }
 
-pub(super) fn agent(agent: RdfNode<'_>) -> Result<Value, MetadataError> {
+pub(super) fn agent(agent: RdfNode<'_>) -> JsonFields<'_> {
     if agent.text("cpmeta:hasFirstName").is_some() {
         person(agent)
     } else {
@@ -36,20 +32,15 @@ pub(super) fn agent(agent: RdfNode<'_>) -> Result<Value, MetadataError> {
 pub(super) fn staff(org: RdfNode<'_>) -> Vec<Value> {
     (org.holders("cpmeta:atOrganization").into_iter())
         .filter_map(|membership| {
-            let member = membership
-                .holders("cpmeta:hasMembership")
-                .into_iter()
-                .next()?;
-            let role = JsonFields::default()
-                .with("role", resource(membership.one("cpmeta:hasRole")?))
-                .maybe("start", membership.text("cpmeta:hasStartTime"))
-                .maybe("end", membership.text("cpmeta:hasEndTime"))
-                .maybe(
-                    "weight",
-                    membership.number::<i64>("cpmeta:hasAttributionWeight"),
-                )
-                .maybe("extra", membership.text("cpmeta:hasExtraRoleInfo"));
-            Some(json!({"person": person(member).ok()?, "role": role.json()}))
+            let members = membership.holders("cpmeta:hasMembership");
+            let person = person(*members.first()?).json().ok()?;
+            let role = JsonFields::of(membership)
+                .required("role", "cpmeta:hasRole", resource)
+                .text("start", "cpmeta:hasStartTime")
+                .text("end", "cpmeta:hasEndTime")
+                .int("weight", "cpmeta:hasAttributionWeight")
+                .text("extra", "cpmeta:hasExtraRoleInfo");
+            Some(json!({"person": person, "role": role.json().ok()?}))
         })
         .collect()
 }
@@ -61,12 +52,10 @@ pub(super) fn contributors(item: RdfNode<'_>, property: &str) -> Result<Vec<Valu
     if let [sequence] = named[..]
         && sequence.is_a("rdf:Seq")
     {
-        return (1..)
-            .map_while(|n| sequence.one(&format!("rdf:_{n}")))
-            .map(agent)
-            .collect();
+        let members = (1..).map_while(|n| sequence.one(&format!("rdf:_{n}")));
+        return values(members.collect(), agent);
     }
-    let mut agents: Vec<_> = named.into_iter().map(agent).collect::<Result<_, _>>()?;
+    let mut agents = values(named, agent)?;
     agents.sort_by_key(|a| {
         let text = |key: &str| a[key].as_str().unwrap_or_default().to_owned();
         (text("lastName"), text("firstName"), text("name"))

@@ -1,19 +1,21 @@
 //! Licence and citation.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::access::submission_end;
 use super::fields::{JsonFields, MetadataError, keywords};
 use super::people::{agent, contributors, staff};
-use crate::graph::{Graph, RdfNode};
+use crate::graph::RdfNode;
 use icos_portal::Envri;
 
 /// The licence of an object.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(crate) struct DemoLicence {
     pub(crate) url: String,
     name: String,
     webpage: String,
+    #[serde(rename = "baseLicence", skip_serializing_if = "Option::is_none")]
     base: Option<String>,
 }
 
@@ -25,19 +27,17 @@ impl DemoLicence {
 
     /// The licence that users accept in their profile.
     pub(crate) fn main(envri: Envri) -> Self {
-        let (url, name) = match envri {
+        let (url, name, page) = match envri {
             Envri::Icos | Envri::IcosCities => (
                 "http://meta.icos-cp.eu/ontologies/cpmeta/icosLicence",
                 "ICOS CCBY4 Data Licence",
+                "https://data.icos-cp.eu/licence",
             ),
             Envri::Sites => (
                 "https://meta.fieldsites.se/ontologies/sites/sitesLicence",
                 "SITES CCBY4 Data Licence",
+                "https://data.fieldsites.se/licence",
             ),
-        };
-        let page = match envri {
-            Envri::Icos | Envri::IcosCities => "https://data.icos-cp.eu/licence",
-            Envri::Sites => "https://data.fieldsites.se/licence",
         };
         Self {
             url: url.to_owned(),
@@ -59,15 +59,6 @@ impl DemoLicence {
             base: licence.one("skos:exactMatch").map(|b| b.iri().to_owned()),
         }
     }
-
-    fn json(&self) -> Value {
-        JsonFields::default()
-            .with("url", self.url.clone())
-            .with("name", self.name.clone())
-            .with("webpage", self.webpage.clone())
-            .maybe("baseLicence", self.base.clone())
-            .json()
-    }
 }
 
 /// An object's own licence, or that of its data type, or of its project, or
@@ -85,19 +76,15 @@ pub(crate) fn licence(envri: Envri, object: RdfNode<'_>) -> DemoLicence {
 }
 
 /// The `references` of a landing page.
-pub(super) fn references(
-    graph: &Graph,
-    envri: Envri,
-    object: RdfNode<'_>,
-) -> Result<Value, MetadataError> {
-    let authors = authors(graph, object)?;
+pub(super) fn references(envri: Envri, object: RdfNode<'_>) -> Result<Value, MetadataError> {
+    let authors = authors(object)?;
     let title = title(object);
     let citation = citation_of(object, &authors, title.as_deref());
     let key = object.local_name();
-    let text = |name: &str| title.clone().unwrap_or_else(|| name.to_owned());
-    let bibtex = format!("@misc{{{key},\n  title={{{}}}\n}}", text("Untitled"));
-    let ris = format!("TY  - DATA\r\nTI  - {}\r\nER  - \r\n", text("Untitled"));
-    Ok(JsonFields::default()
+    let shown = title.as_deref().unwrap_or("Untitled");
+    let bibtex = format!("@misc{{{key},\n  title={{{shown}}}\n}}");
+    let ris = format!("TY  - DATA\r\nTI  - {shown}\r\nER  - \r\n");
+    JsonFields::of(object)
         .maybe("citationString", citation)
         .with("citationBibTex", bibtex)
         .with("citationRis", ris)
@@ -105,30 +92,28 @@ pub(super) fn references(
         .non_empty("authors", authors)
         .maybe("title", title)
         .maybe("temporalCoverageDisplay", period(object))
-        .with("licence", licence(envri, object).json())
-        .json())
+        .with("licence", json!(licence(envri, object)))
+        .json()
 }
 
 /// The citation of an object, as in the virtual property `hasCitationString`.
-pub(crate) fn citation(graph: &Graph, object: RdfNode<'_>) -> Option<String> {
-    let authors = authors(graph, object).ok()?;
+pub(crate) fn citation(object: RdfNode<'_>) -> Option<String> {
+    let authors = authors(object).ok()?;
     citation_of(object, &authors, title(object).as_deref())
 }
 
 /// The virtual property `hasBiblioInfo`: the references as JSON text.
-pub(crate) fn biblio_info(graph: &Graph, envri: Envri, object: RdfNode<'_>) -> Option<String> {
-    Some(references(graph, envri, object).ok()?.to_string())
+pub(crate) fn biblio_info(envri: Envri, object: RdfNode<'_>) -> Option<String> {
+    Some(references(envri, object).ok()?.to_string())
 }
 
-fn authors(_graph: &Graph, object: RdfNode<'_>) -> Result<Vec<Value>, MetadataError> {
+fn authors(object: RdfNode<'_>) -> Result<Vec<Value>, MetadataError> {
     if object.is_a("cpmeta:DocumentObject") {
         return contributors(object, "dcterms:creator");
     }
     let spec = object.one("cpmeta:hasObjectSpec");
     let level = spec.and_then(|s| s.number::<i64>("cpmeta:hasDataLevel"));
-    let stat = object
-        .one("cpmeta:wasAcquiredBy")
-        .and_then(|a| a.one("prov:wasAssociatedWith"));
+    let stat = object.path(&["cpmeta:wasAcquiredBy", "prov:wasAssociatedWith"]);
     if let (Some(stat), Some(0..=2)) = (stat, level) {
         let mut members = staff(stat);
         members.retain(|member| member["role"]["weight"].is_number());
@@ -146,7 +131,7 @@ fn authors(_graph: &Graph, object: RdfNode<'_>) -> Result<Vec<Value>, MetadataEr
     };
     let mut authors = contributors(production, "cpmeta:wasParticipatedInBy")?;
     if let Some(creator) = production.one("cpmeta:wasPerformedBy") {
-        let creator = agent(creator)?;
+        let creator = agent(creator).json()?;
         if !authors.contains(&creator) {
             authors.insert(0, creator);
         }
@@ -161,14 +146,11 @@ fn title(object: RdfNode<'_>) -> Option<String> {
     let spec = object.one("cpmeta:hasObjectSpec")?.text("rdfs:label")?;
     let acquisition = object.one("cpmeta:wasAcquiredBy")?;
     let stat = acquisition.one("prov:wasAssociatedWith")?;
-    let height = acquisition
-        .text("cpmeta:hasSamplingHeight")
-        .map(|height| format!(" ({height} m)"));
-    Some(format!(
-        "{spec} from {}{}",
-        stat.text("cpmeta:hasName")?,
-        height.unwrap_or_default()
-    ))
+    let name = stat.text("cpmeta:hasName")?;
+    Some(match acquisition.text("cpmeta:hasSamplingHeight") {
+        Some(height) => format!("{spec} from {name} ({height} m)"),
+        None => format!("{spec} from {name}"),
+    })
 }
 
 fn period(object: RdfNode<'_>) -> Option<String> {
@@ -207,9 +189,7 @@ fn citation_of(object: RdfNode<'_>, authors: &[Value], title: Option<&str>) -> O
     let time = produced
         .and_then(|p| p.text("cpmeta:hasEndTime"))
         .or_else(|| acquired.and_then(|a| a.text("prov:endedAtTime")))?;
-    let project = object
-        .one("cpmeta:hasObjectSpec")?
-        .one("cpmeta:hasAssociatedProject")?;
+    let project = object.path(&["cpmeta:hasObjectSpec", "cpmeta:hasAssociatedProject"])?;
     let project = match (project.local_name(), project.text("rdfs:label")) {
         ("icos", _) => "ICOS RI,".to_owned(),
         ("misc", _) | (_, None) => String::new(),
@@ -221,15 +201,4 @@ fn citation_of(object: RdfNode<'_>, authors: &[Value], title: Option<&str>) -> O
         title?,
         period(object)?
     ))
-}
-
-/// The references of a collection.
-pub(super) fn collection_references(collection: RdfNode<'_>, title: &str) -> Value {
-    let doi = collection.text("cpmeta:hasDoi");
-    let citation = doi.map(|doi| format!("{title}. https://doi.org/{doi}"));
-    let mut json = json!({"title": title});
-    if let Some(citation) = citation {
-        json["citationString"] = citation.into();
-    }
-    json
 }

@@ -2,44 +2,40 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{JsonFields, MetadataError, plain_object, resource, single_text};
+use super::fields::{JsonFields, MetadataError, plain_object, resource};
 use super::people::{organization, staff};
 use crate::geo::{GeoFeature, Geometry, Position};
-use crate::graph::{Graph, RdfNode};
+use crate::graph::RdfNode;
 
 /// The landing page of a station: the station and its staff.
-pub(crate) fn station_page(graph: &Graph, stat: RdfNode<'_>) -> Result<Value, MetadataError> {
-    let mut json = station(graph, stat)?;
-    json["staff"] = staff(stat).into();
-    Ok(json)
+pub(crate) fn station_page(stat: RdfNode<'_>) -> Result<Value, MetadataError> {
+    station(stat).with("staff", staff(stat)).json()
 }
 
 /// A station as part of an object's page.
-pub(super) fn station(graph: &Graph, stat: RdfNode<'_>) -> Result<Value, MetadataError> {
-    let org = organization(stat)?;
-    let id = single_text(stat, "cpmeta:hasStationId")?;
-    let responsible = stat.one("cpmeta:hasResponsibleOrganization");
-    let networks: Vec<_> = (stat.nodes("cpmeta:hasAssociatedNetwork").into_iter())
-        .map(|network| json!({"self": resource(network)}))
-        .collect();
-    Ok(JsonFields::default()
-        .with("org", org)
-        .with("id", id)
-        .maybe(
-            "location",
-            location(stat).map(|place| position_json(&place)),
-        )
+pub(super) fn station(stat: RdfNode<'_>) -> JsonFields<'_> {
+    let fields = JsonFields::of(stat)
+        .part("org", organization(stat))
+        .required_text("id", "cpmeta:hasStationId")
+        .maybe("location", location(stat).map(|place| place.point_json()))
         .maybe("coverage", own_coverage(stat).map(|place| place.json()))
-        .maybe(
+        .one(
             "responsibleOrganization",
-            responsible.map(organization).transpose()?,
+            "cpmeta:hasResponsibleOrganization",
+            organization,
         )
-        .with("pictures", texts(stat, "cpmeta:hasDepiction"))
-        .with("specificInfo", specifics(graph, stat))
-        .maybe("countryCode", stat.text("cpmeta:countryCode"))
-        .non_empty("funding", fundings(stat)?)
-        .with("networks", networks)
-        .json())
+        .texts("pictures", "cpmeta:hasDepiction")
+        .part("specificInfo", specifics(stat))
+        .text("countryCode", "cpmeta:countryCode")
+        .all(
+            "networks",
+            "cpmeta:hasAssociatedNetwork",
+            JsonFields::described,
+        );
+    match stat.one("cpmeta:hasFunding") {
+        Some(_) => fields.all("funding", "cpmeta:hasFunding", funding),
+        None => fields,
+    }
 }
 
 /// The location of a station as a labelled point.
@@ -52,125 +48,75 @@ pub(super) fn location(stat: RdfNode<'_>) -> Option<GeoFeature> {
 
 /// The area that a station covers, if it is not a point.
 pub(super) fn own_coverage(stat: RdfNode<'_>) -> Option<GeoFeature> {
-    let mut place = GeoFeature::of(stat.one("cpmeta:hasSpatialCoverage")?)?;
-    place.label = place
-        .label
-        .or_else(|| stat.text("cpmeta:hasName").map(str::to_owned));
-    Some(place)
+    let place = GeoFeature::of(stat.one("cpmeta:hasSpatialCoverage")?)?;
+    Some(place.or_labelled(stat.text("cpmeta:hasName")))
 }
 
-/// A point without `_type` and `geo`, as stations and sampling points have it.
-pub(super) fn position_json(place: &GeoFeature) -> Value {
-    let mut json = place.json();
-    if let Value::Object(fields) = &mut json {
-        fields.remove("_type");
-        fields.remove("geo");
-    }
-    json
-}
-
-fn texts(node: RdfNode<'_>, property: &str) -> Vec<Value> {
-    let literals = node.literals(property);
-    literals.iter().map(|l| l.value().into()).collect()
-}
-
-fn documentation(node: RdfNode<'_>) -> Vec<Value> {
-    let documents = node.nodes("cpmeta:hasDocumentationObject");
-    documents.into_iter().map(plain_object).collect()
-}
-
-fn specifics(graph: &Graph, stat: RdfNode<'_>) -> Value {
-    let labelled = |property| stat.one(property).map(resource);
-    let climate = |fields: JsonFields| {
-        fields
-            .maybe("climateZone", labelled("cpmeta:hasClimateZone"))
-            .maybe(
-                "meanAnnualTemp",
-                stat.number::<f64>("cpmeta:hasMeanAnnualTemp"),
-            )
-            .maybe(
-                "meanAnnualPrecip",
-                stat.number::<f64>("cpmeta:hasMeanAnnualPrecip"),
-            )
-    };
+fn specifics(stat: RdfNode<'_>) -> JsonFields<'_> {
     if stat.is_a("sites:Station") {
-        let sites: Vec<_> = stat
-            .nodes("cpmeta:operatesOn")
-            .into_iter()
-            .map(site)
-            .collect();
-        let ecosystems: Vec<_> = (stat.nodes("cpmeta:hasEcosystemType").into_iter())
-            .map(resource)
-            .collect();
-        climate(JsonFields::default().with("_type", "sites"))
-            .with("sites", sites)
-            .with("ecosystems", ecosystems)
-            .maybe(
-                "operationalPeriod",
-                stat.text("cpmeta:hasOperationalPeriod"),
+        climate(JsonFields::of(stat).with("_type", "sites"))
+            .all("sites", "cpmeta:operatesOn", site)
+            .all("ecosystems", "cpmeta:hasEcosystemType", resource)
+            .text("operationalPeriod", "cpmeta:hasOperationalPeriod")
+            .flag("discontinued", "cpmeta:isDiscontinued")
+            .all(
+                "documentation",
+                "cpmeta:hasDocumentationObject",
+                plain_object,
             )
-            .with("discontinued", stat.flag("cpmeta:isDiscontinued"))
-            .with("documentation", documentation(stat))
-            .json()
     } else if stat.is_a("cpmeta:ES") {
-        climate(icos_specifics(graph, stat, "etc"))
-            .maybe("ecosystemType", labelled("cpmeta:hasEcosystemType"))
-            .maybe(
-                "meanAnnualRad",
-                stat.number::<f64>("cpmeta:hasMeanAnnualRadiation"),
-            )
-            .with("stationDocs", texts(stat, "cpmeta:hasDocumentationUri"))
-            .with(
-                "stationPubs",
-                texts(stat, "cpmeta:hasAssociatedPublication"),
-            )
-            .json()
+        climate(icos_specifics(stat, "etc"))
+            .one("ecosystemType", "cpmeta:hasEcosystemType", resource)
+            .float("meanAnnualRad", "cpmeta:hasMeanAnnualRadiation")
+            .texts("stationDocs", "cpmeta:hasDocumentationUri")
+            .texts("stationPubs", "cpmeta:hasAssociatedPublication")
     } else if stat.is_a("cpmeta:AS") {
-        icos_specifics(graph, stat, "atc")
-            .maybe("wigosId", stat.text("cpmeta:hasWigosId"))
-            .json()
+        icos_specifics(stat, "atc").text("wigosId", "cpmeta:hasWigosId")
     } else if stat.is_a("cpmeta:OS") {
-        icos_specifics(graph, stat, "otc").json()
+        icos_specifics(stat, "otc")
     } else if stat.is_a("cpmeta:IcosCitiesStation") {
-        JsonFields::default()
+        JsonFields::of(stat)
             .with("_type", "cities")
-            .maybe(
-                "timeZoneOffset",
-                stat.number::<i64>("cpmeta:hasTimeZoneOffset"),
-            )
-            .with(
-                "network",
-                stat.text("cpmeta:belongsToNetwork")
-                    .unwrap_or("Unspecified"),
-            )
-            .json()
+            .int("timeZoneOffset", "cpmeta:hasTimeZoneOffset")
+            .with("network", "Unspecified")
+            .text("network", "cpmeta:belongsToNetwork")
     } else {
-        json!({})
+        JsonFields::of(stat)
     }
 }
 
-fn icos_specifics(graph: &Graph, stat: RdfNode<'_>, kind: &str) -> JsonFields {
+fn climate(fields: JsonFields<'_>) -> JsonFields<'_> {
+    fields
+        .one("climateZone", "cpmeta:hasClimateZone", resource)
+        .float("meanAnnualTemp", "cpmeta:hasMeanAnnualTemp")
+        .float("meanAnnualPrecip", "cpmeta:hasMeanAnnualPrecip")
+}
+
+fn icos_specifics<'g>(stat: RdfNode<'g>, kind: &str) -> JsonFields<'g> {
     let centre = format!("res:organizations/{}", kind.to_uppercase());
-    let theme = graph
-        .node(&centre)
-        .and_then(|c| c.one("cpmeta:hasDataTheme"));
-    JsonFields::default()
+    let centre = stat.graph().node(&centre);
+    let theme = centre.and_then(|centre| centre.one("cpmeta:hasDataTheme"));
+    let fields = JsonFields::of(stat)
         .with("_type", kind)
-        .maybe("theme", theme.map(data_theme))
-        .maybe("stationClass", stat.text("cpmeta:hasStationClass"))
-        .maybe("labelingDate", labelling_date(graph, stat))
-        .with("discontinued", stat.flag("cpmeta:isDiscontinued"))
-        .maybe(
-            "timeZoneOffset",
-            stat.number::<i64>("cpmeta:hasTimeZoneOffset"),
-        )
-        .with("documentation", documentation(stat))
+        .text("stationClass", "cpmeta:hasStationClass")
+        .maybe("labelingDate", labelling_date(stat))
+        .flag("discontinued", "cpmeta:isDiscontinued")
+        .int("timeZoneOffset", "cpmeta:hasTimeZoneOffset")
+        .all(
+            "documentation",
+            "cpmeta:hasDocumentationObject",
+            plain_object,
+        );
+    match theme {
+        Some(theme) => fields.part("theme", data_theme(theme)),
+        None => fields,
+    }
 }
 
 /// The labelling application stores the date in a separate station entry, which
 /// refers to the station by a literal.
-fn labelling_date<'g>(graph: &'g Graph, stat: RdfNode<'g>) -> Option<&'g str> {
-    let entry = graph
+fn labelling_date(stat: RdfNode<'_>) -> Option<&str> {
+    let entry = (stat.graph())
         .literal_holders("stationentry:hasProductionCounterpart", stat.iri())
         .into_iter()
         .find(|entry| entry.text("stationentry:hasApplicationStatus") == Some("STEP3APPROVED"))?;
@@ -178,49 +124,35 @@ fn labelling_date<'g>(graph: &'g Graph, stat: RdfNode<'g>) -> Option<&'g str> {
     date.split('T').next()
 }
 
-pub(super) fn data_theme(theme: RdfNode<'_>) -> Value {
-    JsonFields::default()
-        .with("self", resource(theme))
-        .maybe("icon", theme.text("cpmeta:hasIcon"))
-        .maybe("markerIcon", theme.text("cpmeta:hasMarkerIcon"))
-        .json()
+pub(super) fn data_theme(theme: RdfNode<'_>) -> JsonFields<'_> {
+    JsonFields::described(theme)
+        .text("icon", "cpmeta:hasIcon")
+        .text("markerIcon", "cpmeta:hasMarkerIcon")
 }
 
 /// A site that a station operates on.
-pub(super) fn site(site: RdfNode<'_>) -> Value {
-    JsonFields::default()
-        .with("self", resource(site))
-        .maybe(
-            "ecosystem",
-            site.one("cpmeta:hasEcosystemType").map(resource),
-        )
-        .maybe(
-            "location",
-            site.one("cpmeta:hasSpatialCoverage")
-                .and_then(GeoFeature::of)
-                .map(|place| place.json()),
-        )
-        .json()
+pub(super) fn site(site: RdfNode<'_>) -> JsonFields<'_> {
+    let coverage = site.one("cpmeta:hasSpatialCoverage");
+    let place = coverage.and_then(GeoFeature::of);
+    JsonFields::described(site)
+        .one("ecosystem", "cpmeta:hasEcosystemType", resource)
+        .maybe("location", place.map(|place| place.json()))
 }
 
-fn fundings(stat: RdfNode<'_>) -> Result<Vec<Value>, MetadataError> {
-    (stat.nodes("cpmeta:hasFunding").into_iter())
-        .map(|funding| {
-            let funder = super::fields::single(funding, "cpmeta:hasFunder")?;
-            let id = funder.text("cpmeta:funderIdentifier");
-            let id_type = funder.text("cpmeta:funderIdentifierType");
-            let funder = JsonFields::default()
-                .with("org", organization(funder)?)
-                .maybe("id", id.zip(id_type).map(|(id, kind)| json!([id, kind])));
-            Ok(JsonFields::default()
-                .with("self", resource(funding))
-                .with("funder", funder.json())
-                .maybe("awardTitle", funding.text("cpmeta:awardTitle"))
-                .maybe("awardNumber", funding.text("cpmeta:awardNumber"))
-                .maybe("awardUrl", funding.text("cpmeta:awardURI"))
-                .maybe("start", funding.text("cpmeta:hasStartDate"))
-                .maybe("stop", funding.text("cpmeta:hasEndDate"))
-                .json())
-        })
-        .collect()
+fn funding(funding: RdfNode<'_>) -> JsonFields<'_> {
+    JsonFields::described(funding)
+        .required("funder", "cpmeta:hasFunder", funder)
+        .text("awardTitle", "cpmeta:awardTitle")
+        .text("awardNumber", "cpmeta:awardNumber")
+        .text("awardUrl", "cpmeta:awardURI")
+        .text("start", "cpmeta:hasStartDate")
+        .text("stop", "cpmeta:hasEndDate")
+}
+
+fn funder(funder: RdfNode<'_>) -> JsonFields<'_> {
+    let id = funder.text("cpmeta:funderIdentifier");
+    let kind = funder.text("cpmeta:funderIdentifierType");
+    JsonFields::of(funder)
+        .part("org", organization(funder))
+        .maybe("id", id.zip(kind).map(|(id, kind)| json!([id, kind])))
 }

@@ -7,7 +7,7 @@ use super::fields::{JsonFields, one_or_many};
 use crate::graph::RdfNode;
 
 /// Next, latest and previous versions of an item (protocol page, section 4).
-pub(super) fn versions(item: RdfNode<'_>, fields: JsonFields) -> JsonFields {
+pub(super) fn versions<'g>(item: RdfNode<'g>, fields: JsonFields<'g>) -> JsonFields<'g> {
     let iris = |nodes: Vec<RdfNode<'_>>| nodes.iter().map(|n| n.iri().into()).collect();
     let latest = one_or_many(iris(latest_versions(item, &mut vec![item])));
     fields
@@ -28,7 +28,7 @@ pub(super) fn previous_versions(item: RdfNode<'_>) -> Vec<RdfNode<'_>> {
     versions
 }
 
-pub(super) fn next_versions(item: RdfNode<'_>) -> Vec<RdfNode<'_>> {
+fn next_versions(item: RdfNode<'_>) -> Vec<RdfNode<'_>> {
     (item.holders("cpmeta:isNextVersionOf").into_iter())
         .flat_map(|next| {
             if next.is_a("cpmeta:PlainCollection") {
@@ -41,10 +41,7 @@ pub(super) fn next_versions(item: RdfNode<'_>) -> Vec<RdfNode<'_>> {
         .collect()
 }
 
-pub(super) fn latest_versions<'g>(
-    item: RdfNode<'g>,
-    seen: &mut Vec<RdfNode<'g>>,
-) -> Vec<RdfNode<'g>> {
+fn latest_versions<'g>(item: RdfNode<'g>, seen: &mut Vec<RdfNode<'g>>) -> Vec<RdfNode<'g>> {
     let mut latest = Vec::new();
     for next in next_versions(item) {
         if !seen.contains(&next) {
@@ -60,7 +57,7 @@ pub(super) fn latest_versions<'g>(
 }
 
 /// Whether an object has been uploaded and is not under moratorium.
-pub(super) fn is_published(object: RdfNode<'_>) -> bool {
+fn is_published(object: RdfNode<'_>) -> bool {
     let uploaded = object.text("cpmeta:hasSizeInBytes").is_some();
     uploaded && !is_under_moratorium(object)
 }

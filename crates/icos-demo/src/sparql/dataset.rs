@@ -91,15 +91,15 @@ impl<'a> RepositoryDataset<'a> {
         object: RdfNode<'a>,
         asked: &[(&str, QueryTerm)],
     ) -> Vec<InternalQuad<QueryTerm>> {
-        let (graph, envri) = (self.graph(), self.repository.envri());
+        let envri = self.repository.envri();
         let text = |text: String| Term::from(Literal::new_simple_literal(text));
         let subject = self.known(NamedNode::new_unchecked(object.iri()).into());
         let mut found = Vec::new();
         for (property, name) in asked {
             let property = *property;
             let value = match property {
-                "cpmeta:hasBiblioInfo" => landing::biblio_info(graph, envri, object).map(text),
-                "cpmeta:hasCitationString" => landing::citation(graph, object).map(text),
+                "cpmeta:hasBiblioInfo" => landing::biblio_info(envri, object).map(text),
+                "cpmeta:hasCitationString" => landing::citation(object).map(text),
                 // A stored licence takes precedence.
                 _ => object.one(property).is_none().then(|| {
                     let licence = landing::licence(envri, object);
