@@ -7,7 +7,7 @@ use axum::http::header::SET_COOKIE;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::http::{DemoReply, DemoRequest, append_header, reply, text};
+use super::http::{DemoReply, DemoRequest, append_header, field, reply, text};
 use super::state::PortalState;
 use icos_portal::Envri;
 
@@ -20,7 +20,6 @@ pub(crate) async fn answer(state: &PortalState, request: &DemoRequest) -> DemoRe
         (&Method::GET, ["whoami"]) => whoami(state, request).await,
         (&Method::GET, ["db", "users", mail]) => profile(state, request, mail).await,
         (_, ["logs", "portaluse"]) => portal_use(request),
-        (&Method::GET, ["logout"]) => logout(state),
         _ => text(
             StatusCode::NOT_FOUND,
             "The requested resource could not be found.",
@@ -30,40 +29,26 @@ pub(crate) async fn answer(state: &PortalState, request: &DemoRequest) -> DemoRe
 
 async fn login(state: &PortalState, request: &DemoRequest) -> DemoReply {
     let form = request.form();
-    let field = |name| form.iter().find(|(key, _)| key == name).map(|(_, v)| v);
+    let field = |name| field(&form, name);
     let (Some(mail), Some(password)) = (field("mail"), field("password")) else {
         return text(
             StatusCode::BAD_REQUEST,
             "Expected 'mail' and 'password' posted as application/x-www-form-urlencoded form fields",
         );
     };
-    let correct = {
-        let account = state.account();
-        account.mail.eq_ignore_ascii_case(mail) && account.password == *password
-    };
-    if !correct {
+    let Some(token) = state.account().log_in(mail, password) else {
         tokio::time::sleep(FAILURE_DELAY).await;
         return text(StatusCode::FORBIDDEN, "Incorrect user name or password");
-    }
-    let token = {
-        let account = state.account();
-        account.issue_token(account.token_lifetime)
     };
-    let cookie = format!(
-        "{}={token}; Domain={}; Path=/; Secure; HttpOnly",
-        state.cookie_name(),
-        cookie_domain(state.repository.envri()),
-    );
+    let domain = match state.repository.envri() {
+        Envri::Icos | Envri::IcosCities => ".icos-cp.eu",
+        Envri::Sites => ".fieldsites.se",
+    };
+    let name = state.cookie_name();
+    let cookie = format!("{name}={token}; Domain={domain}; Path=/; Secure; HttpOnly");
     let mut reply = text(StatusCode::OK, "OK");
     append_header(&mut reply, SET_COOKIE, &cookie);
     reply
-}
-
-fn cookie_domain(envri: Envri) -> &'static str {
-    match envri {
-        Envri::Icos | Envri::IcosCities => ".icos-cp.eu",
-        Envri::Sites => ".fieldsites.se",
-    }
 }
 
 async fn whoami(state: &PortalState, request: &DemoRequest) -> DemoReply {
@@ -117,17 +102,6 @@ fn portal_use(request: &DemoRequest) -> DemoReply {
             "The request content was malformed:\nJSON object expected",
         ),
     }
-}
-
-fn logout(state: &PortalState) -> DemoReply {
-    let cookie = format!(
-        "{}=deleted; Expires=Wed, 01 Jan 1800 00:00:00 GMT; Domain={}; Path=/",
-        state.cookie_name(),
-        cookie_domain(state.repository.envri()),
-    );
-    let mut reply = text(StatusCode::OK, "OK");
-    append_header(&mut reply, SET_COOKIE, &cookie);
-    reply
 }
 
 fn compact(value: &Value) -> DemoReply {

@@ -3,12 +3,12 @@
 mod cache;
 mod dataset;
 mod quota;
-mod results;
 mod rewrite;
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
+pub(crate) use sparesults::QueryResultsFormat;
 use sparesults::QueryResultsSerializer;
 use spareval::{CancellationToken, QueryEvaluationError, QueryEvaluator, QueryResults};
 use spargebra::{Query, SparqlParser};
@@ -17,9 +17,25 @@ pub(crate) use self::cache::{QueryCache, QueryKey};
 use self::dataset::RepositoryDataset;
 pub(crate) use self::quota::QueryQuota;
 pub use self::quota::SparqlLimits;
-pub(crate) use self::results::{ResultFormat, SparqlError};
 use super::repository::DemoRepository;
 use super::vocabulary::CPMETA;
+
+/// Why a query failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SparqlError {
+    /// The text is not a SPARQL query.
+    #[error("{0}")]
+    Malformed(String),
+    /// A kind of query that the portal does not support.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// The query took too long. Holds the results written by then.
+    #[error("SPARQL execution timeout")]
+    Timeout(Vec<u8>),
+    /// The evaluation failed.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// Runs a query for at most `limit`.
 ///
@@ -27,7 +43,7 @@ use super::vocabulary::CPMETA;
 pub(crate) fn answer(
     repository: &DemoRepository,
     text: &str,
-    format: ResultFormat,
+    format: QueryResultsFormat,
     limit: Duration,
 ) -> Result<Vec<u8>, SparqlError> {
     let mut query = parse(text)?;
@@ -51,20 +67,17 @@ pub(crate) fn answer(
 }
 
 fn parse(text: &str) -> Result<Query, SparqlError> {
-    let malformed = |e: String| SparqlError::Malformed(e);
-    let parser = SparqlParser::new()
-        .with_base_iri(CPMETA)
-        .map_err(|e| malformed(e.to_string()))?;
     // RDF4J predefines these prefixes.
-    let known = ["rdf", "rdfs", "xsd", "owl"];
-    let parser = known.into_iter().try_fold(parser, |parser, prefix| {
-        parser
-            .with_prefix(prefix, super::vocabulary::iri(&format!("{prefix}:")))
-            .map_err(|e| malformed(e.to_string()))
-    })?;
-    let query = parser
+    let prefixes = ["rdf", "rdfs", "xsd", "owl"];
+    let parser = SparqlParser::new().with_base_iri(CPMETA);
+    let parser = parser.and_then(|parser| {
+        (prefixes.into_iter()).try_fold(parser, |parser, prefix| {
+            parser.with_prefix(prefix, super::vocabulary::iri(&format!("{prefix}:")))
+        })
+    });
+    let query = (parser.expect("the namespaces are valid IRIs"))
         .parse_query(text)
-        .map_err(|e| malformed(e.to_string()))?;
+        .map_err(|e| SparqlError::Malformed(e.to_string()))?;
     match &query {
         Query::Ask { .. } => Err(SparqlError::Unsupported(
             "Boolean queries are not supported yet",
@@ -78,7 +91,7 @@ fn parse(text: &str) -> Result<Query, SparqlError> {
 
 fn write(
     results: QueryResults<'_>,
-    format: ResultFormat,
+    format: QueryResultsFormat,
     out: &mut Vec<u8>,
 ) -> Result<(), QueryEvaluationError> {
     let QueryResults::Solutions(solutions) = results else {
@@ -86,7 +99,7 @@ fn write(
     };
     let memory = "a vector takes what is written";
     let variables = solutions.variables().to_vec();
-    let mut writer = QueryResultsSerializer::from_format(format.library_format())
+    let mut writer = QueryResultsSerializer::from_format(format)
         .serialize_solutions_to_writer(&mut *out, variables)
         .expect(memory);
     for solution in solutions {

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::header::{
-    ACCEPT, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, PRAGMA,
-};
+use axum::body::Body;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, PRAGMA};
 use axum::http::{HeaderName, Method, StatusCode};
 use bytes::Bytes;
 
-use crate::http::{DemoReply, DemoRequest, append_header, reply, text};
-use crate::sparql::{self, QueryKey, ResultFormat, SparqlError};
+use crate::http::{DemoReply, DemoRequest, append_header, field, reply, text};
+use crate::sparql::{self, QueryKey, QueryResultsFormat, SparqlError};
 use crate::state::PortalState;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("x-cache-status");
@@ -22,50 +20,23 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const SENT_ALREADY: usize = 32 << 10;
 
 pub(super) async fn answer(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {
-    let mut reply = match request.method {
-        Method::OPTIONS => {
-            let mut reply = text(StatusCode::OK, "OK");
-            append_header(&mut reply, ACCESS_CONTROL_ALLOW_METHODS, "GET, POST");
-            append_header(
-                &mut reply,
-                ACCESS_CONTROL_ALLOW_HEADERS,
-                "Content-Type, Cache-Control",
-            );
-            reply
-        }
-        Method::GET | Method::POST => cached(state, request).await,
-        _ => text(
+    if !matches!(request.method, Method::GET | Method::POST) {
+        return text(
             StatusCode::METHOD_NOT_ALLOWED,
             "HTTP method not allowed, supported methods: OPTIONS, GET, POST",
-        ),
-    };
-    append_header(&mut reply, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    reply
-}
-
-async fn cached(state: &Arc<PortalState>, request: &DemoRequest) -> DemoReply {
-    let mut accepted: Vec<_> = request
-        .header(ACCEPT)
-        .unwrap_or_default()
-        .split(',')
-        .collect();
+        );
+    }
+    let accept = request.header(ACCEPT).unwrap_or_default();
+    let mut accepted: Vec<_> = accept.split(',').collect();
     accepted.sort_unstable();
-    let query = request
-        .target
-        .split_once('?')
-        .map_or("", |(_, query)| query);
-    let key = QueryKey(accepted.join(","), query.to_owned(), request.body.clone());
-    let status = if may_be_cached(request) {
-        if let Some((format, results)) = state.cache.get(&key) {
-            let mut reply = reply(StatusCode::OK, format.content_type(), results);
-            append_header(&mut reply, CACHE_STATUS, "HIT");
-            return reply;
-        }
-        "MISS"
-    } else {
-        "BYPASS"
+    let query = request.target.split_once('?');
+    let query = query.map_or("", |(_, query)| query).to_owned();
+    let key = QueryKey(accepted.join(","), query, request.body.clone());
+    let (mut reply, status) = match state.cache.get(&key) {
+        _ if !may_be_cached(request) => (fresh(state, request, key).await, "BYPASS"),
+        Some((format, results)) => (found(format, results), "HIT"),
+        None => (fresh(state, request, key).await, "MISS"),
     };
-    let mut reply = fresh(state, request, key).await;
     append_header(&mut reply, CACHE_STATUS, status);
     reply
 }
@@ -91,7 +62,7 @@ async fn fresh(state: &Arc<PortalState>, request: &DemoRequest, key: QueryKey) -
         Ok(slot) => slot,
         Err(why) => return text(StatusCode::SERVICE_UNAVAILABLE, why),
     };
-    let Some(format) = ResultFormat::accepted(request.header(ACCEPT).unwrap_or_default()) else {
+    let Some(format) = accepted(request.header(ACCEPT).unwrap_or_default()) else {
         return text(
             StatusCode::NOT_ACCEPTABLE,
             "The resource identified by the request is only capable of generating response \
@@ -105,10 +76,32 @@ async fn fresh(state: &Arc<PortalState>, request: &DemoRequest, key: QueryKey) -
         Ok(results) => {
             let results = Bytes::from(results);
             state.cache.put(key, format, &results);
-            reply(StatusCode::OK, format.content_type(), results)
+            found(format, results)
         }
         Err(e) => failure(e, format),
     }
+}
+
+/// The format a client asks for; the portal's first choice is JSON.
+fn accepted(accept: &str) -> Option<QueryResultsFormat> {
+    let ranges = accept
+        .split(',')
+        .map(|range| range.split(';').next().unwrap_or_default().trim());
+    ranges.into_iter().find_map(|range| match range {
+        "" | "*/*" | "application/*" | "application/json" | "application/sparql-results+json" => {
+            Some(QueryResultsFormat::Json)
+        }
+        "application/xml" | "application/sparql-results+xml" => Some(QueryResultsFormat::Xml),
+        "text/csv" | "text/*" => Some(QueryResultsFormat::Csv),
+        "text/plain" | "text/tab-separated-values" => Some(QueryResultsFormat::Tsv),
+        _ => None,
+    })
+}
+
+fn found(format: QueryResultsFormat, results: impl Into<Body>) -> DemoReply {
+    let media_type = format.media_type().split(';').next().unwrap_or_default();
+    let content_type = format!("{media_type}; charset=UTF-8");
+    reply(StatusCode::OK, &content_type, results)
 }
 
 fn query_text(request: &DemoRequest) -> Option<String> {
@@ -116,16 +109,14 @@ fn query_text(request: &DemoRequest) -> Option<String> {
         return request.parameter("query").map(str::to_owned);
     }
     let form = request.form();
-    let field = form.into_iter().find(|(key, _)| key == "query");
-    field
-        .map(|(_, value)| value)
-        .or_else(|| String::from_utf8(request.body.to_vec()).ok())
+    let query = field(&form, "query").map(str::to_owned);
+    query.or_else(|| String::from_utf8(request.body.to_vec()).ok())
 }
 
 async fn run(
     state: &Arc<PortalState>,
     query: String,
-    format: ResultFormat,
+    format: QueryResultsFormat,
     slowness: Duration,
 ) -> Result<Vec<u8>, SparqlError> {
     let limit = state.limits.longest_query;
@@ -140,7 +131,7 @@ async fn run(
         .unwrap_or_else(|e| Err(SparqlError::Failed(e.to_string())))
 }
 
-fn failure(error: SparqlError, format: ResultFormat) -> DemoReply {
+fn failure(error: SparqlError, format: QueryResultsFormat) -> DemoReply {
     let why = error.to_string();
     let status = match error {
         SparqlError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
@@ -148,7 +139,7 @@ fn failure(error: SparqlError, format: ResultFormat) -> DemoReply {
         SparqlError::Timeout(sent) if sent.len() > SENT_ALREADY => {
             let mut body = sent;
             body.extend_from_slice(b"\nnull\njava.util.concurrent.CancellationException\n");
-            return reply(StatusCode::OK, format.content_type(), body);
+            return found(format, body);
         }
         SparqlError::Malformed(_) | SparqlError::Timeout(_) => StatusCode::BAD_REQUEST,
     };

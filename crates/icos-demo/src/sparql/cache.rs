@@ -5,8 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-
-use super::results::ResultFormat;
+use sparesults::QueryResultsFormat;
 
 /// The most results to cache.
 const MOST_ENTRIES: usize = 512;
@@ -24,7 +23,7 @@ pub(crate) struct QueryKey(pub(crate) String, pub(crate) String, pub(crate) Byte
 
 struct CachedResult {
     since: Instant,
-    format: ResultFormat,
+    format: QueryResultsFormat,
     results: Bytes,
 }
 
@@ -37,13 +36,13 @@ impl QueryCache {
         }
     }
 
-    pub(crate) fn get(&self, key: &QueryKey) -> Option<(ResultFormat, Bytes)> {
+    pub(crate) fn get(&self, key: &QueryKey) -> Option<(QueryResultsFormat, Bytes)> {
         let entries = self.entries();
         let entry = entries.get(key)?;
         (entry.since.elapsed() < self.life).then(|| (entry.format, entry.results.clone()))
     }
 
-    pub(crate) fn put(&self, key: QueryKey, format: ResultFormat, results: &Bytes) {
+    pub(crate) fn put(&self, key: QueryKey, format: QueryResultsFormat, results: &Bytes) {
         if results.len() > self.longest {
             return;
         }

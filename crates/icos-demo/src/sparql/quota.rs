@@ -5,9 +5,10 @@
 //! client that queues too many queries is banned for a while.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Limits of the SPARQL service. Tests can shorten the periods.
@@ -56,27 +57,21 @@ impl Default for SparqlLimits {
 /// The quota accounts of all clients.
 pub(crate) struct QueryQuota {
     limits: SparqlLimits,
-    clients: Mutex<HashMap<String, Arc<QueryClient>>>,
+    clients: Mutex<HashMap<String, QuotaAccount>>,
 }
 
-struct QueryClient {
-    slots: Arc<Semaphore>,
-    account: Mutex<QuotaAccount>,
-}
-
-#[derive(Default)]
 struct QuotaAccount {
-    runs: Vec<QueryRun>,
-    waiting: usize,
+    /// One permit for each query that may run at once.
+    slots: Arc<Semaphore>,
+    runs: Vec<Arc<QueryRun>>,
     /// The end of a ban, and the same time for the message.
-    ban: Option<(Instant, jiff::Timestamp)>,
+    ban: Option<(Instant, Timestamp)>,
 }
 
 /// A query: its arrival, and its cost once it has ended.
 struct QueryRun {
-    number: u64,
     start: Instant,
-    cost: Option<Duration>,
+    cost: OnceLock<Duration>,
 }
 
 impl QueryQuota {
@@ -93,48 +88,41 @@ impl QueryQuota {
     ///
     /// The service's message if the query is refused.
     pub(crate) async fn admit(&self, client: &str) -> Result<QueryPermit, String> {
-        let client = self.client(client);
-        let number = self.enter(&client)?;
-        let mut slot = QueryPermit {
-            client: Arc::clone(&client),
-            number,
+        let (run, slots) = self.enter(client)?;
+        let mut permit = QueryPermit {
+            run,
             longest: self.limits.longest_query,
-            waiting: true,
-            permit: None,
+            slot: None,
         };
-        slot.permit = Arc::clone(&client.slots).acquire_owned().await.ok();
-        slot.stop_waiting();
-        Ok(slot)
-    }
-
-    fn client(&self, name: &str) -> Arc<QueryClient> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.entry(name.to_owned()).or_insert_with(|| {
-            Arc::new(QueryClient {
-                slots: Arc::new(Semaphore::new(self.limits.at_once)),
-                account: Mutex::default(),
-            })
-        });
-        Arc::clone(client)
+        permit.slot = slots.acquire_owned().await.ok();
+        Ok(permit)
     }
 
     /// Registers a query that has arrived, unless the client is over its quota.
-    fn enter(&self, client: &QueryClient) -> Result<u64, String> {
+    fn enter(&self, client: &str) -> Result<(Arc<QueryRun>, Arc<Semaphore>), String> {
         let limits = &self.limits;
-        let mut account = client.account();
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = clients
+            .entry(client.to_owned())
+            .or_insert_with(|| QuotaAccount {
+                slots: Arc::new(Semaphore::new(limits.at_once)),
+                runs: Vec::new(),
+                ban: None,
+            });
         let now = Instant::now();
         if let Some((_, until)) = account.ban.filter(|(end, _)| now < *end) {
             return Err(banned(until));
         }
         let age = |run: &QueryRun| now.duration_since(run.start);
-        account
-            .runs
-            .retain(|run| run.cost.is_none() || age(run) < limits.hour);
+        let ended = |run: &QueryRun| run.cost.get().is_some();
+        (account.runs).retain(|run| !ended(run) || age(run) < limits.hour);
+        let cost = |run: &QueryRun| {
+            let cost = run.cost.get().copied();
+            cost.unwrap_or(age(run).min(limits.longest_query))
+        };
         let spent = |period: Duration| -> Duration {
-            (account.runs.iter())
-                .filter(|run| age(run) < period)
-                .map(|run| run.cost.unwrap_or(age(run).min(limits.longest_query)))
-                .sum()
+            let recent = account.runs.iter().filter(|run| age(run) < period);
+            recent.map(|run| cost(run)).sum()
         };
         if spent(limits.hour) >= limits.per_hour {
             return Err("You have exceeded your hourly query quota. \
@@ -146,61 +134,40 @@ impl QueryQuota {
                 Please wait 1 minute to run more queries."
                 .to_owned());
         }
-        let must_wait = client.slots.available_permits() == 0;
-        if must_wait && account.waiting >= limits.queue {
-            let until = jiff::Timestamp::now()
-                + jiff::SignedDuration::try_from(limits.ban).unwrap_or_default();
+        let unended = account.runs.iter().filter(|run| !ended(run)).count();
+        if unended >= limits.at_once + limits.queue {
+            let ban = SignedDuration::try_from(limits.ban).unwrap_or_default();
+            let until = Timestamp::now() + ban;
             account.ban = Some((now + limits.ban, until));
             return Err(banned(until));
         }
-        account.waiting += 1;
-        let number = account.runs.last().map_or(0, |run| run.number + 1);
-        account.runs.push(QueryRun {
-            number,
+        let run = Arc::new(QueryRun {
             start: now,
-            cost: None,
+            cost: OnceLock::new(),
         });
-        Ok(number)
+        account.runs.push(Arc::clone(&run));
+        Ok((run, Arc::clone(&account.slots)))
     }
 }
 
-fn banned(until: jiff::Timestamp) -> String {
+fn banned(until: Timestamp) -> String {
     format!("You are banned for service overuse until {until}")
-}
-
-impl QueryClient {
-    fn account(&self) -> MutexGuard<'_, QuotaAccount> {
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// A running or waiting query. Its cost is charged when this is dropped.
 pub(crate) struct QueryPermit {
-    client: Arc<QueryClient>,
-    number: u64,
+    run: Arc<QueryRun>,
     longest: Duration,
-    waiting: bool,
-    /// Held while the query runs.
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl QueryPermit {
-    fn stop_waiting(&mut self) {
-        if std::mem::take(&mut self.waiting) {
-            self.client.account().waiting -= 1;
-        }
-    }
+    /// Present while the query runs.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for QueryPermit {
     fn drop(&mut self) {
-        self.stop_waiting();
-        self.permit.take();
-        let mut account = self.client.account();
-        let runs = &mut account.runs;
-        if let Some(run) = runs.iter_mut().find(|run| run.number == self.number) {
-            run.cost = Some(run.start.elapsed().min(self.longest));
-        }
+        let cost = self.run.start.elapsed().min(self.longest);
+        // Only this sets it.
+        let _ = self.run.cost.set(cost);
+        self.slot.take();
     }
 }
 

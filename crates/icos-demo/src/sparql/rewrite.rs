@@ -5,8 +5,8 @@ use spargebra::Query;
 use spargebra::algebra::GraphPattern;
 use spargebra::term::{GroundTerm, NamedNodePattern, TermPattern, TriplePattern};
 
+use super::SparqlError;
 use super::dataset::VIRTUAL;
-use super::results::SparqlError;
 use crate::geo::{Position, intersects, read_polygon};
 use crate::landing;
 use crate::repository::DemoRepository;

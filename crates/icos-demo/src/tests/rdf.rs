@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::sparql::{ResultFormat, answer};
+use crate::sparql::{QueryResultsFormat, answer};
 use crate::{DemoRepository, landing};
 
 fn repository() -> DemoRepository {
@@ -21,7 +21,7 @@ fn count(repository: &DemoRepository, query: &str) -> usize {
     let csv = answer(
         repository,
         &query,
-        ResultFormat::Csv,
+        QueryResultsFormat::Csv,
         Duration::from_secs(9),
     )
     .unwrap();
