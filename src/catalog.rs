@@ -10,26 +10,23 @@
 //! `read` translate between rows and types, `database` owns the connections.
 //!
 //! Lock order: a database read must not contain another one (in memory there is
-//! only one connection); the locks of `view` and `cached` may be taken within a
-//! read and are never held across one.
+//! only one connection); the locks of `resolved` and `cached` may be taken within
+//! a read and are never held across one.
 
-use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use tokio::sync::watch;
 
 use icos_portal::{MetadataClient, ObjectId, PortalError};
-use icos_sync::SingleFlight;
+use icos_sync::{Mutex, SingleFlight};
 
 mod archive;
 mod collections;
 mod database;
-mod list_age;
 mod list_state;
 mod name;
 mod object;
@@ -42,16 +39,15 @@ mod vocabulary;
 mod write;
 
 pub use archive::{ArchiveIndex, ArchiveNode};
-pub use list_age::ListAge;
-pub use list_state::CatalogList;
+pub use list_state::{CatalogList, ListAge};
 pub use object::{FileId, Object, Representation};
-pub use read::{CatalogFolder, ListedObject};
+pub use read::{CatalogFolder, ListedObject, Walk};
 pub use search::{Order, Search};
 pub use selection::ObjectSelection;
 pub use vocabulary::{Spec, Station, Vocabulary};
 
 use database::Database;
-use selection::View;
+use selection::ResolvedSelection;
 use sync::{ListProgress, NarrowQueries};
 use vocabulary::Edition;
 
@@ -115,7 +111,7 @@ struct CatalogState {
     /// the database do not download the same list at once.
     download_lock: PathBuf,
     db: Database,
-    view: RwLock<Arc<View>>,
+    resolved: Mutex<Arc<ResolvedSelection>>,
     cached: Mutex<CachedRows>,
     progress: watch::Sender<ListProgress>,
     syncs: SingleFlight<CatalogList, Result<(), CatalogError>>,
@@ -145,17 +141,6 @@ pub struct Collection {
     pub doi: Option<String>,
 }
 
-/// How a [`Catalog::walk`] ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Walk {
-    /// The visitor stopped it.
-    Stopped,
-    /// It visited all objects.
-    AtEnd,
-    /// It visited all stored objects, but the list is still being downloaded: see [`Catalog::wait_for_growth`].
-    Growing,
-}
-
 impl Catalog {
     /// Opens the catalog in `folder`. It queries `meta`, refreshes lists that are
     /// older than `ttl`, and shows the objects of `selection`.
@@ -170,14 +155,14 @@ impl Catalog {
         selection: ObjectSelection,
     ) -> Result<Self, CatalogError> {
         let db = Database::open(&folder.join(FILE))?;
-        let view = View::new(&selection, db.read(Vocabulary::load)?);
+        let resolved = ResolvedSelection::new(&selection, db.read(Vocabulary::load)?);
         Ok(Self(Arc::new(CatalogState {
             meta,
             ttl,
             selection,
             download_lock: folder.join("asking.lock"),
             db,
-            view: RwLock::new(Arc::new(view)),
+            resolved: Mutex::new(Arc::new(resolved)),
             cached: Mutex::new(CachedRows {
                 objects: LruCache::new(CACHED_OBJECTS),
                 labels: LruCache::new(CACHED_LABELS),
@@ -192,10 +177,10 @@ impl Catalog {
         })))
     }
 
-    /// Calls `watcher` when the catalog cannot be stored on the disk; at once if that
-    /// has happened already.
-    pub fn watch(&self, watcher: impl Fn(&CatalogError) + Send + Sync + 'static) {
-        self.0.db.watch(Box::new(watcher));
+    /// Calls `callback` when the catalog cannot be stored on the disk; at once if
+    /// that has happened already.
+    pub fn on_storage_failure(&self, callback: impl Fn(&CatalogError) + Send + Sync + 'static) {
+        self.0.db.on_failure(Box::new(callback));
     }
 
     /// Stores rows as if the portal had sent them.
@@ -213,7 +198,7 @@ impl Catalog {
             write::objects(db, objects)?;
             write::successions(db, successions)
         })?;
-        self.0.cached().objects.clear();
+        self.0.cached.lock().objects.clear();
         self.0.reload()
     }
 
@@ -239,61 +224,34 @@ impl Catalog {
     /// The stored data types and stations.
     #[must_use]
     pub fn vocabulary(&self) -> Arc<Vocabulary> {
-        Arc::clone(&self.0.view().vocabulary)
+        Arc::clone(&self.0.resolved_selection().vocabulary)
     }
 
     /// The data types in the selection.
     #[must_use]
     pub fn shown_specs(&self) -> Vec<Arc<Spec>> {
-        self.0.view().specs().cloned().collect()
+        self.0.resolved_selection().specs().cloned().collect()
     }
 
     /// The stations in the selection.
     #[must_use]
     pub fn shown_stations(&self) -> Vec<Arc<Station>> {
-        let view = self.0.view();
-        let stations = view.vocabulary.stations();
-        let shown = stations.filter(|station| view.shows_station(station.key));
-        shown.cloned().collect()
+        let selection = self.0.resolved_selection();
+        let stations = selection.vocabulary.stations();
+        let selected = stations.filter(|station| selection.has_station(station.key));
+        selected.cloned().collect()
     }
 
     /// The data types in the selection that `station` has objects of. Blocks on
     /// the disk.
     pub fn specs_of(&self, station: &Station) -> Result<Vec<Arc<Spec>>, CatalogError> {
-        let view = self.0.view();
         let mut specs = Vec::new();
-        for spec in view.specs() {
-            let folder = CatalogFolder::Station(station.key, spec.key);
-            if !self.is_empty(&folder)? {
+        for spec in self.0.resolved_selection().specs() {
+            if !self.is_empty(&station.folder(spec))? {
                 specs.push(Arc::clone(spec));
             }
         }
         Ok(specs)
-    }
-
-    /// The object `id`, if it is stored. Blocks on the disk for a short time.
-    pub fn known(&self, id: ObjectId) -> Result<Option<Arc<Object>>, CatalogError> {
-        let (first, mask) = (first_bits(id), u64::MAX);
-        let found = self.known_by_bits(first, mask)?;
-        Ok(found.filter(|object| object.id() == id))
-    }
-
-    /// The stored object whose id begins with the bits of `first` selected by
-    /// `mask`. Blocks on the disk for a short time.
-    pub fn known_by_bits(
-        &self,
-        first: u64,
-        mask: u64,
-    ) -> Result<Option<Arc<Object>>, CatalogError> {
-        let key = first & mask;
-        if let Some(object) = self.0.cached().objects.get(&key)
-            && first_bits(object.id()) & mask == key
-        {
-            return Ok(Some(Arc::clone(object)));
-        }
-        let view = self.0.view();
-        let found = (self.0.db).read(|db| self.0.by_first_bits(db, &view, first, mask))?;
-        Ok(found.map(|object| self.0.cache_object(key, object)))
     }
 
     /// The object `id`, whether or not it is on a list; queries the portal if it is
@@ -302,7 +260,7 @@ impl Catalog {
         if let Some(object) = self.known(id)? {
             return Ok(Some(object));
         }
-        if let Some(at) = self.0.cached().unknown.get(&id)
+        if let Some(at) = self.0.cached.lock().unknown.get(&id)
             && at.elapsed() < UNKNOWN_TTL
         {
             return Ok(None);
@@ -316,53 +274,12 @@ impl Catalog {
             .join(id, || async move {
                 let found = !catalog.download_objects_by_id(&[id]).await?.is_empty();
                 if !found {
-                    catalog.0.cached().unknown.put(id, Instant::now());
+                    catalog.0.cached.lock().unknown.put(id, Instant::now());
                 }
                 Ok::<_, CatalogError>(found)
             })
             .await?;
         if found { self.known(id) } else { Ok(None) }
-    }
-
-    /// Passes the objects of `folder` to `visit`, in order, from place `from` on.
-    /// New objects are last. Blocks on the disk.
-    pub fn walk(
-        &self,
-        folder: &CatalogFolder,
-        from: u64,
-        visit: impl FnMut(ListedObject) -> ControlFlow<()>,
-    ) -> Result<Walk, CatalogError> {
-        // Read before the walk: rows added during the walk are left to the next.
-        let growing = self.0.progress.borrow().active
-            && !matches!(
-                folder,
-                CatalogFolder::Collection(_) | CatalogFolder::Documents
-            );
-        let view = self.0.view();
-        let (place, stopped) = (Cell::new(from), Cell::new(false));
-        let visit = RefCell::new(visit);
-        self.0.db.read(|db| {
-            let mut show = |listed: ListedObject| {
-                // The read restarts if the file turns out damaged; no object may be
-                // visited twice.
-                place.set(listed.place + 1);
-                let flow = (visit.borrow_mut())(listed);
-                stopped.set(flow.is_break());
-                flow
-            };
-            self.0.walk(db, &view, folder, place.get(), &mut show)
-        })?;
-        Ok(match (stopped.get(), growing) {
-            (true, _) => Walk::Stopped,
-            (false, true) => Walk::Growing,
-            (false, false) => Walk::AtEnd,
-        })
-    }
-
-    /// Whether no stored object is in `folder`. Blocks on the disk for a short time.
-    pub fn is_empty(&self, folder: &CatalogFolder) -> Result<bool, CatalogError> {
-        let walk = self.walk(folder, 0, |_| ControlFlow::Break(()))?;
-        Ok(walk != Walk::Stopped)
     }
 
     /// Waits until the list of objects that is being downloaded has more objects
@@ -382,18 +299,6 @@ impl Catalog {
             None => Ok(()),
         }
     }
-
-    /// The object whose names in `folder` begin with `stem`. Blocks on the disk for
-    /// a short time.
-    pub fn by_stem(
-        &self,
-        folder: &CatalogFolder,
-        stem: &str,
-    ) -> Result<Option<Arc<Object>>, CatalogError> {
-        let view = self.0.view();
-        let found = (self.0.db).read(|db| self.0.by_stem(db, &view, folder, stem))?;
-        Ok(found.map(|object| self.0.cache_object(first_bits(object.id()), object)))
-    }
 }
 
 /// The possible stems of a file name; the rest of the name is its ending.
@@ -410,33 +315,23 @@ pub fn first_bits(id: ObjectId) -> u64 {
 }
 
 impl CatalogState {
-    fn cached(&self) -> MutexGuard<'_, CachedRows> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The data types and stations of the database. Reads them again if another
-    /// mount has changed them.
-    fn view(&self) -> Arc<View> {
-        let view = Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner));
-        let Ok(current) = self.db.read(Edition::current) else {
-            return view;
-        };
-        if current == view.vocabulary.edition() || self.reload().is_err() {
-            return view;
+    /// The selection with the data types and stations of the database. Reads them
+    /// again if another mount has changed them.
+    fn resolved_selection(&self) -> Arc<ResolvedSelection> {
+        let resolved = Arc::clone(&self.resolved.lock());
+        match self.db.read(Edition::current) {
+            Ok(current) if current != resolved.vocabulary.edition() => match self.reload() {
+                Ok(()) => Arc::clone(&self.resolved.lock()),
+                Err(_) => resolved,
+            },
+            _ => resolved,
         }
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reads the data types and stations again.
     fn reload(&self) -> Result<(), CatalogError> {
-        let view = View::new(&self.selection, self.db.read(Vocabulary::load)?);
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
+        let vocabulary = self.db.read(Vocabulary::load)?;
+        *self.resolved.lock() = Arc::new(ResolvedSelection::new(&self.selection, vocabulary));
         Ok(())
-    }
-
-    fn cache_object(&self, key: u64, object: Object) -> Arc<Object> {
-        let object = Arc::new(object);
-        self.cached().objects.put(key, Arc::clone(&object));
-        object
     }
 }

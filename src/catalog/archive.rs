@@ -107,12 +107,12 @@ impl Catalog {
     /// The index of the archive `id`, if it is stored. Blocks on the disk for a short
     /// time.
     pub fn cached_archive(&self, id: ObjectId) -> Result<Option<Arc<ArchiveIndex>>, CatalogError> {
-        if let Some(archive) = self.0.cached().archives.get(&id) {
+        if let Some(archive) = self.0.cached.lock().archives.get(&id) {
             return Ok(Some(Arc::clone(archive)));
         }
         let json: Option<String> = self.0.db.read(|db| {
             db.prepare_cached("SELECT entries FROM archive WHERE id = ?1")?
-                .query_row([&id.as_bytes()[..]], |row| row.get(0))
+                .query_row([id.as_bytes()], |row| row.get(0))
                 .optional()
         })?;
         let entries = json.and_then(|json| serde_json::from_str(&json).ok());
@@ -137,11 +137,8 @@ impl Catalog {
         };
         let json = serde_json::to_string(&entries).unwrap_or_default();
         self.write(move |db| {
-            db.execute(
-                "INSERT OR REPLACE INTO archive (id, entries) VALUES (?1, ?2)",
-                (&id.as_bytes()[..], &json),
-            )?;
-            Ok(())
+            let insert = "INSERT OR REPLACE INTO archive (id, entries) VALUES (?1, ?2)";
+            db.execute(insert, (id.as_bytes(), &json)).map(drop)
         })
         .await?;
         Ok(self.cache_archive(id, entries))
@@ -149,7 +146,7 @@ impl Catalog {
 
     fn cache_archive(&self, id: ObjectId, entries: Vec<ArchiveEntry>) -> Arc<ArchiveIndex> {
         let archive = Arc::new(ArchiveIndex::new(entries));
-        self.0.cached().archives.put(id, Arc::clone(&archive));
+        self.0.cached.lock().archives.put(id, Arc::clone(&archive));
         archive
     }
 }

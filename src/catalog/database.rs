@@ -1,205 +1,218 @@
-//! The file that the lists are kept in: opened, shared, set aside if it is
-//! damaged, and left for memory if its disk does not keep it.
+//! The `SQLite` database of the catalog, shared by all mounts with the same cache
+//! folder.
 //!
-//! Readers have connections of their own and, by `SQLite`'s write-ahead log,
-//! never wait for the writer, whether it is in this process or another.
+//! The database is a file. A corrupt file is moved aside and
+//! replaced by a new one. If the disk cannot store the database, a copy in memory
+//! replaces it. Readers have connections of their own and, because of `SQLite`'s
+//! write-ahead log, never wait for a writer in this process or another.
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use rusqlite::{Connection, ErrorCode, Transaction};
+use rusqlite::{Connection, ErrorCode, Params, Row, Transaction};
 
 use super::CatalogError;
+use icos_sync::Mutex;
 
-mod database_file;
+mod file;
 mod location;
-mod migration;
+mod schema;
 
-use location::{DatabaseLocation, set_aside};
+use location::{DatabaseLocation, move_aside};
 
-/// The lists, wherever they are.
+/// The database, wherever it is stored.
 #[derive(Debug)]
 pub(super) struct Database {
-    place: RwLock<Arc<DatabaseLocation>>,
-    trouble: Mutex<Trouble>,
+    location: Mutex<Arc<DatabaseLocation>>,
+    failure: Mutex<StorageFailure>,
 }
 
-type Watcher = Box<dyn Fn(&CatalogError) + Send + Sync>;
+type FailureCallback = Box<dyn Fn(&CatalogError) + Send + Sync>;
 
-/// Why the lists cannot be stored, and the callback that is notified of it.
+/// Why the database cannot be stored on the disk, and the callback that reports it.
 #[derive(Default)]
-struct Trouble {
+struct StorageFailure {
     reason: Option<CatalogError>,
-    watcher: Option<Watcher>,
-}
-
-impl fmt::Debug for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Trouble").field(&self.reason).finish()
-    }
+    callback: Option<FailureCallback>,
 }
 
 impl Database {
-    /// Opens, or creates, the file at `path`, anew if it is damaged. Where the
-    /// disk does not let it, all goes on in memory with what can be read.
+    /// Opens the file at `path`, or creates it. If that fails, continues in memory,
+    /// with the content of the file if it can be read.
     pub(super) fn open(path: &Path) -> Result<Self, CatalogError> {
-        let opened = match DatabaseLocation::file(path) {
-            Err(error) if is_damage(&error) => {
-                set_aside(path, &error);
+        let mut failure = StorageFailure::default();
+        let location = DatabaseLocation::file(path)
+            .or_else(|error| {
+                if !is_corrupt(&error) {
+                    return Err(error);
+                }
+                move_aside(path, &error);
                 DatabaseLocation::file(path)
-            }
-            other => other,
-        };
-        let (place, error) = match opened {
-            Ok(place) => (place, None),
-            Err(error) => (
-                DatabaseLocation::copy_of(path)
-                    .or_else(|_unreadable| DatabaseLocation::memory())?,
-                Some(error),
-            ),
-        };
-        let database = Self {
-            place: RwLock::new(Arc::new(place)),
-            trouble: Mutex::default(),
-        };
-        if let Some(error) = error {
-            database.left(path, &error);
-        }
-        Ok(database)
+            })
+            .or_else(|error| {
+                failure.record(path, &error);
+                DatabaseLocation::copy_of(path).or_else(|_unreadable| DatabaseLocation::memory())
+            })?;
+        Ok(Self {
+            location: Mutex::new(Arc::new(location)),
+            failure: Mutex::new(failure),
+        })
     }
 
-    /// Tells `watcher` if the lists are not kept on the disk, once that is so.
-    pub(super) fn watch(&self, watcher: Watcher) {
-        let mut trouble = lock(&self.trouble);
-        if let Some(reason) = &trouble.reason {
-            watcher(reason);
+    /// Calls `callback` when the database cannot be stored on the disk; at once if
+    /// that has happened already.
+    pub(super) fn on_failure(&self, callback: FailureCallback) {
+        let mut failure = self.failure.lock();
+        if let Some(reason) = &failure.reason {
+            callback(reason);
         }
-        trouble.watcher = Some(watcher);
+        failure.callback = Some(callback);
     }
 
-    /// Asks something, but not within another question. Blocks on the disk,
-    /// and, in a file, never on a writer.
+    /// Runs a query, which must not contain another one. Blocks on the disk, but
+    /// never on a writer of the file.
     pub(super) fn read<T>(
         &self,
-        query: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
+        query: impl Fn(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
-        self.somewhere(|place| place.read(&query))
+        self.retry_elsewhere(|location| location.read(&query))
     }
 
-    /// Changes something, all of it or nothing. Blocks while another writes.
+    /// Runs `change` in a transaction. Blocks while another process writes.
     pub(super) fn write<T>(
         &self,
-        change: impl Fn(&Transaction<'_>) -> Result<T, rusqlite::Error>,
+        change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
-        self.somewhere(|place| place.write(&change))
+        self.retry_elsewhere(|location| location.write(&change))
     }
 
-    /// Closes what was not used for `idle`; whether there will be more in a
-    /// while.
+    /// Closes connections that have been idle for `idle`. Returns whether a later
+    /// call may close more.
     pub(super) fn close_idle(&self, idle: Duration) -> bool {
-        self.place().close_idle(idle)
+        self.location().close_idle(idle)
     }
 
-    /// Does `work` where the lists are; if that turns out to be no good place,
-    /// where they are then.
-    fn somewhere<T>(
+    /// Runs `work`, and runs it again at a new location if the database turns out to
+    /// be corrupt or the disk fails.
+    fn retry_elsewhere<T>(
         &self,
-        work: impl Fn(&DatabaseLocation) -> Result<T, rusqlite::Error>,
+        work: impl Fn(&DatabaseLocation) -> rusqlite::Result<T>,
     ) -> Result<T, CatalogError> {
-        let mut place = self.place();
-        // From a damaged file to a new one, and from there to memory.
+        let mut location = self.location();
+        // A corrupt file is replaced by a new file, and that by memory.
         for _ in 0..2 {
-            match work(&place) {
-                Err(error) if is_damage(&error) || is_refusal(&error) => {
-                    place = self.instead_of(&place, error)?;
+            match work(&location) {
+                Err(error) if is_corrupt(&error) || is_disk_failure(&error) => {
+                    location = self.replace(&location, error)?;
                 }
-                other => return Ok(other?),
+                result => return Ok(result?),
             }
         }
-        Ok(work(&place)?)
+        Ok(work(&location)?)
     }
 
-    fn place(&self) -> Arc<DatabaseLocation> {
-        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&place)
+    fn location(&self) -> Arc<DatabaseLocation> {
+        Arc::clone(&self.location.lock())
     }
 
-    /// Another place for what was in `failed`, unless there is one already.
-    fn instead_of(
+    /// Replaces the location `failed`, unless another thread has done so.
+    fn replace(
         &self,
         failed: &Arc<DatabaseLocation>,
         error: rusqlite::Error,
     ) -> Result<Arc<DatabaseLocation>, CatalogError> {
-        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&place, failed) {
-            return Ok(Arc::clone(&place));
+        let mut location = self.location.lock();
+        if Arc::ptr_eq(&location, failed) {
+            *location = Arc::new(self.substitute(failed, error)?);
         }
-        let Some(path) = failed.path() else {
-            // A copy of what was damaged, if anything.
-            *place = Arc::new(DatabaseLocation::memory()?);
-            return Ok(Arc::clone(&place));
-        };
-        let (other, error) = if is_damage(&error) {
-            match anew(path, &error) {
-                Ok(file) => (file, None),
-                Err(error) => (DatabaseLocation::memory()?, Some(error)),
-            }
-        } else {
-            let copy = failed
-                .copy()
-                .or_else(|_unreadable| DatabaseLocation::memory())?;
-            (copy, Some(error))
-        };
-        if let Some(error) = error {
-            self.left(path, &error);
-        }
-        *place = Arc::new(other);
-        Ok(Arc::clone(&place))
+        Ok(Arc::clone(&location))
     }
 
-    /// Notes that the lists are not kept at `path`.
-    fn left(&self, path: &Path, error: &rusqlite::Error) {
+    fn substitute(
+        &self,
+        failed: &DatabaseLocation,
+        error: rusqlite::Error,
+    ) -> rusqlite::Result<DatabaseLocation> {
+        let Some(path) = failed.path() else {
+            // The copy in memory is of a corrupt file.
+            return DatabaseLocation::memory();
+        };
+        let (substitute, error) = if is_corrupt(&error) {
+            match recreate(path, &error) {
+                Ok(file) => return Ok(file),
+                Err(error) => (DatabaseLocation::memory(), error),
+            }
+        } else {
+            let copy = failed.copy();
+            (
+                copy.or_else(|_unreadable| DatabaseLocation::memory()),
+                error,
+            )
+        };
+        self.failure.lock().record(path, &error);
+        substitute
+    }
+}
+
+impl StorageFailure {
+    /// Records that the database cannot be stored at `path`, and reports it.
+    fn record(&mut self, path: &Path, error: &rusqlite::Error) {
         let reason = CatalogError::NotStored {
             path: path.to_owned(),
             reason: error.to_string(),
         };
-        let mut trouble = lock(&self.trouble);
-        if let Some(watcher) = &trouble.watcher {
-            watcher(&reason);
+        if let Some(callback) = &self.callback {
+            callback(&reason);
         } else {
             tracing::warn!("{reason}");
         }
-        trouble.reason = Some(reason);
+        self.reason = Some(reason);
     }
 }
 
-/// A new file at `path` in place of a damaged one, unless another mount has
-/// begun one already.
-fn anew(path: &Path, error: &rusqlite::Error) -> Result<DatabaseLocation, rusqlite::Error> {
+impl fmt::Debug for StorageFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+/// Runs a query and parses all its rows.
+pub(super) fn query_all<T>(
+    db: &Connection,
+    query: &str,
+    parameters: impl Params,
+    parse: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = db.prepare_cached(query)?;
+    let rows = statement.query_map(parameters, parse)?;
+    rows.collect()
+}
+
+/// Creates a new file at `path` in place of a corrupt one, unless another mount has
+/// done so already.
+fn recreate(path: &Path, error: &rusqlite::Error) -> rusqlite::Result<DatabaseLocation> {
     if let Ok(file) = DatabaseLocation::file(path)
-        && file.is_sound()
+        && file.is_intact()
     {
         return Ok(file);
     }
-    set_aside(path, error);
+    move_aside(path, error);
     DatabaseLocation::file(path)
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
+fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     )
 }
 
-/// Whether the disk does not do its part.
-fn is_refusal(error: &rusqlite::Error) -> bool {
-    let refused = matches!(
+/// Whether the disk cannot store the database.
+fn is_disk_failure(error: &rusqlite::Error) -> bool {
+    let failed = matches!(
         error.sqlite_error_code(),
         Some(
             ErrorCode::CannotOpen
@@ -210,20 +223,14 @@ fn is_refusal(error: &rusqlite::Error) -> bool {
                 | ErrorCode::SystemIoFailure
         )
     );
-    refused && !lacks_descriptors()
+    failed && !lacks_descriptors()
 }
 
-/// Whether no more files can be opened just now: that passes, and is not the
-/// disk's fault.
+/// Whether the process or the system has no file descriptor left: a temporary state
+/// that is not the fault of the disk.
 fn lacks_descriptors() -> bool {
-    let lacks = |error: &io::Error| {
-        [Errno::EMFILE, Errno::ENFILE].contains(&Errno::from_raw(error.raw_os_error().unwrap_or(0)))
-    };
-    fs::File::open("/dev/null").is_err_and(|error| lacks(&error))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    fs::File::open("/dev/null")
+        .is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)))
 }
 
 #[cfg(test)]
@@ -232,7 +239,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use super::migration::VERSION;
+    use super::schema::VERSION;
     use super::*;
 
     fn count(database: &Database) -> i64 {
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_mount_writes_another_reads() {
+    fn mounts_read_what_others_write() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/catalog.sqlite");
         let (one, other) = (
@@ -263,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_set_aside_when_it_is_opened_and_when_it_is_read() {
+    fn corrupt_file_is_moved_aside_on_open_and_on_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.sqlite");
         fs::write(
@@ -291,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_version_is_begun_anew() {
+    fn file_of_another_version_is_emptied() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.sqlite");
         note(&Database::open(&path).unwrap(), "a");
@@ -303,28 +310,30 @@ mod tests {
     }
 
     #[test]
-    fn without_a_disk_it_is_kept_in_memory() {
+    fn database_without_a_disk_is_in_memory() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let database = Database::open(&file.path().join("below/a/file")).unwrap();
         note(&database, "a");
         assert_eq!(count(&database), 1);
-        assert!(lock(&database.trouble).reason.is_some());
+        assert!(database.failure.lock().reason.is_some());
     }
 
     /// Regression: a query for lists that it did not have yet failed with EIO.
     #[test]
-    fn a_disk_that_fills_up_is_left_with_all_that_was_known_and_one_word() {
+    fn full_disk_moves_the_database_to_memory_and_is_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.sqlite");
         let database = Database::open(&path).unwrap();
         note(&database, "a");
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&told);
-        database.watch(Box::new(move |error| lock(&heard).push(error.to_string())));
-        // As a full disk says it.
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let reported = Arc::clone(&reports);
+        database.on_failure(Box::new(move |error| {
+            reported.lock().push(error.to_string());
+        }));
+        // The error of a full disk.
         let pages: i64 =
             (database.read(|db| db.query_row("PRAGMA page_count", [], |r| r.get(0)))).unwrap();
-        database.place().limit(pages).unwrap();
+        database.location().limit(pages).unwrap();
         for n in 0..200 {
             note(
                 &database,
@@ -332,69 +341,68 @@ mod tests {
             );
         }
         assert_eq!(count(&database), 201);
-        let told = lock(&told);
-        assert_eq!(told.len(), 1, "{told:?}");
+        let reports = reports.lock();
+        assert_eq!(reports.len(), 1, "{reports:?}");
         assert!(
-            told[0].contains("full") && told[0].contains("--cache-dir"),
-            "{told:?}"
+            reports[0].contains("full") && reports[0].contains("--cache-dir"),
+            "{reports:?}"
         );
         assert!(count(&Database::open(&path).unwrap()) < 201, "it was full");
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_read_all_the_same() {
+    fn read_only_file_is_copied_to_memory() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("100% catalog?.sqlite");
         note(&Database::open(&path).unwrap(), "a");
-        let place = DatabaseLocation::copy_of(&path).unwrap();
-        place
-            .write(|db| db.execute("INSERT INTO state VALUES ('b', 7)", []))
+        let copy = DatabaseLocation::copy_of(&path).unwrap();
+        copy.write(|db| db.execute("INSERT INTO state VALUES ('b', 7)", []))
             .unwrap();
-        // Neither log nor index can be made beside it.
-        let place = location::copy_of_immutable(&path).unwrap();
+        // In a folder where neither log nor index can be created.
+        let copy = location::copy_of_immutable(&path).unwrap();
         let database = Database {
-            place: RwLock::new(Arc::new(place)),
-            trouble: Mutex::default(),
+            location: Mutex::new(Arc::new(copy)),
+            failure: Mutex::default(),
         };
         note(&database, "b");
         assert_eq!(count(&database), 2);
     }
 
-    /// How many descriptors there are of files in `dir`.
+    /// The number of descriptors of files in `dir`.
     fn descriptors(dir: &Path) -> usize {
         let open = fs::read_dir("/proc/self/fd").unwrap();
         let links = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
         links.filter(|path| path.starts_with(dir)).count()
     }
 
-    /// There was one for each reader that there ever was at once.
+    /// Regression: the descriptors of all simultaneous readers stayed open.
     #[test]
-    fn at_rest_no_descriptor_is_left_of_former_readers() {
+    fn close_idle_closes_the_descriptors_of_former_readers() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(&dir.path().join("catalog.sqlite")).unwrap();
         assert_eq!(count(&database), 0);
-        let at_first = descriptors(dir.path());
+        let initial = descriptors(dir.path());
         for round in 1..3 {
             read_at_once(&database, 12);
             note(&database, &format!("{round}"));
-            assert!(descriptors(dir.path()) > at_first + 10);
+            assert!(descriptors(dir.path()) > initial + 10);
             let hour = Duration::from_hours(1);
-            assert!(database.close_idle(hour), "nothing has rested");
+            assert!(database.close_idle(hour), "no connection is idle");
             database
                 .read(|db| {
                     assert!(database.close_idle(Duration::ZERO), "one is in use");
                     db.query_row("SELECT 1", [], |_| Ok(()))
                 })
                 .unwrap();
-            assert!(!database.close_idle(Duration::ZERO), "all has rested");
-            assert_eq!(descriptors(dir.path()), at_first);
+            assert!(!database.close_idle(Duration::ZERO), "all are idle");
+            assert_eq!(descriptors(dir.path()), initial);
             assert_eq!(count(&database), round);
         }
     }
 
-    /// What it had would be lost, and keys of its rows would be another's.
+    /// Reopening would lose the content, and keys of its rows would denote others.
     #[test]
-    fn a_file_that_vanished_is_held_on_to() {
+    fn deleted_file_stays_open() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.sqlite");
         let database = Database::open(&path).unwrap();
@@ -421,18 +429,18 @@ mod tests {
     }
 
     #[test]
-    fn two_mounts_read_and_write_while_all_is_opened_again_and_again() {
+    fn reads_and_writes_succeed_while_connections_are_reopened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.sqlite");
         let mounts = [
             Database::open(&path).unwrap(),
             Database::open(&path).unwrap(),
         ];
-        let over = AtomicBool::new(false);
+        let done = AtomicBool::new(false);
         thread::scope(|scope| {
             for mount in &mounts {
                 scope.spawn(|| {
-                    while !over.load(Ordering::Relaxed) {
+                    while !done.load(Ordering::Relaxed) {
                         mount.close_idle(Duration::ZERO);
                         thread::yield_now();
                     }
@@ -452,15 +460,15 @@ mod tests {
                     })
                 })
                 .collect();
-            let fine = workers.into_iter().all(|worker| worker.join().is_ok());
-            over.store(true, Ordering::Relaxed);
-            assert!(fine);
+            let succeeded = workers.into_iter().all(|worker| worker.join().is_ok());
+            done.store(true, Ordering::Relaxed);
+            assert!(succeeded);
         });
         assert_eq!(mounts.each_ref().map(count), [400, 400]);
         assert!(
             mounts
                 .iter()
-                .all(|mount| lock(&mount.trouble).reason.is_none())
+                .all(|mount| mount.failure.lock().reason.is_none())
         );
     }
 }

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use serde::{Deserialize, Serialize};
 
-use super::selection::View;
-use super::{CatalogError, CatalogState, write};
+use super::database::query_all;
+use super::selection::ResolvedSelection;
+use super::{Catalog, CatalogError, CatalogState, write};
 use icos_portal::ObjectId;
 use icos_portal::lists::Versions;
-
-/// Key of the state of [`CatalogList::Vocabulary`].
-pub(super) const VOCABULARY: &str = "vocabulary";
 
 /// A list that the catalog downloads.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -30,20 +29,34 @@ pub enum CatalogList {
     Members(ObjectId),
 }
 
+/// When lists were last downloaded, for status reports; `None` if never.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ListAge {
+    /// Data types and stations.
+    pub vocabulary: Option<Timestamp>,
+    /// All objects in the selection.
+    pub objects: Option<Timestamp>,
+}
+
 impl CatalogList {
     /// Key of the list's state in the database. (The state of objects is stored
     /// with their data types, that of members with their collections.)
-    pub(super) fn key(self, view: &View) -> String {
+    pub(super) fn key(self, selection: &ResolvedSelection) -> String {
         match self {
-            CatalogList::Vocabulary => VOCABULARY.to_owned(),
+            CatalogList::Vocabulary => "vocabulary".to_owned(),
             CatalogList::Objects => "objects".to_owned(),
             // Mounts that share the catalog may have different selections, which
             // need different lists.
-            CatalogList::Station(key) => format!("station {key} {:x}", view.scope()),
+            CatalogList::Station(key) => format!("station {key} {:x}", selection.scope()),
             CatalogList::Documents => "documents".to_owned(),
             CatalogList::Collections => "collections".to_owned(),
             CatalogList::Members(id) => format!("members {id}"),
         }
+    }
+
+    /// Whether a narrow query downloads it: see [`super::sync`].
+    pub(super) fn is_narrow(self) -> bool {
+        matches!(self, CatalogList::Station(_) | CatalogList::Members(_))
     }
 }
 
@@ -51,84 +64,83 @@ pub(super) fn now() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
+impl Catalog {
+    /// When the lists were last downloaded. Blocks on the disk for a short time.
+    pub fn lists(&self) -> Result<ListAge, CatalogError> {
+        let downloaded = |list| -> Result<Option<Timestamp>, CatalogError> {
+            let time = self.0.download_time(list)?;
+            Ok(time.and_then(|time| Timestamp::from_millisecond(time).ok()))
+        };
+        Ok(ListAge {
+            vocabulary: downloaded(CatalogList::Vocabulary)?,
+            objects: downloaded(CatalogList::Objects)?,
+        })
+    }
+}
+
 impl CatalogState {
     /// Time since `list` was last downloaded; `None` if it never was.
     pub(super) fn age(&self, list: CatalogList) -> Result<Option<Duration>, CatalogError> {
-        let taken = self.taken(list)?;
         // The absolute value: if the clock was set back, lists still age.
-        Ok(taken.map(|taken| Duration::from_millis(now().abs_diff(taken))))
+        let age = |time| Duration::from_millis(now().abs_diff(time));
+        Ok(self.download_time(list)?.map(age))
     }
 
     /// When `list` was last downloaded, in milliseconds since 1970.
-    pub(super) fn taken(&self, list: CatalogList) -> Result<Option<i64>, CatalogError> {
+    pub(super) fn download_time(&self, list: CatalogList) -> Result<Option<i64>, CatalogError> {
         // Before the read below, since it reads the database itself.
-        let view = self.view();
+        let selection = self.resolved_selection();
         let versions = self.selection.versions;
         self.db.read(|db| match list {
-            CatalogList::Objects => objects_taken(db, &view, versions),
-            CatalogList::Station(_) => match objects_taken(db, &view, versions)? {
-                Some(taken) => Ok(Some(taken)),
-                None => write::state(db, &list.key(&view)),
+            CatalogList::Objects => objects_download_time(db, &selection, versions),
+            CatalogList::Station(_) => match objects_download_time(db, &selection, versions)? {
+                Some(time) => Ok(Some(time)),
+                None => write::state(db, &list.key(&selection)),
             },
             CatalogList::Members(id) => {
-                let taken = "SELECT taken FROM collection WHERE id = ?1";
-                let mut statement = db.prepare_cached(taken)?;
-                let mut rows = statement.query([&id.as_bytes()[..]])?;
-                match rows.next()? {
-                    Some(row) => row.get(0),
-                    None => Ok(None),
-                }
+                let time = db
+                    .prepare_cached("SELECT taken FROM collection WHERE id = ?1")?
+                    .query_row([id.as_bytes()], |row| row.get(0));
+                Ok(time.optional()?.flatten())
             }
-            _ => write::state(db, &list.key(&view)),
+            _ => write::state(db, &list.key(&selection)),
         })
     }
 
     /// Whether a part of the list is stored that can be served although the list
     /// is incomplete. Objects that were looked up one by one do not count.
-    pub(super) fn knows_some(&self, list: CatalogList) -> Result<bool, CatalogError> {
-        // ListAge of some data types were taken, perhaps by a mount that shows
-        // fewer.
-        let listed = "EXISTS (SELECT 1 FROM spec WHERE taken IS NOT NULL)";
+    pub(super) fn has_part_of(&self, list: CatalogList) -> Result<bool, CatalogError> {
+        // Objects of some data types were downloaded, perhaps by a mount with a
+        // smaller selection.
+        let listed = "SELECT EXISTS (SELECT 1 FROM spec WHERE taken IS NOT NULL)";
         let (query, station) = match list {
             CatalogList::Vocabulary => ("SELECT EXISTS (SELECT 1 FROM spec)".to_owned(), None),
-            CatalogList::Objects => (format!("SELECT {listed}"), None),
+            CatalogList::Objects => (listed.to_owned(), None),
             // An empty folder would claim that the station has no objects.
             CatalogList::Station(key) => (
-                format!("SELECT {listed} AND EXISTS (SELECT 1 FROM object WHERE station = ?1)"),
+                format!("{listed} AND EXISTS (SELECT 1 FROM object WHERE station = ?1)"),
                 Some(key),
             ),
             CatalogList::Documents | CatalogList::Collections | CatalogList::Members(_) => {
                 return Ok(false);
             }
         };
-        self.db.read(|db| {
-            let found = |row: &rusqlite::Row<'_>| row.get(0);
-            match station {
-                Some(key) => db.query_row(&query, [key], found),
-                None => db.query_row(&query, [], found),
-            }
-        })
+        (self.db).read(|db| db.query_row(&query, params_from_iter(station), |row| row.get(0)))
     }
 }
 
 /// When the objects of all selected data types were last downloaded: the oldest
 /// time, or `None` if those of any data type never were.
-fn objects_taken(
+fn objects_download_time(
     db: &Connection,
-    view: &View,
+    selection: &ResolvedSelection,
     versions: Versions,
-) -> Result<Option<i64>, rusqlite::Error> {
-    let shown = SpecState::all(db)?.into_iter();
-    let mut oldest = None;
-    for state in shown.filter(|state| view.shows_spec(state.spec)) {
-        match state.taken {
-            Some(taken) if state.has(versions) => {
-                oldest = Some(oldest.map_or(taken, |oldest: i64| oldest.min(taken)));
-            }
-            _ => return Ok(None),
-        }
-    }
-    Ok(oldest)
+) -> rusqlite::Result<Option<i64>> {
+    let states = SpecState::all(db)?.into_iter();
+    let selected = states.filter(|state| selection.has_spec(state.spec));
+    // `None` is less than any time.
+    let times = selected.map(|state| state.downloaded.filter(|_| state.has(versions)));
+    Ok(times.min().flatten())
 }
 
 /// Which objects of a data type are stored. Other mounts change it too.
@@ -138,21 +150,21 @@ pub(super) struct SpecState {
     synced: i64,
     /// Objects submitted before this time are stored.
     pub(super) until: i64,
-    taken: Option<i64>,
+    downloaded: Option<i64>,
 }
 
 impl SpecState {
-    pub(super) fn all(db: &Connection) -> Result<Vec<Self>, rusqlite::Error> {
-        let mut statement = db.prepare_cached("SELECT row, synced, until, taken FROM spec")?;
-        let states = statement.query_map([], |row| {
+    pub(super) fn all(db: &Connection) -> rusqlite::Result<Vec<Self>> {
+        let query = "SELECT row, synced, until, taken FROM spec";
+        query_all(db, query, [], |row| {
+            let (spec, synced, until, downloaded) = row.try_into()?;
             Ok(Self {
-                spec: row.get(0)?,
-                synced: row.get(1)?,
-                until: row.get(2)?,
-                taken: row.get(3)?,
+                spec,
+                synced,
+                until,
+                downloaded,
             })
-        })?;
-        states.collect()
+        })
     }
 
     /// Whether these versions of its objects are stored.

@@ -1,70 +1,68 @@
-//! Names made of what strangers called their files: one safe path component
-//! each.
+//! File names in the tree, made of untrusted names: one safe path component each.
 //!
-//! A name is a stem and an ending that begins with a dot. Endings are drawn
-//! from a small set (see [`super::Object::ending`]), so a stem that ends as if
-//! it had one, or as if it had been told apart by an id already, could be taken
-//! for another's: such a stem always gets its object's id.
+//! A name is a stem and an ending that begins with a dot. Objects of the same stem
+//! in a folder are distinguished by an id at the end of the stem. Endings are from a
+//! small set (see [`super::Object::ending`]). A stem that itself ends with such an
+//! ending or with an id would be ambiguous, so it always gets the id of its object.
 
 use twox_hash::XxHash3_64;
 
 use icos_portal::ObjectId;
 
-/// The longest stem in bytes: with an id, an ending and `~` a name stays below
-/// 255.
-const LONGEST: usize = 190;
+/// Maximum length of a stem in bytes. With `~`, an id and an ending, a name stays
+/// below 255.
+const MAX_STEM: usize = 190;
+/// Maximum length of a component that is not a file name, in characters.
+const MAX_COMPONENT: usize = 60;
 
-/// The extension of `file_name` with its dot, or of a compressed file both;
+/// The extension of `file_name` with its dot, both extensions of a compressed file;
 /// empty if it has none that is safe to use.
 pub(super) fn extension(file_name: &str) -> &str {
-    let plain =
-        |ext: &str| (1..=10).contains(&ext.len()) && ext.bytes().all(|b| b.is_ascii_alphanumeric());
-    let Some((stem, last)) = file_name.rsplit_once('.').filter(|(_, ext)| plain(ext)) else {
+    let split = |name| -> Option<(&str, &str)> {
+        let (stem, ext) = str::rsplit_once(name, '.')?;
+        let is_safe =
+            (1..=10).contains(&ext.len()) && ext.bytes().all(|b| b.is_ascii_alphanumeric());
+        is_safe.then_some((stem, ext))
+    };
+    let Some((mut stem, last)) = split(file_name) else {
         return "";
     };
-    // `x.csv.gz` is a compressed CSV, and says so.
+    // `x.csv.gz` is a compressed CSV; the extension of `v1.0.gz` is `.gz`.
     if matches!(last, "gz" | "bz2" | "xz" | "zst")
-        && let Some((stem, inner)) = stem.rsplit_once('.')
-        && plain(inner)
+        && let Some((before, inner)) = split(stem)
         && !inner.bytes().all(|b| b.is_ascii_digit())
     {
-        return &file_name[stem.len()..];
+        stem = before;
     }
     &file_name[stem.len()..]
 }
 
-/// What stands before the ending in an object's names.
+/// The part before the ending of an object's names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Stem {
-    /// One safe path component, but for an ending it may list.
+    /// One safe path component.
     pub(super) text: String,
-    /// Whether it is always told apart by its object's id.
-    pub(super) marked: bool,
+    /// Whether it always needs the id of its object.
+    pub(super) needs_id: bool,
 }
 
 impl Stem {
     /// The stem of an object called `file_name`.
     pub(super) fn of(file_name: &str) -> Self {
         let stem = &file_name[..file_name.len() - extension(file_name).len()];
-        let mut text: String = stem
-            .chars()
-            .map(|c| if is_safe(c) { c } else { '_' })
-            .collect();
-        if text.len() > LONGEST {
-            let cut = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at));
-            text.truncate(cut.unwrap_or(0));
-        }
-        let marked = text.chars().all(|c| c == '.')
+        let mut text: String = safe(stem).collect();
+        text.truncate(text.floor_char_boundary(MAX_STEM));
+        let needs_id = text.chars().all(|c| c == '.')
             || text.ends_with(".original")
             || text.ends_with(".contents")
-            // Other entries may have these names.
+            // Names of other entries.
             || matches!(&*text, "datatype" | "collection")
             || text.parse::<ObjectId>().is_ok()
-            || marked_id(&text).is_some();
-        Self { text, marked }
+            || id_of_stem(&text).is_some();
+        Self { text, needs_id }
     }
 
-    /// The number that stems are found by.
+    /// The hash by which the database finds it.
     pub(super) fn key(&self) -> i64 {
         key(&self.text)
     }
@@ -75,19 +73,19 @@ impl Stem {
     }
 }
 
-/// The number that the stem `text` is found by.
+/// The hash by which the database finds `text`.
 pub(super) fn key(text: &str) -> i64 {
     XxHash3_64::oneshot(text.as_bytes()).cast_signed()
 }
 
-/// The id at the end of a stem that was told apart by it.
-pub(super) fn marked_id(stem: &str) -> Option<ObjectId> {
+/// The id at the end of a stem that has one.
+pub(super) fn id_of_stem(stem: &str) -> Option<ObjectId> {
     let (_, id) = stem.rsplit_once('~')?;
     (id.len() == ObjectId::SYMBOLS).then(|| id.parse().ok())?
 }
 
-/// The stems that a name may have, the ending being the rest: nothing, or all
-/// from one of its last three dots on.
+/// The possible stems of `name`: all of it, or the part before one of the last
+/// three dots.
 pub(super) fn stems(name: &str) -> impl Iterator<Item = &str> {
     let dots = name.rmatch_indices('.').map(|(at, _)| at).take(3);
     std::iter::once(name.len())
@@ -95,23 +93,19 @@ pub(super) fn stems(name: &str) -> impl Iterator<Item = &str> {
         .map(|at| &name[..at])
 }
 
-/// Neither ends nor disturbs a name, nor makes it look like another.
-fn is_safe(c: char) -> bool {
-    !(c == '/'
-        || c.is_control()
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}'))
+/// Replaces characters that end a path component, or that make a name look like
+/// another one.
+fn safe(text: &str) -> impl Iterator<Item = char> {
+    text.chars().map(|c| match c {
+        '/' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => '_',
+        c if c.is_control() => '_',
+        c => c,
+    })
 }
 
 /// `text` as one safe path component.
 pub(super) fn component(text: &str) -> String {
-    let Stem { mut text, .. } = Stem {
-        text: text
-            .chars()
-            .map(|c| if is_safe(c) { c } else { '_' })
-            .take(60)
-            .collect(),
-        marked: false,
-    };
+    let mut text: String = safe(text).take(MAX_COMPONENT).collect();
     if text.chars().all(|c| c == '.') {
         text.push('_');
     }
@@ -123,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn extensions_are_kept_where_they_are_safe() {
+    fn extension_is_empty_unless_it_is_safe() {
         for (name, ending) in [
             ("a.zip", ".zip"),
             ("L2-2024.1_HTM.CO2.csv.gz", ".csv.gz"),
@@ -139,9 +133,9 @@ mod tests {
     }
 
     #[test]
-    fn stems_are_safe_and_dangerous_ones_are_marked() {
+    fn stems_are_safe_and_ambiguous_ones_need_an_id() {
         let id = ObjectId::of_content(b"");
-        for (name, text, marked) in [
+        for (name, text, needs_id) in [
             ("a b.csv", "a b", false),
             ("../../etc/passwd", "../../etc/passwd", false),
             ("", "", true),
@@ -153,9 +147,9 @@ mod tests {
         ] {
             let stem = Stem::of(name);
             assert_eq!(stem.text, text.replace('/', "_"), "{name:?}");
-            assert_eq!(stem.marked, marked, "{name:?}");
+            assert_eq!(stem.needs_id, needs_id, "{name:?}");
         }
-        assert!(Stem::of(&format!("a~{id}.csv")).marked);
-        assert!(Stem::of(&"\u{e9}".repeat(300)).text.len() <= LONGEST);
+        assert!(Stem::of(&format!("a~{id}.csv")).needs_id);
+        assert!(Stem::of(&"\u{e9}".repeat(300)).text.len() <= MAX_STEM);
     }
 }

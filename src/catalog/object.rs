@@ -1,4 +1,4 @@
-//! An object, and the files it can be seen as.
+//! Objects and their representations.
 
 use std::sync::Arc;
 
@@ -23,7 +23,6 @@ pub struct Object {
     pub(super) next: Option<ObjectId>,
     pub(super) span: Option<(Timestamp, Timestamp)>,
     pub(super) height: Option<f64>,
-    pub(super) superseded: bool,
 }
 
 impl Object {
@@ -33,7 +32,7 @@ impl Object {
         self.id
     }
 
-    /// Its own file name: not unique, and written by strangers.
+    /// Its file name: untrusted and not unique.
     #[must_use]
     pub fn file_name(&self) -> &str {
         &self.file_name
@@ -45,7 +44,7 @@ impl Object {
         self.size
     }
 
-    /// When its submission was complete.
+    /// When its submission was completed.
     #[must_use]
     pub fn submitted(&self) -> Timestamp {
         self.submitted
@@ -63,38 +62,32 @@ impl Object {
         self.station.as_ref()
     }
 
-    /// Its DOI, without a resolver's address.
+    /// Its DOI, without the address of a resolver.
     #[must_use]
     pub fn doi(&self) -> Option<&str> {
         self.doi.as_deref()
     }
 
-    /// The version that supersedes it, where that is one object.
+    /// The version that supersedes it, if that is one object.
     #[must_use]
     pub fn next_version(&self) -> Option<ObjectId> {
         self.next
     }
 
-    /// Whether a newer version supersedes it.
-    #[must_use]
-    pub fn is_superseded(&self) -> bool {
-        self.superseded
-    }
-
-    /// The time that its data span.
+    /// Start and end of the time that its data cover.
     #[must_use]
     pub fn span(&self) -> Option<(Timestamp, Timestamp)> {
         self.span
     }
 
-    /// Metres above ground at which it was sampled.
+    /// Height of the sampling, in metres above ground.
     #[must_use]
     pub fn height(&self) -> Option<f64> {
         self.height
     }
 
-    /// The labels of its columns, where the data type leaves them open. Tables
-    /// with the same labels share them.
+    /// Labels of its columns, if the data type does not determine them. Tables with
+    /// the same labels share them.
     #[must_use]
     pub fn column_names(&self) -> Option<&Arc<[String]>> {
         self.column_names.as_ref()
@@ -107,32 +100,26 @@ impl Object {
         Some((self.rows?, spec))
     }
 
-    /// The extension that its original's name gets here, with the dot; empty
-    /// if its own has none that is safe to use.
-    fn extension(&self) -> &str {
-        extension(&self.file_name)
-    }
-
-    /// Whether the original is an archive whose entries can be had.
+    /// Whether the original is an archive whose entries the portal lists.
     #[must_use]
     pub fn is_archive(&self) -> bool {
-        self.extension().eq_ignore_ascii_case(".zip")
+        extension(&self.file_name).eq_ignore_ascii_case(".zip")
     }
 
-    /// What stands before the ending in names made of the file name; with the
-    /// id if `shares_name` says that another has the same.
+    /// The part before the ending in names made of the file name. `shares_name` says
+    /// that another object has the same, so that the id is added.
     #[must_use]
     pub fn stem(&self, shares_name: bool) -> String {
         let stem = Stem::of(&self.file_name);
-        if shares_name || stem.marked {
+        if shares_name || stem.needs_id {
             stem.with(self.id)
         } else {
             stem.text
         }
     }
 
-    /// What the object can be seen as beside its id, in the order it is
-    /// listed. (A table's columns are named elsewhere.)
+    /// Its representations in folders of objects, in the order of listings. (The
+    /// `.cpb` file of a table is in another folder.)
     #[must_use]
     pub fn representations(&self) -> &'static [Representation] {
         use Representation::{Csv, Json, Original, Parquet};
@@ -143,7 +130,7 @@ impl Object {
         }
     }
 
-    /// What is behind the id in the name of `representation`.
+    /// The ending of the name of `representation`.
     #[must_use]
     pub fn ending(&self, representation: Representation) -> String {
         match representation {
@@ -152,8 +139,8 @@ impl Object {
             Representation::Cpb => ".cpb".to_owned(),
             Representation::Json => ".json".to_owned(),
             Representation::Original => {
-                let extension = self.extension();
-                // The sidecar's name is taken, and so is a table's view's.
+                let extension = extension(&self.file_name);
+                // Not the name of the sidecar or of another representation.
                 if self.as_table().is_some() || extension == ".json" || extension == ".contents" {
                     format!(".original{extension}")
                 } else {
@@ -164,7 +151,8 @@ impl Object {
     }
 }
 
-/// What an object can be seen as: each is one file, however many names it has.
+/// A form in which an object is shown. Each is one file, which may have several
+/// names.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Representation {
     /// The bytes that were submitted.
@@ -175,12 +163,12 @@ pub enum Representation {
     Json,
     /// A table as Parquet.
     Parquet,
-    /// A table's columns, as the portal itself stores them.
+    /// A table's columns, as the portal stores them.
     Cpb,
 }
 
 impl Representation {
-    /// Every one there is.
+    /// Every representation.
     pub const ALL: [Representation; 5] = [
         Representation::Original,
         Representation::Csv,
@@ -193,9 +181,9 @@ impl Representation {
 /// A file: one representation of one object.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct FileId {
-    /// Of which object.
+    /// The object.
     pub object: ObjectId,
-    /// Which of its representations.
+    /// The representation.
     pub representation: Representation,
 }
 
@@ -204,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_original_keeps_its_extension_unless_it_is_taken() {
+    fn original_keeps_its_extension_unless_another_file_has_it() {
         for (name, ending) in [
             ("a.zip", ".zip"),
             ("x.pdf\n", ""),
@@ -224,7 +212,6 @@ mod tests {
                 next: None,
                 span: None,
                 height: None,
-                superseded: false,
             };
             assert_eq!(object.ending(Representation::Original), ending, "{name:?}");
         }

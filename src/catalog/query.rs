@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::list_state::{SpecState, VOCABULARY, now};
+use super::list_state::{SpecState, now};
+use super::selection::ResolvedSelection;
 use super::sync::ListProgress;
-use super::{Catalog, CatalogError, CatalogList, CatalogState, write};
+use super::{Catalog, CatalogError, CatalogList, write};
 use icos_portal::lists::{Cursor, MemberRow, ObjectRow, ObjectScope, ResultPage, Versions};
-use icos_portal::{MetadataClient, ObjectId};
+use icos_portal::{MetadataClient, ObjectId, PortalError};
 
 /// Refreshes start this much earlier, since a submission may be listed some time
 /// after its completion.
@@ -26,9 +27,10 @@ impl Catalog {
         let columns = meta.columns().await?;
         let specs = meta.specs().await?;
         let stations = meta.stations().await?;
+        let state = CatalogList::Vocabulary.key(&self.0.resolved_selection());
         self.write(move |db| {
             write::vocabulary(db, &specs, &columns, &stations)?;
-            write::set_state(db, VOCABULARY, now())
+            write::set_state(db, &state, now())
         })
         .await?;
         self.0.reload()
@@ -50,23 +52,21 @@ impl Catalog {
     }
 
     async fn download_new_objects(&self) -> Result<(), CatalogError> {
-        let view = self.0.view();
+        let selection = self.0.resolved_selection();
         let versions = self.0.selection.versions;
         let states = self.0.db.read(SpecState::all)?;
-        let known: HashMap<i64, i64> = (states.iter())
-            .filter(|state| state.has(versions))
-            .map(|state| (state.spec, state.until))
-            .collect();
-        let (known, new): (Vec<_>, Vec<_>) = (view.specs())
-            .map(|spec| (spec.key, spec.iri().to_owned(), known.get(&spec.key)))
-            .partition(|(_, _, until)| until.is_some());
-        let until = known.iter().filter_map(|(_, _, until)| until.copied());
-        if let Some(until) = until.min() {
-            self.newer_objects(until, &without_until(known)).await?;
+        let complete = states.iter().filter(|state| state.has(versions));
+        let until: HashMap<i64, i64> = complete.map(|state| (state.spec, state.until)).collect();
+        let specs = selection.specs();
+        let (known, new): (Vec<_>, Vec<_>) = specs
+            .map(|spec| (spec.key, spec.iri().to_owned()))
+            .partition(|(key, _)| until.contains_key(key));
+        if let Some(oldest) = known.iter().map(|(key, _)| until[key]).min() {
+            self.newer_objects(oldest, &known).await?;
         }
         // A query without data types would return every object.
         if !new.is_empty() {
-            self.objects_of(&without_until(new), Cursor::default(), versions, None)
+            self.objects_of(&new, Cursor::default(), versions, None)
                 .await?;
         }
         self.0.reload()
@@ -76,34 +76,29 @@ impl Catalog {
     /// they supersede.
     async fn newer_objects(&self, until: i64, specs: &[(i64, String)]) -> Result<(), CatalogError> {
         let since = Timestamp::from_millisecond(until)
-            .unwrap_or(Timestamp::UNIX_EPOCH)
-            .saturating_sub(OVERLAP)
+            .and_then(|until| until.saturating_sub(OVERLAP))
             .unwrap_or(Timestamp::UNIX_EPOCH);
         let before = Timestamp::now()
             .saturating_add(AHEAD)
             .unwrap_or(Timestamp::MAX);
         // All versions: an object may have been submitted and superseded since
         // the last refresh.
-        self.objects_of(
-            specs,
-            Cursor::since(Some(since)),
-            Versions::All,
-            Some(before),
-        )
-        .await?;
+        let start = Cursor::since(Some(since));
+        self.objects_of(specs, start, Versions::All, Some(before))
+            .await?;
         let successions = self.0.meta.successions(since, before).await?;
         self.write(move |db| write::successions(db, &successions))
             .await?;
         // Cached objects may have been superseded.
-        self.0.cached().objects.clear();
+        self.0.cached.lock().objects.clear();
         Ok(())
     }
 
-    /// Downloads a list of objects page by page.
+    /// Downloads a list of objects. `before` is set in a refresh.
     async fn objects_of(
         &self,
         specs: &[(i64, String)],
-        mut cursor: Cursor,
+        start: Cursor,
         versions: Versions,
         before: Option<Timestamp>,
     ) -> Result<(), CatalogError> {
@@ -114,67 +109,81 @@ impl Catalog {
             versions,
             before,
         };
-        let refreshing = before.is_some();
-        loop {
-            let page = self.0.meta.objects(scope, cursor).await?;
-            let last = is_last(&page, &mut cursor);
-            self.write(move |db| write::objects(db, &page.rows)).await?;
-            self.0.progress.send_modify(|progress| progress.pages += 1);
-            if last {
-                break;
-            }
-        }
+        let request = |cursor| self.0.meta.objects(scope, cursor);
+        let progress = || self.0.progress.send_modify(|progress| progress.pages += 1);
+        let end = self.store_pages(start, request, progress).await?;
         let keys: Vec<i64> = specs.iter().map(|(key, _)| *key).collect();
         let of_selection = self.0.selection.versions;
-        let versions = if refreshing { of_selection } else { versions };
-        self.write(move |db| write::specs_synced(db, &keys, versions, cursor.reached(), now()))
+        let versions = before.map_or(versions, |_| of_selection);
+        self.write(move |db| write::specs_synced(db, &keys, versions, end.reached(), now()))
             .await
     }
 
+    /// Downloads a list page by page from `cursor` on, and stores each page. Returns
+    /// where the list ends.
+    async fn store_pages<F>(
+        &self,
+        mut cursor: Cursor,
+        request: impl Fn(Cursor) -> F,
+        after_page: impl Fn(),
+    ) -> Result<Cursor, CatalogError>
+    where
+        F: Future<Output = Result<ResultPage<ObjectRow>, PortalError>>,
+    {
+        loop {
+            let page = request(cursor).await?;
+            let before = cursor;
+            cursor.advance(&page.rows);
+            // A page without a valid row would be requested forever.
+            let last = page.sent < MetadataClient::MAX_ROWS || cursor == before;
+            self.write(move |db| write::objects(db, &page.rows)).await?;
+            after_page();
+            if last {
+                return Ok(cursor);
+            }
+        }
+    }
+
     pub(super) async fn download_station(&self, key: i64) -> Result<(), CatalogError> {
-        let view = self.0.view();
-        let Some(station) = view.vocabulary.station(key) else {
+        let selection = self.0.resolved_selection();
+        let Some(station) = selection.vocabulary.station(key) else {
             return Ok(());
         };
-        let specs: Vec<&str> = view.specs().map(|spec| spec.iri()).collect();
-        let mut cursor = Cursor::default();
-        while !specs.is_empty() {
+        let specs: Vec<&str> = selection.specs().map(|spec| spec.iri()).collect();
+        if !specs.is_empty() {
             let scope = ObjectScope {
                 specs: &specs,
                 stations: &[station.iri()],
                 versions: self.0.selection.versions,
                 before: None,
             };
-            let page = self.0.meta.objects(scope, cursor).await?;
-            let last = is_last(&page, &mut cursor);
-            self.write(move |db| write::objects(db, &page.rows)).await?;
-            if last {
-                break;
-            }
+            let request = |cursor| self.0.meta.objects(scope, cursor);
+            self.store_pages(Cursor::default(), request, || {}).await?;
         }
-        let state = CatalogList::Station(key).key(&view);
-        self.write(move |db| write::set_state(db, &state, now()))
+        self.record_download(CatalogList::Station(key), &selection)
             .await
     }
 
     pub(super) async fn download_documents(&self) -> Result<(), CatalogError> {
-        let mut cursor = Cursor::default();
-        loop {
-            let page = self.0.meta.documents(None, cursor).await?;
-            let last = is_last(&page, &mut cursor);
-            self.write(move |db| write::objects(db, &page.rows)).await?;
-            if last {
-                break;
-            }
-        }
-        let state = CatalogList::Documents.key(&self.0.view());
+        let request = |cursor| self.0.meta.documents(None, cursor);
+        self.store_pages(Cursor::default(), request, || {}).await?;
+        self.record_download(CatalogList::Documents, &self.0.resolved_selection())
+            .await
+    }
+
+    async fn record_download(
+        &self,
+        list: CatalogList,
+        selection: &ResolvedSelection,
+    ) -> Result<(), CatalogError> {
+        let state = list.key(selection);
         self.write(move |db| write::set_state(db, &state, now()))
             .await
     }
 
     pub(super) async fn download_collections(&self) -> Result<(), CatalogError> {
         let rows = self.0.meta.collections().await?;
-        let state = CatalogList::Collections.key(&self.0.view());
+        let state = CatalogList::Collections.key(&self.0.resolved_selection());
         self.write(move |db| {
             write::collections(db, &rows)?;
             write::set_state(db, &state, now())
@@ -215,7 +224,7 @@ impl Catalog {
         }
         // Last: otherwise members whose objects are not stored yet would be
         // reported as missing, permanently if their download fails.
-        self.write(move |db| write::members_taken(db, &collections, now()))
+        self.write(move |db| write::members_downloaded(db, &collections, now()))
             .await
     }
 
@@ -225,14 +234,15 @@ impl Catalog {
         ids: &[ObjectId],
     ) -> Result<Vec<ObjectId>, CatalogError> {
         let rows: Vec<ObjectRow> = self.0.meta.objects_by_id(ids).await?;
-        let mut unlisted: Vec<&str> = rows.iter().filter_map(|row| row.spec.as_deref()).collect();
-        unlisted.sort_unstable();
-        unlisted.dedup();
-        for iri in unlisted {
-            if self.0.knows_spec(iri)? {
-                continue;
-            }
-            if let Some(spec) = self.0.meta.spec(iri).await? {
+        let mut specs: Vec<&str> = rows.iter().filter_map(|row| row.spec.as_deref()).collect();
+        specs.sort_unstable();
+        specs.dedup();
+        for iri in specs {
+            let is_known = self.0.db.read(|db| {
+                db.prepare_cached("SELECT 1 FROM spec WHERE iri = ?1")?
+                    .exists([iri])
+            })?;
+            if !is_known && let Some(spec) = self.0.meta.spec(iri).await? {
                 self.write(move |db| write::spec(db, &spec, false)).await?;
                 self.0.reload()?;
             }
@@ -240,26 +250,5 @@ impl Catalog {
         let found = rows.iter().map(|row| row.id).collect();
         self.write(move |db| write::objects(db, &rows)).await?;
         Ok(found)
-    }
-}
-
-fn without_until(specs: Vec<(i64, String, Option<&i64>)>) -> Vec<(i64, String)> {
-    specs.into_iter().map(|(key, iri, _)| (key, iri)).collect()
-}
-
-/// Advances `cursor` past `page`; returns whether it is the last page.
-fn is_last(page: &ResultPage<ObjectRow>, cursor: &mut Cursor) -> bool {
-    let before = *cursor;
-    cursor.advance(&page.rows);
-    // A page without a valid row would be requested forever.
-    page.sent < MetadataClient::MAX_ROWS || *cursor == before
-}
-
-impl CatalogState {
-    fn knows_spec(&self, iri: &str) -> Result<bool, CatalogError> {
-        self.db.read(|db| {
-            db.prepare_cached("SELECT 1 FROM spec WHERE iri = ?1")?
-                .exists([iri])
-        })
     }
 }

@@ -1,31 +1,33 @@
-//! Objects out of the database: by id, by name, and folder by folder.
+//! Reads objects from the database: by id, by name, and folder by folder.
 
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, ToSql};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
-use super::name::{key, marked_id};
-use super::selection::{Facts, View};
+use super::name::{id_of_stem, key};
+use super::selection::{FilterColumns, ResolvedSelection};
 use super::vocabulary::Vocabulary;
-use super::{CatalogState, Object};
+use super::{Catalog, CatalogError, CatalogState, Object, first_bits};
 use icos_portal::ObjectId;
 
-/// What a folder's objects have in common.
+/// Selects the objects of a folder.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum CatalogFolder {
-    /// They are shown at all.
+    /// All data objects in the selection.
     All,
-    /// Station and data type.
+    /// Those of a station and a data type.
     Station(i64, i64),
-    /// Data type.
+    /// Those of a data type.
     Spec(i64),
-    /// The folder that the portal keeps them in.
+    /// Those of a format, by the name of the portal's own folder.
     Format(Arc<str>),
-    /// They are documents.
+    /// The documents.
     Documents,
-    /// They are in a collection, whatever their type and version.
+    /// The members of a collection, of any type and version.
     Collection(ObjectId),
 }
 
@@ -34,19 +36,30 @@ pub enum CatalogFolder {
 pub struct ListedObject {
     /// The object.
     pub object: Arc<Object>,
-    /// Its place in the folder's order: never another's, not even if objects
-    /// come and go.
+    /// Its place in the order of the folder. No other object ever gets it.
     pub place: u64,
-    /// Whether another comes first by the name that both would have.
+    /// Whether another object of the folder has precedence for the same name.
     pub shares_name: bool,
 }
 
-/// Columns that [`facts`], [`object`] read, of a table called `object`.
+/// How a [`Catalog::walk`] ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Walk {
+    /// The visitor stopped it.
+    Stopped,
+    /// It visited all objects.
+    AtEnd,
+    /// It visited all stored objects, but the list is still being downloaded: see [`Catalog::wait_for_growth`].
+    Growing,
+}
+
+/// The columns of the table `object` that [`filter_columns`] and
+/// [`CatalogState::to_object`] read.
 const COLUMNS: &str = "object.row, shown, spec, station, submitted, object.id, name, size, rows, \
      labels, doi, next, starts, ends, height, stem, shared";
 
-fn facts(row: &Row<'_>) -> Result<Facts, rusqlite::Error> {
-    Ok(Facts {
+fn filter_columns(row: &Row<'_>) -> rusqlite::Result<FilterColumns> {
+    Ok(FilterColumns {
         shown: row.get(1)?,
         spec: row.get(2)?,
         station: row.get(3)?,
@@ -54,9 +67,9 @@ fn facts(row: &Row<'_>) -> Result<Facts, rusqlite::Error> {
     })
 }
 
-/// Reads an id that we wrote.
-pub(super) fn id_of(bytes: &[u8]) -> Option<ObjectId> {
-    <[u8; 18]>::try_from(bytes).ok().map(ObjectId::from_bytes)
+/// The id in the column at `index`.
+pub(super) fn id_at(row: &Row<'_>, index: usize) -> rusqlite::Result<ObjectId> {
+    row.get(index).map(ObjectId::from_bytes)
 }
 
 fn time(milliseconds: i64) -> Timestamp {
@@ -64,59 +77,51 @@ fn time(milliseconds: i64) -> Timestamp {
 }
 
 impl CatalogFolder {
-    /// The rows of the folder, and some that are not of it, from `?1` on.
-    fn query(&self) -> String {
-        let rest = match self {
-            CatalogFolder::All | CatalogFolder::Format(_) => {
-                "FROM object WHERE row >= ?1 ORDER BY row"
-            }
-            CatalogFolder::Station(..) => {
-                "FROM object WHERE row >= ?1 AND station = ?2 AND spec = ?3 ORDER BY row"
-            }
-            CatalogFolder::Spec(_) => "FROM object WHERE row >= ?1 AND spec = ?2 ORDER BY row",
-            CatalogFolder::Documents => "FROM object WHERE row >= ?1 AND spec IS NULL ORDER BY row",
-            CatalogFolder::Collection(_) => {
-                "FROM member JOIN object ON object.id = item
-                 WHERE collection = ?2 AND position >= ?1 ORDER BY position"
+    /// The query for the rows of the folder from `?1` on, and its parameters from
+    /// `?2` on. [`CatalogFolder::contains`] must check each row.
+    fn query(&self) -> (String, Vec<Value>) {
+        let (condition, parameters) = match self {
+            CatalogFolder::All | CatalogFolder::Format(_) => ("", vec![]),
+            CatalogFolder::Station(station, spec) => (
+                "AND station = ?2 AND spec = ?3",
+                vec![(*station).into(), (*spec).into()],
+            ),
+            CatalogFolder::Spec(spec) => ("AND spec = ?2", vec![(*spec).into()]),
+            CatalogFolder::Documents => ("AND spec IS NULL", vec![]),
+            CatalogFolder::Collection(id) => {
+                let query = format!(
+                    "SELECT {COLUMNS}, position FROM member JOIN object ON object.id = item
+                     WHERE collection = ?2 AND position >= ?1 ORDER BY position"
+                );
+                return (query, vec![id.as_bytes().to_vec().into()]);
             }
         };
-        let place = match self {
-            CatalogFolder::Collection(_) => "position",
-            _ => "object.row",
-        };
-        format!("SELECT {COLUMNS}, {place} {rest}")
+        let query = format!(
+            "SELECT {COLUMNS}, object.row FROM object WHERE row >= ?1 {condition} ORDER BY row"
+        );
+        (query, parameters)
     }
 
-    /// What the query's parameters from `?2` on are.
-    fn parameters(&self) -> Vec<Box<dyn ToSql>> {
+    /// Whether the folder contains the object of `row`, as far as its columns tell.
+    fn contains(&self, row: &FilterColumns, selection: &ResolvedSelection) -> bool {
         match self {
-            CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents => Vec::new(),
-            CatalogFolder::Station(station, spec) => vec![Box::new(*station), Box::new(*spec)],
-            CatalogFolder::Spec(spec) => vec![Box::new(*spec)],
-            CatalogFolder::Collection(id) => vec![Box::new(*id.as_bytes())],
-        }
-    }
-
-    /// Whether a row is of the folder, where its query does not see to it.
-    fn holds(&self, row: &Facts, view: &View) -> bool {
-        match self {
-            CatalogFolder::All => row.spec.is_some() && view.shows(row),
+            CatalogFolder::All => row.spec.is_some() && selection.contains(row),
             CatalogFolder::Station(station, spec) => {
-                row.station == Some(*station) && row.spec == Some(*spec) && view.shows(row)
+                row.station == Some(*station) && row.spec == Some(*spec) && selection.contains(row)
             }
-            CatalogFolder::Spec(spec) => row.spec == Some(*spec) && view.shows(row),
+            CatalogFolder::Spec(spec) => row.spec == Some(*spec) && selection.contains(row),
             CatalogFolder::Format(format) => {
-                let spec = row.spec.and_then(|spec| view.vocabulary.spec(spec));
-                spec.is_some_and(|spec| spec.format() == &**format) && view.shows(row)
+                let spec = row.spec.and_then(|spec| selection.vocabulary.spec(spec));
+                spec.is_some_and(|spec| spec.format() == &**format) && selection.contains(row)
             }
             CatalogFolder::Documents => {
-                row.spec.is_none() && row.shown != 0 && view.shows_version(row)
+                row.spec.is_none() && row.shown != 0 && selection.has_version(row)
             }
             CatalogFolder::Collection(_) => true,
         }
     }
 
-    /// Whether its files are called after their objects' names.
+    /// Whether its files are named by the file names of the objects, not by ids.
     fn is_named(&self) -> bool {
         match self {
             CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents => false,
@@ -128,176 +133,210 @@ impl CatalogFolder {
 }
 
 impl CatalogState {
-    fn object(
+    /// The object of a row with [`COLUMNS`].
+    fn to_object(
         &self,
         db: &Connection,
         vocabulary: &Vocabulary,
         row: &Row<'_>,
-    ) -> Result<Object, rusqlite::Error> {
-        let blob = |at| {
-            Ok::<_, rusqlite::Error>(
-                row.get_ref(at)?
-                    .as_blob_or_null()
-                    .ok()
-                    .flatten()
-                    .and_then(id_of),
-            )
-        };
+    ) -> rusqlite::Result<Object> {
         let spec: Option<i64> = row.get(2)?;
         let station: Option<i64> = row.get(3)?;
         let labels: Option<i64> = row.get(9)?;
-        let (starts, ends): (Option<i64>, Option<i64>) = (row.get(12)?, row.get(13)?);
-        let text = |at| {
-            let text = row.get_ref(at)?.as_str_or_null()?;
-            Ok::<_, rusqlite::Error>(text.map(Box::from))
-        };
+        let next: Option<[u8; 18]> = row.get(11)?;
+        let (start, end): (Option<i64>, Option<i64>) = (row.get(12)?, row.get(13)?);
         Ok(Object {
-            id: blob(5)?.unwrap_or_else(|| ObjectId::from_bytes([0; 18])),
-            file_name: text(6)?.unwrap_or_default(),
+            id: id_at(row, 5)?,
+            file_name: row.get(6)?,
             size: row.get::<_, i64>(7)?.unsigned_abs(),
             submitted: time(row.get(4)?),
             spec: spec.and_then(|spec| vocabulary.spec(spec)).cloned(),
             station: station.and_then(|key| vocabulary.station(key)).cloned(),
             rows: row.get::<_, Option<i64>>(8)?.map(i64::unsigned_abs),
             column_names: labels.map(|key| self.labels(db, key)).transpose()?,
-            doi: text(10)?,
-            next: blob(11)?,
-            span: starts
-                .zip(ends)
-                .map(|(start, end)| (time(start), time(end))),
+            doi: row.get(10)?,
+            next: next.map(ObjectId::from_bytes),
+            span: start.map(time).zip(end.map(time)),
             height: row.get(14)?,
-            superseded: row.get::<_, i64>(1)? == 2 || row.get_ref(11)?.as_blob_or_null()?.is_some(),
         })
     }
 
-    fn labels(&self, db: &Connection, key: i64) -> Result<Arc<[String]>, rusqlite::Error> {
-        if let Some(labels) = self.cached().labels.get(&key) {
+    fn labels(&self, db: &Connection, key: i64) -> rusqlite::Result<Arc<[String]>> {
+        if let Some(labels) = self.cached.lock().labels.get(&key) {
             return Ok(Arc::clone(labels));
         }
         let json: String = db
             .prepare_cached("SELECT json FROM labels WHERE row = ?1")?
             .query_row([key], |row| row.get(0))?;
-        // We wrote it.
+        // The catalog itself wrote it.
         let labels: Vec<String> = serde_json::from_str(&json).unwrap_or_default();
         let labels: Arc<[String]> = labels.into();
-        self.cached().labels.put(key, Arc::clone(&labels));
+        self.cached.lock().labels.put(key, Arc::clone(&labels));
         Ok(labels)
     }
 
-    /// The object whose id begins with the bits of `first` that `mask` has.
-    pub(super) fn by_first_bits(
+    fn cache_object(&self, key: u64, object: Object) -> Arc<Object> {
+        let object = Arc::new(object);
+        self.cached.lock().objects.put(key, Arc::clone(&object));
+        object
+    }
+}
+
+impl Catalog {
+    /// The object `id`, if it is stored. Blocks on the disk for a short time.
+    pub fn known(&self, id: ObjectId) -> Result<Option<Arc<Object>>, CatalogError> {
+        let found = self.known_by_bits(first_bits(id), u64::MAX)?;
+        Ok(found.filter(|object| object.id() == id))
+    }
+
+    /// The stored object whose id begins with the bits of `first` selected by
+    /// `mask`. Blocks on the disk for a short time.
+    pub fn known_by_bits(
         &self,
-        db: &Connection,
-        view: &View,
         first: u64,
         mask: u64,
-    ) -> Result<Option<Object>, rusqlite::Error> {
+    ) -> Result<Option<Arc<Object>>, CatalogError> {
+        let key = first & mask;
+        if let Some(object) = self.0.cached.lock().objects.get(&key)
+            && first_bits(object.id()) & mask == key
+        {
+            return Ok(Some(Arc::clone(object)));
+        }
         let bound = |bits: u64, fill: u8| {
             let mut bytes = [fill; 18];
             bytes[..8].copy_from_slice(&bits.to_be_bytes());
             bytes
         };
-        let (low, high) = (bound(first & mask, 0), bound(first | !mask, 0xff));
+        let range = (bound(key, 0), bound(first | !mask, 0xff));
         let query = format!("SELECT {COLUMNS} FROM object WHERE id BETWEEN ?1 AND ?2 LIMIT 1");
-        let mut statement = db.prepare_cached(&query)?;
-        let mut rows = statement.query((&low[..], &high[..]))?;
-        match rows.next()? {
-            Some(row) => self.object(db, &view.vocabulary, row).map(Some),
-            None => Ok(None),
-        }
+        let vocabulary = self.vocabulary();
+        let found = self.0.db.read(|db| {
+            let mut statement = db.prepare_cached(&query)?;
+            let object = statement.query_row(range, |row| self.0.to_object(db, &vocabulary, row));
+            object.optional()
+        })?;
+        Ok(found.map(|object| self.0.cache_object(key, object)))
     }
 
-    /// Shows the objects of `folder` to `visit`, in order from `from` on.
-    pub(super) fn walk(
+    /// Passes the objects of `folder` to `visit`, in order, from place `from` on.
+    /// New objects are last. Blocks on the disk.
+    pub fn walk(
         &self,
-        db: &Connection,
-        view: &View,
         folder: &CatalogFolder,
         from: u64,
-        visit: &mut dyn FnMut(ListedObject) -> ControlFlow<()>,
-    ) -> Result<(), rusqlite::Error> {
-        let mut statement = db.prepare_cached(&folder.query())?;
-        let from = i64::try_from(from).unwrap_or(i64::MAX);
-        let mut parameters: Vec<Box<dyn ToSql>> = vec![Box::new(from)];
-        parameters.extend(folder.parameters());
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-        while let Some(row) = rows.next()? {
-            if !folder.holds(&facts(row)?, view) {
-                continue;
+        visit: impl FnMut(ListedObject) -> ControlFlow<()>,
+    ) -> Result<Walk, CatalogError> {
+        // Read before the walk: rows added during the walk are left to the next.
+        let growing = self.0.progress.borrow().active
+            && !matches!(
+                folder,
+                CatalogFolder::Collection(_) | CatalogFolder::Documents
+            );
+        let selection = self.0.resolved_selection();
+        // The read restarts if the file turns out to be corrupt; no object may be
+        // visited twice.
+        let (place, visit) = (Cell::new(from), RefCell::new(visit));
+        let stopped = self.0.db.read(|db| {
+            let (query, parameters) = folder.query();
+            let mut statement = db.prepare_cached(&query)?;
+            let from = i64::try_from(place.get()).unwrap_or(i64::MAX);
+            let parameters = std::iter::once(from.into()).chain(parameters);
+            let mut rows = statement.query(params_from_iter(parameters))?;
+            while let Some(row) = rows.next()? {
+                if !folder.contains(&filter_columns(row)?, &selection) {
+                    continue;
+                }
+                let object = self.0.to_object(db, &selection.vocabulary, row)?;
+                let shared = folder.is_named() && row.get::<_, bool>(16)?;
+                let shares_name = shared && {
+                    let stem: i64 = row.get(15)?;
+                    first_of_stem(db, &selection, folder, stem)? != Some(object.id)
+                };
+                let listed = ListedObject {
+                    object: Arc::new(object),
+                    place: row.get::<_, i64>(17)?.unsigned_abs(),
+                    shares_name,
+                };
+                place.set(listed.place + 1);
+                if (visit.borrow_mut())(listed).is_break() {
+                    return Ok(true);
+                }
             }
-            let object = self.object(db, &view.vocabulary, row)?;
-            let shared = folder.is_named() && row.get::<_, bool>(16)?;
-            let shares_name = shared && {
-                let stem: i64 = row.get(15)?;
-                first_of_stem(db, view, folder, stem)? != Some(object.id)
-            };
-            let listed = ListedObject {
-                object: Arc::new(object),
-                place: row.get::<_, i64>(17)?.unsigned_abs(),
-                shares_name,
-            };
-            if visit(listed).is_break() {
-                break;
-            }
-        }
-        Ok(())
+            Ok(false)
+        })?;
+        Ok(match (stopped, growing) {
+            (true, _) => Walk::Stopped,
+            (false, true) => Walk::Growing,
+            (false, false) => Walk::AtEnd,
+        })
     }
 
-    /// The object whose names in `folder` have the stem `stem`.
-    pub(super) fn by_stem(
+    /// Whether no stored object is in `folder`. Blocks on the disk for a short time.
+    pub fn is_empty(&self, folder: &CatalogFolder) -> Result<bool, CatalogError> {
+        let walk = self.walk(folder, 0, |_| ControlFlow::Break(()))?;
+        Ok(walk != Walk::Stopped)
+    }
+
+    /// The object whose names in `folder` begin with `stem`. Blocks on the disk for
+    /// a short time.
+    pub fn by_stem(
         &self,
-        db: &Connection,
-        view: &View,
         folder: &CatalogFolder,
         stem: &str,
-    ) -> Result<Option<Object>, rusqlite::Error> {
-        let id = match marked_id(stem) {
-            Some(id) => Some(id),
-            None => first_of_stem(db, view, folder, key(stem))?,
-        };
-        let Some(id) = id else { return Ok(None) };
+    ) -> Result<Option<Arc<Object>>, CatalogError> {
+        let selection = self.0.resolved_selection();
+        let id_in_stem = id_of_stem(stem);
         let query = format!("SELECT {COLUMNS} FROM object WHERE id = ?1");
-        let mut statement = db.prepare_cached(&query)?;
-        let mut rows = statement.query([&id.as_bytes()[..]])?;
-        let Some(row) = rows.next()? else {
-            return Ok(None);
-        };
-        if !(folder.holds(&facts(row)?, view) && is_member(db, folder, id.as_bytes())?) {
-            return Ok(None);
-        }
-        let object = self.object(db, &view.vocabulary, row)?;
-        // A number may be another stem's as well.
-        let shares_name = marked_id(stem).is_some();
-        Ok(Some(object).filter(|object| object.stem(shares_name) == stem))
+        let found = self.0.db.read(|db| {
+            let id = match id_in_stem {
+                Some(id) => Some(id),
+                None => first_of_stem(db, &selection, folder, key(stem))?,
+            };
+            let Some(id) = id else { return Ok(None) };
+            let mut statement = db.prepare_cached(&query)?;
+            let mut rows = statement.query([id.as_bytes()])?;
+            match rows.next()? {
+                Some(row)
+                    if folder.contains(&filter_columns(row)?, &selection)
+                        && is_member(db, folder, id)? =>
+                {
+                    self.0.to_object(db, &selection.vocabulary, row).map(Some)
+                }
+                _ => Ok(None),
+            }
+        })?;
+        // Two stems may have the same hash.
+        let found = found.filter(|object| object.stem(id_in_stem.is_some()) == stem);
+        Ok(found.map(|object| self.0.cache_object(first_bits(object.id), object)))
     }
 }
 
-/// The object that a shared name is of in `folder`: of those that are shown
-/// there, the one that was submitted first. So a new object never takes
-/// another's name.
+/// The object that has the stem in `folder` without its id: of those in the folder,
+/// the one that was submitted first. So a new object never takes over the name of
+/// another one.
 fn first_of_stem(
     db: &Connection,
-    view: &View,
+    selection: &ResolvedSelection,
     folder: &CatalogFolder,
     stem: i64,
-) -> Result<Option<ObjectId>, rusqlite::Error> {
+) -> rusqlite::Result<Option<ObjectId>> {
     let query = format!("SELECT {COLUMNS} FROM object WHERE stem = ?1 ORDER BY submitted, id");
     let mut statement = db.prepare_cached(&query)?;
     let mut rows = statement.query([stem])?;
     while let Some(row) = rows.next()? {
-        let id = row.get_ref(5)?.as_blob()?;
-        if folder.holds(&facts(row)?, view) && is_member(db, folder, id)? {
-            return Ok(id_of(id));
+        let id = id_at(row, 5)?;
+        if folder.contains(&filter_columns(row)?, selection) && is_member(db, folder, id)? {
+            return Ok(Some(id));
         }
     }
     Ok(None)
 }
 
-fn is_member(db: &Connection, folder: &CatalogFolder, id: &[u8]) -> Result<bool, rusqlite::Error> {
+fn is_member(db: &Connection, folder: &CatalogFolder, id: ObjectId) -> rusqlite::Result<bool> {
     match folder {
         CatalogFolder::Collection(collection) => db
             .prepare_cached("SELECT 1 FROM member WHERE collection = ?1 AND item = ?2")?
-            .exists((&collection.as_bytes()[..], id)),
+            .exists([collection.as_bytes(), id.as_bytes()]),
         _ => Ok(true),
     }
 }

@@ -1,11 +1,13 @@
--- Times are milliseconds since 1970, ids the 18 bytes of an object's id.
+-- Times are in milliseconds since 1970. Ids are the 18 bytes of an object's id.
 
--- The keys of data types, stations and labels are made of what they stand for,
--- so that one from another such file stands for nothing else.
+-- The keys of data types, stations and labels are hashes of their IRI or text.
+-- So a key that was read from a former file of the catalog denotes the same in a
+-- new file, or nothing.
 
--- When a list was last taken, and how far it goes.
+-- When a list was last downloaded.
 CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
+-- Data types.
 CREATE TABLE spec (
     row INTEGER PRIMARY KEY,
     iri TEXT NOT NULL UNIQUE,
@@ -17,14 +19,15 @@ CREATE TABLE spec (
     project TEXT,
     -- Whether it is on the repository's list of data types.
     offered INTEGER NOT NULL,
-    -- Which of its objects are known: 0 some, 1 the current ones, 2 all.
+    -- Which of its objects are stored: 0 some, 1 the current ones, 2 all versions.
     synced INTEGER NOT NULL DEFAULT 0,
-    -- Those submitted before this.
+    -- Objects submitted before this time are stored.
     until INTEGER NOT NULL DEFAULT 0,
-    -- When they were last taken.
+    -- When they were last downloaded.
     taken INTEGER
 );
 
+-- Columns of datasets.
 CREATE TABLE field (
     dataset TEXT NOT NULL,
     title TEXT NOT NULL,
@@ -38,7 +41,7 @@ CREATE TABLE field (
 CREATE TABLE station (
     row INTEGER PRIMARY KEY,
     iri TEXT NOT NULL UNIQUE,
-    -- The rest is known of the repository's own stations only.
+    -- The other columns are set only for the repository's own stations.
     code TEXT,
     name TEXT,
     country TEXT,
@@ -48,11 +51,12 @@ CREATE TABLE station (
     elevation REAL
 );
 
--- Labels of columns: a few lists that very many tables share.
+-- Lists of column labels, which many tables share.
 CREATE TABLE labels (row INTEGER PRIMARY KEY, json TEXT NOT NULL UNIQUE);
 
+-- Data objects and documents.
 CREATE TABLE object (
-    -- Never used again, so that a listing can go on from one.
+    -- Never reused, so that a listing can continue after it.
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB NOT NULL UNIQUE,
     name TEXT NOT NULL,
@@ -69,7 +73,7 @@ CREATE TABLE object (
     height REAL,
     -- 0 on no list, 1 current, 2 superseded.
     shown INTEGER NOT NULL,
-    -- Hash of the name without its extension; whether others have the same.
+    -- Hash of the name without its extension; whether another object has the same.
     stem INTEGER NOT NULL,
     shared INTEGER NOT NULL
 );
@@ -83,10 +87,11 @@ CREATE TABLE collection (
     title TEXT NOT NULL,
     doi TEXT,
     current INTEGER NOT NULL,
-    -- When its members were last taken.
+    -- When its members were last downloaded.
     taken INTEGER
 );
 
+-- Members of collections, in order.
 CREATE TABLE member (
     collection BLOB NOT NULL,
     position INTEGER NOT NULL,
@@ -95,5 +100,5 @@ CREATE TABLE member (
     UNIQUE (collection, item)
 ) WITHOUT ROWID;
 
--- What is in archives: JSON, as the portal lists it.
+-- Entries of archives: the portal's list as JSON.
 CREATE TABLE archive (id BLOB PRIMARY KEY, entries TEXT NOT NULL) WITHOUT ROWID;

@@ -1,4 +1,4 @@
-//! Objects by what they are, where and when.
+//! Searches the objects in the selection.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -8,50 +8,52 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Catalog, CatalogError, CatalogFolder, CatalogList, Object};
-use icos_portal::ObjectId;
+use icos_portal::{MetadataClient, ObjectId};
+use icos_sync::run_blocking;
 
-/// What is looked for, beyond what a [`super::ObjectSelection`] says.
+/// Criteria in addition to those of an [`super::ObjectSelection`]; an object must
+/// fulfil all that are set.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// Of data types with such a theme (a part of its name, in any case).
+    /// A part of the name of the data type's theme, in any case.
     pub theme: Option<String>,
-    /// Of data types of such a project (likewise).
+    /// A part of the name of the data type's project, in any case.
     pub project: Option<String>,
-    /// Tables with such a variable: a part of a column's label or of what it
-    /// is of.
+    /// A part of the label, or of the measured quantity, of a column of the table, in
+    /// any case.
     pub variable: Option<String>,
-    /// With a file name that contains this, in any case.
+    /// A part of the file name, in any case.
     pub name: Option<String>,
-    /// With data from this time or later.
+    /// The data end at this time or later.
     pub from: Option<Timestamp>,
-    /// With data until this time or earlier.
+    /// The data start at this time or earlier.
     pub to: Option<Timestamp>,
-    /// Submitted before this.
+    /// The object was submitted before this time.
     pub submitted_before: Option<Timestamp>,
-    /// With originals of so many bytes.
+    /// Length of the original in bytes.
     pub size: Option<RangeInclusive<u64>>,
-    /// Sampled at so many metres above ground.
+    /// Height of the sampling, in metres above ground.
     pub height: Option<RangeInclusive<f64>>,
-    /// Within west, south, east and north, in degrees.
+    /// West, south, east and north of the area, in degrees.
     pub bbox: Option<[f64; 4]>,
-    /// In which order; that of submission without.
+    /// Order of the results; the order of submission if absent.
     pub order: Option<Order>,
-    /// The last ones first.
+    /// Whether to reverse the order.
     pub descending: bool,
-    /// At most so many.
+    /// Maximum number of results.
     pub limit: Option<usize>,
-    /// But for the first ones, so many.
+    /// Number of results to skip.
     pub offset: usize,
 }
 
-/// What objects are ordered by.
+/// The property by which results are ordered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
-    /// When they were submitted.
+    /// The time of submission.
     Submitted,
-    /// When their data begin.
+    /// The start of the data.
     Start,
-    /// When their data end.
+    /// The end of the data.
     End,
     /// Length of the original.
     Size,
@@ -60,10 +62,10 @@ pub enum Order {
 }
 
 impl Catalog {
-    /// The shown objects that `search` describes.
+    /// The objects in the selection that match `search`.
     pub async fn search(&self, search: &Search) -> Result<Vec<Arc<Object>>, CatalogError> {
         self.ensure(CatalogList::Vocabulary).await?;
-        match self.the_station() {
+        match self.only_station() {
             Some(list) => self.ensure_complete(list).await?,
             None => self.ensure_complete(CatalogList::Objects).await?,
         }
@@ -72,34 +74,27 @@ impl Catalog {
             None => None,
         };
         let (catalog, search) = (self.clone(), search.clone());
-        let found = tokio::task::spawn_blocking(move || catalog.matching(&search, within.as_ref()));
-        let found = found.await;
-        found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        run_blocking(move || catalog.matching(&search, within.as_ref())).await
     }
 
-    /// What must be known if only one station's objects are shown.
-    fn the_station(&self) -> Option<CatalogList> {
-        let view = self.0.view();
+    /// The list that suffices if the selection has only one station.
+    fn only_station(&self) -> Option<CatalogList> {
         let [only] = &self.0.selection.stations[..] else {
             return None;
         };
-        let mut stations = view.vocabulary.stations();
-        let station = stations.find(|station| {
-            let row = station.row();
-            row.code.eq_ignore_ascii_case(only) || row.iri.eq_ignore_ascii_case(only)
-        });
+        let vocabulary = self.vocabulary();
+        let station = vocabulary.stations().find(|station| station.is(only));
         station.map(|station| station.list())
     }
 
-    /// The ids of objects within a box: only the portal knows what they cover.
+    /// The ids of the objects in an area, which only the portal knows.
     async fn within(&self, bbox: [f64; 4]) -> Result<HashSet<ObjectId>, CatalogError> {
         let mut ids = HashSet::new();
         loop {
-            let page = self.0.meta.within(bbox, ids.len()).await?;
-            let sent = page.sent;
             let before = ids.len();
+            let page = self.0.meta.within(bbox, before).await?;
             ids.extend(page.rows);
-            if sent < icos_portal::MetadataClient::MAX_ROWS || ids.len() == before {
+            if page.sent < MetadataClient::MAX_ROWS || ids.len() == before {
                 return Ok(ids);
             }
         }
@@ -111,7 +106,7 @@ impl Catalog {
         within: Option<&HashSet<ObjectId>>,
     ) -> Result<Vec<Arc<Object>>, CatalogError> {
         let mut found = Vec::new();
-        // In the order they come, no more are needed than are shown.
+        // In the order of the walk, it can stop after the last result.
         let enough = match (search.order, search.descending, search.limit) {
             (None, false, Some(limit)) => limit.saturating_add(search.offset),
             _ => usize::MAX,
@@ -121,25 +116,20 @@ impl Catalog {
         }
         self.walk(&CatalogFolder::All, 0, |listed| {
             let inside = within.is_none_or(|ids| ids.contains(&listed.object.id()));
-            if inside && search.describes(&listed.object) {
+            if inside && search.matches(&listed.object) {
                 found.push(listed.object);
             }
-            if found.len() >= enough {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+            match found.len() {
+                len if len >= enough => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
             }
         })?;
         if enough == usize::MAX {
-            let order = search.order.unwrap_or(Order::Submitted);
-            found.sort_by(|a, b| {
-                let sorted = compare(order, a, b);
-                if search.descending {
-                    sorted.reverse()
-                } else {
-                    sorted
-                }
-            });
+            // The order is total: the ids differ.
+            found.sort_unstable_by(|a, b| compare(search.order.unwrap_or(Order::Submitted), a, b));
+            if search.descending {
+                found.reverse();
+            }
         }
         let rest = found.into_iter().skip(search.offset);
         Ok(rest.take(search.limit.unwrap_or(usize::MAX)).collect())
@@ -158,7 +148,7 @@ fn compare(order: Order, a: &Object, b: &Object) -> Ordering {
 }
 
 impl Search {
-    fn describes(&self, object: &Object) -> bool {
+    fn matches(&self, object: &Object) -> bool {
         let contains = |text: Option<&str>, wanted: &Option<String>| {
             let wanted = wanted.as_ref().map(|wanted| wanted.to_lowercase());
             wanted
@@ -168,7 +158,7 @@ impl Search {
         contains(spec.and_then(|spec| spec.theme()), &self.theme)
             && contains(spec.and_then(|spec| spec.project()), &self.project)
             && contains(Some(object.file_name()), &self.name)
-            && self.spans(object)
+            && self.overlaps(object)
             && (self.submitted_before).is_none_or(|before| object.submitted() < before)
             && (self.size.as_ref()).is_none_or(|size| size.contains(&object.size()))
             && (self.height.as_ref())
@@ -176,8 +166,8 @@ impl Search {
             && self.has_variable(object)
     }
 
-    /// Whether the object's data and the time wanted overlap.
-    fn spans(&self, object: &Object) -> bool {
+    /// Whether the time of the object's data overlaps the time searched for.
+    fn overlaps(&self, object: &Object) -> bool {
         let Some((start, end)) = object.span() else {
             return self.from.is_none() && self.to.is_none();
         };
@@ -191,7 +181,7 @@ impl Search {
         let like = |text: &str| text.to_lowercase().contains(&wanted);
         let columns = object.spec().map_or(&[][..], |spec| spec.columns());
         match object.column_names() {
-            // What the table has, not what such a table may have.
+            // The columns of this table, not those that such a table may have.
             Some(names) => {
                 names.iter().any(|name| like(name))
                     || columns.iter().any(|column| {

@@ -1,4 +1,4 @@
-//! Which objects are shown: a mount's choice, and what it comes to.
+//! The objects that a mount shows.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use twox_hash::XxHash3_64;
 use super::vocabulary::{Spec, Vocabulary};
 use icos_portal::lists::Versions;
 
-/// Which objects folders show. All others are there by their names.
+/// Selects the objects that folders list. All other objects can still be read by
+/// name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ObjectSelection {
-    /// Of these levels, 0 (raw) to 3 (elaborated).
+    /// Levels, 0 (raw) to 3 (elaborated).
     pub levels: Vec<u8>,
-    /// Of these data types, by name, label or IRI; of any, if empty.
+    /// Data types, by name, label or IRI; any data type if empty.
     pub datatypes: Vec<String>,
-    /// Of these stations, by id or IRI; of any or none, if empty.
+    /// Stations, by id or IRI; any or no station if empty.
     pub stations: Vec<String>,
-    /// Submitted at this moment or later.
+    /// Only objects submitted at this time or later.
     pub since: Option<Timestamp>,
-    /// Which versions.
+    /// Versions.
     pub versions: Versions,
 }
 
@@ -37,9 +38,9 @@ impl Default for ObjectSelection {
     }
 }
 
-/// A vocabulary, and what of it is shown.
+/// A vocabulary, and which of its data types and stations are in the selection.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct ResolvedSelection {
     pub(super) vocabulary: Arc<Vocabulary>,
     specs: HashSet<i64>,
     stations: Option<HashSet<i64>>,
@@ -48,34 +49,33 @@ pub(super) struct View {
     scope: u64,
 }
 
-impl View {
+/// The columns of an object that decide whether it is in the selection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FilterColumns {
+    pub(super) shown: i64,
+    pub(super) spec: Option<i64>,
+    pub(super) station: Option<i64>,
+    pub(super) submitted: i64,
+}
+
+impl ResolvedSelection {
     pub(super) fn new(selection: &ObjectSelection, vocabulary: Vocabulary) -> Self {
-        let wanted = |spec: &Spec| {
-            let called = [spec.name(), spec.label(), spec.iri()];
-            let named =
-                |wanted: &String| called.iter().any(|name| name.eq_ignore_ascii_case(wanted));
+        let is_selected = |spec: &&Arc<Spec>| {
             selection.levels.contains(&spec.level())
-                && (selection.datatypes.is_empty() || selection.datatypes.iter().any(named))
+                && (selection.datatypes.is_empty()
+                    || selection.datatypes.iter().any(|name| spec.is(name)))
         };
-        let shown: Vec<_> = vocabulary.specs().filter(|spec| wanted(spec)).collect();
         let mut scope = format!("{:?}", selection.versions);
-        for spec in &shown {
+        let mut specs = HashSet::new();
+        for spec in vocabulary.specs().filter(is_selected) {
             scope.push(' ');
             scope.push_str(spec.iri());
+            specs.insert(spec.key);
         }
-        let specs = shown.into_iter().map(|spec| spec.key).collect();
         let stations = (!selection.stations.is_empty()).then(|| {
-            let wanted = |wanted: &String, code: &str, iri: &str| {
-                code.eq_ignore_ascii_case(wanted) || iri.eq_ignore_ascii_case(wanted)
-            };
-            (vocabulary.stations())
-                .filter(|s| {
-                    let row = s.row();
-                    selection
-                        .stations
-                        .iter()
-                        .any(|w| wanted(w, &row.code, &row.iri))
-                })
+            let stations = vocabulary.stations();
+            stations
+                .filter(|station| selection.stations.iter().any(|name| station.is(name)))
                 .map(|station| station.key)
                 .collect()
         });
@@ -89,53 +89,42 @@ impl View {
         }
     }
 
-    /// The data types that are shown.
+    /// The data types in the selection.
     pub(super) fn specs(&self) -> impl Iterator<Item = &Arc<Spec>> {
-        (self.vocabulary.specs()).filter(|spec| self.shows_spec(spec.key))
+        (self.vocabulary.specs()).filter(|spec| self.has_spec(spec.key))
     }
 
-    /// Whether objects of a data type are shown.
-    pub(super) fn shows_spec(&self, spec: i64) -> bool {
+    pub(super) fn has_spec(&self, spec: i64) -> bool {
         self.specs.contains(&spec)
     }
 
-    /// Stands for the data types and versions that are shown: who shows others
-    /// must ask for others.
+    /// A hash of the data types and versions. Lists of another scope are incomplete
+    /// for this selection.
     pub(super) fn scope(&self) -> u64 {
         self.scope
     }
 
-    /// Whether a station's objects are shown.
-    pub(super) fn shows_station(&self, station: i64) -> bool {
+    pub(super) fn has_station(&self, station: i64) -> bool {
         self.stations.as_ref().is_none_or(|s| s.contains(&station))
     }
 
-    /// Whether an object is of a version that is shown.
-    pub(super) fn shows_version(&self, row: &Facts) -> bool {
+    /// Whether the version of an object is in the selection.
+    pub(super) fn has_version(&self, row: &FilterColumns) -> bool {
         match self.versions {
             Versions::Current => row.shown == 1,
             Versions::All => row.shown != 0,
         }
     }
 
-    /// Whether an object is shown: a cheap question, asked of each row.
-    pub(super) fn shows(&self, row: &Facts) -> bool {
-        self.shows_version(row)
+    /// Whether an object is in the selection. Fast, since it is called for each row.
+    pub(super) fn contains(&self, row: &FilterColumns) -> bool {
+        self.has_version(row)
             && row.submitted >= self.since
-            && row.spec.is_none_or(|spec| self.shows_spec(spec))
+            && row.spec.is_none_or(|spec| self.has_spec(spec))
             && match (&self.stations, row.station) {
                 (None, _) => true,
-                (Some(shown), Some(station)) => shown.contains(&station),
+                (Some(stations), Some(station)) => stations.contains(&station),
                 (Some(_), None) => false,
             }
     }
-}
-
-/// What it depends on whether an object is shown.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
-    pub(super) shown: i64,
-    pub(super) spec: Option<i64>,
-    pub(super) station: Option<i64>,
-    pub(super) submitted: i64,
 }

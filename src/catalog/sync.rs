@@ -5,11 +5,11 @@
 //! is a narrow query; after several narrow queries the complete list is
 //! downloaded instead, which costs less.
 
-use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::{Catalog, CatalogError, CatalogList};
+use icos_sync::run_blocking;
 
 /// Data types and stations change rarely.
 const VOCABULARY_TTL: Duration = Duration::from_hours(1);
@@ -31,23 +31,17 @@ pub(super) struct ListProgress {
 
 /// Times of the recent narrow queries.
 #[derive(Debug, Default)]
-pub(super) struct NarrowQueries(VecDeque<Instant>);
+pub(super) struct NarrowQueries(Vec<Instant>);
 
 impl NarrowQueries {
     /// Registers a narrow query; returns whether it is within the limit.
     fn admit(&mut self) -> bool {
-        while self
-            .0
-            .front()
-            .is_some_and(|at| at.elapsed() > NARROW_PERIOD)
-        {
-            self.0.pop_front();
+        self.0.retain(|at| at.elapsed() <= NARROW_PERIOD);
+        let admitted = self.0.len() < MAX_NARROW;
+        if admitted {
+            self.0.push(Instant::now());
         }
-        let few = self.0.len() < MAX_NARROW;
-        if few {
-            self.0.push_back(Instant::now());
-        }
-        few
+        admitted
     }
 }
 
@@ -67,7 +61,7 @@ impl Catalog {
         let age = self.0.age(list)?;
         let Some(age) = age else {
             return match self.download_first(list).await {
-                Err(error) if self.0.knows_some(list)? => {
+                Err(error) if self.0.has_part_of(list)? => {
                     tracing::warn!(%error, "a list could not be downloaded; serving the stored part");
                     Ok(())
                 }
@@ -83,8 +77,7 @@ impl Catalog {
         }
         let refreshing = self.clone();
         let refresh = async move {
-            let refreshed = refreshing.refresh(list).await;
-            if let Err(error) = refreshed {
+            if let Err(error) = refreshing.refresh(list).await {
                 tracing::warn!(%error, "a list could not be refreshed");
             }
         };
@@ -109,8 +102,7 @@ impl Catalog {
 
     /// Downloads a list for the first time, or a larger list that contains it.
     async fn download_first(&self, list: CatalogList) -> Result<(), CatalogError> {
-        let narrow = matches!(list, CatalogList::Station(_) | CatalogList::Members(_));
-        if narrow && !self.0.cached().narrow.admit() {
+        if list.is_narrow() && !self.0.cached.lock().narrow.admit() {
             if matches!(list, CatalogList::Station(_)) {
                 return self.refresh(CatalogList::Objects).await;
             }
@@ -137,10 +129,13 @@ impl Catalog {
             .syncs
             .join(list, || async move {
                 let started = Instant::now();
-                let before = catalog.0.taken(list)?;
-                let narrow = matches!(list, CatalogList::Station(_) | CatalogList::Members(_));
-                let _lock = if narrow { None } else { catalog.lock_downloads().await };
-                if catalog.0.taken(list)? != before {
+                let before = catalog.0.download_time(list)?;
+                let _lock = if list.is_narrow() {
+                    None
+                } else {
+                    catalog.lock_downloads().await
+                };
+                if catalog.0.download_time(list)? != before {
                     // Another mount has downloaded the list in the meantime.
                     return catalog.0.reload();
                 }
@@ -175,11 +170,9 @@ impl Catalog {
     /// Writes to the database on a thread that may block.
     pub(super) async fn write(
         &self,
-        change: impl Fn(&rusqlite::Transaction<'_>) -> Result<(), rusqlite::Error> + Send + 'static,
+        change: impl Fn(&rusqlite::Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
     ) -> Result<(), CatalogError> {
         let catalog = self.clone();
-        let written = tokio::task::spawn_blocking(move || catalog.0.db.write(change)).await;
-        // A panic there is a bug and must not look like success.
-        written.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        run_blocking(move || catalog.0.db.write(change)).await
     }
 }

@@ -1,11 +1,12 @@
-//! Data types and stations: few enough to be kept in memory.
+//! Data types and stations. They are few enough to be kept in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use serde_json::{Value, json};
 
+use super::database::query_all;
 use super::name::component;
 use super::{CatalogFolder, CatalogList};
 use icos_portal::lists::{ColumnRow, SpecRow, StationRow};
@@ -16,7 +17,7 @@ pub struct Spec {
     pub(super) key: i64,
     row: SpecRow,
     columns: Arc<[ColumnRow]>,
-    offered: bool,
+    listed: bool,
     name: String,
     json: OnceLock<Arc<[u8]>>,
 }
@@ -28,20 +29,25 @@ impl Spec {
         CatalogFolder::Spec(self.key)
     }
 
+    /// Whether `name` is its name, label or IRI, in any case.
+    pub(super) fn is(&self, name: &str) -> bool {
+        let names = [&self.name, &self.row.label, &self.row.iri];
+        names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// Its IRI.
     #[must_use]
     pub fn iri(&self) -> &str {
         &self.row.iri
     }
 
-    /// The end of its IRI as one safe path component: what its folder is
-    /// called.
+    /// The name of its folder: the end of its IRI as one safe path component.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its name for people.
+    /// Its display name.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.row.label
@@ -53,7 +59,7 @@ impl Spec {
         self.row.level
     }
 
-    /// What it is about, e.g. `Ocean`.
+    /// Its theme, e.g. `Ocean`.
     #[must_use]
     pub fn theme(&self) -> Option<&str> {
         self.row.theme.as_deref()
@@ -65,48 +71,40 @@ impl Spec {
         self.row.project.as_deref()
     }
 
-    /// The last segment of the format's IRI: the folder that the portal keeps
-    /// such objects in.
+    /// The last segment of the IRI of its format, which is the name of the portal's
+    /// folder of such objects.
     #[must_use]
     pub fn format(&self) -> &str {
         last_segment(&self.row.format)
     }
 
-    /// IRI of the dataset that its tables are of.
+    /// IRI of the dataset that defines the columns of its tables.
     #[must_use]
     pub fn dataset(&self) -> Option<&str> {
         self.row.dataset.as_deref()
     }
 
-    /// The columns that tables of this type may have; empty if they are no
+    /// The columns that tables of this type may have; empty if its objects are not
     /// tables.
     #[must_use]
     pub fn columns(&self) -> &[ColumnRow] {
         &self.columns
     }
 
-    /// Whether the repository has it on its list of data types.
-    #[must_use]
-    pub fn is_listed(&self) -> bool {
-        self.offered
-    }
-
-    /// All that is known of it, for people and programs.
+    /// Its properties as JSON.
     #[must_use]
     pub fn json(&self) -> Arc<[u8]> {
-        let make = || {
-            let columns: Vec<Value> = (self.columns.iter())
-                .map(|column| {
-                    json!({
-                        "title": column.title,
-                        "isRegex": column.regex,
-                        "isOptional": column.optional,
-                        "valueFormat": column.format,
-                        "valueType": column.value,
-                        "unit": column.unit,
-                    })
-                })
-                .collect();
+        let column = |column: &ColumnRow| {
+            json!({
+                "title": column.title,
+                "isRegex": column.regex,
+                "isOptional": column.optional,
+                "valueFormat": column.format,
+                "valueType": column.value,
+                "unit": column.unit,
+            })
+        };
+        let write = || {
             let json = json!({
                 "uri": self.row.iri,
                 "label": self.row.label,
@@ -115,13 +113,13 @@ impl Spec {
                 "project": self.row.project,
                 "format": self.row.format,
                 "datasetSpec": self.row.dataset,
-                "columns": columns,
+                "columns": self.columns.iter().map(column).collect::<Value>(),
             });
             let mut text = serde_json::to_vec_pretty(&json).unwrap_or_default();
             text.push(b'\n');
             text.into()
         };
-        Arc::clone(self.json.get_or_init(make))
+        Arc::clone(self.json.get_or_init(write))
     }
 }
 
@@ -141,7 +139,7 @@ impl Spec {
                 project: None,
             },
             columns: columns.into(),
-            offered: true,
+            listed: true,
             name: "spec".to_owned(),
             json: OnceLock::new(),
         }
@@ -163,10 +161,15 @@ impl Station {
         CatalogFolder::Station(self.key, spec.key)
     }
 
-    /// What must be known to list its objects.
+    /// The list of its objects.
     #[must_use]
     pub fn list(&self) -> CatalogList {
         CatalogList::Station(self.key)
+    }
+
+    /// Whether `name` is its id or IRI, in any case.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.row.code.eq_ignore_ascii_case(name) || self.row.iri.eq_ignore_ascii_case(name)
     }
 
     /// Its IRI.
@@ -175,26 +178,26 @@ impl Station {
         &self.row.iri
     }
 
-    /// Its id as one safe path component: what its folder is called.
+    /// The name of its folder: its id as one safe path component.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The end of its IRI, by which the metadata service names it.
+    /// The end of its IRI, which names its landing page.
     #[must_use]
     pub fn segment(&self) -> &str {
         last_segment(&self.row.iri)
     }
 
-    /// What the list of stations says of it.
+    /// Its entry in the list of stations.
     #[must_use]
     pub fn row(&self) -> &StationRow {
         &self.row
     }
 }
 
-/// All data types and stations at one moment.
+/// All data types and stations of the database at one time.
 #[derive(Debug, Default)]
 pub struct Vocabulary {
     specs: HashMap<i64, Arc<Spec>>,
@@ -204,14 +207,14 @@ pub struct Vocabulary {
     edition: Edition,
 }
 
-/// Which vocabulary the database has: when it was last taken, and the last
-/// rows that were added.
+/// Identifies the vocabulary of the database: when it was last downloaded, and the
+/// largest keys of data types and stations.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Edition(Option<i64>, Option<i64>, Option<i64>);
 
 impl Edition {
-    /// The one that is there now.
-    pub(super) fn current(db: &Connection) -> Result<Self, rusqlite::Error> {
+    /// The present edition in the database.
+    pub(super) fn current(db: &Connection) -> rusqlite::Result<Self> {
         db.prepare_cached(
             "SELECT (SELECT value FROM state WHERE key = 'vocabulary'),
                     (SELECT max(row) FROM spec), (SELECT max(row) FROM station)",
@@ -221,110 +224,37 @@ impl Edition {
 }
 
 impl Vocabulary {
-    /// Which edition it is.
     pub(super) fn edition(&self) -> Edition {
         self.edition
     }
 
-    pub(super) fn load(db: &Connection) -> Result<Self, rusqlite::Error> {
-        // First: what is added meanwhile is found missing the next time.
+    pub(super) fn load(db: &Connection) -> rusqlite::Result<Self> {
+        // First: a change during the load makes this edition differ from the next.
         let edition = Edition::current(db)?;
-        let mut datasets: HashMap<String, Vec<ColumnRow>> = HashMap::new();
-        let mut fields = db.prepare_cached(
-            "SELECT dataset, title, format, optional, regex, value, unit FROM field ORDER BY rowid",
-        )?;
-        let mut rows = fields.query([])?;
-        while let Some(row) = rows.next()? {
-            let column = ColumnRow {
-                dataset: row.get(0)?,
-                title: row.get(1)?,
-                format: row.get(2)?,
-                optional: row.get(3)?,
-                regex: row.get(4)?,
-                value: row.get(5)?,
-                unit: row.get(6)?,
-            };
-            let of_dataset = datasets.entry(column.dataset.clone()).or_default();
-            of_dataset.push(column);
-        }
-        let datasets: HashMap<String, Arc<[ColumnRow]>> = datasets
-            .into_iter()
-            .map(|(iri, columns)| (iri, columns.into()))
-            .collect();
-        let mut vocabulary = Self {
+        let (mut spec_names, mut station_names) = (BTreeMap::new(), BTreeMap::new());
+        let datasets = load_datasets(db)?;
+        let query = "SELECT row, iri, label, level, format, dataset, theme, project, offered
+             FROM spec ORDER BY iri";
+        let load = |row: &Row<'_>| Spec::load(row, &datasets, &mut spec_names);
+        let specs = query_all(db, query, [], load)?.into_iter();
+        let query = "SELECT row, iri, code, name, country, class, lat, lon, elevation
+             FROM station ORDER BY code IS NULL, iri";
+        let load = |row: &Row<'_>| Station::load(row, &mut station_names);
+        let stations = query_all(db, query, [], load)?.into_iter();
+        Ok(Self {
+            specs: specs.map(|spec| (spec.key, Arc::new(spec))).collect(),
+            spec_names,
+            stations: stations.map(|one| (one.key, Arc::new(one))).collect(),
+            station_names,
             edition,
-            ..Self::default()
-        };
-        let mut specs = db.prepare_cached(
-            "SELECT row, iri, label, level, format, dataset, theme, project, offered
-             FROM spec ORDER BY iri",
-        )?;
-        let mut rows = specs.query([])?;
-        while let Some(row) = rows.next()? {
-            let key = row.get(0)?;
-            let spec = SpecRow {
-                iri: row.get(1)?,
-                label: row.get(2)?,
-                level: row.get(3)?,
-                format: row.get(4)?,
-                dataset: row.get(5)?,
-                theme: row.get(6)?,
-                project: row.get(7)?,
-            };
-            let name = unique(&mut vocabulary.spec_names, last_segment(&spec.iri), key);
-            let columns = spec.dataset.as_ref().and_then(|iri| datasets.get(iri));
-            let spec = Spec {
-                key,
-                columns: columns.cloned().unwrap_or_default(),
-                row: spec,
-                offered: row.get(8)?,
-                name,
-                json: OnceLock::new(),
-            };
-            vocabulary.specs.insert(key, Arc::new(spec));
-        }
-        let mut stations = db.prepare_cached(
-            "SELECT row, iri, code, name, country, class, lat, lon, elevation
-             FROM station ORDER BY code IS NULL, iri",
-        )?;
-        let mut rows = stations.query([])?;
-        while let Some(row) = rows.next()? {
-            let (key, iri): (i64, String) = (row.get(0)?, row.get(1)?);
-            let code: Option<String> = row.get(2)?;
-            let own = code.is_some();
-            let code = code.unwrap_or_else(|| last_segment(&iri).to_owned());
-            let name = if own {
-                unique(&mut vocabulary.station_names, &code, key)
-            } else {
-                component(&code)
-            };
-            let text = |at| {
-                Ok::<_, rusqlite::Error>(row.get::<_, Option<String>>(at)?.unwrap_or_default())
-            };
-            let (lat, lon): (Option<f64>, Option<f64>) = (row.get(6)?, row.get(7)?);
-            let station = Station {
-                key,
-                row: StationRow {
-                    code,
-                    name: text(3)?,
-                    country: text(4)?,
-                    class: text(5)?,
-                    position: lat.zip(lon),
-                    elevation: row.get(8)?,
-                    iri,
-                },
-                name,
-            };
-            vocabulary.stations.insert(key, Arc::new(station));
-        }
-        Ok(vocabulary)
+        })
     }
 
-    /// The data types, by name.
+    /// The data types on the repository's list, by name.
     pub fn specs(&self) -> impl Iterator<Item = &Arc<Spec>> {
         let keys = self.spec_names.values();
         keys.filter_map(|key| self.specs.get(key))
-            .filter(|spec| spec.offered)
+            .filter(|spec| spec.listed)
     }
 
     /// The repository's own stations, by name.
@@ -354,8 +284,94 @@ impl Vocabulary {
     }
 }
 
-/// A name for `key` that no other has.
-fn unique(names: &mut BTreeMap<String, i64>, wanted: &str, key: i64) -> String {
+/// The columns of each dataset, by its IRI.
+type Datasets = HashMap<String, Arc<[ColumnRow]>>;
+
+fn load_datasets(db: &Connection) -> rusqlite::Result<Datasets> {
+    let query =
+        "SELECT dataset, title, format, optional, regex, value, unit FROM field ORDER BY rowid";
+    let columns = query_all(db, query, [], |row| {
+        Ok(ColumnRow {
+            dataset: row.get(0)?,
+            title: row.get(1)?,
+            format: row.get(2)?,
+            optional: row.get(3)?,
+            regex: row.get(4)?,
+            value: row.get(5)?,
+            unit: row.get(6)?,
+        })
+    })?;
+    let mut datasets: HashMap<String, Vec<ColumnRow>> = HashMap::new();
+    for column in columns {
+        let columns = datasets.entry(column.dataset.clone()).or_default();
+        columns.push(column);
+    }
+    let datasets = datasets.into_iter();
+    Ok(datasets
+        .map(|(iri, columns)| (iri, columns.into()))
+        .collect())
+}
+
+impl Spec {
+    fn load(
+        row: &Row<'_>,
+        datasets: &Datasets,
+        names: &mut BTreeMap<String, i64>,
+    ) -> rusqlite::Result<Self> {
+        let key = row.get(0)?;
+        let spec = SpecRow {
+            iri: row.get(1)?,
+            label: row.get(2)?,
+            level: row.get(3)?,
+            format: row.get(4)?,
+            dataset: row.get(5)?,
+            theme: row.get(6)?,
+            project: row.get(7)?,
+        };
+        let columns = spec.dataset.as_ref().and_then(|iri| datasets.get(iri));
+        Ok(Self {
+            key,
+            columns: columns.cloned().unwrap_or_default(),
+            listed: row.get(8)?,
+            name: unique_name(names, last_segment(&spec.iri), key),
+            row: spec,
+            json: OnceLock::new(),
+        })
+    }
+}
+
+impl Station {
+    fn load(row: &Row<'_>, names: &mut BTreeMap<String, i64>) -> rusqlite::Result<Self> {
+        let (key, iri): (i64, String) = (row.get(0)?, row.get(1)?);
+        let code: Option<String> = row.get(2)?;
+        // Other networks' stations have no code and no folder.
+        let (name, code) = match code {
+            Some(code) => (unique_name(names, &code, key), code),
+            None => (component(last_segment(&iri)), last_segment(&iri).to_owned()),
+        };
+        let text = |at| {
+            row.get::<_, Option<String>>(at)
+                .map(Option::unwrap_or_default)
+        };
+        let (lat, lon): (Option<f64>, Option<f64>) = (row.get(6)?, row.get(7)?);
+        Ok(Self {
+            key,
+            row: StationRow {
+                code,
+                name: text(3)?,
+                country: text(4)?,
+                class: text(5)?,
+                position: lat.zip(lon),
+                elevation: row.get(8)?,
+                iri,
+            },
+            name,
+        })
+    }
+}
+
+/// Adds a name for `key` that no other key has, made of `wanted`.
+fn unique_name(names: &mut BTreeMap<String, i64>, wanted: &str, key: i64) -> String {
     let wanted = component(wanted);
     let mut name = wanted.clone();
     let mut number = 1;
@@ -367,6 +383,6 @@ fn unique(names: &mut BTreeMap<String, i64>, wanted: &str, key: i64) -> String {
     name
 }
 
-pub(super) fn last_segment(iri: &str) -> &str {
+fn last_segment(iri: &str) -> &str {
     iri.rsplit('/').next().unwrap_or(iri)
 }

@@ -196,7 +196,7 @@ fn report_write_failures(store: &Store, catalog: &Catalog, report: &Arc<MountRep
             report.record_failure("keep", "cache".to_owned(), errno, reason);
         }
     });
-    catalog.watch(move |error| {
+    catalog.on_storage_failure(move |error| {
         if let Some(report) = lists.upgrade() {
             let errno = errno::of_catalog(error).code();
             report.record_failure("keep", "catalog".to_owned(), errno, error.to_string());

@@ -1,70 +1,73 @@
-//! Where the lists are: in a file, or in memory.
+//! Where the database is: in a file, or in memory.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{self, Path};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use url::Url;
 
-use super::database_file::{BUSY, DatabaseFile};
-use super::lock;
-use super::migration::{STATEMENTS, prepare};
+use super::file::{BUSY_TIMEOUT, DatabaseFile};
+use super::schema::{STATEMENTS, prepare};
+use icos_sync::Mutex;
 
-/// A database, and the connections to it.
+/// A database and the connections to it.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a process has only one")]
 pub(super) enum DatabaseLocation {
     /// In a file.
     File(DatabaseFile),
-    /// Nowhere else than in the one connection.
+    /// In memory: only this connection has it.
     Memory(Mutex<Connection>),
 }
 
 impl DatabaseLocation {
-    /// Opens, or creates, the file at `path`.
-    pub(super) fn file(path: &Path) -> Result<Self, rusqlite::Error> {
-        Ok(Self::File(DatabaseFile::open(path)?))
+    /// Opens the file at `path`, or creates it.
+    pub(super) fn file(path: &Path) -> rusqlite::Result<Self> {
+        DatabaseFile::open(path).map(Self::File)
     }
 
-    /// An empty one in memory.
-    pub(super) fn memory() -> Result<Self, rusqlite::Error> {
-        let mut writer = Connection::open_in_memory()?;
-        prepare(&mut writer)?;
-        Ok(Self::Memory(Mutex::new(writer)))
+    /// Creates an empty database in memory.
+    pub(super) fn memory() -> rusqlite::Result<Self> {
+        Self::prepared(Connection::open_in_memory()?)
     }
 
-    /// In memory, what this one has.
-    pub(super) fn copy(&self) -> Result<Self, rusqlite::Error> {
+    fn prepared(mut memory: Connection) -> rusqlite::Result<Self> {
+        memory.set_prepared_statement_cache_capacity(STATEMENTS);
+        prepare(&mut memory)?;
+        Ok(Self::Memory(Mutex::new(memory)))
+    }
+
+    /// Copies this database into memory.
+    pub(super) fn copy(&self) -> rusqlite::Result<Self> {
         match self {
-            // What is open may be there no more by its name.
+            // The open file may no longer exist at its path.
             Self::File(file) => {
-                (file.by_open_writer(copy)).unwrap_or_else(|| Self::copy_of(file.path()))
+                let copied = file.with_writer(|open| copy(open));
+                copied.or_else(|_unreadable| Self::copy_of(file.path()))
             }
-            Self::Memory(connection) => copy(&lock(connection)),
+            Self::Memory(connection) => copy(&connection.lock()),
         }
     }
 
-    /// In memory, what the file at `path` has, which cannot be written.
-    pub(super) fn copy_of(path: &Path) -> Result<Self, rusqlite::Error> {
+    /// Copies the file at `path`, which cannot be written, into memory.
+    pub(super) fn copy_of(path: &Path) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Connection::open_with_flags(path, flags);
-        opened
+        Connection::open_with_flags(path, flags)
             .and_then(|file| copy(&file))
-            // Readers share an index of the log, which cannot be made there.
+            // A reader needs an index of the log, which it may be unable to create.
             .or_else(|_unreadable| copy_of_immutable(path))
     }
 
-    /// Lets it grow no further, as a full disk does.
+    /// Limits the size, as a full disk does.
     #[cfg(test)]
-    pub(super) fn limit(&self, pages: i64) -> Result<(), rusqlite::Error> {
+    pub(super) fn limit(&self, pages: i64) -> rusqlite::Result<()> {
         self.with_writer(|writer| writer.pragma_update(None, "max_page_count", pages))
     }
 
-    /// The file that it is in, if any.
+    /// The path of the file; `None` in memory.
     pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Self::File(file) => Some(file.path()),
@@ -72,20 +75,19 @@ impl DatabaseLocation {
         }
     }
 
-    /// Asks something; never within another question, which in memory would
-    /// wait for itself.
+    /// Runs a query. It must not contain another one, which would deadlock in memory.
     pub(super) fn read<T>(
         &self,
-        query: impl Fn(&Connection) -> Result<T, rusqlite::Error>,
-    ) -> Result<T, rusqlite::Error> {
+        query: impl Fn(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         match self {
             Self::File(file) => file.read(query),
-            Self::Memory(connection) => query(&lock(connection)),
+            Self::Memory(connection) => query(&connection.lock()),
         }
     }
 
-    /// Closes the connections to a file that were not used for `idle`; whether
-    /// there are others.
+    /// Closes the connections to a file that have been idle for `idle`. Returns
+    /// whether a later call may close more.
     pub(super) fn close_idle(&self, idle: Duration) -> bool {
         match self {
             Self::File(file) => file.close_idle(idle),
@@ -93,84 +95,79 @@ impl DatabaseLocation {
         }
     }
 
-    /// Changes something, all of it or nothing.
+    /// Runs `change` in a transaction.
     pub(super) fn write<T>(
         &self,
-        change: impl Fn(&Transaction<'_>) -> Result<T, rusqlite::Error>,
-    ) -> Result<T, rusqlite::Error> {
+        change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         self.with_writer(|writer| {
-            // Immediate: two that read first and then write would both fail.
+            // Immediate: of two transactions that read before they write, one fails.
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = change(&transaction)?;
+            let result = change(&transaction)?;
             transaction.commit()?;
-            Ok(done)
+            Ok(result)
         })
     }
 
-    /// Whether all that is in it is sound. Reads all of it.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether the database is not corrupt. Reads all of it.
+    pub(super) fn is_intact(&self) -> bool {
         let check = "PRAGMA quick_check(1)";
-        let said = self.with_writer(|db| db.query_row(check, [], |row| row.get::<_, String>(0)));
-        said.is_ok_and(|said| said == "ok")
+        let result = self.with_writer(|db| db.query_row(check, [], |row| row.get::<_, String>(0)));
+        result.is_ok_and(|result| result == "ok")
     }
 
     fn with_writer<T>(
         &self,
-        work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error>,
-    ) -> Result<T, rusqlite::Error> {
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         match self {
             Self::File(file) => file.with_writer(work),
-            Self::Memory(connection) => work(&mut lock(connection)),
+            Self::Memory(connection) => work(&mut connection.lock()),
         }
     }
 }
 
-/// What `file` has, in memory.
-fn copy(file: &Connection) -> Result<DatabaseLocation, rusqlite::Error> {
-    file.busy_timeout(BUSY)?;
-    let mut writer = Connection::open_in_memory()?;
-    // All pages in one step: others' changes would make it begin anew.
-    let step = Backup::new(file, &mut writer)?.step(-1)?;
+/// Copies the database of `source` into memory.
+fn copy(source: &Connection) -> rusqlite::Result<DatabaseLocation> {
+    source.busy_timeout(BUSY_TIMEOUT)?;
+    let mut memory = Connection::open_in_memory()?;
+    // All pages in one step: a change by another connection restarts the copy.
+    let step = Backup::new(source, &mut memory)?.step(-1)?;
     if !matches!(step, StepResult::Done) {
         let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
         return Err(rusqlite::Error::SqliteFailure(busy, None));
     }
-    writer.set_prepared_statement_cache_capacity(STATEMENTS);
-    prepare(&mut writer)?;
-    Ok(DatabaseLocation::Memory(Mutex::new(writer)))
+    DatabaseLocation::prepared(memory)
 }
 
-/// In memory, what the file at `path` has, if no process changes it meanwhile.
-pub(super) fn copy_of_immutable(path: &Path) -> Result<DatabaseLocation, rusqlite::Error> {
-    let mut uri = "file:".to_owned();
-    for &byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
-            uri.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(uri, "%{byte:02X}");
-        }
-    }
+/// Copies the file at `path` into memory, without a lock: no process may change it
+/// meanwhile.
+pub(super) fn copy_of_immutable(path: &Path) -> rusqlite::Result<DatabaseLocation> {
+    let absolute = path::absolute(path).ok();
+    let mut url = absolute
+        .and_then(|path| Url::from_file_path(path).ok())
+        .ok_or_else(|| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    url.set_query(Some("immutable=1"));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    copy(&Connection::open_with_flags(uri + "?immutable=1", flags)?)
+    copy(&Connection::open_with_flags(url.as_str(), flags)?)
 }
 
-/// Moves a damaged file out of the way: it may tell someone what happened.
-pub(super) fn set_aside(path: &Path, error: &rusqlite::Error) {
+/// Renames a corrupt file, so that it can be examined, and removes its log.
+pub(super) fn move_aside(path: &Path, error: &rusqlite::Error) {
     let aside = path.with_extension("damaged");
     tracing::warn!(path = %path.display(), %error, aside = %aside.display(),
-        "the catalog is damaged; it is set aside and will be asked for again");
+        "the catalog is corrupt; it is moved aside and will be downloaded again");
     if let Err(error) = fs::rename(path, &aside) {
-        tracing::warn!(%error, "a damaged catalog cannot be set aside");
+        tracing::warn!(%error, "cannot move the corrupt catalog aside");
     }
-    for beside in ["-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(beside);
-        match fs::remove_file(&name) {
+    for suffix in ["-wal", "-shm"] {
+        let mut log = path.as_os_str().to_owned();
+        log.push(suffix);
+        match fs::remove_file(&log) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "a damaged catalog's log cannot be removed");
+                tracing::warn!(%error, "cannot remove the log of the corrupt catalog");
             }
             _ => {}
         }

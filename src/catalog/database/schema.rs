@@ -1,26 +1,26 @@
-//! What is in the database: its tables, of one version.
+//! Creates the tables of the database.
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// Raised with each change of the schema: a file of another version is thrown
-/// away, since all it holds can be asked for again.
+/// Incremented with each change of the schema. A file of another version is emptied,
+/// since everything in it can be downloaded again.
 pub(super) const VERSION: i64 = 4;
-/// Prepared statements kept by each connection.
+/// Capacity of the cache of prepared statements of each connection.
 pub(super) const STATEMENTS: usize = 64;
 const SCHEMA: &str = include_str!("../schema.sql");
 
-/// The version that `connection` finds; zero if there is nothing.
-fn version(connection: &Connection) -> Result<i64, rusqlite::Error> {
+/// The version of the database; zero if it is empty.
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Sees to it that the tables are there.
-pub(super) fn prepare(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+/// Creates the tables if they do not exist in this version.
+pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
     if version(connection)? == VERSION {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Another mount may have been first.
+    // Another mount may have created them meanwhile.
     let found = version(&transaction)?;
     if found == VERSION {
         return Ok(());
@@ -32,11 +32,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), rusqlite::Error
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     if !tables.is_empty() {
-        tracing::info!(
-            found,
-            VERSION,
-            "the catalog is of another version and is begun anew"
-        );
+        tracing::info!(found, VERSION, "emptying a catalog of another version");
     }
     for table in tables {
         transaction.execute_batch(&format!("DROP TABLE \"{}\"", table.replace('"', "\"\"")))?;
