@@ -82,7 +82,7 @@ struct VerbatimMatch {
 
 /// A title that is a pattern. It is compiled when a name is first compared with
 /// it; the error says why it cannot be compiled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pattern {
     column: usize,
     part: OnceLock<Result<Regex, String>>,
@@ -113,8 +113,7 @@ impl Dataset {
                 }
                 Title::Pattern => patterns.push(Pattern {
                     column: index,
-                    part: OnceLock::new(),
-                    complete: OnceLock::new(),
+                    ..Pattern::default()
                 }),
             }
         }

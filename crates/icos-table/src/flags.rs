@@ -5,7 +5,7 @@
 //! table's file format lists the good flags (`goodFlagValues`); if the list is
 //! empty, all values stay. A null flag is not good.
 
-use super::{Column, StoredType, TableError, ValueFormat};
+use super::{Column, StoredType, TableError, ValueFormat, check_window};
 
 /// Returns the position of the flag column of the column at position `column`:
 /// the first column in CSV order whose definition says that it flags that column.
@@ -53,18 +53,7 @@ impl GoodFlags {
     ) -> Result<(), TableError> {
         let (width, flag_width) = (format.width(), flag_format.width());
         let rows = values.len() / width;
-        for (column, expected, found) in [
-            (0, rows * width, values.len()),
-            (1, rows.saturating_mul(flag_width), flags.len()),
-        ] {
-            if expected != found {
-                return Err(TableError::WindowLength {
-                    column,
-                    expected,
-                    found,
-                });
-            }
-        }
+        check_window(&[format, flag_format], rows, &[values, flags])?;
         if self.texts.is_empty() {
             return Ok(());
         }

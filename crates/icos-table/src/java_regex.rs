@@ -63,7 +63,7 @@ fn translate(pattern: &str) -> Result<String, String> {
     let mut rest = pattern.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
-            '\\' => out.push_str(&escape(rest.next())?),
+            '\\' => escape(rest.next(), &mut out)?,
             '[' => class(&mut rest, &mut out)?,
             '(' => {
                 out.push('(');
@@ -139,7 +139,7 @@ fn class(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
             '&' | '-' | '~' if previous == c => {
                 return Err("it has a set operator in a class".to_owned());
             }
-            '\\' => out.push_str(&escape(rest.next())?),
+            '\\' => escape(rest.next(), out)?,
             '-' => out.push('-'),
             literal => push_literal(literal, out),
         }
@@ -151,23 +151,24 @@ fn class(rest: &mut Peekable<Chars>, out: &mut String) -> Result<(), String> {
 
 /// Translates an escape sequence after its backslash. Java's predefined classes
 /// contain ASCII only.
-fn escape(c: Option<char>) -> Result<String, String> {
-    Ok(match c {
-        Some('d') => "[0-9]".to_owned(),
-        Some('D') => "[^0-9]".to_owned(),
-        Some('w') => "[0-9A-Za-z_]".to_owned(),
-        Some('W') => "[^0-9A-Za-z_]".to_owned(),
-        Some('s') => r"[\x20\t\n\x0B\f\r]".to_owned(),
-        Some('S') => r"[^\x20\t\n\x0B\f\r]".to_owned(),
-        Some('t') => r"\t".to_owned(),
+fn escape(c: Option<char>, out: &mut String) -> Result<(), String> {
+    let translated = match c {
+        Some('d') => "[0-9]",
+        Some('D') => "[^0-9]",
+        Some('w') => "[0-9A-Za-z_]",
+        Some('W') => "[^0-9A-Za-z_]",
+        Some('s') => r"[\x20\t\n\x0B\f\r]",
+        Some('S') => r"[^\x20\t\n\x0B\f\r]",
+        Some('t') => r"\t",
         Some(c) if c.is_ascii_punctuation() || c == ' ' => {
-            let mut literal = String::new();
-            push_literal(c, &mut literal);
-            literal
+            push_literal(c, out);
+            ""
         }
         Some(c) => return Err(format!("it has the escape \\{c}")),
         None => return Err("it ends in a backslash".to_owned()),
-    })
+    };
+    out.push_str(translated);
+    Ok(())
 }
 
 /// Appends a literal character, escaped unless it is alphanumeric.

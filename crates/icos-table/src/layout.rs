@@ -139,21 +139,16 @@ impl Layout {
     /// gaps, up to the end of the file. Only the first and the last part may
     /// extend beyond `bytes`, by less than one value.
     pub fn cover(&self, bytes: Range<u64>) -> impl Iterator<Item = FilePart> + '_ {
-        let end = bytes.end.min(self.file_len());
-        let wanted = bytes.start..end;
+        let (from, to) = (bytes.start, bytes.end.min(self.file_len()));
         // Columns that end before the range begins are skipped in one step.
-        let first = self.starts[1..].partition_point(|&end| end <= wanted.start);
+        let first = self.starts[1..].partition_point(|&end| end <= from);
+        let trailer = from.max(self.trailer_start())..to;
+        let trailer = (!trailer.is_empty()).then_some(FilePart::Trailer { bytes: trailer });
         (first..self.columns())
-            .map_while({
-                let wanted = wanted.clone();
-                move |column| (self.starts[column] < wanted.end).then_some(column)
-            })
-            .filter_map({
-                let wanted = wanted.clone();
-                move |column| self.cells(column, &wanted)
-            })
+            .take_while(move |&column| self.starts[column] < to)
+            .filter_map(move |column| self.cells(column, from, to))
             .map(FilePart::Cells)
-            .chain(self.trailer_part(&wanted))
+            .chain(trailer)
     }
 
     /// The bytes of the trailer in the range `bytes` of the file.
@@ -172,11 +167,12 @@ impl Layout {
         self.starts[self.columns()]
     }
 
-    fn cells(&self, column: usize, wanted: &Range<u64>) -> Option<CellRange> {
+    /// The cells of `column` in the bytes `from..to` of the file.
+    fn cells(&self, column: usize, from: u64, to: u64) -> Option<CellRange> {
         let (start, end) = (self.starts[column], self.starts[column + 1]);
         let width = self.widths[column];
-        let from = wanted.start.max(start) - start;
-        let to = wanted.end.min(end).checked_sub(start)?;
+        let from = from.max(start) - start;
+        let to = to.min(end).checked_sub(start)?;
         if from >= to {
             return None;
         }
@@ -186,11 +182,6 @@ impl Layout {
             bytes: start + rows.start * width..start + rows.end * width,
             rows,
         })
-    }
-
-    fn trailer_part(&self, wanted: &Range<u64>) -> Option<FilePart> {
-        let bytes = wanted.start.max(self.trailer_start())..wanted.end;
-        (bytes.start < bytes.end).then_some(FilePart::Trailer { bytes })
     }
 }
 

@@ -238,10 +238,9 @@ fn put_at(slot: &mut CellText, at: usize, text: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod model;
-
-#[cfg(test)]
 mod tests {
+    mod model;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -29,29 +29,18 @@ pub(super) fn date(slot: &mut CellText, days: i32) -> usize {
 
 fn long_date(slot: &mut CellText, days: i64) -> usize {
     let (year, month, day) = civil(days);
-    let mut at = if (0..=9999).contains(&year) {
-        four_digits(slot, year)
-    } else {
-        let plus = if year > 9999 { "+" } else { "" };
-        long_year(slot, year, plus)
-    };
+    let at = write_year(slot, year, "+");
     slot[at] = b'-';
     two_digits(slot, at + 1, month);
     slot[at + 3] = b'-';
     two_digits(slot, at + 4, day);
-    at += 6;
-    at
+    at + 6
 }
 
 /// Writes a month, given as `year * 12 + month - 1`; returns the length. The
 /// portal aborts its stream at a year below 0; here such years are written.
 pub(super) fn month(slot: &mut CellText, months: i32) -> usize {
-    let year = i64::from(months.div_euclid(12));
-    let at = if (0..=9999).contains(&year) {
-        four_digits(slot, year)
-    } else {
-        long_year(slot, year, "")
-    };
+    let at = write_year(slot, i64::from(months.div_euclid(12)), "");
     slot[at] = b'-';
     two_digits(slot, at + 1, months.rem_euclid(12) + 1);
     at + 3
@@ -169,20 +158,25 @@ pub(super) fn days_to_month(months: i32) -> Option<i32> {
     i32::try_from(365 * year + leap_days + of_year - 719_468).ok()
 }
 
-fn long_year(slot: &mut CellText, year: i64, plus: &str) -> usize {
-    let sign = if year < 0 { "-" } else { plus };
-    let mut rest: &mut [u8] = slot;
-    let room = rest.len();
-    write!(rest, "{sign}{:04}", year.unsigned_abs()).expect("years have at most 9 digits");
-    let left = rest.len();
-    room - left
+/// Writes a year, with `plus` before years above 9999; returns the length.
+#[inline]
+fn write_year(slot: &mut CellText, year: i64, plus: &str) -> usize {
+    match i32::try_from(year) {
+        Ok(year @ 0..=9999) => {
+            two_digits(slot, 0, year / 100);
+            two_digits(slot, 2, year % 100);
+            4
+        }
+        _ => write_long_year(slot, year, plus),
+    }
 }
 
-fn four_digits(slot: &mut CellText, year: i64) -> usize {
-    let year = i32::try_from(year).unwrap_or(0);
-    two_digits(slot, 0, year / 100);
-    two_digits(slot, 2, year % 100);
-    4
+fn write_long_year(slot: &mut CellText, year: i64, plus: &str) -> usize {
+    let sign = if year < 0 { "-" } else { plus };
+    let mut rest: &mut [u8] = slot;
+    write!(rest, "{sign}{:04}", year.unsigned_abs()).expect("years have at most 9 digits");
+    let left = rest.len();
+    slot.len() - left
 }
 
 /// Writes a number below 100.
