@@ -3,20 +3,20 @@
 //! service only.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use reqwest::Method;
 use reqwest::header::COOKIE;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::auth::{AuthError, LoginState, TokenProvider};
-use super::error::sanitize;
+use super::error::{parse_json, sanitize};
 use super::http::Http;
 use super::{PortalError, Service, Services};
+use icos_sync::Mutex;
 
 mod status;
 
@@ -93,7 +93,7 @@ impl Account {
     /// Returns the result of the last [`Account::check_licence`].
     #[must_use]
     pub fn licence(&self) -> Option<LicenceStatus> {
-        *self.licence.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.licence.lock()
     }
 
     /// Returns the URL of the account page.
@@ -107,7 +107,7 @@ impl Account {
     pub async fn whoami(&self) -> Result<String, PortalError> {
         let url = self.services.url(Service::Auth, &["whoami"]);
         let json = self.get_json("the current user", |_| url.clone()).await?;
-        let whoami: Whoami = parsed(&json)?;
+        let whoami: Whoami = parse_json(Service::Auth, "the current user", &json)?;
         let email = whoami.email.ok_or_else(|| {
             PortalError::bad_response(Service::Auth, "expected a mail address, found none")
         })?;
@@ -132,13 +132,13 @@ impl Account {
             url
         };
         let json = self.get_json("the user's profile", profile).await?;
-        let user: User = parsed(&json)?;
+        let user: User = parse_json(Service::Auth, "the user's profile", &json)?;
         let licence = if user.profile.icos_licence_ok {
             LicenceStatus::Accepted
         } else {
             LicenceStatus::NotAccepted
         };
-        *self.licence.lock().unwrap_or_else(PoisonError::into_inner) = Some(licence);
+        *self.licence.lock() = Some(licence);
         Ok(licence)
     }
 
@@ -148,10 +148,8 @@ impl Account {
         let mut token = self.auth.token().await?;
         let mut replaced = false;
         loop {
-            let request = self
-                .http
-                .request(Method::GET, url(token.user()))
-                .header(COOKIE, token.header());
+            let request = self.http.get(url(token.user()));
+            let request = request.header(COOKIE, token.header());
             let response = self.http.fetch(Service::Auth, request, MAX_PROFILE).await?;
             match response.status().as_u16() {
                 200 => return response.bytes(MAX_PROFILE).await,
@@ -201,10 +199,6 @@ impl Account {
         warnings.extend(state.and_then(|s| s.warning(Timestamp::now(), &self.page())));
         warnings
     }
-}
-
-fn parsed<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, PortalError> {
-    serde_json::from_slice(json).map_err(|error| PortalError::bad_response(Service::Auth, error))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Objects that are ZIP archives: lists their entries and downloads one.
 
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use super::data::expect_ok;
+use super::error::parse_json;
 use super::http::Response;
 use super::{DataClient, MetadataClient, ObjectId, PortalError, Service};
 
@@ -24,9 +24,7 @@ impl MetadataClient {
     /// service but needs no login.
     pub async fn archive_entries(&self, id: ObjectId) -> Result<Vec<ArchiveEntry>, PortalError> {
         let path = ["zip", &id.to_string(), "listContents"];
-        let request = self
-            .http()
-            .request(Method::GET, self.services().url(Service::Data, &path));
+        let request = self.http().get(self.services().url(Service::Data, &path));
         let response = self.http().fetch(Service::Data, request, MAX_LIST).await?;
         let what = format!("list of entries of object {id}");
         let json = expect_ok(response, &what).await?.bytes(MAX_LIST).await?;
@@ -36,12 +34,7 @@ impl MetadataClient {
 
 /// Parses the portal's list of archive entries.
 pub fn parse_list(json: &[u8]) -> Result<Vec<ArchiveEntry>, PortalError> {
-    serde_json::from_slice(json).map_err(|error| {
-        PortalError::bad_response(
-            Service::Data,
-            format_args!("expected a list of entries, found {error}"),
-        )
-    })
+    parse_json(Service::Data, "a list of entries", json)
 }
 
 impl DataClient {
@@ -52,12 +45,6 @@ impl DataClient {
         path.extend(name.split('/'));
         let url = self.services().url(Service::Data, &path);
         let what = format!("entry {name:?} of object {id}");
-        let mut retries = self.retries();
-        let response = self
-            .authorised(&what, &mut retries, || {
-                self.http().request(Method::GET, url.clone())
-            })
-            .await?;
-        expect_ok(response, &what).await
+        self.get(&what, url).await
     }
 }

@@ -30,14 +30,15 @@ use super::PortalError;
 
 mod credentials;
 mod login;
+mod login_file;
 mod password_auth;
 mod secret_file;
 mod stored_auth;
 mod token;
 mod token_auth;
-mod watched_file;
 
 pub use credentials::{Credentials, CredentialsFile};
+pub use login_file::LoginFile;
 pub use password_auth::PasswordAuth;
 pub use secret_file::FileError;
 pub use stored_auth::StoredAuth;

@@ -54,8 +54,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::auth::{
-    AuthError, Credentials, CredentialsFile, FileError, PasswordAuth, Token, TokenAuth,
-    TokenProvider,
+    AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
 };
 use super::http::{Http, Timeouts};
 use super::{DataClient, Envri, MetadataClient, PortalError, Service, Services};
@@ -111,8 +110,8 @@ impl Bootstrap {
     ///
     /// # Errors
     ///
-    /// [`FileError::Missing`] if the file does not exist;
-    /// [`FileError::Damaged`] if it does not have the form of the Python
+    /// [`FileError::Missing`](super::auth::FileError::Missing) if the file does not
+    /// exist; [`FileError::Damaged`](super::auth::FileError::Damaged) if it does not have the form of the Python
     /// library; [`AuthError::NotLoggedIn`] if there is no home folder to find
     /// the standard file in.
     pub fn from_password_file(&self, file: Option<PathBuf>) -> Result<PortalClients, AuthError> {
@@ -121,10 +120,7 @@ impl Bootstrap {
             Some(path) => CredentialsFile::at(path, envri),
             None => CredentialsFile::standard(envri).ok_or(AuthError::NotLoggedIn)?,
         };
-        if file.load()?.is_none() {
-            let path = file.path().to_owned();
-            return Err(FileError::Missing { path }.into());
-        }
+        file.load()?.ok_or_else(|| file.missing())?;
         let (http, services) = (self.http.clone(), self.services.clone());
         let auth = PasswordAuth::from_file(http, services, file);
         Ok(self.from_auth_provider(Arc::new(auth)))

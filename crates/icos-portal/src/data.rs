@@ -106,10 +106,6 @@ impl DataClient {
         }
     }
 
-    pub(super) fn http(&self) -> &Http {
-        &self.http
-    }
-
     pub(super) fn services(&self) -> &Services {
         &self.services
     }
@@ -134,7 +130,7 @@ impl DataClient {
         from: u64,
         to: Option<u64>,
     ) -> Result<OriginalStream, PortalError> {
-        let mut retries = self.http.retries(Service::Data);
+        let mut retries = self.retries();
         let (total, body) = self.original_once(id, from, to, &mut retries).await?;
         Ok(OriginalStream {
             total,
@@ -155,9 +151,8 @@ impl DataClient {
         to: Option<u64>,
         retries: &mut Retries,
     ) -> Result<(u64, Response), PortalError> {
-        let url = self
-            .services
-            .url(Service::Data, &["objects", &id.to_string()]);
+        let path = ["objects", &id.to_string()];
+        let url = self.services.url(Service::Data, &path);
         let range = match to {
             None if from == 0 => None,
             None => Some(format!("bytes={from}-")),
@@ -166,11 +161,11 @@ impl DataClient {
         let what = format!("object {id}");
         let response = self
             .authorised(&what, retries, || {
-                let mut request = self.http.request(Method::GET, url.clone());
-                if let Some(range) = &range {
-                    request = request.header(RANGE, range);
+                let request = self.http.get(url.clone());
+                match &range {
+                    Some(range) => request.header(RANGE, range),
+                    None => request,
                 }
-                request
             })
             .await?;
         let unexpected = |found: String| {
@@ -207,7 +202,7 @@ impl DataClient {
     /// [`PortalError::NotFound`] if the portal refuses; other variants if it
     /// cannot be reached or fails.
     pub async fn columns(&self, request: &ColumnsRequest) -> Result<ColumnStream, PortalError> {
-        let mut retries = self.http.retries(Service::Data);
+        let mut retries = self.retries();
         let body = self.columns_once(request, &mut retries).await?;
         Ok(ColumnStream {
             client: self.clone(),
@@ -248,13 +243,7 @@ impl DataClient {
         if let Some(limit) = limit {
             url.set_query(Some(&format!("limit={limit}")));
         }
-        let mut retries = self.http.retries(Service::Data);
-        let response = self
-            .authorised(&what, &mut retries, || {
-                self.http.request(Method::GET, url.clone())
-            })
-            .await?;
-        expect_ok(response, &what).await
+        self.get(&what, url).await
     }
 
     /// Returns the header line of the portal's own CSV of a table, with its

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::Service;
 use super::auth::AuthError;
 
@@ -118,6 +120,17 @@ impl PortalError {
             reason: reason.to_string(),
         }
     }
+}
+
+/// Parses the JSON of a response of `service`: `expected` names it in the error.
+pub(crate) fn parse_json<'a, T: Deserialize<'a>>(
+    service: Service,
+    expected: &str,
+    json: &'a [u8],
+) -> Result<T, PortalError> {
+    serde_json::from_slice(json).map_err(|error| {
+        PortalError::bad_response(service, format_args!("expected {expected}, found {error}"))
+    })
 }
 
 /// Makes untrusted text safe to print on a terminal, on one line: replaces

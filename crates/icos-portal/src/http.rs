@@ -134,6 +134,11 @@ impl Http {
         self.client.request(method, url)
     }
 
+    /// Requests `url` with method GET.
+    pub(crate) fn get(&self, url: Url) -> RequestBuilder {
+        self.request(Method::GET, url)
+    }
+
     /// The longest time that a request may make no progress.
     pub(crate) fn stall_timeout(&self) -> Duration {
         self.stall
@@ -186,14 +191,14 @@ impl Http {
     ) -> Result<Response, PortalError> {
         loop {
             self.breaker(service).check()?;
-            let failed = match self.send_once(service, request, retries.stall()).await {
+            let sent = self.send_once(service, request, retries.stall()).await;
+            let (error, response) = match sent {
                 Ok(response) => match response.check_transient_failure().await {
                     Ok(response) => return Ok(response),
                     Err((error, response)) => (error, Some(response)),
                 },
                 Err(error) => (error, None),
             };
-            let (error, response) = failed;
             if !retries.back_off(&error).await {
                 return response.ok_or(error);
             }
@@ -230,19 +235,8 @@ impl Http {
         Ok(Response::new(response, service, stall, self.clone()))
     }
 
-    /// Records that a request to `service`, with its first attempt at `begun`,
-    /// failed after all its retries.
-    fn record_failure(&self, service: Service, begun: Instant, error: &PortalError) {
-        self.breaker(service)
-            .record_failure(service, begun, error, &self.client);
-    }
-
     fn breaker(&self, service: Service) -> &Arc<CircuitBreaker> {
-        match service {
-            Service::Auth => &self.breakers[0],
-            Service::Meta => &self.breakers[1],
-            Service::Data => &self.breakers[2],
-        }
+        &self.breakers[service as usize]
     }
 
     fn explain(&self, service: Service, received: u64, error: &reqwest::Error) -> PortalError {

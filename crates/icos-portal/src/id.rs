@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use secrecy::zeroize::Zeroizing;
 use sha2::{Digest as _, Sha256};
 
 /// The id of a data object, document or collection: the first 18 bytes of a
@@ -101,7 +102,7 @@ impl FromStr for ObjectId {
         let decoded = match text.len() {
             24 | 43 => decode_base64(text),
             44 => text.strip_suffix('=').and_then(decode_base64),
-            36 | 64 => decode_hex(text),
+            36 | 64 => decode_hex(text).map(|bytes| bytes.to_vec()),
             _ => None,
         };
         decoded
@@ -119,17 +120,16 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
         .ok()
 }
 
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
-        .collect();
-    Some(
-        digits?
-            .chunks_exact(2)
-            .map(|pair| pair[0] << 4 | pair[1])
-            .collect(),
-    )
+/// Decodes pairs of hexadecimal digits, which may be a secret.
+pub(crate) fn decode_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    // With the full capacity from the start, growing leaves no copies in memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
+    for &[high, low] in pairs {
+        bytes.push(u8::try_from(digit(high)? << 4 | digit(low)?).ok()?);
+    }
+    rest.is_empty().then_some(bytes)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use serde::Deserialize;
 
+use super::error::parse_json;
 use super::{PortalError, Service};
 
 /// The landing page of an object.
@@ -113,12 +114,7 @@ pub struct LicenceRef {
 impl Landing {
     /// Parses the JSON of a landing page.
     pub fn parse(json: &[u8]) -> Result<Self, PortalError> {
-        serde_json::from_slice(json).map_err(|error| {
-            PortalError::bad_response(
-                Service::Meta,
-                format_args!("expected the JSON of a landing page, found {error}"),
-            )
-        })
+        parse_json(Service::Meta, "the JSON of a landing page", json)
     }
 
     /// Returns the columns; empty if the object is not a table.

@@ -9,16 +9,13 @@
 
 use jiff::Timestamp;
 
+use super::ObjectId;
 use super::sparql::QueryRows;
-use super::{ObjectId, PortalError};
 
 mod parse;
 mod query;
 
-pub(super) use parse::{
-    parse_collections, parse_columns, parse_ids, parse_members, parse_objects, parse_specs,
-    parse_stations, parse_successions,
-};
+pub(super) use parse::ListEntry;
 pub(super) use query::{
     collections, columns, documents, members, objects, objects_by_id, spec, specs, stations,
     successions, within,
@@ -30,14 +27,14 @@ pub(crate) fn parse_as_every_list(json: &[u8]) {
         return;
     };
     let parsed = [
-        parse_objects(&rows).rows.len(),
-        parse_specs(&rows).rows.len(),
-        parse_columns(&rows).rows.len(),
-        parse_stations(&rows).rows.len(),
-        parse_collections(&rows).rows.len(),
-        parse_members(&rows).rows.len(),
-        parse_successions(&rows).rows.len(),
-        parse_ids(&rows).rows.len(),
+        parse_page::<ObjectRow>(&rows).rows.len(),
+        parse_page::<SpecRow>(&rows).rows.len(),
+        parse_page::<ColumnRow>(&rows).rows.len(),
+        parse_page::<StationRow>(&rows).rows.len(),
+        parse_page::<CollectionRow>(&rows).rows.len(),
+        parse_page::<MemberRow>(&rows).rows.len(),
+        parse_page::<SuccessionRow>(&rows).rows.len(),
+        parse_page::<ObjectId>(&rows).rows.len(),
     ];
     assert!(parsed.iter().all(|&parsed| parsed <= rows.len()));
 }
@@ -223,44 +220,41 @@ impl Cursor {
             .rev()
             .take_while(|r| r.submitted == last)
             .count();
-        if self.since == Some(last) {
-            self.seen += at_last;
+        let seen_before = if self.since == Some(last) {
+            self.seen
         } else {
-            *self = Self {
-                since: Some(last),
-                seen: at_last,
-            };
-        }
+            0
+        };
+        *self = Self {
+            since: Some(last),
+            seen: seen_before + at_last,
+        };
     }
 }
 
-impl<T> ResultPage<T> {
-    fn of(
-        rows: &super::sparql::QueryRows,
-        mut parse: impl FnMut(super::sparql::QueryRow<'_>) -> Result<T, PortalError>,
-    ) -> Self {
-        let mut page = Self {
-            rows: Vec::with_capacity(rows.len()),
-            sent: rows.len(),
-        };
-        let mut bad = 0_usize;
-        for row in rows.iter() {
-            match parse(row) {
-                Ok(row) => page.rows.push(row),
-                Err(error) => {
-                    // The first error is enough to find the cause.
-                    if bad == 0 {
-                        tracing::warn!(%error, "skipping a row of a list");
-                    }
-                    bad += 1;
+/// Parses the entries of a list, without those that are invalid.
+pub(super) fn parse_page<T: ListEntry>(rows: &QueryRows) -> ResultPage<T> {
+    let mut page = ResultPage {
+        rows: Vec::with_capacity(rows.len()),
+        sent: rows.len(),
+    };
+    let mut bad = 0_usize;
+    for row in rows.iter() {
+        match T::parse(row) {
+            Ok(row) => page.rows.push(row),
+            Err(error) => {
+                // The first error is enough to find the cause.
+                if bad == 0 {
+                    tracing::warn!(%error, "skipping a row of a list");
                 }
+                bad += 1;
             }
         }
-        if bad > 1 {
-            tracing::warn!(bad, sent = page.sent, "skipped rows of a list");
-        }
-        page
     }
+    if bad > 1 {
+        tracing::warn!(bad, sent = page.sent, "skipped rows of a list");
+    }
+    page
 }
 
 #[cfg(test)]
@@ -323,7 +317,7 @@ mod tests {
             row("2020-01-01T00:00:00Z"), row("yesterday"), row("2020-01-02T00:00:00Z"),
         ]}});
         let rows = crate::sparql::QueryRows::parse(json.to_string().as_bytes()).unwrap();
-        let page = parse_objects(&rows);
+        let page = parse_page::<ObjectRow>(&rows);
         assert_eq!((page.rows.len(), page.sent), (2, 3));
     }
 }

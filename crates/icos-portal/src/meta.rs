@@ -14,8 +14,8 @@ use url::Url;
 
 use super::http::{Http, is_unknown_item};
 use super::lists::{
-    self, CollectionRow, ColumnRow, Cursor, MemberRow, ObjectRow, ObjectScope, ResultPage, SpecRow,
-    StationRow, SuccessionRow,
+    self, CollectionRow, ColumnRow, Cursor, ListEntry, MemberRow, ObjectRow, ObjectScope,
+    ResultPage, SpecRow, StationRow, SuccessionRow,
 };
 use super::sparql::QueryRows;
 use super::{ObjectId, PortalError, Service, Services};
@@ -90,30 +90,22 @@ impl MetadataClient {
     }
 
     async fn json(&self, url: Url, what: &str) -> Result<Bytes, PortalError> {
-        let request = self
-            .http
-            .request(Method::GET, url)
-            .header(ACCEPT, "application/json");
+        let request = self.http.get(url).header(ACCEPT, "application/json");
         let response = self.http.fetch(Service::Meta, request, MAX_JSON).await?;
         match response.status().as_u16() {
             200 => response.bytes(MAX_JSON).await,
             // Unknown items cause status 500, with a reason that says so.
-            500 => {
-                let reason = response.reason().await;
-                Err(if is_unknown_item(&reason) {
-                    PortalError::NotFound {
-                        what: what.to_owned(),
-                        reason,
-                    }
-                } else {
-                    PortalError::Status {
-                        service: Service::Meta,
-                        status: 500,
-                        reason,
-                    }
-                })
-            }
-            _ => Err(response.into_error(what).await),
+            _ => Err(match response.into_error(what).await {
+                PortalError::Status {
+                    status: 500,
+                    reason,
+                    ..
+                } if is_unknown_item(&reason) => PortalError::NotFound {
+                    what: what.to_owned(),
+                    reason,
+                },
+                error => error,
+            }),
         }
     }
 
@@ -193,6 +185,10 @@ impl MetadataClient {
         QueryRows::parse(&response.bytes(MAX_RESULTS).await?)
     }
 
+    async fn list<T: ListEntry>(&self, query: String) -> Result<ResultPage<T>, PortalError> {
+        Ok(lists::parse_page(&self.sparql(query).await?))
+    }
+
     /// Returns up to [`MetadataClient::MAX_ROWS`] objects of `scope` from
     /// `cursor` on, oldest submission first. If the service sent fewer, they
     /// are the last.
@@ -202,7 +198,7 @@ impl MetadataClient {
         cursor: Cursor,
     ) -> Result<ResultPage<ObjectRow>, PortalError> {
         let query = lists::objects(scope, cursor, Self::MAX_ROWS);
-        Ok(lists::parse_objects(&self.sparql(query).await?))
+        self.list(query).await
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] documents from `cursor` on,
@@ -213,14 +209,14 @@ impl MetadataClient {
         cursor: Cursor,
     ) -> Result<ResultPage<ObjectRow>, PortalError> {
         let query = lists::documents(before, cursor, Self::MAX_ROWS);
-        Ok(lists::parse_objects(&self.sparql(query).await?))
+        self.list(query).await
     }
 
     /// Returns the objects and documents with these ids, of any type and
     /// version. Unknown ids are left out.
     pub async fn objects_by_id(&self, ids: &[ObjectId]) -> Result<Vec<ObjectRow>, PortalError> {
         let query = lists::objects_by_id(self.services.envri(), ids);
-        Ok(lists::parse_objects(&self.sparql(query).await?).rows)
+        Ok(self.list(query).await?.rows)
     }
 
     /// Returns which objects were superseded by objects that were submitted
@@ -231,35 +227,34 @@ impl MetadataClient {
         before: Timestamp,
     ) -> Result<Vec<SuccessionRow>, PortalError> {
         let query = lists::successions(since, before);
-        Ok(lists::parse_successions(&self.sparql(query).await?).rows)
+        Ok(self.list(query).await?.rows)
     }
 
     /// Returns all data types, ordered by label.
     pub async fn specs(&self) -> Result<Vec<SpecRow>, PortalError> {
         let query = lists::specs(self.services.envri());
-        Ok(lists::parse_specs(&self.sparql(query).await?).rows)
+        Ok(self.list(query).await?.rows)
     }
 
     /// Returns one data type, even if [`MetadataClient::specs`] leaves it out.
     pub async fn spec(&self, iri: &str) -> Result<Option<SpecRow>, PortalError> {
-        let query = lists::spec(iri);
-        Ok(lists::parse_specs(&self.sparql(query).await?).rows.pop())
+        Ok(self.list(lists::spec(iri)).await?.rows.pop())
     }
 
     /// Returns the columns of all datasets.
     pub async fn columns(&self) -> Result<Vec<ColumnRow>, PortalError> {
-        Ok(lists::parse_columns(&self.sparql(lists::columns()).await?).rows)
+        Ok(self.list(lists::columns()).await?.rows)
     }
 
     /// Returns the repository's own stations, ordered by id.
     pub async fn stations(&self) -> Result<Vec<StationRow>, PortalError> {
         let query = lists::stations(self.services.envri());
-        Ok(lists::parse_stations(&self.sparql(query).await?).rows)
+        Ok(self.list(query).await?.rows)
     }
 
     /// Returns all collections.
     pub async fn collections(&self) -> Result<Vec<CollectionRow>, PortalError> {
-        Ok(lists::parse_collections(&self.sparql(lists::collections()).await?).rows)
+        Ok(self.list(lists::collections()).await?.rows)
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] members of all collections,
@@ -270,7 +265,7 @@ impl MetadataClient {
         offset: usize,
     ) -> Result<ResultPage<MemberRow>, PortalError> {
         let query = lists::members(self.services.envri(), of, offset, Self::MAX_ROWS);
-        Ok(lists::parse_members(&self.sparql(query).await?))
+        self.list(query).await
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] ids of objects whose data
@@ -282,7 +277,7 @@ impl MetadataClient {
         offset: usize,
     ) -> Result<ResultPage<ObjectId>, PortalError> {
         let query = lists::within(bbox, offset, Self::MAX_ROWS);
-        Ok(lists::parse_ids(&self.sparql(query).await?))
+        self.list(query).await
     }
 }
 

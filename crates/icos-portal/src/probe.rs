@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use reqwest::Method;
 use reqwest::header::DATE;
 
 use super::http::Http;
@@ -40,22 +39,21 @@ impl Http {
             Service::Meta => services.base(service).clone(),
         };
         let start = Instant::now();
-        let request = self.request(Method::GET, url);
-        let response = tokio::time::timeout(timeout, self.send_at_most(1, service, request))
-            .await
-            .unwrap_or(Err(PortalError::TimedOut {
-                service,
-                waited: timeout,
-            }))?;
+        let request = self.send_at_most(1, service, self.get(url));
+        let response =
+            tokio::time::timeout(timeout, request)
+                .await
+                .unwrap_or(Err(PortalError::TimedOut {
+                    service,
+                    waited: timeout,
+                }))?;
         if response.status().is_server_error() {
             return Err(response.into_error("response").await);
         }
         let date = response.header(&DATE);
         Ok(Probe {
             took: start.elapsed(),
-            date: date
-                .and_then(|date| rfc2822::parse(date).ok())
-                .map(|date| date.timestamp()),
+            date: date.and_then(|date| Some(rfc2822::parse(date).ok()?.timestamp())),
         })
     }
 }

@@ -47,9 +47,8 @@ impl fmt::Display for Service {
 #[derive(Clone, Debug)]
 pub struct Services {
     envri: Envri,
-    auth: Url,
-    meta: Url,
-    data: Url,
+    /// One for each [`Service`].
+    urls: [Url; 3],
 }
 
 /// The text is not the URL of a service.
@@ -64,12 +63,10 @@ impl Services {
     /// Returns the services of `envri` at their public URLs.
     #[must_use]
     pub fn of(envri: Envri) -> Self {
-        let parse = |url: &'static str| Url::parse(url).expect("the built-in URLs are valid");
+        let parse = |url| Url::parse(url).expect("the built-in URLs are valid");
         Self {
             envri,
-            auth: parse(envri.auth_url()),
-            meta: parse(envri.meta_url()),
-            data: parse(envri.data_url()),
+            urls: public_urls(envri).map(parse),
         }
     }
 
@@ -79,17 +76,12 @@ impl Services {
     ///
     /// [`BadServiceUrl`] unless `url` is an `http` or `https` URL with a host.
     pub fn with(mut self, service: Service, url: &str) -> Result<Self, BadServiceUrl> {
-        let (slot, example) = match service {
-            Service::Auth => (&mut self.auth, self.envri.auth_url()),
-            Service::Meta => (&mut self.meta, self.envri.meta_url()),
-            Service::Data => (&mut self.data, self.envri.data_url()),
-        };
-        *slot = Url::parse(url)
+        self.urls[service as usize] = Url::parse(url)
             .ok()
             .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
             .ok_or_else(|| BadServiceUrl {
                 found: url.to_owned(),
-                example,
+                example: public_urls(self.envri)[service as usize],
             })?;
         Ok(self)
     }
@@ -103,11 +95,7 @@ impl Services {
     /// Returns the base URL of `service`.
     #[must_use]
     pub fn base(&self, service: Service) -> &Url {
-        match service {
-            Service::Auth => &self.auth,
-            Service::Meta => &self.meta,
-            Service::Data => &self.data,
-        }
+        &self.urls[service as usize]
     }
 
     /// Returns the URL with the path `segments` below the base URL of
@@ -126,7 +114,7 @@ impl Services {
     /// Account", and accept the data licence in the profile.
     #[must_use]
     pub fn account_page(&self) -> String {
-        self.auth.to_string()
+        self.base(Service::Auth).to_string()
     }
 
     /// Returns host and port of the data service as one safe path component,
@@ -151,6 +139,10 @@ impl Services {
             "_",
         )
     }
+}
+
+fn public_urls(envri: Envri) -> [&'static str; 3] {
+    [envri.auth_url(), envri.meta_url(), envri.data_url()]
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //! typed values.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::error::parse_json;
 use super::{PortalError, Service};
 
 /// The rows of the result of a SELECT query.
@@ -31,14 +32,8 @@ impl QueryRows {
     /// Parses a JSON results document. A server that exceeds its time limit may
     /// append text to the document or truncate it; both are errors.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, PortalError> {
-        serde_json::from_slice::<ResultsDocument>(json)
-            .map(|document| Self(document.results.bindings))
-            .map_err(|error| {
-                PortalError::bad_response(
-                    Service::Meta,
-                    format_args!("expected SPARQL results, found {error}"),
-                )
-            })
+        let document: ResultsDocument = parse_json(Service::Meta, "SPARQL results", json)?;
+        Ok(Self(document.results.bindings))
     }
 
     /// Returns the number of rows.
@@ -75,13 +70,8 @@ impl<'a> QueryRow<'a> {
     /// # Errors
     ///
     /// [`PortalError::BadResponse`] if it is unbound.
-    pub fn text(self, variable: &str) -> Result<&'a str, PortalError> {
-        self.get(variable).ok_or_else(|| {
-            PortalError::bad_response(
-                Service::Meta,
-                format_args!("expected a value for ?{variable}, found none"),
-            )
-        })
+    pub fn text(self, variable: &str) -> Result<String, PortalError> {
+        self.parsed(variable, |text| Some(text.to_owned()))
     }
 
     /// Returns the value of `variable`, converted by `parse`.
@@ -90,7 +80,12 @@ impl<'a> QueryRow<'a> {
         variable: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, PortalError> {
-        let text = self.text(variable)?;
+        let text = self.get(variable).ok_or_else(|| {
+            PortalError::bad_response(
+                Service::Meta,
+                format_args!("expected a value for ?{variable}, found none"),
+            )
+        })?;
         parse(text).ok_or_else(|| {
             PortalError::bad_response(
                 Service::Meta,
@@ -99,22 +94,22 @@ impl<'a> QueryRow<'a> {
         })
     }
 
-    /// Returns the number in `variable`, or `None` if it is unbound.
-    pub fn number<T: std::str::FromStr>(self, variable: &str) -> Result<Option<T>, PortalError> {
-        self.get(variable)
-            .map(|_| self.parsed(variable, |text| text.parse().ok()))
-            .transpose()
-    }
-
-    /// Returns the `xsd:dateTime` in `variable`.
-    pub fn instant(self, variable: &str) -> Result<Timestamp, PortalError> {
+    /// Returns the number in `variable`.
+    ///
+    /// # Errors
+    ///
+    /// [`PortalError::BadResponse`] if it is unbound or not a number.
+    pub fn number<T: FromStr>(self, variable: &str) -> Result<T, PortalError> {
         self.parsed(variable, |text| text.parse().ok())
     }
 
-    /// Returns whether `variable` is bound and true.
-    #[must_use]
-    pub fn is_true(self, variable: &str) -> bool {
-        matches!(self.get(variable), Some("true" | "1"))
+    /// Returns what `read` returns for `variable`, or `None` if it is unbound.
+    pub(crate) fn if_bound<T>(
+        self,
+        variable: &str,
+        read: impl FnOnce(Self, &str) -> Result<T, PortalError>,
+    ) -> Result<Option<T>, PortalError> {
+        self.get(variable).map(|_| read(self, variable)).transpose()
     }
 }
 
@@ -126,7 +121,8 @@ mod tests {
     fn parse_fails_on_text_after_the_results_and_on_truncated_results() {
         let good = br#"{"head":{"vars":["a"]},"results":{"bindings":[{"a":{"type":"literal","value":"7"}}]}}"#;
         let rows = QueryRows::parse(good).unwrap();
-        assert_eq!(rows.iter().next().unwrap().number("a").unwrap(), Some(7));
+        let row = rows.iter().next().unwrap();
+        assert_eq!(row.number::<u8>("a").unwrap(), 7);
         let mut late = good.to_vec();
         late.extend(b" query timed out");
         assert!(QueryRows::parse(&late).is_err());

@@ -1,12 +1,12 @@
 //! Statistics of the requests to the portal, for status reports and metrics.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Service;
+use icos_sync::Mutex;
 
 /// Number of slow requests in the statistics.
 const MAX_SLOWEST: usize = 5;
@@ -57,35 +57,29 @@ impl TrafficCounter {
         failed: bool,
     ) {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.with(|traffic| {
-            let of = traffic.services.entry(service.to_string()).or_default();
-            of.requests += 1;
-            of.failures += u64::from(failed);
-            of.waited_ms = of.waited_ms.saturating_add(ms);
-            let at = traffic.slowest.partition_point(|slow| slow.ms >= ms);
-            if at < MAX_SLOWEST {
-                let request = request();
-                traffic.slowest.insert(at, SlowRequest { ms, request });
-                traffic.slowest.truncate(MAX_SLOWEST);
-            }
-        });
+        let mut traffic = self.0.lock();
+        let of = traffic.services.entry(service.to_string()).or_default();
+        of.requests += 1;
+        of.failures += u64::from(failed);
+        of.waited_ms = of.waited_ms.saturating_add(ms);
+        let at = traffic.slowest.partition_point(|slow| slow.ms >= ms);
+        if at < MAX_SLOWEST {
+            let request = request();
+            traffic.slowest.insert(at, SlowRequest { ms, request });
+            traffic.slowest.truncate(MAX_SLOWEST);
+        }
     }
 
     /// Records received bytes of a body.
     pub(super) fn record_bytes(&self, service: Service, bytes: usize) {
-        self.with(|traffic| {
-            let of = traffic.services.entry(service.to_string()).or_default();
-            of.bytes += bytes as u64;
-        });
+        let mut traffic = self.0.lock();
+        let of = traffic.services.entry(service.to_string()).or_default();
+        of.bytes += bytes as u64;
     }
 
     /// Returns the statistics up to now.
     pub(super) fn snapshot(&self) -> TrafficStats {
-        self.with(|traffic| traffic.clone())
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut TrafficStats) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.lock().clone()
     }
 }
 

@@ -4,7 +4,7 @@
 //! counts its users by these reports, which have the same form as those of the
 //! Python library.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -13,6 +13,7 @@ use reqwest::header::{CONTENT_TYPE, COOKIE};
 use super::auth::TokenProvider;
 use super::http::Http;
 use super::{ObjectId, PortalError, Service, Services};
+use icos_sync::Mutex;
 
 /// Maximum number of objects that wait for their report. Further objects are
 /// not reported.
@@ -60,10 +61,7 @@ impl UsageReporter {
     /// one report go into the next. Needs a tokio runtime.
     pub fn report(&self, id: ObjectId) {
         let reporter = &self.0;
-        let mut reads = reporter
-            .reads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut reads = reporter.reads.lock();
         if reads.waiting.len() < MAX_WAITING {
             reads.waiting.push(id);
         }
@@ -78,7 +76,7 @@ impl Reporter {
     async fn send_all(self: Arc<Self>) {
         loop {
             let batch: Vec<ObjectId> = {
-                let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut reads = self.reads.lock();
                 if reads.waiting.is_empty() {
                     reads.sending = false;
                     return;

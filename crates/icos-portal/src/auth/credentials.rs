@@ -6,7 +6,7 @@
 //! is absent before the first login. Writing preserves all other fields.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::zeroize::{Zeroize as _, Zeroizing};
@@ -15,9 +15,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Token;
-use super::secret_file::{FileError, FileLock, FileVersion, LineError, SecretFile};
-use super::watched_file::ReloadableFile;
+use super::login_file::LoginFile;
+use super::secret_file::{FileError, FileLock, LineError, SecretFile};
 use crate::Envri;
+use crate::id::decode_hex;
+use icos_sync::run_blocking;
 
 /// A user name, a password and, after a login, its token.
 #[derive(Clone, Debug)]
@@ -78,20 +80,15 @@ impl Credentials {
 }
 
 /// A file with [`Credentials`], in the form of the Python library.
-#[derive(Clone, Debug)]
-pub struct CredentialsFile {
-    file: SecretFile,
-    envri: Envri,
-}
+pub type CredentialsFile = LoginFile<Credentials>;
 
-impl CredentialsFile {
+impl LoginFile<Credentials> {
     /// Names the file at `path` with a login of `envri`.
     #[must_use]
     pub fn at(path: PathBuf, envri: Envri) -> Self {
-        Self {
-            file: SecretFile::at(path),
-            envri,
-        }
+        Self::new(SecretFile::with_password(path), envri, |content, envri| {
+            Ok(CredentialsDocument::parse(content)?.credentials(envri))
+        })
     }
 
     /// Names the standard file of the Python library: `~/.icoscp/<cookie
@@ -101,23 +98,6 @@ impl CredentialsFile {
         let name = format!("{}_auth_conf.json", envri.cookie_name());
         let home = std::env::home_dir().filter(|home| home.is_absolute())?;
         Some(Self::at(home.join(".icoscp").join(name), envri))
-    }
-
-    /// Returns the path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    /// Reads the credentials; `None` if there is no such file. Blocks on disk
-    /// I/O.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError::Damaged`] if it does not have the form of the Python
-    /// library.
-    pub fn load(&self) -> Result<Option<Credentials>, FileError> {
-        Ok(ReloadableFile::load(self)?.map(|(credentials, _)| credentials))
     }
 
     /// Saves `credentials` with their token. Preserves all other fields of the
@@ -130,21 +110,11 @@ impl CredentialsFile {
     pub async fn save(&self, credentials: &Credentials) -> Result<(), FileError> {
         let lock = self.lock().await?;
         let (file, credentials) = (self.clone(), credentials.clone());
-        blocking(move || {
-            let mut document = file.document()?.unwrap_or_default();
-            document.set(&credentials, file.envri);
-            document.write(&file.file, &lock)
+        run_blocking(move || {
+            let document = file.document()?.unwrap_or_default();
+            document.save(&file, &lock, &credentials)
         })
         .await
-    }
-
-    /// Removes the file. Returns false if there was none.
-    pub async fn remove(&self) -> Result<bool, FileError> {
-        self.file.remove().await
-    }
-
-    pub(super) async fn lock(&self) -> Result<FileLock, FileError> {
-        self.file.lock().await
     }
 
     /// Stores the token of `credentials`, unless the file contains other
@@ -155,53 +125,20 @@ impl CredentialsFile {
         credentials: Credentials,
     ) -> Result<(), FileError> {
         let file = self.clone();
-        blocking(move || {
-            let Some(mut document) = file.document()? else {
-                // The user logged out meanwhile.
-                return Ok(());
-            };
-            if document.credentials(file.envri).same_as(&credentials) {
-                document.set(&credentials, file.envri);
-                document.write(&file.file, &lock)?;
+        run_blocking(move || match file.document()? {
+            Some(document) if document.credentials(file.envri).same_as(&credentials) => {
+                document.save(&file, &lock, &credentials)
             }
-            Ok(())
+            // The user logged out, or in as another user, meanwhile.
+            _ => Ok(()),
         })
         .await
     }
 
     fn document(&self) -> Result<Option<CredentialsDocument>, FileError> {
-        Ok(self
-            .file
-            .read(CredentialsDocument::parse)?
-            .map(|(found, _)| found))
-    }
-}
-
-impl ReloadableFile for CredentialsFile {
-    type Content = Credentials;
-
-    fn version(&self) -> Result<Option<FileVersion>, FileError> {
-        self.file.version()
-    }
-
-    fn load(&self) -> Result<Option<(Credentials, FileVersion)>, FileError> {
-        self.file.restrict_permissions();
         let found = self.file.read(CredentialsDocument::parse)?;
-        Ok(found.map(|(document, version)| (document.credentials(self.envri), version)))
+        Ok(found.map(|(document, _)| document))
     }
-
-    fn busy(&self) -> FileError {
-        FileError::Busy {
-            path: self.path().to_owned(),
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
-) -> Result<T, FileError> {
-    let work = tokio::task::spawn_blocking(work).await;
-    work.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// The complete content of the file.
@@ -216,7 +153,7 @@ struct CredentialsDocument {
 struct KnownFields {
     user_id: String,
     password: String,
-    #[allow(dead_code)] // Checks the type; the value is read from `fields`.
+    #[expect(dead_code, reason = "checks the type; the value is in `fields`")]
     cookie_value: Option<String>,
 }
 
@@ -224,17 +161,16 @@ impl CredentialsDocument {
     fn parse(content: &[u8]) -> Result<Self, LineError> {
         let fields = serde_json::from_slice(content).map_err(|error| line_error(&error))?;
         let fields = ZeroizedFields(fields);
-        let KnownFields {
-            user_id, password, ..
-        } = serde_json::from_slice(content).map_err(|error| line_error(&error))?;
-        let password = deobfuscated(&Zeroizing::new(password)).ok_or_else(|| LineError {
+        let known: KnownFields =
+            serde_json::from_slice(content).map_err(|error| line_error(&error))?;
+        let password = deobfuscated(&Zeroizing::new(known.password)).ok_or_else(|| LineError {
             line: line_of(content, "\"password\""),
             reason: "expected `password` as icoscp_core writes it, in hexadecimal digits"
                 .to_owned(),
         })?;
         Ok(Self {
             fields,
-            user: user_id,
+            user: known.user_id,
             password,
         })
     }
@@ -269,14 +205,17 @@ impl CredentialsDocument {
         }
     }
 
-    fn write(&self, file: &SecretFile, lock: &FileLock) -> Result<(), FileError> {
+    fn save(
+        mut self,
+        file: &CredentialsFile,
+        lock: &FileLock,
+        credentials: &Credentials,
+    ) -> Result<(), FileError> {
+        self.set(credentials, file.envri);
         let mut content = Zeroizing::new(Vec::with_capacity(16 << 10));
-        serde_json::to_writer(&mut *content, &self.fields.0).map_err(|error| FileError::Io {
-            path: file.path().to_owned(),
-            action: "written",
-            reason: error.to_string(),
-        })?;
-        file.replace(lock, &content)
+        serde_json::to_writer(&mut *content, &self.fields.0)
+            .map_err(|error| file.file.failed("written", &error.into()))?;
+        file.file.replace(lock, &content)
     }
 }
 
@@ -327,15 +266,10 @@ fn obfuscated(password: &str) -> String {
 }
 
 fn deobfuscated(hex: &str) -> Option<Zeroizing<String>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
-    let mut password = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for &[high, low] in pairs {
-        let byte = digit(high)? << 4 | digit(low)?;
-        password.push(!u8::try_from(byte).ok()?);
-    }
+    let mut password = decode_hex(hex)?;
+    password.iter_mut().for_each(|byte| *byte = !*byte);
     let password = std::str::from_utf8(&password).ok()?;
-    rest.is_empty().then(|| Zeroizing::new(password.to_owned()))
+    Some(Zeroizing::new(password.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `POST <auth>/password/login`: exchanges a user name and a password for a
 //! token.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,21 +19,14 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum number of attempts.
 const MAX_ATTEMPTS: u32 = 2;
 
-/// A new token.
-#[derive(Debug)]
-pub(super) struct NewToken {
-    pub(super) token: Token,
-    /// How far the clock of the portal is ahead of the local one.
-    pub(super) ahead: SignedDuration,
-}
-
-/// Logs in with `credentials`. `source` names their source for display.
+/// Logs in with `credentials`, and returns the token and how far the clock of the
+/// portal is ahead of the local one. `source` names their source for display.
 pub(super) async fn log_in(
     http: &Http,
     services: &Services,
     credentials: &Credentials,
     source: &str,
-) -> Result<NewToken, AuthError> {
+) -> Result<(Token, SignedDuration), AuthError> {
     let login = async {
         let response = post(http, services, credentials)
             .await
@@ -51,10 +43,7 @@ pub(super) async fn log_in(
         }
         let now = Timestamp::now();
         let date = response.header(&DATE).and_then(parsed_date).unwrap_or(now);
-        Ok(NewToken {
-            token: token(services, &response)?,
-            ahead: date.duration_since(now),
-        })
+        Ok((token(services, &response)?, date.duration_since(now)))
     };
     tokio::time::timeout(TIMEOUT, login)
         .await
@@ -75,13 +64,7 @@ async fn post(
     services: &Services,
     credentials: &Credentials,
 ) -> Result<Response, PortalError> {
-    let (user, password) = (credentials.user(), credentials.password());
-    // A byte becomes up to three. With the full capacity from the start,
-    // growing leaves no copies of the password in memory.
-    let mut form = String::with_capacity(20 + 3 * (user.len() + password.len()));
-    // Writing to a string cannot fail.
-    let _ = write!(form, "mail={}&password=", encoded(user));
-    let _ = write!(form, "{}", encoded(password));
+    let form = form(credentials.user(), credentials.password());
     let request = http
         .request(
             Method::POST,
@@ -94,10 +77,14 @@ async fn post(
         .await
 }
 
-fn encoded(text: &str) -> impl std::fmt::Display {
-    std::fmt::from_fn(move |f| {
-        url::form_urlencoded::byte_serialize(text.as_bytes()).try_for_each(|part| f.write_str(part))
-    })
+fn form(user: &str, password: &str) -> String {
+    // A byte becomes up to three. With the full capacity from the start, growing
+    // leaves no copies of the password in memory.
+    let form = String::with_capacity(20 + 3 * (user.len() + password.len()));
+    url::form_urlencoded::Serializer::new(form)
+        .append_pair("mail", user)
+        .append_pair("password", password)
+        .finish()
 }
 
 fn parsed_date(text: &str) -> Option<Timestamp> {
@@ -136,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn encoded_escapes_reserved_bytes() {
-        let text = encoded("p\u{e5}ss &w=rd+").to_string();
-        assert_eq!(text, "p%C3%A5ss+%26w%3Drd%2B");
+    fn form_escapes_reserved_bytes() {
+        let form = form("a@b.se", "p\u{e5}ss &w=rd+");
+        assert_eq!(form, "mail=a%40b.se&password=p%C3%A5ss+%26w%3Drd%2B");
     }
 }

@@ -5,23 +5,23 @@
 //! processes) before the mutex of the state (held for moments, never across an
 //! await).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use super::login::{NewToken, log_in};
+use super::login::log_in;
+use super::login_file::LoginSource;
 use super::secret_file::{FileError, FileLock};
-use super::watched_file::WatchedFile;
 use super::{
     AuthError, Credentials, CredentialsFile, FILE_TTL, LoginState, REFUSAL_TTL, Renewal, Token,
     TokenProvider,
 };
 use crate::Services;
 use crate::http::Http;
-use icos_sync::SingleFlight;
+use icos_sync::{Mutex, SingleFlight};
 
 /// How long a request with a valid token waits for the renewal of that token.
 const RENEWAL_WAIT: Duration = Duration::from_secs(5);
@@ -44,15 +44,8 @@ pub struct PasswordAuth {
 struct PasswordLogin {
     http: Http,
     services: Services,
-    source: CredentialsSource,
-    source_name: String,
+    source: LoginSource<Credentials>,
     state: Mutex<PasswordState>,
-}
-
-#[derive(Debug)]
-enum CredentialsSource {
-    Fixed(Credentials),
-    File(WatchedFile<CredentialsFile>),
 }
 
 #[derive(Debug, Default)]
@@ -83,12 +76,8 @@ impl PasswordAuth {
     /// display. Sends no request yet.
     #[must_use]
     pub fn new(http: Http, services: Services, credentials: Credentials, source: String) -> Self {
-        Self::of(
-            http,
-            services,
-            CredentialsSource::Fixed(credentials),
-            source,
-        )
+        let (login, name) = (credentials, source);
+        Self::of(http, services, LoginSource::Fixed { login, name })
     }
 
     /// Provides tokens for the credentials in `file`, and reads them again when
@@ -96,22 +85,15 @@ impl PasswordAuth {
     /// that share the file share one login.
     #[must_use]
     pub fn from_file(http: Http, services: Services, file: CredentialsFile) -> Self {
-        let source = file.path().display().to_string();
-        Self::of(
-            http,
-            services,
-            CredentialsSource::File(WatchedFile::new(file)),
-            source,
-        )
+        Self::of(http, services, LoginSource::File(file))
     }
 
-    fn of(http: Http, services: Services, source: CredentialsSource, source_name: String) -> Self {
+    fn of(http: Http, services: Services, source: LoginSource<Credentials>) -> Self {
         Self {
             login: Arc::new(PasswordLogin {
                 http,
                 services,
                 source,
-                source_name,
                 state: Mutex::default(),
             }),
             renewals: SingleFlight::default(),
@@ -121,13 +103,13 @@ impl PasswordAuth {
     async fn renew_once(&self) -> Result<Arc<Token>, AuthError> {
         let login = Arc::clone(&self.login);
         let renewal = self.renewals.join((), || async move {
-            login.state().renewal_began = Some(Instant::now());
+            login.state.lock().renewal_began = Some(Instant::now());
             let result = login.renew().await;
-            login.state().renewal_began = None;
+            login.state.lock().renewal_began = None;
             result
         });
         let (valid_token, since) = {
-            let state = self.login.state();
+            let state = self.login.state.lock();
             (
                 state.valid_token(),
                 state.renewal_began.unwrap_or_else(Instant::now),
@@ -149,7 +131,7 @@ impl TokenProvider for PasswordAuth {
     fn token(&self) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
         async {
             self.login.reload(FILE_TTL).await?;
-            let fresh = self.login.state().fresh_token();
+            let fresh = self.login.state.lock().fresh_token();
             match fresh {
                 Some(token) => Ok(token),
                 None => self.renew_once().await,
@@ -160,7 +142,7 @@ impl TokenProvider for PasswordAuth {
 
     fn replace(&self, refused: Arc<Token>) -> BoxFuture<'_, Result<Arc<Token>, AuthError>> {
         async move {
-            self.login.state().refuse(&refused);
+            self.login.state.lock().refuse(&refused);
             let token = self.renew_once().await?;
             if token.same_as(&refused) {
                 // This token is from a renewal that began before the refusal.
@@ -174,13 +156,13 @@ impl TokenProvider for PasswordAuth {
     fn login_state(&self) -> BoxFuture<'_, Option<LoginState>> {
         async {
             let reloaded = self.login.reload(FILE_TTL).await;
-            let state = self.login.state();
+            let state = self.login.state.lock();
             let failure = state
                 .last_attempt
                 .as_ref()
                 .and_then(|a| a.result.clone().err());
             Some(LoginState {
-                source: self.login.source_name.clone(),
+                source: self.login.source.name(),
                 user: state.credentials.as_ref().map(|c| c.user().to_owned()),
                 token: state.token.clone(),
                 renewal: Renewal::ByPassword,
@@ -195,21 +177,14 @@ impl PasswordLogin {
     /// Updates the credentials from the file, if it was last checked longer
     /// than `max_age` ago.
     async fn reload(&self, max_age: Duration) -> Result<(), AuthError> {
-        let credentials = match &self.source {
-            CredentialsSource::Fixed(credentials) => credentials.clone(),
-            CredentialsSource::File(watched) => match watched.get_last_valid(max_age).await {
-                Ok(Some(credentials)) => credentials,
-                Ok(None) => {
-                    // The user logged out.
-                    *self.state() = PasswordState::default();
-                    let path = watched.file().path().to_owned();
-                    return Err(FileError::Missing { path }.into());
-                }
-                Err(error) => return Err(error.into()),
-            },
-        };
-        self.state().adopt(credentials);
-        Ok(())
+        let credentials = self.source.login(max_age).await;
+        match &credentials {
+            Ok(credentials) => self.state.lock().adopt(credentials),
+            // The user logged out.
+            Err(FileError::Missing { .. }) => *self.state.lock() = PasswordState::default(),
+            Err(_) => {}
+        }
+        Ok(credentials.map(drop)?)
     }
 
     /// Returns a valid token; logs in if there is none that is fresh. If the
@@ -221,8 +196,8 @@ impl PasswordLogin {
             return result;
         }
         let lock = match &self.source {
-            CredentialsSource::Fixed(_) => None,
-            CredentialsSource::File(watched) => match watched.file().lock().await {
+            LoginSource::Fixed { .. } => None,
+            LoginSource::File(file) => match file.lock().await {
                 Ok(lock) => {
                     // Another process may have renewed it meanwhile.
                     self.reload(Duration::ZERO).await?;
@@ -243,7 +218,7 @@ impl PasswordLogin {
     /// Returns a result if no login is needed: a fresh token, or the result of
     /// the last login if that was too recently to repeat it.
     fn without_login(&self) -> Option<Result<Arc<Token>, AuthError>> {
-        let state = self.state();
+        let state = self.state.lock();
         if let Some(token) = state.fresh_token() {
             return Some(Ok(token));
         }
@@ -269,7 +244,7 @@ impl PasswordLogin {
                 None => attempt.after_refusal.then(|| {
                     Err(AuthError::NewTokenRefused {
                         user: state.user(),
-                        source_name: self.source_name.clone(),
+                        source_name: self.source.name(),
                     })
                 }),
             },
@@ -278,53 +253,50 @@ impl PasswordLogin {
 
     async fn log_in(&self, lock: Option<FileLock>) -> Result<Arc<Token>, AuthError> {
         let (credentials, after_refusal) = {
-            let state = self.state();
+            let state = self.state.lock();
             let credentials = state.credentials.clone().ok_or(AuthError::NotLoggedIn)?;
             (
                 credentials,
                 state.token.is_none() && state.refused.is_some(),
             )
         };
-        let result = log_in(&self.http, &self.services, &credentials, &self.source_name).await;
-        self.state().last_attempt = Some(LoginAttempt {
+        let source = self.source.name();
+        let result = log_in(&self.http, &self.services, &credentials, &source).await;
+        self.state.lock().last_attempt = Some(LoginAttempt {
             at: Instant::now(),
             after_refusal,
             result: result.as_ref().map(|_| ()).map_err(Clone::clone),
         });
-        let NewToken { token, ahead } = match result {
+        let (token, ahead) = match result {
             Ok(new) => new,
             Err(error) => {
-                let valid_token = self.state().valid_token().ok_or(error.clone())?;
+                let valid_token = self.state.lock().valid_token().ok_or(error.clone())?;
                 tracing::warn!(%error, "the login token expires soon and could not be renewed");
                 return Ok(valid_token);
             }
         };
-        tracing::info!(user = credentials.user(), source = %self.source_name, "logged in");
+        tracing::info!(user = credentials.user(), %source, "logged in");
         let token = Arc::new(token);
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.token = Some(Arc::clone(&token));
             state.ahead = ahead;
         }
-        if let (CredentialsSource::File(watched), Some(lock)) = (&self.source, lock) {
+        if let (LoginSource::File(file), Some(lock)) = (&self.source, lock) {
             let renewed = credentials.with_token(Arc::clone(&token));
-            if let Err(error) = watched.file().renew(lock, renewed).await {
+            if let Err(error) = file.renew(lock, renewed).await {
                 tracing::warn!(%error, "cannot store the new token");
             }
         }
         Ok(token)
-    }
-
-    fn state(&self) -> MutexGuard<'_, PasswordState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PasswordState {
     /// Takes over the credentials of a file. If they differ from the previous
     /// ones, forgets all state that belongs to those.
-    fn adopt(&mut self, credentials: Credentials) {
-        let same = |known: &Credentials| known.same_as(&credentials);
+    fn adopt(&mut self, credentials: &Credentials) {
+        let same = |known: &Credentials| known.same_as(credentials);
         if !self.credentials.as_ref().is_some_and(same) {
             *self = Self {
                 ahead: self.ahead,
@@ -341,7 +313,7 @@ impl PasswordState {
         {
             self.token = Some(Arc::clone(token));
         }
-        self.credentials = Some(credentials);
+        self.credentials = Some(credentials.clone());
     }
 
     fn refuse(&mut self, refused: &Arc<Token>) {
@@ -390,7 +362,7 @@ mod tests {
         let auth = PasswordAuth::new(http, services, credentials, "a test".to_owned());
         let needs_no_login = |seconds, result| {
             let at = Instant::now().checked_sub(Duration::from_secs(seconds));
-            auth.login.state().last_attempt = at.map(|at| LoginAttempt {
+            auth.login.state.lock().last_attempt = at.map(|at| LoginAttempt {
                 at,
                 after_refusal: true,
                 result,

@@ -16,6 +16,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use icos_sync::run_blocking;
 use nix::unistd::geteuid;
 use secrecy::zeroize::Zeroizing;
 
@@ -103,6 +104,7 @@ impl FileVersion {
 #[derive(Clone, Debug)]
 pub(super) struct SecretFile {
     path: PathBuf,
+    has_password: bool,
 }
 
 /// The lock of a file, held until it is dropped. Needed to replace the file.
@@ -112,8 +114,20 @@ pub(super) struct FileLock {
 }
 
 impl SecretFile {
+    /// Names a file with a token.
     pub(super) fn at(path: PathBuf) -> Self {
-        Self { path }
+        Self {
+            path,
+            has_password: false,
+        }
+    }
+
+    /// Names a file with a password: reading it restricts its permissions.
+    pub(super) fn with_password(path: PathBuf) -> Self {
+        Self {
+            has_password: true,
+            ..Self::at(path)
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -135,6 +149,9 @@ impl SecretFile {
         &self,
         parse: impl Fn(&[u8]) -> Result<T, LineError>,
     ) -> Result<Option<(T, FileVersion)>, FileError> {
+        if self.has_password {
+            self.restrict_permissions();
+        }
         let deadline = Instant::now() + MAX_WRITE_TIME;
         loop {
             let (content, version) = match self.content() {
@@ -170,7 +187,7 @@ impl SecretFile {
     }
 
     /// Removes the permissions of other users, if they have any.
-    pub(super) fn restrict_permissions(&self) {
+    fn restrict_permissions(&self) {
         let Ok(metadata) = fs::metadata(&self.path) else {
             return;
         };
@@ -195,18 +212,14 @@ impl SecretFile {
         let deadline = tokio::time::Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = self.clone();
-            let attempt = tokio::task::spawn_blocking(move || file.try_lock());
+            let attempt = run_blocking(move || file.try_lock());
             match tokio::time::timeout_at(deadline, attempt).await {
-                Ok(Ok(Ok(Some(lock)))) => return Ok(lock),
-                Ok(Ok(Err(error))) => return Err(error),
-                Ok(Ok(Ok(None))) if tokio::time::Instant::now() < deadline => {
+                Ok(Ok(Some(lock))) => return Ok(lock),
+                Ok(Err(error)) => return Err(error),
+                Ok(Ok(None)) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
-                Ok(Ok(Ok(None)) | Err(_)) | Err(_) => {
-                    return Err(FileError::Busy {
-                        path: self.path.clone(),
-                    });
-                }
+                Ok(Ok(None)) | Err(_) => return Err(self.busy()),
             }
         }
     }
@@ -309,7 +322,12 @@ impl SecretFile {
         fchown(file, Some(before.uid()), Some(before.gid()))
     }
 
-    fn failed(&self, action: &'static str, error: &io::Error) -> FileError {
+    pub(super) fn busy(&self) -> FileError {
+        let path = self.path.clone();
+        FileError::Busy { path }
+    }
+
+    pub(super) fn failed(&self, action: &'static str, error: &io::Error) -> FileError {
         FileError::Io {
             path: self.path.clone(),
             action,

@@ -39,7 +39,7 @@ impl StoredAuth {
         }
     }
 
-    /// Falls back to the credentials; returns `saved` if exists are none.
+    /// Falls back to the credentials; returns `saved` if there are none.
     async fn credentials_or(
         &self,
         saved: Result<Arc<Token>, AuthError>,

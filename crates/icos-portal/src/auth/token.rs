@@ -151,7 +151,7 @@ fn signed(span: Duration) -> jiff::SignedDuration {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn encoded(claims: &str) -> String {

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use reqwest::header::COOKIE;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use reqwest::{RequestBuilder, StatusCode};
+use url::Url;
 
 use super::DataClient;
 use crate::account::Whoami;
 use crate::auth::{AuthError, Token};
+use crate::error::parse_json;
 use crate::http::{Response, Retries};
 use crate::{PortalError, Service};
 
@@ -16,6 +18,14 @@ use crate::{PortalError, Service};
 const MAX_WHOAMI: usize = 64 << 10;
 
 impl DataClient {
+    /// Requests `url` with the token of the user, and returns the response if its
+    /// status is 200. `what` names the object in errors.
+    pub(crate) async fn get(&self, what: &str, url: Url) -> Result<Response, PortalError> {
+        let mut retries = self.retries();
+        let response = self.authorised(what, &mut retries, || self.http.get(url.clone()));
+        expect_ok(response.await?, what).await
+    }
+
     /// Sends the request that `request` builds, with the token of the user if
     /// there is one, and converts refusals into errors. `what` names the object
     /// in these. A refused token is replaced once, even if it has not expired
@@ -60,11 +70,11 @@ impl DataClient {
     /// Returns `response` unless it is a refusal.
     async fn check_refusal(
         &self,
-        response: Response,
+        mut response: Response,
         what: &str,
         token: &Result<Arc<Token>, Option<AuthError>>,
     ) -> Result<Response, PortalError> {
-        let what_owned = || what.to_owned();
+        let what = || what.to_owned();
         let status = response.status();
         let redirected = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
         if !redirected && !matches!(status.as_u16(), 401 | 403 | 404) {
@@ -73,22 +83,17 @@ impl DataClient {
         if status == StatusCode::NOT_FOUND {
             let reason = response.reason().await;
             let withheld = ["moratorium", "distributed", "policy", "third part"];
-            return Err(if withheld.iter().any(|word| reason.contains(word)) {
-                PortalError::Withheld {
-                    what: what_owned(),
-                    reason,
-                }
+            let (what, is_withheld) = (what(), withheld.iter().any(|word| reason.contains(word)));
+            return Err(if is_withheld {
+                PortalError::Withheld { what, reason }
             } else {
-                PortalError::NotFound {
-                    what: what_owned(),
-                    reason,
-                }
+                PortalError::NotFound { what, reason }
             });
         }
         let token = match token {
             Ok(token) => token,
             Err(None | Some(AuthError::NotLoggedIn)) => {
-                return Err(PortalError::LoginRequired { what: what_owned() });
+                return Err(PortalError::LoginRequired { what: what() });
             }
             Err(Some(error)) => return Err(error.clone().into()),
         };
@@ -101,15 +106,15 @@ impl DataClient {
             return Err(if self.is_token_valid(token).await? {
                 licence()
             } else {
-                PortalError::Unauthorized { what: what_owned() }
+                PortalError::Unauthorized { what: what() }
             });
         }
         let reason = response.reason().await;
         Err(match status {
-            StatusCode::UNAUTHORIZED => PortalError::Unauthorized { what: what_owned() },
+            StatusCode::UNAUTHORIZED => PortalError::Unauthorized { what: what() },
             _ if reason.to_lowercase().contains("licence") => licence(),
             _ => PortalError::Withheld {
-                what: what_owned(),
+                what: what(),
                 reason,
             },
         })
@@ -118,18 +123,12 @@ impl DataClient {
     /// Whether the data service accepts `token`.
     async fn is_token_valid(&self, token: &Token) -> Result<bool, PortalError> {
         let url = self.services.url(Service::Data, &["whoami"]);
-        let request = self
-            .http
-            .request(Method::GET, url)
-            .header(COOKIE, token.header());
+        let request = self.http.get(url).header(COOKIE, token.header());
         let response = self.http.fetch(Service::Data, request, MAX_WHOAMI).await?;
-        let body = expect_ok(response, "whoami")
-            .await?
-            .bytes(MAX_WHOAMI)
-            .await?;
-        serde_json::from_slice::<Whoami>(&body)
-            .map(|whoami| whoami.email.is_some())
-            .map_err(|error| PortalError::bad_response(Service::Data, error))
+        let response = expect_ok(response, "whoami").await?;
+        let body = response.bytes(MAX_WHOAMI).await?;
+        let whoami: Whoami = parse_json(Service::Data, "the current user", &body)?;
+        Ok(whoami.email.is_some())
     }
 }
 

@@ -6,13 +6,14 @@
 //! service, and the first response of any kind closes the breaker. A service
 //! that responds, with whatever status, is up.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use url::Url;
 
 use crate::{PortalError, Service};
+use icos_sync::Mutex;
 
 /// Pause before the first probe. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -42,20 +43,17 @@ impl CircuitBreaker {
     ///
     /// The error that opened the breaker.
     pub(super) fn check(&self) -> Result<(), PortalError> {
-        self.state().open.clone().map_or(Ok(()), Err)
+        self.0.lock().open.clone().map_or(Ok(()), Err)
     }
 
     /// Records a URL of the service.
     pub(super) fn record_url(&self, url: &Url) {
-        let mut state = self.state();
-        if state.url.is_none() {
-            state.url = Some(url.clone());
-        }
+        self.0.lock().url.get_or_insert_with(|| url.clone());
     }
 
     /// Records that the service responded, and closes the breaker.
     pub(super) fn record_response(&self) {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         state.last_response = Some(Instant::now());
         state.open = None;
     }
@@ -74,7 +72,7 @@ impl CircuitBreaker {
             error,
             PortalError::Unreachable { .. } | PortalError::TimedOut { .. }
         );
-        let mut state = self.state();
+        let mut state = self.0.lock();
         // Other requests had responses meanwhile, so the service is up.
         let is_up = state.last_response.is_some_and(|at| at >= begun);
         if !no_response || is_up || state.open.is_some() {
@@ -92,10 +90,6 @@ impl CircuitBreaker {
             url,
             client.clone(),
         ));
-    }
-
-    fn state(&self) -> MutexGuard<'_, BreakerState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,7 +114,7 @@ async fn probe_until_response(
             tracing::info!(%service, "service is up again");
             return breaker.record_response();
         }
-        if breaker.state().open.is_none() {
+        if breaker.0.lock().open.is_none() {
             return;
         }
     }

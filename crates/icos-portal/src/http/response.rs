@@ -176,28 +176,19 @@ impl Response {
     /// Returns the response, or an error beside it if its status says that
     /// another attempt may succeed.
     pub(super) async fn check_transient_failure(mut self) -> Result<Self, (PortalError, Self)> {
-        let service = self.service;
-        let error = match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => PortalError::Busy {
-                service,
-                retry_after: self.retry_after(),
-            },
-            status if status.is_server_error() => {
-                let body = self.read_body(MAX_ERROR_PAGE).await.unwrap_or_default();
-                let reason = first_line(&body);
-                self.body = Body::Buffer(Some(body));
-                if is_unknown_item(&reason) {
-                    return Ok(self);
-                }
-                PortalError::Status {
-                    service,
-                    status: status.as_u16(),
-                    reason,
-                }
+        if !self.status.is_server_error() {
+            return Ok(self);
+        }
+        let mut reason = String::new();
+        if self.status != StatusCode::SERVICE_UNAVAILABLE {
+            let body = self.read_body(MAX_ERROR_PAGE).await.unwrap_or_default();
+            reason = first_line(&body);
+            self.body = Body::Buffer(Some(body));
+            if is_unknown_item(&reason) {
+                return Ok(self);
             }
-            _ => return Ok(self),
-        };
-        Err((error, self))
+        }
+        Err((self.error("response", reason), self))
     }
 
     /// Returns how long to wait before the next request, if the response states
@@ -209,20 +200,23 @@ impl Response {
 
     /// Returns the error that an unexpected status stands for, with the reason
     /// that the portal gives. `what` was requested.
-    pub(crate) async fn into_error(self, what: &str) -> PortalError {
-        let (service, status) = (self.service, self.status());
-        let retry_after = self.retry_after();
+    pub(crate) async fn into_error(mut self, what: &str) -> PortalError {
         let reason = self.reason().await;
-        match status {
+        self.error(what, reason)
+    }
+
+    fn error(&self, what: &str, reason: String) -> PortalError {
+        let service = self.service;
+        match self.status {
             StatusCode::NOT_FOUND => PortalError::NotFound {
                 what: what.to_owned(),
                 reason,
             },
             StatusCode::SERVICE_UNAVAILABLE => PortalError::Busy {
                 service,
-                retry_after,
+                retry_after: self.retry_after(),
             },
-            _ => PortalError::Status {
+            status => PortalError::Status {
                 service,
                 status: status.as_u16(),
                 reason,
@@ -231,9 +225,9 @@ impl Response {
     }
 
     /// Returns the first line of the body, truncated and safe to print.
-    pub(crate) async fn reason(self) -> String {
+    pub(crate) async fn reason(&mut self) -> String {
         // An error page that fails to arrive adds nothing to the error.
-        first_line(&self.bytes(MAX_ERROR_PAGE).await.unwrap_or_default())
+        first_line(&self.read_body(MAX_ERROR_PAGE).await.unwrap_or_default())
     }
 }
 

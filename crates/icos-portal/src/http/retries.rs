@@ -113,7 +113,8 @@ impl Retries {
         let left = timeout.saturating_sub(self.progress.elapsed().saturating_add(pause));
         if !is_transient || self.attempts >= self.max_attempts || left < timeout / MIN_TIME_DIVISOR
         {
-            self.http.record_failure(self.service, self.begun, error);
+            let breaker = self.http.breaker(self.service);
+            breaker.record_failure(self.service, self.begun, error, &self.http.client);
             return false;
         }
         tracing::debug!(service = %self.service, %error, ?pause, "retrying");

@@ -2,36 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::{
-    CollectionRow, ColumnRow, MemberRow, ObjectRow, ResultPage, SpecRow, StationRow, SuccessionRow,
-};
-use crate::sparql::{QueryRow, QueryRows};
+use super::{CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow};
+use crate::sparql::QueryRow;
 use crate::{ObjectId, PortalError};
 
-pub(crate) fn parse_objects(rows: &QueryRows) -> ResultPage<ObjectRow> {
-    ResultPage::of(rows, object)
-}
-
-fn object(row: QueryRow<'_>) -> Result<ObjectRow, PortalError> {
-    // Values that are not needed to list the object may be invalid.
-    let instant = |variable| -> Option<Timestamp> { row.get(variable)?.parse().ok() };
-    Ok(ObjectRow {
-        id: row.parsed("dobj", id)?,
-        file_name: row.text("fileName")?.to_owned(),
-        size: row.parsed("size", |text| text.parse().ok())?,
-        submitted: row.instant("submTime")?,
-        spec: row.get("spec").map(str::to_owned),
-        station: row.get("station").map(str::to_owned),
-        rows: row.number("nRows")?,
-        column_names: row
-            .get("colNames")
-            .map(|_| row.parsed("colNames", |json| serde_json::from_str(json).ok()))
-            .transpose()?,
-        doi: row.get("doi").map(str::to_owned),
-        next: row.get("next").and_then(id),
-        span: instant("timeStart").zip(instant("timeEnd")),
-        height: row.get("samplingHeight").and_then(|text| text.parse().ok()),
-    })
+/// An entry of a list.
+pub(crate) trait ListEntry: Sized {
+    /// Parses a row of the results of the list's query.
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError>;
 }
 
 /// The id at the end of an IRI.
@@ -39,79 +17,101 @@ fn id(iri: &str) -> Option<ObjectId> {
     iri.rsplit('/').next()?.parse().ok()
 }
 
-pub(crate) fn parse_specs(rows: &QueryRows) -> ResultPage<SpecRow> {
-    ResultPage::of(rows, |row| {
+impl ListEntry for ObjectRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
+        // Values that are not needed to list the object may be invalid.
+        let instant = |variable| -> Option<Timestamp> { row.get(variable)?.parse().ok() };
+        Ok(ObjectRow {
+            id: row.parsed("dobj", id)?,
+            file_name: row.text("fileName")?,
+            size: row.number("size")?,
+            submitted: row.parsed("submTime", |text| text.parse().ok())?,
+            spec: row.get("spec").map(str::to_owned),
+            station: row.get("station").map(str::to_owned),
+            rows: row.if_bound("nRows", QueryRow::number)?,
+            column_names: row.if_bound("colNames", |row, variable| {
+                row.parsed(variable, |json| serde_json::from_str(json).ok())
+            })?,
+            doi: row.get("doi").map(str::to_owned),
+            next: row.get("next").and_then(id),
+            span: instant("timeStart").zip(instant("timeEnd")),
+            height: row.number("samplingHeight").ok(),
+        })
+    }
+}
+
+impl ListEntry for SpecRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
         Ok(SpecRow {
-            iri: row.text("spec")?.to_owned(),
-            label: row.text("specLabel")?.to_owned(),
-            level: row.parsed("level", |text| text.parse().ok())?,
-            format: row.text("format")?.to_owned(),
+            iri: row.text("spec")?,
+            label: row.text("specLabel")?,
+            level: row.number("level")?,
+            format: row.text("format")?,
             dataset: row.get("dataset").map(str::to_owned),
             theme: row.get("themeLabel").map(str::to_owned),
             project: row.get("projectLabel").map(str::to_owned),
         })
-    })
+    }
 }
 
-pub(crate) fn parse_columns(rows: &QueryRows) -> ResultPage<ColumnRow> {
-    ResultPage::of(rows, |row| {
+impl ListEntry for ColumnRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
+        let is_true = |variable| matches!(row.get(variable), Some("true" | "1"));
         Ok(ColumnRow {
-            dataset: row.text("dataset")?.to_owned(),
-            title: row.text("colTitle")?.to_owned(),
-            format: row.text("valFormat")?.to_owned(),
-            optional: row.is_true("isOptional"),
-            regex: row.is_true("isRegex"),
+            dataset: row.text("dataset")?,
+            title: row.text("colTitle")?,
+            format: row.text("valFormat")?,
+            optional: is_true("isOptional"),
+            regex: is_true("isRegex"),
             value: row.get("valType").map(str::to_owned),
             unit: row.get("unit").map(str::to_owned),
         })
-    })
+    }
 }
 
-pub(crate) fn parse_stations(rows: &QueryRows) -> ResultPage<StationRow> {
-    let number = |row: QueryRow<'_>, variable| row.get(variable).and_then(|text| text.parse().ok());
-    ResultPage::of(rows, |row| {
+impl ListEntry for StationRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
         let class = row.text("stType")?;
+        let (lat, lon) = (row.number("lat").ok(), row.number("lon").ok());
         Ok(StationRow {
-            iri: row.text("station")?.to_owned(),
-            code: row.text("stId")?.to_owned(),
-            name: row.text("stationName")?.to_owned(),
-            country: row.text("cCode")?.to_owned(),
-            class: class.rsplit(['/', '#']).next().unwrap_or(class).to_owned(),
-            position: number(row, "lat").zip(number(row, "lon")),
-            elevation: number(row, "elevation"),
+            iri: row.text("station")?,
+            code: row.text("stId")?,
+            name: row.text("stationName")?,
+            country: row.text("cCode")?,
+            class: class.rsplit(['/', '#']).next().unwrap_or(&class).to_owned(),
+            position: lat.zip(lon),
+            elevation: row.number("elevation").ok(),
         })
-    })
+    }
 }
 
-pub(crate) fn parse_collections(rows: &QueryRows) -> ResultPage<CollectionRow> {
-    ResultPage::of(rows, |row| {
+impl ListEntry for CollectionRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
         Ok(CollectionRow {
             id: row.parsed("coll", id)?,
-            title: row.text("title")?.to_owned(),
+            title: row.text("title")?,
             doi: row.get("doi").map(str::to_owned),
             next: row.get("next").and_then(id),
         })
-    })
+    }
 }
 
-pub(crate) fn parse_members(rows: &QueryRows) -> ResultPage<MemberRow> {
-    ResultPage::of(rows, |row| {
-        Ok(MemberRow {
-            collection: row.parsed("coll", id)?,
-            item: row.parsed("item", id)?,
-        })
-    })
+impl ListEntry for MemberRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
+        let (collection, item) = (row.parsed("coll", id)?, row.parsed("item", id)?);
+        Ok(MemberRow { collection, item })
+    }
 }
 
-pub(crate) fn parse_successions(rows: &QueryRows) -> ResultPage<SuccessionRow> {
-    ResultPage::of(rows, |row| {
-        Ok(SuccessionRow {
-            old: row.parsed("old", id)?,
-            new: row.parsed("new", id)?,
-        })
-    })
+impl ListEntry for SuccessionRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
+        let (old, new) = (row.parsed("old", id)?, row.parsed("new", id)?);
+        Ok(SuccessionRow { old, new })
+    }
 }
 
-pub(crate) fn parse_ids(rows: &QueryRows) -> ResultPage<ObjectId> {
-    ResultPage::of(rows, |row| row.parsed("dobj", id))
+impl ListEntry for ObjectId {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
+        row.parsed("dobj", id)
+    }
 }

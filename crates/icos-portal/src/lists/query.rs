@@ -18,6 +18,21 @@ prefix xsd: <http://www.w3.org/2001/XMLSchema#>
 const OBJECT: &str = "select ?dobj ?spec ?station ?samplingHeight ?fileName ?size ?submTime \
     ?timeStart ?timeEnd ?nRows ?colNames ?doi ?next where {\n";
 
+const FILE: &str = "	?dobj cpmeta:hasSizeInBytes ?size .
+	?dobj cpmeta:hasName ?fileName .
+	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
+";
+
+const TABLE: &str = "	OPTIONAL{ ?dobj cpmeta:hasNumberOfRows ?nRows }
+	OPTIONAL{ ?dobj cpmeta:hasActualColumnNames ?colNames }
+	OPTIONAL{ ?dobj cpmeta:hasDoi ?doi }
+";
+
+const NEXT: &str = "\tOPTIONAL{ ?next cpmeta:isNextVersionOf ?dobj }\n";
+
+const SPEC: &str =
+    "select ?spec ?specLabel ?level ?format ?dataset ?themeLabel ?projectLabel where {";
+
 /// Queries the objects of `scope`, oldest submission first, `limit` from
 /// `cursor` on.
 pub(crate) fn objects(scope: ObjectScope<'_>, cursor: Cursor, limit: usize) -> String {
@@ -31,22 +46,17 @@ pub(crate) fn objects(scope: ObjectScope<'_>, cursor: Cursor, limit: usize) -> S
     } else {
         writeln!(query, "\t{station}")
     };
-    query.push_str(
-        "	OPTIONAL{ ?dobj cpmeta:wasAcquiredBy/cpmeta:hasSamplingHeight ?samplingHeight . }
-	?dobj cpmeta:hasSizeInBytes ?size .
-	?dobj cpmeta:hasName ?fileName .
-	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
-	?dobj cpmeta:hasStartTime | (cpmeta:wasAcquiredBy / prov:startedAtTime) ?timeStart .
-	?dobj cpmeta:hasEndTime | (cpmeta:wasAcquiredBy / prov:endedAtTime) ?timeEnd .
-	OPTIONAL{ ?dobj cpmeta:hasNumberOfRows ?nRows }
-	OPTIONAL{ ?dobj cpmeta:hasActualColumnNames ?colNames }
-	OPTIONAL{ ?dobj cpmeta:hasDoi ?doi }
-",
-    );
-    query.push_str(match scope.versions {
+    let versions = match scope.versions {
         Versions::Current => "\tFILTER NOT EXISTS {[] cpmeta:isNextVersionOf ?dobj}\n",
-        Versions::All => "\tOPTIONAL{ ?next cpmeta:isNextVersionOf ?dobj }\n",
-    });
+        Versions::All => NEXT,
+    };
+    let _ = write!(
+        query,
+        "	OPTIONAL{{ ?dobj cpmeta:wasAcquiredBy/cpmeta:hasSamplingHeight ?samplingHeight . }}
+{FILE}	?dobj cpmeta:hasStartTime | (cpmeta:wasAcquiredBy / prov:startedAtTime) ?timeStart .
+	?dobj cpmeta:hasEndTime | (cpmeta:wasAcquiredBy / prov:endedAtTime) ?timeEnd .
+{TABLE}{versions}"
+    );
     paged(query, scope.before, cursor, limit)
 }
 
@@ -54,12 +64,8 @@ pub(crate) fn objects(scope: ObjectScope<'_>, cursor: Cursor, limit: usize) -> S
 pub(crate) fn documents(before: Option<Timestamp>, cursor: Cursor, limit: usize) -> String {
     let query = format!(
         "{PREFIXES}{OBJECT}	?dobj a cpmeta:DocumentObject .
-	?dobj cpmeta:hasSizeInBytes ?size .
-	?dobj cpmeta:hasName ?fileName .
-	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
-	OPTIONAL{{ ?dobj cpmeta:hasDoi ?doi }}
-	OPTIONAL{{ ?next cpmeta:isNextVersionOf ?dobj }}
-"
+{FILE}	OPTIONAL{{ ?dobj cpmeta:hasDoi ?doi }}
+{NEXT}"
     );
     paged(query, before, cursor, limit)
 }
@@ -86,21 +92,15 @@ pub(crate) fn objects_by_id(envri: Envri, ids: &[ObjectId]) -> String {
     for id in ids {
         let _ = write!(query, " <{landing}{id}>");
     }
-    query.push_str(
-        " }
-	?dobj cpmeta:hasSizeInBytes ?size .
-	?dobj cpmeta:hasName ?fileName .
-	?dobj cpmeta:wasSubmittedBy/prov:endedAtTime ?submTime .
-	OPTIONAL{ ?dobj cpmeta:hasObjectSpec ?spec }
-	OPTIONAL{ ?dobj cpmeta:wasAcquiredBy/prov:wasAssociatedWith ?station }
-	OPTIONAL{ ?dobj cpmeta:wasAcquiredBy/cpmeta:hasSamplingHeight ?samplingHeight }
-	OPTIONAL{ ?dobj cpmeta:hasStartTime | (cpmeta:wasAcquiredBy / prov:startedAtTime) ?timeStart }
-	OPTIONAL{ ?dobj cpmeta:hasEndTime | (cpmeta:wasAcquiredBy / prov:endedAtTime) ?timeEnd }
-	OPTIONAL{ ?dobj cpmeta:hasNumberOfRows ?nRows }
-	OPTIONAL{ ?dobj cpmeta:hasActualColumnNames ?colNames }
-	OPTIONAL{ ?dobj cpmeta:hasDoi ?doi }
-	OPTIONAL{ ?next cpmeta:isNextVersionOf ?dobj }
-}",
+    let _ = write!(
+        query,
+        " }}
+{FILE}	OPTIONAL{{ ?dobj cpmeta:hasObjectSpec ?spec }}
+	OPTIONAL{{ ?dobj cpmeta:wasAcquiredBy/prov:wasAssociatedWith ?station }}
+	OPTIONAL{{ ?dobj cpmeta:wasAcquiredBy/cpmeta:hasSamplingHeight ?samplingHeight }}
+	OPTIONAL{{ ?dobj cpmeta:hasStartTime | (cpmeta:wasAcquiredBy / prov:startedAtTime) ?timeStart }}
+	OPTIONAL{{ ?dobj cpmeta:hasEndTime | (cpmeta:wasAcquiredBy / prov:endedAtTime) ?timeEnd }}
+{TABLE}{NEXT}}}"
     );
     query
 }
@@ -123,7 +123,7 @@ pub(crate) fn successions(since: Timestamp, before: Timestamp) -> String {
 pub(crate) fn specs(envri: Envri) -> String {
     let prefix = envri.instance_prefix();
     format!(
-        "{PREFIXES}select ?spec ?specLabel ?level ?format ?dataset ?themeLabel ?projectLabel where {{
+        "{PREFIXES}{SPEC}
 	?spec cpmeta:hasDataLevel ?level ;
 		cpmeta:hasAssociatedProject ?project ;
 		cpmeta:hasFormat ?format ;
@@ -142,7 +142,7 @@ order by ?specLabel"
 /// Queries one data type, of any project.
 pub(crate) fn spec(spec: &str) -> String {
     format!(
-        "{PREFIXES}select ?spec ?specLabel ?level ?format ?dataset ?themeLabel ?projectLabel where {{
+        "{PREFIXES}{SPEC}
 	VALUES ?spec {{ <{}> }}
 	?spec cpmeta:hasDataLevel ?level ; cpmeta:hasFormat ?format ; rdfs:label ?specLabel .
 	OPTIONAL{{ ?spec cpmeta:hasDataTheme/rdfs:label ?themeLabel }}

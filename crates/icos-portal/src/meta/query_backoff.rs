@@ -3,10 +3,10 @@
 //! breaker in `http`, it also opens when the service responds that it is busy,
 //! because the service bans clients that exceed their quota.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::PortalError;
+use icos_sync::Mutex;
 
 /// Pause after the first failure. It doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -32,14 +32,14 @@ struct BackoffState {
 impl QueryBackoff {
     /// Returns the error that opened it, during the pause.
     pub(super) fn error(&self) -> Option<PortalError> {
-        let state = self.state();
+        let state = self.0.lock();
         let (until, error) = state.open.as_ref()?;
         (Instant::now() < *until).then(|| error.clone())
     }
 
     /// Records that the service responded, and ends the pause.
     pub(super) fn record_response(&self) {
-        *self.state() = BackoffState {
+        *self.0.lock() = BackoffState {
             last_response: Some(Instant::now()),
             ..BackoffState::default()
         };
@@ -53,7 +53,7 @@ impl QueryBackoff {
         retry_after: Option<Duration>,
         begun: Instant,
     ) {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         // Other queries had responses meanwhile: the service is up.
         let is_up = state.last_response.is_some_and(|at| at >= begun);
         if is_up && !matches!(error, PortalError::Busy { .. }) {
@@ -69,10 +69,6 @@ impl QueryBackoff {
         };
         state.failures += 1;
         state.open = Some((Instant::now() + pause, error.clone()));
-    }
-
-    fn state(&self) -> MutexGuard<'_, BackoffState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
