@@ -40,6 +40,7 @@ mod write;
 
 pub use archive::{ArchiveIndex, ArchiveNode};
 pub use list_state::{CatalogList, ListAge};
+pub use name::stems;
 pub use object::{FileId, Object, Representation};
 pub use read::{CatalogFolder, ListedObject, Walk};
 pub use search::{Order, Search};
@@ -301,17 +302,11 @@ impl Catalog {
     }
 }
 
-/// The possible stems of a file name; the rest of the name is its ending.
-pub fn stems(name: &str) -> impl Iterator<Item = &str> {
-    name::stems(name)
-}
-
 /// The first 8 bytes of `id`.
 #[must_use]
 pub fn first_bits(id: ObjectId) -> u64 {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&id.as_bytes()[..8]);
-    u64::from_be_bytes(bytes)
+    let first = id.as_bytes().first_chunk();
+    u64::from_be_bytes(*first.expect("an id has 18 bytes"))
 }
 
 impl CatalogState {

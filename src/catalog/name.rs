@@ -84,9 +84,9 @@ pub(super) fn id_of_stem(stem: &str) -> Option<ObjectId> {
     (id.len() == ObjectId::SYMBOLS).then(|| id.parse().ok())?
 }
 
-/// The possible stems of `name`: all of it, or the part before one of the last
-/// three dots.
-pub(super) fn stems(name: &str) -> impl Iterator<Item = &str> {
+/// The possible stems of a file name: all of it, or the part before one of the last
+/// three dots. The rest of the name is its ending.
+pub fn stems(name: &str) -> impl Iterator<Item = &str> {
     let dots = name.rmatch_indices('.').map(|(at, _)| at).take(3);
     std::iter::once(name.len())
         .chain(dots)

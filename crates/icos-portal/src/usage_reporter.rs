@@ -4,16 +4,16 @@
 //! counts its users by these reports, which have the same form as those of the
 //! Python library.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, COOKIE};
+use tokio::sync::mpsc;
 
 use super::auth::TokenProvider;
 use super::http::Http;
 use super::{ObjectId, PortalError, Service, Services};
-use icos_sync::Mutex;
 
 /// Maximum number of objects that wait for their report. Further objects are
 /// not reported.
@@ -26,22 +26,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Reports reads to `<auth>/logs/portaluse` in the background. Failures are
 /// only logged.
 #[derive(Clone, Debug)]
-pub struct UsageReporter(Arc<Reporter>);
+pub struct UsageReporter {
+    client: UsageClient,
+    /// To the task that sends the reports, once there was a read.
+    reads: Arc<OnceLock<mpsc::Sender<ObjectId>>>,
+}
 
-#[derive(Debug)]
-struct Reporter {
+#[derive(Clone, Debug)]
+struct UsageClient {
     http: Http,
     services: Services,
     /// Without a login, reports are anonymous.
     auth: Option<Arc<dyn TokenProvider>>,
-    reads: Mutex<PendingReads>,
-}
-
-#[derive(Debug, Default)]
-struct PendingReads {
-    waiting: Vec<ObjectId>,
-    /// Whether a task is sending reports.
-    sending: bool,
 }
 
 impl UsageReporter {
@@ -49,46 +45,39 @@ impl UsageReporter {
     /// `services`.
     #[must_use]
     pub fn new(http: Http, services: Services, auth: Option<Arc<dyn TokenProvider>>) -> Self {
-        Self(Arc::new(Reporter {
-            http,
-            services,
-            auth,
-            reads: Mutex::default(),
-        }))
+        Self {
+            client: UsageClient {
+                http,
+                services,
+                auth,
+            },
+            reads: Arc::default(),
+        }
     }
 
     /// Reports that `id` was read. Returns at once; reads that happen during
     /// one report go into the next. Needs a tokio runtime.
     pub fn report(&self, id: ObjectId) {
-        let reporter = &self.0;
-        let mut reads = reporter.reads.lock();
-        if reads.waiting.len() < MAX_WAITING {
-            reads.waiting.push(id);
-        }
-        if !reads.sending {
-            reads.sending = true;
-            tokio::spawn(Arc::clone(reporter).send_all());
-        }
+        let reads = self.reads.get_or_init(|| {
+            let (sender, reads) = mpsc::channel(MAX_WAITING);
+            tokio::spawn(self.client.clone().send_all(reads));
+            sender
+        });
+        // Fails if too many wait.
+        let _ = reads.try_send(id);
     }
 }
 
-impl Reporter {
-    async fn send_all(self: Arc<Self>) {
-        loop {
-            let batch: Vec<ObjectId> = {
-                let mut reads = self.reads.lock();
-                if reads.waiting.is_empty() {
-                    reads.sending = false;
-                    return;
-                }
-                let until = reads.waiting.len().min(MAX_BATCH);
-                reads.waiting.drain(..until).collect()
-            };
+impl UsageClient {
+    async fn send_all(self, mut reads: mpsc::Receiver<ObjectId>) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while reads.recv_many(&mut batch, MAX_BATCH).await > 0 {
             match tokio::time::timeout(TIMEOUT, self.send(&batch)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "could not report reads"),
                 Err(_late) => tracing::debug!("timed out while reporting reads"),
             }
+            batch.clear();
         }
     }
 
