@@ -218,7 +218,7 @@ fn full_disk_causes_one_warning() {
 fn nearly_full_disk_does_not_multiply_downloads() {
     const MIB: u64 = 1 << 20;
     const LEN: u64 = 12 * MIB;
-    let mut repository = Repository::builtin(1);
+    let mut repository = DemoRepository::builtin(1);
     let in_order = repository.add_original("in-order.bin", LEN);
     let at_random = repository.add_original("at-random.bin", LEN);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
