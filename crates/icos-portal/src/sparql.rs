@@ -102,15 +102,6 @@ impl<'a> QueryRow<'a> {
     pub fn number<T: FromStr>(self, variable: &str) -> Result<T, PortalError> {
         self.parsed(variable, |text| text.parse().ok())
     }
-
-    /// Returns what `read` returns for `variable`, or `None` if it is unbound.
-    pub(crate) fn if_bound<T>(
-        self,
-        variable: &str,
-        read: impl FnOnce(Self, &str) -> Result<T, PortalError>,
-    ) -> Result<Option<T>, PortalError> {
-        self.get(variable).map(|_| read(self, variable)).transpose()
-    }
 }
 
 #[cfg(test)]

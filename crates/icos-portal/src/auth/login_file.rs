@@ -90,6 +90,7 @@ impl<T: Clone + Send + Sync + 'static> LoginFile<T> {
     }
 
     fn read(&self) -> Result<Option<(T, FileVersion)>, FileError> {
+        self.file.restrict_permissions();
         self.file.read(|content| (self.parse)(content, self.envri))
     }
 

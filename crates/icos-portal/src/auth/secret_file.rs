@@ -122,7 +122,7 @@ impl SecretFile {
         }
     }
 
-    /// Names a file with a password: reading it restricts its permissions.
+    /// Names a file with a password.
     pub(super) fn with_password(path: PathBuf) -> Self {
         Self {
             has_password: true,
@@ -149,9 +149,6 @@ impl SecretFile {
         &self,
         parse: impl Fn(&[u8]) -> Result<T, LineError>,
     ) -> Result<Option<(T, FileVersion)>, FileError> {
-        if self.has_password {
-            self.restrict_permissions();
-        }
         let deadline = Instant::now() + MAX_WRITE_TIME;
         loop {
             let (content, version) = match self.content() {
@@ -186,8 +183,11 @@ impl SecretFile {
         Ok((content, FileVersion::of(&metadata)))
     }
 
-    /// Removes the permissions of other users, if they have any.
-    fn restrict_permissions(&self) {
+    /// Removes the permissions of other users from a file with a password.
+    pub(super) fn restrict_permissions(&self) {
+        if !self.has_password {
+            return;
+        }
         let Ok(metadata) = fs::metadata(&self.path) else {
             return;
         };

@@ -28,10 +28,11 @@ impl ListEntry for ObjectRow {
             submitted: row.parsed("submTime", |text| text.parse().ok())?,
             spec: row.get("spec").map(str::to_owned),
             station: row.get("station").map(str::to_owned),
-            rows: row.if_bound("nRows", QueryRow::number)?,
-            column_names: row.if_bound("colNames", |row, variable| {
-                row.parsed(variable, |json| serde_json::from_str(json).ok())
-            })?,
+            rows: (row.get("nRows").map(|_| row.number("nRows"))).transpose()?,
+            column_names: row
+                .get("colNames")
+                .map(|_| row.parsed("colNames", |json| serde_json::from_str(json).ok()))
+                .transpose()?,
             doi: row.get("doi").map(str::to_owned),
             next: row.get("next").and_then(id),
             span: instant("timeStart").zip(instant("timeEnd")),
