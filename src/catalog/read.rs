@@ -123,12 +123,10 @@ impl CatalogFolder {
 
     /// Whether its files are named by the file names of the objects, not by ids.
     fn is_named(&self) -> bool {
-        match self {
-            CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents => false,
-            CatalogFolder::Station(..) | CatalogFolder::Spec(_) | CatalogFolder::Collection(_) => {
-                true
-            }
-        }
+        !matches!(
+            self,
+            CatalogFolder::All | CatalogFolder::Format(_) | CatalogFolder::Documents
+        )
     }
 }
 

@@ -75,16 +75,13 @@ impl Schema {
     /// [`TableError::NoColumns`], [`TableError::StringColumn`], or
     /// [`TableError::Ambiguous`] if columns of one name differ in format.
     pub fn new(rows: u64, columns: Vec<Column>) -> Result<Self, TableError> {
-        if rows > Self::MAX_ROWS {
-            return Err(TableError::TooManyRows(rows));
-        }
+        check_rows(&columns, rows)?;
         if columns.is_empty() {
             return Err(TableError::NoColumns);
         }
         if let Some(text) = columns.iter().find(|c| c.format == ValueFormat::String) {
             return Err(TableError::StringColumn(text.label.clone()));
         }
-        check_size(&columns, rows)?;
 
         let mut stored: Vec<usize> = (0..columns.len()).collect();
         stored.sort_by(|&a, &b| java_order(&columns[a].label, &columns[b].label));
@@ -169,10 +166,7 @@ impl Schema {
     ///
     /// [`TableError::TooManyRows`] or [`TableError::TooLarge`].
     pub fn check_rows(&self, rows: u64) -> Result<(), TableError> {
-        if rows > Self::MAX_ROWS {
-            return Err(TableError::TooManyRows(rows));
-        }
-        check_size(&self.columns, rows)
+        check_rows(&self.columns, rows)
     }
 
     /// Number of rows.
@@ -241,7 +235,10 @@ impl Schema {
     }
 }
 
-fn check_size(columns: &[Column], rows: u64) -> Result<(), TableError> {
+fn check_rows(columns: &[Column], rows: u64) -> Result<(), TableError> {
+    if rows > Schema::MAX_ROWS {
+        return Err(TableError::TooManyRows(rows));
+    }
     let size = columns
         .iter()
         .try_fold(0_u64, |sum, c| sum.checked_add(c.format.width() as u64))

@@ -57,13 +57,15 @@ type FileIdentity = (u64, u64);
 impl DatabaseFile {
     /// Opens the file at `path`, or creates it.
     pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let writer = WriteConnection::to(path, connect(path)?);
-        Ok(Self {
+        let file = Self {
             path: path.to_owned(),
             queries: RwLock::default(),
             readers: Mutex::default(),
-            writer: Mutex::new(Some(writer)),
-        })
+            writer: Mutex::default(),
+        };
+        // Fails now if the file cannot be written.
+        file.with_writer(|_| Ok(()))?;
+        Ok(file)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -99,7 +101,10 @@ impl DatabaseFile {
         let mut writer = self.writer.lock();
         let writer = match &mut *writer {
             Some(writer) => writer,
-            missing => missing.insert(WriteConnection::to(&self.path, connect(&self.path)?)),
+            missing => missing.insert(WriteConnection {
+                connection: connect(&self.path)?,
+                file: identity(&self.path),
+            }),
         };
         work(&mut writer.connection)
     }
@@ -145,20 +150,16 @@ impl DatabaseFile {
         *readers = ReadConnections::default();
         *writer = None;
         match connect_existing(&self.path) {
-            Ok(connection) => *writer = Some(WriteConnection::to(&self.path, connection)),
+            Ok(connection) => {
+                let file = identity(&self.path);
+                *writer = Some(WriteConnection { connection, file });
+            }
             Err(error) => tracing::debug!(%error, "cannot reopen the catalog"),
         }
         if let Ok(connection) = connect_existing(&self.path) {
             readers.idle.push((connection, Instant::now()));
         }
         true
-    }
-}
-
-impl WriteConnection {
-    fn to(path: &Path, connection: Connection) -> Self {
-        let file = identity(path);
-        Self { connection, file }
     }
 }
 
@@ -179,7 +180,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     tune(&connection)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     prepare(&mut connection)?;
-    // Fails now if the file cannot be written.
+    // Fails if the file cannot be written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     Ok(connection)
 }
