@@ -21,6 +21,7 @@
 //! Nothing is cached here: each lookup and listing queries the catalog. So there are
 //! no locks, and millions of names cost no memory.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,14 +100,7 @@ impl Node {
     /// Whether this is a directory.
     #[must_use]
     pub fn is_directory(&self) -> bool {
-        match self {
-            Node::Directory(_) => true,
-            Node::Readme
-            | Node::ControlFile(_)
-            | Node::File(..)
-            | Node::Metadata(_)
-            | Node::ArchiveFile(..) => false,
-        }
+        matches!(self, Node::Directory(_))
     }
 
     /// The inode number, the same in every mount.
@@ -114,9 +108,6 @@ impl Node {
     pub fn inode(&self) -> Inode {
         match self {
             Node::Directory(Directory::Root) => Inode::ROOT,
-            Node::Directory(place) => Inode::of_path(&place.to_string()),
-            Node::Readme => Inode::of_path("README.md"),
-            Node::ControlFile(file) => Inode::of_path(&format!(".icosfs/{}", file.name())),
             Node::File(object, representation) => Inode::of_file(FileId {
                 object: object.id(),
                 representation: *representation,
@@ -125,8 +116,35 @@ impl Node {
             Node::Metadata(MetadataPage::Station(station)) => Inode::of_path(station.iri()),
             Node::Metadata(MetadataPage::Collection(id)) => Inode::of_path(&format!("//{id}")),
             Node::Metadata(MetadataPage::DataType(spec)) => Inode::of_path(spec.iri()),
+            Node::Directory(_) | Node::Readme | Node::ControlFile(_) | Node::ArchiveFile(..) => {
+                Inode::of_path(&self.to_string())
+            }
+        }
+    }
+}
+
+/// The path from the mount point, without a leading slash; for an object's file only
+/// the name, since it has several paths.
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Node::Directory(directory) => directory.fmt(f),
+            Node::Readme => f.write_str("README.md"),
+            Node::ControlFile(file) => write!(f, ".icosfs/{}", file.name()),
+            Node::File(object, representation) => {
+                write!(f, "{}{}", object.id(), object.ending(*representation))
+            }
+            Node::Metadata(MetadataPage::Station(station)) => {
+                write!(f, "stations/{}/station.json", station.name())
+            }
+            Node::Metadata(MetadataPage::Collection(id)) => {
+                write!(f, "collections/{id}/collection.json")
+            }
+            Node::Metadata(MetadataPage::DataType(spec)) => {
+                write!(f, "datatypes/{}/datatype.json", spec.name())
+            }
             Node::ArchiveFile(object, path, _) => {
-                Inode::of_path(&format!("objects/{}.contents/{path}", object.id()))
+                write!(f, "objects/{}.contents/{path}", object.id())
             }
         }
     }

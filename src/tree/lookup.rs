@@ -9,23 +9,6 @@ use super::{CollectionPath, ControlFile, Directory, MetadataPage, Node, Tree, Tr
 use crate::catalog::{ArchiveNode, CatalogFolder, Object, Representation, stems};
 use icos_portal::ObjectId;
 
-/// What the catalog knows of a name.
-#[derive(Debug)]
-enum LookupResult {
-    /// The node of this name.
-    Node(Node),
-    /// There is no such node.
-    Nothing,
-    /// The catalog has no such node, but the portal may have.
-    Unknown,
-}
-
-impl From<Option<Node>> for LookupResult {
-    fn from(node: Option<Node>) -> Self {
-        node.map_or(LookupResult::Unknown, LookupResult::Node)
-    }
-}
-
 /// A name below `/objects`: an id and an ending.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct ObjectName<'a> {
@@ -63,12 +46,7 @@ impl Tree {
             // All names are UTF-8.
             return Some(Err(TreeError::NoSuchName));
         };
-        match self.find(directory, name) {
-            Ok(LookupResult::Node(node)) => Some(Ok(node)),
-            Ok(LookupResult::Nothing) => Some(Err(TreeError::NoSuchName)),
-            Ok(LookupResult::Unknown) => None,
-            Err(error) => Some(Err(error)),
-        }
+        self.find(directory, name).transpose()
     }
 
     /// Looks up `name` in `parent`, with requests to the portal if necessary.
@@ -98,130 +76,100 @@ impl Tree {
                 }
             }
         }
-        match self.find(directory, name)? {
-            LookupResult::Node(node) => Ok(node),
-            LookupResult::Nothing | LookupResult::Unknown => Err(TreeError::NoSuchName),
-        }
+        let found = self.find(directory, name)?;
+        found.ok_or(TreeError::NoSuchName)
     }
 
-    fn find(&self, directory: &Directory, name: &str) -> Result<LookupResult, TreeError> {
+    /// Looks up `name` in the catalog; `None` if it has no such node, but the portal may
+    /// have. An error if there is no such node.
+    fn find(&self, directory: &Directory, name: &str) -> Result<Option<Node>, TreeError> {
         let fixed = fixed_entries(directory);
-        if let Some((_, node)) = fixed.iter().find(|(known, _)| known == name) {
-            return Ok(LookupResult::Node(node.clone()));
+        if let Some((_, node)) = fixed.into_iter().find(|(known, _)| known == name) {
+            return Ok(Some(node));
         }
-        let found = |directory| LookupResult::Node(Node::Directory(directory));
-        Ok(match directory {
-            Directory::Root | Directory::Control => match name {
-                ".icosfs" if matches!(directory, Directory::Root) => found(Directory::Control),
-                _ => LookupResult::Nothing,
-            },
-            Directory::Stations => match self.catalog.vocabulary().station_named(name) {
-                Some(station) => found(Directory::Station(Arc::clone(station))),
-                None => LookupResult::Unknown,
-            },
+        let vocabulary = self.catalog.vocabulary();
+        let found = match directory {
+            Directory::Root if name == ".icosfs" => Some(Directory::Control),
+            Directory::Root | Directory::Control => return Err(TreeError::NoSuchName),
+            Directory::Stations => (vocabulary.station_named(name))
+                .map(|station| Directory::Station(Arc::clone(station))),
             Directory::Station(station) => {
-                let vocabulary = self.catalog.vocabulary();
-                let Some(spec) = vocabulary.spec_named(name) else {
-                    return Ok(LookupResult::Nothing);
-                };
-                if self.catalog.is_empty(&station.folder(spec))? {
-                    LookupResult::Unknown
-                } else {
-                    found(Directory::StationType(
-                        Arc::clone(station),
-                        Arc::clone(spec),
-                    ))
-                }
+                let spec = vocabulary.spec_named(name).ok_or(TreeError::NoSuchName)?;
+                let listed = !self.catalog.is_empty(&station.folder(spec))?;
+                listed.then(|| Directory::StationType(Arc::clone(station), Arc::clone(spec)))
             }
-            Directory::DataTypes => match self.catalog.vocabulary().spec_named(name) {
-                Some(spec) => found(Directory::DataType(Arc::clone(spec))),
-                None => LookupResult::Unknown,
-            },
+            Directory::DataTypes => {
+                (vocabulary.spec_named(name)).map(|spec| Directory::DataType(Arc::clone(spec)))
+            }
             Directory::Storage => {
-                let vocabulary = self.catalog.vocabulary();
                 let mut formats = vocabulary.specs().map(|spec| spec.format());
-                match formats.find(|format| *format == name) {
-                    Some(format) => found(Directory::Format(format.into())),
-                    None => LookupResult::Unknown,
-                }
+                let format = formats.find(|format| *format == name);
+                format.map(|format| Directory::Format(format.into()))
             }
-            Directory::Collections => match name.parse::<ObjectId>() {
-                Ok(id) if self.catalog.collection(id)?.is_some() => {
-                    found(Directory::Collection(CollectionPath::new(id)))
-                }
-                Ok(_) => LookupResult::Unknown,
-                Err(_) => LookupResult::Nothing,
-            },
+            Directory::Collections => {
+                let id = name.parse().map_err(|_| TreeError::NoSuchName)?;
+                let collection = self.catalog.collection(id)?;
+                collection.map(|_| Directory::Collection(CollectionPath::new(id)))
+            }
             Directory::Collection(path) => {
                 if let Ok(id) = name.parse::<ObjectId>()
-                    && let Some(path) = path.extend(id)
+                    && let Some(inner) = path.extend(id)
+                    && (self.catalog.collections_in(path.id())?.iter()).any(|one| one.id == id)
                 {
-                    let within = self.catalog.collections_in(collection_id(directory))?;
-                    if within.iter().any(|collection| collection.id == id) {
-                        return Ok(found(Directory::Collection(path)));
-                    }
+                    Some(Directory::Collection(inner))
+                } else {
+                    return self.find_object(directory, name);
                 }
-                self.find_object(directory, name)?
             }
             Directory::Archive(object, prefix) => {
-                match self.catalog.cached_archive(object.id())? {
-                    Some(archive) => {
-                        let path = format!("{prefix}{name}");
-                        let child = archive.find(&path);
-                        child.map_or(LookupResult::Nothing, |child| {
-                            LookupResult::Node(archive_node(object, path, child))
-                        })
-                    }
-                    None => LookupResult::Unknown,
-                }
+                let Some(archive) = self.catalog.cached_archive(object.id())? else {
+                    return Ok(None);
+                };
+                let path = format!("{prefix}{name}");
+                let child = archive.find(&path).ok_or(TreeError::NoSuchName)?;
+                return Ok(Some(archive_node(object, path, child)));
             }
             Directory::Objects
             | Directory::StationType(..)
             | Directory::DataType(_)
             | Directory::Format(_)
-            | Directory::Documents => self.find_object(directory, name)?,
-        })
+            | Directory::Documents => return self.find_object(directory, name),
+        };
+        Ok(found.map(Node::Directory))
     }
 
-    fn find_object(&self, directory: &Directory, name: &str) -> Result<LookupResult, TreeError> {
-        let Some((folder, naming)) = directory.objects() else {
-            return Ok(LookupResult::Nothing);
-        };
+    fn find_object(&self, directory: &Directory, name: &str) -> Result<Option<Node>, TreeError> {
+        let (folder, naming) = directory.objects().ok_or(TreeError::NoSuchName)?;
         if naming == FileNaming::FileName {
             for stem in stems(name) {
-                let Some(object) = self.catalog.by_stem(&folder, stem)? else {
-                    continue;
-                };
-                if let Some(node) = file(&object, &name[stem.len()..]) {
-                    return Ok(LookupResult::Node(node));
+                if let Some(object) = self.catalog.by_stem(&folder, stem)?
+                    && let Some(node) = file(&object, &name[stem.len()..])
+                {
+                    return Ok(Some(node));
                 }
             }
-            return Ok(LookupResult::Unknown);
+            return Ok(None);
         }
-        let Some(name) = ObjectName::parse(name) else {
-            return Ok(LookupResult::Nothing);
-        };
+        let name = ObjectName::parse(name).ok_or(TreeError::NoSuchName)?;
         let Some(object) = self.catalog.known(name.id)? else {
-            return Ok(LookupResult::Unknown);
+            return Ok(None);
         };
-        let node = match naming {
-            FileNaming::Stored => match (&folder, object.spec(), name.ending) {
-                (CatalogFolder::Format(format), Some(spec), ending)
-                    if spec.format() == &**format =>
-                {
-                    stored_file(&object, ending)
-                }
-                (CatalogFolder::Documents, None, ending) => stored_file(&object, ending),
-                _ => None,
-            },
-            FileNaming::Id | FileNaming::FileName
-                if name.ending == CONTENTS && object.is_archive() =>
+        let node = match (naming, &folder, object.spec()) {
+            (FileNaming::Stored, CatalogFolder::Format(format), Some(spec))
+                if spec.format() == &**format =>
             {
+                stored_file(&object, name.ending)
+            }
+            (FileNaming::Stored, CatalogFolder::Documents, None) => {
+                stored_file(&object, name.ending)
+            }
+            (FileNaming::Stored, ..) => None,
+            _ if name.ending == CONTENTS && object.is_archive() => {
                 Some(Node::Directory(Directory::Archive(object, "".into())))
             }
-            FileNaming::Id | FileNaming::FileName => file(&object, name.ending),
+            _ => file(&object, name.ending),
         };
-        Ok(node.map_or(LookupResult::Nothing, LookupResult::Node))
+        node.map(Some).ok_or(TreeError::NoSuchName)
     }
 }
 
@@ -247,13 +195,6 @@ fn stored_file(object: &Arc<Object>, ending: &str) -> Option<Node> {
         _ => return None,
     };
     Some(Node::File(Arc::clone(object), representation))
-}
-
-fn collection_id(directory: &Directory) -> ObjectId {
-    match directory {
-        Directory::Collection(path) => path.id(),
-        _ => ObjectId::from_bytes([0; 18]),
-    }
 }
 
 /// The entries that a directory has in any repository.
