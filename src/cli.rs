@@ -18,17 +18,13 @@ mod cache;
 mod catalog_access;
 mod config;
 mod credentials;
-mod data_folder;
 mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
-#[cfg(test)]
-mod documented_commands;
-mod example;
 mod find;
 mod get;
-mod help_topics;
+mod help;
 mod helper;
 mod info;
 mod log;
@@ -43,6 +39,8 @@ mod stations;
 mod status;
 mod storage;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod text_table;
 mod unmount;
 mod waiting;
@@ -151,7 +149,7 @@ impl Command {
 
 /// The parser with built-in defaults, before `config.toml` is applied.
 fn command() -> clap::Command {
-    help_topics::with_grouped_commands(config::with_settings_to_show(Cli::command()))
+    help::with_grouped_commands(config::with_settings_to_show(Cli::command()))
 }
 
 /// Parses and applies a `config.toml`, for [`crate::fuzzing`]. The file consists
@@ -206,7 +204,7 @@ pub fn main() -> ExitCode {
     if let Some(error) = &broken
         && !cli.command.works_without_config()
     {
-        return report_error(error, usage);
+        return report_error(&format_args!("{error:#}"), usage);
     }
     match run(cli, &arguments, &matches, &file, broken) {
         Ok(()) => ExitCode::SUCCESS,
@@ -235,7 +233,7 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatche
                     eprintln!("\n{hint}");
                 }
                 if error.kind() == ErrorKind::MissingRequiredArgument
-                    && let Some(example) = example::of(&command(), arguments)
+                    && let Some(example) = help::example(&command(), arguments)
                 {
                     eprintln!("For example: {example}");
                 }
@@ -259,7 +257,7 @@ fn run(
     arguments: &[OsString],
     matches: &ArgMatches,
     file: &config::ConfigFile,
-    broken: Option<config::ConfigError>,
+    broken: Option<anyhow::Error>,
 ) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
     global.start_log(matches!(command, Command::Mount(_)))?;
@@ -269,7 +267,7 @@ fn run(
         Command::Get(args) => get::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&args),
-        Command::Doctor(args) => doctor::run(&global, args, broken.map(|error| error.to_string())),
+        Command::Doctor(args) => doctor::run(&global, args, broken),
         Command::LogLevel(args) => log::control::run(&args),
         Command::Completions(args) => {
             manual_pages::completions(&args);

@@ -18,7 +18,8 @@ pub mod cache;
 pub mod memory;
 
 mod allocator;
+#[cfg(any(test, feature = "demo"))]
+#[doc(hidden)]
+pub mod demo_portal;
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(test)]
-mod test_portal;

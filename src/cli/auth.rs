@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::credentials::CredentialArgs;
 use super::settings::{GlobalArgs, block_on};
-use super::waiting::{WaitNotice, block_on_while};
+use super::waiting::{block_on_while, with_spinner};
 use icos_portal::account::LicenceStatus;
 use icos_portal::{Account, Services};
 
@@ -29,16 +29,13 @@ pub(super) enum AuthCommand {
 }
 
 pub(super) fn run(global: &GlobalArgs, command: AuthCommand) -> anyhow::Result<()> {
-    let services = global.services()?;
-    let http = global.http()?;
     match command {
         AuthCommand::Status { json, login } => {
-            let auth = login.provider(&http, &services)?;
-            let account = auth.map(|auth| Account::new(http, services.clone(), auth));
-            block_on(status(account, &services, json))
+            let clients = global.clients(Some(login))?;
+            block_on(status(clients.account, &clients.services, json))
         }
         AuthCommand::Token { login } => {
-            let auth = login.provider(&http, &services)?;
+            let auth = login.provider(&global.http()?, &global.services()?)?;
             let auth = auth.context("not logged in; run `icosfs login`")?;
             let token = block_on_while("logging in", async { Ok(auth.token().await?) })?;
             println!("{}", token.cookie());
@@ -54,9 +51,7 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
         && account.login_state().await.is_some()
     {
         // Tests the login, which may itself request a token.
-        let sign = WaitNotice::spinner("testing the login");
-        let checked = account.check_licence().await;
-        drop(sign);
+        let checked = with_spinner("testing the login", account.check_licence()).await;
         readable = matches!(checked, Ok(LicenceStatus::Accepted));
         login = account.status().await;
         if let (Some(login), Err(error)) = (&mut login, checked) {

@@ -6,11 +6,12 @@ use std::io::IsTerminal as _;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::settings::{GlobalArgs, bytes};
+use super::terminal::size;
+use super::waiting::progress_bar;
 use crate::cache::{CacheFolder, FolderFile};
 use icos_portal::ObjectId;
 
@@ -18,21 +19,17 @@ use icos_portal::ObjectId;
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
     /// Show the cache folder and its contents
-    Info(CacheInfoArgs),
+    Info {
+        /// Print JSON, for scripts
+        #[arg(long)]
+        json: bool,
+    },
     /// Verify all cached files and remove corrupt ones
     Verify,
     /// Remove all cached files that no mount has open
     Clear,
     /// Remove the least recently used files, or the given objects
     Evict(EvictArgs),
-}
-
-/// Arguments of `icosfs cache info`.
-#[derive(Args, Debug)]
-pub(super) struct CacheInfoArgs {
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
 }
 
 /// Arguments of `icosfs cache evict`.
@@ -57,7 +54,7 @@ pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<
     let root = global.cache_dir()?.join(global.services()?.cache_name());
     let folder = CacheFolder::at(root);
     match command {
-        CacheCommand::Info(args) => info(&folder, &args),
+        CacheCommand::Info { json } => info(&folder, json),
         CacheCommand::Verify => verify(&folder)?,
         CacheCommand::Clear => {
             remove(&folder, &folder.files());
@@ -88,7 +85,7 @@ fn kind_of(file: &FolderFile) -> (&'static str, &'static str) {
     }
 }
 
-fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
+fn info(folder: &CacheFolder, json: bool) {
     let files = folder.files();
     let mut kinds: BTreeMap<(&str, &str), (usize, u64)> = BTreeMap::new();
     for file in &files {
@@ -98,7 +95,7 @@ fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
     }
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let in_use = files.iter().filter(|file| file.in_use).count();
-    if args.json {
+    if json {
         let kinds: BTreeMap<_, _> = kinds
             .iter()
             .map(|((key, _), (files, bytes))| (key, json!({"files": files, "bytes": bytes})))
@@ -117,12 +114,8 @@ fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
     for ((_, label), (count, bytes)) in kinds {
         println!("  {label:<16} {count:>7} files {:>12}", size(bytes));
     }
-    println!(
-        "  {:<16} {:>7} files {:>12}",
-        "total",
-        files.len(),
-        size(bytes)
-    );
+    let count = files.len();
+    println!("  {:<16} {count:>7} files {:>12}", "total", size(bytes));
     if in_use > 0 {
         println!("  {in_use} of these files are open in mounts");
     }
@@ -130,7 +123,7 @@ fn info(folder: &CacheFolder, args: &CacheInfoArgs) {
 
 fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
     let files = folder.files();
-    let bar = bar(files.iter().map(|file| file.bytes).sum());
+    let bar = progress_bar(files.iter().map(|file| file.bytes).sum());
     let (mut corrupt, mut verified) = (0, 0);
     for file in &files {
         bar.set_message(file.path.name().to_owned());
@@ -161,9 +154,11 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
             } else {
                 "a mount has it open and checks it when it is read"
             };
-            bar.println(format!("{}: {problem}; {done}", file.path.path().display()));
-            if !std::io::stderr().is_terminal() {
-                println!("{}: {problem}; {done}", file.path.path().display());
+            let line = format!("{}: {problem}; {done}", file.path.path().display());
+            if std::io::stderr().is_terminal() {
+                bar.println(line);
+            } else {
+                println!("{line}");
             }
         }
     }
@@ -204,17 +199,4 @@ fn remove(folder: &CacheFolder, files: &[FolderFile]) {
             open.len()
         );
     }
-}
-
-fn size(bytes: u64) -> String {
-    BinaryBytes(bytes).to_string()
-}
-
-/// A progress bar for `bytes` bytes, shown on a terminal only.
-pub(super) fn bar(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::new(bytes);
-    let style = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}";
-    bar.with_style(
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    )
 }

@@ -1,37 +1,37 @@
-//! Access to metadata for commands that search and list, through the catalog
-//! that mounts of the same cache folder share.
+//! Access to the catalog that mounts of the same cache folder share.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::settings::GlobalArgs;
-use crate::catalog::{Catalog, ObjectSelection};
-use icos_portal::{MetadataClient, Service, Services};
+use super::settings::{Clients, GlobalArgs};
+use super::waiting::block_on_while;
+use crate::catalog::{Catalog, CatalogList, ObjectSelection, Vocabulary};
+use icos_portal::Service;
 
-/// Maximum age of a list before it is refreshed.
-const TTL: Duration = Duration::from_mins(10);
+/// How long commands other than `mount` cache lists and landing pages.
+pub(super) const TTL: Duration = Duration::from_mins(10);
 
-/// The services and the catalog that such a command uses; no login is needed.
-#[derive(Debug)]
-pub(super) struct CatalogAccess {
-    pub(super) services: Services,
-    pub(super) meta: MetadataClient,
-    pub(super) catalog: Catalog,
+/// Opens the catalog for the repository of `clients` below `cache_dir`.
+pub(super) fn open(
+    clients: &Clients,
+    cache_dir: &Path,
+    ttl: Duration,
+    selection: ObjectSelection,
+) -> anyhow::Result<Catalog> {
+    let folder = cache_dir.join(clients.services.host_name(Service::Meta));
+    Catalog::open(clients.meta.clone(), &folder, ttl, selection).context("cannot open the catalog")
 }
 
-impl CatalogAccess {
-    pub(super) fn new(global: &GlobalArgs, selection: ObjectSelection) -> anyhow::Result<Self> {
-        let services = global.services()?;
-        let http = global.http()?;
-        let meta = MetadataClient::new(http, services.clone());
-        let folder = global.cache_dir()?.join(services.host_name(Service::Meta));
-        let catalog = Catalog::open(meta.clone(), &folder, TTL, selection)
-            .context("the catalog cannot be opened")?;
-        Ok(Self {
-            services,
-            meta,
-            catalog,
-        })
-    }
+/// Returns the repository's stations and data types.
+pub(super) fn vocabulary(global: &GlobalArgs) -> anyhow::Result<Arc<Vocabulary>> {
+    let clients = global.clients(None)?;
+    let selection = ObjectSelection::default();
+    let catalog = open(&clients, &global.cache_dir()?, TTL, selection)?;
+    block_on_while("requesting the portal's lists", async {
+        Ok(catalog.ensure(CatalogList::Vocabulary).await?)
+    })?;
+    Ok(catalog.vocabulary())
 }

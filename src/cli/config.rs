@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Args, Command, Subcommand};
+use clap::{Arg, ArgMatches, Command, Subcommand};
 use directories::{BaseDirs, ProjectDirs};
 use serde_json::json;
 use toml::{Table, Value};
@@ -29,54 +29,11 @@ pub(super) enum ConfigCommand {
 A setting comes from its option, else from its environment variable, else from \
 config.toml, else it has its default. Add any option to see its effect, as in \
 `icosfs config show --portal sites`.")]
-    Show(ShowArgs),
-}
-
-/// Arguments of `icosfs config show` besides all settings.
-#[derive(Args, Debug)]
-pub(super) struct ShowArgs {
-    /// Print JSON, for scripts
-    #[arg(long)]
-    json: bool,
-}
-
-/// Why `config.toml` cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConfigError {
-    /// The file exists but cannot be read.
-    #[error("cannot read {path}: {error}")]
-    Io {
-        path: PathBuf,
-        error: std::io::Error,
+    Show {
+        /// Print JSON, for scripts
+        #[arg(long)]
+        json: bool,
     },
-    /// It is not TOML.
-    #[error("{path} is not TOML: {error}")]
-    Syntax {
-        path: PathBuf,
-        error: toml::de::Error,
-    },
-    /// No option has that name.
-    #[error(
-        "{path}: no setting is called `{key}`{}; `icosfs config show` lists them",
-        suggestion(nearest.as_deref())
-    )]
-    Unknown {
-        path: PathBuf,
-        key: String,
-        nearest: Option<String>,
-    },
-    /// The parser rejects the value.
-    #[error("{path}: invalid `{key}`: {reason}")]
-    Value {
-        path: PathBuf,
-        key: String,
-        reason: String,
-    },
-}
-
-/// Returns the suggestion in a message about an unknown key.
-fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map_or(String::new(), |name| format!("; did you mean `{name}`?"))
 }
 
 /// The checked settings of `config.toml`.
@@ -88,43 +45,36 @@ pub(super) struct ConfigFile {
 
 impl ConfigFile {
     /// Reads the file, if it exists. The options of `command` are its valid keys.
-    ///
-    /// # Errors
-    ///
-    /// Every variant of [`ConfigError`].
-    pub(super) fn load(command: &Command) -> Result<Self, ConfigError> {
+    pub(super) fn load(command: &Command) -> anyhow::Result<Self> {
         let Some(path) = config_path() else {
             return Ok(Self::default());
         };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(ConfigError::Io { path, error }),
+            other => other.with_context(|| format!("cannot read {}", path.display()))?,
         };
         Self::parse(path, &text, command)
     }
 
     /// Parses `text`, the content of the file at `path`.
-    ///
-    /// # Errors
-    ///
-    /// All variants of [`ConfigError`] but `Io`.
-    pub(super) fn parse(path: PathBuf, text: &str, command: &Command) -> Result<Self, ConfigError> {
-        let table: Table = match text.parse() {
-            Ok(table) => table,
-            Err(error) => return Err(ConfigError::Syntax { path, error }),
-        };
+    pub(super) fn parse(path: PathBuf, text: &str, command: &Command) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let table: Table = (text.parse()).with_context(|| format!("{shown} is not TOML"))?;
         let settings = settings(command);
         let mut values = BTreeMap::new();
         for (key, value) in table {
             let Some(setting) = settings.get(&key) else {
-                let names = settings.keys().map(String::as_str);
-                let nearest = nearest(&key, names).map(str::to_owned);
-                return Err(ConfigError::Unknown { path, key, nearest });
+                let nearest = nearest(&key, settings.keys().map(String::as_str));
+                let suggestion = nearest.map(|name| format!("; did you mean `{name}`?"));
+                bail!(
+                    "{shown}: no setting is called `{key}`{}; `icosfs config show` lists them",
+                    suggestion.unwrap_or_default()
+                );
             };
             match check(setting, &key, &value) {
                 Ok(checked) => values.insert(key, checked),
-                Err(reason) => return Err(ConfigError::Value { path, key, reason }),
+                Err(reason) => bail!("{shown}: invalid `{key}`: {reason}"),
             };
         }
         Ok(Self {
@@ -228,26 +178,13 @@ fn setting_name(arg: &Arg) -> Option<String> {
 
 /// Copies `arg` without its relations to other options.
 fn without_relations(arg: &Arg) -> Arg {
-    let mut copy = Arg::new(arg.get_id().clone())
-        .long(arg.get_long().unwrap_or_default().to_owned())
-        .action(arg.get_action().clone())
-        .value_parser(arg.get_value_parser().clone())
-        .global(arg.is_global_set())
-        .default_values(arg.get_default_values())
-        .help_heading("Settings");
-    if let Some(name) = arg.get_env() {
-        copy = copy.env(name.to_owned());
-    }
-    if let Some(help) = arg.get_help() {
-        copy = copy.help(help.clone());
-    }
-    if let Some(names) = arg.get_value_names() {
-        copy = copy.value_names(names);
-    }
-    if let Some(delimiter) = arg.get_value_delimiter() {
-        copy = copy.value_delimiter(delimiter);
-    }
-    copy
+    (arg.clone())
+        .conflicts_with(Resettable::Reset)
+        .requires(Resettable::Reset)
+        .long_help(Resettable::Reset)
+        .hide_short_help(false)
+        .display_order(Resettable::Reset)
+        .help_heading("Settings")
 }
 
 /// Returns the arguments for `value`, if the parser accepts them.
@@ -317,12 +254,14 @@ pub(super) fn run(
     matches: &ArgMatches,
     file: &ConfigFile,
 ) -> anyhow::Result<()> {
-    let ConfigCommand::Show(ShowArgs { json }) = command;
+    let ConfigCommand::Show { json } = command;
     let matches = matches
         .subcommand_matches("config")
         .and_then(|config| config.subcommand_matches("show"))
         .context("expected the command `config show`")?;
-    let shown = shown(matches, file);
+    let shown: Vec<ShownSetting> = (settings(&super::command()).into_iter())
+        .map(|(name, setting)| ShownSetting::new(name, &setting, matches, file))
+        .collect();
     if *json {
         let all: serde_json::Map<_, _> = (shown.into_iter())
             .map(|s| (s.name, json!({"value": s.value, "source": s.source})))
@@ -335,18 +274,12 @@ pub(super) fn run(
         Some(path) => println!("# settings; {} does not exist", path.display()),
         None => println!("# settings, no file"),
     }
-    let width = |text: fn(&ShownSetting) -> usize| shown.iter().map(text).max().unwrap_or(0);
-    let (names, values) = (
-        width(|s| s.name.len()),
-        width(|s| s.value.as_ref().map_or(1, String::len)),
-    );
-    for ShownSetting {
-        name,
-        value,
-        source,
-    } in &shown
-    {
-        let value = value.as_deref().unwrap_or("-");
+    let value = |setting: &ShownSetting| setting.value.clone().unwrap_or("-".to_owned());
+    let names = shown.iter().map(|setting| setting.name.len()).max();
+    let values = shown.iter().map(|setting| value(setting).len()).max();
+    let (names, values) = (names.unwrap_or(0), values.unwrap_or(0));
+    for setting in &shown {
+        let (name, value, source) = (&setting.name, value(setting), &setting.source);
         println!("{name:names$}  {value:values$}  {source}");
     }
     Ok(())
@@ -359,40 +292,35 @@ struct ShownSetting {
     source: String,
 }
 
-fn shown(matches: &ArgMatches, file: &ConfigFile) -> Vec<ShownSetting> {
-    let in_file = |name: &str| match &file.path {
-        Some(path) if file.values.contains_key(name) => path.display().to_string(),
-        _ => "default".to_owned(),
-    };
-    settings(&super::command())
-        .into_iter()
-        .map(|(name, setting)| {
-            let id = setting.get_id().as_str();
-            let raw = matches.try_get_raw(id).ok().flatten();
-            let value = raw.map(|values| {
-                let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
-                values.join(",")
-            });
-            let source = match matches.value_source(id) {
-                Some(ValueSource::CommandLine) => format!("--{name}"),
-                Some(ValueSource::EnvVariable) => (setting.get_env())
-                    .map_or(String::new(), |variable| variable.to_string_lossy().into()),
-                _ => in_file(&name),
-            };
-            ShownSetting {
-                name,
-                value,
-                source,
+impl ShownSetting {
+    fn new(name: String, setting: &Arg, matches: &ArgMatches, file: &ConfigFile) -> Self {
+        let id = setting.get_id().as_str();
+        let raw = matches.try_get_raw(id).ok().flatten();
+        let value = raw.map(|values| {
+            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+            values.join(",")
+        });
+        let source = match (matches.value_source(id), setting.get_env(), &file.path) {
+            (Some(ValueSource::CommandLine), ..) => format!("--{name}"),
+            (Some(ValueSource::EnvVariable), Some(variable), _) => {
+                variable.to_string_lossy().into()
             }
-        })
-        .collect()
+            (.., Some(path)) if file.values.contains_key(&name) => path.display().to_string(),
+            _ => "default".to_owned(),
+        };
+        Self {
+            name,
+            value,
+            source,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<ConfigFile, ConfigError> {
+    fn parse(text: &str) -> anyhow::Result<ConfigFile> {
         ConfigFile::parse("config.toml".into(), text, &super::super::command())
     }
 

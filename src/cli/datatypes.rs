@@ -3,11 +3,9 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::catalog_access::CatalogAccess;
+use super::catalog_access;
 use super::settings::GlobalArgs;
-use super::text_table::TextTable;
-use super::waiting::block_on_while;
-use crate::catalog::{CatalogList, ObjectSelection};
+use super::text_table::{TextTable, print_json};
 
 /// Arguments of `icosfs datatypes`.
 #[derive(Args, Debug)]
@@ -25,45 +23,31 @@ pub(super) struct DatatypesArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<()> {
-    let browse = CatalogAccess::new(global, ObjectSelection::default())?;
-    block_on_while("requesting the portal's lists", async {
-        Ok(browse.catalog.ensure(CatalogList::Vocabulary).await?)
-    })?;
-    let vocabulary = browse.catalog.vocabulary();
-    let mut table = TextTable::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"]);
+    let vocabulary = catalog_access::vocabulary(global)?;
     let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
-    for spec in vocabulary.specs() {
-        let theme = spec.theme().unwrap_or_default();
-        let mut searched = [
-            spec.name(),
-            spec.label(),
-            theme,
-            spec.project().unwrap_or_default(),
-        ]
-        .join("\n");
-        for column in spec.columns() {
-            searched.push('\n');
-            searched.push_str(&column.title);
-        }
-        if !searched.to_lowercase().contains(&wanted) {
-            continue;
-        }
-        if args.json {
+    let shown = vocabulary.specs().filter(|spec| {
+        let (theme, project) = (spec.theme(), spec.project());
+        let mut searched = vec![spec.name(), spec.label()];
+        searched.extend(theme.into_iter().chain(project));
+        searched.extend(spec.columns().iter().map(|column| &*column.title));
+        searched.join("\n").to_lowercase().contains(&wanted)
+    });
+    if args.json {
+        let lines = shown.map(|spec| {
             let mut line: Value = serde_json::from_slice(&spec.json())?;
             line["folder"] = json!(format!("datatypes/{}", spec.name()));
-            println!("{line}");
-            continue;
-        }
-        table.push(vec![
+            Ok(line)
+        });
+        return print_json(lines.collect::<anyhow::Result<Vec<_>>>()?);
+    }
+    let rows = shown.map(|spec| {
+        vec![
             spec.name().to_owned(),
             spec.level().to_string(),
-            theme.to_owned(),
+            spec.theme().unwrap_or_default().to_owned(),
             spec.format().to_owned(),
             spec.label().to_owned(),
-        ]);
-    }
-    if !args.json {
-        table.print()?;
-    }
-    Ok(())
+        ]
+    });
+    TextTable::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"], rows).print()
 }

@@ -10,12 +10,12 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::settings::{Clients, bytes};
+use crate::demo_portal::client_services;
 use icos_demo::{
     DemoOptions, DemoPortal, DemoRepository, Fault, FaultPlan, FaultRule, RecordedRequest,
 };
 use icos_portal::auth::{Token, TokenAuth};
 use icos_portal::http::Http;
-use icos_portal::{Service, Services};
 
 /// Seed of the built-in repository, so that its contents are always the same.
 const SEED: u64 = 2026;
@@ -54,39 +54,38 @@ pub(super) struct DemoArgs {
 }
 
 const FAULTS_HELP: &str = "\
-The demo portal imitates the real services, for workshops, CI and
-experiments. It prints one line of JSON with the URLs of its services and the
-demo user's name, password and login token. With -v it prints a line for each
-request. It stops on Ctrl-C.
+The demo portal simulates the real services, for workshops, CI and experiments.
+It prints one line of JSON with the URLs of its services and the demo user's
+name, password and login token. With -v it logs each request. Ctrl-C stops it.
 
-A fault plan is a seed and a list of rules. A rule applies to requests that
-match a service (auth, meta, data), a route (the first segment of the path) and
-an object (an id), with a probability and at most a number of times. All of
-these are optional:
+A fault plan is a seed for random numbers and a list of rules. A rule injects its
+fault into requests to a service (auth, meta, data), with a route (the first
+segment of the path) and for an object (an id), with a probability and at most
+the given number of times. All but the fault are optional:
 
   {\"seed\": 7, \"rules\": [
     {\"service\": \"data\", \"route\": \"cpb\", \"probability\": 0.2,
      \"fault\": {\"status\": {\"code\": 503, \"retryAfter\": 2}}},
     {\"object\": \"ahVixHqAZvFrgX0iJwMMp__l\", \"times\": 1, \"fault\": \"reset\"}]}
 
-  {\"latency\": {\"ms\": 50, \"jitterMs\": 20}}    the response is delayed
-  {\"bandwidth\": {\"bytesPerSecond\": 1000000}}   bodies share this bandwidth
-  {\"status\": {\"code\": 503, \"retryAfter\": 2}}  a different status is returned
-  \"close\", \"reset\"                           the connection ends before the response
-  {\"resetInBody\": {\"after\": 1000}}           the connection is reset in the body
-  {\"truncate\": {\"after\": 1000}}              the body ends early
-  {\"shorten\": {\"after\": 1000}}               the body and its Content-Length are shorter
-  {\"stall\": {\"after\": 1000, \"ms\": 5000}}     the body stalls
-  {\"corrupt\": {\"at\": 1000}}                  one byte is inverted
-  {\"slowQuery\": {\"ms\": 5000}}                a SPARQL query takes longer
-  \"revokeTokens\"                             all tokens issued so far become invalid
-  {\"withdrawLicence\": {\"ms\": 5000}}          the licence is not accepted
-  {\"down\": {\"ms\": 5000}}                     the service refuses connections
+  {\"latency\": {\"ms\": 50, \"jitterMs\": 20}}    delays the response
+  {\"bandwidth\": {\"bytesPerSecond\": 1000000}}   limits the bandwidth of all bodies together
+  {\"status\": {\"code\": 503, \"retryAfter\": 2}}  returns this status instead
+  \"close\", \"reset\"                           closes or resets the connection before the response
+  {\"resetInBody\": {\"after\": 1000}}           resets the connection within the body
+  {\"truncate\": {\"after\": 1000}}              ends the body early
+  {\"shorten\": {\"after\": 1000}}               shortens the body and its Content-Length
+  {\"stall\": {\"after\": 1000, \"ms\": 5000}}     pauses within the body
+  {\"corrupt\": {\"at\": 1000}}                  inverts one byte
+  {\"slowQuery\": {\"ms\": 5000}}                delays a SPARQL query
+  \"revokeTokens\"                             invalidates all tokens issued so far
+  {\"withdrawLicence\": {\"ms\": 5000}}          makes the licence not accepted
+  {\"down\": {\"ms\": 5000}}                     makes the service refuse connections
 
-Where \"ms\" is a duration, leaving it out means forever.
+A fault with a duration \"ms\" lasts forever if it is left out.
 
-The control service can change all this while the portal runs: faults, licence,
-tokens and services that are down. GET / on it prints a description.";
+The control service changes faults, licence, tokens and services that are down
+while the portal runs. GET / on it prints a description.";
 
 /// Serves until SIGINT or SIGTERM arrives. Prints the URLs and the demo user's
 /// login: as one line of JSON, or as instructions on a terminal.
@@ -215,31 +214,16 @@ fn shape(text: &str) -> Result<(usize, u64), String> {
         .ok_or_else(|| "expected columns and rows, such as 260x350000".to_owned())
 }
 
-/// A demo portal with the built-in repository, for a mount in this process.
-pub(super) struct EmbeddedDemo(DemoPortal);
-
-pub(super) fn start_embedded() -> anyhow::Result<EmbeddedDemo> {
+/// Starts a demo portal with the built-in repository, for a mount in this process.
+/// Returns it with clients that are logged in as its user.
+pub(super) fn start_embedded(http: Http) -> anyhow::Result<(DemoPortal, Clients)> {
     let portal = DemoPortal::start(DemoRepository::builtin(SEED), DemoOptions::default())
         .context("cannot start the demo portal")?;
-    Ok(EmbeddedDemo(portal))
-}
-
-impl EmbeddedDemo {
-    /// Clients of this portal, logged in as its user.
-    pub(super) fn clients(&self, http: Http) -> anyhow::Result<Clients> {
-        let services = services_of(&self.0)?;
-        let token = Token::parse(services.envri(), &self.0.token())?;
-        let auth = TokenAuth::new(token, "the demo's own user".to_owned(), &services);
-        Ok(Clients::new(http, services, Some(Arc::new(auth))))
-    }
-}
-
-/// The addresses of `portal`'s services.
-fn services_of(portal: &DemoPortal) -> anyhow::Result<Services> {
-    Ok(Services::of(portal.repository().envri())
-        .with(Service::Auth, &portal.auth_url())?
-        .with(Service::Meta, &portal.meta_url())?
-        .with(Service::Data, &portal.data_url())?)
+    let services = client_services(&portal);
+    let token = Token::parse(services.envri(), &portal.token())?;
+    let auth = TokenAuth::new(token, "the demo's own user".to_owned(), &services);
+    let clients = Clients::new(http, services, Some(Arc::new(auth)));
+    Ok((portal, clients))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::credentials::CredentialArgs;
 use super::mount::mountpoint::is_dead;
-use super::settings::GlobalArgs;
+use super::settings::{GlobalArgs, for_each_service};
 use super::terminal::{escape_control, size};
 use super::waiting::block_on_while;
 use crate::mount::{Access, missing_requirement, mountinfo};
@@ -87,14 +87,14 @@ impl Finding {
 pub(super) fn run(
     global: &GlobalArgs,
     args: DoctorArgs,
-    broken: Option<String>,
+    broken: Option<anyhow::Error>,
 ) -> anyhow::Result<()> {
     let DoctorArgs { json, login } = args;
     let services = global.services()?;
     let mut findings = vec![
         match broken {
             None => Finding::ok("settings", "`icosfs config show` lists them"),
-            Some(reason) => Finding::bad("settings", reason, "correct the file"),
+            Some(error) => Finding::bad("settings", format!("{error:#}"), "correct the file"),
         },
         check_kernel(),
         check_fuse(),
@@ -103,24 +103,19 @@ pub(super) fn run(
     ];
     findings.extend(check_mounts());
     let http = global.http()?;
-    findings.extend(block_on_while(
-        "probing the services",
-        check_services(&http, &services),
-    )?);
-    findings.extend(block_on_while(
-        "checking the login",
-        check_login(http, services, login),
-    )?);
+    let check = async { Ok(check_services(&http, &services).await) };
+    findings.extend(block_on_while("probing the services", check)?);
+    let check = async { Ok(check_login(http.clone(), services.clone(), login).await) };
+    findings.extend(block_on_while("checking the login", check)?);
     if json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
         findings.iter().for_each(print);
     }
-    match findings
+    let failed = findings
         .iter()
-        .filter(|f| f.verdict == Verdict::Bad)
-        .count()
-    {
+        .filter(|finding| finding.verdict == Verdict::Bad);
+    match failed.count() {
         0 => Ok(()),
         1 => bail!("1 check failed; see the suggested fix above"),
         failed => bail!("{failed} checks failed; see the suggested fixes above"),
@@ -133,11 +128,8 @@ fn print(finding: &Finding) {
         Verdict::Note => "note",
         Verdict::Bad => "BAD ",
     };
-    println!(
-        "{verdict}  {:<14} {}",
-        finding.what,
-        escape_control(&finding.found)
-    );
+    let (what, found) = (&finding.what, escape_control(&finding.found));
+    println!("{verdict}  {what:<14} {found}");
     if let Some(remedy) = &finding.remedy {
         println!("      {:<14} -> {}", "", escape_control(remedy));
     }
@@ -228,12 +220,8 @@ fn check_mounts() -> Vec<Finding> {
     let check = |mountpoint: PathBuf| {
         let shown = mountpoint.display();
         if is_dead(&mountpoint) {
-            let remedy = format!("icosfs unmount {shown}");
-            Finding::bad(
-                "mount",
-                format!("{shown} is dead: its process has ended"),
-                remedy,
-            )
+            let found = format!("{shown} is dead: its process has ended");
+            Finding::bad("mount", found, format!("icosfs unmount {shown}"))
         } else {
             Finding::ok("mount", format!("{shown}; see `icosfs status {shown}`"))
         }
@@ -241,20 +229,11 @@ fn check_mounts() -> Vec<Finding> {
     mountpoints.into_iter().map(check).collect()
 }
 
-async fn check_services(http: &Http, services: &Services) -> anyhow::Result<Vec<Finding>> {
-    let check = |service| async move { (service, check_service(http, services, service).await) };
-    let (auth, meta, data) = tokio::join!(
-        check(Service::Auth),
-        check(Service::Meta),
-        check(Service::Data)
-    );
-    let mut findings = Vec::new();
-    let mut now = None;
-    for (_, (finding, date)) in [auth, meta, data] {
-        findings.push(finding);
-        now = now.or(date);
-    }
-    findings.push(match now.map(|now| Timestamp::now().duration_since(now)) {
+async fn check_services(http: &Http, services: &Services) -> Vec<Finding> {
+    let check = async |service| check_service(http, services, service).await;
+    let checked = for_each_service(check).await;
+    let now = checked.iter().find_map(|(_, date)| *date);
+    let clock = match now.map(|now| Timestamp::now().duration_since(now)) {
         None => Finding::note("clock", "no service sent its time", "see above"),
         Some(off) if off.abs() > MAX_CLOCK_SKEW => Finding::bad(
             "clock",
@@ -265,8 +244,9 @@ async fn check_services(http: &Http, services: &Services) -> anyhow::Result<Vec<
             "timedatectl set-ntp true",
         ),
         Some(_) => Finding::ok("clock", "agrees with the clock of the portal"),
-    });
-    Ok(findings)
+    };
+    let services = checked.into_iter().map(|(finding, _)| finding);
+    services.chain([clock]).collect()
 }
 
 /// Resolves the name of one service and probes it. Returns the time in its response
@@ -314,31 +294,26 @@ async fn check_service(
     }
 }
 
-async fn check_login(
-    http: Http,
-    services: Services,
-    login: CredentialArgs,
-) -> anyhow::Result<Vec<Finding>> {
-    const ANONYMOUS: &str = "none: metadata and free objects only";
+async fn check_login(http: Http, services: Services, login: CredentialArgs) -> Vec<Finding> {
+    let bad = |reason: String| vec![Finding::bad("login", reason, "icosfs login")];
+    let anonymous = "none: metadata and free objects only";
+    let anonymous = || vec![Finding::note("login", anonymous, "icosfs login")];
     let auth = match login.provider(&http, &services) {
         Ok(Some(auth)) => auth,
-        Ok(None) => return Ok(vec![Finding::note("login", ANONYMOUS, "icosfs login")]),
-        Err(error) => {
-            let found = format!("{error:#}");
-            return Ok(vec![Finding::bad("login", found, "icosfs login")]);
-        }
+        Ok(None) => return anonymous(),
+        Err(error) => return bad(format!("{error:#}")),
     };
     let account = Account::new(http, services, auth);
     if account.login_state().await.is_none() {
-        return Ok(vec![Finding::note("login", ANONYMOUS, "icosfs login")]);
+        return anonymous();
     }
     // Verifies the login, which may have to log in first.
     let checked = tokio::time::timeout(REQUEST_TIMEOUT, account.check_licence()).await;
     let login = account.status().await.map(|status| status.to_string());
     let login = login.unwrap_or_default();
-    Ok(match checked {
+    match checked {
         Err(_elapsed) => vec![Finding::bad("login", "no response", "try again later")],
-        Ok(Err(error)) => vec![Finding::bad("login", error.to_string(), "icosfs login")],
+        Ok(Err(error)) => bad(error.to_string()),
         Ok(Ok(licence)) => vec![
             Finding::ok("login", login),
             match licence {
@@ -350,5 +325,5 @@ async fn check_login(
                 ),
             },
         ],
-    })
+    }
 }

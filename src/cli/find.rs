@@ -3,15 +3,15 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::catalog_access::CatalogAccess;
+use super::catalog_access;
 use super::selection::time;
 use super::settings::{GlobalArgs, bytes};
-use super::text_table::{self, TextTable};
+use super::text_table::{self, TextTable, print_json};
 use super::waiting::block_on_while;
 use crate::catalog::{Object, ObjectSelection, Order, Representation, Search};
 use icos_portal::lists::Versions;
@@ -68,11 +68,11 @@ pub(super) struct FindArgs {
         value_parser = bbox,
         allow_hyphen_values = true
     )]
-    bbox: Option<BoundingBox>,
+    bbox: Option<[f64; 4]>,
     /// Objects sampled at this height above ground in metres, e.g. 50 or
     /// 10..100
     #[arg(long, value_name = "METRES", value_parser = heights)]
-    height: Option<HeightRange>,
+    height: Option<RangeInclusive<f64>>,
     /// Objects submitted at this time or later
     #[arg(long, value_name = "TIME", value_parser = time)]
     submitted_after: Option<Timestamp>,
@@ -122,34 +122,31 @@ enum SortKey {
     Name,
 }
 
-/// West, south, east and north in degrees.
-#[derive(Clone, Copy, Debug)]
-struct BoundingBox([f64; 4]);
-
-#[derive(Clone, Debug)]
-/// Sampling heights in metres above ground.
-struct HeightRange(RangeInclusive<f64>);
-
 pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let (json, paths) = (args.json, args.paths.clone());
     let (selection, search) = search_criteria(args)?;
     let requested = selection.stations.clone();
-    let browse = CatalogAccess::new(global, selection)?;
+    let clients = global.clients(None)?;
+    let cache_dir = global.cache_dir()?;
+    let catalog = catalog_access::open(&clients, &cache_dir, catalog_access::TTL, selection)?;
     let found = block_on_while("requesting the portal's lists", async {
-        Ok(browse.catalog.search(&search).await?)
+        Ok(catalog.search(&search).await?)
     })?;
     // Without this check, a misspelled station would look like one without data.
+    let known = catalog.shown_stations();
     for station in requested {
-        let known = browse.catalog.shown_stations();
-        let is = |row: &icos_portal::lists::StationRow| {
-            row.code.eq_ignore_ascii_case(&station) || row.iri.eq_ignore_ascii_case(&station)
-        };
-        if !known.iter().any(|known| is(known.row())) {
-            bail!("there is no station {station}; `icosfs stations` lists them");
-        }
+        let names = known
+            .iter()
+            .flat_map(|known| [&known.row().code, &known.row().iri]);
+        ensure!(
+            names
+                .into_iter()
+                .any(|name| name.eq_ignore_ascii_case(&station)),
+            "there is no station {station}; `icosfs stations` lists them"
+        );
     }
     ensure!(
-        !browse.catalog.shown_specs().is_empty(),
+        !catalog.shown_specs().is_empty(),
         "there is no such data type; `icosfs datatypes` lists them"
     );
     if let Some(mount) = paths {
@@ -158,19 +155,12 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let mut table = TextTable::new(&["ID", "SIZE", "SUBMITTED", "STATION", "FROM", "TO", "NAME"]);
-    for object in &found {
-        if json {
-            let landing = browse.services.envri().landing_prefix();
-            println!("{}", json_line(object, &landing));
-        } else {
-            table.push(row(object));
-        }
+    if json {
+        let landing = clients.services.envri().landing_prefix();
+        return print_json(found.iter().map(|object| json_line(object, &landing)));
     }
-    if !json {
-        table.print()?;
-    }
-    Ok(())
+    let header = ["ID", "SIZE", "SUBMITTED", "STATION", "FROM", "TO", "NAME"];
+    TextTable::new(&header, found.iter().map(|object| row(object))).print()
 }
 
 /// Converts the flags to the catalog's selection and search.
@@ -224,8 +214,8 @@ fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> 
         to,
         submitted_before,
         size: Some(sizes),
-        height: height.map(|HeightRange(heights)| heights),
-        bbox: bbox.map(|BoundingBox(bbox)| bbox),
+        height,
+        bbox,
         order: order.map(|by| match by {
             SortKey::Submitted => Order::Submitted,
             SortKey::Start => Order::Start,
@@ -258,9 +248,7 @@ fn row(object: &Object) -> Vec<String> {
         object.id().to_string(),
         text_table::bytes(object.size()),
         day(object.submitted()),
-        object
-            .station()
-            .map_or_else(String::new, |station| station.row().code.clone()),
+        (object.station()).map_or_else(String::new, |station| station.row().code.clone()),
         start.map_or_else(String::new, day),
         end.map_or_else(String::new, day),
         object.file_name().to_owned(),
@@ -288,31 +276,26 @@ fn json_line(object: &Object, landing: &str) -> serde_json::Value {
     })
 }
 
-fn bbox(text: &str) -> Result<BoundingBox, String> {
+/// Parses west, south, east and north in degrees.
+fn bbox(text: &str) -> Result<[f64; 4], String> {
     let numbers: Option<Vec<f64>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
     let numbers = numbers.and_then(|numbers| <[f64; 4]>::try_from(numbers).ok());
     numbers
-        .filter(|[west, south, east, north]| {
-            let lon = -180.0..=180.0;
-            let lat = -90.0..=90.0;
-            west < east
-                && south < north
-                && lon.contains(west)
-                && lon.contains(east)
-                && lat.contains(south)
-                && lat.contains(north)
+        .filter(|&[west, south, east, north]| {
+            let longitudes = -180.0 <= west && west < east && east <= 180.0;
+            longitudes && -90.0 <= south && south < north && north <= 90.0
         })
-        .map(BoundingBox)
         .ok_or_else(|| "expected west, south, east and north, such as 12,55,14,57".to_owned())
 }
 
-fn heights(text: &str) -> Result<HeightRange, String> {
+/// Parses sampling heights in metres above ground.
+fn heights(text: &str) -> Result<RangeInclusive<f64>, String> {
     let (from, to) = text.split_once("..").unwrap_or((text, text));
     let from = from.trim().parse().ok();
     let to = to.trim().parse().ok();
     from.zip(to)
         .filter(|(from, to): &(f64, f64)| from <= to)
-        .map(|(from, to)| HeightRange(from..=to))
+        .map(|(from, to)| from..=to)
         .ok_or_else(|| "expected metres such as 50 or 10..100".to_owned())
 }
 
@@ -326,8 +309,8 @@ mod tests {
         for bad in ["", "1,2,3", "14,55,12,57", "12,55,14,95", "a,b,c,d"] {
             assert!(bbox(bad).is_err(), "{bad}");
         }
-        assert_eq!(heights("50").unwrap().0, 50.0..=50.0);
-        assert_eq!(heights("10..100").unwrap().0, 10.0..=100.0);
+        assert_eq!(heights("50").unwrap(), 50.0..=50.0);
+        assert_eq!(heights("10..100").unwrap(), 10.0..=100.0);
         assert!(heights("100..10").is_err());
     }
 }

@@ -1,34 +1,36 @@
 //! `icosfs get`: writes one object, or part of a table, to standard output or a
 //! file.
 
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::catalog_access::{self, TTL};
 use super::credentials::CredentialArgs;
 use super::object_argument;
-use super::settings::{Clients, GlobalArgs};
+use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
-use super::waiting::WaitNotice;
-use crate::catalog::{Catalog, Object, ObjectSelection, Representation};
+use super::waiting::with_spinner;
+use crate::catalog::{Object, ObjectSelection, Representation};
 use crate::content::{
     Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
 };
-use icos_portal::Service;
 
-/// Lifetime of landing pages and lists in the catalog.
-const TTL: Duration = Duration::from_mins(10);
 /// Exit code that a shell reports for a program ended by SIGPIPE.
 pub(super) const BROKEN_PIPE: u8 = 128 + 13;
 /// Size of the output buffer in bytes.
 const BUFFER: usize = 256 << 10;
+
+/// Where the output is written.
+type Output = BufWriter<Box<dyn Write + Send>>;
 
 /// Arguments of `icosfs get`.
 #[derive(Args, Debug)]
@@ -53,7 +55,7 @@ pub(super) struct GetArgs {
     /// Only these rows, counted from 0, end excluded; either end may be left
     /// out (1000.. or ..2000)
     #[arg(short, long, value_name = "FROM..TO", value_parser = rows)]
-    rows: Option<RowRange>,
+    rows: Option<Range<u64>>,
     /// Only values whose quality flag is good; other values become empty
     #[arg(short, long)]
     good_only: bool,
@@ -83,12 +85,8 @@ enum OutputFormat {
     Json,
 }
 
-/// The half-open range of rows given by `--rows`.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct RowRange(Range<u64>);
-
-/// Parses `1000..2000`; either end may be left out.
-fn rows(text: &str) -> Result<RowRange, String> {
+/// Parses a half-open range of rows such as `1000..2000`; either end may be left out.
+fn rows(text: &str) -> Result<Range<u64>, String> {
     let number = |text: &str, without: u64| match text.trim() {
         "" => Some(without),
         digits => digits.parse().ok(),
@@ -96,7 +94,6 @@ fn rows(text: &str) -> Result<RowRange, String> {
     text.split_once("..")
         .and_then(|(from, to)| Some(number(from, 0)?..number(to, u64::MAX)?))
         .filter(|rows| rows.start <= rows.end)
-        .map(RowRange)
         .ok_or_else(|| "expected rows such as 1000..2000, 1000.. or ..2000".to_owned())
 }
 
@@ -114,45 +111,28 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     let target = object_argument::parse(&object)?;
     let selection = RowSelection {
         columns: (!columns.is_empty()).then_some(columns),
-        rows: rows.map(|RowRange(rows)| rows),
+        rows,
         good_only,
     };
-    let services = global.services()?;
-    let storage = storage.check(global.cache_dir()?, services.envri(), None)?;
-    let http = global.http()?;
-    let auth = login.provider(&http, &services)?;
-    let clients = Clients::new(http, services, auth);
-    let folder = (storage.cache_dir()).join(clients.services.host_name(Service::Meta));
-    let catalog = Catalog::open(
-        clients.meta.clone(),
-        &folder,
-        TTL,
-        ObjectSelection::default(),
-    )
-    .context("the catalog cannot be opened")?;
+    let (clients, cache_dir) = (global.clients(Some(login))?, global.cache_dir()?);
+    let listed = ObjectSelection::default();
+    let catalog = catalog_access::open(&clients, &cache_dir, TTL, listed)?;
     let id = target.id(&catalog)?;
-    let store = storage.store(&clients)?;
-    let contents = storage.contents(&clients, store.clone(), TTL);
+    let (store, contents) = storage.open(&cache_dir, &clients, TTL, None)?;
     let bar = bar(output.is_some());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
+    let runtime = runtime()?;
     let result = runtime.block_on(async {
         // A signal ends the work with an error, so that the incomplete output
         // file is removed.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let work = async {
-            let sign = WaitNotice::spinner("requesting the object's metadata");
-            let object = catalog.object(id).await?;
-            drop(sign);
+            let object = catalog.object(id);
+            let object = with_spinner("requesting the object's metadata", object).await?;
             let object = object.with_context(|| format!("the repository has no object {id}"))?;
-            let task = GetTask::new(&object, format, selection)?;
-            let out = OutputSink::open(output.as_deref())?;
-            let shown = |progress| show(&bar, progress);
-            let out = task.run(&contents, &object, out, shown).await?;
-            out.finish()
+            let progress = |progress| show(&bar, progress);
+            let output = output.as_deref();
+            write(&contents, &object, format, &selection, output, progress).await
         };
         tokio::select! {
             done = work => done,
@@ -169,136 +149,83 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     result
 }
 
-/// What to write: an export of a table, or a file as it is.
-enum GetTask {
-    Table(ExportFormat, RowSelection),
-    File(Representation),
+/// Writes `object` in `format`, by default the most useful one, to the file at `output`
+/// or to standard output.
+async fn write(
+    contents: &Contents,
+    object: &Arc<Object>,
+    format: Option<OutputFormat>,
+    selection: &RowSelection,
+    output: Option<&Path>,
+    progress: impl Fn(ExportProgress),
+) -> anyhow::Result<()> {
+    let is_table = object.as_table().is_some();
+    let default = if is_table {
+        OutputFormat::Csv
+    } else {
+        OutputFormat::Original
+    };
+    let (export, copy) = match format.unwrap_or(default) {
+        OutputFormat::Csv => (Some(ExportFormat::Csv), Representation::Csv),
+        OutputFormat::Parquet => (Some(ExportFormat::Parquet), Representation::Parquet),
+        OutputFormat::Cpb => (Some(ExportFormat::Cpb), Representation::Cpb),
+        OutputFormat::Original => (None, Representation::Original),
+        OutputFormat::Json => (None, Representation::Json),
+    };
+    ensure!(
+        export.is_some() || selection.is_all(),
+        "--columns, --rows and --good-only need --format csv, parquet or cpb of a table"
+    );
+    ensure!(
+        export.is_none() || is_table,
+        "object {} ({}) is not a table; get it with --format original",
+        object.id(),
+        object.file_name()
+    );
+    let (out, file) = open_output(output)?;
+    let written = match export {
+        Some(format) => (contents.export(object, selection, format, out, progress)).await,
+        None => contents.copy(object, copy, out, progress).await,
+    };
+    written?.flush().map_err(ExportError::Output)?;
+    if let Some((temporary, path)) = file {
+        (temporary.persist(&path)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
-impl GetTask {
-    fn new(
-        object: &Object,
-        format: Option<OutputFormat>,
-        selection: RowSelection,
-    ) -> anyhow::Result<Self> {
-        let is_table = object.as_table().is_some();
-        let default = if is_table {
-            OutputFormat::Csv
-        } else {
-            OutputFormat::Original
-        };
-        let format = match format.unwrap_or(default) {
-            OutputFormat::Csv => ExportFormat::Csv,
-            OutputFormat::Parquet => ExportFormat::Parquet,
-            OutputFormat::Cpb => ExportFormat::Cpb,
-            other => {
-                ensure!(
-                    selection.is_all(),
-                    "--columns, --rows and --good-only need --format csv, parquet or cpb of a table"
-                );
-                return Ok(Self::File(match other {
-                    OutputFormat::Json => Representation::Json,
-                    _ => Representation::Original,
-                }));
-            }
-        };
-        ensure!(
-            is_table,
-            "object {} ({}) is not a table; get it with --format original",
-            object.id(),
-            object.file_name()
-        );
-        Ok(Self::Table(format, selection))
-    }
-
-    async fn run(
-        &self,
-        contents: &Contents,
-        object: &std::sync::Arc<Object>,
-        out: OutputSink,
-        progress: impl Fn(ExportProgress),
-    ) -> Result<OutputSink, ExportError> {
-        match self {
-            Self::Table(format, selection) => {
-                contents
-                    .export(object, selection, *format, out, progress)
-                    .await
-            }
-            Self::File(representation) => {
-                contents.copy(object, *representation, out, progress).await
-            }
+/// Opens the output at `path`, or standard output. Also returns the temporary file that
+/// it is written to, if any, and the path to move it to once it is complete.
+fn open_output(path: Option<&Path>) -> anyhow::Result<(Output, Option<(TempPath, PathBuf)>)> {
+    let buffered = |out: Box<dyn Write + Send>| BufWriter::with_capacity(BUFFER, out);
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else {
+        return Ok((buffered(Box::new(io::stdout())), None));
+    };
+    let failed = || format!("cannot write to {}", path.display());
+    // Symbolic links are followed, as by a shell's `>`.
+    let path = match path.canonicalize() {
+        Ok(real) if !real.is_file() => {
+            // A pipe or a device is written to, not replaced.
+            let out = File::options().write(true).open(&real);
+            return Ok((buffered(Box::new(out.with_context(failed)?)), None));
         }
-    }
-}
-
-/// Where the output is written.
-enum OutputSink {
-    Stream(BufWriter<Box<dyn Write + Send>>),
-    /// A temporary file that replaces the file at the path once it is complete.
-    File(BufWriter<NamedTempFile>, PathBuf),
-}
-
-impl OutputSink {
-    fn open(path: Option<&Path>) -> anyhow::Result<Self> {
-        let stream = |out| Ok(Self::Stream(BufWriter::with_capacity(BUFFER, out)));
-        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return stream(Box::new(io::stdout()));
-        };
-        let failed = || format!("cannot write to {}", path.display());
-        // Symbolic links are followed, as by a shell's `>`.
-        let path = match path.canonicalize() {
-            Ok(real) if !real.is_file() => {
-                // A pipe or a device is written to, not replaced.
-                let out = std::fs::OpenOptions::new().write(true).open(&real);
-                return stream(Box::new(out.with_context(failed)?));
-            }
-            Ok(real) => real,
-            Err(_new) => path.to_owned(),
-        };
-        let name = path.file_name().with_context(failed)?;
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let file = tempfile::Builder::new()
-            .prefix(&format!(".{}.", name.to_string_lossy()))
-            .suffix(".part")
-            // The default mode of a new file; the umask applies.
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-            .tempfile_in(folder)
-            .with_context(failed)?;
-        Ok(Self::File(BufWriter::with_capacity(BUFFER, file), path))
-    }
-
-    fn finish(self) -> anyhow::Result<()> {
-        match self {
-            Self::Stream(mut out) => out.flush().map_err(ExportError::Output)?,
-            Self::File(out, path) => {
-                let file = out
-                    .into_inner()
-                    .map_err(|error| ExportError::Output(error.into_error()))?;
-                file.persist(&path)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Write for OutputSink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Stream(out) => out.write(bytes),
-            Self::File(out, _) => out.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Stream(out) => out.flush(),
-            Self::File(out, _) => out.flush(),
-        }
-    }
+        Ok(real) => real,
+        Err(_new) => path.to_owned(),
+    };
+    let name = path.file_name().with_context(failed)?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let file = tempfile::Builder::new()
+        .prefix(&format!(".{}.", name.to_string_lossy()))
+        .suffix(".part")
+        // The default mode of a new file; the umask applies.
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(folder)
+        .with_context(failed)?;
+    let (file, temporary) = file.into_parts();
+    Ok((buffered(Box::new(file)), Some((temporary, path))))
 }
 
 /// Whether a command failed because the reader of its output exited, which is
@@ -351,7 +278,7 @@ mod tests {
             ("..", 0..u64::MAX),
             ("3..3", 3..3),
         ] {
-            assert_eq!(rows(text), Ok(RowRange(range)), "{text}");
+            assert_eq!(rows(text), Ok(range), "{text}");
         }
         for bad in ["", "5", "7..5", "a..b", "-1..2", "1...2", "1..=2"] {
             assert!(rows(bad).is_err(), "{bad}");

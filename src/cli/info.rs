@@ -1,10 +1,12 @@
 //! `icosfs info`: shows one object's metadata as text.
 
+use std::fmt::Write as _;
+
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::Value;
 
-use super::catalog_access::CatalogAccess;
+use super::catalog_access;
 use super::object_argument;
 use super::settings::GlobalArgs;
 use super::text_table::{self, blank_control};
@@ -31,15 +33,15 @@ pub(super) struct InfoArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
     let target = object_argument::parse(&args.object)?;
-    let browse = CatalogAccess::new(global, ObjectSelection::default())?;
+    let clients = global.clients(None)?;
+    let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
+    let catalog = catalog_access::open(&clients, &cache_dir, catalog_access::TTL, selection)?;
     let (object, json) = block_on_while("requesting the object's metadata", async {
-        let id = target.id(&browse.catalog)?;
-        let object = browse.catalog.object(id).await?;
+        let id = target.id(&catalog)?;
+        let object = catalog.object(id).await?;
         let object = object.with_context(|| format!("the repository has no object {id}"))?;
-        Ok((
-            object,
-            browse.meta.landing_json(&Subject::Object(id)).await?,
-        ))
+        let json = clients.meta.landing_json(&Subject::Object(id)).await?;
+        Ok((object, json))
     })?;
     if args.json {
         println!("{}", String::from_utf8_lossy(&json));
@@ -53,97 +55,63 @@ pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
 
 /// Formats the metadata, one labelled line per value.
 fn format_metadata(object: &Object, page: &Value) -> String {
-    let text = |pointer: &str| {
-        page.pointer(pointer)
-            .and_then(Value::as_str)
-            .map(blank_control)
-    };
-    let mut lines = Vec::new();
-    let mut add = |label: &str, value: Option<String>| {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            lines.push(format!("{label:<10} {value}"));
-        }
-    };
-    let title = text("/references/title").unwrap_or_else(|| blank_control(object.file_name()));
-    add("title", Some(title));
-    add(
-        "type",
-        object.spec().map(|spec| {
-            format!(
-                "{} (level {}, {})",
-                blank_control(spec.label()),
-                spec.level(),
-                spec.format()
-            )
-        }),
-    );
-    add("file", Some(blank_control(object.file_name())));
+    let part = |value: &Value, pointer| Some(blank_control(value.pointer(pointer)?.as_str()?));
+    let text = |pointer| part(page, pointer);
+    let kind = object.spec().map(|spec| {
+        let (label, level) = (blank_control(spec.label()), spec.level());
+        format!("{label} (level {level}, {})", spec.format())
+    });
+    let file = blank_control(object.file_name());
     let rows = object.as_table().map(|(rows, _)| format!(", {rows} rows"));
-    let size = text_table::bytes(object.size());
-    add("size", Some(format!("{size}{}", rows.unwrap_or_default())));
-    add(
-        "station",
-        object.station().map(|station| {
-            let row = station.row();
-            let height = object
-                .height()
-                .map(|height| format!(", {height} m above ground"));
-            let name = [&*row.name, &*row.country].join(" ");
-            format!(
-                "{} {}{}",
-                row.code,
-                blank_control(name.trim()),
-                height.unwrap_or_default()
-            )
-        }),
-    );
-    add(
-        "period",
-        object
-            .span()
-            .map(|(start, end)| format!("{start} to {end}")),
-    );
-    add("submitted", Some(object.submitted().to_string()));
-    add(
-        "pid",
-        text("/pid").map(|pid| format!("https://hdl.handle.net/{pid}")),
-    );
-    add(
-        "doi",
-        object
-            .doi()
-            .map(|doi| format!("https://doi.org/{}", blank_control(doi))),
-    );
-    add(
-        "newer",
-        object
-            .next_version()
-            .map(|id| format!("superseded by {id}")),
-    );
-    add(
-        "licence",
-        text("/references/licence/name").or_else(|| text("/references/licence/url")),
-    );
-    add("cite", text("/references/citationString"));
-    let columns = page
-        .pointer("/specificInfo/columns")
-        .and_then(Value::as_array);
-    for (number, column) in columns.into_iter().flatten().enumerate() {
-        let part = |pointer: &str| {
-            column
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(blank_control)
-        };
-        let label = part("/label").unwrap_or_default();
-        let what = part("/valueType/self/label").unwrap_or_default();
-        let unit = part("/valueType/unit").map(|unit| format!(" [{unit}]"));
-        let heading = if number == 0 { "variables" } else { "" };
-        add(
-            heading,
-            Some(format!("{label:<20} {what}{}", unit.unwrap_or_default())),
-        );
+    let size = text_table::bytes(object.size()) + &rows.unwrap_or_default();
+    let station = object.station().map(|station| {
+        let row = station.row();
+        let height = (object.height()).map(|height| format!(", {height} m above ground"));
+        let name = blank_control([&*row.name, &*row.country].join(" ").trim());
+        format!("{} {name}{}", row.code, height.unwrap_or_default())
+    });
+    let period = (object.span()).map(|(start, end)| format!("{start} to {end}"));
+    let doi = (object.doi()).map(|doi| format!("https://doi.org/{}", blank_control(doi)));
+    let mut lines = vec![
+        (
+            "title",
+            text("/references/title").or_else(|| Some(file.clone())),
+        ),
+        ("type", kind),
+        ("file", Some(file)),
+        ("size", Some(size)),
+        ("station", station),
+        ("period", period),
+        ("submitted", Some(object.submitted().to_string())),
+        (
+            "pid",
+            text("/pid").map(|pid| format!("https://hdl.handle.net/{pid}")),
+        ),
+        ("doi", doi),
+        (
+            "newer",
+            (object.next_version()).map(|id| format!("superseded by {id}")),
+        ),
+        (
+            "licence",
+            text("/references/licence/name").or_else(|| text("/references/licence/url")),
+        ),
+        ("cite", text("/references/citationString")),
+    ];
+    let columns = (page.pointer("/specificInfo/columns")).and_then(Value::as_array);
+    let headings = ["variables"].into_iter().chain(std::iter::repeat(""));
+    for (column, heading) in columns.into_iter().flatten().zip(headings) {
+        let label = part(column, "/label").unwrap_or_default();
+        let what = part(column, "/valueType/self/label").unwrap_or_default();
+        let unit = part(column, "/valueType/unit").map(|unit| format!(" [{unit}]"));
+        let line = format!("{label:<20} {what}{}", unit.unwrap_or_default());
+        lines.push((heading, Some(line)));
     }
-    lines.push(String::new());
-    lines.join("\n")
+    let mut text = String::new();
+    for (label, value) in lines {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let _ = writeln!(text, "{label:<10} {value}");
+        }
+    }
+    text
 }

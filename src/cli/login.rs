@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use super::credentials::{prompt_secret, saved_token, secret_from_stdin};
 use super::settings::{GlobalArgs, block_on};
-use super::waiting::WaitNotice;
+use super::waiting::with_spinner;
 use icos_portal::account::LicenceStatus;
 use icos_portal::auth::{
     AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
@@ -103,10 +103,7 @@ async fn with_password(
         given.clone(),
         "your input".to_owned(),
     );
-    let sign = WaitNotice::spinner("testing the login");
-    let token = auth.token().await;
-    drop(sign);
-    let token = match token {
+    let token = match with_spinner("testing the login", auth.token()).await {
         Err(AuthError::WrongPassword { user, .. }) => {
             bail!("the portal refused user name or password of {user}; nothing was saved")
         }
@@ -132,9 +129,7 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let token = Token::parse(services.envri(), text.expose_secret())?;
     let auth = TokenAuth::new(token.clone(), "your input".to_owned(), &services);
     let account = Account::new(http, services.clone(), Arc::new(auth));
-    let sign = WaitNotice::spinner("testing the token");
-    let user = account.whoami().await;
-    drop(sign);
+    let user = with_spinner("testing the token", account.whoami()).await;
     let user = user.context("the portal did not accept the token; nothing was saved")?;
     let file =
         saved_token(services.envri()).context("found no home folder to save the token in")?;
@@ -150,10 +145,7 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
 }
 
 async fn print_licence_status(account: &Account) {
-    let sign = WaitNotice::spinner("checking the licence");
-    let licence = account.check_licence().await;
-    drop(sign);
-    match licence {
+    match with_spinner("checking the licence", account.check_licence()).await {
         Ok(LicenceStatus::Accepted) => println!("the data licence is accepted"),
         Ok(LicenceStatus::NotAccepted) => println!(
             "the data licence is not accepted yet; accept it in your profile at {} to read data",

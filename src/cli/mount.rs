@@ -2,7 +2,7 @@
 //! background process (`background`).
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use jiff::Timestamp;
 
 use self::lifecycle::Signals;
 use super::background;
+use super::catalog_access;
 use super::credentials::CredentialArgs;
 use super::log::control::ControlSocket;
 use super::selection::{FilesArgs, SelectionArgs};
-use super::settings::{Clients, GlobalArgs};
-use super::storage::{StorageArgs, StorageConfig};
+use super::settings::{Clients, GlobalArgs, runtime};
+use super::storage::StorageArgs;
 use super::terminal::escape_control;
 use crate::cache::Store;
 use crate::catalog::{Catalog, ObjectSelection};
-use crate::mount::{
-    self, Access, ExactSize, MountInfo, MountOptions, MountReport, MountSession, errno,
-};
+use crate::mount::report::ServiceUrls;
+use crate::mount::{ExactSize, MountInfo, MountOptions, MountReport, MountSession, errno};
 use crate::tree::Tree;
-use icos_portal::{Service, Services};
+use icos_portal::Service;
 
 mod access;
 mod lifecycle;
@@ -100,18 +100,6 @@ enum ExactSizeArg {
     Never,
 }
 
-/// A mount's checked configuration.
-#[derive(Debug)]
-struct MountConfig {
-    mountpoint: PathBuf,
-    storage: StorageConfig,
-    metadata_ttl: Duration,
-    exact_size: ExactSize,
-    access: Access,
-    files: FilesArgs,
-    selection: ObjectSelection,
-}
-
 /// Runs the command. `arguments` are the arguments of this process.
 pub(super) fn run(
     global: &GlobalArgs,
@@ -140,39 +128,43 @@ pub(super) fn run(
             return background::start(arguments, login.read_stdin());
         }
     }
-    let services = global.services()?;
-    let config = MountConfig {
-        storage: storage.check(global.cache_dir()?, services.envri(), Some(&mountpoint))?,
-        mountpoint,
-        metadata_ttl,
-        exact_size: match exact_size {
-            ExactSizeArg::WhenOpen => ExactSize::WhenOpen,
-            ExactSizeArg::Never => ExactSize::Never,
-        },
-        access,
-        files,
-        selection: selection.selection(),
+    let cache_dir = global.cache_dir()?;
+    let mount = |clients: Clients| {
+        let options = MountOptions {
+            mountpoint,
+            source: clients.services.cache_name(),
+            metadata_ttl,
+            exact_size: match exact_size {
+                ExactSizeArg::WhenOpen => ExactSize::WhenOpen,
+                ExactSizeArg::Never => ExactSize::Never,
+            },
+            access,
+            uid: files.uid,
+            gid: files.gid,
+            xattr: !files.no_xattr,
+            envri: clients.services.envri(),
+        };
+        serve(
+            clients,
+            &cache_dir,
+            storage,
+            selection.selection(),
+            &options,
+        )
     };
-    let http = global.http()?;
     #[cfg(feature = "demo")]
     if demo {
-        let portal = super::demo::start_embedded()?;
-        let clients = portal.clients(http)?;
-        let cache_folders = [Service::Data, Service::Meta].map(|service| {
-            config
-                .storage
-                .cache_dir()
-                .join(clients.services.host_name(service))
-        });
-        let result = serve(clients, config);
+        let (_portal, clients) = super::demo::start_embedded(global.http()?)?;
+        let cache_folders = [Service::Data, Service::Meta]
+            .map(|service| cache_dir.join(clients.services.host_name(service)));
+        let result = mount(clients);
         // The demo gets new ports, hence a new cache folder, at each start.
         for folder in cache_folders {
             let _ = std::fs::remove_dir_all(folder);
         }
         return result;
     }
-    let auth = login.provider(&http, &services)?;
-    serve(Clients::new(http, services, auth), config)
+    mount(global.clients(Some(login))?)
 }
 
 /// Parses the value of `--metadata-ttl`.
@@ -204,37 +196,16 @@ fn report_write_failures(store: &Store, catalog: &Catalog, report: &Arc<MountRep
     });
 }
 
-/// Returns the properties of the mount for its status.
-fn mount_info(
-    services: &Services,
-    mountpoint: PathBuf,
-    cache: PathBuf,
-    control: Option<&ControlSocket>,
-) -> MountInfo {
-    let url = |service| services.base(service).to_string();
-    MountInfo {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        portal: services.envri().name().to_owned(),
-        services: mount::report::ServiceUrls {
-            auth: url(Service::Auth),
-            meta: url(Service::Meta),
-            data: url(Service::Data),
-        },
-        mountpoint,
-        cache,
-        control: control.map(|control| control.path().to_owned()),
-        since: Timestamp::now(),
-    }
-}
-
 /// Mounts and serves until the file system is unmounted or a signal arrives.
-fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
+fn serve(
+    clients: Clients,
+    cache_dir: &Path,
+    storage: StorageArgs,
+    selection: ObjectSelection,
+    options: &MountOptions,
+) -> anyhow::Result<()> {
     lifecycle::raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
+    let runtime = runtime()?;
     let probe = |service| {
         let (http, services) = (clients.http.clone(), clients.services.clone());
         runtime.spawn(async move { http.probe(&services, service, PROBE_TIMEOUT).await })
@@ -242,39 +213,30 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
     let meta_probe = probe(Service::Meta);
     // Opens a connection for the first read. If that fails, the reads report it.
     probe(Service::Data);
-    let root = clients.cache_in(config.storage.cache_dir());
-    let catalog = Catalog::open(
-        clients.meta.clone(),
-        &(config.storage.cache_dir()).join(clients.services.host_name(Service::Meta)),
-        config.metadata_ttl,
-        config.selection,
-    )
-    .context("cannot open the catalog")?;
-    let control = ControlSocket::listen(config.storage.cache_dir());
-    let store = config.storage.store(&clients)?;
-    let contents = (config.storage).contents(&clients, store.clone(), config.metadata_ttl);
-    let Clients {
-        services,
-        account,
-        http,
-        ..
-    } = clients;
-    let info = mount_info(&services, config.mountpoint.clone(), root, control.as_ref());
-    let report = MountReport::new(info, account.clone(), http.clone())
+    let (ttl, mountpoint) = (options.metadata_ttl, &options.mountpoint);
+    let catalog = catalog_access::open(&clients, cache_dir, ttl, selection)?;
+    let control = ControlSocket::listen(cache_dir);
+    let (store, contents) = storage.open(cache_dir, &clients, ttl, Some(mountpoint))?;
+    let url = |service| clients.services.base(service).to_string();
+    let info = MountInfo {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        portal: options.envri.name().to_owned(),
+        services: ServiceUrls {
+            auth: url(Service::Auth),
+            meta: url(Service::Meta),
+            data: url(Service::Data),
+        },
+        mountpoint: mountpoint.clone(),
+        cache: clients.cache_in(cache_dir),
+        control: control.as_ref().map(|control| control.path().to_owned()),
+        since: Timestamp::now(),
+    };
+    let Clients { account, http, .. } = clients;
+    let report = MountReport::new(info, account.clone(), http)
         .with_live_state(catalog.clone(), store.clone());
     let report = Arc::new(report);
     report_write_failures(&store, &catalog, &report);
-    let options = MountOptions {
-        mountpoint: config.mountpoint.clone(),
-        source: services.cache_name(),
-        metadata_ttl: config.metadata_ttl,
-        exact_size: config.exact_size,
-        access: config.access,
-        uid: config.files.uid,
-        gid: config.files.gid,
-        xattr: !config.files.no_xattr,
-        envri: services.envri(),
-    };
     // Before the mount: a signal that arrives from now on unmounts it again.
     let signals = Signals::watch(&runtime)?;
     let mounted = MountSession::new(
@@ -282,9 +244,9 @@ fn serve(clients: Clients, config: MountConfig) -> anyhow::Result<()> {
         Arc::new(contents),
         report,
         runtime.handle().clone(),
-        &options,
+        options,
     )
-    .with_context(|| format!("cannot mount at {}", config.mountpoint.display()))?;
+    .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
     if let Some(account) = account {
         runtime.spawn(account.monitor());
     }

@@ -57,8 +57,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<ObjectArgument> {
         );
     }
     let path = absolute(path).with_context(|| format!("cannot find {text}"))?;
-    let mounted = (mountinfo::mounts()?.iter()).any(|mount| path.starts_with(&mount.mountpoint));
-    if !mounted {
+    if !mountinfo::is_in_mount(&path)? {
         bail!("{text} is not in a mount of icosfs, so its object cannot be determined");
     }
     // A symbolic link to the file is followed.

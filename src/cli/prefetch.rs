@@ -2,19 +2,18 @@
 //! e.g. before a journey. It reads the files through a mount, which caches
 //! them. Cached files cost no download, so an interrupted run can be repeated.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::cache::bar;
 use super::settings::GlobalArgs;
 use super::status::read_status;
+use super::waiting::progress_bar;
 use crate::mount::{absolute, mountinfo};
 use icos_portal::ObjectId;
 
@@ -55,7 +54,13 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
         match item.parse::<ObjectId>() {
             Ok(id) if !path.exists() => files.push(of_object(&mount_of(global, args)?, id)?),
             _ => {
-                ensure_mounted(path)?;
+                let shown = path.display();
+                let absolute =
+                    absolute(path).with_context(|| format!("cannot prefetch {shown}"))?;
+                ensure!(
+                    mountinfo::is_in_mount(&absolute)?,
+                    "expected a file or folder in a mount, or an object's id; {shown} is neither"
+                );
                 collect(path, &mut files)?;
             }
         }
@@ -71,21 +76,7 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
         };
         collect(&folder, &mut files)?;
     }
-    fetch(files)
-}
-
-/// Fails if `path` is not in a mount of icosfs.
-fn ensure_mounted(path: &Path) -> anyhow::Result<()> {
-    let shown = path.display();
-    let absolute = absolute(path).with_context(|| format!("cannot prefetch {shown}"))?;
-    let mounts = mountinfo::mounts()?;
-    ensure!(
-        mounts
-            .iter()
-            .any(|mount| absolute.starts_with(&mount.mountpoint)),
-        "expected a file or folder in a mount, or an object's id; {shown} is neither"
-    );
-    Ok(())
+    fetch(&files)
 }
 
 /// The mount given by `--mount`, or the only mount of the portal.
@@ -119,18 +110,16 @@ fn of_object(mount: &Path, id: ObjectId) -> anyhow::Result<PathBuf> {
     if table.exists() {
         return Ok(table);
     }
-    let name = id.to_string();
+    let id = id.to_string();
+    let is_original =
+        |name: &str| name.split('.').next() == Some(&id) && !name.ends_with(".json");
     let listed = fs::read_dir(&objects)
         .with_context(|| format!("cannot list {}", objects.display()))?
         .flatten()
-        .map(|entry| entry.path())
-        .find(|path| {
-            let file = path.file_name().and_then(|file| file.to_str());
-            file.is_some_and(|file| {
-                file.split('.').next() == Some(&name) && !file.ends_with(".json")
-            })
-        });
-    listed.with_context(|| format!("object {id} is not listed in {}", objects.display()))
+        .find(|entry| entry.file_name().to_str().is_some_and(is_original));
+    let entry =
+        listed.with_context(|| format!("object {id} is not listed in {}", objects.display()))?;
+    Ok(entry.path())
 }
 
 /// Adds the files below `path` to `files`; of a table's representations, only
@@ -162,36 +151,24 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 }
 
 /// Reads all `files`, [`CONCURRENT_FILES`] at a time, and reports failures.
-fn fetch(files: Vec<PathBuf>) -> anyhow::Result<()> {
-    let count = files.len();
-    let bytes = files
-        .iter()
-        .filter_map(|path| Some(fs::metadata(path).ok()?.len()));
-    let progress = bar(bytes.sum());
-    let queue = Mutex::new(VecDeque::from(files));
-    let failures = Mutex::new(0_usize);
-    let next = || {
-        queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()
-    };
+fn fetch(files: &[PathBuf]) -> anyhow::Result<()> {
+    let lengths = (files.iter()).filter_map(|path| Some(fs::metadata(path).ok()?.len()));
+    let progress = progress_bar(lengths.sum());
+    let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..CONCURRENT_FILES {
             scope.spawn(|| {
-                while let Some(path) = next() {
-                    if let Err(error) = read(&path, &progress) {
+                while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = read(path, &progress) {
                         progress.suspend(|| eprintln!("icosfs: {}: {error}", path.display()));
-                        *failures.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                        failures.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
     progress.finish_and_clear();
-    let failures = failures
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let (count, failures) = (files.len(), failures.into_inner());
     println!("{} of {count} files are cached", count - failures);
     ensure!(
         failures == 0,

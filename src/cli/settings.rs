@@ -10,7 +10,9 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use directories::ProjectDirs;
 use nix::unistd::geteuid;
+use tokio::runtime::Runtime;
 
+use super::credentials::CredentialArgs;
 use super::log::LogArgs;
 use icos_portal::auth::TokenProvider;
 use icos_portal::http::{Certificate, Http, Timeouts};
@@ -118,6 +120,17 @@ impl GlobalArgs {
         Ok(services)
     }
 
+    /// Creates the clients of the portal, with the login that the options select; without
+    /// one if there are no such options.
+    pub(super) fn clients(&self, login: Option<CredentialArgs>) -> anyhow::Result<Clients> {
+        let (http, services) = (self.http()?, self.services()?);
+        let auth = match login {
+            Some(login) => login.provider(&http, &services)?,
+            None => None,
+        };
+        Ok(Clients::new(http, services, auth))
+    }
+
     /// Returns the cache folder of all repositories.
     pub(super) fn cache_dir(&self) -> anyhow::Result<PathBuf> {
         if let Some(dir) = &self.cache_dir {
@@ -175,13 +188,22 @@ impl Clients {
             services,
         }
     }
-}
 
-impl Clients {
     /// Returns the cache folder of this repository, below that of all repositories.
     pub(super) fn cache_in(&self, folder: &Path) -> PathBuf {
         folder.join(self.services.cache_name())
     }
+}
+
+/// Runs `work` for all services at once.
+pub(super) async fn for_each_service<T>(work: impl AsyncFn(Service) -> T) -> [T; 3] {
+    let (auth, meta, data) = (Service::Auth, Service::Meta, Service::Data);
+    tokio::join!(work(auth), work(meta), work(data)).into()
+}
+
+/// Starts a runtime with a worker thread per core.
+pub(super) fn runtime() -> anyhow::Result<Runtime> {
+    Runtime::new().context("cannot start threads")
 }
 
 /// Runs `work` to its end on a new single-threaded runtime.

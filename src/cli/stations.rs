@@ -3,11 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::catalog_access::CatalogAccess;
+use super::catalog_access;
 use super::settings::GlobalArgs;
-use super::text_table::TextTable;
-use super::waiting::block_on_while;
-use crate::catalog::{CatalogList, ObjectSelection};
+use super::text_table::{TextTable, print_json};
 
 /// Arguments of `icosfs stations`.
 #[derive(Args, Debug)]
@@ -24,41 +22,33 @@ pub(super) struct StationsArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()> {
-    let browse = CatalogAccess::new(global, ObjectSelection::default())?;
-    block_on_while("requesting the portal's lists", async {
-        Ok(browse.catalog.ensure(CatalogList::Vocabulary).await?)
-    })?;
-    let vocabulary = browse.catalog.vocabulary();
-    let mut table = TextTable::new(&["ID", "COUNTRY", "CLASS", "POSITION", "NAME"]);
+    let vocabulary = catalog_access::vocabulary(global)?;
     let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
-    for station in vocabulary.stations() {
+    let shown = vocabulary.stations().filter(|station| {
         let row = station.row();
         let searched = format!("{}\n{}\n{}", row.code, row.name, row.country);
-        if !searched.to_lowercase().contains(&wanted) {
-            continue;
-        }
-        if args.json {
-            let line = json!({
+        searched.to_lowercase().contains(&wanted)
+    });
+    if args.json {
+        return print_json(shown.map(|station| {
+            let row = station.row();
+            json!({
                 "id": row.code, "name": row.name, "country": row.country, "class": row.class,
                 "uri": row.iri, "lat": row.position.map(|p| p.0), "lon": row.position.map(|p| p.1),
                 "elevation": row.elevation, "folder": format!("stations/{}", station.name()),
-            });
-            println!("{line}");
-            continue;
-        }
-        let position = row
-            .position
-            .map_or_else(String::new, |(lat, lon)| format!("{lat:.4} {lon:.4}"));
-        table.push(vec![
+            })
+        }));
+    }
+    let rows = shown.map(|station| {
+        let row = station.row();
+        let position = (row.position).map(|(lat, lon)| format!("{lat:.4} {lon:.4}"));
+        vec![
             row.code.clone(),
             row.country.clone(),
             row.class.clone(),
-            position,
+            position.unwrap_or_default(),
             row.name.clone(),
-        ]);
-    }
-    if !args.json {
-        table.print()?;
-    }
-    Ok(())
+        ]
+    });
+    TextTable::new(&["ID", "COUNTRY", "CLASS", "POSITION", "NAME"], rows).print()
 }

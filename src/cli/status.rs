@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::settings::block_on;
+use super::settings::{block_on, for_each_service};
 use super::terminal::escape_control;
 use crate::mount::report::MountStatus;
 use crate::mount::{absolute, mountinfo};
@@ -53,18 +53,8 @@ struct ServiceCheck {
 /// Runs the command.
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let mountpoints: Vec<PathBuf> = match &args.mountpoint {
-        Some(path) => {
-            let path = absolute(path)?;
-            if !mountinfo::mount_at(&path)?.is_some_and(|mount| mount.is_icosfs()) {
-                bail!(
-                    "no icosfs is mounted at {}; `icosfs status` lists the mounts",
-                    path.display()
-                );
-            }
-            vec![path]
-        }
-        None => mountinfo::mounts()?
-            .into_iter()
+        Some(path) => vec![mounted(path)?],
+        None => (mountinfo::mounts()?.into_iter())
             .map(|mount| mount.mountpoint)
             .collect(),
     };
@@ -73,12 +63,10 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     // In parallel: several mounts that hang take no longer than one.
-    let threads: Vec<_> = mountpoints
-        .into_iter()
+    let threads: Vec<_> = (mountpoints.into_iter())
         .map(|mountpoint| std::thread::spawn(move || query(mountpoint)))
         .collect();
-    let mounts: Vec<QueriedMount> = threads
-        .into_iter()
+    let mounts: Vec<QueriedMount> = (threads.into_iter())
         .filter_map(|thread| thread.join().ok())
         .collect();
     if args.json {
@@ -88,10 +76,22 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         let all: Vec<String> = mounts.iter().map(text::render).collect();
         print!("{}", escape_control(&all.join("\n")));
     }
-    match mounts.iter().filter(|mount| mount.status.is_err()).count() {
-        0 => Ok(()),
-        _ => bail!("not every mount responds; the remedy is above"),
-    }
+    ensure!(
+        mounts.iter().all(|mount| mount.status.is_ok()),
+        "not every mount responds; the remedy is above"
+    );
+    Ok(())
+}
+
+/// Returns the absolute path of `mountpoint`, at which an icosfs must be mounted.
+pub(super) fn mounted(mountpoint: &Path) -> anyhow::Result<PathBuf> {
+    let path = absolute(mountpoint)?;
+    ensure!(
+        mountinfo::mount_at(&path)?.is_some_and(|mount| mount.is_icosfs()),
+        "no icosfs is mounted at {}; `icosfs status` lists the mounts",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// Reads the status of a mount and probes its services.
@@ -133,22 +133,12 @@ fn probe_services(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
         .with(Service::Meta, &urls.meta)?
         .with(Service::Data, &urls.data)?;
     let http = Http::new(Timeouts::default())?;
-    block_on(async {
-        let probe = |service| {
-            let (http, services) = (&http, &services);
-            async move {
-                let probed = http.probe(services, service, PROBE_TIMEOUT).await;
-                let latency = probed.map(|probe| probe.took);
-                ServiceCheck { service, latency }
-            }
-        };
-        let (auth, meta, data) = tokio::join!(
-            probe(Service::Auth),
-            probe(Service::Meta),
-            probe(Service::Data)
-        );
-        Ok(vec![auth, meta, data])
-    })
+    let probe = async |service| {
+        let probed = http.probe(&services, service, PROBE_TIMEOUT).await;
+        let latency = probed.map(|probe| probe.took);
+        ServiceCheck { service, latency }
+    };
+    block_on(async { Ok(for_each_service(probe).await.into()) })
 }
 
 fn as_json(mount: &QueriedMount) -> Value {

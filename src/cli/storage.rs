@@ -3,18 +3,19 @@
 
 use std::fs;
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use nix::unistd::geteuid;
 
-use super::data_folder;
 use super::settings::{Clients, bytes, size};
 use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
+use crate::mount::{OpenFolderError, open_folder_outside_mounts};
 use icos_portal::Envri;
 
 /// How long a command waits, before it exits, for downloaded bytes to be
@@ -61,27 +62,17 @@ pub(super) struct StorageArgs {
     no_usage_report: bool,
 }
 
-/// The checked form of [`StorageArgs`].
-#[derive(Debug)]
-pub(super) struct StorageConfig {
-    cache_dir: PathBuf,
-    cache_size: Option<u64>,
-    memory: u64,
-    fetch: DownloadOptions,
-    /// The portal's own data folder.
-    data_folder: Option<std::os::fd::OwnedFd>,
-    report_usage: bool,
-}
-
 impl StorageArgs {
-    /// Checks the options. The data folder must not lie in a mount of icosfs,
-    /// nor in `planned`, where a mount is about to be made.
-    pub(super) fn check(
+    /// Opens the cache below `cache_dir` for the repository of `clients`, and the contents
+    /// that they download. Landing pages are cached for `ttl`. The data folder is left out
+    /// if it lies in a mount of icosfs or in `planned`, where a mount is about to be made.
+    pub(super) fn open(
         self,
-        cache_dir: PathBuf,
-        envri: Envri,
+        cache_dir: &Path,
+        clients: &Clients,
+        ttl: Duration,
         planned: Option<&Path>,
-    ) -> anyhow::Result<StorageConfig> {
+    ) -> anyhow::Result<(Store, Contents)> {
         let Self {
             cache_size,
             memory,
@@ -90,44 +81,51 @@ impl StorageArgs {
             data_path,
             no_usage_report,
         } = self;
-        Ok(StorageConfig {
-            data_folder: data_folder::open(data_path, envri, planned)?,
-            cache_dir,
-            cache_size,
+        let folder = open_data_folder(data_path, clients.services.envri(), planned)?;
+        let usage = (!no_usage_report).then(|| clients.usage.clone());
+        let folder = folder.map(|folder| DataFolder::new(folder, usage));
+        let root = clients.cache_in(cache_dir);
+        require_private_cache(&root)?;
+        let limits = CacheLimits {
+            disk: cache_size.unwrap_or_else(|| default_limit(&root)),
             memory,
-            fetch: DownloadOptions {
-                connections,
-                whole_file_limit,
-            },
-            report_usage: !no_usage_report,
-        })
+        };
+        let store = Store::open(root, limits);
+        let (meta, data) = (clients.meta.clone(), clients.data.clone());
+        let downloads = DownloadOptions {
+            connections,
+            whole_file_limit,
+        };
+        let contents = Contents::new(meta, data, store.clone(), ttl, folder);
+        Ok((store, contents.with_download_options(downloads)))
     }
 }
 
-impl StorageConfig {
-    /// The folder that contains the caches of all repositories.
-    pub(super) fn cache_dir(&self) -> &Path {
-        &self.cache_dir
-    }
-
-    /// Opens the cache for the repository of `clients`.
-    pub(super) fn store(&self, clients: &Clients) -> anyhow::Result<Store> {
-        let root = clients.cache_in(&self.cache_dir);
-        require_private_cache(&root)?;
-        let limits = CacheLimits {
-            disk: self.cache_size.unwrap_or_else(|| default_limit(&root)),
-            memory: self.memory,
-        };
-        Ok(Store::open(root, limits))
-    }
-
-    /// The contents that `clients` download, cached in `store`. Landing pages
-    /// are cached for `ttl`.
-    pub(super) fn contents(self, clients: &Clients, store: Store, ttl: Duration) -> Contents {
-        let usage = self.report_usage.then(|| clients.usage.clone());
-        let folder = (self.data_folder).map(|folder| DataFolder::new(folder, usage));
-        let (meta, data) = (clients.meta.clone(), clients.data.clone());
-        Contents::new(meta, data, store, ttl, folder).with_download_options(self.fetch)
+/// Opens the folder given by `--data-path`, or else by the environment variable
+/// that the portal's Python library also uses. Returns `None` if no folder is
+/// given, or, after a warning, if the folder lies in a mount of icosfs or in
+/// `planned`, where a mount is about to be made.
+fn open_data_folder(
+    flag: Option<PathBuf>,
+    envri: Envri,
+    planned: Option<&Path>,
+) -> anyhow::Result<Option<OwnedFd>> {
+    let variable = envri.data_path_variable();
+    let (path, source) = match flag {
+        Some(path) => (path, "--data-path"),
+        None => match std::env::var_os(variable).filter(|path| !path.is_empty()) {
+            Some(path) => (path.into(), variable),
+            None => return Ok(None),
+        },
+    };
+    match open_folder_outside_mounts(&path, planned) {
+        Ok(folder) => Ok(Some(folder)),
+        // The variable is set for many programs, so it must not stop this one.
+        Err(error) if source == variable || matches!(error, OpenFolderError::Inside { .. }) => {
+            eprintln!("icosfs: {source} is left out: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error).context("bad --data-path"),
     }
 }
 

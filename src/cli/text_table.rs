@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use serde_json::Value;
+
 /// Spaces between two columns.
 const GAP: usize = 2;
 
@@ -15,33 +17,26 @@ pub(super) struct TextTable {
 }
 
 impl TextTable {
-    pub(super) fn new(header: &[&'static str]) -> Self {
+    pub(super) fn new(
+        header: &[&'static str],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> Self {
         Self {
             header: header.to_vec(),
-            rows: Vec::new(),
+            rows: rows.into_iter().collect(),
         }
-    }
-
-    pub(super) fn push(&mut self, row: Vec<String>) {
-        self.rows.push(row);
     }
 
     /// Prints the table: aligned, with a header, and cut to the width of a
     /// terminal; as tab-separated rows without a header otherwise.
-    pub(super) fn print(&self) -> io::Result<()> {
-        let stdout = io::stdout();
-        let text = if stdout.is_terminal() {
+    pub(super) fn print(&self) -> anyhow::Result<()> {
+        let text = if io::stdout().is_terminal() {
             let width = terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
             self.aligned(width, std::env::var_os("NO_COLOR").is_none())
         } else {
             self.tabbed()
         };
-        let mut out = stdout.lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // The reading program, such as `head`, has exited.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other,
-        }
+        print(&text)
     }
 
     fn tabbed(&self) -> String {
@@ -84,6 +79,21 @@ impl TextTable {
     }
 }
 
+/// Prints values as JSON, one per line.
+pub(super) fn print_json(values: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
+    let lines = values.into_iter().map(|value| format!("{value}\n"));
+    print(&lines.collect::<String>())
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // The reading program, such as `head`, has exited.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
 /// Replaces control characters by spaces, so that the text can neither move a
 /// terminal's cursor nor break the line.
 pub(super) fn blank_control(text: &str) -> String {
@@ -110,8 +120,8 @@ mod tests {
 
     #[test]
     fn aligned_tables_are_cut_and_tabbed_lines_are_complete() {
-        let mut table = TextTable::new(&["ID", "NAME"]);
-        table.push(vec!["HTM".to_owned(), "Hyltemossa\n\x1b[2J".to_owned()]);
+        let row = vec!["HTM".to_owned(), "Hyltemossa\n\x1b[2J".to_owned()];
+        let table = TextTable::new(&["ID", "NAME"], [row]);
         assert_eq!(
             table.aligned(12, false),
             "ID   NAME\nHTM  Hyltemo\n",

@@ -26,10 +26,8 @@ impl WaitNotice {
     /// Shows a spinner with `what`, and removes it at the end.
     pub(super) fn spinner(what: &'static str) -> Self {
         Self::showing(move |end| {
-            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bar = ProgressBar::new_spinner()
-                .with_style(style)
+                .with_style(style_of("{spinner} {msg} ({elapsed})"))
                 .with_message(what)
                 .with_elapsed(DELAY);
             bar.enable_steady_tick(TICK);
@@ -66,8 +64,23 @@ pub(super) fn block_on_while<T>(
     what: &'static str,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
+    block_on(with_spinner(what, work))
+}
+
+/// Waits for `work`, which prints nothing itself, with a spinner that shows `what`.
+pub(super) async fn with_spinner<T>(what: &'static str, work: impl Future<Output = T>) -> T {
     let _notice = WaitNotice::spinner(what);
-    block_on(work)
+    work.await
+}
+
+/// A progress bar for `bytes` bytes, shown on a terminal only.
+pub(super) fn progress_bar(bytes: u64) -> ProgressBar {
+    let style = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}";
+    ProgressBar::new(bytes).with_style(style_of(style))
+}
+
+fn style_of(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 impl Drop for WaitNotice {

@@ -48,6 +48,15 @@ pub fn mounts() -> io::Result<Vec<MountEntry>> {
     Ok(all)
 }
 
+/// Whether `path`, which is absolute and without symbolic links, is in a mount of icosfs.
+///
+/// # Errors
+///
+/// If the mount table cannot be read.
+pub fn is_in_mount(path: &Path) -> io::Result<bool> {
+    Ok((mounts()?.iter()).any(|mount| path.starts_with(&mount.mountpoint)))
+}
+
 /// Returns the mount at `mountpoint`, of any type: the topmost if there are
 /// several.
 ///

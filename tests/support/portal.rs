@@ -5,7 +5,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
-use icos_portal::{ObjectId, Service, Services};
+use icos_portal::ObjectId;
+
+pub(crate) use icosfs::demo_portal::client_services;
 
 /// Starts the built-in repository on free ports.
 pub(crate) fn portal() -> DemoPortal {
@@ -23,19 +25,6 @@ pub(crate) fn services_of(portal: &DemoPortal, given: &[&str]) -> Vec<String> {
     .filter(|(option, _)| !given.iter().any(|given| given.starts_with(option)))
     .map(|(option, url)| format!("{option}{url}"))
     .collect()
-}
-
-/// Returns the addresses of `portal`'s services, for a client.
-pub(crate) fn client_services(portal: &DemoPortal) -> Services {
-    let urls = [
-        (Service::Auth, portal.auth_url()),
-        (Service::Meta, portal.meta_url()),
-        (Service::Data, portal.data_url()),
-    ];
-    urls.into_iter().fold(
-        Services::of(portal.repository().envri()),
-        |services, (service, url)| services.with(service, &url).expect("a URL on loopback"),
-    )
 }
 
 /// Requests a path of the data service with `curl` and the user's cookie.

@@ -12,8 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use directories::ProjectDirs;
 
-use crate::cli::status::read_status;
-use crate::mount::{absolute, mountinfo};
+use crate::cli::status::{mounted, read_status};
 
 /// Timeout of both sides.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,12 +37,8 @@ pub(in crate::cli) struct LogLevelArgs {
 
 /// Runs the command.
 pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
-    let mountpoint = absolute(&args.mountpoint)?;
+    let mountpoint = mounted(&args.mountpoint)?;
     let shown = mountpoint.display();
-    ensure!(
-        mountinfo::mount_at(&mountpoint)?.is_some_and(|mount| mount.is_icosfs()),
-        "no icosfs is mounted at {shown}; `icosfs status` lists the mounts"
-    );
     let status =
         read_status(&mountpoint).with_context(|| format!("cannot read the status of {shown}"))?;
     let socket = status.info.control.with_context(|| {

@@ -222,9 +222,8 @@ mod tests {
     use super::super::OriginalFile;
     use super::*;
     use crate::cache::{CacheLimits, CachePath, Store};
-    use crate::content::DownloadOptions;
+    use crate::demo_portal::client_services;
     use crate::memory::MemoryBudget;
-    use crate::test_portal::client_services;
     use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
     use icos_portal::Bootstrap;
 

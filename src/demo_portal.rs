@@ -1,10 +1,11 @@
-//! Helpers for the unit tests that read from a demo portal.
+//! The addresses of a demo portal in this process, for the command line and all tests.
 
 use icos_demo::DemoPortal;
 use icos_portal::{Service, Services};
 
-/// The addresses of `portal`'s services, for a client.
-pub(crate) fn client_services(portal: &DemoPortal) -> Services {
+/// Returns the addresses of `portal`'s services, for a client.
+#[must_use]
+pub fn client_services(portal: &DemoPortal) -> Services {
     let urls = [
         (Service::Auth, portal.auth_url()),
         (Service::Meta, portal.meta_url()),

@@ -1,0 +1,108 @@
+//! Help texts: the commands grouped by topic, and the example that is shown when a
+//! command lacks a required argument.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+
+use clap::Command;
+
+/// Headings and the commands under each. Commands without a topic are listed
+/// last, under [`OTHER_TOPIC`].
+const TOPICS: [(&str, &[&str]); 4] = [
+    (
+        "Mounts",
+        &["mount", "unmount", "status", "log-level", "doctor"],
+    ),
+    (
+        "Data without a mount",
+        &[
+            "find",
+            "info",
+            "stations",
+            "datatypes",
+            "get",
+            "prefetch",
+            "cache",
+        ],
+    ),
+    ("Login", &["login", "logout", "auth"]),
+    ("Demo portal", &["demo"]),
+];
+const OTHER_TOPIC: &str = "This program";
+
+/// Returns `command` with the grouped list in its help.
+pub(super) fn with_grouped_commands(command: Command) -> Command {
+    let topics = TOPICS.iter().map(|(topic, _)| *topic).chain([OTHER_TOPIC]);
+    let mut text = String::new();
+    for topic in topics {
+        let listed = |sub: &&Command| !sub.is_hide_set() && topic_of(sub.get_name()) == topic;
+        let mut subcommands = command.get_subcommands().filter(listed).peekable();
+        if subcommands.peek().is_none() {
+            continue;
+        }
+        let _ = writeln!(text, "{topic}:");
+        for sub in subcommands {
+            let about = sub.get_about().map(ToString::to_string);
+            let (name, about) = (sub.get_name(), about.unwrap_or_default());
+            let _ = writeln!(text, "  {name:<12} {about}");
+        }
+        text.push('\n');
+    }
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n{{after-help}}"
+    );
+    command.help_template(template)
+}
+
+fn topic_of(name: &str) -> &'static str {
+    let topic = TOPICS.iter().find(|(_, names)| names.contains(&name));
+    topic.map_or(OTHER_TOPIC, |(topic, _)| topic)
+}
+
+/// The first example in the help of the command named in `arguments`.
+pub(super) fn example(command: &Command, arguments: &[OsString]) -> Option<String> {
+    let mut named = command;
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        named = named.find_subcommand(word).unwrap_or(named);
+    }
+    let help = named.get_after_help()?.to_string();
+    let example = help.split_once("Examples:\n")?.1.lines().next()?;
+    // Two spaces separate the command from its description.
+    let example = example.trim_start().split("  ").next()?;
+    Some(example.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use clap::Command;
+
+    #[test]
+    fn every_command_with_required_arguments_has_an_example() {
+        let command = crate::cli::command();
+        let example = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(Into::into).collect();
+            super::example(&command, &words)
+        };
+        assert_eq!(
+            example(&["icosfs", "--portal", "sites", "mount"]).unwrap(),
+            "icosfs mount ~/icos"
+        );
+        let mut left: Vec<(Vec<&str>, &Command)> = vec![(vec!["icosfs"], &command)];
+        while let Some((words, command)) = left.pop() {
+            for sub in command.get_subcommands() {
+                let words = [&words[..], &[sub.get_name()]].concat();
+                let needs = sub.get_positionals().any(clap::Arg::is_required_set);
+                let found = example(&words);
+                assert!(found.is_some() || !needs, "{words:?}");
+                let starts = words.join(" ");
+                assert!(
+                    found.is_none_or(|found| found.starts_with(&starts)),
+                    "{words:?}"
+                );
+                left.push((words, sub));
+            }
+        }
+    }
+}
