@@ -62,7 +62,6 @@ mod open;
 mod options;
 mod outside_mounts;
 mod read;
-mod readahead;
 pub mod report;
 mod request_trace;
 mod unmount;
@@ -75,11 +74,19 @@ pub use report::{MountInfo, MountReport, Operation};
 pub use unmount::{UnmountError, detach, detach_mount, unmount};
 
 use adapter::Adapter;
+use mount_state::MountState;
 use mountinfo::{MountEntry, SUBTYPE};
 
 /// Number of threads that receive requests from the kernel. They never wait, so
 /// that a few suffice on any machine.
 const EVENT_LOOPS: usize = 4;
+
+/// The kernel's readahead window in KiB. Its default of 128 causes eight times as
+/// many requests. One request is never longer than a MiB.
+const READ_AHEAD_KIB: u32 = 1024;
+
+/// The kernel's limit of symbolic links in a path.
+const LINKS: usize = 40;
 
 /// An active mount. It serves requests until it is unmounted.
 #[derive(Debug)]
@@ -102,15 +109,10 @@ impl MountSession {
         runtime: tokio::runtime::Handle,
         options: &MountOptions,
     ) -> io::Result<Self> {
-        let notifier = Arc::new(std::sync::OnceLock::new());
-        let adapter = Adapter::new(
-            tree,
-            contents,
-            report,
-            runtime,
-            options,
-            Arc::clone(&notifier),
-        );
+        let state = MountState::new(tree, contents, report, runtime, options);
+        let state = Arc::new(state);
+        idle::spawn_closer(&state);
+        let adapter = Adapter(Arc::clone(&state));
         let config = config(options);
         let session = match host_check::mount_as_root(options)? {
             Some(device) => {
@@ -121,12 +123,11 @@ impl MountSession {
             }
             None => Session::new(adapter, &options.mountpoint, &config)?,
         };
-        // Before the event loops start: callbacks need the notifier.
-        let _ = notifier.set(session.notifier());
+        let _ = state.notifier.set(session.notifier());
         let session = session.spawn()?;
         let entry = mountinfo::mount_at(&options.mountpoint)?;
         if let Some(entry) = &entry {
-            readahead::raise(entry);
+            raise_readahead(entry);
         }
         Ok(Self { session, entry })
     }
@@ -150,6 +151,16 @@ impl MountSession {
         // file system that has been mounted there since.
         std::mem::forget(session);
         served.unwrap_or_else(|_panic| Err(io::Error::other("a thread of the mount panicked")))
+    }
+}
+
+/// Raises the readahead of `mount` by its file in `/sys`, since the FUSE protocol
+/// cannot negotiate more than the default. Without permission to write that
+/// file, the default stays.
+fn raise_readahead(mount: &MountEntry) {
+    let setting = format!("/sys/class/bdi/{}/read_ahead_kb", mount.device);
+    if let Err(error) = std::fs::write(&setting, READ_AHEAD_KIB.to_string()) {
+        tracing::debug!(%error, setting, "cannot raise the readahead");
     }
 }
 
@@ -197,6 +208,3 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
     }
     Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
-
-/// The kernel's limit of symbolic links in a path.
-const LINKS: usize = 40;

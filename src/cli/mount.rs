@@ -233,8 +233,7 @@ fn serve(
         since: Timestamp::now(),
     };
     let Clients { account, http, .. } = clients;
-    let report = MountReport::new(info, account.clone(), http)
-        .with_live_state(catalog.clone(), store.clone());
+    let report = MountReport::new(info, account.clone(), http, catalog.clone(), store.clone());
     let report = Arc::new(report);
     report_write_failures(&store, &catalog, &report);
     // Before the mount: a signal that arrives from now on unmounts it again.

@@ -6,30 +6,27 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fuser::{
     AccessFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
-    LockOwner, Notifier, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use tracing::{Span, debug_span};
 
-use super::directory_reply::{AttributesPage, NamesPage};
+use super::directory_reply::PageReply;
 use super::handles::Handle;
-use super::idle;
 use super::mount_state::{MountState, README};
-use super::options::{ExactSize, MountOptions};
+use super::options::ExactSize;
 use super::read::ReadRange;
-use super::report::{MountReport, Operation};
-use super::request_trace::RequestTrace;
-use super::xattrs::{self, ObjectAttribute};
+use super::report::Operation;
+use super::request_trace::{PendingReply, RequestTrace};
 use crate::catalog::Representation;
-use crate::content::{ByteSource, Contents, FileSize};
-use crate::tree::{Node, Tree};
+use crate::content::{ByteSource, FileSize};
+use crate::tree::Node;
 
 /// Number of background requests (readahead, direct I/O) that the kernel may
 /// have pending. With its default of 16, many parallel readers wait.
@@ -41,28 +38,15 @@ const STATFS_BLOCK: u32 = 4096;
 /// The kernel's limit of file systems stacked below a passthrough file.
 const STACK_DEPTH: u32 = 2;
 
-/// Translates the kernel's requests. Cheap to clone: each task owns a clone.
-#[derive(Clone, Debug)]
-pub(super) struct Adapter(Arc<MountState>);
+/// Translates the kernel's requests.
+#[derive(Debug)]
+pub(super) struct Adapter(pub(super) Arc<MountState>);
 
 impl Adapter {
-    pub(super) fn new(
-        tree: Tree,
-        contents: Arc<Contents>,
-        report: Arc<MountReport>,
-        runtime: tokio::runtime::Handle,
-        options: &MountOptions,
-        notifier: Arc<OnceLock<Notifier>>,
-    ) -> Self {
-        let state = MountState::new(tree, contents, report, runtime, options, notifier);
-        let state = Arc::new(state);
-        idle::spawn_closer(&state);
-        Self(state)
-    }
-
     /// Starts the trace of a request; `span` names its parameters.
-    fn trace(&self, operation: Operation, span: Span) -> RequestTrace {
-        RequestTrace::new(&self.0.report, operation, span)
+    fn pending<R>(&self, operation: Operation, span: Span, reply: R) -> PendingReply<R> {
+        let trace = RequestTrace::new(&self.0.report, operation, span);
+        PendingReply { reply, trace }
     }
 }
 
@@ -93,31 +77,25 @@ impl Filesystem for Adapter {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let span = debug_span!("lookup", parent = parent.0, ?name);
-        let trace = self.trace(Operation::Lookup, span);
+        let reply = self.pending(Operation::Lookup, span, reply);
         let Some(parent) = self.0.node(parent.0) else {
-            return reply.error(trace.failed(Errno::ESTALE));
+            return reply.error(Errno::ESTALE);
         };
         if let Some(found) = self.0.tree.lookup_cached(&parent, name) {
             return match found {
                 Ok(node) => self.0.reply_entry(&parent, &node, reply),
-                Err(error) => {
-                    reply.error(trace.failed(self.0.fail_tree("lookup", &parent, &error)));
-                }
+                Err(error) => reply.error(self.0.fail_tree("lookup", &parent, &error)),
             };
         }
-        let (replier, name) = (self.clone(), name.to_owned());
-        let directory = parent.clone();
+        let (replier, directory, name) = (Arc::clone(&self.0), parent.clone(), name.to_owned());
         self.0.respond(
             req,
-            trace,
+            reply,
             |state| async move {
                 let node = state.tree.lookup(&directory, &name).await;
                 node.map_err(|error| state.fail_tree("lookup", &directory, &error))
             },
-            move |node, _| match node {
-                Ok(node) => replier.0.reply_entry(&parent, &node, reply),
-                Err(errno) => reply.error(errno),
-            },
+            move |reply, node| replier.reply_entry(&parent, &node, reply),
         );
     }
 
@@ -127,67 +105,45 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let span = debug_span!("getattr", ino = ino.0);
-        let trace = self.trace(Operation::GetAttr, span);
+        let reply = self.pending(Operation::GetAttr, span, reply);
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(trace.failed(Errno::ESTALE));
+            return reply.error(Errno::ESTALE);
         };
         let size = self.0.size(&node);
         // Only a CSV has an upper bound to reply with instead.
-        let may_wait = self.0.exact_size == ExactSize::WhenOpen
+        let may_wait = self.0.options.exact_size == ExactSize::WhenOpen
             || !matches!(node, Node::File(_, Representation::Csv));
         let waits = may_wait && self.0.inodes.usage(ino.0).is_open;
         if !waits || matches!(size, FileSize::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }
-        let (measured, replier) = (node.clone(), self.clone());
+        let (replier, measured) = (Arc::clone(&self.0), node.clone());
         self.0.respond(
             req,
-            trace,
+            reply,
             move |state| async move {
                 let size = state.exact_size(&measured).await;
                 size.map_err(|error| state.fail_content("stat", &measured, &error))
             },
-            move |size, _| match size {
-                Ok(size) => {
-                    replier
-                        .0
-                        .reply_attributes(&node, FileSize::Exact(size), reply);
-                }
-                Err(errno) => reply.error(errno),
-            },
+            move |reply, size| replier.reply_attributes(&node, FileSize::Exact(size), reply),
         );
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let trace = self.trace(Operation::Open, debug_span!("open", ino = ino.0));
-        let Some(node) = self.0.node(ino.0) else {
-            return reply.error(trace.failed(Errno::ESTALE));
-        };
-        let state = Arc::clone(&self.0);
-        match node {
+        let reply = self.pending(Operation::Open, debug_span!("open", ino = ino.0), reply);
+        match self.0.node(ino.0) {
+            None => reply.error(Errno::ESTALE),
+            Some(Node::Directory(_)) => reply.error(Errno::EISDIR),
+            Some(Node::Readme | Node::ArchiveFile(..)) => {
+                let flags = FopenFlags::FOPEN_KEEP_CACHE;
+                reply.reply.opened(FileHandle(0), flags);
+            }
             // An open may notify the kernel, which an event loop must not do.
-            Node::File(object, representation) => {
-                self.0.runtime.spawn(async move {
-                    state.open_file(&object, representation, reply);
-                    drop(trace);
-                });
+            Some(node) => {
+                let state = Arc::clone(&self.0);
+                let open = async move { state.open(&node, reply).await };
+                self.0.runtime.spawn(open);
             }
-            Node::ControlFile(file) => {
-                self.0.runtime.spawn(async move {
-                    state.open_control_file(file, reply).await;
-                    drop(trace);
-                });
-            }
-            Node::Metadata(page) => {
-                self.0.runtime.spawn(async move {
-                    state.open_page(&page, reply);
-                    drop(trace);
-                });
-            }
-            Node::Readme | Node::ArchiveFile(..) => {
-                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
-            }
-            Node::Directory(_) => reply.error(trace.failed(Errno::EISDIR)),
         }
     }
 
@@ -203,7 +159,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let span = debug_span!("read", ino = ino.0, offset, len = size);
-        let trace = self.trace(Operation::Read, span);
+        let reply = self.pending(Operation::Read, span, reply);
         let (handle, range) = (self.0.handles.get(fh.0), ReadRange { offset, size });
         let node = self.0.node(ino.0);
         if let Some(Handle::Original {
@@ -213,33 +169,27 @@ impl Filesystem for Adapter {
             // memory mapping, which readers of the earlier epoch share.
             && lock_owner.is_none()
         {
-            return reply.error(trace.failed(Errno::EIO));
+            return reply.error(Errno::EIO);
         }
-        let in_memory = match (&handle, &node) {
-            (Some(Handle::Generated(bytes)), _) => Some(bytes.clone()),
-            (_, Some(Node::Readme)) => Some(Bytes::from_static(README.as_bytes())),
-            _ => None,
+        let send = |PendingReply { reply, trace }: PendingReply<ReplyData>, read| {
+            let (bytes, origin): (Bytes, ByteSource) = read;
+            trace.replied(bytes.len(), origin);
+            reply.data(&bytes);
         };
-        if let Some(bytes) = in_memory {
-            let bytes = range.slice(&bytes);
-            trace.replied(bytes.len(), ByteSource::Memory);
-            return reply.data(&bytes);
+        match (handle, node) {
+            (Some(Handle::Generated(bytes)), _) => {
+                send(reply, (range.slice(&bytes), ByteSource::Memory));
+            }
+            (_, Some(Node::Readme)) => {
+                let bytes = Bytes::from_static(README.as_bytes());
+                send(reply, (range.slice(&bytes), ByteSource::Memory));
+            }
+            (_, None) => reply.error(Errno::ESTALE),
+            (handle, Some(node)) => {
+                let work = move |state: Arc<MountState>| state.read(node, handle, range);
+                self.0.respond(req, reply, work, send);
+            }
         }
-        let Some(node) = node else {
-            return reply.error(trace.failed(Errno::ESTALE));
-        };
-        self.0.respond(
-            req,
-            trace,
-            move |state| state.read(node, handle, range),
-            move |read, trace| match read {
-                Ok((bytes, source)) => {
-                    trace.replied(bytes.len(), source);
-                    reply.data(&bytes);
-                }
-                Err(errno) => reply.error(errno),
-            },
-        );
     }
 
     fn release(
@@ -258,18 +208,14 @@ impl Filesystem for Adapter {
         self.0.inodes.release(ino.0);
         reply.ok();
         self.0.notify_released();
-        let node = self.0.node(ino.0);
         // The kernel may still cache an estimate although the exact size is known.
-        let Some(node) = node else { return };
-        if !matches!(node, Node::File(..) | Node::Metadata(_)) {
-            return;
-        }
-        let size = self.0.size(&node);
-        if matches!(size, FileSize::Exact(_)) && !self.0.kernel_knows_size(&node, size) {
+        if let Some(node @ (Node::File(..) | Node::Metadata(_))) = self.0.node(ino.0)
+            && let size @ FileSize::Exact(_) = self.0.size(&node)
+            && !self.0.kernel_knows_size(&node, size)
+        {
             let state = Arc::clone(&self.0);
-            self.0
-                .runtime
-                .spawn(async move { state.invalidate_attributes(ino.0) });
+            let invalidate = async move { state.invalidate_attributes(ino.0) };
+            self.0.runtime.spawn(invalidate);
         }
     }
 
@@ -286,21 +232,22 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let trace = self.trace(Operation::OpenDir, debug_span!("opendir", ino = ino.0));
+        let span = debug_span!("opendir", ino = ino.0);
+        let reply = self.pending(Operation::OpenDir, span, reply);
         let Some(node) = self.0.node(ino.0) else {
-            return reply.error(trace.failed(Errno::ESTALE));
+            return reply.error(Errno::ESTALE);
         };
         self.0.respond(
             req,
-            trace,
+            reply,
             |state| async move {
                 let listing = state.tree.list(&node).await;
                 let listing = listing.map_err(|error| state.fail_tree("list", &node, &error))?;
                 Ok(state.handles.add(Handle::Directory(Arc::new(listing))))
             },
-            move |handle, _| match handle {
-                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
-                Err(errno) => reply.error(errno),
+            |reply, handle| {
+                let flags = FopenFlags::empty();
+                reply.reply.opened(FileHandle(handle), flags);
             },
         );
     }
@@ -314,15 +261,8 @@ impl Filesystem for Adapter {
         reply: ReplyDirectory,
     ) {
         let span = debug_span!("readdir", ino = ino.0, offset);
-        let trace = self.trace(Operation::ReadDir, span);
-        let Some(listing) = self.0.listing(fh) else {
-            return reply.error(trace.failed(Errno::EBADF));
-        };
-        let names = NamesPage {
-            reply,
-            directory: ino,
-        };
-        self.0.send_page(req, trace, listing, offset, names);
+        let reply = self.pending(Operation::ReadDir, span, PageReply::Names(reply));
+        self.0.read_directory(req, (ino, fh), offset, reply);
     }
 
     fn readdirplus(
@@ -334,18 +274,8 @@ impl Filesystem for Adapter {
         reply: ReplyDirectoryPlus,
     ) {
         let span = debug_span!("readdirplus", ino = ino.0, offset);
-        let trace = self.trace(Operation::ReadDirPlus, span);
-        let (Some(listing), Some(node)) = (self.0.listing(fh), self.0.node(ino.0)) else {
-            return reply.error(trace.failed(Errno::EBADF));
-        };
-        let files = AttributesPage {
-            reply,
-            name_ttl: self.0.name_ttl(&node),
-            directory: node,
-            state: Arc::clone(&self.0),
-            sent: Vec::new(),
-        };
-        self.0.send_page(req, trace, listing, offset, files);
+        let reply = self.pending(Operation::ReadDirPlus, span, PageReply::Attributes(reply));
+        self.0.read_directory(req, (ino, fh), offset, reply);
     }
 
     fn releasedir(
@@ -362,15 +292,15 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let trace = self.trace(Operation::StatFs, debug_span!("statfs"));
+        let reply = self.pending(Operation::StatFs, debug_span!("statfs"), reply);
         self.0.respond(
             req,
-            trace,
+            reply,
             |state| async move { Ok(state.totals().await) },
-            move |totals, _| {
-                let (files, bytes) = totals.unwrap_or_default();
+            |reply, (files, bytes)| {
                 // No free blocks, as on any read-only file system.
                 let blocks = bytes.div_ceil(u64::from(STATFS_BLOCK));
+                let reply = reply.reply;
                 reply.statfs(blocks, 0, 0, files, 0, STATFS_BLOCK, 255, STATFS_BLOCK);
             },
         );
@@ -378,70 +308,14 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let span = debug_span!("getxattr", ino = ino.0, ?name);
-        let trace = self.trace(Operation::Xattr, span);
-        if !self.0.xattr {
-            // After ENOSYS the kernel sends no more of these requests.
-            return reply.error(trace.failed(Errno::ENOSYS));
-        }
-        let (is_size, attribute) = (
-            name == xattrs::SIZE,
-            ObjectAttribute::from_name(name.as_bytes()),
-        );
-        // Security labels and ACLs: `ls -l` requests them of every file, unless
-        // the file system does not support them.
-        if !name.as_bytes().starts_with(b"user.") {
-            return reply.error(trace.failed(Errno::EOPNOTSUPP));
-        }
-        if !is_size && attribute.is_none() {
-            return reply.error(trace.failed(Errno::NO_XATTR));
-        }
-        let Some(node @ Node::File(..)) = self.0.node(ino.0) else {
-            return reply.error(trace.failed(Errno::NO_XATTR));
-        };
-        if is_size {
-            return xattrs::reply(
-                Some(xattrs::size_kind(self.0.size(&node))),
-                size,
-                &trace,
-                reply,
-            );
-        }
-        let (Some(attribute), Node::File(object, representation)) = (attribute, node) else {
-            return reply.error(trace.failed(Errno::NO_XATTR));
-        };
-        match attribute.in_catalog(&object, self.0.envri) {
-            xattrs::XattrValue::Known(value) => {
-                xattrs::reply(value.as_deref(), size, &trace, reply);
-            }
-            xattrs::XattrValue::OnLandingPage => self.0.respond(
-                req,
-                trace,
-                move |state| async move {
-                    let page = state.landing_page(object.id()).await.map_err(|error| {
-                        let node = Node::File(object, representation);
-                        state.fail_content("getxattr", &node, &error)
-                    })?;
-                    Ok(attribute.on_page(&page))
-                },
-                move |value, trace| match value {
-                    Ok(value) => xattrs::reply(value.as_deref(), size, trace, reply),
-                    Err(errno) => reply.error(errno),
-                },
-            ),
-        }
+        let reply = self.pending(Operation::Xattr, span, reply);
+        self.0.get_xattr(req, ino.0, name, size, reply);
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let span = debug_span!("listxattr", ino = ino.0);
-        let trace = self.trace(Operation::Xattr, span);
-        if !self.0.xattr {
-            return reply.error(trace.failed(Errno::ENOSYS));
-        }
-        let names = match self.0.node(ino.0) {
-            Some(Node::File(object, _)) => xattrs::names(&object, self.0.envri),
-            _ => Vec::new(),
-        };
-        xattrs::reply_bytes(&names, size, &trace, reply);
+        let reply = self.pending(Operation::Xattr, span, reply);
+        self.0.list_xattrs(ino.0, size, reply);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

@@ -4,40 +4,123 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fuser::{Errno, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request};
+use fuser::{
+    Errno, FileHandle, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request,
+};
 
 use super::attributes::file_type;
+use super::handles::Handle;
 use super::mount_state::MountState;
-use super::request_trace::RequestTrace;
+use super::request_trace::{PendingReply, Reply};
 use crate::catalog::Walk;
 use crate::content::FileSize;
-use crate::tree::{DirEntry, Directory, Inode, Listing, Node, TreeError};
+use crate::tree::{DirEntry, Directory, Listing, Node, TreeError};
 
-/// Whether a page can be sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum PageFill {
-    /// It can be sent: it is full, or it contains all entries known so far.
-    Ready,
-    /// It is empty, and the listing is still growing.
-    Empty,
+/// The reply of a page.
+pub(super) enum PageReply {
+    /// To READDIR: names only.
+    Names(ReplyDirectory),
+    /// To READDIRPLUS: names with attributes.
+    Attributes(ReplyDirectoryPlus),
 }
 
-/// A reply to READDIR or READDIRPLUS.
-pub(super) trait DirectoryPage: Send + Sized + 'static {
-    /// Adds `.` or `..`. Returns true if the page is full.
-    fn add_dots(&mut self, name: &str, next: u64) -> bool;
-    /// Adds an entry. Returns true if the page is full.
-    fn add(&mut self, entry: DirEntry) -> bool;
-    /// Sends the page, or an error instead.
-    fn send(self, result: Result<(), Errno>);
+/// A page of a listing.
+struct DirectoryPage {
+    reply: PageReply,
+    directory: Node,
+    state: Arc<MountState>,
+    /// The entries with attributes on the page, and their sizes.
+    sent: Vec<(Node, FileSize)>,
+}
 
-    /// Adds the entries from `offset` on.
-    fn fill(&mut self, listing: &Listing, offset: u64) -> Result<PageFill, TreeError> {
+impl Reply for PageReply {
+    fn error(self, errno: Errno) {
+        match self {
+            PageReply::Names(reply) => reply.error(errno),
+            PageReply::Attributes(reply) => reply.error(errno),
+        }
+    }
+}
+
+impl Reply for DirectoryPage {
+    fn error(self, errno: Errno) {
+        self.reply.error(errno);
+    }
+}
+
+impl MountState {
+    /// Replies with the entries of an open directory from `offset` on. If the listing
+    /// is being downloaded and has no such entries yet, hands the reply to a task that
+    /// waits for them.
+    pub(super) fn read_directory(
+        self: &Arc<Self>,
+        req: &Request,
+        (ino, handle): (INodeNo, FileHandle),
+        offset: u64,
+        PendingReply { reply, trace }: PendingReply<PageReply>,
+    ) {
+        let handle = self.handles.get(handle.0);
+        let (Some(Handle::Directory(listing)), Some(directory)) = (handle, self.node(ino.0)) else {
+            return PendingReply { reply, trace }.error(Errno::EBADF);
+        };
+        let mut reply = DirectoryPage {
+            reply,
+            directory,
+            state: Arc::clone(self),
+            sent: Vec::new(),
+        };
+        let filled = reply.fill(&listing, offset);
+        let page = PendingReply { reply, trace };
+        match filled {
+            Ok(false) => {}
+            Ok(true) => return page.reply.send(),
+            Err(error) => return page.error(self.fail_listing(&error)),
+        }
+        let growing = Arc::clone(&listing);
+        self.respond(
+            req,
+            page,
+            |state| async move {
+                let grown = async {
+                    loop {
+                        growing.wait_for_more().await?;
+                        if growing.entries(offset, |_| ControlFlow::Break(()))? != Walk::Growing {
+                            return Ok(());
+                        }
+                    }
+                };
+                grown.await.map_err(|error| state.fail_listing(&error))
+            },
+            move |mut page, ()| match page.reply.fill(&listing, offset) {
+                Ok(_) => page.reply.send(),
+                Err(error) => {
+                    let errno = page.reply.state.fail_listing(&error);
+                    page.error(errno);
+                }
+            },
+        );
+    }
+
+    /// Records that a listing cannot be read and returns the errno.
+    fn fail_listing(&self, error: &TreeError) -> Errno {
+        self.fail_tree("list", &Node::Directory(Directory::Root), error)
+    }
+}
+
+impl DirectoryPage {
+    /// Adds the entries from `offset` on. Returns false if the page cannot be sent yet:
+    /// it is empty, and the listing is still growing.
+    fn fill(&mut self, listing: &Listing, offset: u64) -> Result<bool, TreeError> {
         let mut empty = true;
-        for (at, name) in [(0, "."), (1, "..")] {
+        let dots = [
+            (".", self.directory.clone()),
+            // The kernel knows the inode of `..` and ignores this one.
+            ("..", Node::Directory(Directory::Root)),
+        ];
+        for ((name, node), at) in dots.into_iter().zip(0..) {
             if offset <= at {
-                if self.add_dots(name, at + 1) {
-                    return Ok(PageFill::Ready);
+                if self.add_dots(name, &node, at + 1) {
+                    return Ok(true);
                 }
                 empty = false;
             }
@@ -49,127 +132,39 @@ pub(super) trait DirectoryPage: Send + Sized + 'static {
             empty = false;
             ControlFlow::Continue(())
         })?;
-        Ok(match walk {
-            Walk::Growing if empty => PageFill::Empty,
-            Walk::Growing | Walk::Stopped | Walk::AtEnd => PageFill::Ready,
-        })
+        Ok(walk != Walk::Growing || !empty)
     }
-}
 
-impl MountState {
-    /// Replies with a page of a listing. If the listing is being downloaded and has
-    /// no entries after `offset` yet, hands the reply to a task that waits for them.
-    pub(super) fn send_page(
-        self: &Arc<Self>,
-        req: &Request,
-        trace: RequestTrace,
-        listing: Arc<Listing>,
-        offset: u64,
-        mut page: impl DirectoryPage,
-    ) {
-        let root = Node::Directory(Directory::Root);
-        match page.fill(&listing, offset) {
-            Ok(PageFill::Ready) => page.send(Ok(())),
-            Ok(PageFill::Empty) => self.respond(
-                req,
-                trace,
-                |state| async move {
-                    loop {
-                        let grown = listing.wait_for_more().await;
-                        let filled = grown.and_then(|()| page.fill(&listing, offset));
-                        match filled {
-                            Ok(PageFill::Empty) => {}
-                            Ok(PageFill::Ready) => return Ok((page, Ok(()))),
-                            Err(error) => {
-                                let errno = state.fail_tree("list", &root, &error);
-                                return Ok((page, Err(errno)));
-                            }
-                        }
-                    }
-                },
-                |outcome, trace| {
-                    // An interrupted task has dropped the page, and its reply with
-                    // it, which sends EIO.
-                    if let Ok((page, result)) = outcome {
-                        page.send(result.map_err(|errno| trace.failed(errno)));
-                    }
-                },
-            ),
-            Err(error) => {
-                let errno = self.fail_tree("list", &root, &error);
-                page.send(Err(trace.failed(errno)));
+    /// Adds `.` or `..`. Returns true if the page is full.
+    fn add_dots(&mut self, name: &str, node: &Node, next: u64) -> bool {
+        let attributes = self.state.owner.attributes(node, FileSize::Exact(0));
+        let inode = attributes.ino;
+        match &mut self.reply {
+            PageReply::Names(reply) => reply.add(inode, next, FileType::Directory, name),
+            PageReply::Attributes(reply) => {
+                let ttl = Duration::ZERO;
+                reply.add(inode, next, name, &ttl, &attributes, Generation(0))
             }
         }
     }
-}
 
-/// A reply to READDIR: names only.
-pub(super) struct NamesPage {
-    pub(super) reply: ReplyDirectory,
-    pub(super) directory: INodeNo,
-}
-
-impl DirectoryPage for NamesPage {
-    fn add_dots(&mut self, name: &str, next: u64) -> bool {
-        // The kernel knows the inode of `..` and ignores this one.
-        let inode = if next == 1 {
-            self.directory
-        } else {
-            INodeNo(Inode::ROOT.0)
+    /// Adds an entry. Returns true if the page is full.
+    fn add(&mut self, DirEntry { name, node, next }: DirEntry) -> bool {
+        let reply = match &mut self.reply {
+            PageReply::Names(reply) => {
+                let inode = INodeNo(node.inode().0);
+                return reply.add(inode, next, file_type(&node), &name);
+            }
+            PageReply::Attributes(reply) => reply,
         };
-        self.reply.add(inode, next, FileType::Directory, name)
-    }
-
-    fn add(&mut self, entry: DirEntry) -> bool {
-        let inode = INodeNo(entry.node.inode().0);
-        let kind = file_type(&entry.node);
-        self.reply.add(inode, entry.next, kind, &entry.name)
-    }
-
-    fn send(self, result: Result<(), Errno>) {
-        match result {
-            Ok(()) => self.reply.ok(),
-            Err(errno) => self.reply.error(errno),
-        }
-    }
-}
-
-/// A reply to READDIRPLUS: names with attributes.
-pub(super) struct AttributesPage {
-    pub(super) reply: ReplyDirectoryPlus,
-    pub(super) directory: Node,
-    pub(super) name_ttl: Duration,
-    pub(super) state: Arc<MountState>,
-    /// The entries on the page, and their sizes.
-    pub(super) sent: Vec<(Node, FileSize)>,
-}
-
-impl DirectoryPage for AttributesPage {
-    fn add_dots(&mut self, name: &str, next: u64) -> bool {
-        let root = Node::Directory(Directory::Root);
-        let node = if next == 1 { &self.directory } else { &root };
-        let attributes = self.state.attributes(node, FileSize::Exact(0));
-        let inode = attributes.ino;
-        let ttl = Duration::ZERO;
-        self.reply
-            .add(inode, next, name, &ttl, &attributes, Generation(0))
-    }
-
-    fn add(&mut self, entry: DirEntry) -> bool {
-        let DirEntry { name, node, next } = entry;
         let size = self.state.size(&node);
-        let attributes = self.state.attributes(&node, size);
-        let inode = attributes.ino;
+        let attributes = self.state.owner.attributes(&node, size);
         // fuser takes one TTL for both name and attributes. (An entry without
         // attributes has inode 0, and C libraries skip it.)
-        let ttl = if self.state.must_revalidate_size(&node, size) {
-            Duration::ZERO
-        } else {
-            self.state.attribute_ttl(&node).min(self.name_ttl)
-        };
-        let full = self
-            .reply
-            .add(inode, next, &name, &ttl, &attributes, Generation(0));
+        let ttl = self.state.entry_ttl(&node, size);
+        let ttl = ttl.min(self.state.name_ttl(&self.directory));
+        let inode = attributes.ino;
+        let full = reply.add(inode, next, &name, &ttl, &attributes, Generation(0));
         if !full {
             // Each entry in a READDIRPLUS reply counts as a lookup.
             self.state.inodes.add_lookup(&node);
@@ -178,10 +173,10 @@ impl DirectoryPage for AttributesPage {
         full
     }
 
-    fn send(self, result: Result<(), Errno>) {
-        match result {
-            Ok(()) => self.reply.ok(),
-            Err(errno) => self.reply.error(errno),
+    fn send(self) {
+        match self.reply {
+            PageReply::Names(reply) => reply.ok(),
+            PageReply::Attributes(reply) => reply.ok(),
         }
         for (node, size) in self.sent {
             self.state.set_reported_size(&node, size);

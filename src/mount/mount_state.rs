@@ -11,24 +11,24 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fuser::{Errno, FileAttr, FileHandle, Generation, Notifier, ReplyAttr, ReplyEntry, Request};
+use fuser::{Errno, Generation, Notifier, ReplyAttr, ReplyEntry, Request};
 use serde_json::Value;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use super::attributes::{FOREVER, Owner};
 use super::errno;
-use super::handles::{Handle, Handles};
+use super::handles::Handles;
 use super::inodes::Inodes;
 use super::interrupt::{Interrupted, unless_interrupted};
-use super::options::{ExactSize, MountOptions};
+use super::options::MountOptions;
 use super::report::MountReport;
-use super::request_trace::RequestTrace;
+use super::request_trace::{PendingReply, Reply};
 use crate::catalog::{Representation, Spec};
 use crate::content::{ContentError, Contents, FileSize};
-use crate::tree::{Directory, Inode, Listing, MetadataPage, Node, Tree, TreeError};
+use crate::tree::{Directory, Inode, MetadataPage, Node, Tree, TreeError};
 use icos_portal::meta::Subject;
-use icos_portal::{Envri, ObjectId, PortalError};
+use icos_portal::{ObjectId, PortalError};
 
 /// Content of `/README.md`.
 pub(super) const README: &str = include_str!("readme.md");
@@ -43,14 +43,12 @@ pub(super) struct MountState {
     pub(super) contents: Arc<Contents>,
     pub(super) report: Arc<MountReport>,
     pub(super) runtime: tokio::runtime::Handle,
-    pub(super) notifier: Arc<OnceLock<Notifier>>,
+    /// Set before the event loops start.
+    pub(super) notifier: OnceLock<Notifier>,
+    pub(super) options: MountOptions,
     pub(super) inodes: Inodes,
     pub(super) handles: Handles,
     pub(super) owner: Owner,
-    pub(super) metadata_ttl: Duration,
-    pub(super) exact_size: ExactSize,
-    pub(super) xattr: bool,
-    pub(super) envri: Envri,
     /// Number and bytes of all objects, and the time of the count.
     pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
     /// Whether the kernel supports passthrough and allows it to this process.
@@ -66,46 +64,46 @@ impl MountState {
         report: Arc<MountReport>,
         runtime: tokio::runtime::Handle,
         options: &MountOptions,
-        notifier: Arc<OnceLock<Notifier>>,
     ) -> Self {
         Self {
             tree,
             contents,
             report,
             runtime,
-            notifier,
+            notifier: OnceLock::new(),
             inodes: Inodes::new(),
             handles: Handles::default(),
             owner: Owner::new(options.uid, options.gid),
-            // `Duration::MAX` overflows in the kernel.
-            metadata_ttl: options.metadata_ttl.min(FOREVER),
-            xattr: options.xattr,
-            envri: options.envri,
-            exact_size: options.exact_size,
+            options: MountOptions {
+                // `Duration::MAX` overflows in the kernel.
+                metadata_ttl: options.metadata_ttl.min(FOREVER),
+                ..options.clone()
+            },
             totals: Mutex::default(),
             passthrough: AtomicBool::new(false),
             released: watch::Sender::new(()),
         }
     }
 
-    /// Spawns a task that runs `work` and passes its result to `reply`. If the
-    /// caller is interrupted first, the result is EINTR.
-    pub(super) fn respond<T, F>(
+    /// Spawns a task that runs `work` and replies with its result by `send`, or with
+    /// its error; with EINTR if the caller is interrupted first.
+    pub(super) fn respond<R: Reply, T: Send, F>(
         self: &Arc<Self>,
         request: &Request,
-        trace: RequestTrace,
+        reply: PendingReply<R>,
         work: impl FnOnce(Arc<Self>) -> F,
-        reply: impl FnOnce(Result<T, Errno>, &RequestTrace) + Send + 'static,
+        send: impl FnOnce(PendingReply<R>, T) + Send + 'static,
     ) where
         F: Future<Output = Result<T, Errno>> + Send + 'static,
-        T: Send,
     {
         let (caller, work) = (request.pid(), work(Arc::clone(self)));
-        let work = work.instrument(trace.span().clone());
+        let work = work.instrument(reply.trace.span().clone());
         self.runtime.spawn(async move {
-            let result = unless_interrupted(caller, work).await;
-            let result = result.unwrap_or_else(|Interrupted| Err(Errno::EINTR));
-            reply(result.map_err(|errno| trace.failed(errno)), &trace);
+            match unless_interrupted(caller, work).await {
+                Ok(Ok(result)) => send(reply, result),
+                Ok(Err(errno)) => reply.error(errno),
+                Err(Interrupted) => reply.error(Errno::EINTR),
+            }
         });
     }
 
@@ -124,13 +122,8 @@ impl MountState {
         }
     }
 
-    /// Returns the attributes of `node` in FUSE replies.
-    pub(super) fn attributes(&self, node: &Node, size: FileSize) -> FileAttr {
-        self.owner.attributes(node, size)
-    }
-
     /// Returns how long the kernel may cache the attributes of `node`.
-    pub(super) fn attribute_ttl(&self, node: &Node) -> Duration {
+    fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
             Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
             | Node::Readme
@@ -138,7 +131,7 @@ impl MountState {
             // Parquet contains metadata, and is rebuilt after it was removed.
             Node::File(_, Representation::Json | Representation::Parquet)
             | Node::Directory(_)
-            | Node::Metadata(_) => self.metadata_ttl,
+            | Node::Metadata(_) => self.options.metadata_ttl,
             Node::ControlFile(_) => Duration::ZERO,
         }
     }
@@ -155,35 +148,40 @@ impl MountState {
                 | Directory::Documents
                 | Directory::Archive(..),
             ) => FOREVER,
-            _ => self.metadata_ttl,
+            _ => self.options.metadata_ttl,
+        }
+    }
+
+    /// Returns how long the kernel may cache the attributes in an entry. Not at all if
+    /// the file is open and its size an estimate: a GETATTR then waits for the exact
+    /// size, and no cached estimate may prevent that request.
+    pub(super) fn entry_ttl(&self, node: &Node, size: FileSize) -> Duration {
+        match size {
+            FileSize::Estimate(_) if self.inodes.usage(node.inode().0).is_open => Duration::ZERO,
+            _ => self.attribute_ttl(node),
         }
     }
 
     /// Replies to a LOOKUP with `node` in `parent`, and counts the lookup.
-    pub(super) fn reply_entry(&self, parent: &Node, node: &Node, reply: ReplyEntry) {
+    pub(super) fn reply_entry(&self, parent: &Node, node: &Node, reply: PendingReply<ReplyEntry>) {
         self.inodes.add_lookup(node);
         let size = self.size(node);
-        let ttl = if self.must_revalidate_size(node, size) {
-            Duration::ZERO
-        } else {
-            self.attribute_ttl(node)
-        };
-        let name_ttl = self.name_ttl(parent);
-        reply.entry_with_ttls(&ttl, &name_ttl, &self.attributes(node, size), Generation(0));
+        let (ttl, name_ttl) = (self.entry_ttl(node, size), self.name_ttl(parent));
+        let attributes = self.owner.attributes(node, size);
+        (reply.reply).entry_with_ttls(&ttl, &name_ttl, &attributes, Generation(0));
         self.set_reported_size(node, size);
     }
 
     /// Replies to a GETATTR.
-    pub(super) fn reply_attributes(&self, node: &Node, size: FileSize, reply: ReplyAttr) {
-        reply.attr(&self.attribute_ttl(node), &self.attributes(node, size));
+    pub(super) fn reply_attributes(
+        &self,
+        node: &Node,
+        size: FileSize,
+        reply: PendingReply<ReplyAttr>,
+    ) {
+        let attributes = self.owner.attributes(node, size);
+        reply.reply.attr(&self.attribute_ttl(node), &attributes);
         self.set_reported_size(node, size);
-    }
-
-    /// Whether the kernel must not cache the size: the file is open and its size an
-    /// estimate. A GETATTR then waits for the exact size, and no cached estimate may
-    /// prevent that request.
-    pub(super) fn must_revalidate_size(&self, node: &Node, size: FileSize) -> bool {
-        matches!(size, FileSize::Estimate(_)) && self.inodes.usage(node.inode().0).is_open
     }
 
     /// Records the size in a reply to the kernel. Call it after the reply was sent.
@@ -230,25 +228,8 @@ impl MountState {
         reason: &dyn ToString,
     ) -> Errno {
         let file = match node {
-            Node::File(object, representation) => {
-                format!("{}{}", object.id(), object.ending(*representation))
-            }
             Node::Directory(Directory::Root) => "/".to_owned(),
-            Node::Directory(place) => place.to_string(),
-            Node::Readme => "README.md".to_owned(),
-            Node::ControlFile(_) => ".icosfs".to_owned(),
-            Node::ArchiveFile(object, path, _) => {
-                format!("objects/{}.contents/{path}", object.id())
-            }
-            Node::Metadata(MetadataPage::Station(station)) => {
-                format!("stations/{}/station.json", station.name())
-            }
-            Node::Metadata(MetadataPage::Collection(id)) => {
-                format!("collections/{id}/collection.json")
-            }
-            Node::Metadata(MetadataPage::DataType(spec)) => {
-                format!("datatypes/{}/datatype.json", spec.name())
-            }
+            node => node.to_string(),
         };
         self.report
             .record_failure(operation, file, errno.code(), reason.to_string());
@@ -308,9 +289,8 @@ impl MountState {
             }
             Node::Metadata(page) => Ok(self.page(page).await?.len() as u64),
             Node::Readme | Node::ControlFile(_) | Node::Directory(_) | Node::ArchiveFile(..) => {
-                match self.size(node) {
-                    FileSize::Exact(size) | FileSize::Estimate(size) => Ok(size),
-                }
+                let (FileSize::Exact(size) | FileSize::Estimate(size)) = self.size(node);
+                Ok(size)
             }
         }
     }
@@ -320,14 +300,6 @@ impl MountState {
         match subject(page) {
             Ok(subject) => self.contents.landing_page(&subject).await,
             Err(spec) => Ok(Bytes::copy_from_slice(&spec.json())),
-        }
-    }
-
-    /// Returns the listing of an open directory.
-    pub(super) fn listing(&self, handle: FileHandle) -> Option<Arc<Listing>> {
-        match self.handles.get(handle.0)? {
-            Handle::Directory(listing) => Some(listing),
-            Handle::Generated(_) | Handle::Original { .. } => None,
         }
     }
 }

@@ -14,18 +14,38 @@ use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyOpen};
 use super::handles::Handle;
 use super::inodes::ServeMode;
 use super::mount_state::MountState;
+use super::request_trace::PendingReply;
 use crate::catalog::{Object, Representation};
-use crate::tree::{ControlFile, MetadataPage, Node};
+use crate::tree::{ControlFile, Node};
 
 impl MountState {
+    /// Replies to the OPEN of a file.
+    pub(super) async fn open(&self, node: &Node, reply: PendingReply<ReplyOpen>) {
+        let (handle, flags) = match node {
+            Node::File(object, representation) => {
+                return self.open_object(node, object, *representation, reply.reply);
+            }
+            Node::Metadata(_) => (0, self.open_page(node)),
+            Node::ControlFile(file) => {
+                let content = self.control_file(*file).await.into();
+                let handle = self.handles.add(Handle::Generated(content));
+                (handle, FopenFlags::FOPEN_DIRECT_IO)
+            }
+            Node::Readme | Node::ArchiveFile(..) | Node::Directory(_) => {
+                (0, FopenFlags::FOPEN_KEEP_CACHE)
+            }
+        };
+        reply.reply.opened(FileHandle(handle), flags);
+    }
+
     /// Opens a file of an object.
-    pub(super) fn open_file(
+    fn open_object(
         &self,
+        node: &Node,
         object: &Arc<Object>,
         representation: Representation,
         reply: ReplyOpen,
     ) {
-        let node = Node::File(Arc::clone(object), representation);
         let number = node.inode().0;
         // First: corruption that is found from now on must affect this handle.
         let original = (representation == Representation::Original)
@@ -42,7 +62,7 @@ impl MountState {
         if let ServeMode::Passthrough(id) = opened.mode {
             self.report.count_passthrough_open();
             // The kernel may have an estimate from before the file was built.
-            if !self.kernel_knows_size(&node, self.size(&node)) {
+            if !self.kernel_knows_size(node, self.size(node)) {
                 self.invalidate_attributes(number);
             }
             return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
@@ -51,7 +71,7 @@ impl MountState {
             if opened.earlier_epoch_open {
                 // Readers of the earlier, corrupt epoch must not read pages of this one.
                 FopenFlags::FOPEN_DIRECT_IO
-            } else if self.kernel_knows_size(&node, self.size(&node)) {
+            } else if self.kernel_knows_size(node, self.size(node)) {
                 match representation {
                     Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
                     // Pages of the current epoch stay, verified or not: they are
@@ -85,28 +105,26 @@ impl MountState {
     }
 
     /// Opens the JSON page of a station, collection or data type.
-    pub(super) fn open_page(&self, page: &MetadataPage, reply: ReplyOpen) {
-        let node = Node::Metadata(page.clone());
-        let flags = if self.kernel_knows_size(&node, self.size(&node)) {
+    fn open_page(&self, node: &Node) -> FopenFlags {
+        let number = node.inode().0;
+        let flags = if self.kernel_knows_size(node, self.size(node)) {
             // Without FOPEN_KEEP_CACHE: it may have changed.
             FopenFlags::empty()
         } else {
-            self.invalidate_attributes(node.inode().0);
+            self.invalidate_attributes(number);
             FopenFlags::FOPEN_DIRECT_IO
         };
-        self.inodes.open(node.inode().0, 0, || ServeMode::Requests);
-        reply.opened(FileHandle(0), flags);
+        self.inodes.open(number, 0, || ServeMode::Requests);
+        flags
     }
 
-    /// Opens a control file with the content that it has now.
-    pub(super) async fn open_control_file(&self, file: ControlFile, reply: ReplyOpen) {
-        let content = match file {
+    /// Returns the content that a control file has now.
+    async fn control_file(&self, file: ControlFile) -> Vec<u8> {
+        match file {
             ControlFile::Status => self.report.status_json().await,
             ControlFile::Errors => self.report.errors_text(),
             ControlFile::Metrics => self.report.metrics_text().await,
-        };
-        let handle = FileHandle(self.handles.add(Handle::Generated(content.into())));
-        reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
+        }
     }
 
     /// Registers a complete file of the cache as the backing file of a passthrough

@@ -17,10 +17,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
-use super::mountinfo;
+use super::{LINKS, mountinfo};
 
-/// The kernel's limit of symbolic links in a path.
-const LINKS: usize = 40;
 const HANDLE: OFlag = OFlag::O_PATH
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);

@@ -1,36 +1,34 @@
 //! Counters and failures of a mount, readable as `status.json`, `errors` and
 //! `metrics` in `.icosfs`.
 //!
-//! The two mutexes are leaves: no lock is taken while one of them is held.
+//! The mutex is a leaf: no lock is taken while it is held.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::cache::Store;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, ListAge};
 use crate::content::ByteSource;
 use icos_portal::Account;
 use icos_portal::http::Http;
 
-mod live_state;
 mod metrics;
-mod operation;
 mod status;
 
-pub use live_state::LiveState;
-pub use operation::Operation;
-pub use status::{Failure, MountInfo, MountStatus, ServedStats, ServiceUrls};
-
-use live_state::LiveStateSource;
+pub use status::{Failure, LiveState, MountInfo, MountStatus, ServedStats, ServiceUrls};
 
 /// Number of failures that are stored.
 const MAX_FAILURES: usize = 100;
-/// Timeout for the login's status, so that a status is available soon.
-const LOGIN_TIMEOUT: Duration = Duration::from_millis(300);
+/// Timeout for each value that is read from a disk, which may be slow or hang, so
+/// that a status is available soon.
+const READ_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Collects counters and failures of a mount. Shared by all requests.
 #[derive(Debug)]
@@ -38,29 +36,79 @@ pub struct MountReport {
     info: MountInfo,
     account: Option<Account>,
     http: Http,
-    live: Option<LiveStateSource>,
-    failures: Mutex<VecDeque<Failure>>,
-    /// Number of all failures, by the errno's name.
-    failure_counts: Mutex<BTreeMap<String, u64>>,
+    catalog: Catalog,
+    store: Store,
+    failures: Mutex<Failures>,
     reads: AtomicU64,
     /// Bytes in replies to READ, by source.
     bytes: [AtomicU64; ByteSource::ALL.len()],
     passed_through: AtomicU64,
-    requests: [AtomicU64; Operation::ALL.len()],
+    requests: [AtomicU64; OPERATIONS.len()],
 }
 
+#[derive(Debug, Default)]
+struct Failures {
+    /// The most recent failures, newest first.
+    recent: VecDeque<Failure>,
+    /// Number of all failures, by the errno's name.
+    counts: BTreeMap<String, u64>,
+}
+
+/// A kind of FUSE request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// LOOKUP of a name in a directory.
+    Lookup,
+    /// GETATTR.
+    GetAttr,
+    /// OPEN of a file.
+    Open,
+    /// READ.
+    Read,
+    /// OPENDIR.
+    OpenDir,
+    /// READDIR: names only.
+    ReadDir,
+    /// READDIRPLUS: names with attributes.
+    ReadDirPlus,
+    /// GETXATTR or LISTXATTR.
+    Xattr,
+    /// STATFS.
+    StatFs,
+}
+
+/// The names of all operations in `status.json` and metrics, in the order of their
+/// discriminants.
+const OPERATIONS: [&str; 9] = [
+    "lookup",
+    "getattr",
+    "open",
+    "read",
+    "opendir",
+    "readdir",
+    "readdirplus",
+    "xattr",
+    "statfs",
+];
+
 impl MountReport {
-    /// Creates a report that includes the login status of `account` and the
-    /// request counters of `http`.
+    /// Creates a report that includes the login status of `account`, the request
+    /// counters of `http`, the ages of `catalog`'s lists and the usage of `store`.
     #[must_use]
-    pub fn new(info: MountInfo, account: Option<Account>, http: Http) -> Self {
+    pub fn new(
+        info: MountInfo,
+        account: Option<Account>,
+        http: Http,
+        catalog: Catalog,
+        store: Store,
+    ) -> Self {
         Self {
             info,
             account,
             http,
-            live: None,
+            catalog,
+            store,
             failures: Mutex::default(),
-            failure_counts: Mutex::default(),
             reads: AtomicU64::new(0),
             bytes: Default::default(),
             passed_through: AtomicU64::new(0),
@@ -68,37 +116,9 @@ impl MountReport {
         }
     }
 
-    /// Includes the ages of `catalog`'s lists and the usage of `store` in each
-    /// status.
-    #[must_use]
-    pub fn with_live_state(self, catalog: Catalog, store: Store) -> Self {
-        let live = Some(LiveStateSource { catalog, store });
-        Self { live, ..self }
-    }
-
     /// Counts a FUSE request.
     pub fn count_request(&self, operation: Operation) {
         self.requests[operation as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        (Operation::ALL.into_iter()).map(|operation| {
-            let count = self.requests[operation as usize].load(Ordering::Relaxed);
-            (operation.name(), count)
-        })
-    }
-
-    fn served(&self) -> ServedStats {
-        let from: BTreeMap<ByteSource, u64> = ByteSource::ALL
-            .into_iter()
-            .map(|source| (source, self.bytes[source as usize].load(Ordering::Relaxed)))
-            .collect();
-        ServedStats {
-            reads: self.reads.load(Ordering::Relaxed),
-            bytes: from.values().sum(),
-            from,
-            passed_through: self.passed_through.load(Ordering::Relaxed),
-        }
     }
 
     /// Counts a READ with a reply of `bytes` bytes.
@@ -116,10 +136,6 @@ impl MountReport {
     pub fn record_failure(&self, operation: &str, file: String, errno: i32, reason: String) {
         let errno = nix::errno::Errno::from_raw(errno);
         tracing::warn!(operation, file, ?errno, reason, "operation failed");
-        *self
-            .lock_failure_counts()
-            .entry(format!("{errno:?}"))
-            .or_default() += 1;
         let new = Failure {
             at: Timestamp::now(),
             times: 1,
@@ -128,8 +144,9 @@ impl MountReport {
             errno: format!("{errno:?}"),
             reason,
         };
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.front_mut() {
+        let mut failures = self.lock_failures();
+        *failures.counts.entry(new.errno.clone()).or_default() += 1;
+        match failures.recent.front_mut() {
             Some(last)
                 if (&last.operation, &last.file, &last.reason)
                     == (&new.operation, &new.file, &new.reason) =>
@@ -137,40 +154,61 @@ impl MountReport {
                 last.at = new.at;
                 last.times += 1;
             }
-            _ => failures.push_front(new),
+            _ => failures.recent.push_front(new),
         }
-        failures.truncate(MAX_FAILURES);
+        failures.recent.truncate(MAX_FAILURES);
     }
 
-    fn lock_failure_counts(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
-        self.failure_counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock_failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the most recent failures, newest first.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.iter().cloned().collect()
+        self.lock_failures().recent.iter().cloned().collect()
     }
 
     /// Returns the current status.
     pub async fn status(&self) -> MountStatus {
         let login = async {
-            // The login is in a file, on a disk that may hang.
+            // The login is in a file.
             let status = self.account.as_ref()?.status();
-            tokio::time::timeout(LOGIN_TIMEOUT, status).await.ok()?
+            timeout(READ_TIMEOUT, status).await.ok()?
         };
-        let (login, state) = tokio::join!(login, self.live_state());
+        let (login, status) = tokio::join!(login, self.status_without_login());
+        MountStatus { login, ..status }
+    }
+
+    async fn status_without_login(&self) -> MountStatus {
+        let (catalog, store) = (self.catalog.clone(), self.store.clone());
+        let lists = spawn_blocking(move || catalog.lists());
+        let usage = spawn_blocking(move || store.usage());
+        let (lists, usage) =
+            tokio::join!(timeout(READ_TIMEOUT, lists), timeout(READ_TIMEOUT, usage));
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let from: BTreeMap<ByteSource, u64> = (ByteSource::ALL.into_iter())
+            .map(|origin| (origin, load(&self.bytes[origin as usize])))
+            .collect();
         MountStatus {
             info: self.info.clone(),
-            state,
-            login,
+            state: LiveState {
+                lists: match lists {
+                    Ok(Ok(Ok(lists))) => lists,
+                    _ => ListAge::default(),
+                },
+                cache_use: usage.ok().and_then(Result::ok),
+            },
+            login: None,
             traffic: self.http.traffic(),
-            served: self.served(),
-            requests: (self.requests())
-                .map(|(name, count)| (name.to_owned(), count))
+            served: ServedStats {
+                reads: load(&self.reads),
+                bytes: from.values().sum(),
+                from,
+                passed_through: load(&self.passed_through),
+            },
+            requests: (OPERATIONS.iter().zip(&self.requests))
+                .map(|(&name, count)| (name.to_owned(), load(count)))
                 .collect(),
             errors: self.failures(),
         }
@@ -183,32 +221,15 @@ impl MountReport {
         json
     }
 
-    async fn live_state(&self) -> LiveState {
-        match &self.live {
-            Some(source) => source.read().await,
-            None => LiveState::default(),
-        }
-    }
-
     /// Returns the content of `.icosfs/metrics`, in the Prometheus text format.
     pub async fn metrics_text(&self) -> Vec<u8> {
-        let state = self.live_state().await;
-        let counters = metrics::Counters {
-            since: self.info.since,
-            served: self.served(),
-            requests: self.requests().collect(),
-            failures: self.lock_failure_counts().clone(),
-            traffic: self.http.traffic(),
-            state,
-        };
-        counters.text().into_bytes()
+        let status = self.status_without_login().await;
+        metrics::render(&status, &self.lock_failures().counts).into_bytes()
     }
 
     /// Returns the content of `.icosfs/errors`: one line per failure, newest first.
     #[must_use]
     pub fn errors_text(&self) -> Vec<u8> {
-        use std::fmt::Write as _;
-
         let mut text = String::new();
         for failure in self.failures() {
             let Failure {
@@ -233,7 +254,10 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::cache::CacheLimits;
+    use crate::catalog::ObjectSelection;
     use icos_portal::http::Timeouts;
+    use icos_portal::{Envri, MetadataClient, Services};
 
     #[test]
     fn repeated_failure_is_counted_and_oldest_failures_are_dropped() {
@@ -251,7 +275,14 @@ mod tests {
             control: None,
             since: Timestamp::UNIX_EPOCH,
         };
-        let report = MountReport::new(info, None, Http::new(Timeouts::default()).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let http = Http::new(Timeouts::default()).unwrap();
+        let meta = MetadataClient::new(http.clone(), Services::of(Envri::Icos));
+        let selection = ObjectSelection::default();
+        let catalog = Catalog::open(meta, folder.path(), Duration::MAX, selection).unwrap();
+        let (disk, memory) = (1 << 30, 1 << 20);
+        let store = Store::open(folder.path().join("cache"), CacheLimits { disk, memory });
+        let report = MountReport::new(info, None, http, catalog, store);
         let fail = |file: &str| {
             report.record_failure("read", file.to_owned(), libc::EACCES, "no".to_owned());
         };

@@ -1,19 +1,49 @@
-//! The trace of one FUSE request: counts it when it arrives, and logs its
-//! outcome when it has its reply.
+//! One FUSE request in progress: its reply, and its trace, which counts the
+//! request when it arrives and logs its outcome.
 
 use std::cell::Cell;
 use std::time::Instant;
 
-use fuser::Errno;
+use fuser::{Errno, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr};
 use tracing::Span;
 
 use super::report::{MountReport, Operation};
 use crate::content::ByteSource;
 
-/// One request in progress. When it is dropped, it logs success, or the error
-/// that was passed to [`failed`].
-///
-/// [`failed`]: RequestTrace::failed
+/// A request that waits for its reply. The sender of the reply takes `reply` out.
+#[derive(Debug)]
+pub(super) struct PendingReply<R> {
+    pub(super) reply: R,
+    pub(super) trace: RequestTrace,
+}
+
+/// A reply, which may be an error.
+pub(super) trait Reply: Send + 'static {
+    /// Replies with an error.
+    fn error(self, errno: Errno);
+}
+
+macro_rules! impl_reply {
+    ($($reply:ty)*) => {$(
+        impl Reply for $reply {
+            fn error(self, errno: Errno) {
+                self.error(errno);
+            }
+        }
+    )*};
+}
+
+impl_reply!(ReplyAttr ReplyData ReplyEntry ReplyOpen ReplyStatfs ReplyXattr);
+
+impl<R: Reply> PendingReply<R> {
+    /// Replies with an error.
+    pub(super) fn error(self, errno: Errno) {
+        self.trace.errno.set(Some(errno.code()));
+        self.reply.error(errno);
+    }
+}
+
+/// The trace of a request. When it is dropped, it logs success or the error.
 #[derive(Debug)]
 pub(super) struct RequestTrace {
     span: Span,
@@ -39,12 +69,6 @@ impl RequestTrace {
     /// The span in which all work for this request runs.
     pub(super) fn span(&self) -> &Span {
         &self.span
-    }
-
-    /// Records the error of the reply and returns it.
-    pub(super) fn failed(&self, errno: Errno) -> Errno {
-        self.errno.set(Some(errno.code()));
-        errno
     }
 
     /// Records the number of bytes of the reply and their source.

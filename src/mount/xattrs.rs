@@ -3,34 +3,26 @@
 //! The names and the values in the catalog are known at once. Other values are
 //! on the object's landing page.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
-use fuser::{Errno, ReplyXattr};
+use fuser::{Errno, ReplyXattr, Request};
 use serde_json::{Map, Value};
 
-use super::request_trace::RequestTrace;
+use super::mount_state::MountState;
+use super::request_trace::PendingReply;
 use crate::catalog::Object;
 use crate::content::FileSize;
-use icos_portal::Envri;
-
-/// Prefix of all names but [`SIZE`].
-const PREFIX: &str = "user.icos.";
+use crate::tree::Node;
 
 /// Name of the attribute that says whether the size in `stat` is `exact` or an
-/// `estimate`. The estimate of a CSV that is rendered here is an upper bound.
-pub(super) const SIZE: &str = "user.icosfs.size";
-
-/// Returns the value of [`SIZE`].
-pub(super) fn size_kind(size: FileSize) -> &'static str {
-    match size {
-        FileSize::Exact(_) => "exact",
-        FileSize::Estimate(_) => "estimate",
-    }
-}
+/// `estimate`. An estimate is an upper bound until the file is rendered.
+const SIZE: &str = "user.icosfs.size";
 
 /// An extended attribute of the files of an object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum ObjectAttribute {
+enum ObjectAttribute {
     Citation,
     Doi,
     LandingPage,
@@ -43,54 +35,105 @@ pub(super) enum ObjectAttribute {
     Units,
 }
 
-const ALL: [ObjectAttribute; 10] = [
-    ObjectAttribute::Citation,
-    ObjectAttribute::Doi,
-    ObjectAttribute::LandingPage,
-    ObjectAttribute::Level,
-    ObjectAttribute::Licence,
-    ObjectAttribute::NextVersion,
-    ObjectAttribute::Pid,
-    ObjectAttribute::Sha256,
-    ObjectAttribute::Station,
-    ObjectAttribute::Units,
+const ALL: [(ObjectAttribute, &str); 10] = [
+    (ObjectAttribute::Citation, "user.icos.citation"),
+    (ObjectAttribute::Doi, "user.icos.doi"),
+    (ObjectAttribute::LandingPage, "user.icos.landing_page"),
+    (ObjectAttribute::Level, "user.icos.level"),
+    (ObjectAttribute::Licence, "user.icos.licence"),
+    (ObjectAttribute::NextVersion, "user.icos.next_version"),
+    (ObjectAttribute::Pid, "user.icos.pid"),
+    (ObjectAttribute::Sha256, "user.icos.sha256"),
+    (ObjectAttribute::Station, "user.icos.station"),
+    (ObjectAttribute::Units, "user.icos.units"),
 ];
 
 /// The value of an attribute, or where to get it.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum XattrValue {
+enum XattrValue {
     /// The value; `None` if the object lacks the attribute.
     Known(Option<String>),
     /// The value is on the landing page, which has to be downloaded.
     OnLandingPage,
 }
 
-impl ObjectAttribute {
-    /// Returns the attribute with the complete name `name`.
-    pub(super) fn from_name(name: &[u8]) -> Option<Self> {
-        let name = name.strip_prefix(PREFIX.as_bytes())?;
-        (ALL.into_iter()).find(|attribute| attribute.suffix().as_bytes() == name)
-    }
-
-    fn suffix(self) -> &'static str {
-        match self {
-            ObjectAttribute::Citation => "citation",
-            ObjectAttribute::Doi => "doi",
-            ObjectAttribute::LandingPage => "landing_page",
-            ObjectAttribute::Level => "level",
-            ObjectAttribute::Licence => "licence",
-            ObjectAttribute::NextVersion => "next_version",
-            ObjectAttribute::Pid => "pid",
-            ObjectAttribute::Sha256 => "sha256",
-            ObjectAttribute::Station => "station",
-            ObjectAttribute::Units => "units",
+impl MountState {
+    /// Replies to a GETXATTR with a buffer of `size` bytes.
+    pub(super) fn get_xattr(
+        self: &Arc<Self>,
+        req: &Request,
+        number: u64,
+        name: &OsStr,
+        size: u32,
+        reply: PendingReply<ReplyXattr>,
+    ) {
+        if !self.options.xattr {
+            // After ENOSYS the kernel sends no more of these requests.
+            return reply.error(Errno::ENOSYS);
+        }
+        // Security labels and ACLs: `ls -l` requests them of every file, unless
+        // the file system does not support them.
+        if !name.as_bytes().starts_with(b"user.") {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
+        let attribute = ObjectAttribute::from_name(name);
+        if attribute.is_none() && name != SIZE {
+            return reply.error(Errno::NO_XATTR);
+        }
+        let Some(node) = self.node(number) else {
+            return reply.error(Errno::NO_XATTR);
+        };
+        let Node::File(object, _) = &node else {
+            return reply.error(Errno::NO_XATTR);
+        };
+        let send = move |reply, value: Option<String>| match value {
+            Some(value) => send_bytes(value.as_bytes(), size, reply),
+            None => reply.error(Errno::NO_XATTR),
+        };
+        let Some(attribute) = attribute else {
+            let kind = match self.size(&node) {
+                FileSize::Exact(_) => "exact",
+                FileSize::Estimate(_) => "estimate",
+            };
+            return send_bytes(kind.as_bytes(), size, reply);
+        };
+        match self.known_attribute(attribute, object) {
+            XattrValue::Known(value) => send(reply, value),
+            XattrValue::OnLandingPage => {
+                let id = object.id();
+                let work = move |state: Arc<Self>| async move {
+                    let page = state.landing_page(id).await;
+                    let page =
+                        page.map_err(|error| state.fail_content("getxattr", &node, &error))?;
+                    Ok(attribute.on_page(&page))
+                };
+                self.respond(req, reply, work, send);
+            }
         }
     }
 
+    /// Replies to a LISTXATTR with the names of all attributes, each terminated by NUL.
+    pub(super) fn list_xattrs(&self, number: u64, size: u32, reply: PendingReply<ReplyXattr>) {
+        if !self.options.xattr {
+            return reply.error(Errno::ENOSYS);
+        }
+        let mut names = String::new();
+        if let Some(Node::File(object, _)) = self.node(number) {
+            names = format!("{SIZE}\0");
+            for (attribute, name) in ALL {
+                if self.known_attribute(attribute, &object) != XattrValue::Known(None) {
+                    names.push_str(name);
+                    names.push('\0');
+                }
+            }
+        }
+        send_bytes(names.as_bytes(), size, reply);
+    }
+
     /// Returns the value that the catalog has.
-    pub(super) fn in_catalog(self, object: &Arc<Object>, envri: Envri) -> XattrValue {
-        let landing = |id| format!("{}{id}", envri.landing_prefix());
-        XattrValue::Known(match self {
+    fn known_attribute(&self, attribute: ObjectAttribute, object: &Object) -> XattrValue {
+        let landing = |id| format!("{}{id}", self.options.envri.landing_prefix());
+        XattrValue::Known(match attribute {
             ObjectAttribute::Doi => object.doi().map(str::to_owned),
             ObjectAttribute::LandingPage => Some(landing(object.id())),
             ObjectAttribute::Level => object.spec().map(|spec| spec.level().to_string()),
@@ -104,9 +147,16 @@ impl ObjectAttribute {
             | ObjectAttribute::Units => return XattrValue::OnLandingPage,
         })
     }
+}
+
+impl ObjectAttribute {
+    fn from_name(name: &OsStr) -> Option<Self> {
+        let (attribute, _) = ALL.into_iter().find(|&(_, known)| name == known)?;
+        Some(attribute)
+    }
 
     /// Returns the value on the landing page `page`.
-    pub(super) fn on_page(self, page: &Value) -> Option<String> {
+    fn on_page(self, page: &Value) -> Option<String> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         match self {
             ObjectAttribute::Citation => text(&page["references"]["citationString"]),
@@ -135,38 +185,16 @@ impl ObjectAttribute {
     }
 }
 
-/// Returns the names of all attributes of `object`, each terminated by NUL.
-pub(super) fn names(object: &Arc<Object>, envri: Envri) -> Vec<u8> {
-    let mut names = SIZE.as_bytes().to_vec();
-    names.push(0);
-    for attribute in ALL {
-        if attribute.in_catalog(object, envri) != XattrValue::Known(None) {
-            names.extend_from_slice(PREFIX.as_bytes());
-            names.extend_from_slice(attribute.suffix().as_bytes());
-            names.push(0);
-        }
-    }
-    names
-}
-
-/// Replies with a value, or with the error for a missing attribute.
-pub(super) fn reply(value: Option<&str>, size: u32, trace: &RequestTrace, reply: ReplyXattr) {
-    match value {
-        Some(value) => reply_bytes(value.as_bytes(), size, trace, reply),
-        None => reply.error(trace.failed(Errno::NO_XATTR)),
-    }
-}
-
 /// Replies with `bytes`, or with their length if the caller's buffer has `size`
 /// 0, which is a query for the length.
-pub(super) fn reply_bytes(bytes: &[u8], size: u32, trace: &RequestTrace, reply: ReplyXattr) {
+fn send_bytes(bytes: &[u8], size: u32, reply: PendingReply<ReplyXattr>) {
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     if size == 0 {
-        reply.size(len);
+        reply.reply.size(len);
     } else if len <= size {
-        reply.data(bytes);
+        reply.reply.data(bytes);
     } else {
-        reply.error(trace.failed(Errno::ERANGE));
+        reply.error(Errno::ERANGE);
     }
 }
 
@@ -193,10 +221,9 @@ mod tests {
         ] {
             assert_eq!(attribute.on_page(&page).as_deref(), Some(value));
         }
-        assert_eq!(
-            ObjectAttribute::from_name(b"user.icos.doi"),
-            Some(ObjectAttribute::Doi)
-        );
-        assert_eq!(ObjectAttribute::from_name(b"security.capability"), None);
+        let doi = Some(ObjectAttribute::Doi);
+        assert_eq!(ObjectAttribute::from_name(OsStr::new("user.icos.doi")), doi);
+        let other = OsStr::new("security.capability");
+        assert_eq!(ObjectAttribute::from_name(other), None);
     }
 }

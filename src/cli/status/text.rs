@@ -9,7 +9,7 @@ use super::{PROBE_TIMEOUT, QueriedMount, ServiceCheck};
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
 use crate::cli::terminal::{duration, size};
-use crate::mount::report::{LiveState, MountStatus};
+use crate::mount::report::MountStatus;
 use icos_portal::PortalError;
 
 /// Requests are shown as slow from this latency on, in milliseconds.
@@ -144,7 +144,10 @@ impl StatusPage {
 /// Returns the ages of the lists.
 fn ages(lists: &ListAge) -> String {
     let age = |downloaded: Option<Timestamp>| match downloaded {
-        Some(at) => format!("{} old", duration(LiveState::age(at))),
+        Some(at) => {
+            let seconds = Timestamp::now().duration_since(at).as_secs();
+            format!("{} old", duration(u64::try_from(seconds).unwrap_or(0)))
+        }
         None => "not downloaded yet".to_owned(),
     };
     let (objects, others) = (age(lists.objects), age(lists.vocabulary));

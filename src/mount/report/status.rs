@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::LiveState;
+use crate::cache::DiskUsage;
+use crate::catalog::ListAge;
 use crate::content::ByteSource;
 use icos_portal::account::LoginStatus;
 use icos_portal::traffic::TrafficStats;
@@ -32,6 +33,17 @@ pub struct MountStatus {
     pub login: Option<LoginStatus>,
     /// The most recent failures, newest first.
     pub errors: Vec<Failure>,
+}
+
+/// Values that were read within a timeout.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct LiveState {
+    /// When lists were last downloaded.
+    #[serde(default)]
+    pub lists: ListAge,
+    /// Bytes in the cache, and their limit.
+    #[serde(default)]
+    pub cache_use: Option<DiskUsage>,
 }
 
 /// Properties of a mount that do not change.
