@@ -50,7 +50,7 @@ struct UnusedBuffers(Mutex<Vec<Vec<u8>>>);
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
-    reservation: Reservation,
+    _reservation: Reservation,
     unused: Arc<UnusedBuffers>,
 }
 
@@ -132,7 +132,7 @@ impl MemoryBudget {
         let reused = self.unused.buffers().pop();
         Some(Buffer {
             bytes: reused.unwrap_or_else(|| Vec::with_capacity(PIECE)),
-            reservation,
+            _reservation: reservation,
             unused: Arc::clone(&self.unused),
         })
     }
@@ -166,27 +166,21 @@ impl Buffer {
     /// dropped, the buffer is reused.
     #[must_use]
     pub fn freeze(self) -> Bytes {
-        struct SharedBuffer(Option<Buffer>);
-        impl AsRef<[u8]> for SharedBuffer {
-            fn as_ref(&self) -> &[u8] {
-                self.0.as_ref().map_or(&[], |buffer| &buffer.bytes)
-            }
-        }
-        impl Drop for SharedBuffer {
-            fn drop(&mut self) {
-                if let Some(Buffer {
-                    mut bytes,
-                    reservation,
-                    unused,
-                }) = self.0.take()
-                {
-                    bytes.clear();
-                    unused.buffers().push(bytes);
-                    drop(reservation);
-                }
-            }
-        }
-        Bytes::from_owner(SharedBuffer(Some(self)))
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.unused.buffers().push(bytes);
     }
 }
 
