@@ -203,53 +203,36 @@ impl Inodes {
         }
     }
 
-    /// Adds an open handle and returns its mode: that of the handles already open, or
-    /// else the result of `choose`, which may be slow and runs without the lock.
-    /// `corruption_count` is how often the file was found corrupt before the open.
+    /// Adds an open handle of the content after `corruption_count` corrupt ones, and
+    /// returns its mode: that of the handles already open, or else the result of
+    /// `choose`, which may be slow and runs without the lock.
     pub(super) fn open(
         &self,
         number: u64,
         corruption_count: u64,
-        choose: impl FnOnce() -> ServeMode,
+        choose: impl Fn() -> ServeMode,
     ) -> OpenedHandle {
-        let others = self.add_handle(number, corruption_count, None);
-        others.unwrap_or_else(|| {
-            let mode = choose();
-            // If a concurrent open has chosen a mode meanwhile, that mode applies.
-            let opened = self.add_handle(number, corruption_count, Some(&mode));
-            opened.unwrap_or(OpenedHandle {
-                mode,
-                earlier_epoch_open: false,
-            })
-        })
-    }
-
-    /// Adds a handle if the mode is known, from open handles or from `chosen`.
-    fn add_handle(
-        &self,
-        number: u64,
-        corruption_count: u64,
-        chosen: Option<&ServeMode>,
-    ) -> Option<OpenedHandle> {
-        let mut table = self.table();
-        if let Some(open) = table.open.get_mut(&number) {
-            open.handles += 1;
-            return Some(OpenedHandle {
-                mode: open.mode.clone(),
-                earlier_epoch_open: open.corruption_count != corruption_count,
-            });
+        let mut chosen = None;
+        loop {
+            let mut table = self.table();
+            if let Some(mode) = chosen.take() {
+                // If a concurrent open has chosen a mode meanwhile, that mode applies.
+                table.open.entry(number).or_insert(OpenInode {
+                    handles: 0,
+                    mode,
+                    corruption_count,
+                });
+            }
+            if let Some(open) = table.open.get_mut(&number) {
+                open.handles += 1;
+                return OpenedHandle {
+                    mode: open.mode.clone(),
+                    older_content_open: open.corruption_count != corruption_count,
+                };
+            }
+            drop(table);
+            chosen = Some(choose());
         }
-        let mode = chosen?.clone();
-        let open = OpenInode {
-            handles: 1,
-            mode: mode.clone(),
-            corruption_count,
-        };
-        table.open.insert(number, open);
-        Some(OpenedHandle {
-            mode,
-            earlier_epoch_open: false,
-        })
     }
 
     /// Removes an open handle.

@@ -25,10 +25,25 @@ impl MountState {
             Node::File(object, representation) => {
                 return self.open_object(node, object, *representation, reply.reply);
             }
-            Node::Metadata(_) => (0, self.open_page(node)),
+            Node::Metadata(_) => {
+                let flags = if self.ensure_size_known(node) {
+                    // Without FOPEN_KEEP_CACHE: it may have changed.
+                    FopenFlags::empty()
+                } else {
+                    FopenFlags::FOPEN_DIRECT_IO
+                };
+                let number = node.inode().0;
+                self.inodes.open(number, 0, || ServeMode::Requests);
+                (0, flags)
+            }
+            // Has the content of the moment when it is opened.
             Node::ControlFile(file) => {
-                let content = self.control_file(*file).await.into();
-                let handle = self.handles.add(Handle::Generated(content));
+                let content = match file {
+                    ControlFile::Status => self.report.status_json().await,
+                    ControlFile::Errors => self.report.errors_text(),
+                    ControlFile::Metrics => self.report.metrics_text().await,
+                };
+                let handle = self.handles.add(Handle::Generated(content.into()));
                 (handle, FopenFlags::FOPEN_DIRECT_IO)
             }
             Node::Readme | Node::ArchiveFile(..) | Node::Directory(_) => {
@@ -50,51 +65,39 @@ impl MountState {
         // First: corruption that is found from now on must affect this handle.
         let original = (representation == Representation::Original)
             .then(|| self.contents.open_original(object));
-        let corruption_count = original
-            .as_ref()
-            .map_or(0, |original| original.corruption_count);
+        let corruption_count = (original.as_ref()).map_or(0, |original| original.corruption_count);
         let opened = self.inodes.open(number, corruption_count, || {
-            self.pass_through(object, representation, &reply)
-                .map_or(ServeMode::Requests, |id| {
-                    ServeMode::Passthrough(Arc::new(id))
-                })
+            let backing = self.pass_through(object, representation, &reply);
+            backing.map_or(ServeMode::Requests, |id| {
+                ServeMode::Passthrough(Arc::new(id))
+            })
         });
         if let ServeMode::Passthrough(id) = opened.mode {
             self.report.count_passthrough_open();
             // The kernel may have an estimate from before the file was built.
-            if !self.kernel_knows_size(node, self.size(node)) {
-                self.invalidate_attributes(number);
-            }
+            self.ensure_size_known(node);
             return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
         }
-        let flags =
-            if opened.earlier_epoch_open {
-                // Readers of the earlier, corrupt epoch must not read pages of this one.
-                FopenFlags::FOPEN_DIRECT_IO
-            } else if self.kernel_knows_size(node, self.size(node)) {
-                match representation {
-                    Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
-                    // Pages of the current epoch stay, verified or not: they are
-                    // verified together with the bytes that are read next. Dropping
-                    // them would make this open wait, uninterruptibly, for pages that
-                    // others read.
-                    Representation::Original
-                        if self.contents.cached_epoch(object).is_none_or(
-                            |(epoch, verified)| self.inodes.may_keep_pages(number, epoch, verified),
-                        ) =>
-                    {
-                        FopenFlags::FOPEN_KEEP_CACHE
-                    }
-                    // Parquet contains metadata and may have been rebuilt.
-                    Representation::Original | Representation::Parquet => FopenFlags::empty(),
-                    // It may have changed, and direct I/O leaves no pages to drop.
-                    Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
+        let older_content_open = opened.older_content_open;
+        // Readers of older, corrupt content must not read pages of this one.
+        let flags = if older_content_open || !self.ensure_size_known(node) {
+            FopenFlags::FOPEN_DIRECT_IO
+        } else {
+            match representation {
+                Representation::Csv | Representation::Cpb => FopenFlags::FOPEN_KEEP_CACHE,
+                // Pages of the current epoch stay, verified or not: they are
+                // verified together with the bytes that are read next. Dropping
+                // them would make this open wait, uninterruptibly, for pages that
+                // others read.
+                Representation::Original if self.may_keep_pages(number, object) => {
+                    FopenFlags::FOPEN_KEEP_CACHE
                 }
-            } else {
-                self.invalidate_attributes(number);
-                FopenFlags::FOPEN_DIRECT_IO
-            };
-        let earlier_epoch_open = opened.earlier_epoch_open;
+                // Parquet contains metadata and may have been rebuilt.
+                Representation::Original | Representation::Parquet => FopenFlags::empty(),
+                // It may have changed, and direct I/O leaves no pages to drop.
+                Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
+            }
+        };
         let handle = original.map_or(0, |opened| {
             self.handles.add(Handle::Original {
                 opened,
@@ -104,26 +107,21 @@ impl MountState {
         reply.opened(FileHandle(handle), flags);
     }
 
-    /// Opens the JSON page of a station, collection or data type.
-    fn open_page(&self, node: &Node) -> FopenFlags {
-        let number = node.inode().0;
-        let flags = if self.kernel_knows_size(node, self.size(node)) {
-            // Without FOPEN_KEEP_CACHE: it may have changed.
-            FopenFlags::empty()
-        } else {
-            self.invalidate_attributes(number);
-            FopenFlags::FOPEN_DIRECT_IO
-        };
-        self.inodes.open(number, 0, || ServeMode::Requests);
-        flags
+    /// Returns whether the kernel has the exact size of a file. If not, invalidates the
+    /// attributes that it has.
+    fn ensure_size_known(&self, node: &Node) -> bool {
+        let known = self.kernel_knows_size(node, self.size(node));
+        if !known {
+            self.invalidate_attributes(node.inode().0);
+        }
+        known
     }
 
-    /// Returns the content that a control file has now.
-    async fn control_file(&self, file: ControlFile) -> Vec<u8> {
-        match file {
-            ControlFile::Status => self.report.status_json().await,
-            ControlFile::Errors => self.report.errors_text(),
-            ControlFile::Metrics => self.report.metrics_text().await,
+    /// Whether the open of an original may keep the kernel's pages.
+    fn may_keep_pages(&self, number: u64, object: &Arc<Object>) -> bool {
+        match self.contents.cached_epoch(object) {
+            Some((epoch, verified)) => self.inodes.may_keep_pages(number, epoch, verified),
+            None => true,
         }
     }
 

@@ -55,55 +55,55 @@ pub fn open_folder_outside_mounts(
     path: &Path,
     planned: Option<&Path>,
 ) -> Result<OwnedFd, OpenFolderError> {
-    let failed = |error: io::Error| OpenFolderError::Io {
-        path: path.to_owned(),
-        error,
-    };
-    let inside = |mountpoint: PathBuf| OpenFolderError::Inside {
-        path: path.to_owned(),
-        mountpoint,
-    };
-    let own = planned.map(std::fs::metadata);
-    let own = own.transpose().map_err(failed)?;
+    let opened = walk(path, planned);
+    let path = path.to_owned();
+    match opened {
+        Ok(Ok(folder)) => Ok(folder),
+        Ok(Err(mountpoint)) => Err(OpenFolderError::Inside { path, mountpoint }),
+        Err(error) => Err(OpenFolderError::Io { path, error }),
+    }
+}
+
+/// Opens the folder at `path`, or returns the mount point of the mount that it is inside.
+fn walk(path: &Path, planned: Option<&Path>) -> io::Result<Result<OwnedFd, PathBuf>> {
+    let own = planned.map(std::fs::metadata).transpose()?;
     let own = own.map(|own| (own.dev(), own.ino()));
-    let mut steps = steps(&std::path::absolute(path).map_err(failed)?);
-    let root = || open("/", HANDLE | OFlag::O_DIRECTORY, Mode::empty()).map_err(io::Error::from);
-    let mut here = root().map_err(failed)?;
+    let mut steps = steps(&std::path::absolute(path)?);
+    let root = || open("/", HANDLE | OFlag::O_DIRECTORY, Mode::empty());
+    let kind = |mode| SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    let mut here = root()?;
     let mut links = 0;
     while let Some(step) = steps.pop_front() {
-        let next = openat(here.as_fd(), &*step, HANDLE, Mode::empty())
-            .map_err(|errno| failed(errno.into()))?;
-        if let Some(mount) = mount_under(&next).map_err(failed)? {
-            return Err(inside(mount));
+        let next = openat(here.as_fd(), &*step, HANDLE, Mode::empty())?;
+        if let Some(mount) = mount_under(&next)? {
+            return Ok(Err(mount));
         }
-        let stat = fstat(next.as_fd()).map_err(|errno| failed(errno.into()))?;
+        let stat = fstat(next.as_fd())?;
         if let Some(planned) = planned
             && own == Some((stat.st_dev, stat.st_ino))
         {
-            return Err(inside(planned.to_owned()));
+            return Ok(Err(planned.to_owned()));
         }
-        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFLNK {
+        if kind(stat.st_mode) != SFlag::S_IFLNK {
             here = next;
             continue;
         }
         links += 1;
         if links > LINKS {
-            return Err(failed(Errno::ELOOP.into()));
+            return Err(Errno::ELOOP.into());
         }
-        let target = readlinkat(next.as_fd(), "").map_err(|errno| failed(errno.into()))?;
+        let target = readlinkat(next.as_fd(), "")?;
         if Path::new(&target).is_absolute() {
-            here = root().map_err(failed)?;
+            here = root()?;
         }
         for step in self::steps(Path::new(&target)).into_iter().rev() {
             steps.push_front(step);
         }
     }
-    let stat = fstat(here.as_fd()).map_err(|errno| failed(errno.into()))?;
-    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
-        Ok(here)
-    } else {
-        Err(failed(Errno::ENOTDIR.into()))
+    if kind(fstat(here.as_fd())?.st_mode) != SFlag::S_IFDIR {
+        return Err(Errno::ENOTDIR.into());
     }
+    Ok(Ok(here))
 }
 
 fn steps(path: &Path) -> VecDeque<OsString> {

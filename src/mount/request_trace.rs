@@ -49,8 +49,8 @@ pub(super) struct RequestTrace {
     span: Span,
     since: Instant,
     errno: Cell<Option<i32>>,
-    bytes: Cell<Option<usize>>,
-    source: Cell<Option<ByteSource>>,
+    /// The number of bytes of the reply, and their source.
+    read: Cell<Option<(usize, ByteSource)>>,
 }
 
 impl RequestTrace {
@@ -61,8 +61,7 @@ impl RequestTrace {
             span,
             since: Instant::now(),
             errno: Cell::default(),
-            bytes: Cell::default(),
-            source: Cell::default(),
+            read: Cell::default(),
         }
     }
 
@@ -72,9 +71,8 @@ impl RequestTrace {
     }
 
     /// Records the number of bytes of the reply and their source.
-    pub(super) fn replied(&self, bytes: usize, source: ByteSource) {
-        self.bytes.set(Some(bytes));
-        self.source.set(Some(source));
+    pub(super) fn replied(&self, bytes: usize, origin: ByteSource) {
+        self.read.set(Some((bytes, origin)));
     }
 }
 
@@ -83,23 +81,17 @@ impl Drop for RequestTrace {
         if self.span.is_disabled() {
             return;
         }
-        let Self {
-            span,
-            since,
-            errno,
-            bytes,
-            source,
-        } = self;
-        let outcome = match errno.get() {
+        let (bytes, origin) = self.read.get().unzip();
+        let outcome = match self.errno.get() {
             None => "ok".to_owned(),
             Some(errno) => format!("{:?}", nix::errno::Errno::from_raw(errno)),
         };
-        span.in_scope(|| {
+        self.span.in_scope(|| {
             tracing::debug!(
                 outcome,
-                bytes = bytes.get(),
-                source = source.get().map(ByteSource::name),
-                elapsed = ?since.elapsed(),
+                bytes,
+                source = origin.map(ByteSource::name),
+                elapsed = ?self.since.elapsed(),
                 "replied"
             );
         });

@@ -1,6 +1,5 @@
 //! Unmounts a mount of icosfs.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -73,23 +72,18 @@ fn unmount_with(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(
         mountpoint: mountpoint.to_owned(),
         reason,
     };
+    let ours = |mount: &MountEntry| mount.is_icosfs() && id.is_none_or(|id| mount.id == id);
     let all = mountinfo::mounts().map_err(|error| refused(error.to_string()))?;
-    let ours = all
-        .into_iter()
-        .any(|mount| mount.mountpoint == mountpoint && id.is_none_or(|id| mount.id == id));
-    if !ours {
+    if !(all.iter()).any(|mount| mount.mountpoint == mountpoint && ours(mount)) {
         return Err(UnmountError::NotMounted(mountpoint.to_owned()));
     }
     // The system call unmounts the topmost file system, which may be another.
-    match mountinfo::mount_at(mountpoint) {
-        Ok(Some(top)) if !top.is_icosfs() || id.is_some_and(|id| top.id != id) => {
-            return Err(UnmountError::Covered {
-                mountpoint: mountpoint.to_owned(),
-                kind: top.kind,
-            });
-        }
-        Ok(_) => {}
-        Err(error) => return Err(refused(error.to_string())),
+    let top = mountinfo::mount_at(mountpoint).map_err(|error| refused(error.to_string()))?;
+    if let Some(top) = top.filter(|top| !ours(top)) {
+        return Err(UnmountError::Covered {
+            mountpoint: mountpoint.to_owned(),
+            kind: top.kind,
+        });
     }
     match umount2(mountpoint, flags | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) => Ok(()),
@@ -97,29 +91,26 @@ fn unmount_with(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(
         // Without the capability, the setuid helper unmounts.
         Err(Errno::EPERM) => {
             let lazy = flags.contains(MntFlags::MNT_DETACH);
-            unmount_with_helper(mountpoint, lazy).map_err(|error| refused(error.to_string()))?
+            run_helper(mountpoint, lazy).map_err(|reason| match reason {
+                reason if reason.contains("busy") => UnmountError::Busy(mountpoint.to_owned()),
+                reason => refused(reason),
+            })
         }
         Err(errno) => Err(refused(errno.to_string())),
     }
 }
 
-fn unmount_with_helper(mountpoint: &Path, lazy: bool) -> io::Result<Result<(), UnmountError>> {
+/// Unmounts by `fusermount3`. Returns its message if it fails.
+fn run_helper(mountpoint: &Path, lazy: bool) -> Result<(), String> {
     let output = Command::new("fusermount3")
         .arg(if lazy { "-uz" } else { "-u" })
         .arg("--")
         .arg(mountpoint)
         .stdin(Stdio::null())
-        .output()?;
+        .output()
+        .map_err(|error| error.to_string())?;
     if output.status.success() {
-        return Ok(Ok(()));
+        return Ok(());
     }
-    let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Ok(Err(if reason.contains("busy") {
-        UnmountError::Busy(mountpoint.to_owned())
-    } else {
-        UnmountError::Refused {
-            mountpoint: mountpoint.to_owned(),
-            reason,
-        }
-    }))
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }

@@ -80,12 +80,10 @@ impl MountState {
         if attribute.is_none() && name != SIZE {
             return reply.error(Errno::NO_XATTR);
         }
-        let Some(node) = self.node(number) else {
+        let Some(Node::File(object, representation)) = self.node(number) else {
             return reply.error(Errno::NO_XATTR);
         };
-        let Node::File(object, _) = &node else {
-            return reply.error(Errno::NO_XATTR);
-        };
+        let node = Node::File(Arc::clone(&object), representation);
         let send = move |reply, value: Option<String>| match value {
             Some(value) => send_bytes(value.as_bytes(), size, reply),
             None => reply.error(Errno::NO_XATTR),
@@ -97,7 +95,7 @@ impl MountState {
             };
             return send_bytes(kind.as_bytes(), size, reply);
         };
-        match self.known_attribute(attribute, object) {
+        match self.known_attribute(attribute, &object) {
             XattrValue::Known(value) => send(reply, value),
             XattrValue::OnLandingPage => {
                 let id = object.id();
