@@ -5,12 +5,13 @@
 //! that continues from a position misses no entry and sees none twice, whatever was
 //! added meanwhile.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::directory::FileNaming;
 use super::lookup::{CONTENTS, archive_node, fixed_entries};
-use super::{Directory, Node, TreeError};
+use super::{CollectionPath, Directory, Node, TreeError};
 use crate::catalog::{Catalog, CatalogFolder, ListedObject, Representation, Walk};
 
 /// The entries of a directory that is being read.
@@ -43,48 +44,41 @@ impl Listing {
     /// The entries of `directory` that are known. Blocks on disk I/O.
     pub(super) fn of(catalog: Catalog, directory: &Directory) -> Result<Self, TreeError> {
         let mut fixed = fixed_entries(directory);
-        let entry = |name: &str, node| (name.to_owned(), Node::Directory(node));
+        let mut add = |name: &str, node| fixed.push((name.to_owned(), Node::Directory(node)));
         match directory {
             Directory::Stations => {
                 for station in catalog.shown_stations() {
-                    let name = station.name().to_owned();
-                    fixed.push(entry(&name, Directory::Station(station)));
+                    add(station.name(), Directory::Station(Arc::clone(&station)));
                 }
             }
             Directory::Station(station) => {
                 for spec in catalog.specs_of(station)? {
-                    let name = spec.name().to_owned();
-                    let data_type = Directory::StationType(Arc::clone(station), spec);
-                    fixed.push(entry(&name, data_type));
+                    let data_type = Directory::StationType(Arc::clone(station), Arc::clone(&spec));
+                    add(spec.name(), data_type);
                 }
             }
             Directory::DataTypes => {
                 for spec in catalog.shown_specs() {
-                    let name = spec.name().to_owned();
-                    fixed.push(entry(&name, Directory::DataType(spec)));
+                    add(spec.name(), Directory::DataType(Arc::clone(&spec)));
                 }
             }
             Directory::Storage => {
                 let specs = catalog.shown_specs();
-                let mut formats: Vec<&str> = specs.iter().map(|spec| spec.format()).collect();
-                formats.sort_unstable();
-                formats.dedup();
+                let formats: BTreeSet<&str> = specs.iter().map(|spec| spec.format()).collect();
                 for format in formats {
-                    fixed.push(entry(format, Directory::Format(format.into())));
+                    add(format, Directory::Format(format.into()));
                 }
             }
             Directory::Collections => {
                 for collection in catalog.collections()? {
-                    let path = super::CollectionPath::new(collection.id);
-                    let name = collection.id.to_string();
-                    fixed.push(entry(&name, Directory::Collection(path)));
+                    let path = CollectionPath::new(collection.id);
+                    add(&collection.id.to_string(), Directory::Collection(path));
                 }
             }
             Directory::Collection(path) => {
                 for collection in catalog.collections_in(path.id())? {
-                    if let Some(on) = path.extend(collection.id) {
-                        let name = collection.id.to_string();
-                        fixed.push(entry(&name, Directory::Collection(on)));
+                    if let Some(path) = path.extend(collection.id) {
+                        add(&collection.id.to_string(), Directory::Collection(path));
                     }
                 }
             }
@@ -172,11 +166,8 @@ fn visit_object(
     for (&representation, at) in files.iter().zip(0..).skip_while(|(_, at)| *at < slot) {
         let mut name = String::with_capacity(stem.len() + 16);
         name.push_str(&stem);
-        match (naming, representation) {
-            (FileNaming::Stored, Representation::Original) => {}
-            _ => {
-                name.push_str(&object.ending(representation));
-            }
+        if (naming, representation) != (FileNaming::Stored, Representation::Original) {
+            name.push_str(&object.ending(representation));
         }
         visit(DirEntry {
             name,

@@ -19,7 +19,7 @@ use icos_portal::{Envri, MetadataClient, ObjectId, Services};
 const SPEC: &str = "http://meta.icos-cp.eu/resources/cpmeta/aType";
 
 /// A repository with one data type, which never sends a request.
-struct Repository {
+struct TestTree {
     catalog: Catalog,
     tree: Tree,
     /// File names of the objects that are listed, in order of submission.
@@ -28,7 +28,7 @@ struct Repository {
     _folder: tempfile::TempDir,
 }
 
-impl Repository {
+impl TestTree {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let http = Http::new(Timeouts::default()).unwrap();
@@ -121,7 +121,7 @@ impl Repository {
 
 #[test]
 fn lookup_of_impossible_name_fails_without_a_request() {
-    let mut repository = Repository::new();
+    let mut repository = TestTree::new();
     repository.add("a.nc");
     let (data_type, lookup) = (repository.data_type(), |parent: &Node, name: &[u8]| {
         let found = repository
@@ -178,7 +178,7 @@ proptest! {
     fn arbitrary_file_names_yield_valid_unique_names_that_resolve(
         names in prop::collection::vec(file_name(), 1..25),
     ) {
-        let mut repository = Repository::new();
+        let mut repository = TestTree::new();
         for name in &names {
             repository.add(name);
         }
@@ -201,7 +201,7 @@ proptest! {
     fn tree_agrees_with_its_model_after_any_changes(
         steps in prop::collection::vec((0_u8..4, any::<prop::sample::Index>(), "[abc]\\.nc"), 1..40),
     ) {
-        let mut repository = Repository::new();
+        let mut repository = TestTree::new();
         // A listing that is read while the repository changes.
         let mut reading: Option<(Listing, u64, BTreeSet<u64>, BTreeSet<u64>)> = None;
         for (step, which, name) in steps {
