@@ -222,7 +222,7 @@ fn report_error(reason: &dyn Display, code: u8) -> ExitCode {
 /// Parses `arguments`; if they contain mount(8)'s `-o`, parses them again with
 /// the flags that `-o` stands for. Prints help and usage errors and exits the
 /// process.
-fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> Result<(ArgMatches, Cli), String> {
+fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(ArgMatches, Cli)> {
     let parser = || file.apply(command());
     let read = |arguments: &[OsString]| {
         let matches = parser()

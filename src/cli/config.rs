@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
@@ -188,13 +188,9 @@ fn without_relations(arg: &Arg) -> Arg {
 }
 
 /// Returns the arguments for `value`, if the parser accepts them.
-///
-/// # Errors
-///
-/// Why the parser rejects them.
-fn check(setting: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String> {
+fn check(setting: &Arg, key: &str, value: &Value) -> anyhow::Result<Vec<String>> {
     if !setting.get_action().takes_values() {
-        let switch = value.as_bool().ok_or("expected true or false")?;
+        let switch = value.as_bool().context("expected true or false")?;
         return Ok(vec![switch.to_string()]);
     }
     let values = match value {
@@ -206,12 +202,12 @@ fn check(setting: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String>
         .no_binary_name(true)
         .arg(setting.clone().global(false).env(Resettable::Reset))
         .try_get_matches_from(arguments)
-        .map_err(|error| reason(&error))?;
+        .map_err(|error| anyhow!(reason(&error)))?;
     Ok(values)
 }
 
 /// Converts a TOML value to an argument.
-fn text(value: &Value) -> Result<String, String> {
+fn text(value: &Value) -> anyhow::Result<String> {
     match value {
         Value::String(text) => Ok(match (text.strip_prefix("~/"), BaseDirs::new()) {
             (Some(rest), Some(dirs)) => dirs.home_dir().join(rest).display().to_string(),
@@ -219,10 +215,7 @@ fn text(value: &Value) -> Result<String, String> {
         }),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Float(number) => Ok(number.to_string()),
-        other => Err(format!(
-            "expected a string or a number, found {}",
-            other.type_str()
-        )),
+        other => bail!("expected a string or a number, found {}", other.type_str()),
     }
 }
 

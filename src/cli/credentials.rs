@@ -69,15 +69,16 @@ impl CredentialArgs {
             credentials,
         } = self;
         let envri = services.envri();
+        let found = |auth: Arc<dyn TokenProvider>| Ok(Some(auth));
         if let Some(path) = token_file {
             let file = TokenFile::at(absolute(&path)?, envri);
             must_exist(file.load()?, file.path())?;
-            return Ok(Some(Arc::new(TokenAuth::from_file(file, services))));
+            return found(Arc::new(TokenAuth::from_file(file, services)));
         }
         if let Some(text) = variable("ICOSFS_TOKEN") {
             let token = Token::parse(envri, &text).context("invalid ICOSFS_TOKEN")?;
-            let auth = TokenAuth::new(token, "ICOSFS_TOKEN".to_owned(), services);
-            return Ok(Some(Arc::new(auth)));
+            let source = "ICOSFS_TOKEN".to_owned();
+            return found(Arc::new(TokenAuth::new(token, source, services)));
         }
         let explicit = match user {
             Some(user) => {
@@ -89,19 +90,20 @@ impl CredentialArgs {
         let (http, services) = (http.clone(), services.clone());
         if let Some((credentials, source)) = explicit {
             let auth = PasswordAuth::new(http, services, credentials, source.to_owned());
-            return Ok(Some(Arc::new(auth)));
+            return found(Arc::new(auth));
         }
         if let Some(path) = credentials {
             let file = CredentialsFile::at(absolute(&path)?, envri);
             must_exist(file.load()?, file.path())?;
-            let auth = PasswordAuth::from_file(http, services, file);
-            return Ok(Some(Arc::new(auth)));
+            return found(Arc::new(PasswordAuth::from_file(http, services, file)));
         }
         match (saved_token(envri), CredentialsFile::standard(envri)) {
-            (Some(saved), Some(credentials)) => {
-                let auth = StoredAuth::new(http, services, saved, credentials);
-                Ok(Some(Arc::new(auth)))
-            }
+            (Some(saved), Some(credentials)) => found(Arc::new(StoredAuth::new(
+                http,
+                services,
+                saved,
+                credentials,
+            ))),
             _ => Ok(None),
         }
     }

@@ -54,9 +54,10 @@ pub(super) struct DemoArgs {
 }
 
 const FAULTS_HELP: &str = "\
-The demo portal simulates the real services, for workshops, CI and experiments.
-It prints one line of JSON with the URLs of its services and the demo user's
-name, password and login token. With -v it logs each request. Ctrl-C stops it.
+The demo portal is a double of the real services, for workshops, CI and
+experiments. It prints one line of JSON with the URLs of its services and the
+demo user's name, password and login token. With -v it logs each request. Ctrl-C
+stops it.
 
 A fault plan is a seed for random numbers and a list of rules. A rule injects its
 fault into requests to a service (auth, meta, data), with a route (the first
@@ -82,7 +83,7 @@ the given number of times. All but the fault are optional:
   {\"withdrawLicence\": {\"ms\": 5000}}          makes the licence not accepted
   {\"down\": {\"ms\": 5000}}                     makes the service refuse connections
 
-A fault with a duration \"ms\" lasts forever if it is left out.
+A fault whose duration \"ms\" is left out lasts forever.
 
 The control service changes faults, licence, tokens and services that are down
 while the portal runs. GET / on it prints a description.";

@@ -1,7 +1,7 @@
 //! `icosfs doctor`: checks all requirements of a mount, and prints the command that
 //! fixes each failed check.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -15,6 +15,7 @@ use super::mount::mountpoint::is_dead;
 use super::settings::{GlobalArgs, for_each_service};
 use super::terminal::{escape_control, size};
 use super::waiting::block_on_while;
+use crate::mount::mountinfo::MountEntry;
 use crate::mount::{Access, missing_requirement, mountinfo};
 use icos_portal::account::LicenceStatus;
 use icos_portal::http::Http;
@@ -138,95 +139,78 @@ fn print(finding: &Finding) {
 fn check_kernel() -> Finding {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let found = format!("Linux {}", release.trim());
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse().ok());
+    let mut numbers = (release.split(['.', '-'])).map_while(|part| part.parse().ok());
     let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version < (6, 6) {
-        return Finding::note(
+    let mapped = ": programs that map files (polars, R) need files of known size";
+    let passthrough = ", reads complete files directly (passthrough) for mounts by root";
+    match version {
+        (6, 9..) | (7.., _) => Finding::ok("kernel", found + passthrough),
+        (6, 6..) => Finding::ok("kernel", found),
+        _ => Finding::note(
             "kernel",
-            format!("{found}: programs that map files (polars, R) need files of known size"),
+            found + mapped,
             "use Linux 6.6 or later, or read such files once before, e.g. with `wc`",
-        );
+        ),
     }
-    let passthrough = if version < (6, 9) {
-        ""
-    } else {
-        ", reads complete files directly (passthrough) for mounts by root"
-    };
-    Finding::ok("kernel", found + passthrough)
 }
 
 fn check_fuse() -> Finding {
-    match missing_requirement(Access::Owner) {
-        None => Finding::ok("fuse", "this user can mount"),
-        Some(missing) => {
-            let text = missing.to_string();
-            let (found, remedy) = text.split_once("; ").unwrap_or((&text, ""));
-            Finding::bad("fuse", found, remedy)
-        }
-    }
+    let Some(missing) = missing_requirement(Access::Owner) else {
+        return Finding::ok("fuse", "this user can mount");
+    };
+    let text = missing.to_string();
+    let (found, remedy) = text.split_once("; ").unwrap_or((&text, ""));
+    Finding::bad("fuse", found, remedy)
 }
 
 fn check_other_users() -> Finding {
-    match missing_requirement(Access::Everyone) {
-        None => Finding::ok("other users", "can get access with --allow-other"),
-        Some(_) => Finding::note(
-            "other users",
-            "cannot get access to a mount, not even root",
-            "to allow it, run as root: echo user_allow_other >> /etc/fuse.conf",
-        ),
+    if missing_requirement(Access::Everyone).is_none() {
+        return Finding::ok("other users", "can get access with --allow-other");
     }
+    let found = "cannot get access to a mount, not even root";
+    let remedy = "to allow it, run as root: echo user_allow_other >> /etc/fuse.conf";
+    Finding::note("other users", found, remedy)
 }
 
 fn check_cache_disk(cache: &Path) -> Finding {
     let existing = cache.ancestors().find(|folder| folder.exists());
     let existing = existing.unwrap_or(Path::new("/"));
+    let shown = existing.display();
     if access(existing, AccessFlags::W_OK).is_err() {
-        return Finding::bad(
-            "cache",
-            format!("{} is not writable", existing.display()),
-            "choose another folder with --cache-dir, or `cache-dir` in config.toml",
-        );
+        let found = format!("{shown} is not writable");
+        let remedy = "choose another folder with --cache-dir, or `cache-dir` in config.toml";
+        return Finding::bad("cache", found, remedy);
     }
-    match nix::sys::statvfs::statvfs(existing) {
-        Ok(disk) => {
-            #[allow(clippy::useless_conversion)] // Needed on 32-bit targets.
-            let free = u64::from(disk.blocks_available()) * u64::from(disk.fragment_size());
-            let found = format!("{}, {} free on its disk", cache.display(), size(free));
-            if free < MIN_FREE {
-                return Finding::note(
-                    "cache",
-                    found,
-                    "free some space, or choose another folder with --cache-dir",
-                );
-            }
-            Finding::ok("cache", found)
+    let disk = match nix::sys::statvfs::statvfs(existing) {
+        Ok(disk) => disk,
+        Err(error) => {
+            let remedy = "choose another folder with --cache-dir";
+            return Finding::bad("cache", format!("{shown}: {error}"), remedy);
         }
-        Err(error) => Finding::bad(
-            "cache",
-            format!("{}: {error}", existing.display()),
-            "choose another folder with --cache-dir",
-        ),
+    };
+    #[allow(clippy::useless_conversion)] // Needed on 32-bit targets.
+    let free = u64::from(disk.blocks_available()) * u64::from(disk.fragment_size());
+    let found = format!("{}, {} free on its disk", cache.display(), size(free));
+    if free < MIN_FREE {
+        let remedy = "free some space, or choose another folder with --cache-dir";
+        return Finding::note("cache", found, remedy);
     }
+    Finding::ok("cache", found)
 }
 
 fn check_mounts() -> Vec<Finding> {
-    let all = mountinfo::mounts().unwrap_or_default();
-    let mountpoints: Vec<PathBuf> = all.into_iter().map(|mount| mount.mountpoint).collect();
-    if mountpoints.is_empty() {
-        return vec![Finding::ok("mounts", "none")];
-    }
-    let check = |mountpoint: PathBuf| {
-        let shown = mountpoint.display();
-        if is_dead(&mountpoint) {
+    let check = |mount: MountEntry| {
+        let shown = mount.mountpoint.display();
+        if is_dead(&mount.mountpoint) {
             let found = format!("{shown} is dead: its process has ended");
-            Finding::bad("mount", found, format!("icosfs unmount {shown}"))
-        } else {
-            Finding::ok("mount", format!("{shown}; see `icosfs status {shown}`"))
+            return Finding::bad("mount", found, format!("icosfs unmount {shown}"));
         }
+        Finding::ok("mount", format!("{shown}; see `icosfs status {shown}`"))
     };
-    mountpoints.into_iter().map(check).collect()
+    match mountinfo::mounts().unwrap_or_default() {
+        all if all.is_empty() => vec![Finding::ok("mounts", "none")],
+        all => all.into_iter().map(check).collect(),
+    }
 }
 
 async fn check_services(http: &Http, services: &Services) -> Vec<Finding> {
@@ -235,14 +219,12 @@ async fn check_services(http: &Http, services: &Services) -> Vec<Finding> {
     let now = checked.iter().find_map(|(_, date)| *date);
     let clock = match now.map(|now| Timestamp::now().duration_since(now)) {
         None => Finding::note("clock", "no service sent its time", "see above"),
-        Some(off) if off.abs() > MAX_CLOCK_SKEW => Finding::bad(
-            "clock",
-            format!(
-                "{:.0} s off the clock of the portal: logins may seem expired",
-                off.as_secs_f64()
-            ),
-            "timedatectl set-ntp true",
-        ),
+        Some(off) if off.abs() > MAX_CLOCK_SKEW => {
+            let seconds = off.as_secs_f64();
+            let found =
+                format!("{seconds:.0} s off the clock of the portal: logins may seem expired");
+            Finding::bad("clock", found, "timedatectl set-ntp true")
+        }
         Some(_) => Finding::ok("clock", "agrees with the clock of the portal"),
     };
     let services = checked.into_iter().map(|(finding, _)| finding);
@@ -263,8 +245,7 @@ async fn check_service(
         host.trim_matches(['[', ']']),
         url.port_or_known_default().unwrap_or(443),
     );
-    let resolved = tokio::time::timeout(REQUEST_TIMEOUT, tokio::net::lookup_host(address)).await;
-    match resolved {
+    match tokio::time::timeout(REQUEST_TIMEOUT, tokio::net::lookup_host(address)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
             let found = format!("cannot resolve {host}: {error}");

@@ -135,13 +135,9 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     // Without this check, a misspelled station would look like one without data.
     let known = catalog.shown_stations();
     for station in requested {
-        let names = known
-            .iter()
-            .flat_map(|known| [&known.row().code, &known.row().iri]);
+        let is = |name: &str| name.eq_ignore_ascii_case(&station);
         ensure!(
-            names
-                .into_iter()
-                .any(|name| name.eq_ignore_ascii_case(&station)),
+            (known.iter()).any(|known| is(&known.row().code) || is(&known.row().iri)),
             "there is no station {station}; `icosfs stations` lists them"
         );
     }

@@ -8,6 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use anyhow::{Context as _, bail};
 use clap::Command;
 
 use super::config::nearest;
@@ -56,7 +57,7 @@ const IGNORED_OPTIONS: [&str; 33] = [
 /// # Errors
 ///
 /// What is wrong with the command line.
-pub(super) fn rewritten(arguments: &[OsString]) -> Option<Result<Vec<OsString>, String>> {
+pub(super) fn rewritten(arguments: &[OsString]) -> Option<anyhow::Result<Vec<OsString>>> {
     let name = Path::new(arguments.first()?).file_name()?.to_str()?;
     let by_name = name.starts_with("mount.");
     let by_source = || {
@@ -71,7 +72,7 @@ fn is_source(text: &str) -> bool {
     text == "demo" || text.parse::<Envri>().is_ok()
 }
 
-fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
+fn rewrite(arguments: &[OsString]) -> anyhow::Result<Vec<OsString>> {
     let mut plain = Vec::new();
     let mut options = Vec::new();
     let mut arguments = arguments.iter();
@@ -81,7 +82,7 @@ fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
             Some("-s" | "-n") => {}
             Some("-v") => options.push("-v".into()),
             Some("-o") => {
-                let value = arguments.next().ok_or("expected options after -o")?;
+                let value = arguments.next().context("expected options after -o")?;
                 options.extend(["-o".into(), value.clone()]);
             }
             Some("-t") => {
@@ -89,9 +90,7 @@ fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
             }
             Some("-h" | "--help" | "-V" | "--version") => options.push(argument.clone()),
             Some(other) if other.starts_with('-') => {
-                return Err(format!(
-                    "expected SOURCE FOLDER [-o OPTIONS], found {other}"
-                ));
+                bail!("expected SOURCE FOLDER [-o OPTIONS], found {other}");
             }
             _ => plain.push(argument.clone()),
         }
@@ -104,18 +103,16 @@ fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
                 Some(source) if is_source(source) => {
                     command.push(format!("--portal={source}").into());
                 }
-                _ => {
-                    return Err(format!(
-                        "expected icos, sites, cities or demo as SOURCE, found {}",
-                        source.display()
-                    ));
-                }
+                _ => bail!(
+                    "expected icos, sites, cities or demo as SOURCE, found {}",
+                    source.display()
+                ),
             }
             command.extend(options);
             command.extend(["--".into(), folder.clone()]);
         }
         [] if !options.is_empty() => command.extend(options),
-        _ => return Err("expected SOURCE FOLDER [-o OPTIONS]".to_owned()),
+        _ => bail!("expected SOURCE FOLDER [-o OPTIONS]"),
     }
     Ok(command)
 }
@@ -125,7 +122,7 @@ fn rewrite(arguments: &[OsString]) -> Result<Vec<OsString>, String> {
 /// # Errors
 ///
 /// The unknown option, or the missing or superfluous value.
-pub(super) fn flags(options: &[String], command: &Command) -> Result<Vec<OsString>, String> {
+pub(super) fn flags(options: &[String], command: &Command) -> anyhow::Result<Vec<OsString>> {
     let known = || {
         let mount = command.find_subcommand("mount");
         (mount.into_iter().chain([command])).flat_map(Command::get_arguments)
@@ -147,13 +144,13 @@ pub(super) fn flags(options: &[String], command: &Command) -> Result<Vec<OsStrin
                 Some(name) => format!("did you mean `{name}`?"),
                 None => "see `icosfs mount --help`".to_owned(),
             };
-            return Err(format!("no option of -o is called `{name}`; {guess}"));
+            bail!("no option of -o is called `{name}`; {guess}");
         };
         flags.push(match (flag.get_action().takes_values(), value) {
             (true, Some(value)) => format!("--{long}={value}").into(),
             (false, None) => format!("--{long}").into(),
-            (true, None) => return Err(format!("expected a value: -o {name}=...")),
-            (false, Some(_)) => return Err(format!("expected no value: -o {name}")),
+            (true, None) => bail!("expected a value: -o {name}=..."),
+            (false, Some(_)) => bail!("expected no value: -o {name}"),
         });
     }
     Ok(flags)
@@ -175,8 +172,8 @@ mod tests {
 
     fn rewritten_line(line: &str) -> Option<Result<String, String>> {
         let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        rewritten(&arguments)
-            .map(|result| result.map(|all| all.join(OsStr::new(" ")).into_string().unwrap()))
+        let line = |all: Vec<OsString>| all.join(OsStr::new(" ")).into_string().unwrap();
+        rewritten(&arguments).map(|result| result.map(line).map_err(|error| error.to_string()))
     }
 
     #[test]
@@ -234,7 +231,7 @@ mod tests {
             ("cache_size", "expected a value"),
             ("allow_other=1", "expected no value"),
         ] {
-            let message = flags(wrong).unwrap_err();
+            let message = flags(wrong).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
@@ -22,11 +22,13 @@ use super::terminal::escape_control;
 use crate::cache::Store;
 use crate::catalog::{Catalog, ObjectSelection};
 use crate::mount::report::ServiceUrls;
-use crate::mount::{ExactSize, MountInfo, MountOptions, MountReport, MountSession, errno};
+use crate::mount::{
+    Access, ExactSize, MountInfo, MountOptions, MountReport, MountSession, errno,
+    missing_requirement,
+};
 use crate::tree::Tree;
 use icos_portal::Service;
 
-mod access;
 mod lifecycle;
 pub(super) mod mountpoint;
 
@@ -43,6 +45,7 @@ Examples:
   icosfs mount --foreground --log-level debug ~/icos
 
 fstab: icos /mnt/icos fuse.icosfs noauto,_netdev,x-systemd.automount 0 0")]
+#[allow(clippy::struct_excessive_bools)] // Each is a flag.
 pub(super) struct MountArgs {
     /// An empty folder to mount at
     mountpoint: PathBuf,
@@ -53,8 +56,13 @@ pub(super) struct MountArgs {
     /// dashes: `-o cache_size=5G,allow_other`
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub(super) options: Vec<String>,
-    #[command(flatten)]
-    access: access::AccessArgs,
+    /// Give every user of this machine access. They read with your login,
+    /// although the data licence is personal
+    #[arg(long, env = "ICOSFS_ALLOW_OTHER", conflicts_with = "allow_root")]
+    allow_other: bool,
+    /// Give root access
+    #[arg(long, env = "ICOSFS_ALLOW_ROOT")]
+    allow_root: bool,
     /// Mount a demo portal that runs in the process of the mount; overrides
     /// the settings of portal and login
     #[cfg(feature = "demo")]
@@ -110,7 +118,8 @@ pub(super) fn run(
         mountpoint,
         foreground,
         options: _, // `cli::parse` has turned them into flags.
-        access,
+        allow_other,
+        allow_root,
         #[cfg(feature = "demo")]
         demo,
         metadata_ttl,
@@ -121,9 +130,20 @@ pub(super) fn run(
         login,
     } = args;
     let mountpoint = mountpoint::prepare(&mountpoint)?;
-    let access = access.checked(&mountpoint)?;
+    let access = match (allow_other, allow_root) {
+        (true, _) => Access::Everyone,
+        (false, true) => Access::OwnerAndRoot,
+        (false, false) => Access::Owner,
+    };
+    if let Some(missing) = missing_requirement(access) {
+        bail!("cannot mount at {}: {missing}", mountpoint.display());
+    }
     if !background::is_daemon() {
-        access::warn(access);
+        if allow_other {
+            eprintln!(
+                "icosfs: every user of this machine can read this mount, and does so with your login; the data licence that you accepted is personal"
+            );
+        }
         if !foreground {
             return background::start(arguments, login.read_stdin());
         }

@@ -111,8 +111,7 @@ fn of_object(mount: &Path, id: ObjectId) -> anyhow::Result<PathBuf> {
         return Ok(table);
     }
     let id = id.to_string();
-    let is_original =
-        |name: &str| name.split('.').next() == Some(&id) && !name.ends_with(".json");
+    let is_original = |name: &str| name.split('.').next() == Some(&id) && !name.ends_with(".json");
     let listed = fs::read_dir(&objects)
         .with_context(|| format!("cannot list {}", objects.display()))?
         .flatten()

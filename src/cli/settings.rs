@@ -230,18 +230,12 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text[digits.len()..].trim_start().to_ascii_uppercase();
-    let shift = match unit.trim_end_matches("IB").trim_end_matches('B') {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err("expected a size such as 500M or 20G".to_owned()),
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
+    let unit = unit.trim_end_matches("IB").trim_end_matches('B');
+    let power = ["", "K", "M", "G", "T"]
+        .iter()
+        .position(|&known| known == unit);
+    (digits.parse().ok().zip(power))
+        .and_then(|(number, power): (u64, _)| number.checked_mul(1 << (10 * power)))
         .ok_or_else(|| "expected a size such as 500M or 20G".to_owned())
 }
 

@@ -44,26 +44,18 @@ impl StatusPage {
     }
 
     fn portal(&mut self, status: &MountStatus, checks: &[ServiceCheck]) {
-        let info = &status.info;
-        self.line(
-            "portal",
-            format_args!("{} ({})", info.portal, info.services.data),
-        );
+        let (portal, url) = (&status.info.portal, &status.info.services.data);
+        self.line("portal", format_args!("{portal} ({url})"));
         for ServiceCheck { service, latency } in checks {
-            match latency {
-                Ok(took) => {
-                    let ms = took.as_millis();
-                    self.line("", format_args!("{service} responds in {ms} ms"));
-                }
+            let text = match latency {
+                Ok(took) => format!("{service} responds in {} ms", took.as_millis()),
                 Err(PortalError::TimedOut { .. }) => {
                     let ms = PROBE_TIMEOUT.as_millis();
-                    self.line(
-                        "",
-                        format_args!("{service} does not respond within {ms} ms"),
-                    );
+                    format!("{service} does not respond within {ms} ms")
                 }
-                Err(error) => self.line("", error),
-            }
+                Err(error) => error.to_string(),
+            };
+            self.line("", text);
         }
     }
 
@@ -87,10 +79,8 @@ impl StatusPage {
             self.line("", format_args!("holds {used} of {limit}: {percent} %"));
         }
         if let Some(percent) = hit_rate(status) {
-            self.line(
-                "",
-                format_args!("{percent} % of the bytes read needed no download"),
-            );
+            let text = format!("{percent} % of the bytes read needed no download");
+            self.line("", text);
         }
     }
 
@@ -104,18 +94,14 @@ impl StatusPage {
         self.line("served", format_args!("{bytes} in {reads}"));
         if served.passed_through > 0 {
             let opened = counted(served.passed_through, "opened file");
-            self.line(
-                "",
-                format_args!("{opened} read by the kernel directly (passthrough)"),
-            );
+            let text = format!("{opened} read by the kernel directly (passthrough)");
+            self.line("", text);
         }
         for (service, traffic) in &status.traffic.services {
             let (requests, failed) = (counted(traffic.requests, "request"), traffic.failures);
             let received = size(traffic.bytes);
-            self.line(
-                "",
-                format_args!("{service}: {requests}, {failed} failed, {received} received"),
-            );
+            let text = format!("{service}: {requests}, {failed} failed, {received} received");
+            self.line("", text);
         }
         let slowest = status.traffic.slowest.iter();
         for slow in slowest.filter(|slow| slow.ms >= SLOW_MS).take(MAX_SLOW) {
@@ -132,10 +118,8 @@ impl StatusPage {
             let at = at.strftime("%F %T");
             let (operation, file) = (&failure.operation, &failure.file);
             let (errno, times) = (&failure.errno, failure.times);
-            self.line(
-                "error",
-                format_args!("{at} {operation} {file}: {errno} ({times}x)"),
-            );
+            let text = format!("{at} {operation} {file}: {errno} ({times}x)");
+            self.line("error", text);
             self.line("", &failure.reason);
         }
     }
