@@ -31,7 +31,7 @@ pub(super) struct Weather {
 
 /// An open file of an actor.
 #[derive(Debug)]
-struct Handle<'a> {
+struct OpenFile<'a> {
     file: fs::File,
     model: &'a File,
     /// The offset of the next read.
@@ -45,14 +45,14 @@ pub(super) struct Actor<'a> {
     pub(super) name: String,
     pub(super) root: PathBuf,
     pub(super) dice: Dice,
-    handles: Vec<Handle<'a>>,
+    handles: Vec<OpenFile<'a>>,
     world: &'a World,
     tells: bool,
     pub(super) steps: usize,
 }
 
 /// A difference between an operation's result and the model.
-type Verdict = Result<(), Wrong>;
+type Compared = Result<(), Wrong>;
 
 #[derive(Debug)]
 enum Wrong {
@@ -112,7 +112,7 @@ impl<'a> Actor<'a> {
         Ok(())
     }
 
-    fn step(&mut self, step: usize, weather: Weather) -> (String, Verdict) {
+    fn step(&mut self, step: usize, weather: Weather) -> (String, Compared) {
         let files = &self.world.files;
         let file = &files[self.dice.roll(files.len())];
         let path = self.root.join(&file.path);
@@ -153,7 +153,7 @@ impl<'a> Actor<'a> {
         }
     }
 
-    fn open(&mut self, model: &'a File, weather: Weather) -> (String, Verdict) {
+    fn open(&mut self, model: &'a File, weather: Weather) -> (String, Compared) {
         let path = self.root.join(&model.path);
         let told = format!("opens {}", model.path);
         let mut opened = None;
@@ -167,7 +167,7 @@ impl<'a> Actor<'a> {
             if self.handles.len() == HANDLES {
                 self.handles.remove(self.dice.roll(HANDLES));
             }
-            self.handles.push(Handle {
+            self.handles.push(OpenFile {
                 file,
                 model,
                 position: 0,
@@ -178,7 +178,7 @@ impl<'a> Actor<'a> {
     }
 
     /// Reads a range, at a random offset or where the last read ended.
-    fn read_handle(&mut self, weather: Weather) -> (String, Verdict) {
+    fn read_handle(&mut self, weather: Weather) -> (String, Compared) {
         let Some(at) = self.some_handle() else {
             return ("has nothing open".to_owned(), Ok(()));
         };
@@ -200,7 +200,7 @@ impl<'a> Actor<'a> {
         (told, self.judged(at, verdict, weather))
     }
 
-    fn move_handle(&mut self, weather: Weather) -> (String, Verdict) {
+    fn move_handle(&mut self, weather: Weather) -> (String, Compared) {
         let Some(at) = self.some_handle() else {
             return ("has nothing open".to_owned(), Ok(()));
         };
@@ -231,7 +231,7 @@ impl<'a> Actor<'a> {
     }
 
     /// Makes the kernel drop its cached pages of a file.
-    fn forget_pages(&mut self) -> (String, Verdict) {
+    fn forget_pages(&mut self) -> (String, Compared) {
         if let Some(at) = self.some_handle() {
             let file = &self.handles[at].file;
             let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
@@ -246,7 +246,7 @@ impl<'a> Actor<'a> {
 
     /// Closes a handle that failed; it may fail if there was a fault since it was
     /// opened.
-    fn judged(&mut self, at: usize, verdict: Verdict, weather: Weather) -> Verdict {
+    fn judged(&mut self, at: usize, verdict: Compared, weather: Weather) -> Compared {
         match verdict {
             Err(Wrong::Failed(error)) => {
                 let handle = self.handles.remove(at);
@@ -262,7 +262,7 @@ impl<'a> Actor<'a> {
 }
 
 /// Reads like a program: until the buffer is full or the file ends.
-fn read(handle: &mut Handle<'_>, len: usize, offset: Option<u64>, weather: Weather) -> Verdict {
+fn read(handle: &mut OpenFile<'_>, len: usize, offset: Option<u64>, weather: Weather) -> Compared {
     let begins = offset.unwrap_or(handle.position);
     let mut found = vec![0; len];
     let mut got = 0;
@@ -295,7 +295,7 @@ fn read(handle: &mut Handle<'_>, len: usize, offset: Option<u64>, weather: Weath
 
 /// Runs `operation`, which may fail during faults. Shortly after faults ended
 /// it is repeated until it succeeds, within `HEALED`.
-fn settled(weather: Weather, mut operation: impl FnMut() -> Verdict) -> Verdict {
+fn settled(weather: Weather, mut operation: impl FnMut() -> Compared) -> Compared {
     loop {
         match (operation(), weather.calm_since) {
             (Err(Wrong::Failed(_)), None) => return Ok(()),
@@ -307,7 +307,7 @@ fn settled(weather: Weather, mut operation: impl FnMut() -> Verdict) -> Verdict 
     }
 }
 
-fn same(model: &File, offset: u64, found: &[u8], weather: Weather, whole: bool) -> Verdict {
+fn same(model: &File, offset: u64, found: &[u8], weather: Weather, whole: bool) -> Compared {
     let start = usize::try_from(offset).unwrap().min(model.bytes.len());
     let expected = &model.bytes[start..];
     if whole && found.len() != expected.len() {
@@ -355,7 +355,7 @@ fn mapped(path: &std::path::Path) -> io::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn exactly(model: &File, len: u64) -> Verdict {
+fn exactly(model: &File, len: u64) -> Compared {
     if len == model.bytes.len() as u64 {
         return Ok(());
     }
@@ -363,14 +363,14 @@ fn exactly(model: &File, len: u64) -> Verdict {
     Err(Wrong::Differs(told))
 }
 
-fn at_least(model: &File, len: u64) -> Verdict {
+fn at_least(model: &File, len: u64) -> Compared {
     if len >= model.bytes.len() as u64 {
         return Ok(());
     }
     exactly(model, len)
 }
 
-fn absent(found: io::Result<fs::Metadata>) -> Verdict {
+fn absent(found: io::Result<fs::Metadata>) -> Compared {
     match found {
         Ok(metadata) => Err(Wrong::Differs(format!("{metadata:?}"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -378,7 +378,7 @@ fn absent(found: io::Result<fs::Metadata>) -> Verdict {
     }
 }
 
-fn same_names(folder: &std::path::Path, expected: &[String]) -> Verdict {
+fn same_names(folder: &std::path::Path, expected: &[String]) -> Compared {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name().into_string();
