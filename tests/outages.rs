@@ -267,8 +267,10 @@ fn readers_waiting_for_a_silent_portal_do_not_delay_readers_of_cached_files() {
     let stuck: Vec<_> = (0..16)
         .map(|_| {
             let path = mount.path(&format!("objects/{file}.nc"));
-            let mut cat = std::process::Command::new("cat");
-            cat.arg(path).stdout(std::process::Stdio::null());
+            // A suite that runs in the background passes on that SIGINT is ignored.
+            let mut cat = std::process::Command::new("env");
+            cat.args(["--default-signal=INT", "cat"]).arg(path);
+            cat.stdout(std::process::Stdio::null());
             cat.spawn().unwrap()
         })
         .collect();

@@ -172,8 +172,8 @@ impl Filesystem for Adapter {
             return reply.error(Errno::EIO);
         }
         let send = |PendingReply { reply, trace }: PendingReply<ReplyData>, read| {
-            let (bytes, origin): (Bytes, ByteSource) = read;
-            trace.replied(bytes.len(), origin);
+            let (bytes, source): (Bytes, ByteSource) = read;
+            trace.replied(bytes.len(), source);
             reply.data(&bytes);
         };
         match (handle, node) {

@@ -227,7 +227,7 @@ impl Inodes {
                 open.handles += 1;
                 return OpenedHandle {
                     mode: open.mode.clone(),
-                    older_content_open: open.corruption_count != corruption_count,
+                    earlier_epoch_open: open.corruption_count != corruption_count,
                 };
             }
             drop(table);

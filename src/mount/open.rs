@@ -78,9 +78,9 @@ impl MountState {
             self.ensure_size_known(node);
             return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
         }
-        let older_content_open = opened.older_content_open;
+        let earlier_epoch_open = opened.earlier_epoch_open;
         // Readers of older, corrupt content must not read pages of this one.
-        let flags = if older_content_open || !self.ensure_size_known(node) {
+        let flags = if earlier_epoch_open || !self.ensure_size_known(node) {
             FopenFlags::FOPEN_DIRECT_IO
         } else {
             match representation {

@@ -188,7 +188,7 @@ impl MountReport {
             tokio::join!(timeout(READ_TIMEOUT, lists), timeout(READ_TIMEOUT, usage));
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let from: BTreeMap<ByteSource, u64> = (ByteSource::ALL.into_iter())
-            .map(|origin| (origin, load(&self.bytes[origin as usize])))
+            .map(|source| (source, load(&self.bytes[source as usize])))
             .collect();
         MountStatus {
             info: self.info.clone(),

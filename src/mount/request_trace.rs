@@ -71,8 +71,8 @@ impl RequestTrace {
     }
 
     /// Records the number of bytes of the reply and their source.
-    pub(super) fn replied(&self, bytes: usize, origin: ByteSource) {
-        self.read.set(Some((bytes, origin)));
+    pub(super) fn replied(&self, bytes: usize, source: ByteSource) {
+        self.read.set(Some((bytes, source)));
     }
 }
 
@@ -81,7 +81,7 @@ impl Drop for RequestTrace {
         if self.span.is_disabled() {
             return;
         }
-        let (bytes, origin) = self.read.get().unzip();
+        let (bytes, source) = self.read.get().unzip();
         let outcome = match self.errno.get() {
             None => "ok".to_owned(),
             Some(errno) => format!("{:?}", nix::errno::Errno::from_raw(errno)),
@@ -90,7 +90,7 @@ impl Drop for RequestTrace {
             tracing::debug!(
                 outcome,
                 bytes,
-                source = origin.map(ByteSource::name),
+                source = source.map(ByteSource::name),
                 elapsed = ?self.since.elapsed(),
                 "replied"
             );

@@ -309,7 +309,8 @@ fn closed_files_are_evicted_first_then_the_oldest_bytes_of_the_open_file() {
             .iter()
             .map(|g| g.end - g.start)
             .sum::<u64>();
-    assert!(((4 << 20)..=(21 << 20)).contains(&present), "{present}");
+    // The memory tier retains more of it than the disk, so the disk is not recycled.
+    assert!(((4 << 20)..=(52 << 20)).contains(&present), "{present}");
     let last = (64 << 20) - 100..64 << 20;
     assert_eq!(file.read(last).unwrap(), CacheRead::Bytes(vec![7; 100]));
     let on_disk: u64 = fs::read_dir(dir.path().join("partial"))

@@ -222,6 +222,7 @@ mod tests {
     use super::super::OriginalFile;
     use super::*;
     use crate::cache::{CacheLimits, CachePath, Store};
+    use crate::content::DownloadOptions;
     use crate::demo_portal::client_services;
     use crate::memory::MemoryBudget;
     use icos_demo::{DemoOptions, DemoPortal, DemoRepository};

@@ -26,7 +26,7 @@ pub(super) fn render(status: &MountStatus, failures: &BTreeMap<String, u64>) -> 
     text.counters(
         ("read_bytes_total", "from"),
         "Bytes in replies to READ.",
-        from.iter().map(|(origin, bytes)| (origin.name(), bytes)),
+        from.iter().map(|(source, bytes)| (source.name(), bytes)),
     );
     let name = "passthrough_opens_total";
     text.family(name, "counter", "Files opened for passthrough.");
