@@ -150,6 +150,9 @@ fn interrupted_download_resumes_where_it_stopped() {
     mount.list("objects");
     portal.clear_requests();
     let after = 2_000_000;
+    // Slow enough that the reader has most bytes before the reset discards the rest.
+    let bytes_per_second = 8_000_000;
+    portal.add_fault(FaultRule::always(Fault::Bandwidth { bytes_per_second }).of(&file));
     portal.add_fault(
         FaultRule::always(Fault::ResetInBody { after })
             .of(&file)
