@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::{Uid, chown};
 
+mod shared_folders;
+
 use crate::support::{
     Front, Home, TestCertificate, TestMount, co2, contents, feed, files_below, portal, said,
 };

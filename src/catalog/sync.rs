@@ -8,6 +8,8 @@
 use std::fs::{File, TryLockError};
 use std::time::{Duration, Instant};
 
+use icos_files::SafePath;
+
 use super::{Catalog, CatalogError, CatalogList};
 use icos_sync::run_blocking;
 
@@ -155,7 +157,8 @@ impl Catalog {
 
     /// Waits while another process downloads lists; `None` after a timeout.
     async fn lock_downloads(&self) -> Option<File> {
-        let file = File::create(&self.0.download_lock).ok()?;
+        let place = SafePath::resolve(&self.0.download_lock).ok()?;
+        let (file, _) = place.folder.append(&place.name, 0o600).ok()?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
         while let Err(TryLockError::WouldBlock) = file.try_lock() {
             if Instant::now() > deadline {

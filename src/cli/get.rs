@@ -1,7 +1,6 @@
 //! `icosfs get`: writes one object, or part of a table, to standard output or a
 //! file.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
+use icos_files::{SafePath, open_special};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempPath;
 use tokio::signal::unix::{SignalKind, signal};
@@ -188,44 +188,38 @@ async fn write(
         None => contents.copy(object, copy, out, progress).await,
     };
     written?.flush().map_err(ExportError::Output)?;
-    if let Some((temporary, path)) = file {
-        (temporary.persist(&path)).with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some((temporary, place)) = file {
+        let path = place.folder.path().join(&place.name);
+        let failed = || format!("cannot write {}", output.unwrap_or(&path).display());
+        (temporary.persist(&path).map_err(|error| error.error)).with_context(failed)?;
     }
     Ok(())
 }
 
 /// Opens the output at `path`, or standard output. Also returns the temporary file that
-/// it is written to, if any, and the path to move it to once it is complete.
-fn open_output(path: Option<&Path>) -> anyhow::Result<(Output, Option<(TempPath, PathBuf)>)> {
+/// it is written to, if any, and the place to move it to once it is complete.
+fn open_output(path: Option<&Path>) -> anyhow::Result<(Output, Option<(TempPath, SafePath)>)> {
     let buffered = |out: Box<dyn Write + Send>| BufWriter::with_capacity(BUFFER, out);
     let Some(path) = path.filter(|path| *path != Path::new("-")) else {
         return Ok((buffered(Box::new(io::stdout())), None));
     };
     let failed = || format!("cannot write to {}", path.display());
-    // Symbolic links are followed, as by a shell's `>`.
-    let path = match path.canonicalize() {
-        Ok(real) if !real.is_file() => {
-            // A pipe or a device is written to, not replaced.
-            let out = File::options().write(true).open(&real);
-            return Ok((buffered(Box::new(out.with_context(failed)?)), None));
-        }
-        Ok(real) => real,
-        Err(_new) => path.to_owned(),
-    };
-    let name = path.file_name().with_context(failed)?;
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    // A pipe or a device is written to, not replaced.
+    if let Some(out) = open_special(path).with_context(failed)? {
+        return Ok((buffered(Box::new(out)), None));
+    }
+    // Symbolic links are followed, as by a shell's `>`, unless another user may have
+    // put them there.
+    let place = SafePath::resolve(path).with_context(failed)?;
     let file = tempfile::Builder::new()
-        .prefix(&format!(".{}.", name.to_string_lossy()))
+        .prefix(&place.name_with(".", "."))
         .suffix(".part")
         // The default mode of a new file; the umask applies.
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(folder)
+        .tempfile_in(place.folder.path())
         .with_context(failed)?;
     let (file, temporary) = file.into_parts();
-    Ok((buffered(Box::new(file)), Some((temporary, path))))
+    Ok((buffered(Box::new(file)), Some((temporary, place))))
 }
 
 /// Whether a command failed because the reader of its output exited, which is

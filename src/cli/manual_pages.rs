@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use clap_complete::Shell;
 use clap_mangen::Man;
+use icos_files::SafeFolder;
 
 /// Arguments of `icosfs completions`.
 #[derive(Args, Debug)]
@@ -43,7 +44,7 @@ pub(super) fn completions(args: &CompletionsArgs) {
 /// Writes one manual page per command.
 pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
     let folder = &args.folder;
-    std::fs::create_dir_all(folder)
+    let opened = SafeFolder::create(folder, 0o777)
         .with_context(|| format!("cannot create {}", folder.display()))?;
     let mut command = super::command().disable_help_subcommand(true);
     // Gives the pages of subcommands their full names.
@@ -51,12 +52,12 @@ pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
     let mut commands = vec![command];
     while let Some(command) = commands.pop() {
         let name = command.get_display_name().unwrap_or(command.get_name());
-        let path = folder.join(format!("{name}.1"));
+        let file = format!("{name}.1");
         let mut page = Vec::new();
         let rendered = Man::new(command.clone().name(name.to_owned())).render(&mut page);
         rendered
-            .and_then(|()| std::fs::write(&path, page))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+            .and_then(|()| opened.replace(file.as_ref(), ".page.new".as_ref(), 0o644, &page))
+            .with_context(|| format!("cannot write {}", folder.join(&file).display()))?;
         commands.extend(
             command
                 .get_subcommands()

@@ -1,9 +1,10 @@
 //! `icosfs log-level`: sends a level to a running mount by a control socket, in a
 //! folder that only its owner can enter.
 
-use std::fs::{self, DirBuilder};
+use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use directories::ProjectDirs;
+use icos_files::SafeFolder;
 
 use crate::cli::status::{mounted, read_status};
 
@@ -59,7 +61,11 @@ pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
 
 /// The control socket of a mount. Dropping it removes the file.
 #[derive(Debug)]
-pub(in crate::cli) struct ControlSocket(PathBuf);
+pub(in crate::cli) struct ControlSocket {
+    folder: SafeFolder,
+    name: OsString,
+    path: PathBuf,
+}
 
 impl ControlSocket {
     /// Listens on a socket in the user's runtime folder, or below `cache`. Returns
@@ -78,21 +84,15 @@ impl ControlSocket {
     }
 
     fn listen_in(folder: &Path) -> anyhow::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-        let attributes = fs::symlink_metadata(folder)?;
-        if !attributes.is_dir()
-            || attributes.mode() & 0o077 != 0
-            || attributes.uid() != nix::unistd::geteuid().as_raw()
-        {
+        let opened = SafeFolder::private(folder, true)?;
+        let attributes = opened.metadata();
+        if attributes.mode() & 0o077 != 0 || attributes.uid() != nix::unistd::geteuid().as_raw() {
             bail!("expected a folder that only its owner can enter (mode 0700)");
         }
-        let path = folder.join(format!("{}.sock", std::process::id()));
+        let name = OsString::from(format!("{}.sock", std::process::id()));
         // An earlier process may have had the same id.
-        let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path)?;
+        let _ = opened.remove(&name);
+        let listener = UnixListener::bind(opened.path().join(&name))?;
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if let Err(error) = handle(stream) {
@@ -100,20 +100,24 @@ impl ControlSocket {
                 }
             }
         });
-        Ok(Self(path))
+        Ok(Self {
+            path: folder.join(&name),
+            folder: opened,
+            name,
+        })
     }
 
     /// Returns the path of the socket.
     pub(in crate::cli) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = self.folder.remove(&self.name);
         // Fails while the folder has sockets of other mounts.
-        let _ = self.0.parent().map(fs::remove_dir);
+        let _ = self.path.parent().map(fs::remove_dir);
     }
 }
 

@@ -7,17 +7,19 @@
 //! read again for a moment before it is reported as damaged. The files are
 //! readable by their owner only. Waiting for the lock has a deadline, because
 //! on a network file system its holder may have disappeared.
+//!
+//! The folder may be of another user, who may put links there at any moment:
+//! `icos_files` opens, creates and replaces all files.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, lchown,
-};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use icos_files::{SafePath, check_regular};
 use icos_sync::run_blocking;
-use nix::unistd::geteuid;
+use nix::sys::stat::{Mode, fchmod};
 use secrecy::zeroize::Zeroizing;
 
 /// How long a file that does not parse is read again: a writer in place needs
@@ -136,7 +138,8 @@ impl SecretFile {
 
     /// Returns the present version; `None` if there is no file.
     pub(super) fn version(&self) -> Result<Option<FileVersion>, FileError> {
-        match fs::metadata(&self.path) {
+        let found = SafePath::resolve(&self.path).and_then(|place| place.metadata());
+        match found {
             Ok(metadata) => Ok(Some(FileVersion::of(&metadata))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed("read", &error)),
@@ -171,15 +174,16 @@ impl SecretFile {
     }
 
     fn content(&self) -> io::Result<(Zeroizing<Vec<u8>>, FileVersion)> {
-        let file = File::open(&self.path)?;
+        let place = SafePath::resolve(&self.path)?;
+        let file = place.folder.read(&place.name)?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() > MAX_LEN as u64 {
-            return Err(io::Error::other("expected a small file"));
-        }
         // With the full capacity from the start, growing leaves no copies in
         // memory.
-        let mut content = Zeroizing::new(Vec::with_capacity(MAX_LEN));
-        file.take(MAX_LEN as u64).read_to_end(&mut content)?;
+        let mut content = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
+        file.take(MAX_LEN as u64 + 1).read_to_end(&mut content)?;
+        if content.len() > MAX_LEN {
+            return Err(too_large("found more"));
+        }
         Ok((content, FileVersion::of(&metadata)))
     }
 
@@ -188,15 +192,25 @@ impl SecretFile {
         if !self.has_password {
             return;
         }
-        let Ok(metadata) = fs::metadata(&self.path) else {
+        let opened = SafePath::resolve(&self.path).and_then(|place| {
+            let file = place.folder.read(&place.name)?;
+            Ok((place.folder, file))
+        });
+        // The error is reported when the content is read.
+        let Ok((folder, file)) = opened else {
+            return;
+        };
+        let Ok(metadata) = check_regular(&file) else {
             return;
         };
         let mode = metadata.mode() & 0o7777;
-        if !metadata.is_file() || mode & !PRIVATE_MODE == 0 {
+        if mode & !PRIVATE_MODE == 0 {
             return;
         }
         let path = self.path.display();
-        match fs::set_permissions(&self.path, Permissions::from_mode(PRIVATE_MODE)) {
+        let restricted = (folder.check_writable(&file))
+            .and_then(|()| Ok(fchmod(&file, Mode::from_bits_truncate(PRIVATE_MODE))?));
+        match restricted {
             Ok(()) => tracing::warn!(
                 "{path} contains a password but had mode {mode:04o}; changed it to 0600"
             ),
@@ -226,17 +240,19 @@ impl SecretFile {
 
     fn try_lock(&self) -> Result<Option<FileLock>, FileError> {
         let failed = |error| self.failed("locked", &error);
-        self.create_folder()?;
-        // The lock file is never removed: a waiter would then lock a file that
-        // later callers do not see.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(PRIVATE_MODE)
-            .open(self.sibling("", ".lock"))
-            .map_err(failed)?;
-        self.set_owner(&file).map_err(failed)?;
+        let open = || -> io::Result<File> {
+            let place = SafePath::resolve_or_create(&self.path)?;
+            // The lock file is never removed: a waiter would then lock a file that
+            // later callers do not see.
+            let name = place.name_with("", ".lock");
+            let (file, created) = place.folder.append(&name, PRIVATE_MODE)?;
+            if created {
+                let of = place.metadata().ok();
+                place.folder.give_to_owner(&file, of.as_ref())?;
+            }
+            Ok(file)
+        };
+        let file = open().map_err(failed)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(FileLock { _held: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -246,29 +262,18 @@ impl SecretFile {
 
     /// Replaces the content atomically.
     pub(super) fn replace(&self, _lock: &FileLock, content: &[u8]) -> Result<(), FileError> {
-        let failed = |error| self.failed("written", &error);
-        self.create_folder()?;
-        // A fixed name, so that the remains of a crash are removed here.
-        let new = self.sibling(".", ".new");
         let write = || {
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
+            if content.len() > MAX_LEN {
+                return Err(too_large(&format!("found {}", content.len())));
             }
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(PRIVATE_MODE)
-                .open(&new)?;
-            self.set_owner(&file)?;
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&new, self.resolved_path())
+            let place = SafePath::resolve_or_create(&self.path)?;
+            // A fixed name, so that the remains of a crash are removed here.
+            let new = place.name_with(".", ".new");
+            place
+                .folder
+                .replace(&place.name, &new, PRIVATE_MODE, content)
         };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&new);
-            failed(error)
-        })
+        write().map_err(|error| self.failed("written", &error))
     }
 
     /// Removes the file. Returns false if there was none. Waits for the holder
@@ -278,48 +283,9 @@ impl SecretFile {
             return Ok(false);
         }
         let _lock = self.lock().await?;
-        match fs::remove_file(self.resolved_path()) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed("removed", &error)),
-        }
-    }
-
-    /// The target of the path, if that is a symbolic link.
-    fn resolved_path(&self) -> PathBuf {
-        self.path.canonicalize().unwrap_or(self.path.clone())
-    }
-
-    /// A path in the same folder.
-    fn sibling(&self, before: &str, after: &str) -> PathBuf {
-        let resolved_path = self.resolved_path();
-        let name = resolved_path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        resolved_path.with_file_name(format!("{before}{name}{after}"))
-    }
-
-    fn create_folder(&self) -> Result<(), FileError> {
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => {
-                create(folder).map_err(|error| self.failed("written", &error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// If root runs the program, e.g. by sudo, gives the file to the owner of
-    /// the previous file, or else to the owner of the folder, so that this user
-    /// can still use it.
-    fn set_owner(&self, file: &File) -> io::Result<()> {
-        if !geteuid().is_root() {
-            return Ok(());
-        }
-        let resolved_path = self.resolved_path();
-        let folder = resolved_path.parent().unwrap_or(Path::new("/"));
-        let before = fs::metadata(&resolved_path).or_else(|_| fs::metadata(folder))?;
-        fchown(file, Some(before.uid()), Some(before.gid()))
+        SafePath::resolve(&self.path)
+            .and_then(|place| place.folder.remove(&place.name))
+            .map_err(|error| self.failed("removed", &error))
     }
 
     pub(super) fn busy(&self) -> FileError {
@@ -336,25 +302,9 @@ impl SecretFile {
     }
 }
 
-/// Creates `folder` and its missing ancestors, with the owner of the first
-/// existing one.
-fn create(folder: &Path) -> io::Result<()> {
-    let above = match folder.parent() {
-        _ if folder.exists() => return Ok(()),
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
-    };
-    create(above)?;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        // Another process created it.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        made => made?,
-    }
-    if geteuid().is_root() {
-        let owner = fs::metadata(above)?;
-        lchown(folder, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(())
+/// The error for a content that does not fit into the file.
+fn too_large(found: &str) -> io::Error {
+    io::Error::other(format!("expected at most {MAX_LEN} bytes, {found}"))
 }
 
 #[cfg(test)]
@@ -400,13 +350,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let long = dir.path().join("long");
         fs::write(&long, vec![b'x'; MAX_LEN + 1]).unwrap();
-        for path in [dir.path().to_owned(), long.clone()] {
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        for (path, reason) in [
+            (
+                dir.path().to_owned(),
+                "expected a regular file, found a folder",
+            ),
+            (pipe, "expected a regular file, found a named pipe"),
+            (long.clone(), "expected at most 65536 bytes"),
+        ] {
             let error = SecretFile::at(path.clone())
                 .read(text)
                 .unwrap_err()
                 .to_string();
             let named = error.contains(&path.display().to_string());
-            assert!(named && error.contains("expected a small file"), "{error}");
+            assert!(named && error.contains(reason), "{error}");
         }
         let below = SecretFile::at(long.join("secret"));
         let failures = [
@@ -418,6 +377,18 @@ mod tests {
         for error in failures {
             assert!(error.to_string().contains("long/secret"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn content_that_is_too_large_to_be_read_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SecretFile::at(dir.path().join("secret"));
+        let lock = file.lock().await.unwrap();
+        file.replace(&lock, &vec![b'x'; MAX_LEN]).unwrap();
+        assert_eq!(file.read(text).unwrap().unwrap().0.len(), MAX_LEN);
+        let error = file.replace(&lock, &vec![b'y'; MAX_LEN + 1]).unwrap_err();
+        assert!(error.to_string().contains("found 65537"), "{error}");
+        assert!(file.read(text).unwrap().unwrap().0.starts_with('x'));
     }
 
     #[tokio::test]

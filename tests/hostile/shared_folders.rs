@@ -1,0 +1,285 @@
+//! Another user puts links, pipes and files of others in place of every file that
+//! icosfs opens, creates, renames or removes. Whatever icosfs does then, no other
+//! file changes, and it does not wait.
+
+use std::fs::{self, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use icos_demo::DemoPortal;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, chown, mkfifo};
+
+use crate::support::home::ICOSFS;
+use crate::support::{co2, files_below, portal, said, services_of};
+
+/// The user whose folder it is.
+const ATTACKER: u32 = 12_345;
+/// The user who runs icosfs, unless root does.
+const USER: u32 = 12_346;
+/// A user who has nothing to do with it.
+const THIRD: u32 = 12_347;
+/// What `timeout` returns if it had to end the program.
+const TIMED_OUT: i32 = 124;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Attack {
+    SymbolicLink,
+    HardLink,
+    Pipe,
+    FileOfAThirdUser,
+    LinkToAFolder,
+}
+
+/// Every file that a command uses in the folder, and the command. `{}` stands for the
+/// folder, `ID` for a table.
+const TARGETS: [(&str, &str); 13] = [
+    ("login.json", "login --credentials {}/login.json"),
+    ("login.json.lock", "login --credentials {}/login.json"),
+    (".login.json.new", "login --credentials {}/login.json"),
+    ("login.json", "auth status --credentials {}/login.json"),
+    ("login.json", "logout --credentials {}/login.json"),
+    ("token", "auth status --token-file {}/token"),
+    ("log", "-vvv --log-file {}/log stations"),
+    ("table.csv", "get ID --output {}/table.csv"),
+    ("cache", "--cache-dir {}/cache get ID --output /dev/null"),
+    ("cache", "--cache-dir {}/cache cache clear"),
+    ("HOST", "--cache-dir {} get ID --output /dev/null"),
+    ("icosfs.1", "man {}"),
+    ("icosfs-get.1", "man {}"),
+];
+
+/// The folder of the attacker, and the files that must not change.
+struct Scene {
+    dir: tempfile::TempDir,
+    runs_as: u32,
+}
+
+impl Scene {
+    fn new(runs_as: u32, mode: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        let scene = Self { dir, runs_as };
+        for (name, owner, mode) in [
+            ("victims", 0, 0o755),
+            ("victims/folder", runs_as, 0o755),
+            ("theirs", ATTACKER, mode),
+            ("home", runs_as, 0o700),
+        ] {
+            fs::create_dir(scene.path(name)).unwrap();
+            scene.give(name, owner, mode);
+        }
+        for (name, owner, mode) in [
+            ("victims/root", 0, 0o640),
+            ("victims/user", runs_as, 0o644),
+            ("victims/third", THIRD, 0o644),
+            ("victims/folder/file", runs_as, 0o644),
+        ] {
+            fs::write(scene.path(name), "must not change").unwrap();
+            scene.give(name, owner, mode);
+        }
+        fs::copy(ICOSFS, scene.path("icosfs")).unwrap();
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn give(&self, name: &str, owner: u32, mode: u32) {
+        let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
+        chown(&self.path(name), Some(uid), Some(gid)).expect("these tests run as root");
+        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Owners, modes and contents of the files that must not change.
+    fn snapshot(&self) -> Vec<(PathBuf, u32, u32, u32, Vec<u8>)> {
+        let mut paths = files_below(&self.path("victims"));
+        paths.push(self.path("victims/folder"));
+        let found = paths.into_iter().map(|path| {
+            let found = fs::symlink_metadata(&path).unwrap();
+            let content = fs::read(&path).unwrap_or_default();
+            (path, found.uid(), found.gid(), found.mode(), content)
+        });
+        found.collect()
+    }
+
+    fn plant(&self, attack: Attack, name: &str, victim: &str) {
+        let at = self.path("theirs").join(name);
+        for entry in fs::read_dir(self.path("theirs")).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                fs::remove_dir_all(entry.path()).unwrap();
+            } else {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        match attack {
+            Attack::SymbolicLink => symlink(self.path(victim), &at).unwrap(),
+            Attack::LinkToAFolder => symlink(self.path("victims/folder"), &at).unwrap(),
+            Attack::HardLink => fs::hard_link(self.path(victim), &at).unwrap(),
+            Attack::Pipe => {
+                mkfifo(&at, Mode::S_IRWXU).unwrap();
+                self.give(&format!("theirs/{name}"), ATTACKER, 0o666);
+            }
+            Attack::FileOfAThirdUser => {
+                fs::write(&at, "{}").unwrap();
+                self.give(&format!("theirs/{name}"), THIRD, 0o666);
+            }
+        }
+    }
+
+    fn run(&self, portal: &DemoPortal, arguments: &str) -> Output {
+        let folder = self.path("theirs").display().to_string();
+        let id = co2(portal).to_string();
+        let mut command = Command::new("timeout");
+        command
+            .args(["--kill-after=1", "30"])
+            .arg(self.path("icosfs"))
+            .args(services_of(portal, &[]))
+            .args(arguments.split(' ').map(|part| match part {
+                "ID" => id.clone(),
+                part => part.replace("{}", &folder),
+            }))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.path("home"))
+            .current_dir(self.path("home"))
+            .uid(self.runs_as)
+            .gid(self.runs_as)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if arguments.starts_with("login") {
+            command.args(["--user", &portal.user(), "--password-stdin"]);
+        } else if arguments.contains("get ID") {
+            command.env("ICOSFS_TOKEN", portal.token());
+        }
+        let mut child = command.spawn().expect("coreutils is installed");
+        let mut stdin = child.stdin.take().expect("piped");
+        let _ = stdin.write_all(portal.password().as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+}
+
+/// Runs every command against every attack.
+fn attack_all(scene: &Scene) {
+    let portal = portal();
+    let host = portal.meta_url();
+    let host = host.trim_start_matches("http://").trim_end_matches('/');
+    let victims = ["victims/root", "victims/user", "victims/third"];
+    let before = scene.snapshot();
+    for (name, command) in TARGETS {
+        let name = name.replace("HOST", &host.replace(':', "_"));
+        let mut attacks = vec![
+            (Attack::Pipe, ""),
+            (Attack::FileOfAThirdUser, ""),
+            (Attack::LinkToAFolder, ""),
+        ];
+        for victim in victims {
+            attacks.push((Attack::SymbolicLink, victim));
+            attacks.push((Attack::HardLink, victim));
+        }
+        for (attack, victim) in attacks {
+            scene.plant(attack, &name, victim);
+            let planted = scene.path("theirs").join(&name);
+            let of_third = fs::symlink_metadata(&planted).unwrap();
+            let output = scene.run(&portal, command);
+            let what = format!(
+                "{attack:?} {victim} as {name}: {command}: {}",
+                said(&output)
+            );
+            assert_ne!(output.status.code(), Some(TIMED_OUT), "{what}");
+            assert!(!said(&output).contains("panicked"), "{what}");
+            assert_eq!(scene.snapshot(), before, "{what}");
+            if let Ok(found) = fs::symlink_metadata(&planted)
+                && found.ino() == of_third.ino()
+            {
+                assert_eq!(found.uid(), of_third.uid(), "{what}");
+                assert_eq!(found.mode(), of_third.mode(), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn files_in_a_folder_of_another_user_are_safe_from_root() {
+    attack_all(&Scene::new(0, 0o755));
+}
+
+#[test]
+fn files_in_a_shared_folder_are_safe_from_its_users() {
+    attack_all(&Scene::new(USER, 0o777));
+}
+
+#[test]
+fn files_in_a_shared_sticky_folder_are_safe_from_its_users() {
+    attack_all(&Scene::new(USER, 0o1777));
+}
+
+/// Another user renames a folder of their own over the cache while it is in use.
+#[test]
+fn cache_in_a_folder_that_others_can_write_to_is_refused() {
+    let scene = Scene::new(USER, 0o777);
+    let portal = portal();
+    let refused = |what: &str, folder: &str| {
+        let command = format!("--cache-dir {folder} get ID --output /dev/null");
+        let output = scene.run(&portal, &command);
+        assert!(!output.status.success(), "{what}: {}", said(&output));
+        assert!(
+            said(&output).contains("only you can write to"),
+            "{what}: {}",
+            said(&output)
+        );
+    };
+    refused("a folder of another user", "{}/cache");
+    scene.give("theirs", USER, 0o777);
+    refused("an own folder with mode 0777", "{}/cache");
+    scene.give("theirs", USER, 0o1777);
+    let command = "--cache-dir {}/cache get ID --output /dev/null";
+    let output = scene.run(&portal, command);
+    assert!(output.status.success(), "{}", said(&output));
+    let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    open(&scene.path("theirs/cache"));
+    refused("an existing folder with mode 0777", "{}/cache");
+}
+
+/// With `--allow-other`, other users read the mount.
+#[test]
+fn control_files_are_readable_by_the_owner_of_the_mount_only() {
+    let portal = portal();
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let mountpoint = dir.path().join("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    let icosfs = |arguments: &[&str]| {
+        let output = Command::new(ICOSFS)
+            .args(arguments)
+            .env("HOME", dir.path())
+            .env("ICOSFS_CACHE_DIR", dir.path().join("cache"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    let mut arguments = services_of(&portal, &[]);
+    arguments.extend(["mount".to_owned(), "--allow-other".to_owned()]);
+    arguments.push(mountpoint.display().to_string());
+    icosfs(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let read = |user: u32, file: &str| {
+        let mut cat = Command::new("cat");
+        cat.arg(mountpoint.join(file)).uid(user).gid(user);
+        cat.output().unwrap().status.success()
+    };
+    for file in ["status.json", "errors", "metrics"] {
+        let file = format!(".icosfs/{file}");
+        assert!(read(0, &file) && !read(THIRD, &file), "{file}");
+        let mode = fs::metadata(mountpoint.join(&file)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o400, "{file}");
+    }
+    assert!(read(THIRD, "README.md"));
+    icosfs(&["unmount", &mountpoint.display().to_string()]);
+}
