@@ -58,7 +58,9 @@
 //!    work: a file's disk lock, the disk budget's eviction lock, the table of open
 //!    files, the known sizes (one record); a file's state only for journal records,
 //!    renames and the release of evicted blocks.
-//! 8. If the disk cannot be written, blocks are stored in memory and reads
+//! 8. The folder is one that only this user and root can write to. It is held open,
+//!    and files of other users in it are removed ([`cache_root`]).
+//! 9. If the disk cannot be written, blocks are stored in memory and reads
 //!    continue.
 //!
 //! # Lock order
@@ -75,14 +77,14 @@
 //! and how long readers wait is decided in [`crate::content`].
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 mod appended;
 mod blocks;
+mod cache_root;
 mod disk_budget;
 mod error_reports;
 mod evicted;
@@ -104,9 +106,10 @@ pub use layout::CachePath;
 pub use sizes::KnownSizes;
 
 pub(crate) use blocks::MAX_BLOCK;
+use cache_root::{CacheRoot, create_private_dir, display_path, open_own};
 use disk_budget::{ClaimResult, DiskBudget};
 use error_reports::ErrorReports;
-use layout::{LENGTHS, PARTIAL, SUMS};
+use layout::LENGTHS;
 use memory_tier::MemoryTier;
 
 use tokio::sync::Semaphore;
@@ -159,7 +162,7 @@ pub enum CacheError {
 impl CacheError {
     fn io(path: &Path, error: &io::Error) -> Self {
         Self::Io {
-            path: path.to_owned(),
+            path: display_path(path),
             reason: error.to_string(),
             errno: error.raw_os_error(),
         }
@@ -181,7 +184,7 @@ pub struct Store(Arc<StoreState>);
 
 #[derive(Debug)]
 struct StoreState {
-    root: PathBuf,
+    root: CacheRoot,
     disk_budget: DiskBudget,
     memory: MemoryBudget,
     memory_tier: MemoryTier,
@@ -201,10 +204,10 @@ impl Store {
     #[must_use]
     pub fn open(root: PathBuf, limits: CacheLimits) -> Self {
         let memory = MemoryBudget::new(limits.memory);
-        let folders = StoreState::create_folders_in(&root);
+        let (root, folders) = CacheRoot::open(root);
         let state = StoreState {
-            sizes: KnownSizes::open(&root.join(LENGTHS)),
-            disk_budget: DiskBudget::new(root.clone(), limits.disk),
+            sizes: KnownSizes::open(&root.path().join(LENGTHS)),
+            disk_budget: DiskBudget::new(root.path().to_owned(), limits.disk),
             root,
             memory_tier: MemoryTier::new(memory.block_limit()),
             memory,
@@ -236,10 +239,10 @@ impl Store {
         self.0.errors.set_handler(Box::new(handler));
     }
 
-    /// The folder of the cache.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.0.root
+    /// The path of the open folder of the cache, valid in this process as long as the
+    /// store exists.
+    fn root(&self) -> &Path {
+        self.0.root.path()
     }
 
     /// How much of the disk is used, and may be used. Blocks on the disk: the first
@@ -276,7 +279,7 @@ impl Store {
     /// length.
     #[must_use]
     pub fn open_sealed(&self, path: &CachePath) -> Option<Arc<CacheFile>> {
-        let len = fs::metadata(path.complete_in(&self.0.root)).ok()?.len();
+        let len = fs::metadata(path.complete_in(self.root())).ok()?.len();
         let file = self.file(path, len);
         file.is_sealed().then_some(file)
     }
@@ -289,15 +292,6 @@ impl Store {
 }
 
 impl StoreState {
-    fn create_folders(&self) -> Result<(), CacheError> {
-        Self::create_folders_in(&self.root)
-    }
-
-    fn create_folders_in(root: &Path) -> Result<(), CacheError> {
-        let folders = [root.to_owned(), root.join(PARTIAL), root.join(SUMS)];
-        folders.iter().try_for_each(|dir| create_private_dir(dir))
-    }
-
     /// Claims `bytes` of the disk, and evicts closed files for them; false if
     /// there is not enough space.
     fn claim_disk(&self, bytes: u64) -> bool {
@@ -310,20 +304,12 @@ impl StoreState {
             ClaimResult::LimitReached => false,
             ClaimResult::DiskFull => {
                 self.errors.report(CacheError::DiskFull {
-                    path: self.root.clone(),
+                    path: self.root.name().to_owned(),
                 });
                 false
             }
         }
     }
-}
-
-fn create_private_dir(path: &Path) -> Result<(), CacheError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| CacheError::io(path, &error))
 }
 
 fn remove_if_present(path: &Path) -> Result<(), CacheError> {

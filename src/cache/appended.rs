@@ -56,10 +56,12 @@ impl AppendedFile {
         let failed = |error: io::Error| CacheError::io(&stem, &error);
         let created = match TemporaryFile::create(&stem) {
             // The cache folder was removed, or was never created.
-            Err(error) if error.kind() == ErrorKind::NotFound => store
-                .0
-                .create_folders()
-                .and_then(|()| TemporaryFile::create(&stem).map_err(failed)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                (store.0.root.create_folders())
+                    .and_then(|()| TemporaryFile::create(&stem).map_err(failed))
+            }
             created => created.map_err(failed),
         };
         let temporary = created.map_err(|error| store.0.errors.report(error)).ok();

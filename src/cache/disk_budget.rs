@@ -6,7 +6,7 @@
 //! other processes may share the folder and the disk; between two counts it is
 //! estimated from the lengths of blocks.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{CachePath, FileKind, MAP, NEW, PARTIAL, SUMS};
-use super::remove_if_present;
+use super::{open_own, remove_if_present};
 use icos_sync::{AtomicU64, Mutex, schedule_point};
 
 /// Eviction frees one part in this many of the limit, so that it is not needed
@@ -202,7 +202,7 @@ impl DiskBudget {
     /// Removes the file at `path`, whose journal is `journal`, unless a process has
     /// it open. Returns whether it was removed.
     pub(super) fn remove(&self, path: &CachePath, journal: &Path) -> bool {
-        let Ok(lock) = File::open(journal) else {
+        let Ok(lock) = open_own(OpenOptions::new().read(true), journal) else {
             return false;
         };
         if lock.try_lock().is_err() {
@@ -232,7 +232,7 @@ impl DiskBudget {
                 continue;
             }
             let path = entry.path();
-            match File::open(&path) {
+            match open_own(OpenOptions::new().read(true), &path) {
                 // It may have been renamed meanwhile.
                 Ok(file) if file.try_lock().is_ok() => drop(fs::remove_file(&path)),
                 Ok(file) => bytes += file.metadata().map_or(0, |found| found.blocks() * 512),
@@ -282,6 +282,10 @@ fn spare(root: &Path) -> u64 {
     let Ok(disk) = statvfs(root) else {
         return u64::MAX;
     };
+    if disk.blocks() == 0 {
+        // Not a disk.
+        return u64::MAX;
+    }
     let unit = disk.fragment_size();
     (disk.blocks_available() * unit).saturating_sub(disk.blocks() * unit / FREE_PART)
 }

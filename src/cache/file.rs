@@ -74,13 +74,18 @@ impl CacheFile {
     pub const READ_OVERHEAD: u64 = MAX_BLOCK as u64;
 
     pub(super) fn open(store: Arc<StoreState>, path: &CachePath, len: u64) -> Arc<Self> {
-        let paths = FilePaths::new(path, &store.root);
+        let paths = FilePaths::new(path, store.root.path());
         let failed = |error: io::Error| CacheError::io(&paths.partial, &error);
         let opened = match paths.open(len) {
             // The cache folder was removed, or was never created.
-            Err(error) if error.kind() == ErrorKind::NotFound => store
-                .create_folders()
-                .and_then(|()| paths.open(len).map_err(failed)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                store
+                    .root
+                    .create_folders()
+                    .and_then(|()| paths.open(len).map_err(failed))
+            }
             opened => opened.map_err(failed),
         };
         let (data, blocks, stage) = match opened {

@@ -1,7 +1,7 @@
 //! The cache as the `icosfs cache` commands see it: lists, checks and removes
 //! files. Works beside live mounts: a file that any process has open stays.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::blocks::Block;
 use super::disk_budget::{DiskBudget, StoredFile};
 use super::journal::Journal;
 use super::layout::{FileKind, MAP, NEW, PARTIAL};
-use super::{CacheError, CachePath};
+use super::{CacheError, CachePath, open_own};
 
 /// The folder of one repository's cache.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl CacheFolder {
                 } = file;
                 FolderFile {
                     complete: journal == path.beside_in(&self.root, FileKind::Sums),
-                    in_use: File::open(&journal).is_ok_and(|lock| lock.try_lock().is_err()),
+                    in_use: open_to_read(&journal).is_ok_and(|lock| lock.try_lock().is_err()),
                     path,
                     bytes,
                     last_used,
@@ -106,7 +106,7 @@ impl CacheFolder {
         let read_journal = || open_either(&journals, first, Journal::peek).map_err(failed);
         let (journal_at, (len, contents)) = read_journal()?;
         let blocks = contents.blocks;
-        let (data_at, data) = match open_either(&paths, first, |path| File::open(path)) {
+        let (data_at, data) = match open_either(&paths, first, open_to_read) {
             Ok(found) => found,
             // A power failure can lose the file and leave its journal.
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -174,6 +174,10 @@ impl CacheFolder {
             }
         }
     }
+}
+
+fn open_to_read(path: &Path) -> io::Result<File> {
+    open_own(OpenOptions::new().read(true), path)
 }
 
 /// Opens the first of two names of a file that exists, beginning with index

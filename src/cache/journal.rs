@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use twox_hash::XxHash3_64;
 
 use super::blocks::{Block, BlockSet};
+use super::open_own;
 use icos_sync::sleep;
 
 const MAGIC: [u8; 8] = *b"icosfs\x02\n";
@@ -73,7 +74,8 @@ impl Journal {
     /// Reads the journal at `path` without a lock and without changing the time of
     /// last use; also returns the length of the data file.
     pub(super) fn peek(path: &Path) -> io::Result<(u64, JournalContents)> {
-        let bytes = std::fs::read(path)?;
+        let mut bytes = Vec::new();
+        open_own(OpenOptions::new().read(true), path)?.read_to_end(&mut bytes)?;
         let mut contents = JournalContents::default();
         let Some((header, records)) = bytes.split_at_checked(HEADER) else {
             return Ok((0, contents));
@@ -149,14 +151,14 @@ fn record(block: Block) -> [u8; RECORD] {
 fn open_locked(path: &Path) -> io::Result<File> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
-        let file = OpenOptions::new()
-            .read(true)
+        let mut options = OpenOptions::new();
+        (options.read(true))
             // Several processes may share a cache: each record of any of them is
             // appended in one write.
             .append(true)
             .create(true)
-            .mode(0o600)
-            .open(path)?;
+            .mode(0o600);
+        let file = open_own(&options, path)?;
         match file.try_lock_shared() {
             // Another process may have removed the file before the lock was taken.
             Ok(()) if file.metadata()?.nlink() > 0 => return Ok(file),

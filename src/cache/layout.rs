@@ -6,6 +6,8 @@ use super::CacheError;
 
 /// The folder of incomplete files and their journals.
 pub(super) const PARTIAL: &str = "partial";
+/// The folder of complete originals and tables, one folder for each format.
+pub(super) const DATA: &str = "dataAppStorage";
 /// The folder of complete files' journals.
 pub(super) const SUMS: &str = "sums";
 /// The file of known file sizes.
@@ -92,7 +94,7 @@ impl CachePath {
         let folder = if [Self::DOCUMENTS, Self::CSV, Self::VIEWS].contains(&&*self.folder) {
             root.join(&self.folder)
         } else {
-            root.join("dataAppStorage").join(&self.folder)
+            root.join(DATA).join(&self.folder)
         };
         folder.join(&self.name)
     }

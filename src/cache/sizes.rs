@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use lru::LruCache;
 use twox_hash::XxHash3_64;
 
+use super::open_own;
 use icos_sync::{Locked, Mutex};
 
 const RECORD: usize = 24;
@@ -78,6 +79,8 @@ impl KnownSizes {
         }
         // Without a disk, or on a full one, later processes determine it again.
         if let Some(file) = &mut table.file
+            // A longer file would not be read completely.
+            && file.metadata().is_ok_and(|found| found.len() < READ_LEN)
             && let Err(error) = file.write_all(&record(key, size))
         {
             tracing::debug!(%error, "a file size is not stored");
@@ -103,10 +106,9 @@ fn record(key: u64, size: u64) -> [u8; RECORD] {
 /// are, `usize::MAX` if the last one is torn.
 fn read(path: &Path, sizes: &mut LruCache<u64, u64>) -> io::Result<usize> {
     let mut bytes = Vec::new();
-    match File::open(path) {
-        // icosfs writes no longer files. The newest records of such a file are at
-        // its end, but not worth the memory.
-        Ok(file) => file.take(4 * MAX_LEN).read_to_end(&mut bytes)?,
+    match open_own(OpenOptions::new().read(true), path) {
+        // icosfs writes no longer files, but for a few records of other processes.
+        Ok(file) => file.take(READ_LEN).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
@@ -128,6 +130,9 @@ fn read(path: &Path, sizes: &mut LruCache<u64, u64>) -> io::Result<usize> {
 /// The length beyond which the file is rewritten.
 const MAX_LEN: u64 = (2 * MAX_COUNT.get() * RECORD) as u64;
 
+/// How much of the file is read, and the length up to which it is appended to.
+const READ_LEN: u64 = 4 * MAX_LEN;
+
 /// Writes `sizes` to a new file, oldest first. Sizes that another process appends
 /// meanwhile are lost and determined again.
 fn rewrite(path: &Path, sizes: &LruCache<u64, u64>) -> io::Result<()> {
@@ -136,10 +141,11 @@ fn rewrite(path: &Path, sizes: &LruCache<u64, u64>) -> io::Result<()> {
         bytes.extend_from_slice(&record(key, size));
     }
     let new = temporary_path(path);
+    // Of a process that had the same number.
+    let _ = fs::remove_file(&new);
     let written = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&new)
         .and_then(|mut file| file.write_all(&bytes))
@@ -155,11 +161,10 @@ fn temporary_path(path: &Path) -> PathBuf {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
+    open_own(
+        OpenOptions::new().append(true).create(true).mode(0o600),
+        path,
+    )
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::settings::{GlobalArgs, bytes};
+use super::storage::require_private_cache;
 use super::terminal::size;
 use super::waiting::progress_bar;
 use crate::cache::{CacheFolder, FolderFile};
@@ -52,6 +53,7 @@ pub(super) struct EvictArgs {
 
 pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<()> {
     let root = global.cache_dir()?.join(global.services()?.cache_name());
+    require_private_cache(&root)?;
     let folder = CacheFolder::at(root);
     match command {
         CacheCommand::Info { json } => info(&folder, json),

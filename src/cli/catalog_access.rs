@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::settings::{Clients, GlobalArgs};
+use super::storage::require_private_cache;
 use super::waiting::block_on_while;
 use crate::catalog::{Catalog, CatalogList, ObjectSelection, Vocabulary};
 use icos_portal::Service;
@@ -22,6 +23,7 @@ pub(super) fn open(
     selection: ObjectSelection,
 ) -> anyhow::Result<Catalog> {
     let folder = cache_dir.join(clients.services.host_name(Service::Meta));
+    require_private_cache(&folder)?;
     Catalog::open(clients.meta.clone(), &folder, ttl, selection).context("cannot open the catalog")
 }
 

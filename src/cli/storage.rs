@@ -1,16 +1,14 @@
 //! Options of commands that read data: bounds of cache and memory, downloads,
 //! and the portal's own data folder on this machine.
 
-use std::fs;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
-use nix::unistd::geteuid;
+use icos_files::{SafeFolder, UnsafeFile};
 
 use super::settings::{Clients, bytes, size};
 use crate::cache::{CacheLimits, Store, default_limit};
@@ -129,21 +127,15 @@ fn open_data_folder(
     }
 }
 
-/// Fails if other users can write to the cache: they could insert bytes that
-/// readers would see, or links to files that would be overwritten.
-fn require_private_cache(root: &Path) -> anyhow::Result<()> {
-    // A missing folder will be created with access for its owner only.
-    let Ok(found) = fs::metadata(root) else {
-        return Ok(());
-    };
-    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
-    // Root may own it: an administrator may provide a read-only cache.
-    if [geteuid().as_raw(), 0].contains(&owner) && mode & 0o022 == 0 {
-        return Ok(());
+/// Fails if other users can write to the cache or can replace it: they could insert
+/// bytes that readers would see, or links to files that would be overwritten. A
+/// missing folder is created with access for its owner only.
+pub(super) fn require_private_cache(root: &Path) -> anyhow::Result<()> {
+    match SafeFolder::private(root, false) {
+        Err(error) if UnsafeFile::is_cause_of(&error) => {
+            Err(error).context("the cache cannot be used; see --cache-dir")
+        }
+        // The cache works in memory if its folder cannot be created.
+        _ => Ok(()),
     }
-    bail!(
-        "expected a cache that only you can write to, found {} of user {owner} with mode {mode:04o}; \
-         remove the write permission of others (chmod go-w), or name another folder with --cache-dir",
-        root.display()
-    )
 }

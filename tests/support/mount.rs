@@ -234,7 +234,8 @@ impl TestMount {
     pub(crate) fn open_cache_files(&self) -> Vec<PathBuf> {
         let is_file = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            path.starts_with(self.cache()) && !name.starts_with("catalog") && name != "lengths"
+            let is_data = !name.starts_with("catalog") && name != "lengths" && !path.is_dir();
+            path.starts_with(self.cache()) && is_data
         };
         self.open().filter(is_file).collect()
     }

@@ -10,7 +10,7 @@ use twox_hash::XxHash3_64;
 use crate::cache::blocks::BlockSet;
 use crate::cache::journal::Journal;
 use crate::cache::layout::{CachePath, FileKind};
-use crate::cache::remove_if_present;
+use crate::cache::{open_own, remove_if_present};
 use icos_sync::schedule_point;
 
 /// The absolute paths of a file and its journal, complete and partial.
@@ -65,11 +65,7 @@ impl FilePaths {
     /// length, it is removed.
     fn open_complete(&self, len: u64) -> io::Result<Option<OpenedFile>> {
         // Writable, because a corrupt block makes the file partial again.
-        let data = match OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&self.complete)
-        {
+        let data = match open_own(OpenOptions::new().read(true).write(true), &self.complete) {
             Ok(data) => data,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -101,13 +97,12 @@ impl FilePaths {
         // file, which they do before they remove the journal.
         let (journal, contents) = Journal::open(&self.journal, len)?;
         schedule_point();
-        let data = OpenOptions::new()
-            .read(true)
-            .write(true)
+        let mut options = OpenOptions::new();
+        (options.read(true).write(true))
             .create(true)
             .truncate(false)
-            .mode(0o600)
-            .open(&self.partial)?;
+            .mode(0o600);
+        let data = open_own(&options, &self.partial)?;
         if data.metadata()?.len() != len {
             data.set_len(len)?;
         }

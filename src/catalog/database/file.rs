@@ -8,11 +8,12 @@
 //! meanwhile, and the catalog refers to rows of this file by key.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use icos_files::{SafeFolder, UnsafeFile, is_own_file};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::schema::{STATEMENTS, prepare};
@@ -171,9 +172,13 @@ fn identity(path: &Path) -> Option<FileIdentity> {
 /// Opens or creates a file, and prepares it.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     if let Some(folder) = path.parent() {
-        let created = (fs::DirBuilder::new().recursive(true).mode(0o700)).create(folder);
-        if let Err(error) = created {
-            tracing::debug!(%error, "cannot create the catalog's folder");
+        match SafeFolder::private(folder, true) {
+            Err(error) if UnsafeFile::is_cause_of(&error) => {
+                tracing::warn!(%error, "the catalog is not stored");
+                return Err(rusqlite::Error::InvalidPath(path.to_owned()));
+            }
+            Err(error) => tracing::debug!(%error, "cannot create the catalog's folder"),
+            Ok(_) => remove_foreign(path),
         }
     }
     let mut connection = Connection::open(path)?;
@@ -183,6 +188,20 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // Fails if the file cannot be written.
     connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     Ok(connection)
+}
+
+/// Removes links, pipes and files of other users in place of the database and its
+/// logs: the folder may have been open to others once.
+fn remove_foreign(path: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let found = fs::symlink_metadata(&name);
+        if found.is_ok_and(|found| !found.is_dir() && !is_own_file(&found)) {
+            tracing::warn!(?name, "removing a file that is not the catalog's own");
+            let _ = fs::remove_file(&name);
+        }
+    }
 }
 
 /// Opens a file that has been prepared.
