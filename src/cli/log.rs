@@ -77,7 +77,7 @@ impl LogArgs {
                 (BoxMakeWriter::new(std::io::stderr), colours)
             }
             Some(path) => {
-                let file = LogFile::open(path.clone());
+                let file = LogFile::open(path);
                 let file = file.with_context(|| format!("cannot log to {}", path.display()))?;
                 (BoxMakeWriter::new(Mutex::new(file)), false)
             }

@@ -1,17 +1,20 @@
 //! A log file of bounded size. A full file is renamed to `FILE.1`, which replaces
 //! the previous `FILE.1`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use icos_files::{SafePath, open_for_append};
 
 /// Maximum size in bytes.
 const MAX_SIZE: u64 = 8 << 20;
 
-/// The open log file.
+/// The open log file. Its folder may be one that other users can write to.
 #[derive(Debug)]
 pub(super) struct LogFile {
-    path: PathBuf,
+    /// `None` for a device or a pipe, which is not rotated.
+    place: Option<SafePath>,
     file: File,
     written: u64,
     limit: u64,
@@ -19,13 +22,11 @@ pub(super) struct LogFile {
 
 impl LogFile {
     /// Opens the file for appending.
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
-        // A background process changes its working directory.
-        let path = std::path::absolute(path)?;
-        let file = File::options().create(true).append(true).open(&path)?;
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let (file, place) = open_for_append(path)?;
         let written = file.metadata()?.len();
         Ok(Self {
-            path,
+            place,
             file,
             written,
             limit: MAX_SIZE,
@@ -33,10 +34,15 @@ impl LogFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let mut rotated = self.path.clone().into_os_string();
-        rotated.push(".1");
-        fs::rename(&self.path, rotated)?;
-        self.file = File::options().create(true).append(true).open(&self.path)?;
+        let Some(place) = &self.place else {
+            return Ok(());
+        };
+        match place.folder.rename(&place.name, &place.name_with("", ".1")) {
+            // Another program has moved it away.
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        (self.file, _) = place.folder.append(&place.name, 0o666)?;
         self.written = 0;
         Ok(())
     }
@@ -59,14 +65,49 @@ impl Write for LogFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use super::*;
+
+    /// In a folder that other users can write to, links appear at any moment.
+    #[test]
+    fn rotation_does_not_follow_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(path("other"), "other").unwrap();
+        let mut log = LogFile::open(&path("log")).unwrap();
+        log.limit = 4;
+        log.write_all(b"one\n").unwrap();
+        fs::remove_file(path("log")).unwrap();
+        symlink(path("other"), path("log")).unwrap();
+        symlink(path("other"), path("log.1")).unwrap();
+        log.write_all(b"two\n").unwrap();
+        assert_eq!(fs::read_to_string(path("other")).unwrap(), "other");
+        assert_eq!(fs::read_to_string(path("log")).unwrap(), "two\n");
+        symlink(path("other"), path("log2")).unwrap();
+        let other = Some(nix::unistd::Uid::from_raw(12_345));
+        nix::unistd::chown(folder.path(), other, None).expect("these tests run as root");
+        assert!(LogFile::open(&path("log2")).is_err());
+    }
+
+    /// Regression: a mount by root renamed `/dev/null`.
+    #[test]
+    fn device_is_not_rotated() {
+        let mut log = LogFile::open(Path::new("/dev/null")).unwrap();
+        log.limit = 1;
+        log.write_all(b"one").unwrap();
+        log.write_all(b"two").unwrap();
+        assert!(!Path::new("/dev/null.1").exists());
+    }
 
     #[test]
     fn full_file_is_rotated_and_replaces_the_previous_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         fs::write(&path, "before\n").unwrap();
-        let mut log = LogFile::open(path.clone()).unwrap();
+        let mut log = LogFile::open(&path).unwrap();
         log.limit = 16;
         for line in ["one\n", "two\n", "three\n", "four\n", "five\n", "six\n"] {
             log.write_all(line.as_bytes()).unwrap();
