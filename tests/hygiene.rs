@@ -12,7 +12,12 @@ use icos_demo::{DemoPortal, DemoService, RecordedRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Home, co2, eventually, feed, portal, said, services_of, write_credentials};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::support::{
+    Front, Home, TestMount, co2, eventually, feed, portal, said, services_of, write_credentials,
+};
 
 /// Long enough not to occur by chance, with characters that forms escape.
 const PASSWORD: &str = "correct horse & battery staple";
@@ -98,6 +103,116 @@ fn session_leaves_secrets_in_the_credentials_file_only() {
         "the cache was searched too: {searched} places"
     );
     on_the_wire(&portal.requests(), &secrets);
+}
+
+/// A service, or a proxy before it, that repeats requests in its responses.
+fn echo(status: &'static str) -> Front {
+    Front::behaving(move |request, stream| {
+        let text = String::from_utf8_lossy(request).replace(['\r', '\n'], " ");
+        let body = format!("refused: {text} {}", STANDARD.encode(request));
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    })
+}
+
+/// Fails if `text` contains a piece of `secret`.
+fn assert_without(text: &[u8], secret: &str, what: &str) {
+    let pieces = secret.as_bytes().windows(12);
+    let found = pieces.filter(|piece| text.windows(12).any(|window| window == *piece));
+    let found = found.map(String::from_utf8_lossy).next();
+    let shown = String::from_utf8_lossy(text);
+    assert!(found.is_none(), "{what} has {found:?} of a secret: {shown}");
+}
+
+#[test]
+fn secrets_that_services_return_are_redacted() {
+    for status in ["400 Bad", "403 Forbidden", "431 Large", "500 Broken"] {
+        let portal = portal();
+        let service = echo(status);
+        let token = portal.token();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let options = [
+            format!("--data-url={}", service.url()),
+            format!("--log-file={}", log.path().display()),
+            "--timeout=2".to_owned(),
+            "-vvv".to_owned(),
+        ];
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let mount = TestMount::with(&portal, &options, &[("ICOSFS_TOKEN", &token)]);
+        let table = co2(&portal);
+        mount.try_read(&format!("objects/{table}.csv")).unwrap_err();
+        let secret = token.split_once('=').unwrap().1;
+        let asked = service.asked().concat();
+        assert!(find(&asked, secret), "{status}: the cookie was sent");
+        let encoded = ["", "a", "ab"].map(|before| {
+            let text = STANDARD.encode(format!("{before}{secret}"));
+            text[8..text.len() - 8].to_owned()
+        });
+        let said = mount.icosfs().arg("status").arg(mount.path("")).output();
+        for (what, text) in [
+            ("errors", mount.read(".icosfs/errors")),
+            ("status.json", mount.read(".icosfs/status.json")),
+            ("status", said.unwrap().stdout),
+            ("the log", fs::read(log.path()).unwrap()),
+        ] {
+            let what = format!("{status}: {what}");
+            assert_without(&text, secret, &what);
+            for encoded in &encoded {
+                assert_without(&text, encoded, &what);
+            }
+        }
+    }
+    for status in ["400 Bad", "500 Broken"] {
+        let (portal, home) = (portal(), Home::new());
+        let service = echo(status);
+        let mut login = home.icosfs();
+        login.arg(format!("--auth-url={}", service.url()));
+        login.args([
+            "-vvv",
+            "login",
+            "--user",
+            &portal.user(),
+            "--password-stdin",
+        ]);
+        let output = feed(login, PASSWORD);
+        assert!(!output.status.success());
+        assert!(find(&service.asked().concat(), "correct+horse"));
+        for secret in [PASSWORD, "correct+horse+%26+battery+staple"] {
+            assert_without(said(&output).as_bytes(), secret, status);
+        }
+    }
+}
+
+#[test]
+fn user_agent_is_program_version_and_contact() {
+    let portal = portal();
+    let program = concat!("icosfs/", env!("CARGO_PKG_VERSION"));
+    for (contact, expected) in [
+        (None, program.to_owned()),
+        (
+            Some("it@example.org"),
+            format!("{program} (it@example.org)"),
+        ),
+    ] {
+        let home = Home::new();
+        let config = home.path().join(".config/icosfs");
+        fs::create_dir_all(&config).unwrap();
+        if let Some(contact) = contact {
+            let setting = format!("contact = \"{contact}\"\n");
+            fs::write(config.join("config.toml"), setting).unwrap();
+        }
+        portal.clear_requests();
+        let output = home.run(&portal, &["stations"], "");
+        assert!(output.status.success(), "{}", said(&output));
+        let requests = portal.requests();
+        assert!(!requests.is_empty());
+        for request in requests {
+            assert_eq!(request.user_agent.as_deref(), Some(&*expected));
+        }
+    }
 }
 
 /// Mounts, reads and unmounts; returns the daemon's status texts.

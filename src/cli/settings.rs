@@ -71,6 +71,16 @@ pub(super) struct GlobalArgs {
     /// intercept HTTPS
     #[arg(long, global = true, value_name = "FILE", env = "ICOSFS_CA_BUNDLE")]
     ca_bundle: Option<PathBuf>,
+    /// A mail address or URL for the portal's operators, sent with every request
+    #[arg(
+        long,
+        global = true,
+        value_name = "TEXT",
+        value_parser = contact,
+        env = "ICOSFS_CONTACT",
+        hide_short_help = true
+    )]
+    contact: Option<String>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -84,7 +94,8 @@ impl GlobalArgs {
     /// Creates the HTTP client, a pool of connections.
     pub(super) fn http(&self) -> anyhow::Result<Http> {
         let patience = Timeouts::of(Duration::from_secs(self.timeout));
-        Http::with_certificates(patience, self.authorities()?).context("cannot set up HTTPS")
+        let contact = self.contact.as_deref();
+        Http::with_options(patience, self.authorities()?, contact).context("cannot set up HTTPS")
     }
 
     /// Reads the certificates of `--ca-bundle`.
@@ -224,6 +235,16 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     })
 }
 
+/// Parses a contact, which becomes a comment in a header.
+fn contact(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"()\\".contains(&byte) || byte == b' ';
+    let valid = !text.trim().is_empty() && text.len() <= 100 && text.bytes().all(is_plain);
+    (valid.then(|| text.trim().to_owned())).ok_or_else(|| {
+        "expected a mail address or a URL of up to 100 ASCII characters, without parentheses"
+            .to_owned()
+    })
+}
+
 /// Parses a number of bytes: digits with an optional unit K, M, G or T, powers of
 /// 1024.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
@@ -242,6 +263,14 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contact_is_one_line_of_plain_text() {
+        assert_eq!(contact(" it@example.org "), Ok("it@example.org".to_owned()));
+        for bad in ["", " ", "a\nb: c", "a)b", "\u{e5}@b.se", &*"x".repeat(101)] {
+            assert!(contact(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn size_is_parsed_with_its_unit() {

@@ -129,7 +129,7 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let reply = self.pending(Operation::Open, debug_span!("open", ino = ino.0), reply);
         match self.0.node(ino.0) {
             None => reply.error(Errno::ESTALE),
@@ -137,6 +137,9 @@ impl Filesystem for Adapter {
             Some(Node::Readme | Node::ArchiveFile(..)) => {
                 let flags = FopenFlags::FOPEN_KEEP_CACHE;
                 reply.reply.opened(FileHandle(0), flags);
+            }
+            Some(Node::ControlFile(_)) if !self.0.owner.may_control(req.uid()) => {
+                reply.error(Errno::EACCES);
             }
             // An open may notify the kernel, which an event loop must not do.
             Some(node) => {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use fuser::{FileAttr, FileType, INodeNo};
 
 use crate::content::FileSize;
-use crate::tree::Node;
+use crate::tree::{Directory, Node};
 
 /// The time to live of objects and their names, which never change.
 pub(super) const FOREVER: Duration = Duration::from_hours(365 * 24);
@@ -29,6 +29,12 @@ impl Owner {
         }
     }
 
+    /// Returns whether this user may read the control files: what a mount does and
+    /// what fails is nothing for the other users whom `--allow-other` lets in.
+    pub(super) fn may_control(&self, user: u32) -> bool {
+        [0, self.uid, nix::unistd::geteuid().as_raw()].contains(&user)
+    }
+
     /// Returns the attributes of `node`, which is `size` bytes long.
     pub(super) fn attributes(&self, node: &Node, size: FileSize) -> FileAttr {
         let (FileSize::Exact(size) | FileSize::Estimate(size)) = size;
@@ -50,7 +56,12 @@ impl Owner {
             ctime: time,
             crtime: time,
             kind: file_type(node),
-            perm: if directory { 0o555 } else { 0o444 },
+            perm: match node {
+                Node::Directory(Directory::Control) => 0o500,
+                Node::ControlFile(_) => 0o400,
+                _ if directory => 0o555,
+                _ => 0o444,
+            },
             nlink: if directory { 2 } else { 1 },
             uid: self.uid,
             gid: self.gid,

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::auth::{AuthError, LoginState, TokenProvider};
-use super::error::{parse_json, sanitize};
+use super::error::parse_json;
 use super::http::Http;
+use super::redaction::foreign_text;
 use super::{PortalError, Service, Services};
 use icos_sync::Mutex;
 
@@ -111,7 +112,7 @@ impl Account {
         let email = whoami.email.ok_or_else(|| {
             PortalError::bad_response(Service::Auth, "expected a mail address, found none")
         })?;
-        Ok(sanitize(&email))
+        Ok(foreign_text(&email))
     }
 
     /// Checks whether the licence is accepted.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Service;
 use super::auth::AuthError;
+use super::redaction::foreign_text;
 
 /// Why a request to the portal failed.
 ///
@@ -117,7 +118,7 @@ impl PortalError {
     pub(crate) fn bad_response(service: Service, reason: impl fmt::Display) -> Self {
         Self::BadResponse {
             service,
-            reason: reason.to_string(),
+            reason: foreign_text(&reason.to_string()),
         }
     }
 }

@@ -15,6 +15,7 @@ use reqwest::{Method, NoProxy, Proxy, RequestBuilder, redirect};
 use tokio::time::Instant;
 use url::Url;
 
+use super::redaction::foreign_text;
 use super::traffic::{TrafficCounter, TrafficStats};
 use super::{PortalError, Service};
 
@@ -82,27 +83,30 @@ impl Http {
     /// If TLS cannot be set up, e.g. because there are no root certificates, or
     /// if the proxy in the environment is invalid.
     pub fn new(timeouts: Timeouts) -> Result<Self, reqwest::Error> {
-        Self::with_certificates(timeouts, Vec::new())
+        Self::with_options(timeouts, Vec::new(), None)
     }
 
     /// Creates a pool that trusts `authorities` in addition to the certificate
-    /// authorities of the system.
+    /// authorities of the system, and names `contact`, such as a mail address, to the
+    /// services.
     ///
     /// # Errors
     ///
     /// As [`Http::new`].
-    pub fn with_certificates(
+    pub fn with_options(
         timeouts: Timeouts,
         authorities: Vec<Certificate>,
+        contact: Option<&str>,
     ) -> Result<Self, reqwest::Error> {
         // Fails if a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let program = concat!("icosfs/", env!("CARGO_PKG_VERSION"));
+        let name = match contact {
+            Some(contact) => format!("{program} ({contact})"),
+            None => program.to_owned(),
+        };
         let mut client = reqwest::Client::builder()
-            .user_agent(concat!(
-                "icosfs/",
-                env!("CARGO_PKG_VERSION"),
-                " (https://crates.io/crates/icosfs)"
-            ))
+            .user_agent(name)
             .tls_certs_merge(authorities)
             .redirect(redirect::Policy::none())
             .connect_timeout(timeouts.connect)
@@ -252,7 +256,7 @@ impl Http {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        let reason = cause.to_string();
+        let reason = foreign_text(&cause.to_string());
         if error.is_connect() {
             PortalError::Unreachable { service, reason }
         } else {

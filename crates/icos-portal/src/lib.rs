@@ -67,6 +67,7 @@ pub mod landing;
 pub mod lists;
 pub mod meta;
 pub mod probe;
+mod redaction;
 pub mod services;
 pub mod sparql;
 pub mod traffic;

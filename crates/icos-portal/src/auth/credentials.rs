@@ -19,6 +19,7 @@ use super::login_file::LoginFile;
 use super::secret_file::{FileError, FileLock, LineError, SecretFile};
 use crate::Envri;
 use crate::id::decode_hex;
+use crate::redaction::remember;
 use icos_sync::run_blocking;
 
 /// A user name, a password and, after a login, its token.
@@ -33,6 +34,7 @@ impl Credentials {
     /// Creates credentials without a token.
     #[must_use]
     pub fn new(user: String, password: SecretString) -> Self {
+        remember(password.expose_secret());
         Self {
             user,
             password,
@@ -177,6 +179,7 @@ impl CredentialsDocument {
 
     fn credentials(&self, envri: Envri) -> Credentials {
         let cookie = self.fields.0.get("cookie_value").and_then(Value::as_str);
+        remember(&self.password);
         Credentials {
             user: self.user.clone(),
             password: SecretString::from(self.password.as_str()),

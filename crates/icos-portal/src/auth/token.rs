@@ -13,11 +13,16 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::Envri;
 use crate::error::sanitize;
+use crate::redaction::remember;
 
 /// A token that is valid for longer than this is fresh: it needs no renewal.
 const MIN_FRESH: Duration = Duration::from_hours(1);
 /// A token that is valid for less than this counts as expired.
 const MIN_VALID: Duration = Duration::from_secs(10);
+
+/// Maximum length of a token: browsers accept no longer cookies, and servers no
+/// longer headers.
+const MAX_LEN: usize = 4096;
 
 /// A login token: the user, the login method, the time of expiry, and the
 /// cookie, which is secret: `Debug` does not show it.
@@ -72,6 +77,11 @@ impl Token {
             }
             _ => text,
         };
+        if value.len() > MAX_LEN {
+            return Err(bad(
+                "one that is longer than a browser accepts (4096 bytes)",
+            ));
+        }
         let decoded = STANDARD
             .decode(value)
             .map_err(|_| bad("something that is not base64"))?;
@@ -91,7 +101,10 @@ impl Token {
             source,
             expires: Timestamp::from_millisecond(millis)
                 .map_err(|_| bad("an expiry time out of range"))?,
-            cookie: SecretString::from(format!("{cookie}={value}")),
+            cookie: {
+                remember(value);
+                SecretString::from(format!("{cookie}={value}"))
+            },
         })
     }
 
@@ -194,6 +207,7 @@ pub(crate) mod tests {
             encoded(r#"[9223372036854775807,"a","b"]"#),
             encoded(r#"[1700000000000,"\u001b[2Ja@b.se","Saml"]"#),
             format!("fieldsitesToken={value}"),
+            encoded(&format!(r#"[1700000000000,"{}","b"]"#, "a".repeat(4096))),
         ] {
             let error = Token::parse(Envri::Icos, &text).unwrap_err().to_string();
             assert!(text.is_empty() || !error.contains(&text), "{error}");

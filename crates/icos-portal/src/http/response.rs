@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
 use super::Http;
-use crate::error::sanitize;
+use crate::redaction::foreign_text;
 use crate::{PortalError, Service};
 
 /// Maximum length of the reason in an error message, in characters.
@@ -239,11 +239,12 @@ pub(crate) fn is_unknown_item(reason: &str) -> bool {
 
 fn first_line(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
-    let line = text.lines().map(str::trim).find(|l| !l.is_empty());
-    let reason: String = line
-        .unwrap_or("(no reason given)")
-        .chars()
-        .take(MAX_REASON)
-        .collect();
-    sanitize(&reason)
+    let text = text.trim_start();
+    let end = text.find(['\n', '\r']).unwrap_or(text.len());
+    // Before the line is truncated, as is a secret in it.
+    let line = foreign_text(text[..end].trim_end());
+    if line.is_empty() {
+        return "(no reason given)".to_owned();
+    }
+    line.chars().take(MAX_REASON).collect()
 }
