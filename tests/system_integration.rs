@@ -268,7 +268,8 @@ fn allow_other_needs_user_allow_other_and_prints_a_warning() {
         &["user_allow_other", "/etc/fuse.conf", "root can add it"],
     );
     let allowed = place.apart(&format!(
-        "$I mount --demo --cache-dir=$H/roots --allow-other $M
+        "R=$(mktemp -d); trap 'rm -rf $R' EXIT
+         $I mount --demo --cache-dir=$R --allow-other $M
          {AS_NOBODY} head -1 $M/README.md
          $I unmount $M"
     ));
@@ -278,7 +279,8 @@ fn allow_other_needs_user_allow_other_and_prints_a_warning() {
         "{message}"
     );
     let alone = place.apart(&format!(
-        "$I mount --demo --cache-dir=$H/roots $M
+        "R=$(mktemp -d); trap 'rm -rf $R' EXIT
+         $I mount --demo --cache-dir=$R $M
          {AS_NOBODY} head -1 $M/README.md || code=$?
          $I unmount $M; exit $code"
     ));
