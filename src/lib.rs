@@ -23,3 +23,4 @@ mod allocator;
 pub mod demo_portal;
 #[doc(hidden)]
 pub mod fuzzing;
+mod process;

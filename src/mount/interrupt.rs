@@ -3,9 +3,11 @@
 //! fuser does not deliver the kernel's `FUSE_INTERRUPT`, and a thread that waits
 //! for a FUSE reply handles no signal, not even SIGKILL. Therefore a request
 //! that is pending for a while reads the pending signals of its caller in
-//! `/proc`.
+//! `/proc`. If `/proc` does not show the caller, the request is not interrupted.
 
 use std::time::Duration;
+
+use crate::process::{self, ProcessState};
 
 /// How often a pending request checks its caller. Most requests end sooner and
 /// never check.
@@ -38,10 +40,11 @@ pub(super) async fn unless_interrupted<T>(
 }
 
 fn is_interrupted(thread: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{thread}/status")) {
-        Ok(status) => has_urgent_signal(&status),
-        // No other error means that the thread has ended.
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    match process::state_of(thread) {
+        ProcessState::Ended => true,
+        ProcessState::Visible(status) => has_urgent_signal(&status),
+        // Whether it has a pending signal is unknown.
+        ProcessState::Hidden => false,
     }
 }
 
