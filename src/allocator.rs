@@ -38,6 +38,10 @@ fn jemalloc(command: &std::ffi::CStr) {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests may fail if no thread starts"
+)]
 mod tests {
     use super::*;
 

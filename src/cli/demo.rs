@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::settings::{Clients, bytes};
+use super::settings::{Clients, bytes, expect_threads};
 use crate::demo_portal::client_services;
 use icos_demo::{
     DemoOptions, DemoPortal, DemoRepository, Fault, FaultPlan, FaultRule, RecordedRequest,
@@ -123,6 +123,7 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         on_request: Some(Box::new(log)),
         ..DemoOptions::default()
     };
+    expect_threads()?;
     let portal = DemoPortal::start(repository, options).context("cannot start the demo portal")?;
     let line = serde_json::json!({
         "auth": portal.auth_url(),
@@ -218,6 +219,7 @@ fn shape(text: &str) -> Result<(usize, u64), String> {
 /// Starts a demo portal with the built-in repository, for a mount in this process.
 /// Returns it with clients that are logged in as its user.
 pub(super) fn start_embedded(http: Http) -> anyhow::Result<(DemoPortal, Clients)> {
+    expect_threads()?;
     let portal = DemoPortal::start(DemoRepository::builtin(SEED), DemoOptions::default())
         .context("cannot start the demo portal")?;
     let services = client_services(&portal);

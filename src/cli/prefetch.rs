@@ -155,16 +155,19 @@ fn fetch(files: &[PathBuf]) -> anyhow::Result<()> {
     let progress = progress_bar(lengths.sum());
     let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        for _ in 0..CONCURRENT_FILES {
-            scope.spawn(|| {
-                while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = read(path, &progress) {
-                        progress.suspend(|| eprintln!("icosfs: {}: {error}", path.display()));
-                        failures.fetch_add(1, Ordering::Relaxed);
-                    }
+        let work = || {
+            while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = read(path, &progress) {
+                    progress.suspend(|| eprintln!("icosfs: {}: {error}", path.display()));
+                    failures.fetch_add(1, Ordering::Relaxed);
                 }
-            });
+            }
+        };
+        // This thread is one of them, in case that no other can be started.
+        for _ in 1..CONCURRENT_FILES {
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }
+        work();
     });
     progress.finish_and_clear();
     let (count, failures) = (files.len(), failures.into_inner());

@@ -1,6 +1,7 @@
 //! Options of all commands: the portal, the cache folder, timeouts and logging.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -214,7 +215,34 @@ pub(super) async fn for_each_service<T>(work: impl AsyncFn(Service) -> T) -> [T;
 
 /// Starts a runtime with a worker thread per core.
 pub(super) fn runtime() -> anyhow::Result<Runtime> {
+    expect_threads()?;
     Runtime::new().context("cannot start threads")
+}
+
+/// Fails if as many threads as a runtime needs cannot be started: tokio would panic.
+pub(super) fn expect_threads() -> anyhow::Result<()> {
+    start_and_end_threads()
+        .context("cannot start threads; see `ulimit -u` and the limits of the container")
+}
+
+fn start_and_end_threads() -> std::io::Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let ended = Arc::new(std::sync::Mutex::new(ended));
+    // One more, for blocking work.
+    let started: Result<Vec<_>, _> = (0..=workers)
+        .map(|_| {
+            let ended = Arc::clone(&ended);
+            let wait = move || drop(ended.lock().map(|ended| ended.recv()));
+            std::thread::Builder::new().spawn(wait)
+        })
+        .collect();
+    // Ends those that were started.
+    drop(end);
+    for thread in started? {
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 /// Runs `work` to its end on a new single-threaded runtime.

@@ -30,9 +30,10 @@ impl WaitNotice {
                 .with_style(style_of("{spinner} {msg} ({elapsed})"))
                 .with_message(what)
                 .with_elapsed(DELAY);
-            bar.enable_steady_tick(TICK);
-            // Nothing is ever sent.
-            let _ = end.recv();
+            // Nothing is ever sent. (A steady tick would need another thread.)
+            while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                bar.tick();
+            }
             bar.finish_and_clear();
         })
     }
@@ -45,13 +46,15 @@ impl WaitNotice {
 
     fn showing(show: impl FnOnce(&Receiver<()>) + Send + 'static) -> Self {
         let (end, ended) = mpsc::channel();
-        let thread = std::io::stderr().is_terminal().then(|| {
-            std::thread::spawn(move || {
-                if ended.recv_timeout(DELAY) == Err(RecvTimeoutError::Timeout) {
-                    show(&ended);
-                }
-            })
-        });
+        let run = move || {
+            if ended.recv_timeout(DELAY) == Err(RecvTimeoutError::Timeout) {
+                show(&ended);
+            }
+        };
+        // Without a thread, there is no notice.
+        let thread = (std::io::stderr().is_terminal())
+            .then(|| std::thread::Builder::new().spawn(run).ok())
+            .flatten();
         Self {
             end: Some(end),
             thread,

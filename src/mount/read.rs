@@ -65,7 +65,7 @@ impl MountState {
 
     /// Reads a file of an object. If it is corrupt, drops the kernel's pages of it.
     async fn read_file(
-        self: &Arc<Self>,
+        &self,
         object: &Arc<Object>,
         representation: Representation,
         corruption_count: u64,
@@ -85,9 +85,7 @@ impl MountState {
         self.track_unverified_pages(object, representation);
         if let Err(ContentError::WrongHash { .. }) = &bytes {
             let node = Node::File(Arc::clone(object), representation);
-            let (state, number) = (Arc::clone(self), node.inode().0);
-            // The notification waits for pages that are being read.
-            std::thread::spawn(move || state.invalidate_pages(number));
+            self.invalidator.request(node.inode().0);
         }
         bytes
     }

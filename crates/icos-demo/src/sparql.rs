@@ -50,7 +50,7 @@ pub(crate) fn answer(
     rewrite::find_places(&mut query, repository)?;
     let with_virtual = rewrite::binds_virtual_subjects(&mut query);
     let token = CancellationToken::new();
-    let alarm = alarm(limit, token.clone());
+    let alarm = alarm(limit, &token);
     let evaluator = QueryEvaluator::new().with_cancellation_token(token);
     let results = evaluator.prepare(&query).execute(RepositoryDataset {
         repository,
@@ -110,12 +110,17 @@ fn write(
 }
 
 /// Cancels a query after `limit`, unless the returned sender is dropped first.
-fn alarm(limit: Duration, token: CancellationToken) -> Sender<()> {
+fn alarm(limit: Duration, token: &CancellationToken) -> Sender<()> {
     let (alarm, dropped) = mpsc::channel();
-    std::thread::spawn(move || {
+    let waiting = token.clone();
+    let started = std::thread::Builder::new().spawn(move || {
         if dropped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-            token.cancel();
+            waiting.cancel();
         }
     });
+    if started.is_err() {
+        // No query may run without a limit.
+        token.cancel();
+    }
     alarm
 }

@@ -93,18 +93,19 @@ impl ControlSocket {
         // An earlier process may have had the same id.
         let _ = opened.remove(&name);
         let listener = UnixListener::bind(opened.path().join(&name))?;
-        std::thread::spawn(move || {
+        let socket = Self {
+            path: folder.join(&name),
+            folder: opened,
+            name,
+        };
+        std::thread::Builder::new().spawn(move || {
             for stream in listener.incoming().flatten() {
                 if let Err(error) = handle(stream) {
                     tracing::debug!("cannot serve a control request: {error:#}");
                 }
             }
-        });
-        Ok(Self {
-            path: folder.join(&name),
-            folder: opened,
-            name,
-        })
+        })?;
+        Ok(socket)
     }
 
     /// Returns the path of the socket.

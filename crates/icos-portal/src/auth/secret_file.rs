@@ -308,6 +308,10 @@ fn too_large(found: &str) -> io::Error {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests may fail if no thread starts"
+)]
 mod tests {
     use super::*;
 
