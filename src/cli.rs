@@ -33,6 +33,7 @@ mod manual_pages;
 mod mount;
 mod object_argument;
 mod prefetch;
+mod refresh;
 mod selection;
 mod settings;
 mod stations;
@@ -93,6 +94,8 @@ enum Command {
     LogLevel(log::control::LogLevelArgs),
     /// Download files into the cache through a mount, before they are needed.
     Prefetch(prefetch::PrefetchArgs),
+    /// Download the lists of mounts again.
+    Refresh(refresh::RefreshArgs),
     /// Show, verify or remove cached data.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -141,6 +144,7 @@ impl Command {
                 | Command::Status(_)
                 | Command::Doctor(_)
                 | Command::LogLevel(_)
+                | Command::Refresh(_)
                 | Command::Completions(_)
                 | Command::Man(_)
         )
@@ -184,7 +188,7 @@ pub(crate) fn read_config(settings: &[(u8, String)], text: &str) {
 pub fn main() -> ExitCode {
     // Before the daemon opens files of its own, such as its log.
     if background::is_daemon() {
-        background::leave_terminal();
+        background::close_inherited_files();
     }
     let arguments: Vec<OsString> =
         object_argument::escape_leading_hyphens(std::env::args_os()).collect();
@@ -275,6 +279,7 @@ fn run(
         }
         Command::Man(args) => manual_pages::pages(&args),
         Command::Prefetch(args) => prefetch::run(&global, &args),
+        Command::Refresh(args) => refresh::run(&args),
         Command::Cache(command) => cache::run(&global, command),
         Command::Find(args) => find::run(&global, args),
         Command::Info(args) => info::run(&global, &args),

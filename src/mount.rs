@@ -12,15 +12,14 @@
 //! - One task (`idle`) closes idle files and returns memory.
 //! - Threads of tokio's blocking pool count objects for `statfs`, close idle
 //!   files and read the values for `.icosfs/status.json`.
-//! - A short-lived thread drops the kernel's pages of a corrupt file. The
-//!   notification waits for pages that are being read; a thread that serves reads
-//!   must not send it, since the two would wait for each other.
+//! - One thread makes the kernel drop its pages of corrupt files
+//!   (`page_invalidator`).
 //!
 //! | callback | replies at once | hands the reply to a task |
 //! |---|---|---|
 //! | `lookup` | the catalog knows the name without a request to the portal | otherwise |
 //! | `getattr` | the file is closed, its exact size is known, or it is a CSV and `ExactSize::Never` | an open file whose size is an estimate |
-//! | `open` | `README.md`, entries of archives | all other files |
+//! | `open` | `README.md`, entries of archives | all other files; interruptible only for `.icosfs/refresh` |
 //! | `read` | `README.md`, control files | all other files |
 //! | `opendir`, `statfs` | | always |
 //! | `readdir`, `readdirplus` | the listing has entries after the offset, or is complete | the listing is still being downloaded |
@@ -40,7 +39,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
@@ -54,6 +53,7 @@ pub mod errno;
 mod handles;
 mod host_check;
 mod idle;
+mod inode_numbers;
 mod inodes;
 mod interrupt;
 mod mount_state;
@@ -61,6 +61,7 @@ pub mod mountinfo;
 mod open;
 mod options;
 mod outside_mounts;
+mod page_invalidator;
 mod read;
 pub mod report;
 mod request_trace;
@@ -68,7 +69,7 @@ mod unmount;
 mod xattrs;
 
 pub use host_check::{MissingRequirement, missing_requirement};
-pub use options::{Access, ExactSize, MountOptions};
+pub use options::{Access, ExactSize, InodeWidth, MountOptions};
 pub use outside_mounts::{OpenFolderError, open_folder_outside_mounts};
 pub use report::{MountInfo, MountReport, Operation};
 pub use unmount::{UnmountError, detach, detach_mount, unmount};
@@ -93,6 +94,21 @@ const LINKS: usize = 40;
 pub struct MountSession {
     session: BackgroundSession,
     entry: Option<MountEntry>,
+    refresher: Refresher,
+}
+
+/// Refreshes the lists of a mount.
+#[derive(Clone, Debug)]
+pub struct Refresher(Weak<MountState>);
+
+impl Refresher {
+    /// Downloads all stored lists again. A failure is in the mount's report.
+    pub async fn refresh(&self) {
+        if let Some(state) = self.0.upgrade() {
+            // Reported already.
+            let _ = state.refresh().await;
+        }
+    }
 }
 
 impl MountSession {
@@ -109,27 +125,33 @@ impl MountSession {
         runtime: tokio::runtime::Handle,
         options: &MountOptions,
     ) -> io::Result<Self> {
-        let state = MountState::new(tree, contents, report, runtime, options);
-        let state = Arc::new(state);
+        let state = Arc::new(MountState::new(tree, contents, report, runtime, options)?);
         idle::spawn_closer(&state);
         let adapter = Adapter(Arc::clone(&state));
         let config = config(options);
+        let serve = |session: Session<Adapter>| {
+            let _ = state.notifier.set(session.notifier());
+            session.spawn()
+        };
         let session = match host_check::mount_as_root(options)? {
             Some(device) => {
                 let session = Session::from_fd(adapter, device, config.acl, config);
-                session.inspect_err(|_| {
+                session.and_then(serve).inspect_err(|_| {
                     let _ = detach(&options.mountpoint);
                 })?
             }
-            None => Session::new(adapter, &options.mountpoint, &config)?,
+            None => serve(Session::new(adapter, &options.mountpoint, &config)?)?,
         };
-        let _ = state.notifier.set(session.notifier());
-        let session = session.spawn()?;
         let entry = mountinfo::mount_at(&options.mountpoint)?;
         if let Some(entry) = &entry {
             raise_readahead(entry);
         }
-        Ok(Self { session, entry })
+        let refresher = Refresher(Arc::downgrade(&state));
+        Ok(Self {
+            session,
+            entry,
+            refresher,
+        })
     }
 
     /// The mount's entry in the kernel's mount table, if it was found there.
@@ -138,19 +160,20 @@ impl MountSession {
         self.entry.clone()
     }
 
+    /// A handle to refresh the lists.
+    #[must_use]
+    pub fn refresher(&self) -> Refresher {
+        self.refresher.clone()
+    }
+
     /// Waits until the file system is unmounted, by this process or another.
     ///
     /// # Errors
     ///
     /// The error that ended an event loop.
     pub fn wait(self) -> io::Result<()> {
-        let mut session = self.session;
-        let guard = std::mem::replace(&mut session.guard, std::thread::spawn(|| Ok(())));
-        let served = guard.join();
-        // When it is dropped, fuser unmounts by path, and could unmount another
-        // file system that has been mounted there since.
-        std::mem::forget(session);
-        served.unwrap_or_else(|_panic| Err(io::Error::other("a thread of the mount panicked")))
+        // fuser unmounts only what is still mounted.
+        self.session.join()
     }
 }
 

@@ -15,7 +15,7 @@
 //! /dataAppStorage/<format>/<id>               as on the portal's disk
 //! /dataAppStorage/<format>/<id>.cpb
 //! /documents/<id>                             as on the portal's disk
-//! /.icosfs/status.json, errors, metrics       not listed, always present
+//! /.icosfs/status.json, errors, metrics, refresh   not listed, always present
 //! ```
 //!
 //! Nothing is cached here: each lookup and listing queries the catalog. So there are
@@ -67,6 +67,8 @@ pub enum ControlFile {
     Errors,
     /// `metrics`: counters for monitoring.
     Metrics,
+    /// `refresh`: reading it downloads the lists again.
+    Refresh,
 }
 
 /// Metadata, as JSON, of something other than an object.
@@ -81,10 +83,11 @@ pub enum MetadataPage {
 }
 
 impl ControlFile {
-    const ALL: [ControlFile; 3] = [
+    const ALL: [ControlFile; 4] = [
         ControlFile::Status,
         ControlFile::Errors,
         ControlFile::Metrics,
+        ControlFile::Refresh,
     ];
 
     fn name(self) -> &'static str {
@@ -92,6 +95,7 @@ impl ControlFile {
             ControlFile::Status => "status.json",
             ControlFile::Errors => "errors",
             ControlFile::Metrics => "metrics",
+            ControlFile::Refresh => "refresh",
         }
     }
 }
@@ -101,6 +105,27 @@ impl Node {
     #[must_use]
     pub fn is_directory(&self) -> bool {
         matches!(self, Node::Directory(_))
+    }
+
+    /// The number of names of a file, without those in collections. 1 for a directory:
+    /// as on other file systems that do not count sub-directories, it means "unknown".
+    #[must_use]
+    pub fn link_count(&self) -> u32 {
+        let Node::File(object, representation) = self else {
+            return 1;
+        };
+        let by_station = object.station().is_some_and(|station| station.has_folder());
+        let names = match representation {
+            Representation::Cpb => [false, false, false, true],
+            _ => [
+                true,
+                object.spec().is_some(),
+                object.spec().is_some() && by_station,
+                *representation == Representation::Original,
+            ],
+        };
+        // In objects, datatypes, stations; in dataAppStorage or documents.
+        names.map(u32::from).iter().sum()
     }
 
     /// The inode number, the same in every mount.
@@ -156,12 +181,18 @@ pub struct Tree {
     catalog: Catalog,
 }
 
+/// The greatest length of a name in bytes.
+pub const MAX_NAME_LEN: u8 = 255;
+
 /// Why a lookup or a listing failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TreeError {
     /// The directory has no such entry.
     #[error("there is no such file")]
     NoSuchName,
+    /// The name is longer than any name can be.
+    #[error("the name is longer than {MAX_NAME_LEN} bytes")]
+    NameTooLong,
     /// The parent is a file.
     #[error("not a directory")]
     NotADirectory,
@@ -206,6 +237,15 @@ impl Tree {
     /// [`TreeError::Catalog`].
     pub fn totals(&self) -> Result<(u64, u64), TreeError> {
         Ok(self.catalog.totals()?)
+    }
+
+    /// Downloads all stored lists again.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Catalog`].
+    pub async fn refresh(&self) -> Result<(), TreeError> {
+        Ok(self.catalog.refresh_stored().await?)
     }
 
     /// The entries of `directory`. Objects that the catalog learns of while the listing

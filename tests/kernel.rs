@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use icos_demo::{DemoOptions, DemoPortal, DemoRepository, Fault, FaultRule};
@@ -12,7 +12,10 @@ use icos_portal::ObjectId;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
-use crate::support::{Dice, TestMount, contents, eventually, interpreter, portal};
+use crate::support::home::ICOSFS;
+use crate::support::{
+    Dice, Home, TestMount, contents, eventually, interpreter, portal, said, services_of,
+};
 
 /// Each remount makes the kernel drop all unused names and inodes, and the daemon
 /// forget them; readers must not notice.
@@ -184,27 +187,53 @@ fn termination_signals_unmount_and_end_the_daemon() {
     }
 }
 
-/// A control group with a memory limit.
-struct MemoryGroup(PathBuf);
+/// A control group with a limit.
+struct LimitedGroup {
+    path: PathBuf,
+    limit: &'static str,
+}
 
-impl MemoryGroup {
-    fn of(bytes: u64) -> Self {
+impl LimitedGroup {
+    fn of_memory(bytes: u64) -> Self {
+        let group = Self::of("memory", "memory.limit_in_bytes", "memory.max");
+        group.set(&bytes.to_string());
+        group
+    }
+
+    /// A group whose number of threads can be limited.
+    fn of_threads() -> Self {
+        Self::of("pids", "pids.max", "pids.max")
+    }
+
+    fn of(controller: &str, limit_in_v1: &'static str, limit_in_v2: &'static str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = Path::new("/sys/fs/cgroup");
         // Control groups version 1, or version 2.
-        let (parent, limit) = match root.join("memory") {
-            first if first.exists() => (first, "memory.limit_in_bytes"),
-            _ => (root.to_owned(), "memory.max"),
+        let (parent, limit) = match root.join(controller) {
+            first if first.exists() => (first, limit_in_v1),
+            _ => (root.to_owned(), limit_in_v2),
         };
-        let group = Self(parent.join(format!("icosfs-test-{}", std::process::id())));
-        fs::create_dir(&group.0).expect("root can make control groups");
-        fs::write(group.0.join(limit), bytes.to_string()).expect("of memory, too");
-        group
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("icosfs-test-{}-{number}", std::process::id()));
+        fs::create_dir(&path).expect("root can make control groups");
+        Self { path, limit }
+    }
+
+    fn set(&self, limit: &str) {
+        fs::write(self.path.join(self.limit), limit).expect("a limit of this group");
+    }
+
+    /// A command of a shell that moves it into the group.
+    fn enter(&self) -> String {
+        format!("echo $$ >{}/cgroup.procs", self.path.display())
     }
 }
 
-impl Drop for MemoryGroup {
+impl Drop for LimitedGroup {
     fn drop(&mut self) {
-        eventually(Duration::from_secs(5), || fs::remove_dir(&self.0).is_ok());
+        eventually(Duration::from_secs(5), || {
+            fs::remove_dir(&self.path).is_ok()
+        });
     }
 }
 
@@ -216,9 +245,8 @@ fn daemon_survives_a_memory_limit_by_control_group() {
         .map(|n| repository.add_original(&format!("file{n}.bin"), 20 << 20))
         .collect();
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
-    let group = MemoryGroup::of(128 << 20);
-    let enter = format!("echo $$ >{}/cgroup.procs", group.0.display());
-    let mount = TestMount::after(&enter, &portal, &["--memory=32M"]);
+    let group = LimitedGroup::of_memory(128 << 20);
+    let mount = TestMount::after(&group.enter(), &portal, &["--memory=32M"]);
     mount.list("objects");
     std::thread::scope(|scope| {
         for id in &files {
@@ -231,4 +259,48 @@ fn daemon_survives_a_memory_limit_by_control_group() {
     });
     assert!(mount.is_running());
     drop(mount);
+}
+
+/// Regression: the read of a corrupt file started a thread, which panicked if the
+/// system refused it; the reason of the failure was lost.
+#[test]
+fn failed_read_reports_its_reason_while_no_thread_can_be_started() {
+    let portal = portal();
+    let group = LimitedGroup::of_threads();
+    let mount = TestMount::after(&group.enter(), &portal, &[]);
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let path = format!("objects/{id}.nc");
+    let fault = serde_json::json!({"object": id.to_string(), "fault": {"corrupt": {"at": 1000}}});
+    portal.add_fault(serde_json::from_value(fault).unwrap());
+    let failures = || mount.status()["errors"][0]["times"].as_u64().unwrap();
+    // Starts the threads that work on the disk.
+    mount.try_read(&path).unwrap_err();
+    let before = failures();
+    let threads = fs::read_to_string(group.path.join("pids.current")).unwrap();
+    group.set(threads.trim());
+    mount.try_read(&path).unwrap_err();
+    group.set("max");
+
+    assert!(failures() > before);
+    portal.clear_faults();
+    assert_eq!(ObjectId::of_content(&mount.read(&path)), id);
+}
+
+#[test]
+fn mount_without_permission_to_start_threads_fails_with_a_message() {
+    let portal = portal();
+    let (group, home) = (LimitedGroup::of_threads(), Home::new());
+    group.set("2");
+    fs::create_dir(home.path().join("mnt")).unwrap();
+    let mut command = Command::new("sh");
+    let script = format!("{}; exec \"$0\" \"$@\"", group.enter());
+    home.alone(&mut command).args(["-ec", &script, ICOSFS]);
+    command.args(["mount", "--foreground"]);
+    command.args(services_of(&portal, &[]));
+    let output = command.arg(home.path().join("mnt")).output().unwrap();
+
+    let message = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("cannot start threads"), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
 }

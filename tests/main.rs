@@ -1,8 +1,14 @@
 //! icosfs as its users use it: real mounts of the demo portal, which speaks the
 //! real protocol over loopback.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests may fail if no thread starts"
+)]
+
 mod support;
 
+mod attributes;
 mod book;
 mod browsing;
 mod cache_command;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use icos_demo::DemoService;
 use nix::sys::signal::Signal;
 
-use crate::support::{SilentPortal, TestMount, co2, eventually, portal};
+use crate::support::{SilentPortal, TestMount, co2, eventually, portal, said};
 
 #[test]
 fn findmnt_shows_a_read_only_icosfs_mount() {
@@ -176,4 +176,84 @@ fn mount_demo_needs_no_other_service() {
         .unwrap()
         .count();
     assert_eq!(left, 0, "a demo's cache is never met again");
+}
+
+/// Regression: the message was that the mount is in use, although it was used by
+/// nothing but the command itself.
+#[test]
+fn unmount_of_a_stopped_daemon_says_that_it_does_not_respond() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    mount.signal(Signal::SIGSTOP);
+    let unmount = |options: &[&str]| {
+        let mut unmount = mount.icosfs();
+        unmount.arg("unmount").args(options).arg(mount.path(""));
+        unmount.output().unwrap()
+    };
+    let refused = unmount(&[]);
+    let message = said(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{message}");
+    for part in ["does not respond", "kill -CONT", "--lazy"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let detached = unmount(&["--lazy"]);
+    assert!(detached.status.success(), "{}", said(&detached));
+    assert!(!mount.is_mounted());
+    mount.signal(Signal::SIGCONT);
+    assert!(eventually(Duration::from_secs(10), || !mount.is_running()));
+}
+
+/// Regression: any signal that a program does not expect ended the daemon and left a
+/// dead mount.
+#[test]
+fn stray_signals_do_not_end_the_daemon() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    for signal in [
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGPROF,
+        Signal::SIGIO,
+        Signal::SIGPWR,
+        Signal::SIGXFSZ,
+        Signal::SIGPIPE,
+        Signal::SIGHUP,
+    ] {
+        mount.signal(signal);
+        assert!(mount.try_read(".icosfs/errors").is_ok(), "{signal}");
+    }
+    assert!(mount.is_running());
+}
+
+/// Regression: nothing but a remount showed an object before its list expired.
+#[test]
+fn lists_are_refreshed_by_the_command_by_the_control_file_and_by_sighup() {
+    let portal = portal();
+    let requests = |portal: &icos_demo::DemoPortal| {
+        let all = portal.requests().into_iter();
+        all.filter(|r| r.service == DemoService::Meta && r.path == "/sparql")
+            .count()
+    };
+    let refreshes: [&dyn Fn(&TestMount); 3] = [
+        &|mount| {
+            let mut refresh = mount.icosfs();
+            let output = refresh.arg("refresh").arg(mount.path("")).output().unwrap();
+            assert!(
+                said(&output).contains("were refreshed\n"),
+                "{}",
+                said(&output)
+            );
+        },
+        &|mount| assert_eq!(mount.read(".icosfs/refresh"), b"the lists were refreshed\n"),
+        &|mount| mount.signal(Signal::SIGHUP),
+    ];
+    for refresh in refreshes {
+        let mount = TestMount::of(&portal);
+        mount.list("objects");
+        mount.list("stations");
+        let before = requests(&portal);
+        refresh(&mount);
+        assert!(eventually(Duration::from_secs(20), || requests(&portal) > before));
+    }
 }

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use icos_demo::{Fault, FaultRule};
 use icosfs::mount::mountinfo;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgrp};
 
 use crate::support::home::ICOSFS;
-use crate::support::{Home, TestMount, eventually, portal, said};
+use crate::support::{Home, TestMount, eventually, portal, said, services_of};
 
 const NOBODY: u32 = 65534;
 
@@ -37,6 +38,24 @@ impl Place {
 
     fn path(&self) -> PathBuf {
         self.home.path().join("mnt")
+    }
+
+    /// Returns scripts that install the program, and its helpers for mount(8), in a
+    /// mount namespace.
+    fn install(&self) -> [String; 2] {
+        let folder = |name: &str| {
+            let folder = self.home.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            folder
+        };
+        let (bin, sbin) = (folder("bin"), folder("sbin"));
+        symlink(ICOSFS, bin.join("icosfs")).unwrap();
+        for helper in ["mount.icosfs", "mount.fuse.icosfs"] {
+            symlink(ICOSFS, sbin.join(helper)).unwrap();
+        }
+        [("bin", "/usr/local/bin"), ("sbin", "/usr/sbin")].map(|(name, folder)| {
+            format!("mount -t overlay none {folder} -o lowerdir=$H/{name}:{folder}\n")
+        })
     }
 
     /// Runs a shell script in a mount namespace of its own; $I is the program and
@@ -287,6 +306,33 @@ fn allow_other_needs_user_allow_other_and_prints_a_warning() {
     assert_fails(&alone, 1, &["Permission denied"]);
 }
 
+/// Regression: a caller that `/proc` does not show was taken for one that has ended,
+/// and its requests failed with EINTR after 100 ms.
+#[test]
+fn slow_read_by_a_process_that_proc_hides_succeeds() {
+    let portal = portal();
+    let id = crate::support::co2(&portal);
+    portal.add_fault(FaultRule::always(Fault::Latency {
+        ms: 500,
+        jitter_ms: 0,
+    }));
+    let place = Place::new();
+    place.give_away();
+    let (services, token) = (services_of(&portal, &[]).join(" "), portal.token());
+    let output = place.apart(&format!(
+        "{OPEN_DEVICE}
+         echo user_allow_other >$H/fuse.conf; mount --bind $H/fuse.conf /etc/fuse.conf
+         mount -t proc -o hidepid=2 none /proc
+         ICOSFS_TOKEN='{token}' {AS_NOBODY} $H/icosfs mount --allow-other {services} $M
+         ! {AS_NOBODY} test -e /proc/1
+         cat $M/objects/{id}.csv | wc -c
+         {AS_NOBODY} $H/icosfs unmount $M"
+    ));
+    let message = assert_works(&output);
+    let len = portal.repository().csv(&id).unwrap().len().to_string();
+    assert!(message.lines().any(|line| line == len), "{len}: {message}");
+}
+
 #[test]
 fn mount_and_fstab_accept_the_type() {
     let place = Place::new();
@@ -295,21 +341,10 @@ fn mount_and_fstab_accept_the_type() {
         place.path().display()
     );
     fs::write(place.home.path().join("fstab"), line).unwrap();
-    let bin = |name: &str| {
-        let folder = place.home.path().join(name);
-        fs::create_dir(&folder).unwrap();
-        folder
-    };
-    let (bin, sbin) = (bin("bin"), bin("sbin"));
-    symlink(ICOSFS, bin.join("icosfs")).unwrap();
-    for helper in ["mount.icosfs", "mount.fuse.icosfs"] {
-        symlink(ICOSFS, sbin.join(helper)).unwrap();
-    }
-    let installed = "mount -t overlay none /usr/local/bin -o lowerdir=$H/bin:/usr/local/bin\n";
-    let helpers = "mount -t overlay none /usr/sbin -o lowerdir=$H/sbin:/usr/sbin\n";
+    let [installed, helpers] = place.install();
     for (way, script) in [
         ("the package's helpers", format!("{installed}{helpers}")),
-        ("mount.fuse and the PATH", installed.to_owned()),
+        ("mount.fuse and the PATH", installed.clone()),
     ] {
         let output = place.apart(&format!(
             "{script}
@@ -397,6 +432,93 @@ fn automount_does_not_wait_for_itself() {
     assert_works(&place.icosfs(&["unmount"]));
     let left = mountinfo::mount_at(&place.path()).unwrap().unwrap();
     assert_eq!(left.kind, "autofs");
+}
+
+/// Regression: with an indirect map, the daemon waited for the mount that it was
+/// making, since it had left the automounter's process group.
+#[test]
+fn automounter_mounts_by_indirect_and_direct_maps() {
+    let place = Place::new();
+    let home = place.home.path();
+    for folder in ["auto", "direct"] {
+        fs::create_dir(home.join(folder)).unwrap();
+    }
+    let shown = home.display();
+    let entry = |key: &str| format!("{key} -fstype=fuse.icosfs,cache_dir={shown}/cache :demo\n");
+    fs::write(home.join("indirect.map"), entry("demo")).unwrap();
+    fs::write(home.join("direct.map"), entry(&format!("{shown}/direct"))).unwrap();
+    let master = format!("{shown}/auto {shown}/indirect.map\n/- {shown}/direct.map\n");
+    fs::write(home.join("auto.master"), master).unwrap();
+    let [installed, helpers] = place.install();
+    let output = place.apart(&format!(
+        "{installed}{helpers}
+         mkdir -p /run; mount -t tmpfs none /run
+         automount --foreground --dont-check-daemon $H/auto.master & pid=$!
+         for _ in $(seq 100); do mountpoint -q $H/direct && break; sleep .1; done
+         timeout 20 head -1 $H/auto/demo/README.md
+         timeout 20 head -1 $H/direct/README.md
+         findmnt -n -t fuse.icosfs -o TARGET
+         umount $H/auto/demo $H/direct
+         kill $pid; wait $pid"
+    ));
+    let message = assert_works(&output);
+    for path in ["auto/demo", "direct"] {
+        let path = home.join(path).display().to_string();
+        assert!(message.lines().any(|line| line == path), "{message}");
+    }
+}
+
+/// Regression: the mount asked for as many layers of file systems as the kernel allows,
+/// and none was left for an overlayfs.
+#[test]
+fn overlayfs_uses_a_mount_as_its_lower_layer() {
+    let portal = portal();
+    let id = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let place = Place::new();
+    let (services, token) = (services_of(&portal, &[]).join(" "), portal.token());
+    let output = place.apart(&format!(
+        "mkdir $H/upper $H/work $H/over
+         ICOSFS_TOKEN='{token}' $I mount {services} $M
+         mount -t overlay none $H/over -o lowerdir=$M,upperdir=$H/upper,workdir=$H/work
+         cat $H/over/objects/{id}.nc | cksum; cat $M/objects/{id}.nc | cksum
+         echo mine >$H/over/objects/mine; cat $H/over/objects/mine; ! test -e $M/objects/mine
+         umount $H/over; $I unmount $M"
+    ));
+    let message = assert_works(&output);
+    let lines: Vec<&str> = message.lines().collect();
+    assert!(
+        lines.len() == 3 && lines[0] == lines[1] && lines[2] == "mine",
+        "{message}"
+    );
+}
+
+/// Regression: the second `mount -a` did not recognise the mount by its source, tried
+/// to mount again, and failed.
+#[test]
+fn mount_of_all_file_systems_in_fstab_mounts_once() {
+    let place = Place::new();
+    let line = format!(
+        "demo {} fuse.icosfs cache_size=50M 0 0\n",
+        place.path().display()
+    );
+    fs::write(place.home.path().join("fstab"), line).unwrap();
+    let [installed, helpers] = place.install();
+    let output = place.apart(&format!(
+        "{installed}{helpers}
+         mount -a -T $H/fstab; mount -a -T $H/fstab
+         findmnt -n -t fuse.icosfs -o SOURCE $M
+         mount -o remount,cache_size=60M $M && exit 9
+         umount $M"
+    ));
+    let message = assert_works(&output);
+    assert!(
+        message.lines().filter(|line| *line == "demo").count() == 1,
+        "{message}"
+    );
+    assert!(
+        message.contains("unmount it and mount it again"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -504,7 +626,7 @@ fn several_mounts_of_one_portal_share_one_cache() {
     let mut command = first.icosfs();
     command
         .arg("mount")
-        .args(crate::support::services_of(&portal, &[]))
+        .args(services_of(&portal, &[]))
         .arg(&second)
         .env("ICOSFS_CACHE_DIR", first.cache())
         .env("ICOSFS_TOKEN", portal.token());
@@ -515,4 +637,71 @@ fn several_mounts_of_one_portal_share_one_cache() {
     let unmount = first.icosfs().arg("unmount").arg(&second).output().unwrap();
     assert_works(&unmount);
     assert!(first.is_mounted());
+}
+
+/// Regression: a mount whose address space is limited ended in an abort without a
+/// message.
+#[test]
+fn limited_address_space_is_raised_or_reported_also_in_the_log() {
+    let place = Place::new();
+    let mut command = Command::new("sh");
+    let script = "ulimit -v 700000; exec $I --log-file=$H/log mount --demo $M || true";
+    command.args(["-c", script]);
+    let message = said(&place.run(command));
+    assert!(
+        message.contains("limited to 683 MiB (`ulimit -v`)"),
+        "{message}"
+    );
+    let log = fs::read_to_string(place.home.path().join("log")).unwrap();
+    assert!(log.contains("ulimit -v"), "{log}");
+    place.icosfs(&["unmount"]);
+}
+
+/// Regression: `unmount` waited for a process that went on, and then ended as if the
+/// mount were gone; `status` no longer listed it.
+#[test]
+fn mount_that_another_namespace_has_is_reported_and_still_listed() {
+    let place = Place::new();
+    let output = place.apart(
+        "$I mount --demo $M
+         unshare --mount --propagation private sleep 50 & other=$!
+         while [ $(readlink /proc/$other/ns/mnt) = $(readlink /proc/self/ns/mnt) ]; do sleep .05; done
+         $I unmount $M
+         $I status || true
+         kill $other; wait $other || true",
+    );
+    let message = assert_works(&output);
+    assert!(
+        message.contains("unmounted here, but the mount namespace of process"),
+        "{message}"
+    );
+    assert!(
+        message.contains(&place.path().display().to_string()),
+        "{message}"
+    );
+}
+
+/// Both query the size before they open a file, so it must be known.
+#[test]
+fn fuse_overlayfs_and_bindfs_over_a_mount_read_tables_whose_sizes_are_known() {
+    let portal = portal();
+    let id = crate::support::co2(&portal);
+    let place = Place::new();
+    let (services, token) = (services_of(&portal, &[]).join(" "), portal.token());
+    let output = place.apart(&format!(
+        "mkdir $H/upper $H/work $H/over $H/bound
+         ICOSFS_TOKEN='{token}' $I mount {services} $M
+         $I prefetch --mount $M {id}
+         fuse-overlayfs -o lowerdir=$M,upperdir=$H/upper,workdir=$H/work $H/over
+         bindfs $M $H/bound
+         for root in $M $H/over $H/bound; do timeout 20 cat $root/objects/{id}.csv | wc -c; done
+         timeout 20 grep -c , $H/bound/objects/{id}.csv >/dev/null
+         echo more >>$H/over/objects/{id}.csv; tail -n 1 $H/over/objects/{id}.csv
+         umount $H/over $H/bound; $I unmount $M"
+    ));
+    let message = assert_works(&output);
+    let len = portal.repository().csv(&id).unwrap().len().to_string();
+    let lengths = message.lines().filter(|line| line.trim() == len).count();
+    assert_eq!(lengths, 3, "{len}: {message}");
+    assert!(message.lines().any(|line| line == "more"), "{message}");
 }

@@ -72,7 +72,16 @@ fn real_repository_is_listed_completely() {
 
     let output = mount.run(
         "find",
-        &["objects", "datatypes", "-links", "1", "-printf", "%s\n"],
+        &[
+            "objects",
+            "datatypes",
+            "-type",
+            "f",
+            "-links",
+            "+1",
+            "-printf",
+            "%s\n",
+        ],
     );
     assert!(output.stdout.len() > 5000);
 }
@@ -277,6 +286,8 @@ fn extended_attributes_contain_the_citation() {
     let mount = TestMount::anonymous(&portal);
     let id = crate::support::co2(&portal);
     let path = format!("objects/{id}.csv");
+    // Names are listed once the landing page is cached.
+    mount.read(&format!("objects/{id}.json"));
     let output = mount.run("getfattr", &["-d", &path]);
     let text = String::from_utf8(output.stdout).unwrap();
     for name in [

@@ -102,6 +102,38 @@ impl Catalog {
         Ok(())
     }
 
+    /// Downloads all lists again that are stored.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first download that fails.
+    pub async fn refresh_stored(&self) -> Result<(), CatalogError> {
+        let is_stored = |list| Ok::<_, CatalogError>(self.0.download_time(list)?.is_some());
+        for list in [
+            CatalogList::Vocabulary,
+            CatalogList::Objects,
+            CatalogList::Documents,
+            CatalogList::Collections,
+        ] {
+            if is_stored(list)? {
+                self.refresh(list).await?;
+            }
+        }
+        if !is_stored(CatalogList::Objects)? {
+            for station in self.vocabulary().stations() {
+                if is_stored(station.list())? {
+                    self.refresh(station.list()).await?;
+                }
+            }
+        }
+        for id in self.0.collection_ids()? {
+            if is_stored(CatalogList::Members(id))? {
+                return self.download_all_members().await;
+            }
+        }
+        Ok(())
+    }
+
     /// Downloads a list for the first time, or a larger list that contains it.
     async fn download_first(&self, list: CatalogList) -> Result<(), CatalogError> {
         if list.is_narrow() && !self.0.cached.lock().narrow.admit() {

@@ -152,6 +152,7 @@ pub struct Station {
     pub(super) key: i64,
     row: StationRow,
     name: String,
+    has_folder: bool,
 }
 
 impl Station {
@@ -182,6 +183,12 @@ impl Station {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is one of the repository's own stations, which have folders.
+    #[must_use]
+    pub fn has_folder(&self) -> bool {
+        self.has_folder
     }
 
     /// The end of its IRI, which names its landing page.
@@ -345,6 +352,7 @@ impl Station {
         let (key, iri): (i64, String) = (row.get(0)?, row.get(1)?);
         let code: Option<String> = row.get(2)?;
         // Other networks' stations have no code and no folder.
+        let has_folder = code.is_some();
         let (name, code) = match code {
             Some(code) => (unique_name(names, &code, key), code),
             None => (component(last_segment(&iri)), last_segment(&iri).to_owned()),
@@ -366,6 +374,7 @@ impl Station {
                 iri,
             },
             name,
+            has_folder,
         })
     }
 }

@@ -61,12 +61,8 @@ pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result
     bail!("the mount failed ({status}); the reason is above")
 }
 
-/// Detaches the daemon from the terminal, so that closing it does not end the
-/// daemon, and closes inherited files, which may be locks. Call it before the
-/// process opens files.
-pub(super) fn leave_terminal() {
-    // Fails only for a process group leader, which a new child is not.
-    let _ = setsid();
+/// Closes inherited files, which may be locks. Call it before the process opens files.
+pub(super) fn close_inherited_files() {
     let inherited: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
         .into_iter()
         .flatten()
@@ -97,9 +93,13 @@ pub(super) fn notify(state: &str) {
 }
 
 /// Reports to the starting process that the mount is ready. Then releases the
-/// terminal and the working directory, whose file system could not be unmounted
-/// otherwise. Not earlier, since options may contain relative paths.
+/// terminal, whose end would otherwise end the daemon, and the working directory,
+/// whose file system could not be unmounted otherwise. Not earlier: options may
+/// contain relative paths, and only processes of the automounter's own process group
+/// reach a mount point of autofs while it is being mounted.
 pub(super) fn ready() -> anyhow::Result<()> {
+    // Fails only for a process group leader, which a new child is not.
+    let _ = setsid();
     let _ = std::env::set_current_dir("/");
     let _ = write(std::io::stdout(), READY);
     let null: OwnedFd =

@@ -11,7 +11,14 @@ use clap::Command;
 const TOPICS: [(&str, &[&str]); 4] = [
     (
         "Mounts",
-        &["mount", "unmount", "status", "log-level", "doctor"],
+        &[
+            "mount",
+            "unmount",
+            "status",
+            "refresh",
+            "log-level",
+            "doctor",
+        ],
     ),
     (
         "Data without a mount",

@@ -99,9 +99,11 @@ fn rewrite(arguments: &[OsString]) -> anyhow::Result<Vec<OsString>> {
     match &plain[..] {
         [source, folder] => {
             match source.to_str() {
-                Some("demo") => command.push("--demo".into()),
+                Some("demo") => command.extend(["--demo".into(), "--device=demo".into()]),
                 Some(source) if is_source(source) => {
                     command.push(format!("--portal={source}").into());
+                    // `mount -a` finds the mounts of fstab by their sources.
+                    command.push(format!("--device={source}").into());
                 }
                 _ => bail!(
                     "expected icos, sites, cities or demo as SOURCE, found {}",
@@ -133,6 +135,11 @@ pub(super) fn flags(options: &[String], command: &Command) -> anyhow::Result<Vec
             Some((name, value)) => (name, Some(value)),
             None => (option, None),
         };
+        if name == "remount" {
+            bail!(
+                "the options of a mount cannot be changed; unmount it and mount it again with the new options"
+            );
+        }
         let comment = name.starts_with("x-") || name.starts_with("X-");
         if name.is_empty() || comment || IGNORED_OPTIONS.contains(&name) {
             continue;
@@ -181,15 +188,15 @@ mod tests {
         for (line, expected) in [
             (
                 "/sbin/mount.icosfs icos /mnt/icos -o rw,noauto",
-                "icosfs mount --portal=icos -o rw,noauto -- /mnt/icos",
+                "icosfs mount --portal=icos --device=icos -o rw,noauto -- /mnt/icos",
             ),
             (
                 "mount.fuse.icosfs demo /m -s -n -v -t fuse.icosfs",
-                "icosfs mount --demo -v -- /m",
+                "icosfs mount --demo --device=demo -v -- /m",
             ),
             (
                 "icosfs sites /m -o ro",
-                "icosfs mount --portal=sites -o ro -- /m",
+                "icosfs mount --portal=sites --device=sites -o ro -- /m",
             ),
         ] {
             assert_eq!(
@@ -229,6 +236,7 @@ mod tests {
         for (wrong, expected) in [
             ("cache_sise=2G", "did you mean `cache-size`?"),
             ("cache_size", "expected a value"),
+            ("remount,cache_size=2G", "unmount it and mount it again"),
             ("allow_other=1", "expected no value"),
         ] {
             let message = flags(wrong).unwrap_err().to_string();

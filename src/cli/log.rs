@@ -3,7 +3,8 @@
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::Context as _;
 use clap::{ArgAction, Args};
@@ -14,6 +15,9 @@ pub(super) mod control;
 mod file;
 
 use file::LogFile;
+
+/// Requests that the log file be opened again.
+static REOPEN: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Replaces the filter of this process.
 static RELOAD_FILTER: OnceLock<Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>> =
@@ -79,6 +83,7 @@ impl LogArgs {
             Some(path) => {
                 let file = LogFile::open(path);
                 let file = file.with_context(|| format!("cannot log to {}", path.display()))?;
+                let _ = REOPEN.set(file.reopen_request());
                 (BoxMakeWriter::new(Mutex::new(file)), false)
             }
         };
@@ -91,6 +96,13 @@ impl LogArgs {
         let _ = RELOAD_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
         builder.init();
         Ok(())
+    }
+}
+
+/// Opens the log file again before the next line, for programs that rename log files.
+pub(super) fn reopen() {
+    if let Some(request) = REOPEN.get() {
+        request.store(true, Ordering::Relaxed);
     }
 }
 

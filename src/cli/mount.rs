@@ -23,7 +23,7 @@ use crate::cache::Store;
 use crate::catalog::{Catalog, ObjectSelection};
 use crate::mount::report::ServiceUrls;
 use crate::mount::{
-    Access, ExactSize, MountInfo, MountOptions, MountReport, MountSession, errno,
+    Access, ExactSize, InodeWidth, MountInfo, MountOptions, MountReport, MountSession, errno,
     missing_requirement,
 };
 use crate::tree::Tree;
@@ -56,6 +56,9 @@ pub(super) struct MountArgs {
     /// dashes: `-o cache_size=5G,allow_other`
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub(super) options: Vec<String>,
+    /// Device name in the mount table: the source that fstab names
+    #[arg(long, value_name = "NAME", hide = true)]
+    device: Option<String>,
     /// Give every user of this machine access. They read with your login,
     /// although the data licence is personal
     #[arg(long, env = "ICOSFS_ALLOW_OTHER", conflicts_with = "allow_root")]
@@ -118,6 +121,7 @@ pub(super) fn run(
         mountpoint,
         foreground,
         options: _, // `cli::parse` has turned them into flags.
+        device,
         allow_other,
         allow_root,
         #[cfg(feature = "demo")]
@@ -152,7 +156,7 @@ pub(super) fn run(
     let mount = |clients: Clients| {
         let options = MountOptions {
             mountpoint,
-            source: clients.services.cache_name(),
+            source: device.unwrap_or_else(|| clients.services.cache_name()),
             metadata_ttl,
             exact_size: match exact_size {
                 ExactSizeArg::WhenOpen => ExactSize::WhenOpen,
@@ -161,6 +165,11 @@ pub(super) fn run(
             access,
             uid: files.uid,
             gid: files.gid,
+            inode_width: if files.inode32 {
+                InodeWidth::Bits32
+            } else {
+                InodeWidth::Bits64
+            },
             xattr: !files.no_xattr,
             envri: clients.services.envri(),
         };
@@ -225,6 +234,7 @@ fn serve(
     options: &MountOptions,
 ) -> anyhow::Result<()> {
     lifecycle::raise_file_limit();
+    lifecycle::raise_address_space_limit();
     let runtime = runtime()?;
     let probe = |service| {
         let (http, services) = (clients.http.clone(), clients.services.clone());

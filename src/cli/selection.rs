@@ -56,6 +56,9 @@ pub(super) struct FilesArgs {
     /// Group of the files [default: the group of the mounting user]
     #[arg(long, value_name = "GID", env = "ICOSFS_GID")]
     pub(super) gid: Option<u32>,
+    /// Inode numbers of at most 32 bits, for programs that cannot use longer ones
+    #[arg(long, env = "ICOSFS_INODE32")]
+    pub(super) inode32: bool,
     /// Disable extended attributes
     #[arg(long, env = "ICOSFS_NO_XATTR")]
     pub(super) no_xattr: bool,

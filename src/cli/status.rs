@@ -52,22 +52,38 @@ struct ServiceCheck {
 
 /// Runs the command.
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
-    let mountpoints: Vec<PathBuf> = match &args.mountpoint {
+    let mut mountpoints: Vec<PathBuf> = match &args.mountpoint {
         Some(path) => vec![mounted(path)?],
         None => (mountinfo::mounts()?.into_iter())
             .map(|mount| mount.mountpoint)
             .collect(),
     };
+    if args.mountpoint.is_none() {
+        // A mount that was unmounted here may still be in the namespace of a container.
+        let foreign = mountinfo::foreign_mounts().into_iter();
+        let paths = foreign.map(|mount| mount.path());
+        mountpoints.extend(paths.filter(|path| read_status(path).is_ok()));
+    }
     if mountpoints.is_empty() && !args.json {
         println!("nothing is mounted; `icosfs mount FOLDER` mounts the repository");
         return Ok(());
     }
     // In parallel: several mounts that hang take no longer than one.
     let threads: Vec<_> = (mountpoints.into_iter())
-        .map(|mountpoint| std::thread::spawn(move || query(mountpoint)))
+        .map(|mountpoint| {
+            let queried = mountpoint.clone();
+            let query = move || query(queried);
+            (mountpoint, std::thread::Builder::new().spawn(query))
+        })
         .collect();
     let mounts: Vec<QueriedMount> = (threads.into_iter())
-        .filter_map(|thread| thread.join().ok())
+        .filter_map(|(mountpoint, thread)| match thread {
+            Ok(thread) => thread.join().ok(),
+            Err(error) => Some(QueriedMount {
+                mountpoint,
+                status: Err(error).context("cannot start a thread"),
+            }),
+        })
         .collect();
     if args.json {
         let all: Vec<Value> = mounts.iter().map(as_json).collect();
@@ -108,7 +124,9 @@ fn query(mountpoint: PathBuf) -> QueriedMount {
 pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<MountStatus> {
     let path = mountpoint.join(".icosfs/status.json");
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || sender.send(std::fs::read(path)));
+    std::thread::Builder::new()
+        .spawn(move || sender.send(std::fs::read(path)))
+        .context("cannot start a thread")?;
     let shown = mountpoint.display();
     let Ok(read) = receiver.recv_timeout(STATUS_TIMEOUT) else {
         bail!("no response; is its process stopped? `icosfs unmount --lazy {shown}` unmounts it");

@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
 
+use super::mount::mountpoint::responds;
 use super::status::read_status;
 use super::waiting::WaitNotice;
+use crate::mount::mountinfo::{self, MountEntry};
 use crate::mount::{absolute, detach, unmount};
+use crate::process::{self, ProcessState};
 
 /// How long to wait for the process to end, so that its cache is no longer in use.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,26 +33,36 @@ pub(super) struct UnmountArgs {
 /// Runs the command.
 pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     let mountpoint = absolute(&args.mountpoint)?;
-    let daemon = read_status(&mountpoint).ok().map(|status| status.info.pid);
     if args.lazy {
         detach(&mountpoint)?;
         return Ok(());
     }
+    let entry = mountinfo::mount_at(&mountpoint)?;
+    if entry.as_ref().is_some_and(MountEntry::is_icosfs) && !responds(&mountpoint) {
+        bail!(
+            "the process of the mount at {0} does not respond; if it is stopped, `kill -CONT PID` resumes it (`pgrep -fa 'icosfs mount'` lists such processes); `icosfs unmount --lazy {0}` unmounts it at once",
+            mountpoint.display()
+        );
+    }
+    let daemon = read_status(&mountpoint).ok().map(|status| status.info.pid);
     unmount(&mountpoint)?;
+    let device = entry.map(|entry| entry.device);
+    let mut foreign = mountinfo::foreign_mounts().into_iter();
+    if let Some(other) = foreign.find(|mount| Some(&mount.entry.device) == device.as_ref()) {
+        eprintln!(
+            "icosfs: unmounted here, but the mount namespace of process {} (a container, for example) has the mount too, so its process goes on",
+            other.process
+        );
+        return Ok(());
+    }
     let _notice = WaitNotice::spinner("waiting for its process to end");
     let deadline = Instant::now() + EXIT_TIMEOUT;
+    let is_running = |pid| process::state_of(pid) != ProcessState::Ended;
     while daemon.is_some_and(is_running) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
     }
+    if let Some(pid) = daemon.filter(|&pid| is_running(pid)) {
+        eprintln!("icosfs: unmounted, but its process {pid} has not ended yet");
+    }
     Ok(())
-}
-
-/// Whether the process is running. A zombie is not: in a container, the first
-/// process may take long to reap it.
-fn is_running(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
 }

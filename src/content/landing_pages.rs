@@ -95,6 +95,12 @@ impl Contents {
         }
     }
 
+    /// Forgets all landing pages, so that they are downloaded again.
+    pub fn forget_landing_pages(&self) {
+        let pages = self.landing_pages.pages.lock();
+        pages.unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The landing page about `subject`, if it is cached.
     #[must_use]
     pub fn cached_landing_page(&self, subject: &Subject) -> Option<Bytes> {

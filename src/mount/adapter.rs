@@ -26,7 +26,7 @@ use super::report::Operation;
 use super::request_trace::{PendingReply, RequestTrace};
 use crate::catalog::Representation;
 use crate::content::{ByteSource, FileSize};
-use crate::tree::Node;
+use crate::tree::{ControlFile, MAX_NAME_LEN, Node};
 
 /// Number of background requests (readahead, direct I/O) that the kernel may
 /// have pending. With its default of 16, many parallel readers wait.
@@ -35,8 +35,10 @@ const MAX_BACKGROUND: u16 = 512;
 /// Block size of `statfs`, in bytes.
 const STATFS_BLOCK: u32 = 4096;
 
-/// The kernel's limit of file systems stacked below a passthrough file.
-const STACK_DEPTH: u32 = 2;
+/// Number of layers of file systems that a mount with passthrough counts as. The
+/// kernel allows two in all: with 1, an overlayfs can use the mount as a lower layer;
+/// with 2, the cache could be on an overlayfs itself.
+const STACK_DEPTH: u32 = 1;
 
 /// Translates the kernel's requests.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_ASYNC_DIO,
+            // File handles stay valid after the kernel has forgotten the inode.
+            InitFlags::FUSE_EXPORT_SUPPORT,
             // polars and R map files into memory, also those opened for direct I/O.
             InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
         ] {
@@ -65,7 +69,6 @@ impl Filesystem for Adapter {
                 tracing::debug!(?capability, "the kernel lacks a capability");
             }
         }
-        // The cache may be on a stacked file system (overlayfs in containers).
         let passthrough = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
             && config.set_max_stack_depth(STACK_DEPTH).is_ok();
         self.0.passthrough.store(passthrough, Ordering::Relaxed);
@@ -78,7 +81,14 @@ impl Filesystem for Adapter {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let span = debug_span!("lookup", parent = parent.0, ?name);
         let reply = self.pending(Operation::Lookup, span, reply);
-        let Some(parent) = self.0.node(parent.0) else {
+        // Before it opens a file by its handle, the kernel looks up ".".
+        let number = self.0.numbers.own(parent);
+        let recalled = || {
+            (name == ".")
+                .then(|| self.0.inodes.recall(number))
+                .flatten()
+        };
+        let Some(parent) = self.0.node(number).or_else(recalled) else {
             return reply.error(Errno::ESTALE);
         };
         if let Some(found) = self.0.tree.lookup_cached(&parent, name) {
@@ -100,20 +110,23 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.0.inodes.forget(ino.0, nlookup);
+        let number = self.0.numbers.own(ino);
+        self.0.inodes.forget(number, nlookup);
+        self.0.numbers.forget(number, nlookup);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let span = debug_span!("getattr", ino = ino.0);
+        let number = self.0.numbers.own(ino);
+        let span = debug_span!("getattr", ino = number);
         let reply = self.pending(Operation::GetAttr, span, reply);
-        let Some(node) = self.0.node(ino.0) else {
+        let Some(node) = self.0.node(number) else {
             return reply.error(Errno::ESTALE);
         };
         let size = self.0.size(&node);
         // Only a CSV has an upper bound to reply with instead.
         let may_wait = self.0.options.exact_size == ExactSize::WhenOpen
             || !matches!(node, Node::File(_, Representation::Csv));
-        let waits = may_wait && self.0.inodes.usage(ino.0).is_open;
+        let waits = may_wait && self.0.inodes.usage(number).is_open;
         if !waits || matches!(size, FileSize::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }
@@ -122,16 +135,24 @@ impl Filesystem for Adapter {
             req,
             reply,
             move |state| async move {
-                let size = state.exact_size(&measured).await;
-                size.map_err(|error| state.fail_content("stat", &measured, &error))
+                // A failed `fstat` would end a copy of the whole folder (rsync). The
+                // read that follows fails, with the same reason.
+                Ok(state.exact_size(&measured).await.map_or_else(
+                    |error| {
+                        state.fail_content("stat", &measured, &error);
+                        state.size(&measured)
+                    },
+                    FileSize::Exact,
+                ))
             },
-            move |reply, size| replier.reply_attributes(&node, FileSize::Exact(size), reply),
+            move |reply, size| replier.reply_attributes(&node, size, reply),
         );
     }
 
     fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let reply = self.pending(Operation::Open, debug_span!("open", ino = ino.0), reply);
-        match self.0.node(ino.0) {
+        let number = self.0.numbers.own(ino);
+        let reply = self.pending(Operation::Open, debug_span!("open", ino = number), reply);
+        match self.0.node(number) {
             None => reply.error(Errno::ESTALE),
             Some(Node::Directory(_)) => reply.error(Errno::EISDIR),
             Some(Node::Readme | Node::ArchiveFile(..)) => {
@@ -141,6 +162,18 @@ impl Filesystem for Adapter {
             Some(Node::ControlFile(_)) if !self.0.owner.may_control(req.uid()) => {
                 reply.error(Errno::EACCES);
             }
+            Some(Node::ControlFile(ControlFile::Refresh)) => self.0.respond(
+                req,
+                reply,
+                |state| async move {
+                    let text = Bytes::from_static(state.refresh().await?.as_bytes());
+                    Ok(state.handles.add(Handle::Generated(text)))
+                },
+                |reply, handle| {
+                    let flags = FopenFlags::FOPEN_DIRECT_IO;
+                    reply.reply.opened(FileHandle(handle), flags);
+                },
+            ),
             // An open may notify the kernel, which an event loop must not do.
             Some(node) => {
                 let state = Arc::clone(&self.0);
@@ -161,10 +194,11 @@ impl Filesystem for Adapter {
         lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let span = debug_span!("read", ino = ino.0, offset, len = size);
+        let number = self.0.numbers.own(ino);
+        let span = debug_span!("read", ino = number, offset, len = size);
         let reply = self.pending(Operation::Read, span, reply);
         let (handle, range) = (self.0.handles.get(fh.0), ReadRange { offset, size });
-        let node = self.0.node(ino.0);
+        let node = self.0.node(number);
         if let Some(Handle::Original {
             earlier_epoch_open: true, ..
         }) = handle
@@ -208,16 +242,17 @@ impl Filesystem for Adapter {
         if fh.0 != 0 {
             self.0.handles.remove(fh.0);
         }
-        self.0.inodes.release(ino.0);
+        let number = self.0.numbers.own(ino);
+        self.0.inodes.release(number);
         reply.ok();
         self.0.notify_released();
         // The kernel may still cache an estimate although the exact size is known.
-        if let Some(node @ (Node::File(..) | Node::Metadata(_))) = self.0.node(ino.0)
+        if let Some(node @ (Node::File(..) | Node::Metadata(_))) = self.0.node(number)
             && let size @ FileSize::Exact(_) = self.0.size(&node)
             && !self.0.kernel_knows_size(&node, size)
         {
             let state = Arc::clone(&self.0);
-            let invalidate = async move { state.invalidate_attributes(ino.0) };
+            let invalidate = async move { state.invalidate_attributes(number) };
             self.0.runtime.spawn(invalidate);
         }
     }
@@ -235,9 +270,10 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let span = debug_span!("opendir", ino = ino.0);
+        let number = self.0.numbers.own(ino);
+        let span = debug_span!("opendir", ino = number);
         let reply = self.pending(Operation::OpenDir, span, reply);
-        let Some(node) = self.0.node(ino.0) else {
+        let Some(node) = self.0.node(number) else {
             return reply.error(Errno::ESTALE);
         };
         self.0.respond(
@@ -265,7 +301,8 @@ impl Filesystem for Adapter {
     ) {
         let span = debug_span!("readdir", ino = ino.0, offset);
         let reply = self.pending(Operation::ReadDir, span, PageReply::Names(reply));
-        self.0.read_directory(req, (ino, fh), offset, reply);
+        self.0
+            .read_directory(req, (self.0.numbers.own(ino), fh), offset, reply);
     }
 
     fn readdirplus(
@@ -278,7 +315,8 @@ impl Filesystem for Adapter {
     ) {
         let span = debug_span!("readdirplus", ino = ino.0, offset);
         let reply = self.pending(Operation::ReadDirPlus, span, PageReply::Attributes(reply));
-        self.0.read_directory(req, (ino, fh), offset, reply);
+        self.0
+            .read_directory(req, (self.0.numbers.own(ino), fh), offset, reply);
     }
 
     fn releasedir(
@@ -301,24 +339,28 @@ impl Filesystem for Adapter {
             reply,
             |state| async move { Ok(state.totals().await) },
             |reply, (files, bytes)| {
-                // No free blocks, as on any read-only file system.
-                let blocks = bytes.div_ceil(u64::from(STATFS_BLOCK));
-                let reply = reply.reply;
-                reply.statfs(blocks, 0, 0, files, 0, STATFS_BLOCK, 255, STATFS_BLOCK);
+                // No free blocks, as on any read-only file system. Never no blocks at
+                // all: `df` would not list it.
+                let blocks = bytes.div_ceil(u64::from(STATFS_BLOCK)).max(1);
+                let (reply, files) = (reply.reply, files.max(1));
+                let name_len = u32::from(MAX_NAME_LEN);
+                reply.statfs(blocks, 0, 0, files, 0, STATFS_BLOCK, name_len, STATFS_BLOCK);
             },
         );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let span = debug_span!("getxattr", ino = ino.0, ?name);
+        let number = self.0.numbers.own(ino);
+        let span = debug_span!("getxattr", ino = number, ?name);
         let reply = self.pending(Operation::Xattr, span, reply);
-        self.0.get_xattr(req, ino.0, name, size, reply);
+        self.0.get_xattr(req, number, name, size, reply);
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let span = debug_span!("listxattr", ino = ino.0);
+        let number = self.0.numbers.own(ino);
+        let span = debug_span!("listxattr", ino = number);
         let reply = self.pending(Operation::Xattr, span, reply);
-        self.0.list_xattrs(ino.0, size, reply);
+        self.0.list_xattrs(number, size, reply);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

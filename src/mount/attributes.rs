@@ -62,7 +62,7 @@ impl Owner {
                 _ if directory => 0o555,
                 _ => 0o444,
             },
-            nlink: if directory { 2 } else { 1 },
+            nlink: node.link_count(),
             uid: self.uid,
             gid: self.gid,
             rdev: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileHandle, FileType, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus, Request,
+    Errno, FileAttr, FileHandle, FileType, Generation, ReplyDirectory, ReplyDirectoryPlus, Request,
 };
 
 use super::attributes::file_type;
@@ -55,12 +55,13 @@ impl MountState {
     pub(super) fn read_directory(
         self: &Arc<Self>,
         req: &Request,
-        (ino, handle): (INodeNo, FileHandle),
+        (number, handle): (u64, FileHandle),
         offset: u64,
         PendingReply { reply, trace }: PendingReply<PageReply>,
     ) {
         let handle = self.handles.get(handle.0);
-        let (Some(Handle::Directory(listing)), Some(directory)) = (handle, self.node(ino.0)) else {
+        let (Some(Handle::Directory(listing)), Some(directory)) = (handle, self.node(number))
+        else {
             return PendingReply { reply, trace }.error(Errno::EBADF);
         };
         let mut reply = DirectoryPage {
@@ -137,7 +138,10 @@ impl DirectoryPage {
 
     /// Adds `.` or `..`. Returns true if the page is full.
     fn add_dots(&mut self, name: &str, node: &Node, next: u64) -> bool {
-        let attributes = self.state.owner.attributes(node, FileSize::Exact(0));
+        let attributes = FileAttr {
+            ino: self.state.numbers.show(node.inode().0),
+            ..self.state.owner.attributes(node, FileSize::Exact(0))
+        };
         let inode = attributes.ino;
         match &mut self.reply {
             PageReply::Names(reply) => reply.add(inode, next, FileType::Directory, name),
@@ -152,20 +156,22 @@ impl DirectoryPage {
     fn add(&mut self, DirEntry { name, node, next }: DirEntry) -> bool {
         let reply = match &mut self.reply {
             PageReply::Names(reply) => {
-                let inode = INodeNo(node.inode().0);
+                let inode = self.state.numbers.show(node.inode().0);
                 return reply.add(inode, next, file_type(&node), &name);
             }
             PageReply::Attributes(reply) => reply,
         };
         let size = self.state.size(&node);
-        let attributes = self.state.owner.attributes(&node, size);
+        let attributes = self.state.attributes(&node, size);
         // fuser takes one TTL for both name and attributes. (An entry without
         // attributes has inode 0, and C libraries skip it.)
         let ttl = self.state.entry_ttl(&node, size);
         let ttl = ttl.min(self.state.name_ttl(&self.directory));
         let inode = attributes.ino;
         let full = reply.add(inode, next, &name, &ttl, &attributes, Generation(0));
-        if !full {
+        if full {
+            self.state.numbers.forget(node.inode().0, 1);
+        } else {
             // Each entry in a READDIRPLUS reply counts as a lookup.
             self.state.inodes.add_lookup(&node);
             self.sent.push((node, size));

@@ -29,6 +29,7 @@ pub fn of_content(error: &ContentError) -> Errno {
 pub fn of_tree(error: &TreeError) -> Errno {
     match error {
         TreeError::NoSuchName => Errno::ENOENT,
+        TreeError::NameTooLong => Errno::ENAMETOOLONG,
         TreeError::NotADirectory => Errno::ENOTDIR,
         TreeError::Catalog(error) => of_catalog(error),
     }

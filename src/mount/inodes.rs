@@ -19,6 +19,11 @@ use crate::tree::{Directory, Inode, Node};
 /// that is no longer in a map is treated as if the kernel had stale data.
 const TRACKED_FILES: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 
+/// Number of directories, and of files that do not belong to an object, that are
+/// remembered after the kernel has forgotten them: their numbers are hashes, and a
+/// program may have a file handle (`name_to_handle_at`), as an NFS server does.
+const FORGOTTEN_NODES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+
 /// The inodes that the kernel knows, by number. One mutex, a leaf.
 #[derive(Debug)]
 pub(super) struct Inodes(Mutex<InodeTable>);
@@ -26,6 +31,7 @@ pub(super) struct Inodes(Mutex<InodeTable>);
 #[derive(Debug)]
 struct InodeTable {
     known: HashMap<u64, KnownNode>,
+    forgotten: LruCache<u64, Node>,
     open: HashMap<u64, OpenInode>,
     /// The exact sizes in the most recent replies to the kernel.
     reported_sizes: LruCache<u64, u64>,
@@ -96,6 +102,7 @@ impl Inodes {
     pub(super) fn new() -> Self {
         let inodes = Self(Mutex::new(InodeTable {
             known: HashMap::new(),
+            forgotten: LruCache::new(FORGOTTEN_NODES),
             open: HashMap::new(),
             reported_sizes: LruCache::new(TRACKED_FILES),
             unverified_pages: LruCache::new(TRACKED_FILES),
@@ -111,6 +118,12 @@ impl Inodes {
             .known
             .get(&number)
             .map(|named| named.node.clone())
+    }
+
+    /// As [`Inodes::get`], also for an inode that the kernel has forgotten.
+    pub(super) fn recall(&self, number: u64) -> Option<Node> {
+        let known = self.get(number);
+        known.or_else(|| self.table().forgotten.get(&number).cloned())
     }
 
     /// Increments the lookup count of `node`, which a reply to the kernel names.
@@ -137,8 +150,10 @@ impl Inodes {
             && number != Inode::ROOT.0
         {
             named.lookups = named.lookups.saturating_sub(count);
-            if named.lookups == 0 {
-                table.known.remove(&number);
+            if named.lookups == 0
+                && let Some(named) = table.known.remove(&number)
+            {
+                table.forgotten.put(number, named.node);
             }
         }
     }
@@ -268,6 +283,7 @@ mod tests {
         assert!(inodes.get(number).is_some(), "looked up twice");
         inodes.forget(number, 1);
         assert!(inodes.get(number).is_none());
+        assert!(inodes.recall(number).is_some(), "for handles");
         inodes.forget(Inode::ROOT.0, 99);
         assert!(
             inodes.get(Inode::ROOT.0).is_some(),

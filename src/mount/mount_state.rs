@@ -6,12 +6,13 @@
 //! kernel's attributes, and while it is open, GETATTR waits for the exact size,
 //! except that of a CSV with [`ExactSize::Never`] (see `adapter`).
 
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fuser::{Errno, Generation, Notifier, ReplyAttr, ReplyEntry, Request};
+use fuser::{Errno, FileAttr, Generation, Notifier, ReplyAttr, ReplyEntry, Request};
 use serde_json::Value;
 use tokio::sync::watch;
 use tracing::Instrument as _;
@@ -19,9 +20,11 @@ use tracing::Instrument as _;
 use super::attributes::{FOREVER, Owner};
 use super::errno;
 use super::handles::Handles;
+use super::inode_numbers::InodeNumbers;
 use super::inodes::Inodes;
 use super::interrupt::{Interrupted, unless_interrupted};
 use super::options::MountOptions;
+use super::page_invalidator::PageInvalidator;
 use super::report::MountReport;
 use super::request_trace::{PendingReply, Reply};
 use crate::catalog::{Representation, Spec};
@@ -32,6 +35,9 @@ use icos_portal::{ObjectId, PortalError};
 
 /// Content of `/README.md`.
 pub(super) const README: &str = include_str!("readme.md");
+
+/// Minimum interval of refreshes by request: any reader of the mount can request one.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long `statfs` uses a count of all objects before it counts again.
 const TOTALS_TTL: Duration = Duration::from_mins(1);
@@ -44,13 +50,17 @@ pub(super) struct MountState {
     pub(super) report: Arc<MountReport>,
     pub(super) runtime: tokio::runtime::Handle,
     /// Set before the event loops start.
-    pub(super) notifier: OnceLock<Notifier>,
+    pub(super) notifier: Arc<OnceLock<Notifier>>,
+    pub(super) invalidator: PageInvalidator,
     pub(super) options: MountOptions,
     pub(super) inodes: Inodes,
+    pub(super) numbers: Arc<InodeNumbers>,
     pub(super) handles: Handles,
     pub(super) owner: Owner,
     /// Number and bytes of all objects, and the time of the count.
     pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
+    /// When the lists were last refreshed by request.
+    pub(super) refreshed: Mutex<Option<Instant>>,
     /// Whether the kernel supports passthrough and allows it to this process.
     pub(super) passthrough: AtomicBool,
     /// Notified whenever a handle is released.
@@ -64,14 +74,25 @@ impl MountState {
         report: Arc<MountReport>,
         runtime: tokio::runtime::Handle,
         options: &MountOptions,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let notifier = Arc::new(OnceLock::<Notifier>::new());
+        let numbers = Arc::new(InodeNumbers::new(options.inode_width));
+        let (sender, shown) = (Arc::clone(&notifier), Arc::clone(&numbers));
+        let invalidator = PageInvalidator::start(move |number| {
+            if let Some(notifier) = sender.get() {
+                // Fails if the kernel has forgotten the inode, which is as good.
+                let _ = notifier.inval_inode(shown.show(number), 0, 0);
+            }
+        })?;
+        Ok(Self {
             tree,
             contents,
             report,
             runtime,
-            notifier: OnceLock::new(),
+            notifier,
+            invalidator,
             inodes: Inodes::new(),
+            numbers,
             handles: Handles::default(),
             owner: Owner::new(options.uid, options.gid),
             options: MountOptions {
@@ -80,9 +101,10 @@ impl MountState {
                 ..options.clone()
             },
             totals: Mutex::default(),
+            refreshed: Mutex::default(),
             passthrough: AtomicBool::new(false),
             released: watch::Sender::new(()),
-        }
+        })
     }
 
     /// Spawns a task that runs `work` and replies with its result by `send`, or with
@@ -152,7 +174,7 @@ impl MountState {
         }
     }
 
-    /// Returns how long the kernel may cache the attributes in an entry. Not at all if
+    /// Returns how long the kernel may cache the attributes in a reply. Not at all if
     /// the file is open and its size an estimate: a GETATTR then waits for the exact
     /// size, and no cached estimate may prevent that request.
     pub(super) fn entry_ttl(&self, node: &Node, size: FileSize) -> Duration {
@@ -164,12 +186,21 @@ impl MountState {
 
     /// Replies to a LOOKUP with `node` in `parent`, and counts the lookup.
     pub(super) fn reply_entry(&self, parent: &Node, node: &Node, reply: PendingReply<ReplyEntry>) {
-        self.inodes.add_lookup(node);
         let size = self.size(node);
         let (ttl, name_ttl) = (self.entry_ttl(node, size), self.name_ttl(parent));
-        let attributes = self.owner.attributes(node, size);
+        let attributes = self.attributes(node, size);
+        self.inodes.add_lookup(node);
         (reply.reply).entry_with_ttls(&ttl, &name_ttl, &attributes, Generation(0));
         self.set_reported_size(node, size);
+    }
+
+    /// Returns the attributes of `node` for a reply that counts as a lookup, and counts
+    /// it in `numbers`.
+    pub(super) fn attributes(&self, node: &Node, size: FileSize) -> FileAttr {
+        FileAttr {
+            ino: self.numbers.look_up(node.inode().0),
+            ..self.owner.attributes(node, size)
+        }
     }
 
     /// Replies to a GETATTR.
@@ -179,8 +210,11 @@ impl MountState {
         size: FileSize,
         reply: PendingReply<ReplyAttr>,
     ) {
-        let attributes = self.owner.attributes(node, size);
-        reply.reply.attr(&self.attribute_ttl(node), &attributes);
+        let attributes = FileAttr {
+            ino: self.numbers.show(node.inode().0),
+            ..self.owner.attributes(node, size)
+        };
+        reply.reply.attr(&self.entry_ttl(node, size), &attributes);
         self.set_reported_size(node, size);
     }
 
@@ -245,9 +279,30 @@ impl MountState {
     pub(super) fn fail_tree(&self, operation: &str, node: &Node, error: &TreeError) -> Errno {
         match error {
             // Ordinary results of a lookup, not failures.
-            TreeError::NoSuchName | TreeError::NotADirectory => errno::of_tree(error),
+            TreeError::NoSuchName | TreeError::NameTooLong | TreeError::NotADirectory => {
+                errno::of_tree(error)
+            }
             TreeError::Catalog(_) => self.fail(operation, node, errno::of_tree(error), error),
         }
+    }
+
+    /// Downloads all stored lists again and forgets all landing pages. Returns a text
+    /// for `.icosfs/refresh`.
+    pub(super) async fn refresh(&self) -> Result<&'static str, Errno> {
+        {
+            let mut last = (self.refreshed.lock()).unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
+                return Ok("the lists were refreshed less than 10 s ago\n");
+            }
+            *last = Some(Instant::now());
+        }
+        self.contents.forget_landing_pages();
+        let refreshed = self.tree.refresh().await;
+        refreshed.map_err(|error| {
+            let root = Node::Directory(Directory::Root);
+            self.fail_tree("refresh", &root, &error)
+        })?;
+        Ok("the lists were refreshed\n")
     }
 
     /// Returns number and bytes of all objects in the catalog. Counts them on the

@@ -1,9 +1,12 @@
 //! Reads the mount table, `/proc/self/mountinfo`.
 //!
-//! icosfs finds mounts only here, never by `stat` on a mount point: such a call
+//! icosfs finds mounts only here, and in the tables of processes in other mount
+//! namespaces, never by `stat` on a mount point: such a call
 //! on its own mount could deadlock, and on a dead one it fails.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -34,6 +37,51 @@ impl MountEntry {
     pub fn is_icosfs(&self) -> bool {
         self.kind.strip_prefix("fuse.") == Some(SUBTYPE)
     }
+}
+
+/// A mount of icosfs in another mount namespace only.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ForeignMount {
+    /// A process in that namespace.
+    pub process: u32,
+    /// The mount's entry in the table of that process.
+    pub entry: MountEntry,
+}
+
+impl ForeignMount {
+    /// The path by which processes outside of the namespace reach the mount.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let root = format!("/proc/{}/root", self.process);
+        let mountpoint = self.entry.mountpoint.strip_prefix("/");
+        Path::new(&root).join(mountpoint.unwrap_or(&self.entry.mountpoint))
+    }
+}
+
+/// Returns the mounts of icosfs that only other mount namespaces have, as far as this
+/// user may see the processes there.
+#[must_use]
+pub fn foreign_mounts() -> Vec<ForeignMount> {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let mut namespaces: HashSet<PathBuf> = namespace("self").into_iter().collect();
+    let own = mounts().unwrap_or_default().into_iter();
+    let mut devices: HashSet<String> = own.map(|mount| mount.device).collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut found = Vec::new();
+    for process in ids {
+        let id = process.to_string();
+        if namespace(&id).is_none_or(|namespace| !namespaces.insert(namespace)) {
+            continue;
+        }
+        let table = fs::read(format!("/proc/{id}/mountinfo")).unwrap_or_default();
+        for entry in parse(&table).into_iter().filter(MountEntry::is_icosfs) {
+            if devices.insert(entry.device.clone()) {
+                found.push(ForeignMount { process, entry });
+            }
+        }
+    }
+    found
 }
 
 /// Returns all mounts of icosfs in the namespace of this process, in the order of

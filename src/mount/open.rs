@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fuser::{BackingId, FileHandle, FopenFlags, INodeNo, ReplyOpen};
+use fuser::{BackingId, FileHandle, FopenFlags, ReplyOpen};
 
 use super::handles::Handle;
 use super::inodes::ServeMode;
@@ -42,6 +42,8 @@ impl MountState {
                     ControlFile::Status => self.report.status_json().await,
                     ControlFile::Errors => self.report.errors_text(),
                     ControlFile::Metrics => self.report.metrics_text().await,
+                    // The adapter opens it, so that the wait can be interrupted.
+                    ControlFile::Refresh => Vec::new(),
                 };
                 let handle = self.handles.add(Handle::Generated(content.into()));
                 (handle, FopenFlags::FOPEN_DIRECT_IO)
@@ -165,20 +167,11 @@ impl MountState {
     /// Invalidates the attributes that the kernel caches for `number`.
     pub(super) fn invalidate_attributes(&self, number: u64) {
         if let Some(notifier) = self.notifier.get()
-            && let Err(error) = notifier.inval_inode(INodeNo(number), -1, 0)
+            && let Err(error) = notifier.inval_inode(self.numbers.show(number), -1, 0)
             // ENOENT: the kernel has forgotten the inode.
             && error.raw_os_error() != Some(libc::ENOENT)
         {
             tracing::debug!(number, %error, "cannot invalidate attributes");
-        }
-    }
-
-    /// Makes the kernel drop its pages of a corrupt file. Waits for pages that are
-    /// being read: a thread that serves reads must not call it.
-    pub(super) fn invalidate_pages(&self, number: u64) {
-        if let Some(notifier) = self.notifier.get() {
-            // Fails if the kernel has forgotten the inode, which is as good.
-            let _ = notifier.inval_inode(INodeNo(number), 0, 0);
         }
     }
 }

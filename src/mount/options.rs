@@ -16,6 +16,16 @@ pub enum ExactSize {
     Never,
 }
 
+/// The greatest width of inode numbers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum InodeWidth {
+    /// 64 bits: the same number in every mount.
+    #[default]
+    Bits64,
+    /// 32 bits, for programs that cannot use longer numbers.
+    Bits32,
+}
+
 /// Which users may access a mount.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Access {
@@ -45,6 +55,8 @@ pub struct MountOptions {
     pub uid: Option<u32>,
     /// Group of all files; by default the group of this process.
     pub gid: Option<u32>,
+    /// The greatest width of inode numbers.
+    pub inode_width: InodeWidth,
     /// Whether files have extended attributes.
     pub xattr: bool,
     /// The repository that is mounted.

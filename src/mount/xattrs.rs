@@ -1,7 +1,10 @@
 //! Extended attributes: metadata of an object on its files.
 //!
-//! The names and the values in the catalog are known at once. Other values are
-//! on the object's landing page.
+//! Values in the catalog are known at once. Other values are on the object's landing
+//! page: a request for such an attribute downloads the page. A list of names causes no
+//! request; it has the attributes whose values are known without one. So a program
+//! that reads all attributes of a listing (`rsync -X`, Samba) costs the portal nothing,
+//! and each name in a list has a value.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,6 +18,7 @@ use super::request_trace::PendingReply;
 use crate::catalog::Object;
 use crate::content::FileSize;
 use crate::tree::Node;
+use icos_portal::meta::Subject;
 
 /// Name of the attribute that says whether the size in `stat` is `exact` or an
 /// `estimate`. An estimate is an upper bound until the file is rendered.
@@ -48,12 +52,12 @@ const ALL: [(ObjectAttribute, &str); 10] = [
     (ObjectAttribute::Units, "user.icos.units"),
 ];
 
-/// The value of an attribute, or where to get it.
+/// The value of an attribute, as far as it is known without a request.
 #[derive(Debug, Eq, PartialEq)]
 enum XattrValue {
     /// The value; `None` if the object lacks the attribute.
     Known(Option<String>),
-    /// The value is on the landing page, which has to be downloaded.
+    /// The value is on the landing page, which is not cached.
     OnLandingPage,
 }
 
@@ -95,7 +99,7 @@ impl MountState {
             };
             return send_bytes(kind.as_bytes(), size, reply);
         };
-        match self.known_attribute(attribute, &object) {
+        match self.catalog_attribute(attribute, &object) {
             XattrValue::Known(value) => send(reply, value),
             XattrValue::OnLandingPage => {
                 let id = object.id();
@@ -110,7 +114,8 @@ impl MountState {
         }
     }
 
-    /// Replies to a LISTXATTR with the names of all attributes, each terminated by NUL.
+    /// Replies to a LISTXATTR with the names of the attributes whose values are known,
+    /// each terminated by NUL.
     pub(super) fn list_xattrs(&self, number: u64, size: u32, reply: PendingReply<ReplyXattr>) {
         if !self.options.xattr {
             return reply.error(Errno::ENOSYS);
@@ -118,8 +123,16 @@ impl MountState {
         let mut names = String::new();
         if let Some(Node::File(object, _)) = self.node(number) {
             names = format!("{SIZE}\0");
+            let page = (self.contents).cached_landing_page(&Subject::Object(object.id()));
+            let page = page.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
             for (attribute, name) in ALL {
-                if self.known_attribute(attribute, &object) != XattrValue::Known(None) {
+                let value = match self.catalog_attribute(attribute, &object) {
+                    XattrValue::Known(value) => value,
+                    XattrValue::OnLandingPage => {
+                        page.as_ref().and_then(|page| attribute.on_page(page))
+                    }
+                };
+                if value.is_some() {
                     names.push_str(name);
                     names.push('\0');
                 }
@@ -129,7 +142,7 @@ impl MountState {
     }
 
     /// Returns the value that the catalog has.
-    fn known_attribute(&self, attribute: ObjectAttribute, object: &Object) -> XattrValue {
+    fn catalog_attribute(&self, attribute: ObjectAttribute, object: &Object) -> XattrValue {
         let landing = |id| format!("{}{id}", self.options.envri.landing_prefix());
         XattrValue::Known(match attribute {
             ObjectAttribute::Doi => object.doi().map(str::to_owned),

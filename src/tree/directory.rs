@@ -58,6 +58,12 @@ impl CollectionPath {
         (!known).then(|| Self(self.0.iter().copied().chain([id]).collect()))
     }
 
+    /// The path of the collection that contains this one; `None` in `/collections`.
+    fn parent(&self) -> Option<Self> {
+        let (_, above) = self.0.split_last()?;
+        (!above.is_empty()).then(|| Self(above.into()))
+    }
+
     /// The id of the collection itself.
     #[must_use]
     pub fn id(&self) -> ObjectId {
@@ -81,6 +87,35 @@ pub(super) enum FileNaming {
 }
 
 impl Directory {
+    /// The directory that contains this one. The root contains itself.
+    pub(super) fn parent(&self) -> Directory {
+        match self {
+            Directory::Root
+            | Directory::Objects
+            | Directory::Control
+            | Directory::Stations
+            | Directory::DataTypes
+            | Directory::Storage
+            | Directory::Documents
+            | Directory::Collections => Directory::Root,
+            Directory::Station(_) => Directory::Stations,
+            Directory::StationType(station, _) => Directory::Station(Arc::clone(station)),
+            Directory::DataType(_) => Directory::DataTypes,
+            Directory::Format(_) => Directory::Storage,
+            Directory::Collection(path) => {
+                (path.parent()).map_or(Directory::Collections, Directory::Collection)
+            }
+            Directory::Archive(object, path) => {
+                let path = path.trim_end_matches('/');
+                if path.is_empty() {
+                    return Directory::Objects;
+                }
+                let above = path.rfind('/').map_or("", |slash| &path[..=slash]);
+                Directory::Archive(Arc::clone(object), above.into())
+            }
+        }
+    }
+
     /// The objects of the directory, and how they are named.
     pub(super) fn objects(&self) -> Option<(CatalogFolder, FileNaming)> {
         match self {

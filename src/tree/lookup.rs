@@ -5,7 +5,9 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use super::directory::FileNaming;
-use super::{CollectionPath, ControlFile, Directory, MetadataPage, Node, Tree, TreeError};
+use super::{
+    CollectionPath, ControlFile, Directory, MAX_NAME_LEN, MetadataPage, Node, Tree, TreeError,
+};
 use crate::catalog::{ArchiveNode, CatalogFolder, Object, Representation, stems};
 use icos_portal::ObjectId;
 
@@ -39,9 +41,19 @@ impl Tree {
     /// [`Tree::lookup`]. Blocks shortly on disk I/O.
     #[must_use]
     pub fn lookup_cached(&self, parent: &Node, name: &OsStr) -> Option<Result<Node, TreeError>> {
+        // To open a file by its handle, the kernel looks up "." in the file itself.
+        if name == "." {
+            return Some(Ok(parent.clone()));
+        }
         let Node::Directory(directory) = parent else {
             return Some(Err(TreeError::NotADirectory));
         };
+        if name == ".." {
+            return Some(Ok(Node::Directory(directory.parent())));
+        }
+        if name.len() > usize::from(MAX_NAME_LEN) {
+            return Some(Err(TreeError::NameTooLong));
+        }
         let Some(name) = name.to_str() else {
             // All names are UTF-8.
             return Some(Err(TreeError::NoSuchName));

@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use icos_files::{SafePath, open_for_append};
 
@@ -18,6 +20,7 @@ pub(super) struct LogFile {
     file: File,
     written: u64,
     limit: u64,
+    reopen: Arc<AtomicBool>,
 }
 
 impl LogFile {
@@ -30,7 +33,21 @@ impl LogFile {
             file,
             written,
             limit: MAX_SIZE,
+            reopen: Arc::default(),
         })
+    }
+
+    /// A flag; once it is set, the file is opened again before the next line.
+    pub(super) fn reopen_request(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.reopen)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        if let Some(place) = &self.place {
+            (self.file, _) = place.folder.append(&place.name, 0o666)?;
+            self.written = self.file.metadata()?.len();
+        }
+        Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -50,6 +67,10 @@ impl LogFile {
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            // If that fails, the open file is still a log.
+            let _ = self.reopen();
+        }
         if self.written + line.len() as u64 > self.limit && self.written > 0 {
             self.rotate()?;
         }
@@ -116,5 +137,20 @@ mod tests {
         let rotated = fs::read_to_string(folder.path().join("log.1")).unwrap();
         assert_eq!(rotated, "three\nfour\nfive\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn renamed_file_is_created_anew_on_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, renamed) = (folder.path().join("log"), folder.path().join("renamed"));
+        let mut log = LogFile::open(&path).unwrap();
+        log.write_all(b"one\n").unwrap();
+        fs::rename(&path, &renamed).unwrap();
+        log.write_all(b"two\n").unwrap();
+        log.reopen_request().store(true, Ordering::Relaxed);
+        log.write_all(b"three\n").unwrap();
+        log.write_all(b"four\n").unwrap();
+        assert_eq!(fs::read_to_string(&renamed).unwrap(), "one\ntwo\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\nfour\n");
     }
 }

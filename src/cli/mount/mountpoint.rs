@@ -70,14 +70,24 @@ pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Whether the process of the mount at `path` has ended. Calls `statfs`, whose
-/// result the kernel never caches, on a thread that is abandoned if it blocks.
+/// Whether the process of the mount at `path` has ended.
 pub(in crate::cli) fn is_dead(path: &Path) -> bool {
+    let response = response(path);
+    matches!(response, Some(Err(Errno::ENOTCONN | Errno::ECONNABORTED)))
+}
+
+/// Whether the mount at `path` responds, with success or an error.
+pub(in crate::cli) fn responds(path: &Path) -> bool {
+    response(path).is_some()
+}
+
+/// Returns the outcome of `statfs`, which the kernel never caches; `None` if it
+/// does not return in time, or if this is unknown. It runs on a thread that is
+/// abandoned if it blocks.
+fn response(path: &Path) -> Option<Result<(), Errno>> {
     let path = path.to_owned();
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || sender.send(statfs(&path).err()));
-    matches!(
-        receiver.recv_timeout(RESPONSE_TIMEOUT),
-        Ok(Some(Errno::ENOTCONN | Errno::ECONNABORTED))
-    )
+    let ask = move || sender.send(statfs(&path).map(drop));
+    std::thread::Builder::new().spawn(ask).ok()?;
+    receiver.recv_timeout(RESPONSE_TIMEOUT).ok()
 }
