@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use tokio::sync::watch;
 
+use crate::memory::SizedLru;
 use icos_portal::{MetadataClient, ObjectId, PortalError};
 use icos_sync::{Mutex, SingleFlight};
 
@@ -61,8 +62,8 @@ const CACHED_OBJECTS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 const CACHED_LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Capacity of the cache of ids that the portal does not know.
 const CACHED_UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
-/// Capacity of the cache of archive indexes.
-const CACHED_ARCHIVES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+/// Capacity of the cache of archive indexes, in bytes.
+const ARCHIVE_BYTES: u64 = 8 << 20;
 /// How long to cache that the portal does not know an id.
 const UNKNOWN_TTL: Duration = Duration::from_secs(30);
 
@@ -127,7 +128,7 @@ struct CachedRows {
     objects: LruCache<u64, Arc<Object>>,
     labels: LruCache<i64, Arc<[String]>>,
     unknown: LruCache<ObjectId, Instant>,
-    archives: LruCache<ObjectId, Arc<ArchiveIndex>>,
+    archives: SizedLru<ObjectId, Arc<ArchiveIndex>>,
     narrow: NarrowQueries,
 }
 
@@ -168,7 +169,7 @@ impl Catalog {
                 objects: LruCache::new(CACHED_OBJECTS),
                 labels: LruCache::new(CACHED_LABELS),
                 unknown: LruCache::new(CACHED_UNKNOWN),
-                archives: LruCache::new(CACHED_ARCHIVES),
+                archives: SizedLru::new(ARCHIVE_BYTES),
                 narrow: NarrowQueries::default(),
             }),
             progress: watch::Sender::default(),

@@ -45,6 +45,7 @@ mod byte_source;
 mod columns;
 mod complete_file;
 mod csv;
+mod csv_check;
 mod csv_headers;
 mod export;
 mod idle_lru;
@@ -177,7 +178,8 @@ impl Contents {
         ttl: Duration,
         data_folder: Option<DataFolder>,
     ) -> Self {
-        let landing_pages = Arc::new(LandingPages::new(meta, ttl));
+        let landing_pages = LandingPages::new(meta, ttl, store.memory().page_limit());
+        let landing_pages = Arc::new(landing_pages);
         let tables = Tables::new(data.clone(), store.clone(), data_folder.clone());
         let tables = Arc::new(tables);
         Self {
@@ -433,7 +435,7 @@ impl Contents {
             }
             Err(ContentError::Table(error)) if error.portal_may_serve_csv() => {
                 tracing::info!(id = %object.id(), %error, "cannot render this table; using the portal's CSV");
-                let csv = portal_csv(object.id(), error, store, self.data.clone())?;
+                let csv = portal_csv(object, error, store, self.data.clone()).await?;
                 TableContent::Complete(Arc::new(csv))
             }
             Err(error) => return Err(error),

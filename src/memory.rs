@@ -2,7 +2,7 @@
 //! of exceeding it.
 //!
 //! The limit is split into parts so that waits cannot form a circle. *Caches*
-//! (rendered text, and blocks that the disk does not accept) never wait: they
+//! (rendered text, landing pages, and blocks that the disk does not accept) never wait: they
 //! evict their oldest content. Network *streams* may hold their reservations for a
 //! long time, but never wait for memory of replies. *Replies* hold theirs only
 //! while they are read, rendered and sent, and never wait for anything but the
@@ -15,6 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+mod sized_lru;
+
+pub use sized_lru::SizedLru;
 
 /// The memory of one stream in bytes, if its body arrives faster than it is
 /// written: the HTTP library buffers some 400 KiB, and at most 8 pieces of 128 KiB
@@ -95,7 +99,13 @@ impl MemoryBudget {
     /// How many bytes of blocks the cache may store in memory.
     #[must_use]
     pub fn block_limit(&self) -> u64 {
-        self.total / 2
+        self.total / 2 - self.page_limit()
+    }
+
+    /// How many bytes of landing pages may be cached.
+    #[must_use]
+    pub fn page_limit(&self) -> u64 {
+        self.total / 16
     }
 
     /// How many bytes of rendered text may be cached.

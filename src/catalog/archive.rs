@@ -61,6 +61,15 @@ impl ArchiveIndex {
         Self(files)
     }
 
+    /// About how many bytes it takes in memory.
+    fn bytes(&self) -> u64 {
+        let entry = |(path, entry): (&String, &Arc<ArchiveEntry>)| path.len() + entry.name.len();
+        let texts: usize = self.0.iter().map(entry).sum();
+        // The entry, its counts and the two texts.
+        let fixed = self.0.len() * 128;
+        (texts + fixed) as u64
+    }
+
     /// The node at `path`, which neither begins nor ends with a slash.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<ArchiveNode> {
@@ -146,7 +155,8 @@ impl Catalog {
 
     fn cache_archive(&self, id: ObjectId, entries: Vec<ArchiveEntry>) -> Arc<ArchiveIndex> {
         let archive = Arc::new(ArchiveIndex::new(entries));
-        self.0.cached.lock().archives.put(id, Arc::clone(&archive));
+        let (cached, bytes) = (Arc::clone(&archive), archive.bytes());
+        self.0.cached.lock().archives.put(id, cached, bytes);
         archive
     }
 }

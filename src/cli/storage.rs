@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
 use crate::mount::{OpenFolderError, open_folder_outside_mounts};
 use icos_portal::Envri;
+use icos_portal::http::ObjectCosts;
 
 /// How long a command waits, before it exits, for downloaded bytes to be
 /// written to the cache.
@@ -45,6 +47,22 @@ pub(super) struct StorageArgs {
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1G",
           env = "ICOSFS_WHOLE_FILE_LIMIT")]
     whole_file_limit: u64,
+    /// How many times the requests and bytes of one download an object may cost
+    /// within an hour; further requests for it are not sent
+    ///
+    /// A last bound, which no use comes near that a network and a cache suit: on a
+    /// connection that breaks off again and again, or with a cache that is too
+    /// small for a file that is read many times, reads fail instead of requesting
+    /// the same bytes without end. An object may cost N times 16 requests and one
+    /// more per MiB, and N times its length and 8 MiB.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = ObjectCosts::DEFAULT_OVERHEAD,
+        env = "ICOSFS_MAX_OVERHEAD",
+        hide_short_help = true
+    )]
+    max_overhead: NonZeroU32,
     /// A folder of the portal's own data files, which is read before cache and
     /// portal
     #[arg(
@@ -76,6 +94,7 @@ impl StorageArgs {
             memory,
             connections,
             whole_file_limit,
+            max_overhead,
             data_path,
             no_usage_report,
         } = self;
@@ -89,7 +108,9 @@ impl StorageArgs {
             memory,
         };
         let store = Store::open(root, limits);
+        let costs = Arc::new(ObjectCosts::new(max_overhead));
         let (meta, data) = (clients.meta.clone(), clients.data.clone());
+        let data = data.with_costs(costs);
         let downloads = DownloadOptions {
             connections,
             whole_file_limit,

@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::{ByteSource, ContentError};
-use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
+use crate::cache::{CacheError, CacheFile, CacheRead, Store};
 use icos_portal::ObjectId;
 use icos_sync::SingleFlight;
 
@@ -43,20 +43,18 @@ struct CompleteFileState {
 }
 
 impl CompleteFile {
-    /// The file of object `id` at `path`, which an earlier run may have made.
-    /// `reported_len` is the length that an earlier run reported; `make` makes the
-    /// file.
+    /// The file of object `id`. An earlier run may have made `cached`, and reported
+    /// `reported_len`; `make` makes the file.
     pub(super) fn new<F>(
         id: ObjectId,
         store: Store,
-        path: &CachePath,
+        cached: Option<Arc<CacheFile>>,
         reported_len: Option<u64>,
         make: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = Made> + Send + 'static,
     {
-        let cached = store.open_sealed(path);
         let reported_len = cached.as_ref().map(|cached| cached.len()).or(reported_len);
         Self {
             id,

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use twox_hash::XxHash3_128;
 
+use super::csv_check::HeaderCheck;
 use crate::cache::{AppendedFile, CacheError, CachePath, CacheRead, Store};
 use crate::catalog::Spec;
 use icos_portal::{DataClient, ObjectId, PortalError};
 use icos_sync::SingleFlight;
 
-/// The longest accepted header line, in bytes.
+/// The longest header line that is read from the cache, in bytes.
 const MAX_HEADER_LEN: u64 = 4 << 20;
 
 /// Header lines by the IRI of the dataset.
@@ -57,7 +58,7 @@ impl CsvHeaders {
                 insert(&self.headers, iri, &line, false);
                 Ok(line)
             }
-            None => self.fetch(id, iri).await,
+            None => self.fetch(id, spec).await,
         }
     }
 
@@ -70,13 +71,13 @@ impl CsvHeaders {
                 line,
                 is_fresh: true,
             }) => Ok(line),
-            _ => self.fetch(id, iri).await,
+            _ => self.fetch(id, spec).await,
         }
     }
 
-    async fn fetch(&self, id: ObjectId, iri: &str) -> Result<Bytes, PortalError> {
+    async fn fetch(&self, id: ObjectId, spec: &Spec) -> Result<Bytes, PortalError> {
         loop {
-            match self.fetch_once(id, iri).await {
+            match self.fetch_once(id, spec).await {
                 Ok(line) => return Ok(line),
                 Err((requested, error)) if requested == id => return Err(error),
                 // Another table of the dataset may be under moratorium; this one
@@ -86,14 +87,20 @@ impl CsvHeaders {
         }
     }
 
-    async fn fetch_once(&self, id: ObjectId, iri: &str) -> Result<Bytes, (ObjectId, PortalError)> {
+    async fn fetch_once(
+        &self,
+        id: ObjectId,
+        spec: &Spec,
+    ) -> Result<Bytes, (ObjectId, PortalError)> {
+        let iri = spec.dataset().unwrap_or_default();
+        let check = HeaderCheck::of(spec);
         let (data, store) = (self.data.clone(), self.store.clone());
         let (headers, dataset) = (Arc::clone(&self.headers), iri.to_owned());
-        let limit = usize::try_from(MAX_HEADER_LEN).unwrap_or(usize::MAX);
         self.flights
             .join(iri.to_owned(), || async move {
-                let fetched = async { data.csv(id, Some(0)).await?.bytes(limit).await };
-                let line = fetched.await.map_err(|error| (id, error))?;
+                let line = data.csv_header(id).await.map_err(|error| (id, error))?;
+                // It may be an error page.
+                check.check(&line).map_err(|error| (id, error))?;
                 insert(&headers, &dataset, &line, true);
                 let stored = line.clone();
                 // The reply does not wait for the disk. A line that cannot be

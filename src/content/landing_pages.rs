@@ -1,26 +1,23 @@
 //! Landing pages as JSON, and what they say about tables: units, flags, origin.
 //!
 //! A page is cached in memory for the metadata TTL, byte for byte as the portal
-//! sent it. Concurrent requests for one page share one download.
+//! sent it; the least recently used pages give way when all of them take more
+//! bytes than they may. Concurrent requests for one page share one download.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lru::LruCache;
 
 use super::{ByteSource, ContentError, Contents, FileSize};
+use crate::memory::SizedLru;
 use icos_portal::landing::{ColumnInfo, Landing, Resource};
 use icos_portal::meta::Subject;
 use icos_portal::{MetadataClient, ObjectId, PortalError};
 use icos_sync::SingleFlight;
 use icos_table::schema::ColumnMetadata;
 use icos_table::{Column, GoodFlags};
-
-/// The number of pages to cache, of about ten kilobytes each.
-const CACHED_PAGES: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
 
 /// The estimated length of a page that is not cached.
 pub(super) const LANDING_PAGE_ESTIMATE: u64 = 64 << 10;
@@ -30,16 +27,18 @@ pub(super) const LANDING_PAGE_ESTIMATE: u64 = 64 << 10;
 pub(super) struct LandingPages {
     meta: MetadataClient,
     ttl: Duration,
-    pages: Arc<Mutex<LruCache<Subject, (Bytes, Instant)>>>,
+    /// The pages with the times of their downloads.
+    pages: Arc<Mutex<SizedLru<Subject, (Bytes, Instant)>>>,
     flights: SingleFlight<Subject, Result<Bytes, PortalError>>,
 }
 
 impl LandingPages {
-    pub(super) fn new(meta: MetadataClient, ttl: Duration) -> Self {
+    /// The pages that `meta` delivers, of which `limit` bytes are cached for `ttl`.
+    pub(super) fn new(meta: MetadataClient, ttl: Duration, limit: u64) -> Self {
         Self {
             meta,
             ttl,
-            pages: Arc::new(Mutex::new(LruCache::new(CACHED_PAGES))),
+            pages: Arc::new(Mutex::new(SizedLru::new(limit))),
             flights: SingleFlight::default(),
         }
     }
@@ -64,10 +63,12 @@ impl LandingPages {
         self.flights
             .join(subject.clone(), || async move {
                 let json = meta.landing_json(&requested).await?;
-                pages
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .put(requested, (json.clone(), Instant::now()));
+                // Its buffer may be longer.
+                let json = Bytes::copy_from_slice(&json);
+                let (page, bytes) = ((json.clone(), Instant::now()), json.len() as u64);
+                let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
+                pages.put(requested, page, bytes);
+                drop(pages);
                 Ok(json)
             })
             .await

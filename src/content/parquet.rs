@@ -53,7 +53,8 @@ impl ParquetBuilder {
             async move { builder.build(&object, at).await }
         };
         let store = self.store.clone();
-        Ok(CompleteFile::new(id, store, &path, None, make))
+        let cached = store.open_sealed(&path);
+        Ok(CompleteFile::new(id, store, cached, None, make))
     }
 
     async fn build(

@@ -1,39 +1,74 @@
 //! A table's CSV as the portal writes it, for the few tables that cannot be
-//! rendered here: downloaded completely on the first read, and cached.
+//! rendered here: downloaded completely on the first read, held against the
+//! metadata ([`CsvCheck`]), and cached.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ContentError;
 use super::complete_file::CompleteFile;
+use super::csv_check::{CsvCheck, CsvOutline};
 use super::row_index_store::portal_csv_key;
 use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
+use crate::catalog::Object;
+use icos_portal::http::Retries;
 use icos_portal::{DataClient, ObjectId, PortalError};
 use icos_table::TableError;
 
-/// The CSV of table `id`, which cannot be rendered here for `reason`.
+/// The CSV of table `object`, which cannot be rendered here for `reason`.
 ///
 /// # Errors
 ///
 /// [`ContentError::Cache`] if the cache has no path for it.
-pub(super) fn portal_csv(
-    id: ObjectId,
+pub(super) async fn portal_csv(
+    object: &Object,
     reason: TableError,
     store: Store,
     data: DataClient,
 ) -> Result<CompleteFile, ContentError> {
+    let id = object.id();
     let path = CachePath::new(CachePath::CSV, &format!("{id}.csv"))?;
+    let check = CsvCheck::of(object);
+    let cached = checked_file(id, &path, &store, check.clone()).await;
     let recorded_len = store.sizes().get(portal_csv_key(id));
     let download = Arc::new(CsvDownload {
         id,
         reason,
         refused: AtomicBool::default(),
-        path: path.clone(),
+        check,
+        path,
         store: store.clone(),
         data,
     });
     let make = move || Arc::clone(&download).run();
-    Ok(CompleteFile::new(id, store, &path, recorded_len, make))
+    Ok(CompleteFile::new(id, store, cached, recorded_len, make))
+}
+
+/// The file in the cache, if there is one that agrees with the metadata. A length
+/// is recorded for files that were checked; files of older versions have none.
+async fn checked_file(
+    id: ObjectId,
+    path: &CachePath,
+    store: &Store,
+    check: CsvCheck,
+) -> Option<Arc<CacheFile>> {
+    let cached = store.open_sealed(path)?;
+    let len = cached.len();
+    if store.sizes().get(portal_csv_key(id)) == Some(len) {
+        return Some(cached);
+    }
+    let file = Arc::clone(&cached);
+    let checked = tokio::task::spawn_blocking(move || check.check_file(&file)).await;
+    match checked.ok()? {
+        Ok(()) => {
+            store.sizes().set(portal_csv_key(id), len);
+            Some(cached)
+        }
+        Err(error) => {
+            tracing::warn!(%id, %error, "a cached CSV contradicts the metadata; it will be downloaded again");
+            None
+        }
+    }
 }
 
 /// Downloads the complete file: the portal sends no ranges.
@@ -42,6 +77,7 @@ struct CsvDownload {
     reason: TableError,
     /// Whether the portal failed to write it too. It is not requested again.
     refused: AtomicBool,
+    check: CsvCheck,
     path: CachePath,
     store: Store,
     data: DataClient,
@@ -53,9 +89,9 @@ impl CsvDownload {
             return Err(self.reason.clone().into());
         }
         let _buffers = self.store.memory().reserve_stream().await?;
-        let mut retries = self.data.retries();
+        let mut retries = self.data.retries(self.id);
         loop {
-            match self.attempt().await {
+            match self.attempt(&mut retries).await {
                 // The portal cannot write string columns.
                 Err(ContentError::Portal(PortalError::Status { status: 500, .. }))
                     if matches!(self.reason, TableError::StringColumn(_)) =>
@@ -69,12 +105,15 @@ impl CsvDownload {
         }
     }
 
-    async fn attempt(&self) -> Result<Arc<CacheFile>, ContentError> {
-        let mut body = self.data.csv(self.id, None).await?;
+    async fn attempt(&self, retries: &mut Retries) -> Result<Arc<CacheFile>, ContentError> {
+        let mut body = self.data.csv(self.id, None, retries).await?;
         let mut file = AppendedFile::new(self.store.clone(), self.path.clone());
+        let mut text = CsvOutline::default();
         while let Some(chunk) = body.chunk().await? {
+            text.add(&chunk);
             file.append(&chunk)?;
         }
+        self.check.check(&text)?;
         let cached = file.finish()?;
         let sizes = self.store.sizes();
         sizes.set(portal_csv_key(self.id), cached.len());

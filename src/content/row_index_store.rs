@@ -40,10 +40,10 @@ pub(super) fn columns_key(schema: &Schema) -> u64 {
     XxHash3_64::oneshot(&input)
 }
 
-/// The key of a text that only the portal can write; see
-/// [`portal_csv`](super::portal_csv::portal_csv).
+/// The key of a text that only the portal can write, and that was held against the
+/// metadata; see [`portal_csv`](super::portal_csv::portal_csv).
 pub(super) fn portal_csv_key(id: ObjectId) -> u64 {
-    XxHash3_64::oneshot(&[b"written by the portal ", &id.as_bytes()[..]].concat())
+    XxHash3_64::oneshot(&[b"written by the portal, checked ", &id.as_bytes()[..]].concat())
 }
 
 /// The stored length and row index of one table.

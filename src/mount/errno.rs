@@ -56,7 +56,7 @@ pub fn of_portal(error: &PortalError) -> Errno {
         PortalError::NotFound { .. } => Errno::ENOENT,
         PortalError::TimedOut { .. } => Errno::ETIMEDOUT,
         PortalError::Unreachable { .. } => Errno::EHOSTUNREACH,
-        PortalError::Busy { .. } => Errno::EBUSY,
+        PortalError::Busy { .. } | PortalError::OverLimit { .. } => Errno::EBUSY,
         PortalError::ConnectionLost { .. }
         | PortalError::Status { .. }
         | PortalError::BadResponse { .. } => Errno::EIO,

@@ -42,6 +42,10 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// How long `statfs` uses a count of all objects before it counts again.
 const TOTALS_TTL: Duration = Duration::from_mins(1);
 
+/// The longest landing page that is parsed for attributes, in bytes. That of an
+/// object has some ten thousand.
+const MAX_PARSED_PAGE: usize = 2 << 20;
+
 /// State that all requests share.
 #[derive(Debug)]
 pub(super) struct MountState {
@@ -327,13 +331,17 @@ impl MountState {
     /// Returns an object's landing page.
     pub(super) async fn landing_page(&self, id: ObjectId) -> Result<Value, ContentError> {
         let json = self.contents.landing_page(&Subject::Object(id)).await?;
-        serde_json::from_slice(&json).map_err(|error| {
-            PortalError::BadResponse {
+        let unexpected = |found: String| {
+            ContentError::from(PortalError::BadResponse {
                 service: icos_portal::Service::Meta,
-                reason: format!("expected a landing page's JSON, found {error}"),
-            }
-            .into()
-        })
+                reason: format!("expected a landing page's JSON, found {found}"),
+            })
+        };
+        // Parsed, it may take many times its length in memory.
+        if json.len() > MAX_PARSED_PAGE {
+            return Err(unexpected(format!("{} bytes", json.len())));
+        }
+        serde_json::from_slice(&json).map_err(|error| unexpected(error.to_string()))
     }
 
     /// Returns the exact size of a file. May download or render all of it.

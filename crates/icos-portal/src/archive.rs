@@ -8,7 +8,7 @@ use super::http::Response;
 use super::{DataClient, MetadataClient, ObjectId, PortalError, Service};
 
 /// Maximum length of a list of entries, in bytes.
-const MAX_LIST: usize = 64 << 20;
+const MAX_LIST: usize = 16 << 20;
 
 /// An entry of an archive.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -45,6 +45,6 @@ impl DataClient {
         path.extend(name.split('/'));
         let url = self.services().url(Service::Data, &path);
         let what = format!("entry {name:?} of object {id}");
-        self.get(&what, url).await
+        self.get(&what, url, &mut self.retries(id)).await
     }
 }

@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 
 use super::auth::TokenProvider;
-use super::http::{Http, Response, Retries};
+use super::http::{Http, ObjectCosts, Response, Retries};
 use super::{ObjectId, PortalError, Service, Services};
 
 mod authorised;
@@ -30,6 +30,7 @@ pub struct DataClient {
     http: Http,
     services: Services,
     auth: Option<Arc<dyn TokenProvider>>,
+    costs: Arc<ObjectCosts>,
 }
 
 /// A request for columns of a table: the body of `POST /cpb`.
@@ -82,15 +83,28 @@ impl ColumnsRequest {
         self.column_numbers
             .iter()
             .map(|&number| {
-                let width = match self.schema.columns.get(number).copied() {
-                    Some("DOUBLE") => 8,
-                    Some("CHAR") => 2,
-                    Some("BYTE") => 1,
-                    _ => 4,
-                };
-                rows * width
+                let column = self.schema.columns.get(number).copied();
+                rows * width(column.unwrap_or_default())
             })
             .collect()
+    }
+}
+
+impl StoredTable {
+    /// The number of bytes of all columns.
+    fn len(&self) -> u64 {
+        let row: u64 = self.columns.iter().map(|column| width(column)).sum();
+        row.saturating_mul(self.size)
+    }
+}
+
+/// The number of bytes of a value of a stored type.
+fn width(stored_type: &str) -> u64 {
+    match stored_type {
+        "DOUBLE" => 8,
+        "CHAR" => 2,
+        "BYTE" => 1,
+        _ => 4,
     }
 }
 
@@ -103,7 +117,14 @@ impl DataClient {
             http,
             services,
             auth,
+            costs: Arc::default(),
         }
+    }
+
+    /// Limits what each object may cost within an hour.
+    #[must_use]
+    pub fn with_costs(self, costs: Arc<ObjectCosts>) -> Self {
+        Self { costs, ..self }
     }
 
     pub(super) fn services(&self) -> &Services {
@@ -130,7 +151,7 @@ impl DataClient {
         from: u64,
         to: Option<u64>,
     ) -> Result<OriginalStream, PortalError> {
-        let mut retries = self.retries();
+        let mut retries = self.retries(id);
         let (total, body) = self.original_once(id, from, to, &mut retries).await?;
         Ok(OriginalStream {
             total,
@@ -168,6 +189,9 @@ impl DataClient {
                 }
             })
             .await?;
+        if !response.status().is_success() {
+            return Err(response.into_error(&what).await);
+        }
         let unexpected = |found: String| {
             PortalError::bad_response(
                 Service::Data,
@@ -190,6 +214,7 @@ impl DataClient {
         if offset != from {
             return Err(unexpected(format!("bytes from {offset}")));
         }
+        retries.record_len(total);
         Ok((total, response))
     }
 
@@ -199,10 +224,12 @@ impl DataClient {
     ///
     /// [`PortalError::LoginRequired`], [`PortalError::Unauthorized`],
     /// [`PortalError::LicenceNotAccepted`], [`PortalError::Withheld`] or
-    /// [`PortalError::NotFound`] if the portal refuses; other variants if it
-    /// cannot be reached or fails.
+    /// [`PortalError::NotFound`] if the portal refuses;
+    /// [`PortalError::OverLimit`] if the table has cost too much; other variants
+    /// if the portal cannot be reached or fails.
     pub async fn columns(&self, request: &ColumnsRequest) -> Result<ColumnStream, PortalError> {
-        let mut retries = self.retries();
+        let mut retries = self.retries(request.table_id);
+        retries.record_len(request.schema.len());
         let body = self.columns_once(request, &mut retries).await?;
         Ok(ColumnStream {
             client: self.clone(),
@@ -236,22 +263,31 @@ impl DataClient {
     }
 
     /// Requests the portal's own CSV of a table, complete or only its first
-    /// `limit` rows.
-    pub async fn csv(&self, id: ObjectId, limit: Option<u64>) -> Result<Response, PortalError> {
+    /// `limit` rows. The caller repeats the request with the same `retries` if
+    /// the body does not arrive.
+    pub async fn csv(
+        &self,
+        id: ObjectId,
+        limit: Option<u64>,
+        retries: &mut Retries,
+    ) -> Result<Response, PortalError> {
         let what = format!("table {id}");
         let mut url = self.services.url(Service::Data, &["csv", &id.to_string()]);
         if let Some(limit) = limit {
             url.set_query(Some(&format!("limit={limit}")));
         }
-        self.get(&what, url).await
+        self.get(&what, url, retries).await
     }
 
     /// Returns the header line of the portal's own CSV of a table, with its
     /// line end.
     pub async fn csv_header(&self, id: ObjectId) -> Result<Bytes, PortalError> {
-        let mut retries = self.retries();
+        let mut retries = self.retries(id);
         loop {
-            let header = async { self.csv(id, Some(0)).await?.bytes(MAX_HEADER).await };
+            let header = async {
+                let response = self.csv(id, Some(0), &mut retries).await?;
+                response.bytes(MAX_HEADER).await
+            };
             match header.await {
                 Err(error) if retries.back_off(&error).await => {}
                 header => return header,
@@ -259,11 +295,11 @@ impl DataClient {
         }
     }
 
-    /// Returns the retries of a request to the data service that the caller
-    /// repeats as a whole.
+    /// Returns the retries of a request for data of `object`, at its cost.
     #[must_use]
-    pub fn retries(&self) -> Retries {
-        self.http.retries(Service::Data)
+    pub fn retries(&self, object: ObjectId) -> Retries {
+        let cost = self.costs.of(object);
+        self.http.retries(Service::Data).at_the_cost_of(cost)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The error of all requests to the portal.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::Service;
 use super::auth::AuthError;
@@ -66,21 +68,37 @@ pub enum PortalError {
         /// The reason that the operating system or the TLS library gives.
         reason: String,
     },
-    /// No bytes arrived within the timeout.
-    #[error("the {service} service sent nothing for {} s; it may be overloaded; try again later", waited.as_secs())]
+    /// No bytes arrived within the timeout, or too few of them.
+    #[error("the {service} service sent nothing or too little for {} s; it may be overloaded; try again later", waited.as_secs())]
     TimedOut {
         /// The service.
         service: Service,
         /// How long the client waited.
         waited: Duration,
     },
-    /// Status 503, or the quota for SPARQL queries is used up.
-    #[error("the {service} service is busy (503); try again later")]
+    /// The service accepts no request now: status 408, 425, 429 or 503.
+    #[error("the {service} service is busy ({status}); {}", when_to_retry(*retry_after))]
     Busy {
         /// The service.
         service: Service,
+        /// The HTTP status code.
+        status: u16,
         /// How long to wait before the next request, if the service says so.
         retry_after: Option<Duration>,
+    },
+    /// The object has cost more within an hour than the limit allows.
+    #[error(
+        "{what} was downloaded {requests} times ({bytes} bytes) within an hour, which is the limit; the cache may be too small for it, or the connection breaks off: raise --cache-size or --max-overhead, or read it again in {} min", wait.as_secs().div_ceil(60)
+    )]
+    OverLimit {
+        /// What was requested.
+        what: String,
+        /// Number of requests that the service answered with data.
+        requests: u64,
+        /// Number of bytes received.
+        bytes: u64,
+        /// How long until the object can be requested again.
+        wait: Duration,
     },
     /// The connection was lost before the complete response had arrived.
     #[error("the connection to the {service} service was lost after {received} bytes ({reason})")]
@@ -123,6 +141,14 @@ impl PortalError {
     }
 }
 
+/// Returns what a message says about the time of the next request.
+fn when_to_retry(retry_after: Option<Duration>) -> String {
+    match retry_after.map(|wait| wait.as_secs()) {
+        None | Some(0) => "try again later".to_owned(),
+        Some(seconds) => format!("it requests a pause of {seconds} s; try again after that"),
+    }
+}
+
 /// Parses the JSON of a response of `service`: `expected` names it in the error.
 pub(crate) fn parse_json<'a, T: Deserialize<'a>>(
     service: Service,
@@ -132,6 +158,37 @@ pub(crate) fn parse_json<'a, T: Deserialize<'a>>(
     serde_json::from_slice(json).map_err(|error| {
         PortalError::bad_response(service, format_args!("expected {expected}, found {error}"))
     })
+}
+
+/// Deserializes a list of at most `MAX` elements: elements may take more memory
+/// than their text.
+pub(crate) fn at_most<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct ListVisitor<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                if list.len() == MAX {
+                    return Err(A::Error::invalid_length(MAX + 1, &self));
+                }
+                list.push(element);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(ListVisitor::<T, MAX>(PhantomData))
 }
 
 /// Makes untrusted text safe to print on a terminal, on one line: replaces

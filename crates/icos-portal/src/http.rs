@@ -1,17 +1,20 @@
 //! HTTP for the three services of the portal.
 //!
-//! - Every wait has a deadline ([`Timeouts`]).
+//! - Every wait has a deadline ([`Timeouts`]), and every body a least rate.
+//!   Metadata and logins also have a deadline for the complete request.
 //! - Requests that fail for a transient reason are retried a bounded number of
 //!   times ([`Retries`]).
 //! - While a service is down, requests to it fail at once (the circuit breaker).
 //! - Bodies are passed on unchanged: no decompression.
 //! - Redirects are responses: the client does not follow them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use reqwest::Certificate;
 use reqwest::{Method, NoProxy, Proxy, RequestBuilder, redirect};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use url::Url;
 
@@ -20,13 +23,24 @@ use super::traffic::{TrafficCounter, TrafficStats};
 use super::{PortalError, Service};
 
 mod circuit_breaker;
+mod object_costs;
 mod response;
 mod retries;
 
 use circuit_breaker::CircuitBreaker;
+pub(crate) use object_costs::ObjectCost;
+pub use object_costs::ObjectCosts;
 pub use response::Response;
-pub(crate) use response::is_unknown_item;
+pub(crate) use response::{is_transient_failure, is_unknown_item};
 pub use retries::Retries;
+
+/// The deadline of a request for metadata, with all its retries and its
+/// complete body, in units of the timeout: ten minutes by default, in which a
+/// slow line transfers the longest lists.
+const TIMEOUTS_PER_FETCH: u32 = 10;
+
+/// How many MiB of large bodies are collected in memory at once.
+const LARGE_BODIES: u32 = 64;
 
 /// Hosts that are never behind a proxy.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1/128";
@@ -39,6 +53,8 @@ pub struct Http {
     /// One for each [`Service`].
     breakers: Arc<[Arc<CircuitBreaker>; 3]>,
     traffic: Arc<TrafficCounter>,
+    /// Held while large bodies are collected in memory, a permit per MiB.
+    large_bodies: Arc<Semaphore>,
 }
 
 /// How long to wait for the portal.
@@ -125,6 +141,7 @@ impl Http {
             stall: timeouts.stall,
             breakers: Arc::default(),
             traffic: Arc::default(),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES as usize)),
         })
     }
 
@@ -153,35 +170,42 @@ impl Http {
         Retries::new(self.clone(), service, u32::MAX)
     }
 
-    /// Sends `request` at most `attempts` times, and returns when the head of
-    /// the response has arrived. For requests with side effects.
+    /// Sends `request` at most `attempts` times within `time`, and returns when
+    /// the head of the response has arrived. For requests with side effects.
     pub(crate) async fn send_at_most(
         &self,
         attempts: u32,
+        time: Duration,
         service: Service,
         request: RequestBuilder,
     ) -> Result<Response, PortalError> {
-        let mut retries = Retries::new(self.clone(), service, attempts);
-        self.send_within(&mut retries, service, &request).await
+        let mut retries = Retries::new(self.clone(), service, attempts).within(time);
+        let sent = self.send_within(&mut retries, service, &request);
+        complete_within(time, service, Box::pin(sent)).await
     }
 
     /// Sends `request` and returns when the complete body, of at most `limit`
     /// bytes, has arrived. Retries also if the connection is lost in the body.
+    /// The deadline holds for all of this.
     pub(crate) async fn fetch(
         &self,
         service: Service,
         request: RequestBuilder,
         limit: usize,
     ) -> Result<Response, PortalError> {
-        let mut retries = self.retries(service);
-        loop {
-            let response = self.send_within(&mut retries, service, &request).await?;
-            match response.buffered(limit).await {
-                Ok(response) => return Ok(response),
-                Err(error) if retries.back_off(&error).await => {}
-                Err(error) => return Err(error),
+        let time = self.stall.saturating_mul(TIMEOUTS_PER_FETCH);
+        let fetched = async {
+            let mut retries = self.retries(service).within(time);
+            loop {
+                let response = self.send_within(&mut retries, service, &request).await?;
+                match response.buffered(limit).await {
+                    Ok(response) => return Ok(response),
+                    Err(error) if retries.back_off(&error).await => {}
+                    Err(error) => return Err(error),
+                }
             }
-        }
+        };
+        complete_within(time, service, Box::pin(fetched)).await
     }
 
     /// Sends `request`, with `retries`, and returns when the head of the
@@ -195,7 +219,16 @@ impl Http {
     ) -> Result<Response, PortalError> {
         loop {
             self.breaker(service).check()?;
+            let cost = retries.admit()?;
             let sent = self.send_once(service, request, retries.stall()).await;
+            let sent = sent.map(|response| match cost {
+                // The service counts a download.
+                Some(cost) if response.status().is_success() => {
+                    cost.record_request();
+                    response.at_the_cost_of(Some(cost))
+                }
+                _ => response,
+            });
             let (error, response) = match sent {
                 Ok(response) => match response.check_transient_failure().await {
                     Ok(response) => return Ok(response),
@@ -226,7 +259,7 @@ impl Http {
         let begun = Instant::now();
         let sent = tokio::time::timeout(stall, client.execute(request)).await;
         let response = (sent.as_ref().ok()).and_then(|sent| sent.as_ref().ok());
-        let failed = response.is_none_or(|response| response.status().is_server_error());
+        let failed = response.is_none_or(|response| is_transient_failure(response.status()));
         (self.traffic).record_response(service, || name, begun.elapsed(), failed);
         let response = sent
             .map_err(|_elapsed| PortalError::TimedOut {
@@ -267,6 +300,20 @@ impl Http {
             }
         }
     }
+}
+
+/// Waits for `work`, a request to `service`, at most `time`.
+pub(crate) async fn complete_within<T>(
+    time: Duration,
+    service: Service,
+    work: Pin<Box<impl Future<Output = Result<T, PortalError>>>>,
+) -> Result<T, PortalError> {
+    let timed_out = PortalError::TimedOut {
+        service,
+        waited: time,
+    };
+    let done = tokio::time::timeout(time, work).await;
+    done.unwrap_or(Err(timed_out))
 }
 
 /// Returns the first of these environment variables that is set, in upper or

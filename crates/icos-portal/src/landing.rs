@@ -6,8 +6,13 @@
 
 use serde::Deserialize;
 
-use super::error::parse_json;
+use super::error::{at_most, parse_json};
 use super::{PortalError, Service};
+
+/// Maximum number of columns; real tables have hundreds.
+pub(crate) const MAX_COLUMNS: usize = 10_000;
+/// Maximum number of flags of a column or format, and of columns of a flag.
+const MAX_FLAGS: usize = 10_000;
 
 /// The landing page of an object.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,7 +48,7 @@ pub struct Specification {
 #[serde(rename_all = "camelCase")]
 pub struct ObjectFormat {
     /// The quality flags that mean good values.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_FLAGS>")]
     pub good_flag_values: Vec<String>,
 }
 
@@ -51,7 +56,7 @@ pub struct ObjectFormat {
 #[derive(Clone, Debug, Deserialize)]
 pub struct SpecificInfo {
     /// The columns of a table.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_COLUMNS>")]
     pub columns: Vec<ColumnInfo>,
 }
 
@@ -66,7 +71,7 @@ pub struct ColumnInfo {
     /// The kind of its values.
     pub value_type: Option<ValueType>,
     /// IRIs of the columns whose quality flags this column contains.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_FLAGS>")]
     pub is_flag_for: Vec<String>,
 }
 

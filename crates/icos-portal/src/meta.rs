@@ -8,10 +8,12 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use jiff::Timestamp;
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::error::parse_json;
 use super::http::{Http, is_unknown_item};
 use super::lists::{
     self, CollectionRow, ColumnRow, Cursor, ListEntry, MemberRow, ObjectRow, ObjectScope,
@@ -26,10 +28,10 @@ use query_backoff::QueryBackoff;
 
 /// Maximum length of a landing page, in bytes. Collections of everything come
 /// closest.
-const MAX_JSON: usize = 64 << 20;
+const MAX_JSON: usize = 32 << 20;
 /// Maximum length of the results of a query, in bytes. 10 000 rows with long
-/// lists of columns are far shorter.
-const MAX_RESULTS: usize = 256 << 20;
+/// lists of columns are shorter.
+const MAX_RESULTS: usize = 64 << 20;
 
 /// The service aborts queries after 9 s. A query without a response after this
 /// time is waiting for the network, so the next one may start.
@@ -93,7 +95,13 @@ impl MetadataClient {
         let request = self.http.get(url).header(ACCEPT, "application/json");
         let response = self.http.fetch(Service::Meta, request, MAX_JSON).await?;
         match response.status().as_u16() {
-            200 => response.bytes(MAX_JSON).await,
+            200 => {
+                let json = response.bytes(MAX_JSON).await?;
+                // It may be an error page, or cut off by the end of the
+                // connection.
+                parse_json::<IgnoredAny>(Service::Meta, "JSON", &json)?;
+                Ok(json)
+            }
             // Unknown items cause status 500, with a reason that says so.
             _ => Err(match response.into_error(what).await {
                 PortalError::Status {
@@ -143,9 +151,9 @@ impl MetadataClient {
         if let Some(error) = self.backoff.error() {
             return Err(error);
         }
-        let (begun, mut retry_after) = (Instant::now(), None);
+        let begun = Instant::now();
         let response = {
-            let query = std::pin::pin!(self.send_query(query, &mut retry_after));
+            let query = std::pin::pin!(self.send_query(query));
             // The first attempt times out before this, however short the
             // timeout.
             let overdue = tokio::time::sleep(OVERDUE_AFTER.min(timeout / 4));
@@ -160,16 +168,12 @@ impl MetadataClient {
         };
         match &response {
             Ok(_) => self.backoff.record_response(),
-            Err(error) => self.backoff.record_failure(error, retry_after, begun),
+            Err(error) => self.backoff.record_failure(error, begun),
         }
         response
     }
 
-    async fn send_query(
-        &self,
-        query: String,
-        retry_after: &mut Option<Duration>,
-    ) -> Result<QueryRows, PortalError> {
+    async fn send_query(&self, query: String) -> Result<QueryRows, PortalError> {
         let request = self
             .http
             .request(Method::POST, self.services.url(Service::Meta, &["sparql"]))
@@ -178,8 +182,6 @@ impl MetadataClient {
             .body(query);
         let response = self.http.fetch(Service::Meta, request, MAX_RESULTS).await?;
         if response.status().as_u16() != 200 {
-            let seconds = response.header(&RETRY_AFTER).and_then(|s| s.parse().ok());
-            *retry_after = seconds.map(Duration::from_secs);
             return Err(response.into_error("response to a query").await);
         }
         QueryRows::parse(&response.bytes(MAX_RESULTS).await?)

@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
-use reqwest::header::DATE;
 
-use super::http::Http;
+use super::http::{Http, complete_within, is_transient_failure};
 use super::{PortalError, Service, Services};
 
 /// The result of a successful probe.
@@ -19,8 +17,8 @@ pub struct Probe {
 }
 
 impl Http {
-    /// Probes whether `service` responds. Any response but a server error is a
-    /// success. Sends no token, and requests nothing that the portal counts as
+    /// Probes whether `service` responds. Any response is a success, unless it
+    /// says that the service fails or is busy. Sends no token, and requests nothing that the portal counts as
     /// a download.
     ///
     /// # Errors
@@ -39,21 +37,19 @@ impl Http {
             Service::Meta => services.base(service).clone(),
         };
         let start = Instant::now();
-        let request = self.send_at_most(1, service, self.get(url));
-        let response =
-            tokio::time::timeout(timeout, request)
-                .await
-                .unwrap_or(Err(PortalError::TimedOut {
-                    service,
-                    waited: timeout,
-                }))?;
-        if response.status().is_server_error() {
-            return Err(response.into_error("response").await);
-        }
-        let date = response.header(&DATE);
-        Ok(Probe {
-            took: start.elapsed(),
-            date: date.and_then(|date| Some(rfc2822::parse(date).ok()?.timestamp())),
-        })
+        let responded = async {
+            let request = self.send_at_most(1, timeout, service, self.get(url));
+            let response = request.await?;
+            if is_transient_failure(response.status()) {
+                return Err(response.into_error("response").await);
+            }
+            Ok(Probe {
+                took: start.elapsed(),
+                date: response
+                    .date()
+                    .and_then(|date| Timestamp::try_from(date).ok()),
+            })
+        };
+        complete_within(timeout, service, Box::pin(responded)).await
     }
 }

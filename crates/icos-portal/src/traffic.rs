@@ -16,6 +16,10 @@ const MAX_SLOWEST: usize = 5;
 pub struct TrafficStats {
     /// Statistics by the name of the service.
     pub services: BTreeMap<String, ServiceTraffic>,
+    /// Number of requests that were not sent, because their objects had cost too
+    /// much.
+    #[serde(default)]
+    pub over_limit: u64,
     /// The requests that waited longest for a response, slowest first.
     pub slowest: Vec<SlowRequest>,
 }
@@ -25,7 +29,8 @@ pub struct TrafficStats {
 pub struct ServiceTraffic {
     /// Number of requests.
     pub requests: u64,
-    /// Number of requests without a response, or with a server error.
+    /// Number of requests without a response, or with a response that says
+    /// that another attempt may succeed.
     pub failures: u64,
     /// Number of bytes of bodies received.
     pub bytes: u64,
@@ -68,6 +73,11 @@ impl TrafficCounter {
             traffic.slowest.insert(at, SlowRequest { ms, request });
             traffic.slowest.truncate(MAX_SLOWEST);
         }
+    }
+
+    /// Records a request that was not sent because of the limit of its object.
+    pub(super) fn record_over_limit(&self) {
+        self.0.lock().over_limit += 1;
     }
 
     /// Records received bytes of a body.

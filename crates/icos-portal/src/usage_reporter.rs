@@ -99,7 +99,10 @@ impl UsageClient {
         {
             request = request.header(COOKIE, token.header());
         }
-        let response = self.http.send_at_most(1, Service::Auth, request).await?;
+        let response = self
+            .http
+            .send_at_most(1, TIMEOUT, Service::Auth, request)
+            .await?;
         if response.status().is_success() {
             Ok(())
         } else {

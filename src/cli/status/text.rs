@@ -103,6 +103,13 @@ impl StatusPage {
             let text = format!("{service}: {requests}, {failed} failed, {received} received");
             self.line("", text);
         }
+        if status.traffic.over_limit > 0 {
+            let requests = counted(status.traffic.over_limit, "request");
+            let text = format!(
+                "{requests} not sent: more for these objects than --max-overhead allows within an hour"
+            );
+            self.line("limits", text);
+        }
         let slowest = status.traffic.slowest.iter();
         for slow in slowest.filter(|slow| slow.ms >= SLOW_MS).take(MAX_SLOW) {
             self.line("slow", format_args!("{} ms {}", slow.ms, slow.request));

@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, DATE, SET_COOKIE};
+use reqwest::header::{CONTENT_TYPE, SET_COOKIE};
 use secrecy::zeroize::Zeroizing;
 
 use super::{AuthError, Credentials, Token};
@@ -42,9 +41,13 @@ pub(super) async fn log_in(
             _ => return Err(service_error(response.into_error("login").await)),
         }
         let now = Timestamp::now();
-        let date = response.header(&DATE).and_then(parsed_date).unwrap_or(now);
+        let date = response
+            .date()
+            .and_then(|date| Timestamp::try_from(date).ok())
+            .unwrap_or(now);
         Ok((token(services, &response)?, date.duration_since(now)))
     };
+    // An error page is read after the request.
     tokio::time::timeout(TIMEOUT, login)
         .await
         .unwrap_or_else(|_elapsed| {
@@ -73,7 +76,7 @@ async fn post(
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         // Zeroized after it was sent.
         .body(Bytes::from_owner(Zeroizing::new(form.into_bytes())));
-    http.send_at_most(MAX_ATTEMPTS, Service::Auth, request)
+    http.send_at_most(MAX_ATTEMPTS, TIMEOUT, Service::Auth, request)
         .await
 }
 
@@ -85,10 +88,6 @@ fn form(user: &str, password: &str) -> String {
         .append_pair("mail", user)
         .append_pair("password", password)
         .finish()
-}
-
-fn parsed_date(text: &str) -> Option<Timestamp> {
-    DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 fn token(services: &Services, response: &Response) -> Result<Token, AuthError> {
@@ -112,15 +111,6 @@ fn token(services: &Services, response: &Response) -> Result<Token, AuthError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parsed_date_accepts_http_dates_only() {
-        assert_eq!(
-            parsed_date("Sun, 06 Nov 1994 08:49:37 GMT"),
-            Some("1994-11-06T08:49:37Z".parse().unwrap())
-        );
-        assert_eq!(parsed_date("yesterday"), None);
-    }
 
     #[test]
     fn form_escapes_reserved_bytes() {

@@ -19,14 +19,17 @@ use super::{
     AuthError, Credentials, CredentialsFile, FILE_TTL, LoginState, REFUSAL_TTL, Renewal, Token,
     TokenProvider,
 };
-use crate::Services;
 use crate::http::Http;
+use crate::{PortalError, Services};
 use icos_sync::{Mutex, SingleFlight};
 
 /// How long a request with a valid token waits for the renewal of that token.
 const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 /// Pause after a login without a response, if there is no valid token.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+/// Longest pause that is accepted from a busy service. A longer one is a
+/// mistake.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(15);
 /// Pause after a successful login whose token the portal refuses. Repeating it
 /// locks no account, as the password is right. The usual minute is too long: if
 /// tokens are revoked every minute, most reads would fail.
@@ -225,7 +228,7 @@ impl PasswordLogin {
         let attempt = state.last_attempt.as_ref()?;
         let valid_token = state.valid_token();
         let pause = match (&attempt.result, &valid_token) {
-            (Err(AuthError::Service(_)), None) => PAUSE_AFTER_FAILURE,
+            (Err(AuthError::Service(error)), None) => pause_after(error),
             (Ok(()), None) if state.token.is_none() => PAUSE_AFTER_REFUSAL,
             _ => REFUSAL_TTL,
         };
@@ -345,6 +348,17 @@ impl PasswordState {
     }
 }
 
+/// Returns the pause after a login that failed because of `error` of the service.
+fn pause_after(error: &PortalError) -> Duration {
+    match error {
+        PortalError::Busy {
+            retry_after: Some(requested),
+            ..
+        } => PAUSE_AFTER_FAILURE.max(MAX_RETRY_AFTER.min(*requested)),
+        _ => PAUSE_AFTER_FAILURE,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,5 +395,17 @@ mod tests {
             needs_no_login(40, wrong()),
             "a wrong password is not repeated"
         );
+    }
+
+    #[test]
+    fn login_refused_by_a_busy_service_is_repeated_after_the_requested_pause() {
+        for (retry_after, pause) in [(None, 5), (Some(1), 5), (Some(60), 60), (Some(9999), 900)] {
+            let error = PortalError::Busy {
+                service: crate::Service::Auth,
+                status: 429,
+                retry_after: retry_after.map(Duration::from_secs),
+            };
+            assert_eq!(pause_after(&error), Duration::from_secs(pause));
+        }
     }
 }

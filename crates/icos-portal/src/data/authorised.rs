@@ -20,9 +20,13 @@ const MAX_WHOAMI: usize = 64 << 10;
 impl DataClient {
     /// Requests `url` with the token of the user, and returns the response if its
     /// status is 200. `what` names the object in errors.
-    pub(crate) async fn get(&self, what: &str, url: Url) -> Result<Response, PortalError> {
-        let mut retries = self.retries();
-        let response = self.authorised(what, &mut retries, || self.http.get(url.clone()));
+    pub(crate) async fn get(
+        &self,
+        what: &str,
+        url: Url,
+        retries: &mut Retries,
+    ) -> Result<Response, PortalError> {
+        let response = self.authorised(what, retries, || self.http.get(url.clone()));
         expect_ok(response.await?, what).await
     }
 

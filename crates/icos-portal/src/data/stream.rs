@@ -55,8 +55,9 @@ impl OriginalStream {
         loop {
             let error = match self.body.chunk().await {
                 Ok(Some(chunk)) => {
-                    self.retries.record_progress();
-                    self.rest.start += chunk.len() as u64;
+                    let len = chunk.len() as u64;
+                    self.retries.record_progress(len, len);
+                    self.rest.start += len;
                     return Ok(Some(chunk));
                 }
                 // The caller handles a body that is longer than requested.
@@ -124,13 +125,15 @@ impl ColumnStream {
         loop {
             let error = match self.body.chunk().await {
                 Ok(Some(mut chunk)) => {
-                    self.retries.record_progress();
+                    let received = chunk.len() as u64;
                     let skipped = usize::try_from(self.skip)
                         .unwrap_or(usize::MAX)
                         .min(chunk.len());
                     chunk.advance(skipped);
                     self.skip -= skipped as u64;
-                    self.received += chunk.len() as u64;
+                    let new = chunk.len() as u64;
+                    self.received += new;
+                    self.retries.record_progress(received, new);
                     if chunk.is_empty() {
                         continue;
                     }

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 
 use super::{CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow};
+use crate::error::at_most;
+use crate::landing::MAX_COLUMNS;
 use crate::sparql::QueryRow;
 use crate::{ObjectId, PortalError};
 
@@ -10,6 +12,13 @@ use crate::{ObjectId, PortalError};
 pub(crate) trait ListEntry: Sized {
     /// Parses a row of the results of the list's query.
     fn parse(row: QueryRow<'_>) -> Result<Self, PortalError>;
+}
+
+/// Parses a JSON list of column names.
+fn column_names(json: &str) -> Option<Vec<String>> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let names = at_most::<_, _, MAX_COLUMNS>(&mut json).ok()?;
+    json.end().is_ok().then_some(names)
 }
 
 /// The id at the end of an IRI.
@@ -31,7 +40,7 @@ impl ListEntry for ObjectRow {
             rows: (row.get("nRows").map(|_| row.number("nRows"))).transpose()?,
             column_names: row
                 .get("colNames")
-                .map(|_| row.parsed("colNames", |json| serde_json::from_str(json).ok()))
+                .map(|_| row.parsed("colNames", column_names))
                 .transpose()?,
             doi: row.get("doi").map(str::to_owned),
             next: row.get("next").and_then(id),

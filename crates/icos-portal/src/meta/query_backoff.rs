@@ -46,24 +46,24 @@ impl QueryBackoff {
     }
 
     /// Records that a query that began at `begun` failed, and starts a pause:
-    /// of `retry_after`, if the service stated it.
-    pub(super) fn record_failure(
-        &self,
-        error: &PortalError,
-        retry_after: Option<Duration>,
-        begun: Instant,
-    ) {
+    /// as long as the service requests, if it does.
+    pub(super) fn record_failure(&self, error: &PortalError, begun: Instant) {
         let mut state = self.0.lock();
         // Other queries had responses meanwhile: the service is up.
         let is_up = state.last_response.is_some_and(|at| at >= begun);
         if is_up && !matches!(error, PortalError::Busy { .. }) {
             return;
         }
-        let pause = match (retry_after, error) {
-            (Some(requested), _) => requested.min(MAX_RETRY_AFTER),
+        let pause = match error {
+            PortalError::Busy {
+                retry_after: Some(requested),
+                ..
+            } => MAX_RETRY_AFTER.min(*requested),
             // The quota is counted by the minute.
-            (None, PortalError::Busy { .. }) => MAX_PAUSE,
-            (None, _) => FIRST_PAUSE
+            PortalError::Busy {
+                retry_after: None, ..
+            } => MAX_PAUSE,
+            _ => FIRST_PAUSE
                 .saturating_mul(1 << state.failures.min(8))
                 .min(MAX_PAUSE),
         };
@@ -80,16 +80,17 @@ mod tests {
     #[test]
     fn queries_fail_after_a_failure_until_a_response_or_the_end_of_the_pause() {
         let backoff = QueryBackoff::default();
-        let busy = PortalError::Busy {
+        let busy = |retry_after| PortalError::Busy {
             service: Service::Meta,
-            retry_after: None,
+            status: 503,
+            retry_after: Some(retry_after),
         };
         assert!(backoff.error().is_none());
-        backoff.record_failure(&busy, Some(Duration::from_secs(100)), Instant::now());
+        backoff.record_failure(&busy(Duration::from_secs(100)), Instant::now());
         assert!(matches!(backoff.error(), Some(PortalError::Busy { .. })));
         backoff.record_response();
         assert!(backoff.error().is_none());
-        backoff.record_failure(&busy, Some(Duration::ZERO), Instant::now());
+        backoff.record_failure(&busy(Duration::ZERO), Instant::now());
         assert!(backoff.error().is_none(), "a pause of zero is over at once");
     }
 }
