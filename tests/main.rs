@@ -25,6 +25,7 @@ mod get;
 mod hostile;
 mod hygiene;
 mod kernel;
+mod limits;
 mod login;
 mod model;
 mod mounting;

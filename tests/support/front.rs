@@ -126,7 +126,7 @@ fn request(stream: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Returns the response of `backend`.
-fn forwarded(request: &[u8], backend: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn forwarded(request: &[u8], backend: &str) -> io::Result<Vec<u8>> {
     let host = backend.trim_start_matches("http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(host)?;
     let line = request.iter().position(|&byte| byte == b'\n').unwrap_or(0) + 1;

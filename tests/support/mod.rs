@@ -10,7 +10,7 @@ mod python;
 
 pub(crate) use contents::TestContents;
 pub(crate) use dice::Dice;
-pub(crate) use front::{Front, TestCertificate};
+pub(crate) use front::{Front, TestCertificate, forwarded};
 pub(crate) use home::{Home, feed, said, write_credentials};
 pub(crate) use mount::{TestMount, contents};
 pub(crate) use portal::{
