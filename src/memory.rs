@@ -99,10 +99,10 @@ impl MemoryBudget {
     /// How many bytes of blocks the cache may store in memory.
     #[must_use]
     pub fn block_limit(&self) -> u64 {
-        self.total / 2 - self.page_limit()
+        self.total / 2
     }
 
-    /// How many bytes of landing pages may be cached.
+    /// How many bytes of landing pages may be cached, in addition to the limit.
     #[must_use]
     pub fn page_limit(&self) -> u64 {
         self.total / 16
