@@ -46,6 +46,12 @@ impl<K: Eq + Hash, V> SizedLru<K, V> {
             self.bytes -= evicted.map_or(0, |(_, (_, bytes))| bytes);
         }
     }
+
+    /// Removes all entries.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +74,7 @@ mod tests {
         assert!(cache.get(&0).is_some());
         cache.put(1, (), 0);
         assert_eq!((cache.entries.len(), cache.bytes), (1, ENTRY_OVERHEAD));
+        cache.clear();
+        assert_eq!((cache.entries.len(), cache.bytes), (0, 0));
     }
 }
