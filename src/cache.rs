@@ -59,7 +59,7 @@
 //!    files, the known sizes (one record); a file's state only for journal records,
 //!    renames and the release of evicted blocks.
 //! 8. The folder is one that only this user and root can write to. It is held open,
-//!    and files of other users in it are removed ([`cache_root`]).
+//!    and files of other users in it are removed (`cache_root`).
 //! 9. If the disk cannot be written, blocks are stored in memory and reads
 //!    continue.
 //!
