@@ -4,22 +4,27 @@
 //! # The life of a block
 //!
 //! 1. *Downloaded*: `content` downloads bytes and passes them to
-//!    [`CacheFile::write`], which splits them into blocks of up to 128 KiB.
+//!    [`CacheFile::write`]. Where blocks begin and end follows from what the file is
+//!    ([`Grid`]), never from how it was read; only complete blocks are stored.
 //! 2. *Written* to the sparse data file, within the disk budget. Blocks that the
 //!    disk does not accept go to the memory tier.
-//! 3. *Checksummed*: the journal of the file records offset, length and checksum.
-//!    Any subset of these writes may survive a crash.
+//! 3. *Present*: its word in the block map has its checksum. The word is written
+//!    after the bytes. Any subset of these writes may survive a crash.
 //! 4. *Read*: [`CacheFile::read`] checks every block that it reads from the disk.
 //!    A corrupt block is evicted and downloaded again.
 //! 5. *Evicted* for space: closed files completely, least recently used first,
-//!    then the oldest blocks of the file that needs space. The checksum of an
-//!    evicted block stays in memory until the epoch ends or the file is closed, so
-//!    that a block that is downloaded again must be the same.
+//!    then the oldest blocks of the file that needs space. The word keeps the
+//!    checksum, so that a block that is downloaded again must be the same.
 //! 6. *Verified*: `content` compares the hash of all bytes of an [`Epoch`] with the
 //!    object's id and calls [`CacheFile::mark_verified`].
 //! 7. *Sealed*: [`CacheFile::seal`] syncs the file and renames it to its complete
 //!    name. Sealed files are found by later processes and by the Python library,
 //!    and the kernel may read them directly.
+//!
+//! An epoch is one data file and one block map, with a random seed that is part of
+//! every checksum. When bytes of an epoch turn out to be corrupt, its files are
+//! removed and the next epoch begins with new ones, so that late writes to the old
+//! ones cannot count.
 //!
 //! Files that can only be appended to, because their length is not known before
 //! their end, begin as an [`AppendedFile`].
@@ -30,8 +35,8 @@
 //! |---|---|
 //! | `dataAppStorage/<format>/<name>` | sealed originals and tables, where the portal's Python library looks for them |
 //! | `documents/`, `csv/`, `views/` | sealed documents, CSV from the portal, files rendered here |
-//! | `sums/<folder>~<name>.map` | journals of sealed files |
-//! | `partial/<folder>~<name>`, `.map`, `.new` | partial files, their journals, temporary files |
+//! | `sums/<folder>~<name>.map` | block maps of sealed files |
+//! | `partial/<folder>~<name>`, `.map`, `.new` | partial files, their block maps, temporary files |
 //! | `lengths` | known file sizes |
 //!
 //! # Invariants
@@ -51,13 +56,13 @@
 //! 5. If bytes of an epoch are corrupt, all its blocks are evicted at once. The
 //!    caller counts the corruption before another reader can see the empty file
 //!    ([`CacheFile::discard`]).
-//! 6. Space used is what files occupy on the disk, journals included. Open files
-//!    are never removed, in this process or another one: an open journal is
+//! 6. Space used is what the disk gives up: whole pages, block maps included. Open
+//!    files are never removed, in this process or another one: an open block map is
 //!    locked.
 //! 7. No lock is held over network work or across an `await`. Locks held over disk
-//!    work: a file's disk lock, the disk budget's eviction lock, the table of open
-//!    files, the known sizes (one record); a file's state only for journal records,
-//!    renames and the release of evicted blocks.
+//!    work: the disk budget's eviction lock, the table of open files, the known sizes
+//!    (one record), and the names of a file while it is renamed, created or removed.
+//!    Disk work on blocks is serialized by claims, which readers do not need.
 //! 8. The folder is one that only this user and root can write to. It is held open,
 //!    and files of other users in it are removed (`cache_root`).
 //! 9. If the disk cannot be written, blocks are stored in memory and reads
@@ -65,13 +70,13 @@
 //!
 //! # Lock order
 //!
-//! 1. A file's disk lock.
+//! 1. A claim of blocks, then the names of the file.
 //! 2. The disk budget's eviction lock.
 //! 3. The table of open files.
 //!
-//! A file's state is taken after its disk lock or alone. While a state is held,
-//! none of the three is taken. Memory tier, error reports and known sizes are taken
-//! last, and no other lock is taken under them.
+//! A file's state is taken after these or alone. While a state is held, none of them
+//! is taken. Memory tier, error reports and known sizes are taken last, and no other
+//! lock is taken under them.
 //!
 //! The cache knows neither the portal nor inodes. What to download, when to verify
 //! and how long readers wait is decided in [`crate::content`].
@@ -83,16 +88,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 mod appended;
-mod blocks;
+mod block_map;
 mod cache_root;
 mod disk_budget;
 mod error_reports;
-mod evicted;
 mod file;
 mod folder;
-mod journal;
+mod grid;
 mod layout;
+mod legacy_journal;
+mod map_file;
 mod memory_tier;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod races;
 mod sizes;
@@ -101,14 +109,15 @@ pub use appended::AppendedFile;
 pub use disk_budget::{DiskUsage, default_limit};
 pub use file::{CacheFile, CacheRead, Epoch};
 pub use folder::{CacheFolder, FileCheck, FolderFile};
-pub(crate) use journal::check_journal;
+pub use grid::Grid;
 pub use layout::CachePath;
+pub(crate) use map_file::check_map_file;
 pub use sizes::KnownSizes;
 
-pub(crate) use blocks::MAX_BLOCK;
 use cache_root::{CacheRoot, create_private_dir, display_path, open_own};
 use disk_budget::{ClaimResult, DiskBudget};
 use error_reports::ErrorReports;
+pub(crate) use grid::MAX_BLOCK;
 use layout::LENGTHS;
 use memory_tier::MemoryTier;
 
@@ -259,18 +268,20 @@ impl Store {
         &self.0.sizes
     }
 
-    /// Opens the file at `path`, which is `len` bytes long. A file of another
-    /// length that an earlier process left there is removed.
+    /// Opens the file at `path`, whose blocks are those of `grid`; a length stands for
+    /// the grid of an original. A file of another grid that an earlier process left
+    /// there is removed.
     #[must_use]
-    pub fn file(&self, path: &CachePath, len: u64) -> Arc<CacheFile> {
+    pub fn file(&self, path: &CachePath, grid: impl Into<Grid>) -> Arc<CacheFile> {
+        let grid = grid.into();
         let mut open = self.0.open_files.lock();
         if let Some(file) = open.get(path).and_then(Weak::upgrade)
-            && file.len() == len
+            && *file.grid() == grid
         {
             return file;
         }
         open.retain(|_, file| file.strong_count() > 0);
-        let file = CacheFile::open(Arc::clone(&self.0), path, len);
+        let file = CacheFile::open(Arc::clone(&self.0), path, Arc::new(grid));
         open.insert(path.clone(), Arc::downgrade(&file));
         file
     }

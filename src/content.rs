@@ -41,6 +41,7 @@ use icos_portal::{DataClient, MetadataClient, ObjectId, PortalError};
 use icos_table::TableError;
 
 mod archive_files;
+mod block_writer;
 mod byte_source;
 mod columns;
 mod complete_file;

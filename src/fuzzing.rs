@@ -34,9 +34,8 @@ pub fn config(settings: &[(u8, String)], text: &str) {
     cli::read_config(settings, text);
 }
 
-/// A cache journal of a file of `len` bytes with these records (offset, length,
-/// checksum) and with trailing bytes: all blocks lie within the file and none
-/// overlap.
-pub fn block_map(len: u64, records: &[(u64, u32, u64)], trailing: &[u8]) {
-    cache::check_journal(len, records, trailing);
+/// A block map of a file of `len` bytes, with a valid header or with these bytes alone:
+/// all present blocks lie within the file.
+pub fn block_map(len: u64, is_valid: bool, bytes: &[u8]) {
+    cache::check_map_file(len, is_valid, bytes).expect("a file in memory can be written");
 }

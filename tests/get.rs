@@ -63,7 +63,8 @@ fn get_with_columns_and_rows_equals_the_portals_selection_and_downloads_only_it(
     let fetched: Vec<u64> = (wire.iter().filter(|r| r.path == "/cpb"))
         .map(|r| r.bytes)
         .collect();
-    assert_eq!(fetched, [100 * (2 + 4)], "one request for these cells");
+    // Of each column, the block that has these rows.
+    assert_eq!(fetched, [4096 * (2 + 4)], "one request for these cells");
     let query = format!("/csv/{id}?col=Flag&col=co2&col=Flag&offset=1000&limit=100");
     assert!(selected == get(&portal, &query));
 

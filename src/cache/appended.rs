@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::blocks::{Block, MAX_BLOCK};
-use super::journal::Journal;
+use super::block_map::Word;
 use super::layout::{FileKind, NEW};
-use super::{CacheError, CacheFile, CachePath, Store, remove_if_present};
+use super::map_file::{MapFile, new_seed};
+use super::{CacheError, CacheFile, CachePath, Grid, MAX_BLOCK, Store, remove_if_present};
 
 /// How long to retry creating a temporary file that other processes lock or
 /// remove.
@@ -28,10 +28,13 @@ pub struct AppendedFile {
     path: CachePath,
     /// `None` if the disk cannot be used.
     temporary: Option<TemporaryFile>,
+    /// Part of the checksums of its blocks.
+    seed: u64,
     /// Bytes of the next block.
     buffer: Vec<u8>,
-    /// The blocks on the disk.
-    blocks: Vec<Block>,
+    /// The words of the blocks on the disk; of those in memory, words of absent
+    /// blocks.
+    words: Vec<Word>,
     /// The blocks in memory, with their offsets.
     in_memory: VecDeque<(u64, Vec<u8>)>,
     /// Bytes in both kinds of blocks.
@@ -69,8 +72,9 @@ impl AppendedFile {
             store,
             path,
             temporary,
+            seed: new_seed(),
             buffer: Vec::with_capacity(MAX_BLOCK),
-            blocks: Vec::new(),
+            words: Vec::new(),
             in_memory: VecDeque::new(),
             len: 0,
         }
@@ -97,33 +101,34 @@ impl AppendedFile {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let block = Block::of(self.len, &self.buffer);
-        if self.write_to_disk(block) {
-            self.blocks.push(block);
+        let len = self.buffer.len() as u64;
+        if self.write_to_disk() {
+            self.words.push(Word::of(&self.buffer, self.seed));
             self.buffer.clear();
         } else {
-            if !self.store.0.memory_tier.add_appended(block.len.into()) {
+            if !self.store.0.memory_tier.add_appended(len) {
                 return Err(CacheError::TooSmall);
             }
             let next = Vec::with_capacity(MAX_BLOCK);
             let bytes = std::mem::replace(&mut self.buffer, next);
-            self.in_memory.push_back((block.offset, bytes));
+            self.words.push(Word::default());
+            self.in_memory.push_back((self.len, bytes));
         }
-        self.len += u64::from(block.len);
+        self.len += len;
         Ok(())
     }
 
-    /// Writes the buffer, whose bytes are `block`; false if the disk does not
-    /// accept it.
-    fn write_to_disk(&mut self, block: Block) -> bool {
+    /// Writes the buffer, which is the next block; false if the disk does not accept
+    /// it.
+    fn write_to_disk(&mut self) -> bool {
         let Some(temporary) = &mut self.temporary else {
             return false;
         };
-        let wanted = u64::from(block.len);
+        let wanted = (self.buffer.len() as u64).next_multiple_of(4096);
         if !self.store.0.claim_disk(wanted) {
             return false;
         }
-        match temporary.file.write_all_at(&self.buffer, block.offset) {
+        match temporary.file.write_all_at(&self.buffer, self.len) {
             Ok(()) => {
                 temporary.claimed += wanted;
                 true
@@ -145,7 +150,7 @@ impl AppendedFile {
     /// [`CacheError::Io`] if the file cannot be renamed.
     pub fn finish(mut self) -> Result<Arc<CacheFile>, CacheError> {
         self.flush()?;
-        let on_disk = !self.blocks.is_empty() || self.len == 0;
+        let on_disk = self.words.iter().any(|&word| word != Word::default()) || self.len == 0;
         let handed_over = match self.temporary.take_if(|_| on_disk) {
             Some(temporary) => {
                 self.hand_over(&temporary)?;
@@ -161,27 +166,26 @@ impl AppendedFile {
         }
         while let Some((offset, bytes)) = self.in_memory.pop_front() {
             self.store.0.memory_tier.remove_appended(bytes.len() as u64);
-            // Not to the disk, where older bytes of the file would be evicted for
-            // them.
-            file.write_to_memory(Block::of(offset, &bytes), &bytes)?;
+            file.write_in_memory(offset, &bytes)?;
         }
         file.seal(file.epoch())?;
         Ok(file)
     }
 
-    /// Renames the temporary file to the partial file and writes its journal.
+    /// Renames the temporary file to the partial file and writes its block map.
     fn hand_over(&self, temporary: &TemporaryFile) -> Result<(), CacheError> {
         let beside = |kind| self.path.beside_in(self.store.root(), kind);
-        let (partial, journal_path) = (beside(FileKind::Partial), beside(FileKind::Journal));
-        remove_if_present(&journal_path)?;
+        let (partial, map_path) = (beside(FileKind::Partial), beside(FileKind::Map));
+        remove_if_present(&map_path)?;
+        let (name, grid) = (self.path.flat_name(), Grid::from(self.len));
         let rename = || {
-            let (mut journal, _) = Journal::open(&journal_path, self.len)?;
-            journal.add(&self.blocks)?;
+            let map = MapFile::create(&map_path, &name, &grid, self.seed)?;
+            map.write(0, &self.words)?;
             fs::rename(&temporary.path, &partial)
         };
         rename().map_err(|error| {
             temporary.remove(&self.store);
-            CacheError::io(&journal_path, &error)
+            CacheError::io(&map_path, &error)
         })
     }
 }

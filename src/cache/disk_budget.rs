@@ -1,10 +1,10 @@
 //! The disk budget of the cache: a limit on the bytes on the disk, and eviction of
 //! files that are not open, least recently used first.
 //!
-//! Space used is what the files occupy on the disk, journals included. It is
+//! Space used is what the files occupy on the disk, block maps included. It is
 //! counted at the first claim and again after every 64 MiB of claims, because
 //! other processes may share the folder and the disk; between two counts it is
-//! estimated from the lengths of blocks.
+//! estimated from the pages of blocks.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
@@ -50,7 +50,7 @@ pub(super) struct DiskBudget {
 /// How much of the disk the cache uses, and may use.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct DiskUsage {
-    /// Bytes on the disk, of complete and incomplete files and their journals.
+    /// Bytes on the disk, of complete and incomplete files and their block maps.
     #[serde(rename = "held")]
     pub used: u64,
     /// The limit, in bytes.
@@ -67,13 +67,13 @@ pub(super) enum ClaimResult {
     DiskFull,
 }
 
-/// A file on the disk that has a journal.
+/// A file on the disk that has a block map.
 pub(super) struct StoredFile {
     pub(super) path: CachePath,
-    pub(super) journal: PathBuf,
-    /// When it was opened last: the journal's modification time.
+    pub(super) map: PathBuf,
+    /// When it was opened last: the modification time of its block map.
     pub(super) last_used: SystemTime,
-    /// Bytes on the disk, of the file and its journal.
+    /// Bytes on the disk, of the file and its block map.
     pub(super) bytes: u64,
 }
 
@@ -191,7 +191,7 @@ impl DiskBudget {
             if used <= goal {
                 break;
             }
-            if !in_use(&file.path) && self.remove(&file.path, &file.journal) {
+            if !in_use(&file.path) && self.remove(&file.path, &file.map) {
                 tracing::debug!(path = ?file.path, bytes = file.bytes, "evicted a file");
                 used -= file.bytes;
             }
@@ -199,22 +199,21 @@ impl DiskBudget {
         used
     }
 
-    /// Removes the file at `path`, whose journal is `journal`, unless a process has
+    /// Removes the file at `path`, whose block map is `map`, unless a process has
     /// it open. Returns whether it was removed.
-    pub(super) fn remove(&self, path: &CachePath, journal: &Path) -> bool {
-        let Ok(lock) = open_own(OpenOptions::new().read(true), journal) else {
+    pub(super) fn remove(&self, path: &CachePath, map: &Path) -> bool {
+        let Ok(lock) = open_own(OpenOptions::new().read(true), map) else {
             return false;
         };
         if lock.try_lock().is_err() {
             return false;
         }
         schedule_point();
-        // The file before its journal: after a crash in between, the journal's
-        // blocks do not match their checksums. A file without a journal would
-        // occupy space that nothing counts.
+        // The file before its map: after a crash in between, the blocks do not match
+        // their words. A file without a map would occupy space that nothing counts.
         let removed = remove_if_present(&path.complete_in(&self.root))
             .and_then(|()| remove_if_present(&path.beside_in(&self.root, FileKind::Partial)))
-            .and_then(|()| remove_if_present(journal));
+            .and_then(|()| remove_if_present(map));
         removed.is_ok()
     }
 
@@ -242,7 +241,7 @@ impl DiskBudget {
         bytes
     }
 
-    /// Every file of the cache that has a journal.
+    /// Every file of the cache that has a block map.
     pub(super) fn files(&self) -> Vec<StoredFile> {
         let mut files = Vec::new();
         for dir in [PARTIAL, SUMS] {
@@ -267,7 +266,7 @@ impl DiskBudget {
                 let bytes = fs::metadata(file).map_or(0, |found| found.blocks() * 512);
                 files.push(StoredFile {
                     path,
-                    journal: entry.path(),
+                    map: entry.path(),
                     last_used: found.modified().unwrap_or(SystemTime::UNIX_EPOCH),
                     bytes: bytes + found.blocks() * 512,
                 });
@@ -319,7 +318,7 @@ mod tests {
         let path = CachePath::new("netcdf", "x").unwrap();
         let beside = |kind| path.beside_in(dir.path(), kind);
         fs::write(beside(FileKind::Partial), vec![1; 9 << 20]).unwrap();
-        fs::write(beside(FileKind::Journal), "").unwrap();
+        fs::write(beside(FileKind::Map), "").unwrap();
         let claim = |bytes| budget.claim(bytes, |_| true);
 
         assert_eq!(claim(2 << 20), ClaimResult::LimitReached);

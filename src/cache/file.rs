@@ -1,28 +1,37 @@
 //! One file of the cache: which blocks are present, and what is known of them.
 //!
-//! This module opens and closes a file and answers queries of its state. Reading
-//! and verification of blocks, writing, blocks in memory, eviction and sealing
-//! each have a module of their own below it.
+//! This module opens and closes a file and answers queries of its state. Each other
+//! operation has a module of its own below it:
 //!
-//! Two locks protect a file. `disk_lock` serializes changes of the data file with
-//! the journal records that describe them, and is held over disk work. `state` is
-//! taken after `disk_lock`, never before it, and is held over no disk work but
-//! journal records, renames and the release of evicted blocks.
+//! ```text
+//!  read    words -> bytes from the disk or from memory -> check -> bytes, or a gap
+//!  write   complete blocks -> compare with words -> disk (write), else memory
+//!  evict   words become "evicted", then space is released; the end of an epoch
+//!  seal    sync, then rename to the complete name
+//!  files   the files of an epoch: names, opening, creation
+//!  claims  which blocks on the disk a thread writes, releases or checks
+//! ```
+//!
+//! `state` is locked for moments, never during disk work. Work on the bytes of blocks
+//! on the disk is serialized by claims. `names` is held while the files are renamed,
+//! created or removed; reads and writes do not take it. Order: a claim, then `names`,
+//! then `state`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::blocks::{BlockSet, MAX_BLOCK};
+use super::block_map::BlockMap;
 use super::memory_tier::MIN_RETAINED;
-use super::{CacheError, CachePath, StoreState};
+use super::{CacheError, CachePath, Grid, StoreState};
 use icos_sync::{Locked, Mutex};
 
+mod claims;
 mod evict;
+mod files;
 mod memory;
-mod open;
 mod read;
 mod seal;
 mod state;
@@ -30,10 +39,12 @@ mod state;
 mod tests;
 mod write;
 
+#[cfg(test)]
+pub(super) use files::stamp_of;
 pub use read::CacheRead;
 
-use open::{FilePaths, FileStage, OpenedFile};
-use state::FileState;
+use files::{EpochFiles, FilePaths, OpenedFile};
+use state::{FileStage, FileState};
 
 /// A file of the cache, complete or partial.
 ///
@@ -42,15 +53,13 @@ use state::FileState;
 /// are in memory, the latest ones only.
 #[derive(Debug)]
 pub struct CacheFile {
-    len: u64,
+    grid: Arc<Grid>,
     path: CachePath,
     store: Arc<StoreState>,
     /// This file, for the memory tier.
     self_ref: Weak<CacheFile>,
     paths: FilePaths,
-    /// The data file; `None` if the disk cannot be used.
-    data: Option<File>,
-    disk_lock: Mutex<()>,
+    names: Mutex<()>,
     state: Mutex<FileState>,
 }
 
@@ -71,12 +80,12 @@ impl Epoch {
 impl CacheFile {
     /// How many bytes of memory a read may take beyond the bytes it returns: it
     /// reads complete blocks.
-    pub const READ_OVERHEAD: u64 = MAX_BLOCK as u64;
+    pub const READ_OVERHEAD: u64 = super::MAX_BLOCK as u64;
 
-    pub(super) fn open(store: Arc<StoreState>, path: &CachePath, len: u64) -> Arc<Self> {
+    pub(super) fn open(store: Arc<StoreState>, path: &CachePath, grid: Arc<Grid>) -> Arc<Self> {
         let paths = FilePaths::new(path, store.root.path());
         let failed = |error: io::Error| CacheError::io(&paths.partial, &error);
-        let opened = match paths.open(len) {
+        let opened = match paths.open(&grid) {
             // The cache folder was removed, or was never created.
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -84,30 +93,28 @@ impl CacheFile {
                 store
                     .root
                     .create_folders()
-                    .and_then(|()| paths.open(len).map_err(failed))
+                    .and_then(|()| paths.open(&grid).map_err(failed))
             }
             opened => opened.map_err(failed),
         };
-        let (data, blocks, stage) = match opened {
-            Ok(OpenedFile {
-                data,
-                blocks,
-                stage,
-            }) => (Some(data), blocks, stage),
-            Err(error) => {
-                store.errors.report(error);
-                (None, BlockSet::default(), FileStage::MemoryOnly)
+        let opened = opened.unwrap_or_else(|error| {
+            store.errors.report(error);
+            OpenedFile {
+                epoch: EpochFiles::in_memory(),
+                map: BlockMap::new(Arc::clone(&grid)),
+                stage: FileStage::MemoryOnly,
             }
-        };
+        });
+        let OpenedFile { epoch, map, stage } = opened;
+        let state = FileState::new(Arc::clone(&grid), Arc::new(epoch), map, stage);
         Arc::new_cyclic(|self_ref| Self {
-            len,
+            grid,
             path: path.clone(),
             store,
             self_ref: self_ref.clone(),
             paths,
-            data,
-            disk_lock: Mutex::default(),
-            state: Mutex::new(FileState::new(blocks, stage)),
+            names: Mutex::default(),
+            state: Mutex::new(state),
         })
     }
 
@@ -115,36 +122,42 @@ impl CacheFile {
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // A length, not a count of items.
     pub fn len(&self) -> u64 {
-        self.len
+        self.grid.len()
+    }
+
+    /// Where its blocks begin and end.
+    #[must_use]
+    pub fn grid(&self) -> &Grid {
+        &self.grid
     }
 
     /// Whether every byte is present.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.state().blocks.present() == self.len
+        self.state().map.present() == self.len()
     }
 
     /// Whether the checksum of every byte is known: each block is present or was
     /// evicted in this epoch.
     #[must_use]
     pub fn has_all_checksums(&self) -> bool {
-        let state = self.state();
-        state.blocks.present() + state.evicted.len() == self.len
+        self.state().map.known() == self.len()
     }
 
-    /// The block that was stored last of those that are new in this epoch. Before it
-    /// was stored, the file lacked at least this block, so no reader has all bytes
-    /// unless it read this block. `None` if no block was written since the file was
-    /// opened, or if an epoch has ended since.
+    /// The bytes of the block that was stored last of those that are new in this epoch.
+    /// Before it was stored, the file lacked at least this block, so no reader has
+    /// all bytes unless it read this block. `None` if no block was written since the
+    /// file was opened, or if an epoch has ended since.
     #[must_use]
     pub fn last_new_block(&self) -> Option<Range<u64>> {
-        self.state().last_new_block.clone()
+        let block = self.state().last_new_block?;
+        Some(self.grid.bytes(block))
     }
 
     /// The current epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.state().epoch
+        self.state().epoch.number
     }
 
     /// Records that the caller has verified the bytes of `epoch`, which cover the
@@ -152,9 +165,9 @@ impl CacheFile {
     /// False if the epoch has ended.
     pub fn mark_verified(&self, epoch: Epoch) -> bool {
         let mut state = self.state();
-        let current = state.epoch == epoch;
-        state.is_verified |= current;
-        current
+        let is_current = state.epoch.number == epoch;
+        state.is_verified |= is_current;
+        is_current
     }
 
     /// Whether the bytes of the current epoch are verified.
@@ -172,20 +185,20 @@ impl CacheFile {
     /// Whether the file is complete and has its complete name.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        matches!(self.state().stage, FileStage::Sealed(_))
+        self.state().stage == FileStage::Sealed
     }
 
     /// How many bytes can be written without evicting some of them.
     #[must_use]
     pub fn capacity(&self) -> u64 {
-        let share = {
+        let (share, has_disk) = {
             // Under the lock of the file: its last block in memory may be evicted
             // between the two queries.
             let state = self.state();
-            let has_blocks = state.memory_used > 0;
-            self.store.memory_tier.share(has_blocks).max(MIN_RETAINED)
+            let share = self.store.memory_tier.share(state.memory_used > 0);
+            (share.max(MIN_RETAINED), state.epoch.disk.is_some())
         };
-        if self.data.is_none() {
+        if !has_disk {
             return share;
         }
         // Blocks of other open files are not evicted for this one.
@@ -196,10 +209,24 @@ impl CacheFile {
             .max(share)
     }
 
-    /// The parts of `range` that are not present, in order.
+    /// The first part of `range` that is not present.
     #[must_use]
-    pub fn missing(&self, range: Range<u64>) -> Vec<Range<u64>> {
-        self.state().blocks.gaps(range).collect()
+    pub fn first_missing(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let blocks = self.grid.touching(range);
+        let gap = self.state().map.first_gap(&blocks)?;
+        let gap = self.grid.bytes_of(&gap);
+        Some(gap.start.max(range.start)..gap.end.min(range.end))
+    }
+
+    /// The number of bytes of `range` that are not present.
+    #[must_use]
+    pub fn missing_bytes(&self, mut range: Range<u64>) -> u64 {
+        let mut bytes = 0;
+        while let Some(gap) = self.first_missing(&range) {
+            bytes += gap.end - gap.start;
+            range.start = gap.end;
+        }
+        bytes
     }
 
     fn report(&self, error: &io::Error) {
@@ -210,6 +237,17 @@ impl CacheFile {
     fn state(&self) -> Locked<'_, FileState> {
         self.state.lock()
     }
+
+    /// The parts of `range` that are not present, in order.
+    #[cfg(test)]
+    pub(super) fn missing(&self, mut range: Range<u64>) -> Vec<Range<u64>> {
+        let mut gaps = Vec::new();
+        while let Some(gap) = self.first_missing(&range) {
+            range.start = gap.end;
+            gaps.push(gap);
+        }
+        gaps
+    }
 }
 
 impl Drop for CacheFile {
@@ -219,22 +257,23 @@ impl Drop for CacheFile {
         if state.memory_used > 0 {
             self.store.memory_tier.remove(state.memory_used, true);
         }
-        let FileStage::Partial(journal) = &state.stage else {
+        let is_empty = state.map.present() == 0 && self.grid.len() > 0;
+        let Some(disk) = state.epoch.disk.as_ref().filter(|_| is_empty) else {
             return;
         };
-        if state.blocks.present() > 0 || self.len == 0 {
+        if state.stage != FileStage::Partial {
             return;
         }
         // Neither this process nor another one may be opening the file again.
         let Some(open) = self.store.open_files.try_lock() else {
             return;
         };
-        let reopened = open
+        let is_reopened = open
             .get(&self.path)
             .is_some_and(|file| file.strong_count() > 0);
-        if !reopened && journal.lock_exclusively() {
+        if !is_reopened && disk.map.is_at(&self.paths.map) && disk.map.lock_exclusively() {
             let _ = fs::remove_file(&self.paths.partial);
-            let _ = fs::remove_file(&self.paths.journal);
+            let _ = fs::remove_file(&self.paths.map);
         }
     }
 }

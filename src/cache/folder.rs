@@ -7,10 +7,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::blocks::Block;
+use super::block_map::Word;
 use super::disk_budget::{DiskBudget, StoredFile};
-use super::journal::Journal;
 use super::layout::{FileKind, MAP, NEW, PARTIAL};
+use super::map_file::{MapContents, MapFile};
 use super::{CacheError, CachePath, open_own};
 
 /// The folder of one repository's cache.
@@ -27,7 +27,7 @@ pub struct FolderFile {
     pub path: CachePath,
     /// Whether it is sealed.
     pub complete: bool,
-    /// Bytes on the disk, of the file and its journal.
+    /// Bytes on the disk, of the file and its block map.
     pub bytes: u64,
     /// When it was opened last.
     pub last_used: SystemTime,
@@ -69,13 +69,13 @@ impl CacheFolder {
             .map(|file| {
                 let StoredFile {
                     path,
-                    journal,
+                    map,
                     last_used,
                     bytes,
                 } = file;
                 FolderFile {
-                    complete: journal == path.beside_in(&self.root, FileKind::Sums),
-                    in_use: open_to_read(&journal).is_ok_and(|lock| lock.try_lock().is_err()),
+                    complete: map == path.beside_in(&self.root, FileKind::Sums),
+                    in_use: open_to_read(&map).is_ok_and(|lock| lock.try_lock().is_err()),
                     path,
                     bytes,
                     last_used,
@@ -92,26 +92,34 @@ impl CacheFolder {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`] if the journal or the file cannot be opened.
+    /// [`CacheError::Io`] if the block map or the file cannot be opened.
     pub fn check(
         &self,
         file: &FolderFile,
         mut visit: impl FnMut(&[u8]),
     ) -> Result<FileCheck, CacheError> {
         let beside = |kind| file.path.beside_in(&self.root, kind);
-        let journals = [beside(FileKind::Sums), beside(FileKind::Journal)];
+        let maps = [beside(FileKind::Sums), beside(FileKind::Map)];
         let paths = [file.path.complete_in(&self.root), beside(FileKind::Partial)];
         let first = usize::from(!file.complete);
         let failed = |error: io::Error| CacheError::io(&paths[first], &error);
-        let read_journal = || open_either(&journals, first, Journal::peek).map_err(failed);
-        let (journal_at, (len, contents)) = read_journal()?;
-        let blocks = contents.blocks;
+        let name = file.path.flat_name();
+        let read_map =
+            || open_either(&maps, first, |path| MapFile::peek(path, &name)).map_err(failed);
+        let (map_at, Some(contents)) = read_map()? else {
+            // Written by an earlier version, or damaged: the next mount that opens the
+            // file converts or removes it.
+            return Ok(FileCheck::default());
+        };
+        let MapContents {
+            grid, seed, map, ..
+        } = contents;
         let (data_at, data) = match open_either(&paths, first, open_to_read) {
             Ok(found) => found,
-            // A power failure can lose the file and leave its journal.
+            // A power failure can lose the file and leave its map.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(FileCheck {
-                    damaged: blocks.present(),
+                    damaged: map.present(),
                     ..FileCheck::default()
                 });
             }
@@ -119,29 +127,38 @@ impl CacheFolder {
         };
         let (mut check, mut mismatches) = (FileCheck::default(), Vec::new());
         let mut buffer = Vec::new();
-        for block in blocks.touching(0..len) {
-            buffer.resize(block.len as usize, 0);
-            let read = data.read_exact_at(&mut buffer, block.offset);
-            if read.is_ok() && block.matches(&buffer) {
-                check.intact += u64::from(block.len);
+        for block in 0..grid.blocks() {
+            let word = map.get(block);
+            if !word.is_present() {
+                continue;
+            }
+            let bytes = grid.bytes(block);
+            let len = bytes.end - bytes.start;
+            buffer.resize(usize::try_from(len).unwrap_or(usize::MAX), 0);
+            let read = data.read_exact_at(&mut buffer, bytes.start);
+            if read.is_ok() && Word::of(&buffer, seed).same_bytes(word) {
+                check.intact += len;
                 visit(&buffer);
             } else {
-                mismatches.push(block);
+                mismatches.push((block, word, len));
             }
         }
         if !mismatches.is_empty() {
-            // A mount may have evicted some of them: only those that the journal
-            // still lists are damaged.
-            let (_, (_, now)) = read_journal()?;
-            let listed =
-                |block: &Block| now.blocks.touching(block.range()).any(|now| now == *block);
-            let damaged = mismatches.iter().filter(|block| listed(block));
-            check.damaged += damaged.map(|block| u64::from(block.len)).sum::<u64>();
+            // A mount may have evicted some of them: only those that the map still
+            // lists are damaged.
+            let (_, now) = read_map()?;
+            let is_listed = |block: u64, word: Word| {
+                now.as_ref()
+                    .is_some_and(|now| now.seed == seed && now.map.get(block) == word)
+            };
+            for (block, word, len) in mismatches {
+                check.damaged += if is_listed(block, word) { len } else { 0 };
+            }
         }
-        if (journal_at, data_at) == (0, 0) {
-            check.damaged += len - blocks.present();
+        if (map_at, data_at) == (0, 0) {
+            check.damaged += grid.len() - map.present();
         }
-        check.complete = check.intact == len;
+        check.complete = check.intact == grid.len();
         Ok(check)
     }
 
@@ -152,13 +169,13 @@ impl CacheFolder {
         let kind = if file.complete {
             FileKind::Sums
         } else {
-            FileKind::Journal
+            FileKind::Map
         };
-        let journal = file.path.beside_in(&self.root, kind);
-        self.disk_budget.remove(&file.path, &journal)
+        let map = file.path.beside_in(&self.root, kind);
+        self.disk_budget.remove(&file.path, &map)
     }
 
-    /// Removes partial files without a journal, which power failures and crashed
+    /// Removes partial files without a block map, which power failures and crashed
     /// processes leave behind, and temporary files of processes that have ended.
     pub fn remove_strays(&self) {
         self.disk_budget.sweep_temporary_files();
@@ -167,7 +184,7 @@ impl CacheFolder {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
             let stray = CachePath::from_flat_name(name)
-                .is_some_and(|path| !path.beside_in(&self.root, FileKind::Journal).exists());
+                .is_some_and(|path| !path.beside_in(&self.root, FileKind::Map).exists());
             if stray && !name.ends_with(MAP) && !name.ends_with(NEW) {
                 // Another process may have removed it before.
                 let _ = fs::remove_file(entry.path());
@@ -200,9 +217,9 @@ fn open_either<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::blocks::MAX_BLOCK;
+    use super::super::MAX_BLOCK;
     use super::*;
-    use crate::cache::{CacheLimits, Store};
+    use crate::cache::{CacheLimits, Grid, Store};
 
     /// Once, such a file was reported as damaged.
     #[test]
@@ -220,13 +237,13 @@ mod tests {
             (check.intact, check.damaged)
         };
         let partial = folder.files().remove(0);
-        // As during sealing, which renames the journal first.
-        let (journal, sums) = (FileKind::Journal, FileKind::Sums);
-        let [journal, sums] = [journal, sums].map(|kind| path.beside_in(dir.path(), kind));
-        fs::rename(&journal, &sums).unwrap();
+        // As during sealing, which renames the map first.
+        let (map, sums) = (FileKind::Map, FileKind::Sums);
+        let [map, sums] = [map, sums].map(|kind| path.beside_in(dir.path(), kind));
+        fs::rename(&map, &sums).unwrap();
         let between = folder.files().remove(0);
         assert_eq!(found(&between, &mut || ()), (2 * block, 0));
-        fs::rename(&sums, &journal).unwrap();
+        fs::rename(&sums, &map).unwrap();
         opened.seal(opened.epoch()).unwrap();
         assert_eq!(found(&partial, &mut || ()), (2 * block, 0));
         let complete = folder.files().remove(0);
@@ -244,7 +261,7 @@ mod tests {
         };
         let path = |name| CachePath::new("netcdf", name).unwrap();
         let store = Store::open(dir.path().to_owned(), limits);
-        let half = store.file(&path("half"), 20);
+        let half = store.file(&path("half"), Grid::in_steps(10, 20));
         half.write(0, b"0123456789").unwrap();
         {
             let whole = store.file(&path("whole"), 10);
@@ -265,7 +282,7 @@ mod tests {
         assert_eq!(folder.check(named("whole"), |_| {}).unwrap().damaged, 10);
         let check = folder.check(named("half"), |_| {}).unwrap();
         assert_eq!((check.intact, check.damaged), (10, 0));
-        // As after a power failure that loses the file but not its journal.
+        // As after a power failure that loses the file but not its map.
         fs::remove_file(dir.path().join("partial/netcdf~half")).unwrap();
         let check = folder.check(named("half"), |_| {}).unwrap();
         assert_eq!((check.intact, check.damaged), (0, 10));
@@ -277,7 +294,7 @@ mod tests {
         assert!(folder.files().is_empty());
 
         let stray = dir.path().join("partial/netcdf~stray");
-        fs::write(&stray, "without a journal").unwrap();
+        fs::write(&stray, "without a map").unwrap();
         folder.remove_strays();
         assert!(!stray.exists());
     }

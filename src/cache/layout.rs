@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use super::CacheError;
 
-/// The folder of incomplete files and their journals.
+/// The folder of incomplete files and their block maps.
 pub(super) const PARTIAL: &str = "partial";
 /// The folder of complete originals and tables, one folder for each format.
 pub(super) const DATA: &str = "dataAppStorage";
-/// The folder of complete files' journals.
+/// The folder of complete files' block maps.
 pub(super) const SUMS: &str = "sums";
 /// The file of known file sizes.
 pub(super) const LENGTHS: &str = "lengths";
-/// The ending of a journal's name.
+/// The ending of a block map's name.
 pub(super) const MAP: &str = ".map";
 /// The ending of a temporary file's name.
 pub(super) const NEW: &str = ".new";
@@ -32,9 +32,9 @@ pub struct CachePath {
 pub(super) enum FileKind {
     /// A file with missing blocks, or one that is not verified.
     Partial,
-    /// The journal of a partial file.
-    Journal,
-    /// The journal of a complete file: the checksums of all its blocks.
+    /// The block map of a partial file.
+    Map,
+    /// The block map of a complete file.
     Sums,
 }
 
@@ -83,7 +83,13 @@ impl CachePath {
         Path::new(&self.folder).join(&self.name)
     }
 
-    /// Parses the name of a partial file, or of a journal without its ending.
+    /// The name of the partial file.
+    pub(super) fn flat_name(&self) -> String {
+        let Self { folder, name } = self;
+        format!("{folder}{SEPARATOR}{name}")
+    }
+
+    /// Parses the name of a partial file, or of a block map without its ending.
     pub(super) fn from_flat_name(name: &str) -> Option<Self> {
         let (folder, name) = name.split_once(SEPARATOR)?;
         Self::new(folder, name).ok()
@@ -101,14 +107,12 @@ impl CachePath {
 
     /// The absolute path of the file of `kind` that belongs to the complete file.
     pub(super) fn beside_in(&self, root: &Path, kind: FileKind) -> PathBuf {
-        let Self { folder, name } = self;
         let (dir, ending) = match kind {
             FileKind::Partial => (PARTIAL, ""),
-            FileKind::Journal => (PARTIAL, MAP),
+            FileKind::Map => (PARTIAL, MAP),
             FileKind::Sums => (SUMS, MAP),
         };
-        root.join(dir)
-            .join(format!("{folder}{SEPARATOR}{name}{ending}"))
+        root.join(dir).join(format!("{}{ending}", self.flat_name()))
     }
 }
 

@@ -7,11 +7,10 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::blocks::{Block, MAX_BLOCK};
 use super::error_reports::ErrorReports;
 use super::{
     AppendedFile, CacheError, CacheFile, CacheFolder, CacheLimits, CachePath, CacheRead, Epoch,
-    KnownSizes, Store,
+    Grid, KnownSizes, MAX_BLOCK, Store,
 };
 use icos_sync::{Mutex, check, thread};
 
@@ -66,6 +65,11 @@ impl Scene {
     }
 }
 
+/// A file of two blocks of four bytes.
+fn halves() -> Grid {
+    Grid::in_steps(4, 8)
+}
+
 fn path(name: &str) -> CachePath {
     CachePath::new("netcdf", name).unwrap()
 }
@@ -90,7 +94,7 @@ macro_rules! together {
 fn memory_tier_counts_each_block_while_it_is_in_memory() {
     check(|| {
         let scene = Scene::diskless();
-        let files = ["one", "other"].map(|name| scene.store.file(&path(name), 8));
+        let files = ["one", "other"].map(|name| scene.store.file(&path(name), halves()));
         let [one, other] = &files;
         together![
             {
@@ -182,7 +186,7 @@ fn bytes_of_one_epoch_have_one_content_under_writes_and_evictions() {
             } else {
                 Scene::diskless()
             };
-            let file = scene.store.file(&path("x"), 8);
+            let file = scene.store.file(&path("x"), halves());
             let seen = Arc::new(Mutex::default());
             let write = |bytes: &'static [u8; 8]| {
                 let file = file.clone();
@@ -211,7 +215,7 @@ fn bytes_of_one_epoch_have_one_content_under_writes_and_evictions() {
 fn capacity_is_positive_while_blocks_leave_the_memory_tier() {
     check(|| {
         let scene = Scene::diskless();
-        let file = scene.store.file(&path("x"), 8);
+        let file = scene.store.file(&path("x"), halves());
         file.write(0, RIGHT).unwrap();
         let (querying, discarding) = (file.clone(), file.clone());
         together![move || assert!(querying.capacity() > 0), move || discarding
@@ -225,7 +229,7 @@ fn capacity_is_positive_while_blocks_leave_the_memory_tier() {
 fn block_evicted_while_it_is_read_is_not_taken_for_corrupt() {
     check(|| {
         let scene = Scene::new(1 << 20);
-        let file = scene.store.file(&path("x"), 16);
+        let file = scene.store.file(&path("x"), Grid::in_steps(8, 16));
         file.write(0, RIGHT).unwrap();
         let (reading, replacing) = (file.clone(), file.clone());
         together![move || assert_right_or_missing(&reading), move || {
@@ -240,7 +244,7 @@ fn block_evicted_while_it_is_read_is_not_taken_for_corrupt() {
 fn sealed_file_contains_the_verified_bytes() {
     check(|| {
         let scene = Scene::new(1 << 40);
-        let file = scene.store.file(&path("x"), 8);
+        let file = scene.store.file(&path("x"), halves());
         let prove = || {
             let file = file.clone();
             move || {
@@ -257,7 +261,7 @@ fn sealed_file_contains_the_verified_bytes() {
             let file = file.clone();
             move || {
                 drop(file.write(4, &WRONG[4..]));
-                drop(file.write_to_memory(Block::of(4, &WRONG[4..]), &WRONG[4..]));
+                drop(file.write_in_memory(4, &WRONG[4..]));
             }
         };
         // As for a corrupt block that is downloaded again while the disk is full.
@@ -265,7 +269,7 @@ fn sealed_file_contains_the_verified_bytes() {
             let file = file.clone();
             move || {
                 file.evict(4);
-                drop(file.write_to_memory(Block::of(4, &RIGHT[4..]), &RIGHT[4..]));
+                drop(file.write_in_memory(4, &RIGHT[4..]));
                 file.move_to_disk();
             }
         };
@@ -286,8 +290,8 @@ fn concurrent_opens_share_one_cache_file() {
             let (store, opened) = (scene.store.clone(), Arc::clone(&opened));
             move || {
                 // Closing a file without blocks may remove it.
-                drop(store.file(&path("x"), 8));
-                let file = store.file(&path("x"), 8);
+                drop(store.file(&path("x"), halves()));
+                let file = store.file(&path("x"), halves());
                 opened.lock().push(file);
             }
         };
@@ -295,24 +299,24 @@ fn concurrent_opens_share_one_cache_file() {
         let opened = opened.lock();
         assert!(opened.iter().all(|file| Arc::ptr_eq(file, &opened[0])));
         opened[0].write(0, RIGHT).unwrap();
-        drop(scene.store.file(&path("y"), 8));
+        drop(scene.store.file(&path("y"), halves()));
         let partial = fs::read(scene.dir.path().join("partial/netcdf~x")).unwrap();
         assert_eq!(partial, RIGHT, "the open file was not removed");
     });
 }
 
-/// Regression: a process that opened the file before its journal could get a file
+/// Regression: a process that opened the file before its block map could get a file
 /// that was removed in between.
 #[test]
 fn file_removed_while_it_is_opened_is_created_again() {
     check(|| {
         let scene = Scene::new(1 << 40);
-        drop(scene.store.file(&path("x"), 8).write(4, &RIGHT[4..]));
+        drop(scene.store.file(&path("x"), halves()).write(4, &RIGHT[4..]));
         let folder = CacheFolder::at(scene.dir.path().to_owned());
         let file = folder.files().pop().unwrap();
         let store = scene.store.clone();
         let open = move || {
-            let file = store.file(&path("x"), 8);
+            let file = store.file(&path("x"), halves());
             file.write(0, RIGHT).unwrap();
             file.seal(file.epoch()).unwrap();
             assert!(file.is_sealed());
@@ -343,7 +347,7 @@ fn eviction_respects_the_bound_and_open_files_for_any_writer() {
         let write = |name: &'static str| {
             let (store, piece, open) = (scene.store.clone(), piece.clone(), Arc::clone(&open));
             move || {
-                let file = store.file(&path(name), 2 * BLOCK);
+                let file = store.file(&path(name), Grid::in_steps(BLOCK, 2 * BLOCK));
                 open.lock().push(Arc::clone(&file));
                 for at in [0, BLOCK] {
                     file.write(at, &piece).unwrap();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use twox_hash::XxHash3_128;
 
+use super::block_writer::BlockWriter;
 use super::idle_lru::{IdleDecision, IdleLru};
 use super::{ByteSource, ContentError, Contents};
 use crate::cache::{CacheError, CacheFile, CachePath, CacheRead};
@@ -166,19 +167,20 @@ impl ArchiveFile {
             .data
             .archive_entry(self.archive, &self.entry.name)
             .await?;
-        let mut at = 0;
+        let mut writer = BlockWriter::new(&self.cached, 0);
         while let Some(chunk) = body.chunk().await? {
-            let end = at + chunk.len() as u64;
+            let end = writer.received() + chunk.len() as u64;
             if end > self.entry.size {
                 return Err(wrong_length(end));
             }
-            self.cached.write(at, &chunk)?;
-            at = end;
-            self.position.send_replace(at);
+            writer.push(&chunk)?;
+            self.position.send_replace(writer.position());
         }
-        if at != self.entry.size {
-            return Err(wrong_length(at));
+        if writer.received() != self.entry.size {
+            return Err(wrong_length(writer.received()));
         }
+        writer.flush()?;
+        self.position.send_replace(writer.position());
         let epoch = self.cached.epoch();
         Arc::clone(&self.cached).seal_in_background(epoch).await;
         Ok(())

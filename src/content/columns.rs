@@ -12,7 +12,7 @@
 //!      single flight: one request at a time
 //!        |
 //!        +- planner (pure): which columns, which rows
-//!        +- fetch: response --> ColumnWriter --> cache file
+//!        +- fetch: response --> ColumnWriter --> BlockWriter --> cache file
 //!                                   |
 //!                  position, arrived: wake the waiting readers
 //! ```

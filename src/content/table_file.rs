@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::ByteSource;
 use super::portal_files::PortalFile;
-use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Store};
+use crate::cache::{CacheError, CacheFile, CachePath, CacheRead, Grid, Store};
 use crate::memory::MemoryBudget;
 
 /// Where a table's bytes are read, and where downloaded bytes are written.
@@ -15,7 +15,7 @@ pub(super) struct TableFile {
     portal_file: Option<Arc<PortalFile>>,
     store: Store,
     path: CachePath,
-    len: u64,
+    grid: Grid,
     cached: OnceLock<Arc<CacheFile>>,
 }
 
@@ -24,13 +24,13 @@ impl TableFile {
         portal_file: Option<Arc<PortalFile>>,
         store: Store,
         path: CachePath,
-        len: u64,
+        grid: Grid,
     ) -> Self {
         Self {
             portal_file,
             store,
             path,
-            len,
+            grid,
             cached: OnceLock::new(),
         }
     }
@@ -39,7 +39,7 @@ impl TableFile {
     pub(super) fn first_missing(&self, range: Range<u64>) -> Option<Range<u64>> {
         match &self.portal_file {
             Some(portal_file) if portal_file.is_readable() => None,
-            _ => self.cached().missing(range).into_iter().next(),
+            _ => self.cached().first_missing(&range),
         }
     }
 
@@ -47,10 +47,7 @@ impl TableFile {
     pub(super) fn missing_bytes(&self, range: Range<u64>) -> u64 {
         match &self.portal_file {
             Some(portal_file) if portal_file.is_readable() => 0,
-            _ => {
-                let gaps = self.cached().missing(range);
-                gaps.into_iter().map(|gap| gap.end - gap.start).sum()
-            }
+            _ => self.cached().missing_bytes(range),
         }
     }
 
@@ -96,9 +93,14 @@ impl TableFile {
         self.store.memory()
     }
 
+    /// Where the blocks of the columns begin and end.
+    pub(super) fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
     /// The file in the cache.
     pub(super) fn cached(&self) -> &Arc<CacheFile> {
         self.cached
-            .get_or_init(|| self.store.file(&self.path, self.len))
+            .get_or_init(|| self.store.file(&self.path, self.grid.clone()))
     }
 }

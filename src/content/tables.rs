@@ -14,7 +14,7 @@ use super::portal_files::DataFolder;
 use super::request_stats::RequestStats;
 use super::table_descriptions::TableDescriptions;
 use super::table_file::TableFile;
-use crate::cache::{CachePath, Store};
+use crate::cache::{CachePath, Grid, Store};
 use crate::catalog::{Object, Spec};
 use icos_portal::{DataClient, ObjectId};
 use icos_table::{Layout, Schema, TableError};
@@ -82,7 +82,12 @@ impl Tables {
         }
         let (_, spec) = object.as_table().ok_or(TableError::NoColumns)?;
         let schema = self.schema_in_csv_order(object, spec).await?;
-        let len = Layout::new(&schema).file_len();
+        let layout = Layout::new(&schema);
+        let len = layout.file_len();
+        let widths: Vec<u64> = (0..layout.columns())
+            .map(|column| layout.width(column))
+            .collect::<Result<_, _>>()?;
+        let grid = Grid::of_table(&widths, schema.rows(), len - schema.stored_len());
         let path = cpb_path(object)?;
         let portal_file = match &self.data_folder {
             Some(folder) => folder.find(object.id(), &path, len).await,
@@ -98,7 +103,7 @@ impl Tables {
             object.id(),
             spec.format().to_owned(),
             schema,
-            TableFile::new(portal_file, self.store.clone(), path, len),
+            TableFile::new(portal_file, self.store.clone(), path, grid),
             self.data.clone(),
             Arc::clone(&self.request_stats),
         ));

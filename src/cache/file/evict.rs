@@ -1,91 +1,175 @@
 //! Eviction: blocks of an open file become missing, to make room or because they are
-//! corrupt, and their space is released.
+//! corrupt, and their space is released. The end of an epoch evicts all of them.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use super::state::FileState;
+use super::files::EpochFiles;
+use super::state::FileStage;
 use super::{CacheFile, Epoch};
+use crate::cache::block_map::Word;
 use crate::cache::memory_tier::MIN_RETAINED;
 
-impl CacheFile {
-    /// Evicts all bytes of `epoch`, which turned out to be corrupt, and begins the
-    /// next epoch. Does nothing if the epoch has ended. Otherwise calls `before`
-    /// first, while no other thread can see the state of the file.
-    pub fn discard(&self, epoch: Epoch, before: impl FnOnce()) {
-        let _disk = self.disk_lock.lock();
-        let mut state = self.state();
-        if state.epoch == epoch {
-            before();
-            self.evict_all(&mut state);
-        }
-    }
+/// Blocks are evicted from an open file in runs of this many bytes at least.
+const RUN: u64 = 1 << 20;
 
-    /// Evicts all blocks and begins an epoch. The caller holds the disk lock.
-    pub(super) fn evict_all(&self, state: &mut FileState) {
-        let touching = state.blocks.touching(0..self.len);
-        let offsets: Vec<u64> = touching.map(|block| block.offset).collect();
-        for offset in offsets {
-            self.evict_block(state, offset);
+impl CacheFile {
+    /// Evicts all bytes of `epoch`, which turned out to be corrupt, and begins the next
+    /// epoch, with new files. Does nothing if the epoch has ended. Otherwise calls
+    /// `before` first, while no other thread can see the state of the file.
+    pub fn discard(&self, epoch: Epoch, before: impl FnOnce()) {
+        let (old, claim) = {
+            let mut state = self.state();
+            if state.epoch.number != epoch {
+                return;
+            }
+            before();
+            let old = Arc::clone(&state.epoch);
+            self.store
+                .disk_budget
+                .release(state.map.present() - state.memory_used);
+            if state.memory_used > 0 {
+                self.store.memory_tier.remove(state.memory_used, true);
+            }
+            state.begin_epoch();
+            // Writers wait until there are files.
+            let all = 0..self.grid.blocks().max(1);
+            (old, self.try_claim(&mut state, &all))
+        };
+        let _names = self.names.lock();
+        let (Some(disk), Some(claim)) = (&old.disk, claim) else {
+            return;
+        };
+        let EpochFiles { number, seed, .. } = *claim.epoch;
+        let created = self
+            .paths
+            .remove(disk)
+            .and_then(|()| self.paths.create(&self.grid, seed));
+        match created {
+            Ok(opened) => {
+                let mut state = self.state();
+                if state.epoch.number == number {
+                    state.epoch = Arc::new(EpochFiles {
+                        number,
+                        ..opened.epoch
+                    });
+                    state.map = opened.map;
+                    state.stage = opened.stage;
+                }
+            }
+            Err(error) => self.report(&error),
         }
-        state.written.clear();
-        state.begin_epoch();
     }
 
     /// Evicts the oldest blocks on the disk for `wanted` new bytes, except for the
     /// last few; false if that does not free enough, or if the memory tier retains
-    /// new bytes for longer. The caller holds the disk lock.
+    /// new bytes for longer.
     pub(super) fn evict_oldest(&self, wanted: u64) -> bool {
-        let mut state = self.state();
-        let on_disk = state.blocks.present() - state.memory_used;
-        if on_disk < self.store.memory_tier.share(state.memory_used > 0) {
-            return false;
-        }
         let mut freed = 0;
-        while freed < wanted.max(1 << 20) && state.blocks.present() > MIN_RETAINED {
-            let Some(oldest) = state.written.pop_front() else {
-                break;
+        while freed < wanted {
+            let (blocks, _claim) = {
+                let mut state = self.state();
+                let on_disk = state.map.present() - state.memory_used;
+                let share = self.store.memory_tier.share(state.memory_used > 0);
+                if freed == 0 && on_disk < share || state.map.present() <= MIN_RETAINED {
+                    return false;
+                }
+                // Evicted blocks may have been written again later.
+                let written = state.written.iter();
+                let stale = written
+                    .take_while(|&&block| !state.is_on_disk(block))
+                    .count();
+                state.written.drain(..stale);
+                let Some(&first) = state.written.front() else {
+                    return false;
+                };
+                let mut blocks = first..first + 1;
+                let run = (state.written.iter().zip(first..)).skip(1);
+                let run =
+                    run.take_while(|&(&block, next)| block == next && state.is_on_disk(block));
+                for (&block, _) in run {
+                    let bytes = self.grid.bytes_of(&blocks);
+                    if bytes.end - bytes.start >= RUN {
+                        break;
+                    }
+                    blocks.end = block + 1;
+                }
+                let Some(claim) = self.try_claim(&mut state, &blocks) else {
+                    return false;
+                };
+                let count = usize::try_from(blocks.end - blocks.start).unwrap_or(usize::MAX);
+                state.written.drain(..count);
+                (blocks, claim)
             };
-            freed += self.evict_block(&mut state, oldest);
+            match self.evict_claimed(&blocks) {
+                Some(bytes) => freed += bytes,
+                None => return false,
+            }
         }
-        freed >= wanted
+        true
     }
 
-    /// Makes the block at `offset` missing and releases its space; returns its
-    /// length. The caller holds the disk lock, unless the block is in memory.
-    pub(super) fn evict_block(&self, state: &mut FileState, offset: u64) -> u64 {
-        let Some(block) = state.blocks.remove(offset) else {
-            return 0;
+    /// Makes blocks missing, which the caller has claimed, and releases their space;
+    /// returns how many bytes of the disk that frees. `None` if the file system
+    /// frees them with the file only.
+    pub(super) fn evict_claimed(&self, blocks: &Range<u64>) -> Option<u64> {
+        self.lose_complete_name();
+        let (epoch, words, pages) = {
+            let mut state = self.state();
+            let lose = |block| match state.in_memory.contains_key(&block) {
+                // It has no word on the disk.
+                true => Word::default(),
+                false => state.lose(block),
+            };
+            let words: Vec<Word> = blocks.clone().map(lose).collect();
+            (Arc::clone(&state.epoch), words, state.pages(blocks))
         };
-        if !state.evicted.add(block) {
-            state.begin_epoch();
-        }
-        let len = u64::from(block.len);
-        if state.in_memory.remove(&offset).is_some() {
-            state.memory_used -= len;
-            self.store.memory_tier.remove(len, state.memory_used == 0);
-            return len;
-        }
-        if let Err(error) = self
-            .unseal(&mut state.stage)
-            .and_then(|journal| journal.map_or(Ok(()), |journal| journal.remove(offset)))
-        {
+        let disk = epoch.disk.as_ref()?;
+        // The words first: a block that is listed and lacks its bytes would be taken
+        // for damaged.
+        if let Err(error) = disk.map.write(blocks.start, &words) {
             self.report(&error);
         }
-        if let Some(data) = &self.data
-            && let (Ok(at), Ok(size)) = (i64::try_from(offset), i64::try_from(len))
-        {
-            // A file system without holes frees the bytes with the file.
+        let len = pages.end - pages.start;
+        if len > 0 {
             let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            let _ = fallocate(data, hole, at, size);
+            let (at, size) = (pages.start.cast_signed(), len.cast_signed());
+            fallocate(&disk.data, hole, at, size).ok()?;
+            self.store.disk_budget.release(len);
         }
-        self.store.disk_budget.release(len);
-        len
+        Some(len)
+    }
+
+    /// A sealed file that is about to lose a block loses its complete name first.
+    fn lose_complete_name(&self) {
+        if !self.is_sealed() {
+            return;
+        }
+        let _names = self.names.lock();
+        if !self.is_sealed() {
+            return;
+        }
+        let renamed = self.paths.rename_to_partial();
+        self.state().stage = match renamed {
+            Ok(()) => FileStage::Partial,
+            // The file is not complete any more in any case; it continues in memory,
+            // where new blocks are safe.
+            Err(error) => {
+                self.report(&error);
+                FileStage::MemoryOnly
+            }
+        };
     }
 
     /// Evicts the block at `offset`, as eviction for space does.
     #[cfg(test)]
     pub(in crate::cache) fn evict(&self, offset: u64) {
-        let _disk = self.disk_lock.lock();
-        self.evict_block(&mut self.state(), offset);
+        use crate::cache::memory_tier::MemoryBlocks as _;
+        let blocks = self.grid.touching(&(offset..offset + 1));
+        self.evict_from_memory(blocks.start);
+        let _claim = self.claim(&blocks);
+        let _ = self.evict_claimed(&blocks);
     }
 }

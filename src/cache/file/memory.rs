@@ -1,108 +1,112 @@
-//! Blocks in memory: those that the disk does not accept, and how they move to
-//! the disk later.
+//! Blocks in memory: those that the disk does not accept, and how they move to the
+//! disk later.
 
-use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Weak;
 
 use bytes::Bytes;
 
 use super::CacheFile;
-use super::open::FileStage;
-use super::state::{Admission, FileState};
+use super::files::EpochFiles;
+use super::state::{FileStage, FileState};
+use super::write::BlockBytes;
 use crate::cache::CacheError;
-use crate::cache::blocks::Block;
 use crate::cache::memory_tier::MemoryBlocks;
 
 impl CacheFile {
-    /// Stores a block in memory, for which other blocks in memory may be evicted.
+    /// Stores missing blocks, which the caller has claimed, in memory. Other blocks in
+    /// memory may be evicted for them.
+    pub(super) fn write_to_memory(&self, epoch: &EpochFiles, run: BlockBytes<'_>) {
+        for (block, &word) in run.blocks().zip(run.words) {
+            let place = self.grid.bytes(block);
+            let index = |at: u64| usize::try_from(at - run.offset).expect("within bytes");
+            let bytes = &run.bytes[index(place.start)..index(place.end)];
+            let len = bytes.len() as u64;
+            {
+                let mut state = self.state();
+                if state.epoch.number != epoch.number {
+                    return;
+                }
+                state.add(block, word);
+                state.in_memory.insert(block, Bytes::copy_from_slice(bytes));
+                state.memory_used += len;
+                let first = state.memory_used == len;
+                let file: Weak<Self> = Weak::clone(&self.self_ref);
+                self.store.memory_tier.add(file, block, len, first);
+            }
+            self.store.memory_tier.make_room();
+        }
+    }
+
+    /// Stores the complete blocks of `bytes`, which are at `offset` in the file, in
+    /// memory, even if the disk has room.
     ///
     /// # Errors
     ///
     /// [`CacheError::ChecksumMismatch`] as for [`CacheFile::write`].
-    pub(in crate::cache) fn write_to_memory(
+    pub(in crate::cache) fn write_in_memory(
         &self,
-        block: Block,
+        offset: u64,
         bytes: &[u8],
     ) -> Result<(), CacheError> {
-        let len = u64::from(block.len);
-        let admission = {
-            let mut state = self.state();
-            let admission = state.admit(block);
-            if admission == Admission::Added {
-                let bytes = Bytes::copy_from_slice(bytes);
-                state.in_memory.insert(block.offset, bytes);
-                state.memory_used += len;
-                let first = state.memory_used == len;
-                let file: Weak<Self> = Weak::clone(&self.self_ref);
-                self.store.memory_tier.add(file, block.offset, len, first);
-            }
-            admission
-        };
-        self.store.memory_tier.make_room();
-        self.check_admission(admission)
+        self.write_missing(offset, bytes, |epoch, run| self.write_to_memory(epoch, run))
     }
 
-    /// Moves the blocks in memory to the disk, which may have room by now. Blocks
-    /// on the disk. Returns whether none are left in memory.
+    /// Moves the blocks in memory to the disk, which may have room by now. Blocks on
+    /// the disk. Returns whether none are left in memory.
     pub fn move_to_disk(&self) -> bool {
-        let Some(data) = &self.data else {
-            return !self.has_memory_blocks();
-        };
-        let offsets: Vec<u64> = self.state().in_memory.keys().copied().collect();
-        offsets.into_iter().all(|at| self.move_block(data, at)) && !self.has_memory_blocks()
+        let mut blocks: Vec<u64> = self.state().in_memory.keys().copied().collect();
+        blocks.sort_unstable();
+        blocks.into_iter().all(|block| self.move_block(block)) && !self.has_memory_blocks()
     }
 
-    /// Moves the block at `offset`; false if it stays in memory.
-    fn move_block(&self, data: &File, offset: u64) -> bool {
-        let _disk = self.disk_lock.lock();
-        let bytes = {
+    /// Moves `block`; false if it stays in memory.
+    fn move_block(&self, block: u64) -> bool {
+        let claim = self.claim(&(block..block + 1));
+        let epoch = &claim.epoch;
+        let (bytes, pages) = {
             let state = self.state();
-            let Some(bytes) = state.in_memory.get(&offset) else {
+            let Some(bytes) = state.in_memory.get(&block) else {
                 return true;
             };
             // A sealed file is never written to.
-            if !matches!(state.stage, FileStage::Partial(_)) {
+            if state.stage != FileStage::Partial {
                 return false;
             }
-            bytes.clone()
+            (bytes.clone(), state.pages(&(block..block + 1)))
         };
-        let len = bytes.len() as u64;
-        if !self.store.claim_disk(len) {
+        let Some(disk) = &epoch.disk else {
+            return false;
+        };
+        let wanted = pages.end - pages.start;
+        if !self.store.claim_disk(wanted) {
             return false;
         }
-        let written = data.write_all_at(&bytes, offset);
-        let mut state = self.state();
-        let FileState {
-            stage,
-            in_memory,
-            memory_used,
-            written: order,
-            blocks,
-            ..
-        } = &mut *state;
-        let block = blocks.touching(offset..offset + 1).next();
-        // The block may have been evicted from memory meanwhile, and another one
-        // stored in its place.
-        let same = in_memory.get(&offset).map(|now| now.as_ptr()) == Some(bytes.as_ptr());
-        let (Ok(()), FileStage::Partial(journal), Some(block), true) =
-            (&written, stage, block, same)
-        else {
-            drop(state);
-            self.store.disk_budget.release(len);
-            if let Err(error) = written {
-                self.report(&error);
+        let written = disk.data.write_all_at(&bytes, self.grid.bytes(block).start);
+        let word = {
+            let mut state = self.state();
+            // The block may have been evicted from memory meanwhile.
+            let is_same =
+                state.epoch.number == epoch.number && state.in_memory.contains_key(&block);
+            if written.is_ok() && is_same {
+                state.remove_from_memory(block);
+                state.written.push_back(block);
+                let is_last = state.memory_used == 0;
+                self.store.memory_tier.remove(bytes.len() as u64, is_last);
+                Some(state.map.get(block))
+            } else {
+                None
             }
+        };
+        if let Err(error) = written {
+            self.report(&error);
+        }
+        let Some(word) = word else {
+            self.store.disk_budget.release(wanted);
             return false;
         };
-        in_memory.remove(&offset);
-        *memory_used -= len;
-        order.push_back(offset);
-        let recorded = journal.add(&[block]);
-        self.store.memory_tier.remove(len, *memory_used == 0);
-        drop(state);
-        // Without its record the block is downloaded again by the next process.
-        if let Err(error) = recorded {
+        // Without its word the next process downloads the block again.
+        if let Err(error) = disk.map.write(block, &[word]) {
             self.report(&error);
         }
         true
@@ -115,11 +119,22 @@ impl CacheFile {
     }
 }
 
+impl FileState {
+    /// Removes the bytes of `block` from memory; returns their length.
+    fn remove_from_memory(&mut self, block: u64) -> Option<u64> {
+        let len = self.in_memory.remove(&block)?.len() as u64;
+        self.memory_used -= len;
+        Some(len)
+    }
+}
+
 impl MemoryBlocks for CacheFile {
-    fn evict_from_memory(&self, offset: u64) {
+    fn evict_from_memory(&self, block: u64) {
         let mut state = self.state();
-        if state.in_memory.contains_key(&offset) {
-            self.evict_block(&mut state, offset);
+        if let Some(len) = state.remove_from_memory(block) {
+            state.lose(block);
+            let is_last = state.memory_used == 0;
+            self.store.memory_tier.remove(len, is_last);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads from a file: every block on the disk is checked against its checksum.
+//! Reads from a file: every block on the disk is checked against its word.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt as _;
 use bytes::Bytes;
 
 use super::CacheFile;
-use crate::cache::CacheError;
-use crate::cache::blocks::{Block, MAX_BLOCK};
+use super::files::EpochFiles;
+use crate::cache::block_map::{BlockState, Word};
+use crate::cache::{CacheError, display_path};
 use icos_sync::schedule_point;
 
 /// The result of a read.
@@ -20,96 +21,162 @@ pub enum CacheRead {
     Missing(Range<u64>),
 }
 
+/// A block to read.
+struct BlockRead {
+    block: u64,
+    word: Word,
+    /// Its bytes, if it is in memory only.
+    in_memory: Option<Bytes>,
+}
+
 impl CacheFile {
-    /// Reads the bytes of `range`, as far as it lies within the file, and checks
-    /// every block that it reads from the disk. A block that does not match its
-    /// checksum is evicted and reported as missing.
+    /// Reads the bytes of `range`, as far as it lies within the file, and checks every
+    /// block that it reads from the disk. A block that does not match its word is
+    /// evicted and reported as missing.
     ///
     /// # Errors
     ///
     /// [`CacheError::Io`] if the disk fails, except for bad sectors and truncated
     /// files, whose blocks are missing.
     pub fn read(&self, range: Range<u64>) -> Result<CacheRead, CacheError> {
-        let range = range.start.min(self.len)..range.end.min(self.len);
-        let touching: Vec<(Block, Option<Bytes>)> = {
+        let len = self.len();
+        let range = range.start.min(len)..range.end.min(len);
+        let blocks = self.grid.touching(&range);
+        let (epoch, reads) = {
             let state = self.state();
-            if let Some(gap) = state.blocks.gaps(range.clone()).next() {
+            if let Some(gap) = state.map.first_gap(&blocks) {
+                let gap = self.grid.bytes_of(&gap);
                 tracing::debug!(?gap, "cache miss");
-                return Ok(CacheRead::Missing(gap));
+                return Ok(CacheRead::Missing(
+                    gap.start.max(range.start)..gap.end.min(range.end),
+                ));
             }
-            let in_memory = |block: Block| (block, state.in_memory.get(&block.offset).cloned());
-            state
-                .blocks
-                .touching(range.clone())
-                .map(in_memory)
-                .collect()
+            let reads: Vec<BlockRead> = blocks
+                .clone()
+                .map(|block| BlockRead {
+                    block,
+                    word: state.map.get(block),
+                    in_memory: state.in_memory.get(&block).cloned(),
+                })
+                .collect();
+            (state.epoch.clone(), reads)
         };
-        let wanted = usize::try_from(range.end.saturating_sub(range.start))
-            .expect("a read fits into memory");
-        let mut out = Vec::with_capacity(wanted + MAX_BLOCK);
-        for (block, in_memory) in touching {
-            let before = out.len();
-            match in_memory {
-                Some(bytes) => out.extend_from_slice(&bytes),
-                None if self.read_block(block, &mut out)? => {}
-                None => {
-                    out.truncate(before);
-                    schedule_point();
-                    if !self.read_again(block, &mut out)? {
-                        return Ok(CacheRead::Missing(block.range()));
+        let all = self.grid.bytes_of(&blocks);
+        let index = |at: u64| usize::try_from(at - all.start).expect("a read fits into memory");
+        let mut out = vec![0; index(all.end.max(all.start))];
+        for run in reads.chunk_by(|one, next| one.in_memory.is_none() == next.in_memory.is_none()) {
+            let run_blocks = run[0].block..run[run.len() - 1].block + 1;
+            let bytes = self.grid.bytes_of(&run_blocks);
+            let on_disk = run[0].in_memory.is_none();
+            let is_read = on_disk
+                && self.read_from_disk(
+                    &epoch,
+                    bytes.start,
+                    &mut out[index(bytes.start)..index(bytes.end)],
+                )?;
+            for read in run {
+                let bytes = self.grid.bytes(read.block);
+                let out = &mut out[index(bytes.start)..index(bytes.end)];
+                match &read.in_memory {
+                    Some(bytes) => out.copy_from_slice(bytes),
+                    None if is_read && Word::of(out, epoch.seed).same_bytes(read.word) => {}
+                    None => {
+                        schedule_point();
+                        if !self.read_again(read, &epoch, out)? {
+                            return Ok(CacheRead::Missing(
+                                bytes.start.max(range.start)..bytes.end.min(range.end),
+                            ));
+                        }
                     }
                 }
             }
-            // Only a part of the first and the last block may be wanted.
-            let end = block.range().end;
-            if end > range.end {
-                let surplus = usize::try_from(end - range.end).expect("within a block");
-                out.truncate(out.len() - surplus);
-            }
-            if block.offset < range.start {
-                let surplus = usize::try_from(range.start - block.offset).expect("within a block");
-                out.drain(before..before + surplus);
-            }
+        }
+        if reads
+            .iter()
+            .any(|read| read.word.state() == BlockState::Listed)
+        {
+            self.mark_read(&epoch, &reads);
+        }
+        // Only a part of the first and the last block may be wanted.
+        out.truncate(index(range.end.max(all.start)));
+        if range.start > all.start {
+            out.drain(..index(range.start).min(out.len()));
         }
         Ok(CacheRead::Bytes(out))
     }
 
-    /// Reads `block` again, which did not match its checksum, while no other thread
-    /// of this process can evict it: its space may have been released during the
-    /// first read. Evicts it if it is corrupt. False if it is not present any more.
-    fn read_again(&self, block: Block, out: &mut Vec<u8>) -> Result<bool, CacheError> {
-        let _disk = self.disk_lock.lock();
+    /// Records that this process has read the bytes of listed blocks.
+    fn mark_read(&self, epoch: &EpochFiles, reads: &[BlockRead]) {
+        let mut state = self.state();
+        if state.epoch.number != epoch.number {
+            return;
+        }
+        for read in reads {
+            if state.map.get(read.block) == read.word {
+                state.map.set(read.block, read.word.present());
+            }
+        }
+    }
+
+    /// Reads a block again that did not match its word, while no other thread can
+    /// release or write its bytes: that may have happened during the first read.
+    /// Evicts it if it is corrupt. False if it is not present any more.
+    fn read_again(
+        &self,
+        read: &BlockRead,
+        epoch: &EpochFiles,
+        out: &mut [u8],
+    ) -> Result<bool, CacheError> {
+        let block = read.block;
+        let blocks = block..block + 1;
+        let claim = self.claim(&blocks);
         let in_memory = {
             let state = self.state();
-            if state.blocks.touching(block.range()).next() != Some(block) {
+            let word = state.map.get(block);
+            let is_same = word.is_present() && word.same_bytes(read.word);
+            if claim.epoch.number != epoch.number || !is_same {
                 return Ok(false);
             }
-            state.in_memory.get(&block.offset).cloned()
+            state.in_memory.get(&block).cloned()
         };
         if let Some(bytes) = in_memory {
-            out.extend_from_slice(&bytes);
+            out.copy_from_slice(&bytes);
             return Ok(true);
         }
-        if self.read_block(block, out)? {
+        let offset = self.grid.bytes(block).start;
+        if self.read_from_disk(epoch, offset, out)?
+            && Word::of(out, epoch.seed).same_bytes(read.word)
+        {
             return Ok(true);
         }
-        tracing::warn!(path = %self.paths.complete.display(), offset = block.offset,
-            "a cached block is corrupt and will be downloaded again");
-        self.evict_block(&mut self.state(), block.offset);
+        // Another process may have evicted it.
+        let disk = epoch.disk.as_ref();
+        let is_listed = disk.is_some_and(|disk| {
+            disk.map
+                .read(block)
+                .is_ok_and(|word| word == read.word.present())
+        });
+        if is_listed {
+            tracing::warn!(path = %display_path(&self.paths.complete).display(), offset,
+                "a cached block is corrupt and will be downloaded again");
+        }
+        let _ = self.evict_claimed(&blocks);
         Ok(false)
     }
 
-    /// Appends the bytes of `block` to `out`; false if they do not match its
-    /// checksum.
-    fn read_block(&self, block: Block, out: &mut Vec<u8>) -> Result<bool, CacheError> {
-        let Some(data) = &self.data else {
+    /// Reads bytes at `offset` from the disk; false if there are none, as after a
+    /// truncation, or on a bad sector.
+    fn read_from_disk(
+        &self,
+        epoch: &EpochFiles,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<bool, CacheError> {
+        let Some(disk) = &epoch.disk else {
             return Ok(false);
         };
-        let before = out.len();
-        out.resize(before + block.len as usize, 0);
-        match data.read_exact_at(&mut out[before..], block.offset) {
-            Ok(()) => Ok(block.matches(&out[before..])),
-            // A truncated file or a bad sector: the block can be downloaded again.
+        match disk.data.read_exact_at(out, offset) {
+            Ok(()) => Ok(true),
             Err(error)
                 if error.kind() == ErrorKind::UnexpectedEof
                     || error.raw_os_error() == Some(libc::EIO) =>

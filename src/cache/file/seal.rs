@@ -1,15 +1,14 @@
-//! Sealing: a complete file is renamed to its complete name. Before one of its
-//! blocks is evicted, it is renamed back.
+//! Sealing: a complete file is renamed to its complete name.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::open::{FileStage, stamp_of};
+use super::files::DiskFiles;
+use super::state::FileStage;
 use super::{CacheFile, Epoch};
-use crate::cache::journal::Journal;
+use crate::cache::map_file::is_same;
 use crate::cache::{CacheError, create_private_dir};
 
 /// How long a reader that completed a file waits until other files are sealed.
@@ -22,41 +21,46 @@ impl CacheFile {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Io`] if the disk fails. An incomplete file is no error and
-    /// stays partial, as does one that another process has open.
+    /// [`CacheError::Io`] if the disk fails. An incomplete file is no error and stays
+    /// partial, as does one that another process has open.
     pub fn seal(&self, epoch: Epoch) -> Result<(), CacheError> {
         let failed = |error: io::Error| CacheError::io(&self.paths.complete, &error);
-        let Some(data) = &self.data else {
+        let files = Arc::clone(&self.state().epoch);
+        let Some(DiskFiles { data, map }) = &files.disk else {
             return Ok(());
         };
         if self.is_sealed() {
             return Ok(());
         }
-        data.sync_data().map_err(failed)?;
+        data.sync_data().and_then(|()| map.sync()).map_err(failed)?;
         if let Some(folder) = self.paths.complete.parent() {
             create_private_dir(folder)?;
         }
-        let mut state = self.state();
-        // Another reader may have sealed the file, or found a corrupt block, which
-        // was downloaded again and is in memory.
-        let complete = state.blocks.present() == self.len && state.in_memory.is_empty();
-        if state.epoch != epoch || !complete {
+        // No block is evicted and no epoch ends while the file is renamed.
+        let all = 0..self.grid.blocks().max(1);
+        let _claim = self.claim(&all);
+        let _names = self.names.lock();
+        let is_ready = || {
+            // Another reader may have sealed the file, or found a corrupt block, which
+            // was downloaded again and is in memory.
+            let state = self.state();
+            let is_partial = state.stage == FileStage::Partial;
+            is_partial && state.epoch.number == epoch && state.is_complete_on_disk()
+        };
+        if files.number != epoch || !is_ready() {
             return Ok(());
         }
-        let FileStage::Partial(journal) = &mut state.stage else {
+        let disk = files.disk.as_ref();
+        let rename = || disk.map_or(Ok(false), |disk| self.paths.rename_to_complete(disk));
+        // Another process that has the file open may still evict blocks. Then the next
+        // process that opens the file alone verifies and seals it.
+        let Some(renamed) = map.with_exclusive_lock(rename) else {
             return Ok(());
         };
-        // Another process that has the file open may still evict blocks. Then the
-        // next process that opens the file alone verifies and seals it.
-        let Some(renamed) = journal.with_exclusive_lock(|journal| self.rename(data, journal))
-        else {
-            return Ok(());
-        };
-        renamed.map_err(failed)?;
-        if let FileStage::Partial(journal) =
-            std::mem::replace(&mut state.stage, FileStage::MemoryOnly)
-        {
-            state.stage = FileStage::Sealed(journal);
+        let is_named = renamed.map_err(failed)?;
+        // If the epoch has ended meanwhile, its files are removed after this.
+        if is_named && is_ready() {
+            self.state().stage = FileStage::Sealed;
         }
         Ok(())
     }
@@ -78,51 +82,16 @@ impl CacheFile {
         });
     }
 
-    fn rename(&self, data: &File, journal: &mut Journal) -> io::Result<()> {
-        // The checksums first: a file under its complete name without checksums
-        // is removed when it is opened.
-        let renamed = fs::rename(&self.paths.journal, &self.paths.sums)
-            .and_then(|()| fs::rename(&self.paths.partial, &self.paths.complete));
-        // Another process that shares the cache may have renamed it before.
-        let is_renamed = || fs::metadata(&self.paths.complete).is_ok_and(|f| f.len() == self.len);
-        renamed
-            .or_else(|error| match error.kind() {
-                ErrorKind::NotFound if is_renamed() => Ok(()),
-                _ => Err(error),
-            })
-            .and_then(|()| stamp_of(data))
-            .and_then(|stamp| journal.set_stamp(stamp))
-    }
-
-    /// The journal to record changes in, if there is one. A sealed file loses its
-    /// complete name first and becomes partial.
-    pub(super) fn unseal<'a>(
-        &self,
-        stage: &'a mut FileStage,
-    ) -> io::Result<Option<&'a mut Journal>> {
-        if let FileStage::Sealed(_) = stage
-            // If a rename fails, the file is not complete any more in any case;
-            // it continues in memory, where new blocks are safe.
-            && let FileStage::Sealed(journal) = std::mem::replace(stage, FileStage::MemoryOnly)
-        {
-            fs::rename(&self.paths.complete, &self.paths.partial)?;
-            fs::rename(&self.paths.sums, &self.paths.journal)?;
-            *stage = FileStage::Partial(journal);
-        }
-        Ok(match stage {
-            FileStage::Partial(journal) => Some(journal),
-            FileStage::Sealed(_) | FileStage::MemoryOnly => None,
-        })
-    }
-
-    /// The data file, for the kernel to read directly, if it is sealed and still
-    /// has its complete name.
+    /// The data file, for the kernel to read directly, if it is sealed and still has
+    /// its complete name.
     #[must_use]
     pub fn sealed_file(&self) -> Option<File> {
-        let data = self.data.as_ref().filter(|_| self.is_sealed())?;
-        let named = fs::metadata(&self.paths.complete).ok()?;
-        let own = data.metadata().ok()?;
-        (named.ino() == own.ino() && named.dev() == own.dev())
+        let epoch = {
+            let state = self.state();
+            (state.stage == FileStage::Sealed).then(|| Arc::clone(&state.epoch))?
+        };
+        let data = &epoch.disk.as_ref()?.data;
+        is_same(data, &self.paths.complete)
             .then(|| data.try_clone().ok())
             .flatten()
     }

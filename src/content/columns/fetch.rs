@@ -9,14 +9,11 @@ use tokio::sync::watch;
 use super::Columns;
 use crate::cache::{CacheError, CacheFile};
 use crate::content::ContentError;
+use crate::content::block_writer::BlockWriter;
 use crate::content::planner::IDLE;
 use crate::content::planner::columns::{self as planner, ColumnScope};
 use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use icos_table::{FilePart, StoredType};
-
-/// Columns are cached in blocks of this size. Rows of a window touch one block
-/// of each column, and a read checks complete blocks.
-const COLUMN_BLOCK: usize = 16 << 10;
 
 impl Columns {
     /// Downloads all columns of rows from `missing.start` on, for a reader that
@@ -29,6 +26,7 @@ impl Columns {
         let requests = self.requests.load(Ordering::Relaxed);
         let row_width = self.schema.row_width();
         let rows = planner::rows_to_request(&missing, requests, row_width, read_len);
+        let rows = (self.file.grid()).complete_rows(&rows, self.schema.rows());
         self.fetch(0..self.layout.columns(), rows).await
     }
 
@@ -79,7 +77,10 @@ impl Columns {
 
     async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
         let width = self.width_of(columns);
+        let (grid, all) = (self.file.grid(), self.schema.rows());
+        let rows = grid.aligned_rows(&rows, all);
         let rows = planner::rows_that_fit(&rows, width, self.capacity());
+        let rows = grid.complete_rows(&rows, all);
         let length = rows.end - rows.start;
         let requests = self.requests.fetch_add(1, Ordering::Relaxed);
         let is_all = rows == (0..self.schema.rows());
@@ -171,13 +172,11 @@ impl Columns {
 /// Writes the bytes of a response, one column after another, to their places in
 /// the `.cpb` file.
 struct ColumnWriter<'a> {
-    cached: &'a CacheFile,
+    blocks: BlockWriter<'a>,
     /// The ranges that follow the current one.
     ranges: std::vec::IntoIter<Range<u64>>,
-    /// What is left of the current range, the bytes in `block` included.
-    current: Range<u64>,
-    /// Received bytes that are not written yet.
-    block: Vec<u8>,
+    /// Where the current range ends.
+    end: u64,
     received: u64,
 }
 
@@ -191,48 +190,42 @@ enum WriteError {
 impl<'a> ColumnWriter<'a> {
     fn new(cached: &'a CacheFile, ranges: Vec<Range<u64>>) -> Self {
         Self {
-            cached,
+            blocks: BlockWriter::new(cached, 0),
             ranges: ranges.into_iter(),
-            current: 0..0,
-            block: Vec::with_capacity(COLUMN_BLOCK),
+            end: 0,
             received: 0,
         }
     }
 
     /// The offset in the file up to which the current column is written.
     fn position(&self) -> u64 {
-        self.current.start
+        self.blocks.position()
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
         self.received += bytes.len() as u64;
         while !bytes.is_empty() {
-            if self.current.is_empty() {
-                self.current = self.ranges.next().ok_or(WriteError::TooManyBytes)?;
+            let left = self.end - self.blocks.received();
+            if left == 0 {
+                let range = self.ranges.next().ok_or(WriteError::TooManyBytes)?;
+                self.blocks.seek(range.start);
+                self.end = range.end;
                 continue;
             }
-            let room = (self.current.end - self.current.start) - self.block.len() as u64;
-            let room = usize::try_from(room).unwrap_or(usize::MAX);
-            let taken = bytes.len().min(room).min(COLUMN_BLOCK - self.block.len());
-            self.block.extend_from_slice(&bytes[..taken]);
-            bytes = &bytes[taken..];
-            if taken == room || self.block.len() == COLUMN_BLOCK {
-                self.flush().map_err(WriteError::Cache)?;
+            let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let (column, rest) = bytes.split_at(taken);
+            self.blocks.push(column).map_err(WriteError::Cache)?;
+            bytes = rest;
+            if self.blocks.received() == self.end {
+                self.blocks.flush().map_err(WriteError::Cache)?;
             }
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), CacheError> {
-        self.cached.write(self.current.start, &self.block)?;
-        self.current.start += self.block.len() as u64;
-        self.block.clear();
-        Ok(())
-    }
-
-    /// Writes the last block; returns the number of bytes received.
+    /// Writes the last complete blocks; returns the number of bytes received.
     fn finish(mut self) -> Result<u64, CacheError> {
-        self.flush()?;
+        self.blocks.flush()?;
         Ok(self.received)
     }
 }

@@ -39,7 +39,7 @@ struct DownloadsState {
 
 impl Gaps for CacheFile {
     fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
-        self.missing(range).into_iter().next()
+        self.first_missing(&range)
     }
 }
 

@@ -106,8 +106,10 @@ impl RunningHash {
         let guard = FeedGuard::new(self)?;
         let partial = self.take_current(cached);
         let behind = range.start.saturating_sub(partial.position);
-        let is_within_reach =
-            behind <= MAX_CATCH_UP && cached.missing(partial.position..range.start).is_empty();
+        let is_within_reach = behind <= MAX_CATCH_UP
+            && cached
+                .first_missing(&(partial.position..range.start))
+                .is_none();
         if partial.position >= range.end || !is_within_reach {
             self.put(partial, cached.epoch());
             return None;
@@ -139,7 +141,7 @@ impl RunningHash {
         let current = (stored.as_ref()).filter(|partial| partial.epoch == cached.epoch());
         current.is_some_and(|partial| {
             let rest = partial.position..cached.len();
-            cached.missing(rest).is_empty()
+            cached.first_missing(&rest).is_none()
         })
     }
 

@@ -177,8 +177,7 @@ impl StoreTask {
         let written = file.cached.write(offset, &bytes);
         let same_epoch = file.cached.epoch() == epoch;
         if !same_epoch {
-            // The new bytes differ from those that readers may have got before, or
-            // cannot be compared with them.
+            // The new bytes differ from those that readers may have got before.
             file.corrupt_files.note(file.id);
         }
         if let Err(error) = written {

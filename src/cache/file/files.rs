@@ -1,0 +1,246 @@
+//! The files of an epoch on the disk, their names, and how they are opened, created
+//! and removed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use twox_hash::XxHash3_64;
+
+use super::Epoch;
+use super::state::FileStage;
+use crate::cache::block_map::BlockMap;
+use crate::cache::layout::{CachePath, FileKind};
+use crate::cache::legacy_journal::convert_journal;
+use crate::cache::map_file::{MapFile, is_same, new_seed};
+use crate::cache::{Grid, open_own, remove_if_present};
+use icos_sync::schedule_point;
+
+/// One epoch: its number, and its files. Bytes that are written to the files of an
+/// epoch that has ended can never be taken for those of the next one.
+#[derive(Debug)]
+pub(super) struct EpochFiles {
+    pub(super) number: Epoch,
+    /// Part of every checksum.
+    pub(super) seed: u64,
+    /// `None` if the disk cannot be used.
+    pub(super) disk: Option<DiskFiles>,
+}
+
+/// The data file and the block map.
+#[derive(Debug)]
+pub(super) struct DiskFiles {
+    pub(super) data: File,
+    pub(super) map: MapFile,
+}
+
+/// The absolute paths of a file and its block map, complete and partial.
+#[derive(Debug)]
+pub(super) struct FilePaths {
+    pub(super) complete: PathBuf,
+    pub(super) partial: PathBuf,
+    pub(super) map: PathBuf,
+    pub(super) sums: PathBuf,
+    /// The name in the header of the block map.
+    name: String,
+}
+
+/// An open file and its blocks.
+#[derive(Debug)]
+pub(super) struct OpenedFile {
+    pub(super) epoch: EpochFiles,
+    pub(super) map: BlockMap,
+    pub(super) stage: FileStage,
+}
+
+impl EpochFiles {
+    /// A new epoch without files.
+    pub(super) fn in_memory() -> Self {
+        Self {
+            number: Epoch::next(),
+            seed: new_seed(),
+            disk: None,
+        }
+    }
+
+    fn on_disk(seed: u64, disk: DiskFiles) -> Self {
+        Self {
+            number: Epoch::next(),
+            seed,
+            disk: Some(disk),
+        }
+    }
+}
+
+impl FilePaths {
+    pub(super) fn new(path: &CachePath, root: &Path) -> Self {
+        Self {
+            complete: path.complete_in(root),
+            partial: path.beside_in(root, FileKind::Partial),
+            map: path.beside_in(root, FileKind::Map),
+            sums: path.beside_in(root, FileKind::Sums),
+            name: path.flat_name(),
+        }
+    }
+
+    /// Opens the file: under its complete name if it is sealed, else under its
+    /// partial name, created if necessary.
+    pub(super) fn open(&self, grid: &Arc<Grid>) -> io::Result<OpenedFile> {
+        match self.open_complete(grid)? {
+            Some(opened) => Ok(opened),
+            None => self.open_partial(grid),
+        }
+    }
+
+    /// Opens the file under its complete name. If others have modified it since it
+    /// was sealed, it becomes partial; if it is not a sealed file of this grid, it is
+    /// removed.
+    fn open_complete(&self, grid: &Arc<Grid>) -> io::Result<Option<OpenedFile>> {
+        // Writable, because a corrupt block makes the file partial again.
+        let data = match open_own(OpenOptions::new().read(true).write(true), &self.complete) {
+            Ok(data) => data,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if data.metadata()?.len() == grid.len() {
+            convert_journal(&self.sums, &self.name, grid, &data)?;
+            if let Some((map, found)) = MapFile::open(&self.sums, &self.name, grid)?
+                && found.map.present() == grid.len()
+            {
+                let is_unchanged = found.stamp == Some(stamp_of(&data)?);
+                if !is_unchanged {
+                    self.rename_to_partial()?;
+                }
+                return Ok(Some(OpenedFile {
+                    epoch: EpochFiles::on_disk(found.seed, DiskFiles { data, map }),
+                    map: found.map,
+                    stage: if is_unchanged {
+                        FileStage::Sealed
+                    } else {
+                        FileStage::Partial
+                    },
+                }));
+            }
+        }
+        remove_if_present(&self.complete).map_err(io::Error::other)?;
+        remove_if_present(&self.sums).map_err(io::Error::other)?;
+        Ok(None)
+    }
+
+    fn open_partial(&self, grid: &Arc<Grid>) -> io::Result<OpenedFile> {
+        // The map first: its lock keeps other processes from removing the file,
+        // which they do before they remove the map.
+        let Some((map, found)) = MapFile::open(&self.map, &self.name, grid)? else {
+            return self.create(grid, new_seed());
+        };
+        schedule_point();
+        let data = self.open_data(grid)?;
+        Ok(OpenedFile {
+            epoch: EpochFiles::on_disk(found.seed, DiskFiles { data, map }),
+            map: found.map,
+            stage: FileStage::Partial,
+        })
+    }
+
+    /// Creates the files of an epoch of this seed, in place of those that are there.
+    pub(super) fn create(&self, grid: &Arc<Grid>, seed: u64) -> io::Result<OpenedFile> {
+        remove_if_present(&self.partial).map_err(io::Error::other)?;
+        remove_if_present(&self.map).map_err(io::Error::other)?;
+        let map = match MapFile::create(&self.map, &self.name, grid, seed) {
+            // Another process was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let opened = MapFile::open(&self.map, &self.name, grid)?;
+                let (map, found) = opened.ok_or(error)?;
+                let data = self.open_data(grid)?;
+                return Ok(OpenedFile {
+                    epoch: EpochFiles::on_disk(found.seed, DiskFiles { data, map }),
+                    map: found.map,
+                    stage: FileStage::Partial,
+                });
+            }
+            map => map?,
+        };
+        let data = self.open_data(grid)?;
+        Ok(OpenedFile {
+            epoch: EpochFiles::on_disk(seed, DiskFiles { data, map }),
+            map: BlockMap::new(Arc::clone(grid)),
+            stage: FileStage::Partial,
+        })
+    }
+
+    fn open_data(&self, grid: &Grid) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        (options.read(true).write(true))
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
+        let data = open_own(&options, &self.partial)?;
+        if data.metadata()?.len() != grid.len() {
+            data.set_len(grid.len())?;
+        }
+        Ok(data)
+    }
+
+    /// Takes the complete name from the file.
+    pub(super) fn rename_to_partial(&self) -> io::Result<()> {
+        fs::rename(&self.complete, &self.partial)?;
+        fs::rename(&self.sums, &self.map)
+    }
+
+    /// Gives `files` the complete name. False if others have taken their place.
+    pub(super) fn rename_to_complete(&self, files: &DiskFiles) -> io::Result<bool> {
+        let DiskFiles { data, map } = files;
+        if !is_same(data, &self.partial) && !is_same(data, &self.complete) {
+            return Ok(false);
+        }
+        // The words first: a file under its complete name without them is removed
+        // when it is opened.
+        let renamed = fs::rename(&self.map, &self.sums)
+            .and_then(|()| fs::rename(&self.partial, &self.complete));
+        match renamed {
+            // Another process that shares the cache may have renamed it before.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
+        let is_own = is_same(data, &self.complete) && map.is_at(&self.sums);
+        if is_own {
+            map.set_stamp(stamp_of(data)?)?;
+        }
+        Ok(is_own)
+    }
+
+    /// Removes `files`, whatever their name is.
+    pub(super) fn remove(&self, files: &DiskFiles) -> io::Result<()> {
+        let DiskFiles { data, map } = files;
+        for path in [&self.complete, &self.partial] {
+            if is_same(data, path) {
+                remove_if_present(path).map_err(io::Error::other)?;
+            }
+        }
+        for path in [&self.sums, &self.map] {
+            if map.is_at(path) {
+                remove_if_present(path).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The stamp of a sealed file: a hash of its size and times of change, which
+/// differs after others have modified the file.
+pub(in crate::cache) fn stamp_of(file: &File) -> io::Result<u64> {
+    let found = file.metadata()?;
+    let mut bytes = Vec::with_capacity(40);
+    for number in [
+        found.size().cast_signed(),
+        found.mtime(),
+        found.mtime_nsec(),
+        found.ctime(),
+        found.ctime_nsec(),
+    ] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    Ok(XxHash3_64::oneshot(&bytes))
+}
