@@ -8,7 +8,7 @@ use twox_hash::XxHash3_64;
 use super::Grid;
 
 /// The number of words in a page. A page is allocated when its first word is set.
-const PAGE: u64 = 512;
+const PAGE: usize = 512;
 
 /// What is known of one block: its state in the lowest two bits, and a checksum of its
 /// bytes in the others.
@@ -88,14 +88,14 @@ pub(super) struct BlockMap {
 
 #[derive(Debug)]
 struct Page {
-    words: [Word; PAGE as usize],
-    present: u64,
+    words: [Word; PAGE],
+    present: usize,
 }
 
 impl BlockMap {
     /// A map of absent blocks.
     pub(super) fn new(grid: Arc<Grid>) -> Self {
-        let pages = grid.blocks().div_ceil(PAGE);
+        let pages = grid.blocks().div_ceil(PAGE as u64);
         Self {
             pages: (0..pages).map(|_| None).collect(),
             grid,
@@ -130,7 +130,7 @@ impl BlockMap {
         let bytes = self.grid.bytes(block);
         let len = bytes.end - bytes.start;
         let old = self.get(block);
-        let Ok(page) = usize::try_from(block / PAGE) else {
+        let Ok(page) = usize::try_from(block / PAGE as u64) else {
             return;
         };
         let Some(page) = self.pages.get_mut(page).filter(|_| len > 0) else {
@@ -138,7 +138,7 @@ impl BlockMap {
         };
         let page = page.get_or_insert_with(|| {
             Box::new(Page {
-                words: [Word::default(); PAGE as usize],
+                words: [Word::default(); PAGE],
                 present: 0,
             })
         });
@@ -163,7 +163,7 @@ impl BlockMap {
     pub(super) fn first_missing(&self, blocks: Range<u64>) -> Option<u64> {
         let mut block = blocks.start;
         while block < blocks.end {
-            let page_end = (block / PAGE + 1) * PAGE;
+            let page_end = (block / PAGE as u64 + 1) * PAGE as u64;
             match self.page(block) {
                 Some(Some(page)) if page.present == PAGE => block = page_end,
                 Some(Some(_)) => {
@@ -183,7 +183,7 @@ impl BlockMap {
     pub(super) fn first_present(&self, blocks: Range<u64>) -> Option<u64> {
         let mut block = blocks.start;
         while block < blocks.end {
-            let page_end = (block / PAGE + 1) * PAGE;
+            let page_end = (block / PAGE as u64 + 1) * PAGE as u64;
             let end = page_end.min(blocks.end);
             if let Some(Some(page)) = self.page(block)
                 && page.present > 0
@@ -204,12 +204,12 @@ impl BlockMap {
     }
 
     fn page(&self, block: u64) -> Option<&Option<Box<Page>>> {
-        self.pages.get(usize::try_from(block / PAGE).ok()?)
+        self.pages.get(usize::try_from(block / PAGE as u64).ok()?)
     }
 }
 
 fn within(block: u64) -> usize {
-    usize::try_from(block % PAGE).expect("less than PAGE")
+    usize::try_from(block % PAGE as u64).expect("less than PAGE")
 }
 
 #[cfg(test)]
@@ -239,35 +239,36 @@ mod tests {
     proptest! {
         #[test]
         fn map_agrees_with_a_list_of_states(
-            sets in prop::collection::vec((0u64..1300, 1u64..600, 0u64..4), 0..12),
-            start in 0u64..1300,
-            len in 0u64..1300,
+            sets in prop::collection::vec((0usize..1300, 1usize..600, 0u64..4), 0..12),
+            start in 0usize..1300,
+            len in 0usize..1300,
         ) {
-            const BLOCKS: u64 = 1200;
-            let mut map = BlockMap::new(Arc::new(Grid::in_steps(3, 3 * BLOCKS - 1)));
-            let mut model = vec![0; BLOCKS as usize];
+            const BLOCKS: usize = 1200;
+            let mut map = BlockMap::new(Arc::new(Grid::in_steps(3, 3 * BLOCKS as u64 - 1)));
+            let mut model = vec![0; BLOCKS];
             for (first, count, state) in sets {
                 for block in first..first + count {
-                    map.set(block, Word(4 | state));
-                    if block < BLOCKS {
-                        model[block as usize] = state;
+                    map.set(block as u64, Word(4 | state));
+                    if let Some(known) = model.get_mut(block) {
+                        *known = state;
                     }
                 }
             }
-            let bytes = |block: usize| if block as u64 == BLOCKS - 1 { 2 } else { 3 };
+            let bytes = |block: usize| if block == BLOCKS - 1 { 2 } else { 3 };
             let sum = |wanted: fn(u64) -> bool| -> u64 {
                 (0..model.len()).filter(|&block| wanted(model[block])).map(bytes).sum()
             };
             prop_assert_eq!(map.present(), sum(|state| state % 2 == 1));
             prop_assert_eq!(map.known(), sum(|state| state != 0));
             let end = (start + len).min(BLOCKS);
-            let find = |wanted: bool, from: u64| {
-                (from..end).find(|&block| (model[block as usize] % 2 == 1) == wanted)
+            let find = |wanted: bool, from: usize| {
+                (from..end).find(|&block| (model[block] % 2 == 1) == wanted)
             };
-            prop_assert_eq!(map.first_missing(start..end), find(false, start));
-            prop_assert_eq!(map.first_present(start..end), find(true, start));
-            let gap = find(false, start).map(|gap| gap..find(true, gap).unwrap_or(end));
-            prop_assert_eq!(map.first_gap(&(start..end)), gap);
+            let (blocks, number) = (start as u64..end as u64, |block: usize| block as u64);
+            prop_assert_eq!(map.first_missing(blocks.clone()), find(false, start).map(number));
+            prop_assert_eq!(map.first_present(blocks.clone()), find(true, start).map(number));
+            let gap = find(false, start).map(|gap| gap as u64..find(true, gap).unwrap_or(end) as u64);
+            prop_assert_eq!(map.first_gap(&blocks), gap);
         }
     }
 }

@@ -67,13 +67,11 @@ impl Grid {
         let head = std::iter::successors(Some(first), |at| Some(at * 2));
         let head: Vec<u64> = head.take_while(|&at| at < BLOCK_ROWS).collect();
         // Blocks of long tables are longer.
-        let steps = std::iter::successors(Some(BLOCK_ROWS), |step| step.checked_mul(2));
+        let mut steps = std::iter::successors(Some(BLOCK_ROWS), |step| step.checked_mul(2));
         let columns = || widths.iter().map(|&width| (width, rows));
-        steps
-            .filter_map(|step| Self::new(step, head.clone(), columns().chain([(1, trailer)])))
-            .next()
-            // Never: the length of a table fits into a file.
-            .unwrap_or_else(|| Self::from(trailer))
+        let grid = |step: u64| Self::new(step, head.clone(), columns().chain([(1, trailer)]));
+        // There is always one: the length of a table fits into a file.
+        steps.find_map(grid).unwrap_or_else(|| Self::from(trailer))
     }
 
     /// A grid of runs, given as width and number of rows.

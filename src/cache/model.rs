@@ -2,6 +2,8 @@
 //! crashes. Whatever happens, a read returns the right bytes, or says that they are
 //! missing.
 
+#![allow(clippy::cast_possible_truncation, reason = "the file is short")]
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};

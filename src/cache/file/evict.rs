@@ -72,16 +72,16 @@ impl CacheFile {
             let (blocks, _claim) = {
                 let mut state = self.state();
                 let on_disk = state.map.present() - state.memory_used;
-                let share = self.store.memory_tier.share(state.memory_used > 0);
-                if freed == 0 && on_disk < share || state.map.present() <= MIN_RETAINED {
+                let retained = self.store.memory_tier.share(state.memory_used > 0);
+                if freed == 0 && on_disk < retained || state.map.present() <= MIN_RETAINED {
                     return false;
                 }
                 // Evicted blocks may have been written again later.
                 let written = state.written.iter();
-                let stale = written
+                let gone = written
                     .take_while(|&&block| !state.is_on_disk(block))
                     .count();
-                state.written.drain(..stale);
+                state.written.drain(..gone);
                 let Some(&first) = state.written.front() else {
                     return false;
                 };
@@ -118,10 +118,13 @@ impl CacheFile {
         self.lose_complete_name();
         let (epoch, words, pages) = {
             let mut state = self.state();
-            let lose = |block| match state.in_memory.contains_key(&block) {
-                // It has no word on the disk.
-                true => Word::default(),
-                false => state.lose(block),
+            let lose = |block| {
+                if state.in_memory.contains_key(&block) {
+                    // It has no word on the disk.
+                    Word::default()
+                } else {
+                    state.lose(block)
+                }
             };
             let words: Vec<Word> = blocks.clone().map(lose).collect();
             (Arc::clone(&state.epoch), words, state.pages(blocks))

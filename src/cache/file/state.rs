@@ -156,14 +156,16 @@ impl FileState {
         let last = bytes.end.next_multiple_of(PAGE);
         let before = self.grid.touching(&(first..bytes.start));
         let after = self.grid.touching(&(bytes.end..last));
-        let start = match before.rev().any(|block| self.is_on_disk(block)) {
-            true => bytes.start.next_multiple_of(PAGE),
-            false => first,
+        let start = if before.rev().any(|block| self.is_on_disk(block)) {
+            bytes.start.next_multiple_of(PAGE)
+        } else {
+            first
         };
         // The last page of the file ends with the file.
-        let end = match after.into_iter().any(|block| self.is_on_disk(block)) {
-            true => bytes.end - bytes.end % PAGE,
-            false => last,
+        let end = if after.into_iter().any(|block| self.is_on_disk(block)) {
+            bytes.end - bytes.end % PAGE
+        } else {
+            last
         };
         start..end.max(start)
     }
