@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use icos_portal::ObjectId;
 use nix::sys::signal::Signal;
 
 use crate::python::{printed, python};
-use crate::support::{Dice, Home, TestMount, contents, eventually, files_below, portal};
+use crate::support::{Dice, Home, SmallDisk, TestMount, contents, eventually, files_below, portal};
 
 fn mount_in(portal: &DemoPortal, cache: &Path, options: &[&str]) -> TestMount {
     let cache_dir = format!("--cache-dir={}", cache.display());
@@ -155,38 +154,6 @@ fn cache_folder_can_be_removed_during_a_mount() {
     assert_all_right(&mount, first);
 }
 
-/// A small tmpfs; needs root.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn new(bytes: u64) -> Self {
-        let disk = Self(tempfile::tempdir().unwrap());
-        disk.mount(&format!("size={bytes}"));
-        disk
-    }
-
-    fn mount(&self, options: &str) {
-        let mut said = String::new();
-        // A daemon that is ending may still write to it.
-        let mounted = eventually(Duration::from_secs(20), || {
-            let mount = Command::new("mount")
-                .args(["-t", "tmpfs", "-o", options, "icosfs-test"])
-                .arg(self.0.path())
-                .output()
-                .unwrap();
-            said = String::from_utf8_lossy(&mount.stderr).into_owned();
-            mount.status.success()
-        });
-        assert!(mounted, "run this test as root: {said}");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 /// Returns the mount's warnings about files that it cannot cache.
 fn troubles(mount: &TestMount, keep: &str) -> String {
     let errors = String::from_utf8(mount.read(".icosfs/errors")).unwrap();
@@ -199,7 +166,7 @@ fn full_disk_causes_one_warning() {
     let portal = portal();
     let contents = contents(&portal);
     let disk = SmallDisk::new(3 << 20);
-    let mount = mount_in(&portal, disk.0.path(), &["--cache-size=1G", "--memory=32M"]);
+    let mount = mount_in(&portal, disk.path(), &["--cache-size=1G", "--memory=32M"]);
     // The catalog needs some of the space.
     mount.list("objects");
     assert_all_right(&mount, &contents);
@@ -228,7 +195,7 @@ fn nearly_full_disk_does_not_multiply_downloads() {
         .flat_map(|room| [(room, "32M"), (room, "256M")])
     {
         let disk = SmallDisk::new(24 * MIB);
-        let cache = disk.0.path();
+        let cache = disk.path();
         let mount = mount_in(&portal, cache, &[&format!("--memory={memory}")]);
         mount.list("objects");
         let found = nix::sys::statvfs::statvfs(cache).unwrap();
@@ -272,7 +239,7 @@ fn read_only_cache_causes_one_warning() {
     let contents = contents(&portal);
     let disk = SmallDisk::new(64 << 20);
     disk.mount("remount,ro");
-    let mount = mount_in(&portal, disk.0.path(), &[]);
+    let mount = mount_in(&portal, disk.path(), &[]);
     assert_all_right(&mount, &contents);
     let told = troubles(&mount, "keep cache");
     assert_eq!(told.lines().count(), 1, "{told}");
@@ -285,10 +252,10 @@ fn read_only_cache_causes_one_warning() {
 fn names_are_found_while_the_disk_is_full() {
     let portal = portal();
     let disk = SmallDisk::new(8 << 20);
-    let mount = mount_in(&portal, disk.0.path(), &["--memory=32M"]);
+    let mount = mount_in(&portal, disk.path(), &["--memory=32M"]);
     let stations = mount.list("stations");
     // Writes until the disk is full.
-    let full = fs::write(disk.0.path().join("rest"), vec![7; 8 << 20]).unwrap_err();
+    let full = fs::write(disk.path().join("rest"), vec![7; 8 << 20]).unwrap_err();
     assert_eq!(full.raw_os_error(), Some(libc::ENOSPC));
 
     for folder in ["objects", "documents", "collections", "datatypes"] {
@@ -310,10 +277,10 @@ fn names_are_found_while_the_disk_is_full() {
 fn read_only_catalog_is_read_and_continued_in_memory() {
     let portal = portal();
     let disk = SmallDisk::new(64 << 20);
-    let known = mount_in(&portal, disk.0.path(), &[]).list("objects");
+    let known = mount_in(&portal, disk.path(), &[]).list("objects");
     disk.mount("remount,ro");
     portal.go_offline(DemoService::Meta);
-    let mount = mount_in(&portal, disk.0.path(), &["--metadata-ttl=indefinite"]);
+    let mount = mount_in(&portal, disk.path(), &["--metadata-ttl=indefinite"]);
     assert_eq!(mount.list("objects"), known);
 
     portal.go_online(DemoService::Meta).unwrap();

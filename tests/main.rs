@@ -14,6 +14,7 @@ mod browsing;
 mod cache_command;
 mod caching;
 mod clock;
+mod cost;
 mod credentials;
 mod data_folder;
 mod demo;

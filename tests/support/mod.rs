@@ -2,6 +2,7 @@
 
 mod contents;
 mod dice;
+mod disk;
 mod front;
 pub(crate) mod home;
 mod mount;
@@ -10,6 +11,7 @@ mod python;
 
 pub(crate) use contents::TestContents;
 pub(crate) use dice::Dice;
+pub(crate) use disk::SmallDisk;
 pub(crate) use front::{Front, TestCertificate, forwarded};
 pub(crate) use home::{Home, feed, said, write_credentials};
 pub(crate) use mount::{TestMount, contents};
