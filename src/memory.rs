@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 mod sized_lru;
 
@@ -43,6 +43,8 @@ pub struct MemoryBudget {
     streams: Pool,
     pieces: Pool,
     unused: Arc<UnusedBuffers>,
+    /// Notified when a stream waits for memory.
+    stream_waits: Arc<Notify>,
 }
 
 /// Buffers of pieces for reuse: new ones from the allocator cost page faults, 3 %
@@ -93,6 +95,7 @@ impl MemoryBudget {
             streams: Pool::new((total / 8).max(2 * STREAM)),
             pieces: Pool::new(total / 16),
             unused: Arc::default(),
+            stream_waits: Arc::default(),
         }
     }
 
@@ -131,7 +134,17 @@ impl MemoryBudget {
     ///
     /// [`NoMemory`] after ten minutes.
     pub async fn reserve_stream(&self) -> Result<Reservation, NoMemory> {
+        if let Some(reservation) = self.streams.take_now(STREAM) {
+            return Ok(reservation);
+        }
+        self.stream_waits.notify_one();
         self.streams.take(STREAM, STREAM_TIMEOUT).await
+    }
+
+    /// Returns when another stream waits for memory: a paused stream should end
+    /// then. One stream is told for each that waits.
+    pub async fn stream_wanted(&self) {
+        self.stream_waits.notified().await;
     }
 
     /// An empty buffer of [`PIECE`] bytes for a piece of a stream, if memory for it

@@ -145,13 +145,15 @@ impl Columns {
     }
 
     /// Waits while the request is ahead of its readers at `position`; false if
-    /// they do not return in time, or if a reader waits for other bytes.
+    /// they do not return in time, if a reader waits for other bytes, or if another
+    /// stream needs the memory.
     async fn wait_to_resume(&self, position: u64, diverted: &mut watch::Receiver<()>) -> bool {
         let mut run_until = self.run_until.subscribe();
         tokio::select! {
             biased;
             _ = run_until.wait_for(|&end| position < end) => true,
             _ = diverted.changed() => false,
+            () = self.memory().stream_wanted() => false,
             () = tokio::time::sleep(IDLE) => false,
         }
     }

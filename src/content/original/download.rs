@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::ContentError;
 use super::recent_pieces::RecentPieces;
 use crate::content::planner::{self, DownloadSnapshot, Pace};
-use crate::memory::PIECE;
+use crate::memory::{MemoryBudget, PIECE};
 
 /// One request for a range of an original, and the response to it.
 #[derive(Debug)]
@@ -171,13 +171,18 @@ impl Download {
     }
 
     /// Pauses until readers want the bytes at `position`; false if they do not
-    /// within [`planner::IDLE`].
-    pub(super) async fn wait_to_resume(&self, position: u64) -> bool {
+    /// within [`planner::IDLE`], or if another stream needs the memory.
+    pub(super) async fn wait_to_resume(&self, position: u64, memory: &MemoryBudget) -> bool {
         self.recent.set_paused(true);
         self.times().paused_since = Some(Instant::now());
         let mut run_until = self.run_until.subscribe();
         let wanted = run_until.wait_for(|&end| position < end);
-        let is_wanted = tokio::time::timeout(planner::IDLE, wanted).await.is_ok();
+        let is_wanted = tokio::select! {
+            biased;
+            _ = wanted => true,
+            () = memory.stream_wanted() => false,
+            () = tokio::time::sleep(planner::IDLE) => false,
+        };
         self.recent.set_paused(false);
         let mut times = self.times();
         let since = times.paused_since.take();

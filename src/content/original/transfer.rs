@@ -119,7 +119,10 @@ impl Transfer {
                 if builder.due().is_some() {
                     send(&mut builder, true).await;
                 }
-                if !download.wait_to_resume(builder.offset()).await {
+                if !download
+                    .wait_to_resume(builder.offset(), &file.memory)
+                    .await
+                {
                     return Ok(());
                 }
                 builder.restart_clock();
