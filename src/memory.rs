@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 mod sized_lru;
 
@@ -43,8 +43,8 @@ pub struct MemoryBudget {
     streams: Pool,
     pieces: Pool,
     unused: Arc<UnusedBuffers>,
-    /// Notified when a stream waits for memory.
-    stream_waits: Arc<Notify>,
+    /// The number of streams that wait for memory.
+    waiting_streams: watch::Sender<u32>,
 }
 
 /// Buffers of pieces for reuse: new ones from the allocator cost page faults, 3 %
@@ -77,6 +77,9 @@ pub struct NoMemory {
     pub waited: Duration,
 }
 
+/// Counts as one of [`MemoryBudget::waiting_streams`] until dropped.
+struct WaitingStream<'a>(&'a MemoryBudget);
+
 /// A part of the budget.
 #[derive(Clone, Debug)]
 struct Pool {
@@ -95,7 +98,7 @@ impl MemoryBudget {
             streams: Pool::new((total / 8).max(2 * STREAM)),
             pieces: Pool::new(total / 16),
             unused: Arc::default(),
-            stream_waits: Arc::default(),
+            waiting_streams: watch::Sender::new(0),
         }
     }
 
@@ -137,14 +140,16 @@ impl MemoryBudget {
         if let Some(reservation) = self.streams.take_now(STREAM) {
             return Ok(reservation);
         }
-        self.stream_waits.notify_one();
+        let _waiting = WaitingStream::new(self);
         self.streams.take(STREAM, STREAM_TIMEOUT).await
     }
 
     /// Returns when another stream waits for memory: a paused stream should end
-    /// then. One stream is told for each that waits.
+    /// then.
     pub async fn stream_wanted(&self) {
-        self.stream_waits.notified().await;
+        let mut waiting = self.waiting_streams.subscribe();
+        // Never fails: `self` holds the sender.
+        let _ = waiting.wait_for(|&waiting| waiting > 0).await;
     }
 
     /// An empty buffer of [`PIECE`] bytes for a piece of a stream, if memory for it
@@ -163,6 +168,19 @@ impl MemoryBudget {
     /// Frees the unused buffers.
     pub fn trim(&self) {
         self.unused.buffers().clear();
+    }
+}
+
+impl<'a> WaitingStream<'a> {
+    fn new(budget: &'a MemoryBudget) -> Self {
+        budget.waiting_streams.send_modify(|waiting| *waiting += 1);
+        Self(budget)
+    }
+}
+
+impl Drop for WaitingStream<'_> {
+    fn drop(&mut self) {
+        (self.0.waiting_streams).send_modify(|waiting| *waiting -= 1);
     }
 }
 
@@ -327,6 +345,25 @@ mod tests {
         assert_eq!(part, vec![7; 2]);
         drop(part);
         memory.reserve_reply(192 << 10).await.unwrap();
+    }
+
+    /// With little memory, two paused downloads made all others wait for 20 s.
+    #[tokio::test(start_paused = true)]
+    async fn paused_stream_is_told_that_another_one_waits_for_its_memory() {
+        let memory = MemoryBudget::new(1 << 20);
+        let _first = memory.reserve_stream().await.unwrap();
+        let paused = memory.reserve_stream().await.unwrap();
+        let waiting = tokio::spawn({
+            let memory = memory.clone();
+            async move { memory.reserve_stream().await }
+        });
+        memory.stream_wanted().await;
+        drop(paused);
+        let reservation = waiting.await.unwrap().unwrap();
+        let second = Duration::from_secs(1);
+        let wanted = tokio::time::timeout(second, memory.stream_wanted()).await;
+        assert!(wanted.is_err(), "no stream waits any more");
+        drop(reservation);
     }
 
     #[tokio::test(start_paused = true)]

@@ -387,7 +387,7 @@ impl Drop for Columns {
         if !self.file.is_complete() {
             let counts = RequestCounts {
                 requests: *self.requests.get_mut(),
-                bytes: 0,
+                ..RequestCounts::default()
             };
             self.request_stats.note(self.id, counts);
         }

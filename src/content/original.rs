@@ -140,7 +140,7 @@ impl OriginalFile {
                         {
                             continue;
                         }
-                        self.downloads.after_read(range.end);
+                        self.downloads.after_read(&range);
                         ByteSource::Cache.note();
                         return Ok(bytes);
                     }

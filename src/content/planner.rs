@@ -30,7 +30,11 @@
 //! - A file up to [`SHORT`] is requested from its first gap to its end.
 //! - A sequential reader gets one long download, up to the next download or to a
 //!   long range that is present. It pauses [`AHEAD`] beyond its readers, less with
-//!   a small cache.
+//!   a small cache, and at the beginning: reads cost at most twice the bytes that
+//!   they return and [`SLACK`].
+//! - If the cache does not retain the complete file, fewer reads are taken for
+//!   sequential, and bytes that are not read at once are not requested beyond that
+//!   limit.
 //! - A random reader gets ranges of [`RANDOM_MIN`]. After
 //!   [`RANDOM_REQUESTS`] requests, or a quarter of the file, one request
 //!   fetches everything that is missing. A file longer than
@@ -89,6 +93,9 @@ const PRESENT_MIN: u64 = 4 << 20;
 /// A read that begins this close to the file's start is taken for a sequential
 /// one: the kernel's readahead arrives out of order.
 const NEAR_START: u64 = 2 << 20;
+
+/// What reads may cost in bytes beyond twice the bytes that they return.
+const SLACK: u64 = 8 << 20;
 
 /// A reader that is at most this far ahead of a download always waits for it.
 const NEAR: u64 = 8 << 20;
@@ -316,7 +323,12 @@ impl Snapshot {
                 portion: u64::MAX,
             }
         } else {
-            nearest.wait_decision(gap.start, self.capacity / 2)
+            let (near, most) = if self.stays() {
+                (NEAR, self.capacity / 2)
+            } else {
+                (RANDOM_MIN, self.credit())
+            };
+            nearest.wait_decision(gap.start, near, most)
         };
         match decision {
             WaitDecision::Wait {
@@ -349,9 +361,16 @@ impl Snapshot {
         cache: &impl Gaps,
     ) -> (Range<u64>, bool) {
         if self.len <= SHORT || self.wants_rest() {
-            let first = cache.first_gap(0..self.len);
-            let start = first.map_or(0, |first| first.start);
-            return (start..self.len, false);
+            let first = cache.first_gap(0..self.len).unwrap_or(0..self.len);
+            // Present ranges are requested again, as long as that costs little.
+            let bound = self.len + self.len / 4 + RANDOM_MIN;
+            let is_cheap = self.counts.received + (self.len - first.start) <= bound;
+            let end = if is_cheap {
+                self.len
+            } else {
+                next_present(first.end, self.len, cache)
+            };
+            return (first.start..end, false);
         }
         if self.is_sequential(gap) {
             let start = if gap.start <= NEAR_START {
@@ -369,11 +388,17 @@ impl Snapshot {
         }
         let doublings = self.counts.requests / RANDOM_REQUESTS;
         let length = RANDOM_MIN << doublings.min(RANDOM_MAX.ilog2() - RANDOM_MIN.ilog2());
-        let length = length.min(self.capacity / 2).max(RANDOM_MIN);
-        let start = gap.start - gap.start % RANDOM_MIN;
+        let (length, unit) = if self.stays() {
+            (length, RANDOM_MIN)
+        } else {
+            // Bytes that are not read at once are lost.
+            (length.min(self.credit()), MAX_BLOCK as u64)
+        };
+        let length = length.min(self.capacity / 2).max(unit);
+        let start = gap.start - gap.start % unit;
         let stop = read_end
             .max(start.saturating_add(length))
-            .next_multiple_of(RANDOM_MIN)
+            .next_multiple_of(unit)
             .min(self.len);
         let first = cache.first_gap(start..stop);
         let start = first.map_or(start, |first| first.start);
@@ -383,20 +408,43 @@ impl Snapshot {
     /// Whether a read that misses `gap` continues the last one, or begins at
     /// the file's start.
     fn is_sequential(&self, gap: &Range<u64>) -> bool {
-        gap.start <= NEAR_START || (gap.start >= self.last_end && gap.start - self.last_end <= NEAR)
+        let stays = self.stays();
+        let is_near_start = gap.start <= NEAR_START && (stays || self.counts.requests == 0);
+        let reach = if stays { NEAR } else { RANDOM_MIN };
+        is_near_start || (gap.start >= self.last_end && gap.start - self.last_end <= reach)
     }
 
     /// How far downloads run ahead. What they fetch must stay in the cache
     /// until it is read.
     fn ahead(&self) -> u64 {
-        AHEAD.min(self.capacity / 2).max(RANDOM_MIN)
+        let most = AHEAD.min(self.capacity / 2);
+        match (self.stays(), self.counts.requests) {
+            // A look at the head should not cost much.
+            (true, 0..=1) => most.min(self.credit()).max(RANDOM_MIN),
+            (true, _) => most.max(RANDOM_MIN),
+            (false, _) => most.min(self.credit()).max(MAX_BLOCK as u64),
+        }
+    }
+
+    /// Whether the cache retains the complete file.
+    fn stays(&self) -> bool {
+        self.len <= self.capacity
+    }
+
+    /// How many bytes may be received beyond those that readers wait for, so that
+    /// reads cost at most twice the bytes that they return, and [`SLACK`].
+    fn credit(&self) -> u64 {
+        let RequestCounts {
+            served, received, ..
+        } = self.counts;
+        (2 * served + SLACK).saturating_sub(received)
     }
 
     /// Whether one request should fetch everything that is missing. The cache must
     /// retain it: otherwise each miss would fetch the complete file again.
     fn wants_rest(&self) -> bool {
         let many = self.counts.requests >= RANDOM_REQUESTS || self.counts.bytes >= self.len / 4;
-        many && self.len <= self.options.whole_file_limit && self.len <= self.capacity
+        many && self.len <= self.options.whole_file_limit && self.stays()
     }
 
     /// Where a sequential download from `start` must end: where another
@@ -428,11 +476,12 @@ fn next_present(gap_end: u64, stop: u64, cache: &impl Gaps) -> u64 {
 
 impl DownloadSnapshot {
     /// Whether a reader of `offset` should wait for this download, if the
-    /// bytes up to there are no more than `most`.
-    fn wait_decision(&self, offset: u64, most: u64) -> WaitDecision {
+    /// bytes up to there are no more than `most`. It always waits for less than
+    /// `near`.
+    fn wait_decision(&self, offset: u64, near: u64, most: u64) -> WaitDecision {
         let received = self.position - self.range.start;
         let distance = offset.saturating_sub(self.position);
-        if distance < NEAR {
+        if distance < near {
             return WaitDecision::Wait {
                 review_after: IDLE,
                 portion: u64::MAX,

@@ -18,6 +18,10 @@ pub(super) struct RequestCounts {
     pub(super) requests: u32,
     /// Bytes of the ranges requested for random reads.
     pub(super) bytes: u64,
+    /// Bytes received.
+    pub(super) received: u64,
+    /// Bytes that reads returned.
+    pub(super) served: u64,
 }
 
 /// The counts of incomplete objects whose state was released.

@@ -40,10 +40,28 @@ impl Columns {
         let requests = self.requests.load(Ordering::Relaxed);
         let last_end = self.last_end.load(Ordering::Relaxed);
         let stored_len = self.schema.stored_len();
-        let scope =
-            planner::columns_to_request(offset, cells.column, requests, stored_len, last_end);
+        let capacity = self.capacity();
+        let scope = planner::columns_to_request(
+            offset,
+            cells.column,
+            requests,
+            stored_len,
+            capacity,
+            last_end,
+        );
         let from = match scope {
             ColumnScope::From(column) => column,
+            ColumnScope::Following => {
+                let block = self.file.grid().aligned_rows(&cells.rows, rows.end);
+                let rest = block.start..rows.end;
+                let columns = if rest.start == 0 {
+                    self.columns_that_fit(cells.column, capacity)
+                } else {
+                    cells.column..cells.column + 1
+                };
+                let columns: Vec<usize> = columns.collect();
+                return self.fetch_columns(&columns, rest).await;
+            }
             ColumnScope::One => {
                 let gap = self.missing_of(cells.column, &(cells.rows.start..rows.end));
                 return self
@@ -56,6 +74,20 @@ impl Columns {
             .min();
         self.fetch(from..self.layout.columns(), first.unwrap_or(0)..rows.end)
             .await
+    }
+
+    /// The column `first`, and as many after it as have `capacity` bytes together.
+    fn columns_that_fit(&self, first: usize, capacity: u64) -> Range<usize> {
+        let mut end = first + 1;
+        while end < self.layout.columns() {
+            let columns: Vec<usize> = (first..=end).collect();
+            let row = self.width_of(&columns);
+            if row.saturating_mul(self.schema.rows()) > capacity {
+                break;
+            }
+            end += 1;
+        }
+        first..end
     }
 
     /// Downloads `rows` of those `stored` columns that lack some of them, or as

@@ -85,6 +85,11 @@ impl Download {
         self.progress.borrow().position
     }
 
+    /// How many bytes it has stored in the cache.
+    pub(super) fn received(&self) -> u64 {
+        self.position() - self.range.start
+    }
+
     /// Whether it has ended, by success or failure.
     pub(super) fn has_ended(&self) -> bool {
         self.progress.borrow().ended.is_some()

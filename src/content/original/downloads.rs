@@ -37,6 +37,26 @@ struct DownloadsState {
     last_end: u64,
 }
 
+impl DownloadsState {
+    /// Removes downloads that have ended; what they received stays counted.
+    fn forget_ended(&mut self) {
+        let counts = &mut self.counts;
+        self.downloads.retain(|download| {
+            let has_ended = download.has_ended();
+            if has_ended {
+                counts.received += download.received();
+            }
+            !has_ended
+        });
+    }
+
+    /// The bytes received so far.
+    fn received(&self) -> u64 {
+        let downloads = self.downloads.iter().map(|download| download.received());
+        self.counts.received + downloads.sum::<u64>()
+    }
+}
+
 impl Gaps for CacheFile {
     fn first_gap(&self, range: Range<u64>) -> Option<Range<u64>> {
         self.first_missing(&range)
@@ -70,7 +90,7 @@ impl Downloads {
         read_end: u64,
     ) -> Option<(Arc<Download>, Duration)> {
         let mut state = self.state();
-        state.downloads.retain(|download| !download.has_ended());
+        state.forget_ended();
         // The snapshot has the downloads' positions: it must be taken before
         // the planner looks at what is missing.
         let snapshot = self.snapshot(&state);
@@ -106,10 +126,11 @@ impl Downloads {
         Ok(())
     }
 
-    /// Notes that a read was served up to `read_end`.
-    pub(super) fn after_read(self: &Arc<Self>, read_end: u64) {
-        let mut state = self.state();
+    /// Notes that a read of `range` was served.
+    pub(super) fn after_read(self: &Arc<Self>, range: &Range<u64>) {
+        let (mut state, read_end) = (self.state(), range.end);
         state.last_end = read_end;
+        state.counts.served += range.end - range.start;
         if !self.file.options.splits(self.file.cached.len()) {
             return;
         }
@@ -166,7 +187,10 @@ impl Downloads {
             options: self.file.options,
             len: self.file.cached.len(),
             capacity: self.file.cached.capacity(),
-            counts: state.counts,
+            counts: RequestCounts {
+                received: state.received(),
+                ..state.counts
+            },
             split: state.split,
             last_end: state.last_end,
             downloads: downloads.map(|download| download.snapshot()).collect(),
@@ -183,7 +207,11 @@ impl Drop for Downloads {
         // A complete file needs no further requests.
         if !self.file.cached.is_complete() {
             let state = (self.state.get_mut()).unwrap_or_else(PoisonError::into_inner);
-            self.request_stats.note(self.file.id, state.counts);
+            let counts = RequestCounts {
+                received: state.received(),
+                ..state.counts
+            };
+            self.request_stats.note(self.file.id, counts);
         }
     }
 }

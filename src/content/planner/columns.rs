@@ -30,6 +30,9 @@ const COLUMNS_NEAR_START: u64 = 512 << 10;
 pub(in crate::content) enum ColumnScope {
     /// All that is missing of this column and those after it.
     From(usize),
+    /// The rest of the column that is read, or this column and as many complete ones
+    /// after it as the cache retains.
+    Following,
     /// The missing rows of the one column that is read.
     One,
 }
@@ -56,20 +59,29 @@ pub(in crate::content) fn rows_to_request(
 
 /// The columns to request for a reader that misses byte `at` of the `.cpb`
 /// file, which belongs to `column`: for a sequential reader, or of a short
-/// table, all that follows as well. The columns take `stored_len` bytes, and
-/// the last read ended at `last_end`.
+/// table, all that follows as well. The columns take `stored_len` bytes, of which the
+/// cache retains `capacity`, and the last read ended at `last_end`.
 pub(in crate::content) fn columns_to_request(
     at: u64,
     column: usize,
     requests: u32,
     stored_len: u64,
+    capacity: u64,
     last_end: u64,
 ) -> ColumnScope {
     let takes_rest = requests + 1 >= MAX_REQUESTS;
     let from_start = last_end == 0 && at <= COLUMNS_NEAR_START;
-    if takes_rest || from_start || stored_len <= COLUMNS_SHORT {
+    let follows = last_end > 0 && (last_end..=last_end.saturating_add(COLUMNS_AHEAD)).contains(&at);
+    if stored_len > capacity {
+        // Rows of all columns would be lost before they are read.
+        if from_start || follows {
+            ColumnScope::Following
+        } else {
+            ColumnScope::One
+        }
+    } else if takes_rest || from_start || stored_len <= COLUMNS_SHORT {
         ColumnScope::From(0)
-    } else if last_end > 0 && (last_end..=last_end.saturating_add(COLUMNS_AHEAD)).contains(&at) {
+    } else if follows {
         ColumnScope::From(column)
     } else {
         ColumnScope::One
@@ -161,7 +173,7 @@ mod tests {
 
     #[test]
     fn columns_to_request_depends_on_the_pattern_of_reads() {
-        use ColumnScope::{From, One};
+        use ColumnScope::{Following, From, One};
         // (case, byte, its column, requests, bytes of all columns, end of the last read, expected)
         let cases = [
             ("first read at the start", 0, 0, 0, 100 * MIB, 0, From(0)),
@@ -239,9 +251,17 @@ mod tests {
             ),
         ];
         for (case, at, column, requests, stored_len, last_end, expected) in cases {
-            let scope = columns_to_request(at, column, requests, stored_len, last_end);
+            let scope = columns_to_request(at, column, requests, stored_len, u64::MAX, last_end);
             assert_eq!(scope, expected, "{case}");
         }
+        let scope = |at, last_end| columns_to_request(at, 3, 9, 9 * MIB, 8 * MIB, last_end);
+        assert_eq!(
+            scope(0, 0),
+            Following,
+            "a table that the cache does not retain"
+        );
+        assert_eq!(scope(5 * MIB, 4 * MIB), Following);
+        assert_eq!(scope(5 * MIB, 6 * MIB), One);
     }
 
     #[test]

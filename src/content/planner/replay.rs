@@ -100,6 +100,7 @@ impl Simulation {
         self.now += 1;
         for download in &mut self.downloads {
             let arrived = download.step(self.now);
+            self.state.counts.received += arrived.end - arrived.start;
             let rest = self.missing.iter().flat_map(|gap| {
                 let before = gap.start..gap.end.min(arrived.start);
                 let after = gap.start.max(arrived.end)..gap.end;
@@ -126,6 +127,7 @@ impl Simulation {
 
     fn read(&mut self, offset: u64, len: u64) {
         let end = (offset + len).min(self.state.len);
+        self.state.counts.served += end - offset;
         while let Some(gap) = self.missing.first_gap(offset..end) {
             self.downloads.retain(|download| !download.ended);
             let snapshots = self.downloads.iter();

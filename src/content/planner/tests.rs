@@ -15,13 +15,21 @@ impl Gaps for Vec<Range<u64>> {
     }
 }
 
+/// Reads have returned so much that nothing is withheld because of its cost.
+const READ_MUCH: RequestCounts = RequestCounts {
+    requests: 0,
+    bytes: 0,
+    received: 0,
+    served: 1 << 30,
+};
+
 /// A file of which nothing was requested, in a large cache.
 fn fresh() -> Snapshot {
     Snapshot {
         options: DownloadOptions::default(),
         len: LEN,
         capacity: 1 << 30,
-        counts: RequestCounts::default(),
+        counts: READ_MUCH,
         split: false,
         last_end: 0,
         downloads: Vec::new(),
@@ -37,7 +45,10 @@ fn short() -> Snapshot {
 
 fn after_requests(requests: u32) -> Snapshot {
     Snapshot {
-        counts: RequestCounts { requests, bytes: 0 },
+        counts: RequestCounts {
+            requests,
+            ..READ_MUCH
+        },
         ..fresh()
     }
 }
@@ -45,7 +56,11 @@ fn after_requests(requests: u32) -> Snapshot {
 fn after_bytes(bytes: u64) -> Snapshot {
     let requests = 1;
     Snapshot {
-        counts: RequestCounts { requests, bytes },
+        counts: RequestCounts {
+            requests,
+            bytes,
+            ..READ_MUCH
+        },
         ..fresh()
     }
 }
@@ -163,7 +178,7 @@ fn cases() -> Vec<Case> {
         ("it ends with the segment of its connection", over_connections(4), all(), 0..k, k, start(0..25 * MIB, 16 * MIB + k)),
         ("once split, it ends where the next download begins", over_connections(4).split_up().downloading(25 * MIB..50 * MIB, 30 * MIB), all(), 0..k, k, start(0..25 * MIB, 16 * MIB + k)),
         ("a small cache bounds how far it runs ahead", fresh().with_capacity(8 * MIB), all(), 0..k, k, start(0..LEN, 4 * MIB + k)),
-        ("the least that it runs ahead", fresh().with_capacity(0), all(), 0..k, k, start(0..LEN, MIB + k)),
+        ("the least that it runs ahead", fresh().with_capacity(0), all(), 0..k, k, start(0..LEN, k + k)),
 
         // New downloads: random readers.
         ("a random read requests an aligned MiB", fresh(), all(), 50 * MIB + 7..50 * MIB + 9, 50 * MIB + 9, start_random(50 * MIB..51 * MIB, 66 * MIB + 9)),
@@ -309,7 +324,7 @@ fn a_young_download_is_given_a_part_of_a_round_trip() {
         pace: None,
     };
     assert_eq!(
-        silent.wait_decision(100 * MB, u64::MAX),
+        silent.wait_decision(100 * MB, NEAR, u64::MAX),
         WaitDecision::Refuse
     );
 }
@@ -319,4 +334,43 @@ fn a_slow_first_response_does_not_count_as_a_long_round_trip() {
     let pace = pace(15_000 * MS, 10_000 * MS);
     let decision = pace.wait_decision(10 * MB, 50 * MB, u64::MAX);
     assert_eq!(decision, WaitDecision::Refuse);
+}
+
+#[test]
+fn reads_cost_at_most_twice_their_bytes_and_some_slack() {
+    let start = |counts, capacity, gap: Range<u64>, last_end| {
+        let snapshot = Snapshot {
+            counts,
+            capacity,
+            last_end,
+            ..fresh()
+        };
+        let read_end = gap.start + 64 * KIB;
+        match snapshot.plan(&gap, read_end, &vec![0..LEN]) {
+            Plan::Start(start) => (start.range, start.run_until - read_end),
+            plan => panic!("{plan:?}"),
+        }
+    };
+    let counts = |requests, received, served| RequestCounts {
+        requests,
+        bytes: 0,
+        received,
+        served,
+    };
+    let (large, small) = (1 << 30, 6 * MIB);
+    let head = start(counts(0, 0, 0), large, 0..LEN, 0);
+    assert_eq!(head, (0..LEN, 8 * MIB), "the head of a file");
+    let later = start(counts(1, 9 * MIB, 8 * MIB), large, 9 * MIB..LEN, 9 * MIB);
+    assert_eq!(later, (9 * MIB..LEN, 15 * MIB), "after some reads");
+    let jump = start(counts(3, 9 * MIB, 2 * MIB), small, 50 * MIB..LEN, 0);
+    assert_eq!(jump, (50 * MIB..51 * MIB, 3 * MIB), "a jump");
+    let spent = start(counts(9, 99 * MIB, 2 * MIB), small, 50 * MIB + 3..LEN, 0);
+    let block = 50 * MIB..50 * MIB + 128 * KIB;
+    assert_eq!(spent, (block, 128 * KIB), "only the block that is read");
+    let start_again = start(counts(9, 99 * MIB, 2 * MIB), small, 0..LEN, 60 * MIB);
+    assert_eq!(
+        start_again.0,
+        0..128 * KIB,
+        "the start of a file, read again"
+    );
 }
