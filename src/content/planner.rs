@@ -94,8 +94,11 @@ const PRESENT_MIN: u64 = 4 << 20;
 /// one: the kernel's readahead arrives out of order.
 const NEAR_START: u64 = 2 << 20;
 
-/// What reads may cost in bytes beyond twice the bytes that they return.
-const SLACK: u64 = 8 << 20;
+/// What reads may cost in bytes beyond twice the bytes that they return. What is on its
+/// way when a download ends comes in addition.
+const SLACK: u64 = 6 << 20;
+/// How many bytes are on their way, at most, when a download ends early.
+pub(super) const IN_FLIGHT: u64 = 1 << 20;
 
 /// A reader that is at most this far ahead of a download always waits for it.
 const NEAR: u64 = 8 << 20;
@@ -390,9 +393,12 @@ impl Snapshot {
         let length = RANDOM_MIN << doublings.min(RANDOM_MAX.ilog2() - RANDOM_MIN.ilog2());
         let (length, unit) = if self.stays() {
             (length, RANDOM_MIN)
+        } else if self.credit() >= RANDOM_MIN {
+            // A backward reader needs the bytes before the gap next.
+            (length.min(self.credit()), RANDOM_MIN)
         } else {
             // Bytes that are not read at once are lost.
-            (length.min(self.credit()), MAX_BLOCK as u64)
+            (0, MAX_BLOCK as u64)
         };
         let length = length.min(self.capacity / 2).max(unit);
         let start = gap.start - gap.start % unit;

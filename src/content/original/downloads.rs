@@ -45,6 +45,9 @@ impl DownloadsState {
             let has_ended = download.has_ended();
             if has_ended {
                 counts.received += download.received();
+                if download.position() < download.range().end {
+                    counts.received += planner::IN_FLIGHT;
+                }
             }
             !has_ended
         });

@@ -71,17 +71,19 @@ pub(in crate::content) fn columns_to_request(
 ) -> ColumnScope {
     let takes_rest = requests + 1 >= MAX_REQUESTS;
     let from_start = last_end == 0 && at <= COLUMNS_NEAR_START;
-    let follows = last_end > 0 && (last_end..=last_end.saturating_add(COLUMNS_AHEAD)).contains(&at);
+    let follows = |distance: u64| {
+        last_end > 0 && (last_end..=last_end.saturating_add(distance)).contains(&at)
+    };
     if stored_len > capacity {
         // Rows of all columns would be lost before they are read.
-        if from_start || follows {
+        if from_start || follows(COLUMNS_NEAR_START) {
             ColumnScope::Following
         } else {
             ColumnScope::One
         }
     } else if takes_rest || from_start || stored_len <= COLUMNS_SHORT {
         ColumnScope::From(0)
-    } else if follows {
+    } else if follows(COLUMNS_AHEAD) {
         ColumnScope::From(column)
     } else {
         ColumnScope::One
@@ -260,7 +262,8 @@ mod tests {
             Following,
             "a table that the cache does not retain"
         );
-        assert_eq!(scope(5 * MIB, 4 * MIB), Following);
+        assert_eq!(scope(5 * MIB, 5 * MIB - 9), Following);
+        assert_eq!(scope(5 * MIB, 4 * MIB), One);
         assert_eq!(scope(5 * MIB, 6 * MIB), One);
     }
 
