@@ -87,8 +87,8 @@ impl Pattern {
                 };
                 (0..count).map(|_| read()).collect()
             }
-            Self::Head => vec![part(0)],
-            Self::Tail => vec![len - size.min(len)..len],
+            Self::Head => std::iter::once(part(0)).collect(),
+            Self::Tail => std::iter::once(len - size.min(len)..len).collect(),
         };
         let read: usize = reads.iter().map(ExactSizeIterator::len).sum();
         ReadPlan {

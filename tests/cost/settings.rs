@@ -104,11 +104,12 @@ impl Settings {
         let memory = pick(&[8, 8, 12, 16, 32, 64, 128, 256]);
         let round_trip = pick(&[0, 0, 0, 5, 20]);
         let objects: Vec<Object> = (0..pick(&[1, 1, 2]))
-            .map(|_| match pick(&[0, 0, 0, 1, 1]) {
-                0 => Object::Original {
-                    len: pick(&[5, 8, 12, 16, 24, 33]) * MIB + pick(&[0, 1, 70_000, 500_001]),
-                },
-                _ => {
+            .map(|_| {
+                if pick(&[0, 0, 0, 1, 1]) == 0 {
+                    Object::Original {
+                        len: pick(&[5, 8, 12, 16, 24, 33]) * MIB + pick(&[0, 1, 70_000, 500_001]),
+                    }
+                } else {
                     let columns = pick(&[2, 7, 7, 30, 120]);
                     let len = pick(&[2, 4, 6, 9, 12]) * MIB;
                     Object::Table {

@@ -340,8 +340,8 @@ fn a_slow_first_response_does_not_count_as_a_long_round_trip() {
 fn reads_cost_at_most_twice_their_bytes_and_some_slack() {
     let start = |counts, capacity, gap: Range<u64>, last_end| {
         let snapshot = Snapshot {
-            counts,
             capacity,
+            counts,
             last_end,
             ..fresh()
         };
