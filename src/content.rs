@@ -51,6 +51,7 @@ mod csv_headers;
 mod export;
 mod idle_lru;
 mod landing_pages;
+mod last_sizes;
 mod open_files;
 mod original;
 mod parquet;
@@ -71,7 +72,8 @@ pub use portal_files::DataFolder;
 
 use archive_files::ArchiveFiles;
 use csv::{CsvFile, RenderedText};
-use landing_pages::{LANDING_PAGE_ESTIMATE, LandingPages};
+use landing_pages::LandingPages;
+use last_sizes::ChangingFile;
 use open_files::{OpenFileState, OpenFiles, TableContent};
 use original::{CorruptFiles, OriginalFile};
 use parquet::ParquetBuilder;
@@ -179,7 +181,7 @@ impl Contents {
         ttl: Duration,
         data_folder: Option<DataFolder>,
     ) -> Self {
-        let landing_pages = LandingPages::new(meta, ttl, store.memory().page_limit());
+        let landing_pages = LandingPages::new(meta, ttl, store.clone());
         let landing_pages = Arc::new(landing_pages);
         let tables = Tables::new(data.clone(), store.clone(), data_folder.clone());
         let tables = Arc::new(tables);
@@ -229,10 +231,12 @@ impl Contents {
             Representation::Cpb => self.tables.cpb_len(object),
         };
         let estimate = || match representation {
-            Representation::Json => LANDING_PAGE_ESTIMATE,
+            Representation::Json => self.landing_pages.estimate(&Subject::Object(object.id())),
             Representation::Csv => self.tables.csv_bound(object),
-            // It is compressed, so rarely longer than the columns.
-            Representation::Parquet => self.tables.cpb_len(object).unwrap_or(0),
+            Representation::Parquet => {
+                let last = ChangingFile::Parquet(object.id()).last_size(self.store.sizes());
+                last.unwrap_or_else(|| self.tables.parquet_bound(object))
+            }
             Representation::Original | Representation::Cpb => 0,
         };
         known.map_or_else(|| FileSize::Estimate(estimate()), FileSize::Exact)

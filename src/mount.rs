@@ -18,7 +18,7 @@
 //! | callback | replies at once | hands the reply to a task |
 //! |---|---|---|
 //! | `lookup` | the catalog knows the name without a request to the portal | otherwise |
-//! | `getattr` | the file is closed, its exact size is known, or it is a CSV and `ExactSize::Never` | an open file whose size is an estimate |
+//! | `getattr` | the exact size is known, or need not be: the file is closed (unless `ExactSize::Always`), or a CSV with `ExactSize::Never` | otherwise |
 //! | `open` | `README.md`, entries of archives | all other files; interruptible only for `.icosfs/refresh` |
 //! | `read` | `README.md`, control files | all other files |
 //! | `opendir`, `statfs` | | always |
@@ -28,7 +28,7 @@
 //!
 //! # Locks
 //!
-//! The locks of this module (`inodes`, `handles`, the totals in `mount_state`,
+//! The locks of this module (`inodes`, `handles`, `stat_ahead`, the totals in `mount_state`,
 //! the failures in `report`) are leaves: code that holds one of them takes no
 //! other lock, does no I/O, does not notify the kernel, and does not await.
 //!
@@ -65,6 +65,7 @@ mod page_invalidator;
 mod read;
 pub mod report;
 mod request_trace;
+mod stat_ahead;
 mod unmount;
 mod xattrs;
 

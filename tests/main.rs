@@ -8,6 +8,7 @@
 
 mod support;
 
+mod archives;
 mod attributes;
 mod book;
 mod browsing;

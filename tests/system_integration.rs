@@ -705,3 +705,38 @@ fn fuse_overlayfs_and_bindfs_over_a_mount_read_tables_whose_sizes_are_known() {
     assert_eq!(lengths, 3, "{len}: {message}");
     assert!(message.lines().any(|line| line == "more"), "{message}");
 }
+
+/// Unlike fuse-overlayfs, both ask for the size anew.
+#[test]
+fn overlayfs_and_bindfs_over_a_mount_with_exact_sizes_read_tables_never_read_before() {
+    let portal = portal();
+    let id = crate::support::co2(&portal);
+    for over in ["overlay", "bindfs"] {
+        let place = Place::new();
+        let (services, token) = (services_of(&portal, &[]).join(" "), portal.token());
+        let mount = match over {
+            "bindfs" => "bindfs $M $H/over",
+            _ => {
+                "mount -t overlay none $H/over \
+                 -o lowerdir=$M,upperdir=$H/upper,workdir=$H/work
+                 echo more >>$H/over/objects/$ID.csv; tail -n 1 $H/over/objects/$ID.csv
+                 head -n -1 $H/over/objects/$ID.csv >$H/copy; mv $H/copy $H/over/objects/$ID.csv"
+            }
+        };
+        let output = place.apart(&format!(
+            "ID={id}; mkdir $H/upper $H/work $H/over
+             ICOSFS_TOKEN='{token}' $I mount --exact-size always {services} $M
+             {mount}
+             timeout 20 grep -c , $H/over/objects/{id}.csv >/dev/null
+             timeout 20 cksum <$H/over/objects/{id}.csv; cksum <$M/objects/{id}.csv
+             umount $H/over; $I unmount --lazy $M"
+        ));
+        let message = assert_works(&output);
+        let lines: Vec<_> = message
+            .lines()
+            .filter(|line| line.split(' ').count() == 2)
+            .collect();
+        let is_equal = lines.len() == 2 && lines[0] == lines[1];
+        assert!(is_equal, "{over}: {}", &message[..message.len().min(500)]);
+    }
+}

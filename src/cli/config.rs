@@ -343,7 +343,7 @@ mod tests {
         for (text, expected) in [
             ("portal = \"icso\"", "expected a repository"),
             ("metadata-ttl = \"soon\"", "expected a number of seconds"),
-            ("exact-size = \"always\"", "when-open, never"),
+            ("exact-size = \"sometimes\"", "always, when-open, never"),
             ("no-usage-report = \"yes\"", "expected true or false"),
             (
                 "cache-size = true",

@@ -80,13 +80,15 @@ pub(super) struct MountArgs {
         env = "ICOSFS_METADATA_TTL"
     )]
     metadata_ttl: Duration,
-    /// Whether fstat on an open CSV of unknown size waits for the exact size, or
-    /// returns an upper bound at once
+    /// Whether a query of a size that is not known yet waits until it is known
     ///
-    /// `when-open` is correct for every program: a program that requests the
-    /// size of a CSV it has opened waits until the table is downloaded and its
-    /// size computed, which happens once. With `never`, it gets an upper bound
-    /// until the size is known. Programs that only read to the end (cat, grep,
+    /// `when-open` is correct for programs that query the size of a file that they
+    /// have open: they wait until the table is downloaded and its size computed,
+    /// which happens once. Before a file is open, they get an estimate. Some
+    /// programs rely on that size: bsdtar, Python's tarfile, cpio, busybox tar,
+    /// and file systems over the mount. For these, use `always`: every query of a
+    /// size waits, so that `ls -l` downloads every table and landing page that it
+    /// lists. With `never`, a CSV that is open has an upper bound, too. Programs that only read to the end (cat, grep,
     /// streaming CSV parsers) then do not wait, but programs that rely on the
     /// size fail: cp and rsync append zeros or report an error, tail and memory
     /// maps (polars, R) read past the end, and wc -c and progress bars show too
@@ -105,9 +107,12 @@ pub(super) struct MountArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ExactSizeArg {
-    /// Wait for the exact size: correct for every program
+    /// Always wait, also before a file is open: for archives; costs a download for
+    /// each file that is listed with its size
+    Always,
+    /// Wait if the file is open
     WhenOpen,
-    /// Return an upper bound: for pipelines that must not wait
+    /// Never wait for a CSV, return an upper bound: for pipelines that must not wait
     Never,
 }
 
@@ -159,6 +164,7 @@ pub(super) fn run(
             source: device.unwrap_or_else(|| clients.services.cache_name()),
             metadata_ttl,
             exact_size: match exact_size {
+                ExactSizeArg::Always => ExactSize::Always,
                 ExactSizeArg::WhenOpen => ExactSize::WhenOpen,
                 ExactSizeArg::Never => ExactSize::Never,
             },

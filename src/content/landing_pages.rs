@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::last_sizes::ChangingFile;
 use super::{ByteSource, ContentError, Contents, FileSize};
+use crate::cache::Store;
 use crate::memory::SizedLru;
 use icos_portal::landing::{ColumnInfo, Landing, Resource};
 use icos_portal::meta::Subject;
@@ -19,26 +21,31 @@ use icos_sync::SingleFlight;
 use icos_table::schema::ColumnMetadata;
 use icos_table::{Column, GoodFlags};
 
-/// The estimated length of a page that is not cached.
-pub(super) const LANDING_PAGE_ESTIMATE: u64 = 64 << 10;
+/// The assumed length of a page that was never downloaded. Those of objects have ten
+/// to a few hundred thousand bytes, and programs that read no further than the size
+/// that they were told would cut off a longer one.
+const LANDING_PAGE_ESTIMATE: u64 = 1 << 20;
 
 /// The landing pages of objects, collections and stations.
 #[derive(Debug)]
 pub(super) struct LandingPages {
     meta: MetadataClient,
     ttl: Duration,
+    store: Store,
     /// The pages with the times of their downloads.
     pages: Arc<Mutex<SizedLru<Subject, (Bytes, Instant)>>>,
     flights: SingleFlight<Subject, Result<Bytes, PortalError>>,
 }
 
 impl LandingPages {
-    /// The pages that `meta` delivers, of which `limit` bytes are cached for `ttl`.
-    pub(super) fn new(meta: MetadataClient, ttl: Duration, limit: u64) -> Self {
+    /// The pages that `meta` delivers, cached for `ttl` in as much memory as `store`
+    /// has for them. Their sizes are recorded in `store`.
+    pub(super) fn new(meta: MetadataClient, ttl: Duration, store: Store) -> Self {
         Self {
             meta,
             ttl,
-            pages: Arc::new(Mutex::new(SizedLru::new(limit))),
+            pages: Arc::new(Mutex::new(SizedLru::new(store.memory().page_limit()))),
+            store,
             flights: SingleFlight::default(),
         }
     }
@@ -52,6 +59,13 @@ impl LandingPages {
             .map(|(json, _)| json.clone())
     }
 
+    /// The probable length of the page about `subject`: that of the last download, or
+    /// else a length that few pages exceed.
+    pub(super) fn estimate(&self, subject: &Subject) -> u64 {
+        let last = ChangingFile::LandingPage(subject).last_size(self.store.sizes());
+        last.unwrap_or(LANDING_PAGE_ESTIMATE)
+    }
+
     /// The page about `subject`, downloaded unless it is cached.
     pub(super) async fn get(&self, subject: &Subject) -> Result<Bytes, PortalError> {
         if let Some(json) = self.cached(subject) {
@@ -59,13 +73,14 @@ impl LandingPages {
         }
         ByteSource::Portal.note();
         let (meta, pages) = (self.meta.clone(), Arc::clone(&self.pages));
-        let requested = subject.clone();
+        let (requested, store) = (subject.clone(), self.store.clone());
         self.flights
             .join(subject.clone(), || async move {
                 let json = meta.landing_json(&requested).await?;
                 // Its buffer may be longer.
                 let json = Bytes::copy_from_slice(&json);
                 let (page, bytes) = ((json.clone(), Instant::now()), json.len() as u64);
+                ChangingFile::LandingPage(&requested).record_size(store.sizes(), bytes);
                 let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
                 pages.put(requested, page, bytes);
                 drop(pages);
@@ -92,7 +107,7 @@ impl Contents {
     pub fn landing_page_size(&self, subject: &Subject) -> FileSize {
         match self.landing_pages.cached(subject) {
             Some(json) => FileSize::Exact(json.len() as u64),
-            None => FileSize::Estimate(LANDING_PAGE_ESTIMATE),
+            None => FileSize::Estimate(self.landing_pages.estimate(subject)),
         }
     }
 

@@ -10,6 +10,7 @@ use super::ContentError;
 use super::complete_file::CompleteFile;
 use super::export::{ExportError, ExportJob};
 use super::landing_pages::LandingPages;
+use super::last_sizes::ChangingFile;
 use super::tables::Tables;
 use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
 use crate::catalog::Object;
@@ -54,6 +55,9 @@ impl ParquetBuilder {
         };
         let store = self.store.clone();
         let cached = store.open_sealed(&path);
+        if let Some(cached) = &cached {
+            ChangingFile::Parquet(id).record_size(store.sizes(), cached.len());
+        }
         Ok(CompleteFile::new(id, store, cached, None, make))
     }
 
@@ -69,7 +73,10 @@ impl ParquetBuilder {
         let out = CacheWriter(AppendedFile::new(self.store.clone(), path));
         let job = ExportJob::complete_table(columns, &info);
         let written = job.write_parquet(out, &|_| ()).await?;
-        run_blocking(move || Ok(written.0.finish()?)).await
+        let finish = move || Ok::<_, ContentError>(written.0.finish()?);
+        let file = run_blocking(finish).await?;
+        ChangingFile::Parquet(object.id()).record_size(self.store.sizes(), file.len());
+        Ok(file)
     }
 }
 

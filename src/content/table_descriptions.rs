@@ -14,6 +14,7 @@ use super::row_index_store;
 use crate::catalog::{Object, Spec};
 use icos_portal::lists::ColumnRow;
 use icos_table::dataset::{Presence, Title};
+use icos_table::parquet::len_bound;
 use icos_table::{
     Column, CsvWriter, Dataset, DatasetColumn, Layout, Schema, TableError, ValueFormat,
 };
@@ -126,6 +127,12 @@ impl TableDescription {
     /// An upper bound of the length of the CSV.
     pub(super) fn csv_bound(&self) -> u64 {
         self.column_set.writer.size_bound(self.rows)
+    }
+
+    /// An upper bound of the length of the Parquet file, unless its metadata are
+    /// unusually long.
+    pub(super) fn parquet_bound(&self) -> u64 {
+        len_bound(self.column_set.schema.columns(), self.rows)
     }
 
     /// The length of the `.cpb` file.

@@ -62,6 +62,12 @@ impl Tables {
         }
     }
 
+    /// An upper bound of the length of `object` as Parquet, unless its metadata are
+    /// unusually long; 0 if it cannot be written, which a read reports as an error.
+    pub(super) fn parquet_bound(&self, object: &Object) -> u64 {
+        (self.descriptions.of(object)).map_or(0, |table| table.parquet_bound())
+    }
+
     /// The length of `object`'s `.cpb` file; `None` if it is not a table that can be
     /// read here.
     pub(super) fn cpb_len(&self, object: &Object) -> Option<u64> {

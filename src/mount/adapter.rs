@@ -19,12 +19,10 @@ use tracing::{Span, debug_span};
 
 use super::directory_reply::PageReply;
 use super::handles::Handle;
-use super::mount_state::{MountState, README};
-use super::options::ExactSize;
+use super::mount_state::{MountState, README, SizeQuery};
 use super::read::ReadRange;
 use super::report::Operation;
 use super::request_trace::{PendingReply, RequestTrace};
-use crate::catalog::Representation;
 use crate::content::{ByteSource, FileSize};
 use crate::tree::{ControlFile, MAX_NAME_LEN, Node};
 
@@ -123,27 +121,30 @@ impl Filesystem for Adapter {
             return reply.error(Errno::ESTALE);
         };
         let size = self.0.size(&node);
-        // Only a CSV has an upper bound to reply with instead.
-        let may_wait = self.0.options.exact_size == ExactSize::WhenOpen
-            || !matches!(node, Node::File(_, Representation::Csv));
-        let waits = may_wait && self.0.inodes.usage(number).is_open;
-        if !waits || matches!(size, FileSize::Exact(_)) {
+        if matches!(size, FileSize::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
+        }
+        let query = self.0.size_query(&node);
+        match query {
+            SizeQuery::Estimate => return self.0.reply_attributes(&node, size, reply),
+            SizeQuery::Wait => self.0.stat_ahead(number),
+            SizeQuery::WaitOrEstimate => {}
         }
         let (replier, measured) = (Arc::clone(&self.0), node.clone());
         self.0.respond(
             req,
             reply,
             move |state| async move {
-                // A failed `fstat` would end a copy of the whole folder (rsync). The
-                // read that follows fails, with the same reason.
-                Ok(state.exact_size(&measured).await.map_or_else(
-                    |error| {
-                        state.fail_content("stat", &measured, &error);
-                        state.size(&measured)
-                    },
-                    FileSize::Exact,
-                ))
+                match state.exact_size(&measured).await {
+                    Ok(size) => Ok(FileSize::Exact(size)),
+                    Err(error) => {
+                        let errno = state.fail_content("stat", &measured, &error);
+                        match query {
+                            SizeQuery::Wait => Err(errno),
+                            _ => Ok(state.size(&measured)),
+                        }
+                    }
+                }
             },
             move |reply, size| replier.reply_attributes(&node, size, reply),
         );

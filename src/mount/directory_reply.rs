@@ -11,6 +11,7 @@ use fuser::{
 use super::attributes::file_type;
 use super::handles::Handle;
 use super::mount_state::MountState;
+use super::options::ExactSize;
 use super::request_trace::{PendingReply, Reply};
 use crate::catalog::Walk;
 use crate::content::FileSize;
@@ -31,6 +32,8 @@ struct DirectoryPage {
     state: Arc<MountState>,
     /// The entries with attributes on the page, and their sizes.
     sent: Vec<(Node, FileSize)>,
+    /// The files on the page whose sizes may be queried next.
+    files: Vec<Node>,
 }
 
 impl Reply for PageReply {
@@ -69,6 +72,7 @@ impl MountState {
             directory,
             state: Arc::clone(self),
             sent: Vec::new(),
+            files: Vec::new(),
         };
         let filled = reply.fill(&listing, offset);
         let page = PendingReply { reply, trace };
@@ -157,7 +161,11 @@ impl DirectoryPage {
         let reply = match &mut self.reply {
             PageReply::Names(reply) => {
                 let inode = self.state.numbers.show(node.inode().0);
-                return reply.add(inode, next, file_type(&node), &name);
+                let full = reply.add(inode, next, file_type(&node), &name);
+                if !full {
+                    self.note_file(node);
+                }
+                return full;
             }
             PageReply::Attributes(reply) => reply,
         };
@@ -174,9 +182,17 @@ impl DirectoryPage {
         } else {
             // Each entry in a READDIRPLUS reply counts as a lookup.
             self.state.inodes.add_lookup(&node);
+            self.note_file(node.clone());
             self.sent.push((node, size));
         }
         full
+    }
+
+    /// Notes that `node` is on the page, if queries of its size may wait.
+    fn note_file(&mut self, node: Node) {
+        if self.state.options.exact_size == ExactSize::Always && !node.is_directory() {
+            self.files.push(node);
+        }
     }
 
     fn send(self) {
@@ -186,6 +202,9 @@ impl DirectoryPage {
         }
         for (node, size) in self.sent {
             self.state.set_reported_size(&node, size);
+        }
+        if !self.files.is_empty() {
+            self.state.stat_ahead.add_page(self.files);
         }
     }
 }

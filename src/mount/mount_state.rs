@@ -4,7 +4,8 @@
 //! Sizes: until a file's exact size is known, the kernel gets an estimate; for a CSV
 //! that is rendered here it is an upper bound. Opening such a file invalidates the
 //! kernel's attributes, and while it is open, GETATTR waits for the exact size,
-//! except that of a CSV with [`ExactSize::Never`] (see `adapter`).
+//! except that of a CSV with [`ExactSize::Never`]. With [`ExactSize::Always`],
+//! GETATTR waits whether the file is open or not.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -23,10 +24,11 @@ use super::handles::Handles;
 use super::inode_numbers::InodeNumbers;
 use super::inodes::Inodes;
 use super::interrupt::{Interrupted, unless_interrupted};
-use super::options::MountOptions;
+use super::options::{ExactSize, MountOptions};
 use super::page_invalidator::PageInvalidator;
 use super::report::MountReport;
 use super::request_trace::{PendingReply, Reply};
+use super::stat_ahead::StatAhead;
 use crate::catalog::{Representation, Spec};
 use crate::content::{ContentError, Contents, FileSize};
 use crate::tree::{Directory, Inode, MetadataPage, Node, Tree, TreeError};
@@ -60,6 +62,7 @@ pub(super) struct MountState {
     pub(super) inodes: Inodes,
     pub(super) numbers: Arc<InodeNumbers>,
     pub(super) handles: Handles,
+    pub(super) stat_ahead: StatAhead,
     pub(super) owner: Owner,
     /// Number and bytes of all objects, and the time of the count.
     pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
@@ -69,6 +72,20 @@ pub(super) struct MountState {
     pub(super) passthrough: AtomicBool,
     /// Notified whenever a handle is released.
     pub(super) released: watch::Sender<()>,
+}
+
+/// How to reply to a query of a size that is not known exactly.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SizeQuery {
+    /// At once, with the estimate.
+    Estimate,
+    /// With the exact size, once it is known; with the estimate if it cannot be
+    /// determined. A failed `fstat` would end a copy of the whole folder (rsync). The
+    /// read that follows fails, with the same reason.
+    WaitOrEstimate,
+    /// With the exact size, once it is known; else with an error. Programs that query
+    /// the size before they open the file then leave this file out, and continue.
+    Wait,
 }
 
 impl MountState {
@@ -98,6 +115,7 @@ impl MountState {
             inodes: Inodes::new(),
             numbers,
             handles: Handles::default(),
+            stat_ahead: StatAhead::new(),
             owner: Owner::new(options.uid, options.gid),
             options: MountOptions {
                 // `Duration::MAX` overflows in the kernel.
@@ -179,12 +197,27 @@ impl MountState {
     }
 
     /// Returns how long the kernel may cache the attributes in a reply. Not at all if
-    /// the file is open and its size an estimate: a GETATTR then waits for the exact
-    /// size, and no cached estimate may prevent that request.
+    /// the size is an estimate and a GETATTR would wait for the exact one: no cached
+    /// estimate may prevent that request.
     pub(super) fn entry_ttl(&self, node: &Node, size: FileSize) -> Duration {
         match size {
-            FileSize::Estimate(_) if self.inodes.usage(node.inode().0).is_open => Duration::ZERO,
+            FileSize::Estimate(_) if self.size_query(node) != SizeQuery::Estimate => Duration::ZERO,
             _ => self.attribute_ttl(node),
+        }
+    }
+
+    /// How to reply to a query of the size of `node`, which is not known exactly.
+    pub(super) fn size_query(&self, node: &Node) -> SizeQuery {
+        let is_open = self.inodes.usage(node.inode().0).is_open;
+        match self.options.exact_size {
+            ExactSize::Always if is_open => SizeQuery::WaitOrEstimate,
+            ExactSize::Always => SizeQuery::Wait,
+            // Only a CSV has an upper bound to reply with instead.
+            ExactSize::Never if matches!(node, Node::File(_, Representation::Csv)) => {
+                SizeQuery::Estimate
+            }
+            ExactSize::WhenOpen | ExactSize::Never if is_open => SizeQuery::WaitOrEstimate,
+            ExactSize::WhenOpen | ExactSize::Never => SizeQuery::Estimate,
         }
     }
 

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use icos_portal::Envri;
 
-/// When `fstat` returns for an open file whose exact size is unknown.
+/// When a query of a size that is unknown returns.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ExactSize {
-    /// When the exact size is known, however long that takes. Correct for every
-    /// program.
+    /// When the exact size is known, whether the file is open or not. For programs
+    /// that query the size first and then read that many bytes.
+    Always,
+    /// If the file is open, when the exact size is known, however long that takes; else
+    /// at once, with an estimate. Correct for programs that query the size of the file
+    /// that they have open.
     #[default]
     WhenOpen,
     /// At once, with an upper bound. For pipelines that must not wait.
@@ -47,7 +51,7 @@ pub struct MountOptions {
     pub source: String,
     /// How long the kernel may cache metadata.
     pub metadata_ttl: Duration,
-    /// When `fstat` returns for an open file whose exact size is unknown.
+    /// When a query of a size that is unknown returns.
     pub exact_size: ExactSize,
     /// Which users may access the mount.
     pub access: Access,

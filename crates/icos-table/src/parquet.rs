@@ -199,6 +199,37 @@ fn data_type(format: ValueFormat) -> DataType {
     }
 }
 
+/// An upper bound of the length of the file of a table with these columns, in bytes,
+/// unless its metadata are unusually long: values are stored as they are at worst, with
+/// a bit each for nulls, and pages, column chunks and the end of the file describe them.
+#[must_use]
+pub fn len_bound(columns: &[Column], rows: u64) -> u64 {
+    /// For the page headers and statistics of a column chunk.
+    const CHUNK: u64 = 1 << 10;
+    /// For the description of a column at the end of the file, twice.
+    const COLUMN: u64 = 4 << 10;
+    /// For the metadata of the file, twice.
+    const FILE: u64 = 32 << 10;
+    /// For a character in a dictionary, with its length, and there are no more of them.
+    const CHARACTER: u64 = 8;
+    const CHARACTERS: u64 = 1 << 16;
+    let groups = rows / *GROUP_ROWS.start() as u64 + 1;
+    let of_column = |column: &Column| {
+        let values = rows.saturating_mul(column.format.width() as u64);
+        let dictionary = match column.format {
+            ValueFormat::BmpChar => rows.min(CHARACTERS) * CHARACTER,
+            _ => 0,
+        };
+        // An eighth for nulls, and for data that do not compress.
+        (values.saturating_add(values / 8).saturating_add(rows / 4))
+            .saturating_add(dictionary)
+            .saturating_add(groups.saturating_mul(CHUNK))
+            .saturating_add(COLUMN + 3 * column.label.len() as u64)
+    };
+    let columns = columns.iter().map(of_column);
+    columns.fold(FILE, u64::saturating_add)
+}
+
 /// The Arrow field of a column, with its metadata.
 fn field(index: usize, columns: &[Column]) -> Field {
     let Column {

@@ -1,0 +1,45 @@
+//! The last known sizes of files that may change: landing pages, and Parquet files,
+//! which contain a part of them.
+//!
+//! They are stored with the exact sizes of rendered texts, and kept across mounts.
+//! Unlike those they are estimates, though good ones, until the file is downloaded or
+//! built again.
+
+use twox_hash::XxHash3_64;
+
+use crate::cache::KnownSizes;
+use icos_portal::ObjectId;
+use icos_portal::meta::Subject;
+
+/// A file that may change.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ChangingFile<'a> {
+    LandingPage(&'a Subject),
+    Parquet(ObjectId),
+}
+
+impl ChangingFile<'_> {
+    /// The last known size.
+    pub(super) fn last_size(self, sizes: &KnownSizes) -> Option<u64> {
+        sizes.get(self.key())
+    }
+
+    /// Records the size of the present content.
+    pub(super) fn record_size(self, sizes: &KnownSizes, size: u64) {
+        sizes.set(self.key(), size);
+    }
+
+    fn key(self) -> u64 {
+        let name = match self {
+            Self::LandingPage(Subject::Object(id)) => format!("landing page of object {id}"),
+            Self::LandingPage(Subject::Collection(id)) => {
+                format!("landing page of collection {id}")
+            }
+            Self::LandingPage(Subject::Station(name)) => {
+                format!("landing page of station {name}")
+            }
+            Self::Parquet(id) => format!("Parquet file of {id}"),
+        };
+        XxHash3_64::oneshot(name.as_bytes())
+    }
+}
