@@ -52,6 +52,7 @@ mod export;
 mod idle_lru;
 mod landing_pages;
 mod last_sizes;
+mod local;
 mod open_files;
 mod original;
 mod parquet;

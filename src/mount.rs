@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | `lookup` | the catalog knows the name without a request to the portal | otherwise |
 //! | `getattr` | the exact size is known, or need not be: the file is closed (unless `ExactSize::Always`), or a CSV with `ExactSize::Never` | otherwise |
-//! | `open` | `README.md`, entries of archives | all other files; interruptible only for `.icosfs/refresh` |
+//! | `open` | `README.md` | all other files; interruptible only for `.icosfs/refresh` |
 //! | `read` | `README.md`, control files | all other files |
 //! | `opendir`, `statfs` | | always |
 //! | `readdir`, `readdirplus` | the listing has entries after the offset, or is complete | the listing is still being downloaded |
@@ -48,6 +48,7 @@ use crate::tree::Tree;
 
 mod adapter;
 mod attributes;
+mod crawlers;
 mod directory_reply;
 pub mod errno;
 mod handles;
@@ -69,6 +70,7 @@ mod stat_ahead;
 mod unmount;
 mod xattrs;
 
+pub use crawlers::Crawlers;
 pub use host_check::{MissingRequirement, missing_requirement};
 pub use options::{Access, ExactSize, InodeWidth, MountOptions};
 pub use outside_mounts::{OpenFolderError, open_folder_outside_mounts};

@@ -32,6 +32,28 @@ pub(crate) fn state_of(id: u32) -> ProcessState {
     }
 }
 
+/// The names of the thread `id` and of its process, at most 15 bytes each; none if
+/// `/proc` does not show it.
+pub(crate) fn names_of(id: u32) -> Vec<String> {
+    let Some(status) = read_status(id) else {
+        return Vec::new();
+    };
+    let field = |name: &str| {
+        let mut lines = status.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let mut names: Vec<String> = field("Name")
+        .map(|name| name.trim().to_owned())
+        .into_iter()
+        .collect();
+    let process = field("Tgid")
+        .map(str::trim)
+        .filter(|process| *process != id.to_string());
+    let name = process.and_then(|process| fs::read_to_string(format!("/proc/{process}/comm")).ok());
+    names.extend(name.map(|name| name.trim_end().to_owned()));
+    names
+}
+
 /// Reads `/proc/<id>/status`, if `/proc` shows this process under its own id.
 fn read_status(id: u32) -> Option<String> {
     let own = fs::read_link("/proc/self").ok()?;

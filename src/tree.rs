@@ -48,6 +48,8 @@ pub enum Node {
     Directory(Directory),
     /// `/README.md`.
     Readme,
+    /// `/.nomedia`, an empty file that tells indexers to leave the folder out.
+    NoMedia,
     /// A file in `/.icosfs`.
     ControlFile(ControlFile),
     /// A representation of an object.
@@ -141,9 +143,11 @@ impl Node {
             Node::Metadata(MetadataPage::Station(station)) => Inode::of_path(station.iri()),
             Node::Metadata(MetadataPage::Collection(id)) => Inode::of_path(&format!("//{id}")),
             Node::Metadata(MetadataPage::DataType(spec)) => Inode::of_path(spec.iri()),
-            Node::Directory(_) | Node::Readme | Node::ControlFile(_) | Node::ArchiveFile(..) => {
-                Inode::of_path(&self.to_string())
-            }
+            Node::Directory(_)
+            | Node::Readme
+            | Node::NoMedia
+            | Node::ControlFile(_)
+            | Node::ArchiveFile(..) => Inode::of_path(&self.to_string()),
         }
     }
 }
@@ -155,6 +159,7 @@ impl fmt::Display for Node {
         match self {
             Node::Directory(directory) => directory.fmt(f),
             Node::Readme => f.write_str("README.md"),
+            Node::NoMedia => f.write_str(".nomedia"),
             Node::ControlFile(file) => write!(f, ".icosfs/{}", file.name()),
             Node::File(object, representation) => {
                 write!(f, "{}{}", object.id(), object.ending(*representation))
@@ -237,6 +242,13 @@ impl Tree {
     /// [`TreeError::Catalog`].
     pub fn totals(&self) -> Result<(u64, u64), TreeError> {
         Ok(self.catalog.totals()?)
+    }
+
+    /// Whether the entries of an archive are known, so that listing them causes no
+    /// request.
+    #[must_use]
+    pub fn knows_archive(&self, archive: ObjectId) -> bool {
+        matches!(self.catalog.cached_archive(archive), Ok(Some(_)))
     }
 
     /// Downloads all stored lists again.

@@ -16,6 +16,7 @@ mod cache_command;
 mod caching;
 mod clock;
 mod cost;
+mod crawlers;
 mod credentials;
 mod data_folder;
 mod demo;

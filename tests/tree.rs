@@ -54,6 +54,7 @@ fn real_repository_is_listed_completely() {
     assert_eq!(sidecars(&mount, "objects").len(), 584);
     assert_eq!(mount.list("stations").len(), 141);
     let folders = [
+        ".nomedia",
         "README.md",
         "collections",
         "dataAppStorage",

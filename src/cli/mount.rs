@@ -23,8 +23,8 @@ use crate::cache::Store;
 use crate::catalog::{Catalog, ObjectSelection};
 use crate::mount::report::ServiceUrls;
 use crate::mount::{
-    Access, ExactSize, InodeWidth, MountInfo, MountOptions, MountReport, MountSession, errno,
-    missing_requirement,
+    Access, Crawlers, ExactSize, InodeWidth, MountInfo, MountOptions, MountReport, MountSession,
+    errno, missing_requirement,
 };
 use crate::tree::Tree;
 use icos_portal::Service;
@@ -176,6 +176,7 @@ pub(super) fn run(
             } else {
                 InodeWidth::Bits64
             },
+            crawlers: Crawlers::named(&files.crawlers),
             xattr: !files.no_xattr,
             envri: clients.services.envri(),
         };

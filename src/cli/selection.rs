@@ -47,6 +47,14 @@ pub(super) struct SelectionArgs {
     include_deprecated: bool,
 }
 
+/// Programs that are known to open every file: those of GNOME, KDE and Xfce, the
+/// thumbnailers that they start, Recoll, and virus scanners.
+const CRAWLERS: &str = "tracker-miner-fs-3,tracker-extract-3,tracker-extract,\
+    localsearch-3,localsearch-extractor-3,baloo_file,baloo_file_extractor,tumblerd,\
+    gdk-pixbuf-thumbnailer,evince-thumbnailer,papers-thumbnailer,\
+    totem-video-thumbnailer,ffmpegthumbnailer,recollindex,\
+    clamd,clamscan,clamonacc,wdavdaemon";
+
 /// Options for the attributes of files.
 #[derive(Args, Clone, Debug)]
 pub(super) struct FilesArgs {
@@ -62,6 +70,17 @@ pub(super) struct FilesArgs {
     /// Disable extended attributes
     #[arg(long, env = "ICOSFS_NO_XATTR")]
     pub(super) no_xattr: bool,
+    /// Programs that open every file which they find: indexers, thumbnailers, virus
+    /// scanners. They may open only files in the cache; none of them if empty
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        default_value = CRAWLERS,
+        env = "ICOSFS_CRAWLERS",
+        hide_short_help = true
+    )]
+    pub(super) crawlers: Vec<String>,
 }
 
 impl SelectionArgs {

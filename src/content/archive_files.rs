@@ -106,12 +106,7 @@ impl Contents {
         if let Some(file) = self.archive_files.0.get(&key) {
             return Ok(file);
         }
-        // The name is untrusted input, so the cache path has a hash of it.
-        let name = format!(
-            "{archive}-{:032x}.entry",
-            XxHash3_128::oneshot(entry.name.as_bytes())
-        );
-        let path = CachePath::new(CachePath::VIEWS, &name)?;
+        let path = entry_path(archive, entry)?;
         let file = Arc::new(ArchiveFile {
             archive,
             entry: entry.clone(),
@@ -122,6 +117,13 @@ impl Contents {
         });
         Ok(self.archive_files.0.get_or_insert(key, file))
     }
+}
+
+/// The path of `entry` of `archive` in the cache. The name is untrusted input, so the
+/// path has a hash of it.
+pub(super) fn entry_path(archive: ObjectId, entry: &ArchiveEntry) -> Result<CachePath, CacheError> {
+    let hash = XxHash3_128::oneshot(entry.name.as_bytes());
+    CachePath::new(CachePath::VIEWS, &format!("{archive}-{hash:032x}.entry"))
 }
 
 impl ArchiveFile {

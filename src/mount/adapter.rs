@@ -124,7 +124,11 @@ impl Filesystem for Adapter {
         if matches!(size, FileSize::Exact(_)) {
             return self.0.reply_attributes(&node, size, reply);
         }
-        let query = self.0.size_query(&node);
+        let mut query = self.0.size_query(&node);
+        // Programs that look at every file would download all of them.
+        if query == SizeQuery::Wait && self.0.is_crawler(req.pid()) {
+            query = SizeQuery::Estimate;
+        }
         match query {
             SizeQuery::Estimate => return self.0.reply_attributes(&node, size, reply),
             SizeQuery::Wait => self.0.stat_ahead(number),
@@ -156,7 +160,7 @@ impl Filesystem for Adapter {
         match self.0.node(number) {
             None => reply.error(Errno::ESTALE),
             Some(Node::Directory(_)) => reply.error(Errno::EISDIR),
-            Some(Node::Readme | Node::ArchiveFile(..)) => {
+            Some(Node::Readme | Node::NoMedia) => {
                 let flags = FopenFlags::FOPEN_KEEP_CACHE;
                 reply.reply.opened(FileHandle(0), flags);
             }
@@ -177,8 +181,8 @@ impl Filesystem for Adapter {
             ),
             // An open may notify the kernel, which an event loop must not do.
             Some(node) => {
-                let state = Arc::clone(&self.0);
-                let open = async move { state.open(&node, reply).await };
+                let (state, caller) = (Arc::clone(&self.0), req.pid());
+                let open = async move { state.open(&node, caller, reply).await };
                 self.0.runtime.spawn(open);
             }
         }
@@ -277,10 +281,12 @@ impl Filesystem for Adapter {
         let Some(node) = self.0.node(number) else {
             return reply.error(Errno::ESTALE);
         };
+        let caller = req.pid();
         self.0.respond(
             req,
             reply,
-            |state| async move {
+            move |state| async move {
+                state.refuse_crawler(caller, &node)?;
                 let listing = state.tree.list(&node).await;
                 let listing = listing.map_err(|error| state.fail_tree("list", &node, &error))?;
                 Ok(state.handles.add(Handle::Directory(Arc::new(listing))))

@@ -42,9 +42,11 @@ impl Owner {
             Node::File(object, _) | Node::ArchiveFile(object, ..) => {
                 SystemTime::from(object.submitted())
             }
-            Node::Directory(_) | Node::Readme | Node::ControlFile(_) | Node::Metadata(_) => {
-                self.since
-            }
+            Node::Directory(_)
+            | Node::Readme
+            | Node::NoMedia
+            | Node::ControlFile(_)
+            | Node::Metadata(_) => self.since,
         };
         let directory = node.is_directory();
         FileAttr {

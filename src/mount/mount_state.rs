@@ -162,7 +162,7 @@ impl MountState {
                 Err(spec) => FileSize::Exact(spec.json().len() as u64),
             },
             // Control files are opened for direct I/O, which ignores the size.
-            Node::ControlFile(_) | Node::Directory(_) => FileSize::Exact(0),
+            Node::NoMedia | Node::ControlFile(_) | Node::Directory(_) => FileSize::Exact(0),
         }
     }
 
@@ -171,6 +171,7 @@ impl MountState {
         match node {
             Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
             | Node::Readme
+            | Node::NoMedia
             | Node::ArchiveFile(..) => FOREVER,
             // Parquet contains metadata, and is rebuilt after it was removed.
             Node::File(_, Representation::Json | Representation::Parquet)
@@ -384,7 +385,11 @@ impl MountState {
                 self.contents.exact_size(object, *representation).await
             }
             Node::Metadata(page) => Ok(self.page(page).await?.len() as u64),
-            Node::Readme | Node::ControlFile(_) | Node::Directory(_) | Node::ArchiveFile(..) => {
+            Node::Readme
+            | Node::NoMedia
+            | Node::ControlFile(_)
+            | Node::Directory(_)
+            | Node::ArchiveFile(..) => {
                 let (FileSize::Exact(size) | FileSize::Estimate(size)) = self.size(node);
                 Ok(size)
             }
@@ -402,7 +407,7 @@ impl MountState {
 
 /// Returns the subject of the landing page that `page` shows, or the data type
 /// that it is generated from.
-fn subject(page: &MetadataPage) -> Result<Subject, &Arc<Spec>> {
+pub(super) fn subject(page: &MetadataPage) -> Result<Subject, &Arc<Spec>> {
     match page {
         MetadataPage::Station(station) => Ok(Subject::Station(station.segment().to_owned())),
         MetadataPage::Collection(id) => Ok(Subject::Collection(*id)),

@@ -19,8 +19,11 @@ use crate::catalog::{Object, Representation};
 use crate::tree::{ControlFile, Node};
 
 impl MountState {
-    /// Replies to the OPEN of a file.
-    pub(super) async fn open(&self, node: &Node, reply: PendingReply<ReplyOpen>) {
+    /// Replies to the OPEN of a file by the thread `caller`.
+    pub(super) async fn open(&self, node: &Node, caller: u32, reply: PendingReply<ReplyOpen>) {
+        if let Err(refused) = self.refuse_crawler(caller, node) {
+            return reply.error(refused);
+        }
         let (handle, flags) = match node {
             Node::File(object, representation) => {
                 return self.open_object(node, object, *representation, reply.reply);
@@ -48,7 +51,7 @@ impl MountState {
                 let handle = self.handles.add(Handle::Generated(content.into()));
                 (handle, FopenFlags::FOPEN_DIRECT_IO)
             }
-            Node::Readme | Node::ArchiveFile(..) | Node::Directory(_) => {
+            Node::Readme | Node::NoMedia | Node::ArchiveFile(..) | Node::Directory(_) => {
                 (0, FopenFlags::FOPEN_KEEP_CACHE)
             }
         };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::crawlers::Crawlers;
 use icos_portal::Envri;
 
 /// When a query of a size that is unknown returns.
@@ -61,6 +62,8 @@ pub struct MountOptions {
     pub gid: Option<u32>,
     /// The greatest width of inode numbers.
     pub inode_width: InodeWidth,
+    /// Programs that may open only what is in the cache.
+    pub crawlers: Crawlers,
     /// Whether files have extended attributes.
     pub xattr: bool,
     /// The repository that is mounted.

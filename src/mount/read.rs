@@ -55,6 +55,7 @@ impl MountState {
                 track_source(contents.read_archive_file(object.id(), entry, range.offset, len))
                     .await
             }
+            Node::NoMedia => (Ok(Bytes::new()), ByteSource::Memory),
             Node::ControlFile(_) | Node::Readme => return Err(Errno::EBADF),
             Node::Directory(_) => return Err(Errno::EISDIR),
         };

@@ -43,6 +43,7 @@ pub struct MountReport {
     /// Bytes in replies to READ, by source.
     bytes: [AtomicU64; ByteSource::ALL.len()],
     passed_through: AtomicU64,
+    refused_crawlers: AtomicU64,
     requests: [AtomicU64; OPERATIONS.len()],
 }
 
@@ -112,6 +113,7 @@ impl MountReport {
             reads: AtomicU64::new(0),
             bytes: Default::default(),
             passed_through: AtomicU64::new(0),
+            refused_crawlers: AtomicU64::new(0),
             requests: Default::default(),
         }
     }
@@ -130,6 +132,11 @@ impl MountReport {
     /// Counts an open for passthrough.
     pub fn count_passthrough_open(&self) {
         self.passed_through.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an open that was refused because the program opens every file.
+    pub fn count_refused_crawler(&self) {
+        self.refused_crawlers.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Records a failure. If it equals the previous one, increments its count.
@@ -206,6 +213,7 @@ impl MountReport {
                 bytes: from.values().sum(),
                 from,
                 passed_through: load(&self.passed_through),
+                refused_crawlers: load(&self.refused_crawlers),
             },
             requests: (OPERATIONS.iter().zip(&self.requests))
                 .map(|(&name, count)| (name.to_owned(), load(count)))

@@ -215,6 +215,7 @@ pub(super) fn fixed_entries(directory: &Directory) -> Vec<(String, Node)> {
     match directory {
         Directory::Root => vec![
             ("README.md".to_owned(), Node::Readme),
+            (".nomedia".to_owned(), Node::NoMedia),
             subdirectory(Directory::Collections),
             subdirectory(Directory::Storage),
             subdirectory(Directory::DataTypes),

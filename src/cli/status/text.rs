@@ -97,6 +97,13 @@ impl StatusPage {
             let text = format!("{opened} read by the kernel directly (passthrough)");
             self.line("", text);
         }
+        if served.refused_crawlers > 0 {
+            let refused = counted(served.refused_crawlers, "open");
+            let text = format!(
+                "{refused} of uncached files by indexers and the like refused (--crawlers)"
+            );
+            self.line("", text);
+        }
         for (service, traffic) in &status.traffic.services {
             let (requests, failed) = (counted(traffic.requests, "request"), traffic.failures);
             let received = size(traffic.bytes);

@@ -22,6 +22,7 @@ pub(super) fn render(status: &MountStatus, failures: &BTreeMap<String, u64>) -> 
         bytes: _, // The sum over all sources.
         from,
         passed_through,
+        refused_crawlers,
     } = &status.served;
     text.counters(
         ("read_bytes_total", "from"),
@@ -31,6 +32,10 @@ pub(super) fn render(status: &MountStatus, failures: &BTreeMap<String, u64>) -> 
     let name = "passthrough_opens_total";
     text.family(name, "counter", "Files opened for passthrough.");
     text.sample(name, "", passed_through);
+    let name = "crawler_refusals_total";
+    let help = "Opens refused because the program opens every file.";
+    text.family(name, "counter", help);
+    text.sample(name, "", refused_crawlers);
     text.counters(("failures_total", "errno"), "Failed operations.", failures);
 
     let services = &status.traffic.services;

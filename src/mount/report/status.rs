@@ -108,4 +108,7 @@ pub struct ServedStats {
     pub from: BTreeMap<ByteSource, u64>,
     /// Number of files opened for passthrough.
     pub passed_through: u64,
+    /// Number of opens that were refused because the program opens every file.
+    #[serde(default)]
+    pub refused_crawlers: u64,
 }

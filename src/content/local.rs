@@ -1,0 +1,50 @@
+//! Whether a file can be read without a request to the portal.
+
+use super::archive_files::entry_path;
+use super::tables::cpb_path;
+use super::{Contents, original_path};
+use crate::cache::CachePath;
+use crate::catalog::{Object, Representation};
+use icos_portal::ObjectId;
+use icos_portal::archive::ArchiveEntry;
+use icos_portal::meta::Subject;
+
+impl Contents {
+    /// Whether the complete file is in the cache, so that reading it causes no request.
+    /// Blocks shortly on the disk.
+    #[must_use]
+    pub fn is_local(&self, object: &Object, representation: Representation) -> bool {
+        let cpb = || cpb_path(object).ok();
+        let view = |folder, ending: &str| {
+            CachePath::new(folder, &format!("{}.{ending}", object.id())).ok()
+        };
+        match representation {
+            // Reads of the portal's own files are reported to the portal.
+            Representation::Original => {
+                self.data_folder.is_none() && self.is_sealed(original_path(object).ok())
+            }
+            Representation::Cpb => self.is_sealed(cpb()),
+            Representation::Csv => {
+                self.is_sealed(cpb()) || self.is_sealed(view(CachePath::CSV, "csv"))
+            }
+            Representation::Parquet => self.is_sealed(view(CachePath::VIEWS, "parquet")),
+            Representation::Json => self.is_local_page(&Subject::Object(object.id())),
+        }
+    }
+
+    /// The same for a landing page.
+    #[must_use]
+    pub fn is_local_page(&self, subject: &Subject) -> bool {
+        self.landing_pages.cached(subject).is_some()
+    }
+
+    /// The same for a file in an archive.
+    #[must_use]
+    pub fn is_local_entry(&self, archive: ObjectId, entry: &ArchiveEntry) -> bool {
+        self.is_sealed(entry_path(archive, entry).ok())
+    }
+
+    fn is_sealed(&self, path: Option<CachePath>) -> bool {
+        path.is_some_and(|path| self.store.open_sealed(&path).is_some())
+    }
+}
