@@ -396,3 +396,43 @@ fn landing_page_that_is_no_json_is_not_read() {
     wrong.store(false, Ordering::SeqCst);
     serde_json::from_slice::<serde_json::Value>(&mount.read(&path)).unwrap();
 }
+
+/// The rate is that of all downloads together, and it causes no further requests: a
+/// download that is slow for this reason does not count as stalled.
+#[test]
+fn limited_rate_delays_downloads_and_causes_no_further_requests() {
+    let (portal, id) = original(8 << 20);
+    let mount = mount_with(&portal, &["--limit-rate=2M", "--timeout=2"]);
+    let begun = std::time::Instant::now();
+    let bytes = mount.read(&format!("objects/{id}.bin"));
+    // Not faster; how much slower depends on the machine.
+    assert!(begun.elapsed() > Duration::from_millis(2500));
+    assert_eq!(ObjectId::of_content(&bytes), id);
+    assert_eq!(data_requests(&portal), 1);
+    let limited = mount.status()["traffic"]["limited_ms"].as_u64();
+    assert!(limited.unwrap() > 2000, "{limited:?}");
+}
+
+#[test]
+fn requests_beyond_the_limit_per_minute_wait_longer_than_the_timeout() {
+    let mut repository = DemoRepository::builtin(1);
+    let ids = [1, 2, 3].map(|n| repository.add_original(&format!("{n}.bin"), 1000));
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let mount = mount_with(&portal, &["--limit-requests=2", "--timeout=1"]);
+    for id in &ids[..2] {
+        mount.read(&format!("objects/{id}.bin"));
+    }
+    let path = mount.path(&format!("objects/{}.bin", ids[2]));
+    let mut cat = std::process::Command::new("cat").arg(path).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(cat.try_wait().unwrap().is_none(), "it waits");
+    assert_eq!(data_requests(&portal), 2);
+    // Metadata are not limited, and neither are files in the cache.
+    assert!(!mount.read(&format!("objects/{}.json", ids[2])).is_empty());
+    assert_eq!(mount.read(&format!("objects/{}.bin", ids[0])).len(), 1000);
+    cat.kill().unwrap();
+    assert!(eventually(Duration::from_secs(5), || cat
+        .try_wait()
+        .unwrap()
+        .is_some()));
+}

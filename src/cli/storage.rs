@@ -1,7 +1,7 @@
 //! Options of commands that read data: bounds of cache and memory, downloads,
 //! and the portal's own data folder on this machine.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
 use crate::mount::{OpenFolderError, open_folder_outside_mounts};
 use icos_portal::Envri;
-use icos_portal::http::ObjectCosts;
+use icos_portal::http::{ObjectCosts, TrafficLimits};
 
 /// How long a command waits, before it exits, for downloaded bytes to be
 /// written to the cache.
@@ -63,6 +63,12 @@ pub(super) struct StorageArgs {
         hide_short_help = true
     )]
     max_overhead: NonZeroU32,
+    /// Receive at most this many bytes of data per second, e.g. 2M
+    #[arg(long, value_name = "SIZE", value_parser = rate, env = "ICOSFS_LIMIT_RATE")]
+    limit_rate: Option<NonZeroU64>,
+    /// Send at most this many requests for data per minute; further ones wait
+    #[arg(long, value_name = "N", env = "ICOSFS_LIMIT_REQUESTS")]
+    limit_requests: Option<NonZeroU32>,
     /// A folder of the portal's own data files, which is read before cache and
     /// portal
     #[arg(
@@ -95,6 +101,8 @@ impl StorageArgs {
             connections,
             whole_file_limit,
             max_overhead,
+            limit_rate,
+            limit_requests,
             data_path,
             no_usage_report,
         } = self;
@@ -110,7 +118,10 @@ impl StorageArgs {
         let store = Store::open(root, limits);
         let costs = Arc::new(ObjectCosts::new(max_overhead));
         let (meta, data) = (clients.meta.clone(), clients.data.clone());
-        let data = data.with_costs(costs);
+        let data = data.with_costs(costs).with_limits(TrafficLimits {
+            bytes_per_second: limit_rate,
+            requests_per_minute: limit_requests,
+        });
         let downloads = DownloadOptions {
             connections,
             whole_file_limit,
@@ -118,6 +129,14 @@ impl StorageArgs {
         let contents = Contents::new(meta, data, store.clone(), ttl, folder);
         Ok((store, contents.with_download_options(downloads)))
     }
+}
+
+/// Parses a rate, in bytes per second. At a lower one, many downloads at once would
+/// make no progress.
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let rate = bytes(text)?;
+    (NonZeroU64::new(rate).filter(|_| rate >= 64 << 10))
+        .ok_or_else(|| "expected at least 64K".to_owned())
 }
 
 /// Opens the folder given by `--data-path`, or else by the environment variable

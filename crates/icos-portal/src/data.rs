@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 
 use super::auth::TokenProvider;
-use super::http::{Http, ObjectCosts, Response, Retries};
+use super::http::{Http, ObjectCosts, Response, Retries, TrafficGate, TrafficLimits};
 use super::{ObjectId, PortalError, Service, Services};
 
 mod authorised;
@@ -31,6 +31,7 @@ pub struct DataClient {
     services: Services,
     auth: Option<Arc<dyn TokenProvider>>,
     costs: Arc<ObjectCosts>,
+    gate: Option<Arc<TrafficGate>>,
 }
 
 /// A request for columns of a table: the body of `POST /cpb`.
@@ -118,6 +119,7 @@ impl DataClient {
             services,
             auth,
             costs: Arc::default(),
+            gate: None,
         }
     }
 
@@ -125,6 +127,13 @@ impl DataClient {
     #[must_use]
     pub fn with_costs(self, costs: Arc<ObjectCosts>) -> Self {
         Self { costs, ..self }
+    }
+
+    /// Limits the requests and bodies of this client and its clones.
+    #[must_use]
+    pub fn with_limits(self, limits: TrafficLimits) -> Self {
+        let gate = Some(Arc::new(TrafficGate::new(limits)));
+        Self { gate, ..self }
     }
 
     pub(super) fn services(&self) -> &Services {
@@ -299,7 +308,11 @@ impl DataClient {
     #[must_use]
     pub fn retries(&self, object: ObjectId) -> Retries {
         let cost = self.costs.of(object);
-        self.http.retries(Service::Data).at_the_cost_of(cost)
+        let retries = self.http.retries(Service::Data).at_the_cost_of(cost);
+        match &self.gate {
+            Some(gate) => retries.delayed_by(Arc::clone(gate)),
+            None => retries,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod circuit_breaker;
 mod object_costs;
 mod response;
 mod retries;
+mod traffic_limits;
 
 use circuit_breaker::CircuitBreaker;
 pub(crate) use object_costs::ObjectCost;
@@ -33,6 +34,8 @@ pub use object_costs::ObjectCosts;
 pub use response::Response;
 pub(crate) use response::{is_transient_failure, is_unknown_item};
 pub use retries::Retries;
+pub(crate) use traffic_limits::TrafficGate;
+pub use traffic_limits::TrafficLimits;
 
 /// The deadline of a request for metadata, with all its retries and its
 /// complete body, in units of the timeout: ten minutes by default, in which a
@@ -50,6 +53,7 @@ const LOOPBACK: &str = "localhost,127.0.0.0/8,::1/128";
 pub struct Http {
     client: reqwest::Client,
     stall: Duration,
+    has_proxy: bool,
     /// One for each [`Service`].
     breakers: Arc<[Arc<CircuitBreaker>; 3]>,
     traffic: Arc<TrafficCounter>,
@@ -131,7 +135,9 @@ impl Http {
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(50))
             .no_proxy();
-        if let Some(proxy) = variable(&["HTTPS_PROXY", "ALL_PROXY"]) {
+        let proxy = variable(&["HTTPS_PROXY", "ALL_PROXY"]);
+        let has_proxy = proxy.is_some();
+        if let Some(proxy) = proxy {
             let direct = variable(&["NO_PROXY"]).unwrap_or_default();
             let direct = NoProxy::from_string(&format!("{LOOPBACK},{direct}"));
             client = client.proxy(Proxy::https(proxy)?.no_proxy(direct));
@@ -139,10 +145,17 @@ impl Http {
         Ok(Self {
             client: client.build()?,
             stall: timeouts.stall,
+            has_proxy,
             breakers: Arc::default(),
             traffic: Arc::default(),
             large_bodies: Arc::new(Semaphore::new(LARGE_BODIES as usize)),
         })
+    }
+
+    /// Whether the environment names a proxy for HTTPS, which resolves names itself.
+    #[must_use]
+    pub fn has_proxy(&self) -> bool {
+        self.has_proxy
     }
 
     /// Returns statistics of the requests of this pool and its clones.
@@ -218,6 +231,7 @@ impl Http {
         request: &RequestBuilder,
     ) -> Result<Response, PortalError> {
         loop {
+            retries.wait_to_send().await;
             self.breaker(service).check()?;
             let cost = retries.admit()?;
             let sent = self.send_once(service, request, retries.stall()).await;
@@ -225,7 +239,7 @@ impl Http {
                 // The service counts a download.
                 Some(cost) if response.status().is_success() => {
                     cost.record_request();
-                    response.at_the_cost_of(Some(cost))
+                    response.at_the_cost_of(cost).within(retries.gate())
                 }
                 _ => response,
             });

@@ -20,6 +20,10 @@ pub struct TrafficStats {
     /// much.
     #[serde(default)]
     pub over_limit: u64,
+    /// How long requests and bodies waited because of the limits that the user set, in
+    /// milliseconds.
+    #[serde(default)]
+    pub limited_ms: u64,
     /// The requests that waited longest for a response, slowest first.
     pub slowest: Vec<SlowRequest>,
 }
@@ -78,6 +82,15 @@ impl TrafficCounter {
     /// Records a request that was not sent because of the limit of its object.
     pub(super) fn record_over_limit(&self) {
         self.0.lock().over_limit += 1;
+    }
+
+    /// Records that a request or a body waited because of a limit that the user set.
+    pub(super) fn record_limited(&self, waited: Duration) {
+        let ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        if ms > 0 {
+            let mut traffic = self.0.lock();
+            traffic.limited_ms = traffic.limited_ms.saturating_add(ms);
+        }
     }
 
     /// Records received bytes of a body.

@@ -117,6 +117,11 @@ impl StatusPage {
             );
             self.line("limits", text);
         }
+        if status.traffic.limited_ms > 0 {
+            let waited = duration(status.traffic.limited_ms.div_ceil(1000));
+            let text = format!("downloads waited {waited} for --limit-rate and --limit-requests");
+            self.line("limits", text);
+        }
         let slowest = status.traffic.slowest.iter();
         for slow in slowest.filter(|slow| slow.ms >= SLOW_MS).take(MAX_SLOW) {
             self.line("slow", format_args!("{} ms {}", slow.ms, slow.request));

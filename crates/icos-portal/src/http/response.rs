@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::object_costs::ObjectCost;
+use super::traffic_limits::TrafficGate;
 use super::{Http, LARGE_BODIES};
 use crate::redaction::foreign_text;
 use crate::{PortalError, Service};
@@ -41,6 +42,8 @@ pub struct Response {
     patience: Duration,
     /// The account that pays for the body.
     cost: Option<ObjectCost>,
+    /// What delays the body.
+    gate: Option<Arc<TrafficGate>>,
     http: Http,
 }
 
@@ -68,13 +71,20 @@ impl Response {
             stall,
             patience: stall,
             cost: None,
+            gate: None,
             http,
         }
     }
 
     /// Has `cost` pay for the body.
-    pub(super) fn at_the_cost_of(mut self, cost: Option<ObjectCost>) -> Self {
-        self.cost = cost;
+    pub(super) fn at_the_cost_of(mut self, cost: ObjectCost) -> Self {
+        self.cost = Some(cost);
+        self
+    }
+
+    /// Has `gate` delay the body.
+    pub(super) fn within(mut self, gate: Option<Arc<TrafficGate>>) -> Self {
+        self.gate = gate;
         self
     }
 
@@ -126,6 +136,11 @@ impl Response {
             Body::Stream(response) => response,
             Body::Buffer(body) => return Ok(body.take()),
         };
+        if let Some(gate) = &self.gate {
+            self.http
+                .traffic
+                .record_limited(gate.wait_to_receive().await);
+        }
         let begun = Instant::now();
         let Ok(chunk) = tokio::time::timeout(self.patience, response.chunk()).await else {
             self.patience = Duration::ZERO;
@@ -141,6 +156,9 @@ impl Response {
                 self.patience = left.saturating_add(earned).min(self.stall);
                 self.received += chunk.len() as u64;
                 self.http.traffic.record_bytes(self.service, chunk.len());
+                if let Some(gate) = &self.gate {
+                    gate.record_bytes(chunk.len() as u64);
+                }
                 if let Some(cost) = &self.cost {
                     cost.record_bytes(chunk.len() as u64, self.received);
                 }

@@ -12,12 +12,13 @@
 //! requests, each of which the portal counts as a download.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::response::time_at_least_rate;
-use super::{Http, ObjectCost};
+use super::{Http, ObjectCost, TrafficGate};
 use crate::{PortalError, Service};
 
 /// Maximum number of attempts, if the bytes received earn no further ones.
@@ -59,6 +60,8 @@ pub struct Retries {
     failed: u32,
     /// The account that pays for the attempts.
     cost: Option<ObjectCost>,
+    /// What delays the attempts.
+    gate: Option<Arc<TrafficGate>>,
 }
 
 impl Retries {
@@ -77,6 +80,7 @@ impl Retries {
             refused: 0,
             failed: 0,
             cost: None,
+            gate: None,
         }
     }
 
@@ -90,6 +94,27 @@ impl Retries {
     pub(crate) fn at_the_cost_of(mut self, cost: ObjectCost) -> Self {
         self.cost = Some(cost);
         self
+    }
+
+    /// Has `gate` delay each attempt.
+    pub(crate) fn delayed_by(mut self, gate: Arc<TrafficGate>) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    pub(super) fn gate(&self) -> Option<Arc<TrafficGate>> {
+        self.gate.clone()
+    }
+
+    /// Waits until the next attempt may be sent. The deadlines are moved by that.
+    pub(super) async fn wait_to_send(&mut self) {
+        if let Some(gate) = &self.gate {
+            let waited = gate.wait_to_send().await;
+            self.http.traffic.record_limited(waited);
+            self.progress += waited;
+            self.begun += waited;
+            self.deadline = self.deadline.map(|deadline| deadline + waited);
+        }
     }
 
     /// Records the length of the object that pays for the attempts.
