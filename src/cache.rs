@@ -12,9 +12,9 @@
 //!    after the bytes. Any subset of these writes may survive a crash.
 //! 4. *Read*: [`CacheFile::read`] checks every block that it reads from the disk.
 //!    A corrupt block is evicted and downloaded again.
-//! 5. *Evicted* for space: closed files completely, least recently used first,
-//!    then the oldest blocks of the file that needs space. The word keeps the
-//!    checksum, so that a block that is downloaded again must be the same.
+//! 5. *Evicted* for space: closed files that are not pinned completely, least recently
+//!    used first, then the oldest blocks of the file that needs space. The word keeps
+//!    the checksum, so that a block that is downloaded again must be the same.
 //! 6. *Verified*: `content` compares the hash of all bytes of an [`Epoch`] with the
 //!    object's id and calls [`CacheFile::mark_verified`].
 //! 7. *Sealed*: [`CacheFile::seal`] syncs the file and renames it to its complete
@@ -38,6 +38,7 @@
 //! | `sums/<folder>~<name>.map` | block maps of sealed files |
 //! | `partial/<folder>~<name>`, `.map`, `.new` | partial files, their block maps, temporary files |
 //! | `lengths` | known file sizes |
+//! | `pins` | objects whose files are never evicted |
 //!
 //! # Invariants
 //!
@@ -99,6 +100,7 @@ mod layout;
 mod legacy_journal;
 mod map_file;
 mod memory_tier;
+mod pins;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -112,6 +114,7 @@ pub use folder::{CacheFolder, FileCheck, FolderFile};
 pub use grid::Grid;
 pub use layout::CachePath;
 pub(crate) use map_file::check_map_file;
+pub use pins::Pins;
 pub use sizes::KnownSizes;
 
 use cache_root::{CacheRoot, create_private_dir, display_path, open_own};

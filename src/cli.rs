@@ -32,6 +32,7 @@ mod login;
 mod manual_pages;
 mod mount;
 mod object_argument;
+mod pins;
 mod prefetch;
 mod refresh;
 mod selection;

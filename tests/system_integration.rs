@@ -740,3 +740,66 @@ fn overlayfs_and_bindfs_over_a_mount_with_exact_sizes_read_tables_never_read_bef
         assert!(is_equal, "{over}: {}", &message[..message.len().min(500)]);
     }
 }
+
+/// Containers get a mount by a bind mount. Regression: `status` failed with "No such
+/// file" for the bind mount of a part, and `unmount` waited 10 s for a process that had
+/// no reason to end.
+#[test]
+fn bind_mounts_are_told_from_their_origin_and_unmounted_after_a_crash() {
+    let place = Place::new();
+    let output = place.apart(
+        "findmnt -rn -t fuse.icosfs -o TARGET | while read other; do umount -l $other; done
+         pid_of() { $I status --json $M | grep -o '\"pid\": *[0-9]*' | tr -dc 0-9; }
+         fails() { if \"$@\"; then echo $* works; exit 1; fi; }
+         mkdir $H/part $H/whole
+         $I mount --demo $M
+         mount --bind $M/objects $H/part; mount --bind $M $H/whole
+         $I status | grep -c \"^$H\"; ls $H/part | head -1 >/dev/null
+         pid=$(pid_of); $I unmount $M; $I unmount $H/whole
+         ls $H/part | head -1 >/dev/null; fails $I status; kill -0 $pid
+         $I unmount $H/part
+         while kill -0 $pid 2>/dev/null; do sleep .1; done
+         $I mount --demo $M; mount --bind $M/objects $H/part
+         kill -9 $(pid_of); sleep .3
+         fails ls $H/part; $I mount --demo $M; ls $M/objects >/dev/null
+         fails ls $H/part; fails $I status
+         $I unmount $H/part; mount --bind $M/objects $H/part; ls $H/part | head -1 >/dev/null
+         umount $H/part; $I unmount $M",
+    );
+    let message = assert_works(&output);
+    assert!(message.starts_with("1\n"), "{message}");
+    for part in [
+        "unmounted here, but it is also mounted at",
+        "a bind mount of a part of a repository; its origin has been unmounted",
+        "Transport endpoint is not connected",
+        "dead: its process has ended",
+    ] {
+        assert!(message.contains(part), "{part:?} in {message}");
+    }
+}
+
+/// A container that was started before the mount sees it if the folder above the mount
+/// point is shared, and its copy in the container receives changes (`rslave`).
+#[test]
+fn mount_appears_in_a_container_by_mount_propagation_only() {
+    let place = Place::new();
+    let output = place.apart(
+        "mkdir $H/shared $H/shared/mnt; mount --bind $H/shared $H/shared
+         mount --make-shared $H/shared
+         start() { unshare --mount --propagation $1 sleep 50 & }
+         start slave; slave=$!; start private; private=$!
+         for pid in $slave $private; do
+             while [ $(readlink /proc/$pid/ns/mnt) = $(readlink /proc/self/ns/mnt) ]
+             do sleep .05; done
+         done
+         sleep .3; $I mount --demo $H/shared/mnt
+         see() { nsenter --target $1 --mount ls $H/shared/mnt | grep -c README || true; }
+         echo slave $(see $slave) private $(see $private)
+         nsenter --target $slave --mount cat $H/shared/mnt/README.md >/dev/null
+         $I unmount $H/shared/mnt; echo slave $(see $slave)
+         kill $slave $private; wait || true",
+    );
+    let message = assert_works(&output);
+    let lines: Vec<&str> = message.lines().collect();
+    assert_eq!(lines, ["slave 1 private 0", "slave 0"], "{message}");
+}

@@ -16,6 +16,7 @@ use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{CachePath, FileKind, MAP, NEW, PARTIAL, SUMS};
+use super::pins::Pins;
 use super::{open_own, remove_if_present};
 use icos_sync::{AtomicU64, Mutex, schedule_point};
 
@@ -185,6 +186,8 @@ impl DiskBudget {
         if used + bytes <= allowed {
             return used;
         }
+        let pins = Pins::in_folder(&self.root);
+        files.retain(|file| !pins.include(&file.path));
         files.sort_by_key(|file| file.last_used);
         let goal = (allowed / EVICTED_PART * (EVICTED_PART - 1)).saturating_sub(bytes);
         for file in files {

@@ -1,6 +1,7 @@
 //! The cache as the `icosfs cache` commands see it: lists, checks and removes
 //! files. Works beside live mounts: a file that any process has open stays.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
@@ -11,7 +12,7 @@ use super::block_map::Word;
 use super::disk_budget::{DiskBudget, StoredFile};
 use super::layout::{FileKind, MAP, NEW, PARTIAL};
 use super::map_file::{MapContents, MapFile};
-use super::{CacheError, CachePath, open_own};
+use super::{CacheError, CachePath, Pins, open_own};
 
 /// The folder of one repository's cache.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct FolderFile {
     pub last_used: SystemTime,
     /// Whether a process has it open.
     pub in_use: bool,
+    /// Whether it is never evicted.
+    pub pinned: bool,
 }
 
 /// The result of checking the bytes of a file.
@@ -62,9 +65,39 @@ impl CacheFolder {
         &self.root
     }
 
+    /// The pins: the ids of objects whose files are never evicted.
+    #[must_use]
+    pub fn pins(&self) -> Pins {
+        Pins::in_folder(&self.root)
+    }
+
+    /// Pins `ids`, and returns how many were not pinned before.
+    ///
+    /// # Errors
+    ///
+    /// If the pins cannot be stored.
+    pub fn pin(&self, ids: impl IntoIterator<Item = String>) -> io::Result<usize> {
+        let add = |pins: &mut BTreeSet<String>| {
+            ids.into_iter().filter(|id| pins.insert(id.clone())).count()
+        };
+        Pins::change(&self.root, add)
+    }
+
+    /// Removes the pins of `ids`, and returns how many were pinned.
+    ///
+    /// # Errors
+    ///
+    /// If the pins cannot be stored.
+    pub fn unpin(&self, ids: impl IntoIterator<Item = String>) -> io::Result<usize> {
+        let remove =
+            |pins: &mut BTreeSet<String>| ids.into_iter().filter(|id| pins.remove(id)).count();
+        Pins::change(&self.root, remove)
+    }
+
     /// All files, least recently used first.
     #[must_use]
     pub fn files(&self) -> Vec<FolderFile> {
+        let pins = self.pins();
         let mut files: Vec<FolderFile> = (self.disk_budget.files().into_iter())
             .map(|file| {
                 let StoredFile {
@@ -75,6 +108,7 @@ impl CacheFolder {
                 } = file;
                 FolderFile {
                     complete: map == path.beside_in(&self.root, FileKind::Sums),
+                    pinned: pins.include(&path),
                     in_use: open_to_read(&map).is_ok_and(|lock| lock.try_lock().is_err()),
                     path,
                     bytes,

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::pins::{self, PinArgs};
 use super::settings::{GlobalArgs, bytes};
 use super::storage::require_private_cache;
 use super::terminal::size;
@@ -27,10 +28,20 @@ pub(super) enum CacheCommand {
     },
     /// Verify all cached files and remove corrupt ones
     Verify,
-    /// Remove all cached files that no mount has open
+    /// Remove all cached files that no mount has open and that are not pinned
     Clear,
     /// Remove the least recently used files, or the given objects
     Evict(EvictArgs),
+    /// Keep the cached files of objects from eviction
+    Pin(PinArgs),
+    /// Let the cached files of objects be evicted again
+    Unpin(PinArgs),
+    /// List the pinned objects
+    Pins {
+        /// Print JSON, for scripts
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Arguments of `icosfs cache evict`.
@@ -52,6 +63,11 @@ pub(super) struct EvictArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<()> {
+    match &command {
+        CacheCommand::Pin(args) => return pins::pin(global, args),
+        CacheCommand::Unpin(args) => return pins::unpin(global, args),
+        _ => {}
+    }
     let root = global.cache_dir()?.join(global.services()?.cache_name());
     require_private_cache(&root)?;
     let folder = CacheFolder::at(root);
@@ -63,6 +79,9 @@ pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<
             folder.remove_strays();
         }
         CacheCommand::Evict(args) => evict(&folder, &args),
+        CacheCommand::Pins { json } => pins::list(&folder, json),
+        // Handled above.
+        CacheCommand::Pin(_) | CacheCommand::Unpin(_) => {}
     }
     Ok(())
 }
@@ -97,6 +116,8 @@ fn info(folder: &CacheFolder, json: bool) {
     }
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let in_use = files.iter().filter(|file| file.in_use).count();
+    let pinned = || files.iter().filter(|file| file.pinned);
+    let (pinned_files, pinned_bytes) = (pinned().count(), pinned().map(|file| file.bytes).sum());
     if json {
         let kinds: BTreeMap<_, _> = kinds
             .iter()
@@ -104,7 +125,8 @@ fn info(folder: &CacheFolder, json: bool) {
             .collect();
         let path = folder.path();
         let all = json!({"path": path, "files": files.len(), "bytes": bytes,
-            "inUse": in_use, "kinds": kinds});
+            "inUse": in_use, "kinds": kinds,
+            "pinned": {"files": pinned_files, "bytes": pinned_bytes}});
         println!("{all:#}");
         return;
     }
@@ -118,6 +140,13 @@ fn info(folder: &CacheFolder, json: bool) {
     }
     let count = files.len();
     println!("  {:<16} {count:>7} files {:>12}", "total", size(bytes));
+    if pinned_files > 0 {
+        let bytes = size(pinned_bytes);
+        println!(
+            "  {:<16} {pinned_files:>7} files {bytes:>12}",
+            "of these pinned"
+        );
+    }
     if in_use > 0 {
         println!("  {in_use} of these files are open in mounts");
     }
@@ -178,7 +207,7 @@ fn evict(folder: &CacheFolder, args: &EvictArgs) {
         let mut left: u64 = files.iter().map(|file| file.bytes).sum();
         let bound = args.to.unwrap_or(u64::MAX);
         files.retain(|file| {
-            let over = left > bound && !file.in_use;
+            let over = left > bound && !file.in_use && !file.pinned;
             if over {
                 left -= file.bytes;
             }
@@ -191,10 +220,18 @@ fn evict(folder: &CacheFolder, args: &EvictArgs) {
 }
 
 fn remove(folder: &CacheFolder, files: &[FolderFile]) {
+    let (pinned, files): (Vec<&FolderFile>, Vec<&FolderFile>) =
+        files.iter().partition(|file| file.pinned);
     let (removed, open): (Vec<&FolderFile>, Vec<&FolderFile>) =
         files.iter().partition(|file| folder.remove(file));
     let freed = removed.iter().map(|file| file.bytes).sum();
     println!("removed {} files, {}", removed.len(), size(freed));
+    if !pinned.is_empty() {
+        println!(
+            "{} files are pinned and were not removed; see `icosfs cache unpin`",
+            pinned.len()
+        );
+    }
     if !open.is_empty() {
         println!(
             "{} files are open in mounts and were not removed",

@@ -207,7 +207,7 @@ fn check_mounts() -> Vec<Finding> {
         }
         Finding::ok("mount", format!("{shown}; see `icosfs status {shown}`"))
     };
-    match mountinfo::mounts().unwrap_or_default() {
+    match mountinfo::mounts_without_binds().unwrap_or_default() {
         all if all.is_empty() => vec![Finding::ok("mounts", "none")],
         all => all.into_iter().map(check).collect(),
     }
@@ -247,6 +247,8 @@ async fn check_service(
     );
     match tokio::time::timeout(REQUEST_TIMEOUT, tokio::net::lookup_host(address)).await {
         Ok(Ok(_)) => {}
+        // The proxy resolves the name.
+        _ if http.has_proxy() && url.scheme() == "https" => {}
         Ok(Err(error)) => {
             let found = format!("cannot resolve {host}: {error}");
             let remedy = format!("check the network and /etc/resolv.conf; `getent hosts {host}`");
@@ -268,7 +270,7 @@ async fn check_service(
                 "apt-get install ca-certificates; behind a TLS proxy, add its certificate there"
                     .to_owned()
             } else {
-                format!("run `curl -v {url}`; check for a proxy or firewall")
+                format!("run `curl -v {url}`; check HTTPS_PROXY, and for a firewall")
             };
             (Finding::bad(&what, text, remedy), None)
         }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::pins;
 use super::settings::GlobalArgs;
 use super::status::read_status;
 use super::waiting::progress_bar;
@@ -28,7 +29,7 @@ const READ_SIZE: usize = 1 << 20;
 Examples:
   icosfs prefetch ~/icos/stations/HTM
   icosfs prefetch --station HTM --datatype atcCo2L2DataObject
-  icosfs prefetch UNhY4JhezH9gQYqvDMWrWH9C
+  icosfs prefetch --pin UNhY4JhezH9gQYqvDMWrWH9C
 
 Cached files are not downloaded again: repeat the command to continue an
 interrupted one.")]
@@ -42,6 +43,9 @@ pub(super) struct PrefetchArgs {
     /// All files of this data type, given by its folder's name
     #[arg(long)]
     datatype: Option<String>,
+    /// Keep the files from eviction (`icosfs cache unpin` allows it again)
+    #[arg(long)]
+    pin: bool,
     /// The mount to use, if the portal is mounted more than once
     #[arg(long, value_name = "DIR")]
     mount: Option<PathBuf>,
@@ -76,6 +80,9 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
         };
         collect(&folder, &mut files)?;
     }
+    if args.pin {
+        pins::pin_files(&files)?;
+    }
     fetch(&files)
 }
 
@@ -88,7 +95,7 @@ fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf>
         .services()?
         .base(icos_portal::Service::Data)
         .to_string();
-    let mut mounts: Vec<PathBuf> = mountinfo::mounts()?
+    let mut mounts: Vec<PathBuf> = mountinfo::mounts_without_binds()?
         .into_iter()
         .map(|mount| mount.mountpoint)
         .filter(|path| read_status(path).is_ok_and(|status| status.info.services.data == data))
@@ -123,8 +130,8 @@ fn of_object(mount: &Path, id: ObjectId) -> anyhow::Result<PathBuf> {
 
 /// Adds the files below `path` to `files`; of a table's representations, only
 /// one.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let failed = || format!("cannot prefetch {}", path.display());
+pub(super) fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let failed = || format!("cannot read {}", path.display());
     if !fs::metadata(path).with_context(failed)?.is_dir() {
         files.push(path.to_owned());
         return Ok(());

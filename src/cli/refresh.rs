@@ -27,7 +27,7 @@ pub(super) struct RefreshArgs {
 pub(super) fn run(args: &RefreshArgs) -> anyhow::Result<()> {
     let mountpoints: Vec<PathBuf> = match &args.mountpoint {
         Some(path) => vec![mounted(path)?],
-        None => (mountinfo::mounts()?.into_iter())
+        None => (mountinfo::mounts_without_binds()?.into_iter())
             .map(|mount| mount.mountpoint)
             .collect(),
     };

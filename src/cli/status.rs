@@ -54,7 +54,7 @@ struct ServiceCheck {
 pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
     let mut mountpoints: Vec<PathBuf> = match &args.mountpoint {
         Some(path) => vec![mounted(path)?],
-        None => (mountinfo::mounts()?.into_iter())
+        None => (mountinfo::mounts_without_binds()?.into_iter())
             .map(|mount| mount.mountpoint)
             .collect(),
     };
@@ -134,6 +134,9 @@ pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<MountStatus> {
     let json = read.map_err(|error| match error.raw_os_error() {
         Some(libc::ENOTCONN | libc::ECONNABORTED) => anyhow::anyhow!(
             "dead: its process has ended; `icosfs unmount {shown}` unmounts it, and `icosfs mount` mounts it again"
+        ),
+        Some(libc::ENOENT) => anyhow::anyhow!(
+            "a bind mount of a part of a repository; its origin has been unmounted, and its process goes on until `icosfs unmount {shown}`"
         ),
         Some(libc::EACCES) => anyhow::anyhow!("mounted by another user, without access for others"),
         _ => error.into(),

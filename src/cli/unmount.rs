@@ -47,6 +47,14 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     let daemon = read_status(&mountpoint).ok().map(|status| status.info.pid);
     unmount(&mountpoint)?;
     let device = entry.map(|entry| entry.device);
+    let mut others = mountinfo::mounts()?.into_iter();
+    if let Some(bind) = others.find(|mount| Some(&mount.device) == device.as_ref()) {
+        eprintln!(
+            "icosfs: unmounted here, but it is also mounted at {0} (a bind mount), so its process goes on; `icosfs unmount {0}` unmounts that one",
+            bind.mountpoint.display()
+        );
+        return Ok(());
+    }
     let mut foreign = mountinfo::foreign_mounts().into_iter();
     if let Some(other) = foreign.find(|mount| Some(&mount.entry.device) == device.as_ref()) {
         eprintln!(

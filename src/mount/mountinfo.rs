@@ -21,6 +21,9 @@ pub struct MountEntry {
     pub id: u64,
     /// Id of the mount that this one is mounted on.
     pub parent: u64,
+    /// The folder of the file system that is mounted: `/`, or another one for a bind
+    /// mount of a part.
+    pub root: PathBuf,
     /// Absolute path of the mount point.
     pub mountpoint: PathBuf,
     /// File system type, e.g. `fuse.icosfs`.
@@ -36,6 +39,12 @@ impl MountEntry {
     #[must_use]
     pub fn is_icosfs(&self) -> bool {
         self.kind.strip_prefix("fuse.") == Some(SUBTYPE)
+    }
+
+    /// Whether it shows a part of the file system only.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.root != Path::new("/")
     }
 }
 
@@ -96,6 +105,25 @@ pub fn mounts() -> io::Result<Vec<MountEntry>> {
     Ok(all)
 }
 
+/// Returns the mounts of icosfs in the namespace of this process, without bind mounts of
+/// others. A bind mount whose origin was unmounted is returned, too.
+///
+/// # Errors
+///
+/// If the mount table cannot be read.
+pub fn mounts_without_binds() -> io::Result<Vec<MountEntry>> {
+    let all = mounts()?;
+    let origin = |device: &str| {
+        all.iter()
+            .find(|mount| mount.device == device && !mount.is_part())
+    };
+    let is_origin = |mount: &&MountEntry| match origin(&mount.device) {
+        Some(origin) => origin.id == mount.id,
+        None => true,
+    };
+    Ok(all.iter().filter(is_origin).cloned().collect())
+}
+
 /// Whether `path`, which is absolute and without symbolic links, is in a mount of icosfs.
 ///
 /// # Errors
@@ -141,11 +169,13 @@ fn parse(table: &[u8]) -> Vec<MountEntry> {
             let id = number(fields.next()?)?;
             let parent = number(fields.next()?)?;
             let device = fields.next()?;
-            let mountpoint = fields.nth(1)?;
+            let root = fields.next()?;
+            let mountpoint = fields.next()?;
             let mut rest = fields.skip_while(|field| field != b"-").skip(1);
             Some(MountEntry {
                 id,
                 parent,
+                root: OsString::from_vec(unescape(root)).into(),
                 mountpoint: OsString::from_vec(unescape(mountpoint)).into(),
                 kind: text(rest.next()?),
                 source: text(rest.next()?),
@@ -193,6 +223,7 @@ mod tests {
             MountEntry {
                 id: 40,
                 parent: 22,
+                root: "/".into(),
                 mountpoint: "/home/a b".into(),
                 kind: "fuse.icosfs".to_owned(),
                 source: "data.icos-cp.eu".to_owned(),

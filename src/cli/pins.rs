@@ -1,0 +1,191 @@
+//! `icosfs cache pin`, `unpin` and `pins`, and `icosfs prefetch --pin`: objects whose
+//! cached files are never evicted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde_json::json;
+
+use super::prefetch::collect;
+use super::settings::GlobalArgs;
+use super::status::read_status;
+use super::storage::require_private_cache;
+use super::terminal::size;
+use crate::cache::CacheFolder;
+use crate::mount::absolute;
+use crate::mount::mountinfo::{self, MountEntry};
+use icos_portal::ObjectId;
+
+/// The extended attribute whose last segment is the id of an object.
+const LANDING_PAGE: &str = "user.icos.landing_page";
+/// The longest value of it.
+const MAX_VALUE: usize = 4096;
+/// The ending of an archive's folder.
+const CONTENTS: &str = ".contents";
+
+/// Arguments of `icosfs cache pin` and `unpin`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs cache pin ~/icos/stations/HTM
+  icosfs cache pin UNhY4JhezH9gQYqvDMWrWH9C
+  icosfs cache unpin ~/icos/stations/HTM
+
+A pin is of an object: all of its cached files stay, now and when it is read later.
+`icosfs prefetch --pin` downloads the files as well.")]
+pub(super) struct PinArgs {
+    /// Files and folders in a mount, or ids of objects
+    #[arg(value_name = "PATH|ID", required = true)]
+    items: Vec<String>,
+}
+
+/// Objects by the cache folder that has their files.
+type ObjectsByCache = BTreeMap<PathBuf, BTreeSet<ObjectId>>;
+
+/// Pins the objects of `args`.
+pub(super) fn pin(global: &GlobalArgs, args: &PinArgs) -> anyhow::Result<()> {
+    for (cache, objects) in objects_of_items(global, &args.items)? {
+        let pinned = pin_in(&cache, &objects)?;
+        println!("pinned {pinned} objects in {}", cache.display());
+    }
+    Ok(())
+}
+
+/// Removes the pins of the objects of `args`.
+pub(super) fn unpin(global: &GlobalArgs, args: &PinArgs) -> anyhow::Result<()> {
+    for (cache, objects) in objects_of_items(global, &args.items)? {
+        let ids = objects.iter().map(ToString::to_string);
+        let folder = folder_at(&cache)?;
+        let unpinned = folder.unpin(ids).with_context(|| cannot_store(&cache))?;
+        println!("unpinned {unpinned} objects in {}", cache.display());
+    }
+    Ok(())
+}
+
+/// Pins the objects of files in mounts.
+pub(super) fn pin_files(files: &[PathBuf]) -> anyhow::Result<()> {
+    for (cache, objects) in objects_of_files(files)? {
+        pin_in(&cache, &objects)?;
+    }
+    Ok(())
+}
+
+/// Lists the pinned objects with what the cache has of them.
+pub(super) fn list(folder: &CacheFolder, json: bool) {
+    let mut objects: BTreeMap<String, (usize, u64)> = folder
+        .pins()
+        .iter()
+        .map(|id| (id.to_owned(), (0, 0)))
+        .collect();
+    for file in folder.files().iter().filter(|file| file.pinned) {
+        let name = file.path.name();
+        let mut pins = objects.iter_mut();
+        if let Some((_, (files, bytes))) = pins.find(|(id, _)| name.starts_with(id.as_str())) {
+            *files += 1;
+            *bytes += file.bytes;
+        }
+    }
+    if json {
+        let all: Vec<_> = (objects.iter())
+            .map(|(id, (files, bytes))| json!({"id": id, "files": files, "bytes": bytes}))
+            .collect();
+        println!("{:#}", json!(all));
+        return;
+    }
+    for (id, (files, bytes)) in &objects {
+        println!("{id} {files:>7} files {:>12}", size(*bytes));
+    }
+    if objects.is_empty() {
+        println!("nothing is pinned");
+    }
+}
+
+fn pin_in(cache: &Path, objects: &BTreeSet<ObjectId>) -> anyhow::Result<usize> {
+    let ids = objects.iter().map(ToString::to_string);
+    folder_at(cache)?
+        .pin(ids)
+        .with_context(|| cannot_store(cache))
+}
+
+fn cannot_store(cache: &Path) -> String {
+    format!("cannot store pins in {}", cache.display())
+}
+
+fn folder_at(cache: &Path) -> anyhow::Result<CacheFolder> {
+    require_private_cache(cache)?;
+    Ok(CacheFolder::at(cache.to_owned()))
+}
+
+fn objects_of_items(global: &GlobalArgs, items: &[String]) -> anyhow::Result<ObjectsByCache> {
+    let (mut ids, mut files) = (BTreeSet::new(), Vec::new());
+    for item in items {
+        let path = Path::new(item);
+        match item.parse::<ObjectId>() {
+            Ok(id) if !path.exists() => {
+                ids.insert(id);
+            }
+            _ => collect(path, &mut files)?,
+        }
+    }
+    let mut objects = objects_of_files(&files)?;
+    if !ids.is_empty() {
+        let cache = global.cache_dir()?.join(global.services()?.cache_name());
+        objects.entry(cache).or_default().extend(ids);
+    }
+    ensure!(!objects.is_empty(), "expected data objects, found none");
+    Ok(objects)
+}
+
+/// The objects of files in mounts. Leaves out files that belong to none, such as
+/// `station.json`.
+fn objects_of_files(files: &[PathBuf]) -> anyhow::Result<ObjectsByCache> {
+    let mounts = mountinfo::mounts()?;
+    let mut caches: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut objects = ObjectsByCache::new();
+    for file in files {
+        let shown = file.display();
+        let path = absolute(file).with_context(|| format!("cannot find {shown}"))?;
+        let found = (mounts.iter())
+            .filter(|mount| path.starts_with(&mount.mountpoint))
+            .max_by_key(|mount| mount.mountpoint.as_os_str().len());
+        // The status of a bind mount is that of its origin.
+        let origin = |found: &MountEntry| {
+            let mut all = mounts.iter();
+            all.find(|mount| mount.device == found.device && !mount.is_part())
+        };
+        let Some(mount) = found.map(|found| &origin(found).unwrap_or(found).mountpoint) else {
+            bail!("expected a file or folder in a mount, or an object's id; {shown} is neither");
+        };
+        let cache = match caches.get(mount) {
+            Some(cache) => cache.clone(),
+            None => read_status(mount)?.info.cache,
+        };
+        caches.insert(mount.clone(), cache.clone());
+        if let Some(id) = object_of(&path) {
+            objects.entry(cache).or_default().insert(id);
+        }
+    }
+    Ok(objects)
+}
+
+/// The object that a file in a mount belongs to.
+fn object_of(path: &Path) -> Option<ObjectId> {
+    // Files in archives are below a folder named by the archive's id.
+    let archive = path.ancestors().skip(1).find_map(|folder| {
+        let name = folder.file_name()?.to_str()?;
+        name.strip_suffix(CONTENTS)?.parse().ok()
+    });
+    let named = || {
+        let name = path.file_name()?.to_str()?;
+        name.split('.').next()?.parse().ok()
+    };
+    let attribute = || {
+        let mut value = [0; MAX_VALUE];
+        let len = rustix::fs::getxattr(path, LANDING_PAGE, &mut value).ok()?;
+        let url = std::str::from_utf8(value.get(..len)?).ok()?;
+        url.rsplit('/').next()?.parse().ok()
+    };
+    archive.or_else(named).or_else(attribute)
+}
