@@ -304,3 +304,26 @@ fn mount_without_permission_to_start_threads_fails_with_a_message() {
     assert!(message.contains("cannot start threads"), "{message}");
     assert!(!message.contains("panicked"), "{message}");
 }
+
+/// Regression: the first blocking work of a short command panicked.
+#[test]
+fn command_without_permission_to_start_threads_fails_with_a_message() {
+    let portal = portal();
+    for (limit, works) in [("1", false), ("2", true)] {
+        let (group, home) = (LimitedGroup::of_threads(), Home::new());
+        group.set(limit);
+        let mut command = Command::new("sh");
+        let script = format!("{}; exec \"$0\" \"$@\"", group.enter());
+        home.alone(&mut command).args(["-ec", &script, ICOSFS]);
+        command.args(services_of(&portal, &[])).arg("stations");
+        let output = command.output().unwrap();
+        let message = said(&output);
+        assert_eq!(output.status.success(), works, "{message}");
+        assert_eq!(
+            message.contains("cannot start threads"),
+            !works,
+            "{message}"
+        );
+        assert!(!message.contains("panicked"), "{message}");
+    }
+}

@@ -213,6 +213,9 @@ pub(super) async fn for_each_service<T>(work: impl AsyncFn(Service) -> T) -> [T;
     tokio::join!(work(auth), work(meta), work(data)).into()
 }
 
+/// How long a thread for blocking work waits for more of it: longer than any command.
+const KEEP_ALIVE: Duration = Duration::from_hours(365 * 24);
+
 /// Starts a runtime with a worker thread per core.
 pub(super) fn runtime() -> anyhow::Result<Runtime> {
     expect_threads()?;
@@ -221,16 +224,21 @@ pub(super) fn runtime() -> anyhow::Result<Runtime> {
 
 /// Fails if as many threads as a runtime needs cannot be started: tokio would panic.
 pub(super) fn expect_threads() -> anyhow::Result<()> {
-    start_and_end_threads()
+    let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    // One more, for blocking work.
+    start_and_end_threads(workers + 1)
+}
+
+/// Fails if `count` threads cannot be started.
+fn start_and_end_threads(count: usize) -> anyhow::Result<()> {
+    try_threads(count)
         .context("cannot start threads; see `ulimit -u` and the limits of the container")
 }
 
-fn start_and_end_threads() -> std::io::Result<()> {
-    let workers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+fn try_threads(count: usize) -> std::io::Result<()> {
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let ended = Arc::new(std::sync::Mutex::new(ended));
-    // One more, for blocking work.
-    let started: Result<Vec<_>, _> = (0..=workers)
+    let started: Result<Vec<_>, _> = (0..count)
         .map(|_| {
             let ended = Arc::clone(&ended);
             let wait = move || drop(ended.lock().map(|ended| ended.recv()));
@@ -247,11 +255,16 @@ fn start_and_end_threads() -> std::io::Result<()> {
 
 /// Runs `work` to its end on a new single-threaded runtime.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
+    start_and_end_threads(1)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(KEEP_ALIVE)
         .build()
-        .context("cannot start threads")?
-        .block_on(work)
+        .context("cannot start threads")?;
+    // With one thread for blocking work, tokio queues more of it if no further thread can
+    // be started. Without any, it panics.
+    runtime.spawn_blocking(|| ());
+    runtime.block_on(work)
 }
 
 /// Parses a size of at least 1 MiB.
