@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use icos_demo::{DemoPortal, DemoService};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, DemoService};
 use serde_json::Value;
 
 use crate::support::{
@@ -444,4 +444,38 @@ fn expired_lists_are_shown_at_once_and_refreshed_in_the_background() {
     let asked = queries();
     always.list("objects");
     assert!(queries() > asked, "asked before it was shown");
+}
+
+/// Programs that list a large folder in loops while its list is replaced again and again
+/// see each name once, at any moment. `ICOSFS_NAMES=100000` makes the folder larger.
+#[test]
+fn listings_are_complete_while_the_list_is_refreshed() {
+    let names = std::env::var("ICOSFS_NAMES").map_or(6000, |names| names.parse().unwrap());
+    let mut repository = DemoRepository::builtin(1);
+    // Two names each: the original and its landing page.
+    for number in 0..names / 2 {
+        repository.add_content(&format!("file_{number}.bin"), format!("{number}"));
+    }
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let mount = TestMount::with(&portal, &["--metadata-ttl=1"], &[]);
+    let all = mount.list("objects");
+    assert!(all.len() >= names, "{} names", all.len());
+    let requests = portal.requests().len();
+    let until = Instant::now() + Duration::from_secs(6);
+    std::thread::scope(|scope| {
+        for reader in 0..4 {
+            let (mount, all) = (&mount, &all);
+            scope.spawn(move || {
+                while Instant::now() < until {
+                    if reader == 3 {
+                        let name = &all[all.len() / 2];
+                        assert!(mount.path(&format!("objects/{name}")).exists(), "{name}");
+                        continue;
+                    }
+                    assert!(mount.list("objects") == *all, "a name is missing or twice");
+                }
+            });
+        }
+    });
+    assert!(portal.requests().len() > requests, "the list was refreshed");
 }

@@ -461,3 +461,51 @@ fn mapped_original_equals_its_bytes() {
         assert_eq!(digest, id);
     }
 }
+
+/// While the daemon is stopped, another folder takes the place of its cache: one with
+/// damaged files, none at all, or a file.
+#[test]
+fn cache_folder_replaced_while_the_daemon_is_stopped_is_not_read() {
+    let portal = portal();
+    let contents = contents(&portal);
+    for replacement in ["damaged", "empty", "none", "file"] {
+        let parent = tempfile::tempdir().unwrap();
+        let (cache, aside) = (parent.path().join("cache"), parent.path().join("aside"));
+        let mount = mount_in(&portal, &cache, &[]);
+        assert_all_right(&mount, &contents[..contents.len() / 2]);
+        // Idle files are closed, so that they are opened again.
+        let closed = || mount.open_cache_files().is_empty();
+        assert!(eventually(Duration::from_secs(40), closed), "{replacement}");
+
+        mount.signal(Signal::SIGSTOP);
+        fs::rename(&cache, &aside).unwrap();
+        match replacement {
+            "damaged" => {
+                let copied = Command::new("cp").arg("-a").args([&aside, &cache]).status();
+                assert!(copied.unwrap().success());
+                for path in files_below(&cache) {
+                    // Not the control socket.
+                    let Ok(file) = fs::File::options().read(true).write(true).open(path) else {
+                        continue;
+                    };
+                    let mut byte = [0];
+                    if file.read_exact_at(&mut byte, 0).is_ok() {
+                        file.write_all_at(&[byte[0] ^ 1], 0).unwrap();
+                    }
+                }
+            }
+            "empty" => fs::create_dir(&cache).unwrap(),
+            "file" => fs::write(&cache, "not a folder").unwrap(),
+            _ => {}
+        }
+        mount.signal(Signal::SIGCONT);
+        assert_all_right(&mount, &contents);
+        assert!(mount.is_running(), "{replacement}");
+        // New files are in the folder that the mount holds open.
+        let count = |folder: &Path| files_below(folder).iter().filter(|f| f.is_file()).count();
+        assert!(
+            count(&aside) > count(&cache) || replacement == "damaged",
+            "{replacement}"
+        );
+    }
+}

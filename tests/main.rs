@@ -32,6 +32,7 @@ mod limits;
 mod login;
 mod model;
 mod mounting;
+mod networks;
 mod originals;
 mod outages;
 mod providers;

@@ -192,35 +192,30 @@ fn interrupted_columns_resume_at_the_interrupted_column() {
     assert!(cpb.iter().any(|r| !r.complete), "one was broken off");
 }
 
-/// With 35 % of all responses broken, at least 99 % of the files are read
-/// correctly, none wrongly, and none takes longer than its deadline. Short here;
-/// `ICOSFS_OUTAGES=80` makes it long, as `scripts/soak --outages 80` does.
-#[test]
-fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
-    let portal = portal();
-    let right = contents(&portal);
-    let broken = [
-        Fault::Status {
-            code: 503,
-            retry_after: None,
-        },
-        Fault::Reset,
-        Fault::Truncate { after: 3000 },
-        Fault::Stall {
-            after: 5000,
-            ms: None,
-        },
-    ];
-    // 35 % in total.
-    let rules = broken.map(|fault| FaultRule::always(fault).with_probability(0.1021));
+/// Reads all files of the repository from fresh mounts with these faults.
+struct FaultyReads {
+    reads: usize,
+    good: usize,
+    bad: Vec<String>,
+    data_requests: usize,
+}
+
+/// Makes one run with each seed. Short by default; `ICOSFS_OUTAGES=80` makes it long, as
+/// `scripts/soak --outages 80` does.
+fn read_with_faults(
+    portal: &DemoPortal,
+    right: &[(String, Vec<u8>)],
+    rules: &[FaultRule],
+) -> FaultyReads {
     let (reads, good) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let bad = Mutex::new(Vec::new());
-    let seeds = std::env::var("ICOSFS_OUTAGES").map_or(4, |seeds| seeds.parse().unwrap());
     let slowest = Mutex::new(Duration::ZERO);
-    for seed in 0..seeds {
-        let mount = mount_with(&portal, &["--timeout=8"]);
+    let mut data_requests = 0;
+    for seed in 0..seeds() {
+        let mount = mount_with(portal, &["--timeout=8"]);
         // Lists are loaded one at a time and tested separately.
         mount.list("objects");
+        portal.clear_requests();
         portal.set_faults(FaultPlan {
             seed,
             rules: rules.to_vec(),
@@ -248,12 +243,95 @@ fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
             (0..16).for_each(|_| drop(scope.spawn(read_some)));
         });
         portal.clear_faults();
+        let requests = portal.requests().into_iter();
+        let data = requests.filter(|r| r.service == DemoService::Data && r.path != "/whoami");
+        data_requests += data.count();
     }
     let (reads, good) = (reads.into_inner(), good.into_inner());
     let bad = bad.into_inner().unwrap();
-    println!("{good} of {reads} right, the slowest in {slowest:?}: {bad:#?}");
+    println!(
+        "{good} of {reads} right, {data_requests} requests, the slowest in {slowest:?}: {bad:#?}"
+    );
+    FaultyReads {
+        reads,
+        good,
+        bad,
+        data_requests,
+    }
+}
+
+fn seeds() -> u64 {
+    std::env::var("ICOSFS_OUTAGES").map_or(4, |seeds| seeds.parse().expect("a number"))
+}
+
+/// With 35 % of all responses broken, at least 99 % of the files are read
+/// correctly, none wrongly, and none takes longer than its deadline.
+#[test]
+fn files_are_read_correctly_while_a_third_of_responses_is_broken() {
+    let portal = portal();
+    let right = contents(&portal);
+    let broken = [
+        Fault::Status {
+            code: 503,
+            retry_after: None,
+        },
+        Fault::Reset,
+        Fault::Truncate { after: 3000 },
+        Fault::Stall {
+            after: 5000,
+            ms: None,
+        },
+    ];
+    // 35 % in total.
+    let rules = broken.map(|fault| FaultRule::always(fault).with_probability(0.1021));
+    let FaultyReads {
+        reads, good, bad, ..
+    } = read_with_faults(&portal, &right, &rules);
     assert!(reads >= 100, "only {reads} reads");
     assert!(good * 100 >= reads * 99, "{good} of {reads}: {bad:#?}");
+}
+
+/// The same with more kinds of faults, and with few further requests: of each, 35 % must
+/// be repeated, so that 1.54 times as many are needed.
+#[test]
+fn broken_refused_and_cut_responses_cost_few_further_requests() {
+    let portal = portal();
+    let right = contents(&portal);
+    let status = |code, retry_after| Fault::Status { code, retry_after };
+    let broken = [
+        status(503, None),
+        status(429, Some(1)),
+        status(408, None),
+        Fault::Close,
+        Fault::Reset,
+        Fault::ResetInBody { after: 2000 },
+        Fault::Truncate { after: 3000 },
+        Fault::Stall {
+            after: 5000,
+            ms: None,
+        },
+    ];
+    // 35 % in total.
+    let rules = broken.map(|fault| FaultRule::always(fault).with_probability(0.0524));
+    let calm = read_with_faults(&portal, &right, &[]);
+    assert_eq!(calm.good, calm.reads);
+    let FaultyReads {
+        reads,
+        good,
+        bad,
+        data_requests,
+    } = read_with_faults(&portal, &right, &rules);
+    assert!(reads >= 100, "only {reads} reads");
+    assert!(good * 100 >= reads * 99, "{good} of {reads}: {bad:#?}");
+    let calm = calm.data_requests;
+    assert!(
+        data_requests > calm * 5 / 4,
+        "{data_requests}: the faults apply"
+    );
+    assert!(
+        data_requests * 10 <= calm * 16,
+        "{data_requests} requests, calm {calm}"
+    );
 }
 
 /// Regression: sometimes one of the interrupted readers stayed blocked, since its

@@ -11,8 +11,32 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Answers one request.
-type Manner = dyn Fn(&[u8], &mut dyn Write) -> io::Result<()> + Send + Sync;
+/// A connection over TLS. Dropped without [`TlsStream::end`], it is cut.
+pub(crate) struct TlsStream(StreamOwned<ServerConnection, TcpStream>);
+
+impl TlsStream {
+    /// Ends the connection properly, by `close_notify`.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()
+    }
+}
+
+impl Read for TlsStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for TlsStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
 
 pub(crate) struct Front {
     port: u16,
@@ -24,7 +48,13 @@ impl Front {
     pub(crate) fn behaving(
         manner: impl Fn(&[u8], &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self::serve(Arc::new(manner), None)
+        Self::accepting(move |mut stream, asked| {
+            answer(
+                &mut stream,
+                |request, stream| manner(request, stream),
+                asked,
+            )
+        })
     }
 
     /// Starts a server that gives every request the same response.
@@ -47,27 +77,36 @@ impl Front {
     /// Starts an unmodified proxy over TLS.
     pub(crate) fn behind_tls(backend: &str, certificate: &TestCertificate) -> Self {
         let backend = backend.to_owned();
-        let manner = move |request: &[u8], stream: &mut dyn Write| {
+        Self::behaving_behind_tls(certificate, move |request, stream| {
             stream.write_all(&forwarded(request, &backend)?)
-        };
-        Self::serve(Arc::new(manner), Some(certificate.server()))
+        })
     }
 
-    fn serve(manner: Arc<Manner>, tls: Option<Arc<ServerConfig>>) -> Self {
+    /// Starts a server over TLS that answers with `manner`.
+    pub(crate) fn behaving_behind_tls(
+        certificate: &TestCertificate,
+        manner: impl Fn(&[u8], &mut TlsStream) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let config = certificate.server();
+        Self::accepting(move |stream, asked| {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("it is configured");
+            let mut stream = TlsStream(StreamOwned::new(connection, stream));
+            answer(&mut stream, &manner, asked)
+        })
+    }
+
+    /// Starts a server that passes each connection to `serve`.
+    fn accepting(
+        serve: impl Fn(TcpStream, &Mutex<Vec<Vec<u8>>>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let asked = Arc::new(Mutex::default());
-        let noted = Arc::clone(&asked);
+        let (serve, noted) = (Arc::new(serve), Arc::clone(&asked));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (manner, noted, tls) = (Arc::clone(&manner), Arc::clone(&noted), tls.clone());
-                std::thread::spawn(move || match tls {
-                    None => answer(stream, &*manner, &noted),
-                    Some(config) => {
-                        let connection = ServerConnection::new(config).expect("it is configured");
-                        answer(StreamOwned::new(connection, stream), &*manner, &noted)
-                    }
-                });
+                let (serve, noted) = (Arc::clone(&serve), Arc::clone(&noted));
+                std::thread::spawn(move || serve(stream, &noted));
             }
         });
         Self { port, asked }
@@ -88,17 +127,17 @@ impl Front {
     }
 }
 
-fn answer(
-    mut stream: impl Read + Write,
-    manner: &Manner,
+fn answer<S: Read + Write>(
+    stream: &mut S,
+    manner: impl Fn(&[u8], &mut S) -> io::Result<()>,
     asked: &Mutex<Vec<Vec<u8>>>,
 ) -> io::Result<()> {
-    let request = request(&mut stream)?;
+    let request = request(stream)?;
     asked
         .lock()
         .expect("no thread panics")
         .push(request.clone());
-    manner(&request, &mut stream)?;
+    manner(&request, stream)?;
     stream.flush()
 }
 
