@@ -33,8 +33,10 @@ pub(super) enum CacheCommand {
     /// Remove the least recently used files, or the given objects
     Evict(EvictArgs),
     /// Keep the cached files of objects from eviction
+    #[command(after_help = pins::PIN_EXAMPLES)]
     Pin(PinArgs),
     /// Let the cached files of objects be evicted again
+    #[command(after_help = pins::UNPIN_EXAMPLES)]
     Unpin(PinArgs),
     /// List the pinned objects
     Pins {

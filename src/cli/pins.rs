@@ -25,16 +25,22 @@ const MAX_VALUE: usize = 4096;
 /// The ending of an archive's folder.
 const CONTENTS: &str = ".contents";
 
-/// Arguments of `icosfs cache pin` and `unpin`.
-#[derive(Args, Debug)]
-#[command(after_help = "\
+/// The examples of `icosfs cache pin`.
+pub(super) const PIN_EXAMPLES: &str = "\
 Examples:
   icosfs cache pin ~/icos/stations/HTM
   icosfs cache pin UNhY4JhezH9gQYqvDMWrWH9C
-  icosfs cache unpin ~/icos/stations/HTM
 
 A pin is of an object: all of its cached files stay, now and when it is read later.
-`icosfs prefetch --pin` downloads the files as well.")]
+`icosfs prefetch --pin` downloads the files as well.";
+
+/// The examples of `icosfs cache unpin`.
+pub(super) const UNPIN_EXAMPLES: &str = "\
+Examples:
+  icosfs cache unpin ~/icos/stations/HTM";
+
+/// Arguments of `icosfs cache pin` and `unpin`.
+#[derive(Args, Debug)]
 pub(super) struct PinArgs {
     /// Files and folders in a mount, or ids of objects
     #[arg(value_name = "PATH|ID", required = true)]
