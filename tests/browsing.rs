@@ -453,9 +453,7 @@ fn listings_are_complete_while_the_list_is_refreshed() {
     let names = std::env::var("ICOSFS_NAMES").map_or(6000, |names| names.parse().unwrap());
     let mut repository = DemoRepository::builtin(1);
     // Two names each: the original and its landing page.
-    for number in 0..names / 2 {
-        repository.add_content(&format!("file_{number}.bin"), format!("{number}"));
-    }
+    repository.add_small_files(names / 2);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
     let mount = TestMount::with(&portal, &["--metadata-ttl=1"], &[]);
     let all = mount.list("objects");

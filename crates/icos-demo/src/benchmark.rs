@@ -2,6 +2,7 @@
 //! read, as fast as memory allows.
 
 use bytes::Bytes;
+use oxrdf::Triple;
 
 use super::content::OriginalContent;
 use super::object::{ColumnContent, DemoObject, ObjectKind};
@@ -53,10 +54,20 @@ impl DemoRepository {
         self.add_file(name, OriginalContent::Bytes(bytes.into()))
     }
 
+    /// Adds this many objects of a few bytes that are not tables.
+    pub fn add_small_files(&mut self, count: usize) {
+        let mut triples = vocabulary();
+        for number in 0..count {
+            let bytes = Bytes::from(number.to_string());
+            let object = file(OriginalContent::Bytes(bytes));
+            let object = described(object, "benchmarkFile", &format!("file_{number}.bin"));
+            self.add_contents(object, &mut triples);
+        }
+        self.insert(triples);
+    }
+
     fn add_file(&mut self, name: &str, original: OriginalContent) -> ObjectId {
-        let mut object = DemoObject::new(ObjectKind::Field, original);
-        object.metadata.add("title", "A file for benchmarks");
-        self.add_benchmark("benchmarkFile", name, object)
+        self.add_benchmark("benchmarkFile", name, file(original))
     }
 
     fn add_table_of(
@@ -75,25 +86,41 @@ impl DemoRepository {
     }
 
     /// Adds an object and the data types of benchmarks.
-    fn add_benchmark(&mut self, spec: &str, name: &str, mut object: DemoObject) -> ObjectId {
-        for (property, value) in [
-            ("name", name),
-            ("spec", spec),
-            ("start", "1970-01-01T00:00:00Z"),
-            ("end", "1990-01-01T00:00:00Z"),
-            ("submitted", "2024-05-02T12:00:00Z"),
-            ("published", "2024-05-02T12:00:07.25Z"),
-        ] {
-            object.metadata.add(property, value);
-        }
-        self.insert(read_turtle(include_str!("benchmark/vocabulary.ttl")));
-        self.add(object)
+    fn add_benchmark(&mut self, spec: &str, name: &str, object: DemoObject) -> ObjectId {
+        self.insert(vocabulary());
+        self.add(described(object, spec, name))
     }
 
     fn blocks(&self, name: &str, size: u64) -> OriginalContent {
         let seed = hash(name) ^ self.seed();
         OriginalContent::Blocks { seed, size }
     }
+}
+
+fn file(original: OriginalContent) -> DemoObject {
+    let mut object = DemoObject::new(ObjectKind::Field, original);
+    object.metadata.add("title", "A file for benchmarks");
+    object
+}
+
+/// The object with the metadata that all benchmarks have.
+fn described(mut object: DemoObject, spec: &str, name: &str) -> DemoObject {
+    for (property, value) in [
+        ("name", name),
+        ("spec", spec),
+        ("start", "1970-01-01T00:00:00Z"),
+        ("end", "1990-01-01T00:00:00Z"),
+        ("submitted", "2024-05-02T12:00:00Z"),
+        ("published", "2024-05-02T12:00:07.25Z"),
+    ] {
+        object.metadata.add(property, value);
+    }
+    object
+}
+
+/// The data types of benchmarks.
+fn vocabulary() -> Vec<Triple> {
+    read_turtle(include_str!("benchmark/vocabulary.ttl"))
 }
 
 fn times(name: &str) -> ColumnContent {

@@ -52,9 +52,22 @@ impl DemoRepository {
 
     /// Adds an object; returns its id, the hash of its original.
     pub(crate) fn add(&mut self, object: DemoObject) -> ObjectId {
+        let mut triples = Vec::new();
+        let id = self.add_contents(object, &mut triples);
+        self.insert(triples);
+        id
+    }
+
+    /// Adds the contents of an object, and its metadata to `triples`, which the caller
+    /// inserts: each insertion takes as long as the graph is large.
+    pub(crate) fn add_contents(
+        &mut self,
+        object: DemoObject,
+        triples: &mut Vec<Triple>,
+    ) -> ObjectId {
         let digest = object.original.digest();
         let id = ObjectId::of_digest(&digest);
-        self.insert(object.triples(self.envri, &id, &digest));
+        triples.extend(object.triples(self.envri, &id, &digest));
         let original = (!object.lost).then_some(object.original);
         self.originals.insert(id, original);
         let values = object.columns.into_iter().map(|c| (c.name, c.values));
