@@ -100,9 +100,9 @@ mod layout;
 mod legacy_journal;
 mod map_file;
 mod memory_tier;
-mod pins;
 #[cfg(test)]
 mod model;
+mod pins;
 #[cfg(test)]
 mod races;
 mod sizes;
