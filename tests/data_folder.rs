@@ -175,7 +175,7 @@ fn data_folder_inside_an_icosfs_mount_is_ignored_with_a_warning() {
     fs::create_dir(&mountpoint).unwrap();
     std::os::unix::fs::symlink(other.path("objects"), home.path().join("link")).unwrap();
     // The check must not wait even for a mount that does not respond.
-    other.signal(Signal::SIGSTOP);
+    other.stop();
     for inside in [
         mountpoint.clone(),
         mountpoint.join("dataAppStorage"),

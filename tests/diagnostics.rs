@@ -108,7 +108,7 @@ fn status_reports_a_dead_mount_and_the_fix() {
 fn status_works_while_a_daemon_is_stopped() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    mount.signal(Signal::SIGSTOP);
+    mount.stop();
     let output = status(&mount, &[]);
     mount.signal(Signal::SIGCONT);
     assert_eq!(output.status.code(), Some(1));

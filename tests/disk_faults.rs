@@ -478,7 +478,7 @@ fn cache_folder_replaced_while_the_daemon_is_stopped_is_not_read() {
         let closed = || mount.open_cache_files().is_empty();
         assert!(eventually(Duration::from_secs(40), closed), "{replacement}");
 
-        mount.signal(Signal::SIGSTOP);
+        mount.stop();
         fs::rename(&cache, &aside).unwrap();
         match replacement {
             "damaged" => {

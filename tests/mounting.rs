@@ -184,7 +184,7 @@ fn mount_demo_needs_no_other_service() {
 fn unmount_of_a_stopped_daemon_says_that_it_does_not_respond() {
     let portal = portal();
     let mount = TestMount::of(&portal);
-    mount.signal(Signal::SIGSTOP);
+    mount.stop();
     let unmount = |options: &[&str]| {
         let mut unmount = mount.icosfs();
         unmount.arg("unmount").args(options).arg(mount.path(""));

@@ -192,6 +192,24 @@ impl TestMount {
         output
     }
 
+    /// Stops the daemon, and waits until all its threads have stopped: a thread that
+    /// takes a request on its way would leave its caller waiting even when killed.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.pid);
+        let is_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+            // The state follows the name, which may contain spaces.
+            stat.is_ok_and(|stat| {
+                stat.rsplit(')')
+                    .next()
+                    .is_some_and(|rest| rest.starts_with(" T"))
+            })
+        };
+        let all_stopped = || std::fs::read_dir(&tasks).unwrap().all(is_stopped);
+        assert!(eventually(Duration::from_secs(10), all_stopped));
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid), signal).expect("the daemon runs");
     }
