@@ -121,7 +121,8 @@ use cache_root::{CacheRoot, create_private_dir, display_path, open_own};
 use disk_budget::{ClaimResult, DiskBudget};
 use error_reports::ErrorReports;
 pub(crate) use grid::MAX_BLOCK;
-use layout::LENGTHS;
+use layout::{FileKind, LENGTHS};
+use map_file::MapFile;
 use memory_tier::MemoryTier;
 
 use tokio::sync::Semaphore;
@@ -289,12 +290,19 @@ impl Store {
         file
     }
 
-    /// Opens the file at `path` if it is sealed, for callers that do not know its
-    /// length.
+    /// Opens the file at `path` if it is sealed, for callers that know neither its
+    /// length nor its grid.
     #[must_use]
     pub fn open_sealed(&self, path: &CachePath) -> Option<Arc<CacheFile>> {
-        let len = fs::metadata(path.complete_in(self.root())).ok()?.len();
-        let file = self.file(path, len);
+        let root = self.0.root.path();
+        let len = fs::metadata(path.complete_in(root)).ok()?.len();
+        let map = path.beside_in(root, FileKind::Sums);
+        // Without a grid, an earlier version may have sealed the file.
+        let grid = MapFile::grid_of(&map, &path.flat_name()).unwrap_or_else(|| Grid::from(len));
+        if grid.len() != len {
+            return None;
+        }
+        let file = self.file(path, grid);
         file.is_sealed().then_some(file)
     }
 

@@ -128,6 +128,13 @@ impl MapFile {
         read_contents(&file, name)
     }
 
+    /// The grid of the file that the map file at `path` belongs to.
+    pub(super) fn grid_of(path: &Path, name: &str) -> Option<Grid> {
+        let file = open_own(OpenOptions::new().read(true), path).ok()?;
+        let header = read_header(&file, name).ok()??;
+        Some(Arc::unwrap_or_clone(header.grid))
+    }
+
     /// Writes the words of adjacent blocks from number `first` on.
     pub(super) fn write(&self, first: u64, words: &[Word]) -> io::Result<()> {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.0.to_le_bytes()).collect();
@@ -209,8 +216,27 @@ fn words_at(grid: &Grid) -> u64 {
     DESCRIPTION as u64 + grid.encode().len() as u64 + 8
 }
 
+/// What the header of a map file says.
+struct Header {
+    grid: Arc<Grid>,
+    seed: u64,
+    stamp: Option<u64>,
+}
+
 /// Reads a map file; `None` if its header is not valid for a file of this name.
 fn read_contents(file: &File, name: &str) -> io::Result<Option<MapContents>> {
+    let Some(Header { grid, seed, stamp }) = read_header(file, name)? else {
+        return Ok(None);
+    };
+    Ok(Some(MapContents {
+        map: read_words(file, &grid)?,
+        seed,
+        stamp,
+        grid,
+    }))
+}
+
+fn read_header(file: &File, name: &str) -> io::Result<Option<Header>> {
     let Some(start) = read_at(file, 0, DESCRIPTION as u64)? else {
         return Ok(None);
     };
@@ -226,19 +252,14 @@ fn read_contents(file: &File, name: &str) -> io::Result<Option<MapContents>> {
         return Ok(None);
     };
     let (fixed, check) = fixed.split_at(fixed.len() - 8);
-    let grid = Grid::decode(&fixed[DESCRIPTION - FIXED..]);
     let is_intact = check == XxHash3_64::oneshot(fixed).to_le_bytes();
     let is_named = number(32) == XxHash3_64::oneshot(name.as_bytes());
-    let Some(grid) = grid.filter(|_| is_intact && is_named) else {
-        return Ok(None);
-    };
+    let grid = Grid::decode(&fixed[DESCRIPTION - FIXED..]);
     let has_stamp = start[16..24] == XxHash3_64::oneshot(&start[8..16]).to_le_bytes();
-    let grid = Arc::new(grid);
-    Ok(Some(MapContents {
-        map: read_words(file, &grid)?,
+    Ok(grid.filter(|_| is_intact && is_named).map(|grid| Header {
+        grid: Arc::new(grid),
         seed: number(24),
         stamp: has_stamp.then(|| number(8)),
-        grid,
     }))
 }
 

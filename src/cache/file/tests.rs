@@ -378,3 +378,21 @@ fn file_without_blocks_is_removed_when_closed() {
     drop(store(&dir).file(&path(), 100));
     assert_eq!(fs::read_dir(dir.path().join("partial")).unwrap().count(), 0);
 }
+
+/// A query whether a table is complete removed it: an original of its length has other
+/// blocks.
+#[test]
+fn sealed_table_is_found_without_its_grid_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let grid = || Grid::of_table(&[8, 4], 5000, 10);
+    let bytes = vec![7; 60_010];
+    {
+        let file = store(&dir).file(&path(), grid());
+        file.write(0, &bytes).unwrap();
+        file.seal(file.epoch()).unwrap();
+    }
+    let store = store(&dir);
+    assert!(store.open_sealed(&path()).is_some());
+    let file = store.file(&path(), grid());
+    assert!(file.is_sealed() && file.read(0..60_010).unwrap() == CacheRead::Bytes(bytes));
+}
