@@ -1,7 +1,9 @@
 //! What the portal may cost a mount, and a mount the portal: requests, time and
 //! memory are limited whatever the services answer.
 
+use std::fs::File;
 use std::io::{Read as _, Write};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -41,6 +43,42 @@ fn original(len: u64) -> (DemoPortal, ObjectId) {
     let id = repository.add_original("large.bin", len);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
     (portal, id)
+}
+
+/// As a proxy does that does not know ranges.
+#[test]
+fn complete_response_to_a_range_request_is_skipped_to_the_range_or_refused_with_a_reason() {
+    let mut repository = DemoRepository::builtin(1);
+    let [id, other] = ["one.bin", "other.bin"].map(|name| repository.add_original(name, 12 << 20));
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let right = portal.repository().original(&id).unwrap();
+    let backend = portal.data_url();
+    let data = Front::behaving(move |request, stream| {
+        let lines = request.split_inclusive(|&byte| byte == b'\n');
+        let is_range = |line: &&[u8]| line.to_ascii_lowercase().starts_with(b"range:");
+        let without_range: Vec<u8> = lines
+            .filter(|line| !is_range(line))
+            .flatten()
+            .copied()
+            .collect();
+        stream.write_all(&forwarded(&without_range, &backend)?)
+    });
+    let data_url = format!("--data-url={}", data.url());
+    let mount = mount_with(&portal, &[&data_url]);
+    let path = format!("objects/{id}.bin");
+    let file = File::open(mount.path(&path)).unwrap();
+    let mut bytes = vec![0; 64 << 10];
+    let at = 5 << 20;
+    file.read_exact_at(&mut bytes, at as u64).unwrap();
+    assert!(bytes == right[at..at + bytes.len()]);
+
+    let far = File::open(mount.path(&format!("objects/{other}.bin"))).unwrap();
+    let far = far.read_exact_at(&mut bytes, 10 << 20).unwrap_err();
+    assert_eq!(far.raw_os_error(), Some(libc::EIO), "{far}");
+    let reason = mount.last_reason();
+    assert!(reason.contains("ignores ranges"), "{reason}");
+    drop(file);
+    assert!(mount.read(&path) == right, "from its start");
 }
 
 #[test]

@@ -21,6 +21,10 @@ mod stream;
 pub(super) use authorised::expect_ok;
 pub use stream::{ColumnStream, OriginalStream};
 
+/// How many bytes of a response are skipped at most, if the service ignores the range of
+/// a request: bytes that every such request transfers in vain.
+const MAX_SKIP: u64 = 8 << 20;
+
 /// Maximum length of the header line of a CSV, in bytes.
 const MAX_HEADER: usize = 4 << 20;
 
@@ -62,6 +66,16 @@ pub struct StoredTable {
     pub columns: Vec<&'static str>,
     /// Number of rows.
     pub size: u64,
+}
+
+/// The response to a request for an original.
+struct OriginalResponse {
+    /// Length of the complete original in bytes.
+    total: u64,
+    /// If the body is the complete original, although a part of it was requested: the
+    /// number of bytes before that part.
+    skip: Option<u64>,
+    body: Response,
 }
 
 /// A range of rows.
@@ -161,26 +175,28 @@ impl DataClient {
         to: Option<u64>,
     ) -> Result<OriginalStream, PortalError> {
         let mut retries = self.retries(id);
-        let (total, body) = self.original_once(id, from, to, &mut retries).await?;
+        let OriginalResponse { total, skip, body } =
+            self.original_once(id, from, to, &mut retries).await?;
         Ok(OriginalStream {
             total,
             client: self.clone(),
             id,
             retries,
             rest: from..to.unwrap_or(total),
+            skip,
             body,
         })
     }
 
-    /// Makes one request, and returns the length of the complete original and
-    /// the response.
+    /// Makes one request, and returns the response to it. A service, or a proxy before
+    /// it, may ignore the range: then the bytes before it are skipped, if they are few.
     async fn original_once(
         &self,
         id: ObjectId,
         from: u64,
         to: Option<u64>,
         retries: &mut Retries,
-    ) -> Result<(u64, Response), PortalError> {
+    ) -> Result<OriginalResponse, PortalError> {
         let path = ["objects", &id.to_string()];
         let url = self.services.url(Service::Data, &path);
         let range = match to {
@@ -220,11 +236,23 @@ impl DataClient {
             }
             (status, _) => return Err(unexpected(status.to_string())),
         };
-        if offset != from {
+        let ignored = response.status() == StatusCode::OK && range.is_some();
+        if ignored && from > MAX_SKIP {
+            return Err(unexpected(
+                "all bytes: the service, or a proxy before it, ignores ranges; read the file from its start"
+                    .to_owned(),
+            ));
+        }
+        if offset != from && !ignored {
             return Err(unexpected(format!("bytes from {offset}")));
         }
         retries.record_len(total);
-        Ok((total, response))
+        let skip = if ignored { Some(from) } else { None };
+        Ok(OriginalResponse {
+            total,
+            skip,
+            body: response,
+        })
     }
 
     /// Requests columns of a table. They arrive one after another, big-endian.

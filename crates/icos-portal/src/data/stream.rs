@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::{ColumnsRequest, DataClient};
+use super::{ColumnsRequest, DataClient, OriginalResponse};
 use crate::http::{Response, Retries};
 use crate::{ObjectId, PortalError, Service};
 
@@ -22,6 +22,9 @@ pub struct OriginalStream {
     pub(super) retries: Retries,
     /// The range that has not arrived yet.
     pub(super) rest: Range<u64>,
+    /// If the present response is the complete original: the number of its bytes before
+    /// the requested range that have not arrived yet.
+    pub(super) skip: Option<u64>,
     pub(super) body: Response,
 }
 
@@ -53,11 +56,18 @@ impl OriginalStream {
     /// The error of the last attempt, after all retries.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, PortalError> {
         loop {
+            if self.skip.is_some() && self.rest.is_empty() {
+                // What follows was not requested.
+                return Ok(None);
+            }
             let error = match self.body.chunk().await {
-                Ok(Some(chunk)) => {
+                Ok(Some(mut chunk)) => {
                     let len = chunk.len() as u64;
                     self.retries.record_progress(len, len);
-                    self.rest.start += len;
+                    if !self.limit_to_range(&mut chunk) {
+                        continue;
+                    }
+                    self.rest.start += chunk.len() as u64;
                     return Ok(Some(chunk));
                 }
                 // The caller handles a body that is longer than requested.
@@ -74,7 +84,7 @@ impl OriginalStream {
             }
             let Range { start, end } = self.rest;
             let to = (end < self.total).then_some(end);
-            let (total, body) = self
+            let OriginalResponse { total, skip, body } = self
                 .client
                 .original_once(self.id, start, to, &mut self.retries)
                 .await?;
@@ -87,8 +97,24 @@ impl OriginalStream {
                     ),
                 ));
             }
-            self.body = body;
+            (self.skip, self.body) = (skip, body);
         }
+    }
+
+    /// Removes bytes outside of the requested range from a chunk of the complete
+    /// original. Returns whether any are left.
+    fn limit_to_range(&mut self, chunk: &mut Bytes) -> bool {
+        let Some(skip) = &mut self.skip else {
+            return true;
+        };
+        let before = chunk
+            .len()
+            .min(usize::try_from(*skip).unwrap_or(usize::MAX));
+        chunk.advance(before);
+        *skip -= before as u64;
+        let wanted = self.rest.end.saturating_sub(self.rest.start);
+        chunk.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        !chunk.is_empty()
     }
 }
 
