@@ -21,6 +21,9 @@ use toml::{Table, Value};
 /// The variable with the path of another file. If it is empty, no file is read.
 const PATH_VARIABLE: &str = "ICOSFS_CONFIG";
 
+/// Maximum length of the file, in bytes.
+const MAX_LEN: u64 = 1 << 20;
+
 /// Subcommands of `icosfs config`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
@@ -49,7 +52,11 @@ impl ConfigFile {
         let Some(path) = config_path() else {
             return Ok(Self::default());
         };
-        let text = match std::fs::read_to_string(&path) {
+        let read = icos_files::read_file(&path, MAX_LEN).and_then(|content| {
+            String::from_utf8(content)
+                .map_err(|_| std::io::Error::other("expected UTF-8, found other bytes"))
+        });
+        let text = match read {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             other => other.with_context(|| format!("cannot read {}", path.display()))?,

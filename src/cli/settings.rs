@@ -19,6 +19,9 @@ use icos_portal::auth::TokenProvider;
 use icos_portal::http::{Certificate, Http, Timeouts};
 use icos_portal::{Account, DataClient, Envri, MetadataClient, Service, Services, UsageReporter};
 
+/// Maximum length of the file of `--ca-bundle`, in bytes.
+const MAX_AUTHORITIES: u64 = 16 << 20;
+
 /// Options of all commands.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Portal and cache")]
@@ -104,7 +107,7 @@ impl GlobalArgs {
         let Some(path) = &self.ca_bundle else {
             return Ok(Vec::new());
         };
-        let pem = std::fs::read(path)
+        let pem = icos_files::read_file(path, MAX_AUTHORITIES)
             .with_context(|| format!("cannot read the certificates in {}", path.display()))?;
         match Certificate::from_pem_bundle(&pem) {
             Ok(found) if !found.is_empty() => Ok(found),

@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, chown, mkfifo};
 
 use crate::support::home::ICOSFS;
-use crate::support::{co2, files_below, portal, said, services_of};
+use crate::support::{Home, TestMount, co2, files_below, portal, said, services_of};
 
 /// The user whose folder it is.
 const ATTACKER: u32 = 12_345;
@@ -282,4 +282,89 @@ fn control_files_are_readable_by_the_owner_of_the_mount_only() {
     }
     assert!(read(THIRD, "README.md"));
     icosfs(&["unmount", &mountpoint.display().to_string()]);
+}
+
+/// Regression: the program waited for a process that writes to the pipe.
+#[test]
+fn pipes_in_place_of_settings_and_logins_are_refused_at_once() {
+    let portal = portal();
+    let home = Home::new();
+    let pipe = home.path().join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let pipe = pipe.display().to_string();
+    for (arguments, config) in [
+        (vec!["stations"], &*pipe),
+        (vec!["--ca-bundle", &pipe, "stations"], ""),
+        (vec!["auth", "status", "--credentials", &pipe], ""),
+        (vec!["auth", "status", "--token-file", &pipe], ""),
+    ] {
+        let mut command = Command::new("timeout");
+        home.alone(&mut command)
+            .args(["--kill-after=1", "20", ICOSFS])
+            .args(services_of(&portal, &[]))
+            .args(&arguments)
+            .env("ICOSFS_CONFIG", config);
+        let output = command.output().expect("coreutils is installed");
+        let what = format!("{arguments:?}: {}", said(&output));
+        assert_ne!(output.status.code(), Some(TIMED_OUT), "{what}");
+        assert!(!output.status.success(), "{what}");
+        assert!(said(&output).contains("expected a regular file"), "{what}");
+    }
+}
+
+/// The folder of the control socket is in one that another user may write to.
+#[test]
+fn control_socket_is_created_in_a_folder_of_its_own_only() {
+    let portal = portal();
+    let scene = Scene::new(0, 0o755);
+    let before = scene.snapshot();
+    let (runtime, token) = (scene.path("theirs"), portal.token());
+    let shown = runtime.display().to_string();
+    let env = [("XDG_RUNTIME_DIR", &*shown), ("ICOSFS_TOKEN", &token)];
+    let plant_folder = |owner, mode| {
+        fs::create_dir(scene.path("theirs/icosfs")).unwrap();
+        scene.give("theirs/icosfs", owner, mode);
+    };
+    let attacks: [(&str, &dyn Fn()); 5] = [
+        ("a link to a folder", &|| {
+            scene.plant(Attack::LinkToAFolder, "icosfs", "");
+        }),
+        ("a pipe", &|| scene.plant(Attack::Pipe, "icosfs", "")),
+        ("a file", &|| {
+            scene.plant(Attack::FileOfAThirdUser, "icosfs", "");
+        }),
+        ("a folder of another user", &|| {
+            plant_folder(ATTACKER, 0o700);
+        }),
+        ("an own folder", &|| plant_folder(0, 0o700)),
+    ];
+    for (what, attack) in attacks {
+        for entry in fs::read_dir(&runtime).unwrap() {
+            let path = entry.unwrap().path();
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+        }
+        attack();
+        let mount = TestMount::with(&portal, &[], &env);
+        assert!(!mount.list("objects").is_empty(), "{what}");
+        assert!(mount.status()["control"].is_null(), "{what}");
+        let mut level = mount.icosfs();
+        let output = level
+            .arg("log-level")
+            .arg(mount.path(""))
+            .arg("info")
+            .output();
+        let said = said(&output.unwrap());
+        assert!(said.contains("no control socket"), "{what}: {said}");
+        drop(mount);
+        assert_eq!(scene.snapshot(), before, "{what}");
+        assert!(
+            fs::symlink_metadata(scene.path("theirs/icosfs")).is_ok(),
+            "{what}"
+        );
+    }
+    // In a folder of its own, the mount has a socket.
+    let own = tempfile::tempdir().unwrap();
+    let own = own.path().display().to_string();
+    let mount = TestMount::with(&portal, &[], &[("XDG_RUNTIME_DIR", &own)]);
+    assert!(mount.status()["control"].is_string());
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -413,6 +413,26 @@ impl SafePath {
         name.push(after);
         name
     }
+}
+
+/// Reads the regular file at `path`, which is at most `limit` bytes long, without
+/// waiting: a pipe or a device is refused.
+///
+/// # Errors
+///
+/// [`UnsafeFile`] if it is not a regular file, or a link that another user may have put
+/// there; [`ErrorKind::FileTooLarge`] if it is longer.
+pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let place = SafePath::resolve(path)?;
+    let mut content = Vec::new();
+    let file = place.folder.read(&place.name)?;
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut content)?;
+    if content.len() as u64 > limit {
+        let reason = format!("expected at most {limit} bytes, found more");
+        return Err(io::Error::new(ErrorKind::FileTooLarge, reason));
+    }
+    Ok(content)
 }
 
 /// Opens `path` for appending, or creates it. Also returns where it is, if it is a

@@ -22,5 +22,5 @@ mod folder;
 mod trust;
 mod walk;
 
-pub use folder::{SafeFolder, SafePath, open_for_append, open_special};
+pub use folder::{SafeFolder, SafePath, open_for_append, open_special, read_file};
 pub use trust::{UnsafeFile, check_regular, is_own_file};

@@ -54,6 +54,10 @@ impl DatabaseLocation {
 
     /// Copies the file at `path`, which cannot be written, into memory.
     pub(super) fn copy_of(path: &Path) -> rusqlite::Result<Self> {
+        // Opening a pipe would wait for a process that writes to it.
+        if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+            return Err(rusqlite::Error::InvalidPath(path.to_owned()));
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Connection::open_with_flags(path, flags)
             .and_then(|file| copy(&file))
