@@ -19,8 +19,10 @@
 //! makes below `/proc` (`/dev/stdin` leads there) are followed by the kernel.
 
 mod folder;
+mod open;
 mod trust;
 mod walk;
 
-pub use folder::{SafeFolder, SafePath, open_for_append, open_special, read_file};
+pub use folder::{SafeFolder, SafePath};
+pub use open::{open_for_append, open_special, read_file};
 pub use trust::{UnsafeFile, check_regular, is_own_file};

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use nix::unistd::{chown, mkfifo};
 
 use super::*;
+use crate::{open_for_append, read_file};
 
 const OTHER: u32 = 12_345;
 
@@ -175,4 +176,20 @@ fn folder_is_reached_by_its_descriptor_after_it_was_renamed() {
     fs::create_dir(scene.path("cache")).unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     assert!(scene.path("moved/file").exists());
+}
+
+#[test]
+fn read_file_refuses_pipes_devices_and_files_that_are_too_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    fs::write(&path, "0123456789").unwrap();
+    assert_eq!(read_file(&path, 10).unwrap(), b"0123456789");
+    let long = read_file(&path, 9).unwrap_err();
+    assert_eq!(long.kind(), ErrorKind::FileTooLarge);
+    fs::remove_file(&path).unwrap();
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    for special in [&*path, Path::new("/dev/null")] {
+        let refused = read_file(special, 10).unwrap_err();
+        assert!(UnsafeFile::is_cause_of(&refused), "{refused}");
+    }
 }
