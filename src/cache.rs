@@ -17,9 +17,11 @@
 //!    the checksum, so that a block that is downloaded again must be the same.
 //! 6. *Verified*: `content` compares the hash of all bytes of an [`Epoch`] with the
 //!    object's id and calls [`CacheFile::mark_verified`].
-//! 7. *Sealed*: [`CacheFile::seal`] syncs the file and renames it to its complete
-//!    name. Sealed files are found by later processes and by the Python library,
-//!    and the kernel may read them directly.
+//! 7. *Sealed*: [`CacheFile::seal`] syncs the file, renames it to its complete
+//!    name and removes the permission to write. Sealed files are found by later
+//!    processes and by the Python library.
+//! 8. *Read directly* by the kernel, once all blocks were compared with their
+//!    checksums in this process ([`CacheFile::direct_file`]).
 //!
 //! An epoch is one data file and one block map, with a random seed that is part of
 //! every checksum. When bytes of an epoch turn out to be corrupt, its files are
@@ -43,8 +45,8 @@
 //! # Invariants
 //!
 //! 1. Bytes from the disk are returned only if they match their checksum. Blocks
-//!    in the memory tier are not checked again, and the kernel reads sealed files
-//!    without a check.
+//!    in the memory tier are not checked again. What the kernel reads directly was
+//!    checked once within a day, and is not checked when it is read.
 //! 2. Within an epoch the checksum of a block never changes. A write that
 //!    contradicts a checksum is rejected and, unless the epoch is verified, ends
 //!    the epoch.
@@ -106,10 +108,11 @@ mod pins;
 #[cfg(test)]
 mod races;
 mod sizes;
+mod verified_files;
 
 pub use appended::AppendedFile;
 pub use disk_budget::{DiskUsage, default_limit};
-pub use file::{CacheFile, CacheRead, Epoch};
+pub use file::{CacheFile, CacheRead, DirectFile, Epoch};
 pub use folder::{CacheFolder, FileCheck, FolderFile};
 pub use grid::Grid;
 pub use layout::CachePath;
@@ -120,12 +123,14 @@ pub use sizes::KnownSizes;
 use cache_root::{CacheRoot, create_private_dir, display_path, open_own};
 use disk_budget::{ClaimResult, DiskBudget};
 use error_reports::ErrorReports;
+use file::MAX_VERIFICATIONS;
 pub(crate) use grid::MAX_BLOCK;
 use layout::{FileKind, LENGTHS};
 use map_file::MapFile;
 use memory_tier::MemoryTier;
 
 use tokio::sync::Semaphore;
+use verified_files::VerifiedFiles;
 
 use crate::memory::{MemoryBudget, NoMemory};
 use icos_sync::Mutex;
@@ -206,6 +211,8 @@ struct StoreState {
     /// Files in use: all readers of a file share one [`CacheFile`].
     open_files: Mutex<HashMap<CachePath, Weak<CacheFile>>>,
     seal_permits: Arc<Semaphore>,
+    verified_files: VerifiedFiles,
+    verify_permits: Arc<Semaphore>,
 }
 
 /// How many files are sealed at once.
@@ -227,6 +234,8 @@ impl Store {
             errors: ErrorReports::default(),
             open_files: Mutex::default(),
             seal_permits: Arc::new(Semaphore::new(MAX_SEALS as usize)),
+            verified_files: VerifiedFiles::default(),
+            verify_permits: Arc::new(Semaphore::new(MAX_VERIFICATIONS)),
         };
         if let Err(error) = folders {
             state.errors.report(error);

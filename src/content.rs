@@ -26,14 +26,13 @@
 //! No lock of this module is held while a request or a rendering is under way.
 //! `docs/design.md` lists which locks are taken under others.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use crate::cache::Epoch;
 use crate::cache::{CacheError, CacheFile, CachePath, Store};
+pub use crate::cache::{DirectFile, Epoch};
 use crate::catalog::{FileId, Object, Representation};
 use crate::memory::NoMemory;
 use icos_portal::meta::Subject;
@@ -344,25 +343,39 @@ impl Contents {
         }
     }
 
-    /// The sealed cache file that has exactly the bytes of this file, if there is one:
-    /// the kernel may read it directly.
+    /// Whether the kernel may read the bytes of this file directly from the cache, and
+    /// where. If the cached file was not verified yet, starts that. Must be called in the
+    /// runtime.
     #[must_use]
-    pub fn sealed_file(
+    pub fn direct_file(&self, object: &Arc<Object>, representation: Representation) -> DirectFile {
+        let Some(cached) = self.file_of_same_bytes(object, representation) else {
+            return DirectFile::NotSealed;
+        };
+        let found = cached.direct_file();
+        if matches!(found, DirectFile::Unverified) {
+            cached.verify_in_background();
+        }
+        found
+    }
+
+    /// The cache file that has exactly the bytes of this file, if there is one.
+    fn file_of_same_bytes(
         &self,
         object: &Arc<Object>,
         representation: Representation,
-    ) -> Option<File> {
+    ) -> Option<Arc<CacheFile>> {
         match representation {
-            Representation::Original => self.cached_original(object)?.sealed_file(),
+            Representation::Original => {
+                let original = self.cached_original(object)?;
+                Some(Arc::clone(original.cached_file()))
+            }
             Representation::Parquet => match self.parquet(object).ok()? {
-                TableContent::Complete(file) => file.sealed_file(),
+                TableContent::Complete(file) => file.cached_file(),
                 TableContent::Csv(_) | TableContent::Cpb(_) => None,
             },
             Representation::Cpb if self.data_folder.is_none() => {
                 let cached = self.store.open_sealed(&cpb_path(object).ok()?)?;
-                (Some(cached.len()) == self.tables.cpb_len(object))
-                    .then(|| cached.sealed_file())
-                    .flatten()
+                (Some(cached.len()) == self.tables.cpb_len(object)).then_some(cached)
             }
             Representation::Cpb | Representation::Csv | Representation::Json => None,
         }

@@ -21,6 +21,7 @@ mod credentials;
 mod data_folder;
 mod demo;
 mod diagnostics;
+mod disk_damage;
 mod disk_faults;
 mod faults;
 mod fs_tools;

@@ -9,6 +9,8 @@
 //!  evict   words become "evicted", then space is released; the end of an epoch
 //!  seal    sync, then rename to the complete name
 //!  files   the files of an epoch: names, opening, creation
+//!  data    the data file: writable while the file is partial
+//!  direct  verification of a sealed file, before the kernel reads it directly
 //!  claims  which blocks on the disk a thread writes, releases or checks
 //! ```
 //!
@@ -20,7 +22,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::block_map::BlockMap;
@@ -29,6 +31,8 @@ use super::{CacheError, CachePath, Grid, StoreState};
 use icos_sync::{Locked, Mutex};
 
 mod claims;
+mod data;
+mod direct;
 mod evict;
 mod files;
 mod memory;
@@ -39,8 +43,9 @@ mod state;
 mod tests;
 mod write;
 
-#[cfg(test)]
-pub(super) use files::stamp_of;
+pub(super) use data::Stamp;
+pub use direct::DirectFile;
+pub(super) use direct::MAX_VERIFICATIONS;
 pub use read::CacheRead;
 
 use files::{EpochFiles, FilePaths, OpenedFile};
@@ -59,6 +64,10 @@ pub struct CacheFile {
     /// This file, for the memory tier.
     self_ref: Weak<CacheFile>,
     paths: FilePaths,
+    /// Bytes that were read while the file was sealed.
+    read_sealed: AtomicU64,
+    /// Whether a verification for direct reads is under way.
+    is_verifying: AtomicBool,
     names: Mutex<()>,
     state: Mutex<FileState>,
 }
@@ -113,6 +122,8 @@ impl CacheFile {
             store,
             self_ref: self_ref.clone(),
             paths,
+            read_sealed: AtomicU64::new(0),
+            is_verifying: AtomicBool::new(false),
             names: Mutex::default(),
             state: Mutex::new(state),
         })
@@ -185,7 +196,7 @@ impl CacheFile {
     /// Whether the file is complete and has its complete name.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        self.state().stage == FileStage::Sealed
+        self.sealed_stamp().is_some()
     }
 
     /// How many bytes can be written without evicting some of them.

@@ -196,6 +196,18 @@ impl CacheFolder {
         Ok(check)
     }
 
+    /// Makes mounts that have the complete file `file` open check its blocks, when it
+    /// is opened again: changes its stamp.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Io`] if the file cannot be changed.
+    pub fn distrust(&self, file: &FolderFile) -> Result<(), CacheError> {
+        let path = file.path.complete_in(&self.root);
+        let changed = open_to_read(&path).and_then(|data| data.set_modified(SystemTime::now()));
+        changed.map_err(|error| CacheError::io(&path, &error))
+    }
+
     /// Removes `file`, unless a process has it open; returns whether it was
     /// removed.
     #[must_use]

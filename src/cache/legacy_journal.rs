@@ -17,6 +17,7 @@ use std::sync::Arc;
 use twox_hash::XxHash3_64;
 
 use super::block_map::Word;
+use super::file::Stamp;
 use super::layout::NEW;
 use super::map_file::{MapFile, new_seed};
 use super::{Grid, MAX_BLOCK, open_own, remove_if_present};
@@ -72,7 +73,7 @@ pub(super) fn convert_journal(
     fs::rename(temporary, path)
 }
 
-fn read_records(records: &[u8]) -> (Blocks, Option<u64>) {
+fn read_records(records: &[u8]) -> (Blocks, Option<Stamp>) {
     let (mut blocks, mut stamp) = (Blocks::new(), None);
     for record in records.chunks_exact(RECORD) {
         let word = |at: usize| {
@@ -83,7 +84,7 @@ fn read_records(records: &[u8]) -> (Blocks, Option<u64>) {
         }
         let len = u32::from_le_bytes(record[8..12].try_into().expect("4 bytes of a record"));
         match (word(0), len) {
-            (STAMP, _) => stamp = Some(word(12)),
+            (STAMP, _) => stamp = Some(Stamp(word(12))),
             (offset, 0) => drop(blocks.remove(&offset)),
             (offset, _) => drop(blocks.insert(offset, (len, word(12)))),
         }
@@ -129,7 +130,6 @@ fn words_of(data: &File, blocks: &Blocks, grid: &Grid, seed: u64) -> io::Result<
 mod tests {
     use std::io::Write as _;
 
-    use super::super::file::stamp_of;
     use super::super::{CacheLimits, CachePath, CacheRead, Store};
     use super::*;
 
@@ -147,7 +147,7 @@ mod tests {
         fs::create_dir_all(complete.parent().unwrap()).unwrap();
         fs::create_dir_all(root.join("sums")).unwrap();
         fs::write(&complete, bytes).unwrap();
-        let stamp = stamp_of(&File::open(complete).unwrap()).unwrap();
+        let stamp = Stamp::of(&File::open(complete).unwrap()).unwrap().0;
         let mut journal = File::create(root.join("sums/netcdf~x.map")).unwrap();
         journal.write_all(&MAGIC).unwrap();
         journal

@@ -34,6 +34,7 @@ use nix::unistd::{Whence, lseek};
 use twox_hash::XxHash3_64;
 
 use super::block_map::{BlockMap, Word};
+use super::file::Stamp;
 use super::{Grid, open_own};
 use icos_sync::sleep;
 
@@ -64,7 +65,7 @@ pub(super) struct MapContents {
     pub(super) grid: Arc<Grid>,
     pub(super) seed: u64,
     /// The stamp of the sealed file.
-    pub(super) stamp: Option<u64>,
+    pub(super) stamp: Option<Stamp>,
     pub(super) map: BlockMap,
 }
 
@@ -156,8 +157,8 @@ impl MapFile {
     }
 
     /// Stores the stamp of the sealed file.
-    pub(super) fn set_stamp(&self, stamp: u64) -> io::Result<()> {
-        let stamp = stamp.to_le_bytes();
+    pub(super) fn set_stamp(&self, stamp: Stamp) -> io::Result<()> {
+        let stamp = stamp.0.to_le_bytes();
         let check = XxHash3_64::oneshot(&stamp).to_le_bytes();
         self.file.write_all_at(&[stamp, check].concat(), 8)
     }
@@ -220,7 +221,7 @@ fn words_at(grid: &Grid) -> u64 {
 struct Header {
     grid: Arc<Grid>,
     seed: u64,
-    stamp: Option<u64>,
+    stamp: Option<Stamp>,
 }
 
 /// Reads a map file; `None` if its header is not valid for a file of this name.
@@ -259,7 +260,7 @@ fn read_header(file: &File, name: &str) -> io::Result<Option<Header>> {
     Ok(grid.filter(|_| is_intact && is_named).map(|grid| Header {
         grid: Arc::new(grid),
         seed: number(24),
-        stamp: has_stamp.then(|| number(8)),
+        stamp: has_stamp.then(|| Stamp(number(8))),
     }))
 }
 
@@ -354,12 +355,12 @@ mod tests {
             let map = MapFile::create(&path, "x", &grid, 7).unwrap();
             map.write(2000, &[some(1), some(2).evicted()]).unwrap();
             map.write(0, &[some(3)]).unwrap();
-            map.set_stamp(9).unwrap();
+            map.set_stamp(Stamp(9)).unwrap();
             assert_eq!(map.read(2000).unwrap(), some(1));
             assert_eq!(map.read(3000).unwrap(), Word::default());
         }
         let (file, found) = MapFile::open(&path, "x", &grid).unwrap().unwrap();
-        assert_eq!((found.seed, found.stamp), (7, Some(9)));
+        assert_eq!((found.seed, found.stamp), (7, Some(Stamp(9))));
         // The evicted block was not read by this process.
         assert_eq!((found.map.present(), found.map.known()), (20, 20));
         assert_eq!(found.map.get(2000).present(), some(1));

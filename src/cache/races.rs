@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error_reports::ErrorReports;
 use super::{
-    AppendedFile, CacheError, CacheFile, CacheFolder, CacheLimits, CachePath, CacheRead, Epoch,
-    Grid, KnownSizes, MAX_BLOCK, Store,
+    AppendedFile, CacheError, CacheFile, CacheFolder, CacheLimits, CachePath, CacheRead,
+    DirectFile, Epoch, Grid, KnownSizes, MAX_BLOCK, Store,
 };
 use icos_sync::{Mutex, check, thread};
 
@@ -376,7 +376,8 @@ fn assert_right_or_missing(file: &CacheFile) {
     if found != CacheRead::Missing(0..8) {
         assert_eq!(found, CacheRead::Bytes(RIGHT.to_vec()));
     }
-    if let Some(file) = file.sealed_file() {
+    file.verify_blocks().unwrap();
+    if let DirectFile::Verified(file) = file.direct_file() {
         let mut bytes = [0; 8];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, RIGHT, "bytes that the kernel reads directly");

@@ -184,8 +184,10 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
             corrupt += 1;
             let done = if folder.remove(file) {
                 "removed"
+            } else if !file.complete || folder.distrust(file).is_ok() {
+                "a mount has it open, and checks it when it is opened again"
             } else {
-                "a mount has it open and checks it when it is read"
+                "a mount has it open; unmount it and repeat this command"
             };
             let line = format!("{}: {problem}; {done}", file.path.path().display());
             if std::io::stderr().is_terminal() {

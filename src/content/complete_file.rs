@@ -3,11 +3,9 @@
 //!
 //! However many readers there are, the file is made once (single flight), when it
 //! is first needed. The lock is never held across a wait; the lock of the cache
-//! file is not taken under it, except by [`CompleteFile::is_on_disk`] and
-//! [`CompleteFile::sealed_file`].
+//! file is not taken under it, except by [`CompleteFile::is_on_disk`].
 
 use std::fmt;
-use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -98,9 +96,9 @@ impl CompleteFile {
         }
     }
 
-    /// The file in the cache, if it is complete and the kernel may read it.
-    pub(super) fn sealed_file(&self) -> Option<File> {
-        self.state().cached.as_ref()?.sealed_file()
+    /// The file in the cache, if it was made.
+    pub(super) fn cached_file(&self) -> Option<Arc<CacheFile>> {
+        self.state().cached.clone()
     }
 
     /// Returns the file, which is made if it is not in the cache.

@@ -40,7 +40,6 @@
 //!
 //! [`Download`]: download::Download
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -204,11 +203,6 @@ impl OriginalFile {
     /// are retained.
     pub(super) fn cached_file(&self) -> &Arc<CacheFile> {
         &self.context.cached
-    }
-
-    /// The file in the cache, if it is complete and verified.
-    pub(super) fn sealed_file(&self) -> Option<File> {
-        self.context.cached.sealed_file()
     }
 
     /// Whether nothing is under way: no read, no verification and no download.

@@ -3,20 +3,27 @@
 //! - Until the kernel has a file's exact size, the file is opened for direct I/O.
 //!   If the page cache were used with an estimate, which is too large, a READ
 //!   past the true end would leave zeros in it.
+//! - A file that the kernel reads directly is checked at each open: its bytes are not
+//!   checked when they are read.
 //! - An open may notify the kernel. Therefore it runs in a task and never on an
 //!   event loop.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fuser::{BackingId, FileHandle, FopenFlags, ReplyOpen};
+use fuser::{BackingId, Errno, FileHandle, FopenFlags, ReplyOpen};
 
 use super::handles::Handle;
 use super::inodes::ServeMode;
 use super::mount_state::MountState;
 use super::request_trace::PendingReply;
 use crate::catalog::{Object, Representation};
+use crate::content::DirectFile;
 use crate::tree::{ControlFile, Node};
+
+/// Why a file cannot be opened that other programs read directly.
+const CHANGED: &str = "the file was changed in the cache while programs have it open; close it in all programs and open it again: its bytes are then verified, and wrong ones downloaded again";
 
 impl MountState {
     /// Replies to the OPEN of a file by the thread `caller`.
@@ -71,13 +78,24 @@ impl MountState {
         let original = (representation == Representation::Original)
             .then(|| self.contents.open_original(object));
         let corruption_count = (original.as_ref()).map_or(0, |original| original.corruption_count);
+        let chosen = Cell::new(false);
         let opened = self.inodes.open(number, corruption_count, || {
+            chosen.set(true);
             let backing = self.pass_through(object, representation, &reply);
             backing.map_or(ServeMode::Requests, |id| {
                 ServeMode::Passthrough(Arc::new(id))
             })
         });
         if let ServeMode::Passthrough(id) = opened.mode {
+            let is_changed = || {
+                let direct = self.contents.direct_file(object, representation);
+                matches!(direct, DirectFile::NotSealed)
+            };
+            // The kernel allows no other mode while the earlier handles are open.
+            if !chosen.get() && is_changed() {
+                self.inodes.release(number);
+                return reply.error(self.fail("open", node, Errno::EIO, &CHANGED));
+            }
             self.report.count_passthrough_open();
             // The kernel may have an estimate from before the file was built.
             self.ensure_size_known(node);
@@ -141,7 +159,9 @@ impl MountState {
         if !self.passthrough.load(Ordering::Relaxed) {
             return None;
         }
-        let file = self.contents.sealed_file(object, representation)?;
+        let DirectFile::Verified(file) = self.contents.direct_file(object, representation) else {
+            return None;
+        };
         match reply.open_backing(file) {
             Ok(id) => Some(id),
             Err(error) => {

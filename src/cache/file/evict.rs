@@ -4,8 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use nix::fcntl::{FallocateFlags, fallocate};
-
+use super::data::Stamp;
 use super::files::EpochFiles;
 use super::state::FileStage;
 use super::{CacheFile, Epoch};
@@ -115,7 +114,9 @@ impl CacheFile {
     /// returns how many bytes of the disk that frees. `None` if the file system
     /// frees them with the file only.
     pub(super) fn evict_claimed(&self, blocks: &Range<u64>) -> Option<u64> {
-        self.lose_complete_name();
+        if let Some(stamp) = self.sealed_stamp() {
+            self.lose_complete_name(stamp);
+        }
         let (epoch, words, pages) = {
             let mut state = self.state();
             let lose = |block| {
@@ -137,24 +138,26 @@ impl CacheFile {
         }
         let len = pages.end - pages.start;
         if len > 0 {
-            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            let (at, size) = (pages.start.cast_signed(), len.cast_signed());
-            fallocate(&disk.data, hole, at, size).ok()?;
+            disk.data.release(pages.start, len).then_some(())?;
             self.store.disk_budget.release(len);
         }
         Some(len)
     }
 
-    /// A sealed file that is about to lose a block loses its complete name first.
-    fn lose_complete_name(&self) {
-        if !self.is_sealed() {
-            return;
-        }
+    /// Takes the complete name from a file that was sealed with `stamp`, and is about to
+    /// lose a block or has lost its stamp.
+    pub(super) fn lose_complete_name(&self, stamp: Stamp) {
         let _names = self.names.lock();
-        if !self.is_sealed() {
-            return;
-        }
-        let renamed = self.paths.rename_to_partial();
+        let epoch = {
+            let state = self.state();
+            // It may have been sealed again meanwhile.
+            if state.stage != FileStage::Sealed(stamp) {
+                return;
+            }
+            Arc::clone(&state.epoch)
+        };
+        let disk = epoch.disk.as_ref();
+        let renamed = disk.map_or(Ok(()), |disk| self.paths.rename_to_partial(disk));
         self.state().stage = match renamed {
             Ok(()) => FileStage::Partial,
             // The file is not complete any more in any case; it continues in memory,

@@ -1,21 +1,19 @@
 //! The files of an epoch on the disk, their names, and how they are opened, created
 //! and removed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use twox_hash::XxHash3_64;
-
 use super::Epoch;
+use super::data::{DataFile, Stamp};
 use super::state::FileStage;
 use crate::cache::block_map::BlockMap;
 use crate::cache::layout::{CachePath, FileKind};
 use crate::cache::legacy_journal::convert_journal;
-use crate::cache::map_file::{MapFile, is_same, new_seed};
-use crate::cache::{Grid, open_own, remove_if_present};
+use crate::cache::map_file::{MapFile, new_seed};
+use crate::cache::{Grid, remove_if_present};
 use icos_sync::schedule_point;
 
 /// One epoch: its number, and its files. Bytes that are written to the files of an
@@ -32,7 +30,7 @@ pub(super) struct EpochFiles {
 /// The data file and the block map.
 #[derive(Debug)]
 pub(super) struct DiskFiles {
-    pub(super) data: File,
+    pub(super) data: DataFile,
     pub(super) map: MapFile,
 }
 
@@ -98,29 +96,28 @@ impl FilePaths {
     /// was sealed, it becomes partial; if it is not a sealed file of this grid, it is
     /// removed.
     fn open_complete(&self, grid: &Arc<Grid>) -> io::Result<Option<OpenedFile>> {
-        // Writable, because a corrupt block makes the file partial again.
-        let data = match open_own(OpenOptions::new().read(true).write(true), &self.complete) {
+        let data = match DataFile::open_sealed(&self.complete) {
             Ok(data) => data,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        if data.metadata()?.len() == grid.len() {
-            convert_journal(&self.sums, &self.name, grid, &data)?;
+        if data.len()? == grid.len() {
+            convert_journal(&self.sums, &self.name, grid, data.reader())?;
             if let Some((map, found)) = MapFile::open(&self.sums, &self.name, grid)?
                 && found.map.present() == grid.len()
             {
-                let is_unchanged = found.stamp == Some(stamp_of(&data)?);
-                if !is_unchanged {
-                    self.rename_to_partial()?;
-                }
+                let stamp = data.stamp()?;
+                let disk = DiskFiles { data, map };
+                let stage = if found.stamp == Some(stamp) {
+                    FileStage::Sealed(stamp)
+                } else {
+                    self.rename_to_partial(&disk)?;
+                    FileStage::Partial
+                };
                 return Ok(Some(OpenedFile {
-                    epoch: EpochFiles::on_disk(found.seed, DiskFiles { data, map }),
+                    epoch: EpochFiles::on_disk(found.seed, disk),
                     map: found.map,
-                    stage: if is_unchanged {
-                        FileStage::Sealed
-                    } else {
-                        FileStage::Partial
-                    },
+                    stage,
                 }));
             }
         }
@@ -170,30 +167,27 @@ impl FilePaths {
         })
     }
 
-    fn open_data(&self, grid: &Grid) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        (options.read(true).write(true))
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let data = open_own(&options, &self.partial)?;
-        if data.metadata()?.len() != grid.len() {
+    fn open_data(&self, grid: &Grid) -> io::Result<DataFile> {
+        let data = DataFile::open_partial(&self.partial)?;
+        if data.len()? != grid.len() {
             data.set_len(grid.len())?;
         }
         Ok(data)
     }
 
-    /// Takes the complete name from the file.
-    pub(super) fn rename_to_partial(&self) -> io::Result<()> {
+    /// Takes the complete name from `files`, and permits writes to them.
+    pub(super) fn rename_to_partial(&self, files: &DiskFiles) -> io::Result<()> {
+        files.data.allow_writes()?;
         fs::rename(&self.complete, &self.partial)?;
         fs::rename(&self.sums, &self.map)
     }
 
-    /// Gives `files` the complete name. False if others have taken their place.
-    pub(super) fn rename_to_complete(&self, files: &DiskFiles) -> io::Result<bool> {
+    /// Gives `files` the complete name, and forbids writes to them. `None` if others have
+    /// taken their place.
+    pub(super) fn rename_to_complete(&self, files: &DiskFiles) -> io::Result<Option<Stamp>> {
         let DiskFiles { data, map } = files;
-        if !is_same(data, &self.partial) && !is_same(data, &self.complete) {
-            return Ok(false);
+        if !data.is_at(&self.partial) && !data.is_at(&self.complete) {
+            return Ok(None);
         }
         // The words first: a file under its complete name without them is removed
         // when it is opened.
@@ -204,18 +198,20 @@ impl FilePaths {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             renamed => renamed?,
         }
-        let is_own = is_same(data, &self.complete) && map.is_at(&self.sums);
-        if is_own {
-            map.set_stamp(stamp_of(data)?)?;
+        if !data.is_at(&self.complete) || !map.is_at(&self.sums) {
+            return Ok(None);
         }
-        Ok(is_own)
+        data.forbid_writes();
+        let stamp = data.stamp()?;
+        map.set_stamp(stamp)?;
+        Ok(Some(stamp))
     }
 
     /// Removes `files`, whatever their name is.
     pub(super) fn remove(&self, files: &DiskFiles) -> io::Result<()> {
         let DiskFiles { data, map } = files;
         for path in [&self.complete, &self.partial] {
-            if is_same(data, path) {
+            if data.is_at(path) {
                 remove_if_present(path).map_err(io::Error::other)?;
             }
         }
@@ -226,21 +222,4 @@ impl FilePaths {
         }
         Ok(())
     }
-}
-
-/// The stamp of a sealed file: a hash of its size and times of change, which
-/// differs after others have modified the file.
-pub(in crate::cache) fn stamp_of(file: &File) -> io::Result<u64> {
-    let found = file.metadata()?;
-    let mut bytes = Vec::with_capacity(40);
-    for number in [
-        found.size().cast_signed(),
-        found.mtime(),
-        found.mtime_nsec(),
-        found.ctime(),
-        found.ctime_nsec(),
-    ] {
-        bytes.extend_from_slice(&number.to_le_bytes());
-    }
-    Ok(XxHash3_64::oneshot(&bytes))
 }

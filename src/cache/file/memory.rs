@@ -1,7 +1,6 @@
 //! Blocks in memory: those that the disk does not accept, and how they move to the
 //! disk later.
 
-use std::os::unix::fs::FileExt as _;
 use std::sync::Weak;
 
 use bytes::Bytes;

@@ -2,12 +2,13 @@
 
 use std::io::ErrorKind;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::CacheFile;
 use super::files::EpochFiles;
+use super::state::FileStage;
 use crate::cache::block_map::{BlockState, Word};
 use crate::cache::{CacheError, display_path};
 use icos_sync::schedule_point;
@@ -50,6 +51,10 @@ impl CacheFile {
                 return Ok(CacheRead::Missing(
                     gap.start.max(range.start)..gap.end.min(range.end),
                 ));
+            }
+            if let FileStage::Sealed(_) = state.stage {
+                let len = range.end.saturating_sub(range.start);
+                self.read_sealed.fetch_add(len, Ordering::Relaxed);
             }
             let reads: Vec<BlockRead> = blocks
                 .clone()

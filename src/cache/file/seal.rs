@@ -1,6 +1,5 @@
 //! Sealing: a complete file is renamed to its complete name.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use super::files::DiskFiles;
 use super::state::FileStage;
 use super::{CacheFile, Epoch};
-use crate::cache::map_file::is_same;
 use crate::cache::{CacheError, create_private_dir};
 
 /// How long a reader that completed a file waits until other files are sealed.
@@ -32,7 +30,7 @@ impl CacheFile {
         if self.is_sealed() {
             return Ok(());
         }
-        data.sync_data().and_then(|()| map.sync()).map_err(failed)?;
+        data.sync().and_then(|()| map.sync()).map_err(failed)?;
         if let Some(folder) = self.paths.complete.parent() {
             create_private_dir(folder)?;
         }
@@ -51,16 +49,16 @@ impl CacheFile {
             return Ok(());
         }
         let disk = files.disk.as_ref();
-        let rename = || disk.map_or(Ok(false), |disk| self.paths.rename_to_complete(disk));
+        let rename = || disk.map_or(Ok(None), |disk| self.paths.rename_to_complete(disk));
         // Another process that has the file open may still evict blocks. Then the next
         // process that opens the file alone verifies and seals it.
         let Some(renamed) = map.with_exclusive_lock(rename) else {
             return Ok(());
         };
-        let is_named = renamed.map_err(failed)?;
+        let stamp = renamed.map_err(failed)?;
         // If the epoch has ended meanwhile, its files are removed after this.
-        if is_named && is_ready() {
-            self.state().stage = FileStage::Sealed;
+        if let Some(stamp) = stamp.filter(|_| is_ready()) {
+            self.state().stage = FileStage::Sealed(stamp);
         }
         Ok(())
     }
@@ -80,19 +78,5 @@ impl CacheFile {
             }
             drop(permit);
         });
-    }
-
-    /// The data file, for the kernel to read directly, if it is sealed and still has
-    /// its complete name.
-    #[must_use]
-    pub fn sealed_file(&self) -> Option<File> {
-        let epoch = {
-            let state = self.state();
-            (state.stage == FileStage::Sealed).then(|| Arc::clone(&state.epoch))?
-        };
-        let data = &epoch.disk.as_ref()?.data;
-        is_same(data, &self.paths.complete)
-            .then(|| data.try_clone().ok())
-            .flatten()
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::claims::ClaimedBlocks;
+use super::data::Stamp;
 use super::files::EpochFiles;
 use crate::cache::Grid;
 use crate::cache::block_map::{BlockMap, BlockState, Word};
@@ -46,7 +47,7 @@ pub(super) enum FileStage {
     /// Under its partial name.
     Partial,
     /// Complete, and under its complete name.
-    Sealed,
+    Sealed(Stamp),
     /// The disk cannot be used: all blocks are in memory.
     MemoryOnly,
 }

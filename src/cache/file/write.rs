@@ -2,7 +2,6 @@
 //! blocks of the epoch, and stored on the disk or else in memory.
 
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use super::CacheFile;
