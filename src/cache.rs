@@ -96,6 +96,7 @@ mod cache_root;
 mod disk_budget;
 mod error_reports;
 mod file;
+mod file_lock;
 mod folder;
 mod grid;
 mod layout;
@@ -112,7 +113,7 @@ mod verified_files;
 
 pub use appended::AppendedFile;
 pub use disk_budget::{DiskUsage, default_limit};
-pub use file::{CacheFile, CacheRead, DirectFile, Epoch};
+pub use file::{CacheFile, CacheRead, DirectFile, DownloadClaim, DownloadLock, Epoch};
 pub use folder::{CacheFolder, FileCheck, FolderFile};
 pub use grid::Grid;
 pub use layout::CachePath;

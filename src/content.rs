@@ -60,6 +60,7 @@ mod portal_csv;
 mod portal_files;
 mod request_stats;
 mod row_index_store;
+mod shared_download;
 mod table_descriptions;
 mod table_file;
 mod tables;

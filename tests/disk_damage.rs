@@ -140,6 +140,7 @@ fn byte_changed_on_the_disk_is_shown_neither_in_the_same_mount_nor_in_the_next()
 
         let mount = mount_in(&portal, disk.path());
         assert!(mount.read(&path) == right, "{path} in the next mount");
+        cached(disk.path(), id);
         drop(mount);
 
         // Damage that no reader came across.

@@ -40,6 +40,7 @@ mod providers;
 mod python;
 mod reading;
 mod settings;
+mod shared_cache;
 #[cfg(feature = "shared-tests")]
 mod shared_rdf;
 mod system_integration;

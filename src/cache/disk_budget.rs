@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 
+use super::file_lock::{LockKind, try_lock};
 use super::layout::{CachePath, FileKind, MAP, NEW, PARTIAL, SUMS};
 use super::pins::Pins;
 use super::{open_own, remove_if_present};
@@ -205,10 +206,11 @@ impl DiskBudget {
     /// Removes the file at `path`, whose block map is `map`, unless a process has
     /// it open. Returns whether it was removed.
     pub(super) fn remove(&self, path: &CachePath, map: &Path) -> bool {
-        let Ok(lock) = open_own(OpenOptions::new().read(true), map) else {
+        // An exclusive lock takes a file that is open for writing.
+        let Ok(lock) = open_own(OpenOptions::new().read(true).write(true), map) else {
             return false;
         };
-        if lock.try_lock().is_err() {
+        if !matches!(try_lock(&lock, LockKind::Exclusive), Ok(true)) {
             return false;
         }
         schedule_point();

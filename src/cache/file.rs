@@ -11,6 +11,7 @@
 //!  files   the files of an epoch: names, opening, creation
 //!  data    the data file: writable while the file is partial
 //!  direct  verification of a sealed file, before the kernel reads it directly
+//!  shared  downloads and blocks of other processes with the same cache folder
 //!  claims  which blocks on the disk a thread writes, releases or checks
 //! ```
 //!
@@ -38,6 +39,7 @@ mod files;
 mod memory;
 mod read;
 mod seal;
+mod shared;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -47,6 +49,7 @@ pub(super) use data::Stamp;
 pub use direct::DirectFile;
 pub(super) use direct::MAX_VERIFICATIONS;
 pub use read::CacheRead;
+pub use shared::{DownloadClaim, DownloadLock};
 
 use files::{EpochFiles, FilePaths, OpenedFile};
 use state::{FileStage, FileState};

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use super::block_map::Word;
 use super::disk_budget::{DiskBudget, StoredFile};
+use super::file_lock::is_locked;
 use super::layout::{FileKind, MAP, NEW, PARTIAL};
 use super::map_file::{MapContents, MapFile};
 use super::{CacheError, CachePath, Pins, open_own};
@@ -109,7 +110,7 @@ impl CacheFolder {
                 FolderFile {
                     complete: map == path.beside_in(&self.root, FileKind::Sums),
                     pinned: pins.include(&path),
-                    in_use: open_to_read(&map).is_ok_and(|lock| lock.try_lock().is_err()),
+                    in_use: open_to_read(&map).is_ok_and(|file| is_locked(&file).unwrap_or(true)),
                     path,
                     bytes,
                     last_used,

@@ -19,11 +19,14 @@
 //! grid, name or version, or with a damaged header, counts as missing.
 //!
 //! An open map file has a shared lock, which tells other processes that the file is
-//! in use. Each writes the words of its own blocks in place.
+//! in use. It is exclusive while the file is created or sealed, and never released in
+//! between (see [`file_lock`](super::file_lock)). Each process writes the words of its own
+//! blocks in place.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use twox_hash::XxHash3_64;
 
 use super::block_map::{BlockMap, Word};
 use super::file::Stamp;
+use super::file_lock::{LockKind, try_lock};
 use super::{Grid, open_own};
 use icos_sync::sleep;
 
@@ -48,8 +52,11 @@ const MAX_DESCRIPTION: u64 = 1 << 20;
 /// Words are read in parts of this length.
 const PART: u64 = 64 << 10;
 /// How long to wait for another process that has the exclusive lock: it needs that
-/// only to remove or rename files.
+/// only to create, remove or rename files.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for the header of an empty file: a process that creates the file
+/// writes it at once. A power failure can leave an empty file.
+const HEADER_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// An open map file.
 #[derive(Debug)]
@@ -82,44 +89,65 @@ impl MapFile {
         name: &str,
         grid: &Arc<Grid>,
     ) -> io::Result<Option<(Self, MapContents)>> {
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        let file = loop {
+        let started = Instant::now();
+        let (file, contents) = loop {
             let file = match open_own(OpenOptions::new().read(true).write(true), path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
                 file => file?,
             };
-            match file.try_lock_shared() {
-                // Another process may have removed it before it was locked.
-                Ok(()) if file.metadata()?.nlink() > 0 => break file,
-                Ok(()) => {}
-                Err(error) if Instant::now() > deadline => return Err(error.into()),
-                Err(_locked) => sleep(Duration::from_millis(2)),
+            // Another process may have removed it before it was locked.
+            if try_lock(&file, LockKind::Shared)? && file.metadata()?.nlink() > 0 {
+                if let Some(contents) = read_contents(&file, name)? {
+                    break (file, contents);
+                }
+                // Another process may be about to write the header.
+                if file.metadata()?.len() > 0 || started.elapsed() > HEADER_TIMEOUT {
+                    return Ok(None);
+                }
             }
+            drop(file);
+            wait_for_lock(started)?;
         };
-        let Some(contents) = read_contents(&file, name)?.filter(|found| found.grid == *grid) else {
+        if contents.grid != *grid {
             return Ok(None);
-        };
+        }
         // The modification time of the map file is the time of the file's last use.
         file.set_modified(SystemTime::now())?;
         let words = words_at(grid);
         Ok(Some((Self { file, words }, contents)))
     }
 
-    /// Creates the map file at `path` for an epoch of this seed, without blocks.
+    /// Creates the map file at `path` for an epoch of this seed, without blocks. Its lock
+    /// is exclusive until [`MapFile::share`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::AlreadyExists`] if there is one.
+    /// [`ErrorKind::AlreadyExists`] if there is one, or if another process has removed it
+    /// before it was locked.
     pub(super) fn create(path: &Path, name: &str, grid: &Grid, seed: u64) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         (options.read(true).write(true))
             .create_new(true)
             .mode(0o600);
         let file = options.open(path)?;
-        file.try_lock_shared()?;
+        let started = Instant::now();
+        while !try_lock(&file, LockKind::Exclusive)? {
+            // Another process looks for the header.
+            wait_for_lock(started)?;
+        }
+        if file.metadata()?.nlink() == 0 {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
         file.write_all_at(&header(name, grid, seed), 0)?;
         let words = words_at(grid);
         Ok(Self { file, words })
+    }
+
+    /// Lets other processes open the file. This never waits: the exclusive lock permits it.
+    pub(super) fn share(&self) {
+        if let Err(error) = try_lock(&self.file, LockKind::Shared) {
+            tracing::debug!(%error, "a block map keeps its exclusive lock; no other process can open its file");
+        }
     }
 
     /// Reads the map file at `path` without a lock and without changing the time of
@@ -144,11 +172,22 @@ impl MapFile {
 
     /// Reads the word of one block again: another process may have changed it.
     pub(super) fn read(&self, block: u64) -> io::Result<Word> {
-        let mut word = [0; 8];
-        match self.file.read_exact_at(&mut word, self.words + 8 * block) {
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Word::default()),
-            read => read.map(|()| Word(u64::from_le_bytes(word))),
-        }
+        Ok(self
+            .read_all(&(block..block + 1))?
+            .into_iter()
+            .next()
+            .unwrap_or_default())
+    }
+
+    /// Reads the words of `blocks` again, as far as the file has them.
+    pub(super) fn read_all(&self, blocks: &Range<u64>) -> io::Result<Vec<Word>> {
+        let end = self.file.metadata()?.len().saturating_sub(self.words) / 8;
+        let blocks = blocks.start..blocks.end.min(end).max(blocks.start);
+        let len = 8 * (blocks.end - blocks.start);
+        let bytes = read_at(&self.file, self.words + 8 * blocks.start, len)?;
+        let words = bytes.unwrap_or_default();
+        let words = words.as_chunks::<8>().0.iter();
+        Ok(words.map(|word| Word(u64::from_le_bytes(*word))).collect())
     }
 
     /// Writes all words to the disk.
@@ -171,20 +210,29 @@ impl MapFile {
     /// Whether no other process has the file open. The lock is exclusive afterwards,
     /// so only a caller that removes the file may use this.
     pub(super) fn lock_exclusively(&self) -> bool {
-        self.file.try_lock().is_ok()
+        matches!(try_lock(&self.file, LockKind::Exclusive), Ok(true))
     }
 
     /// Runs `work` under an exclusive lock; `None` if another process has the file
     /// open.
     pub(super) fn with_exclusive_lock<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
-        let result = self.file.try_lock().is_ok().then(work);
-        // Back to the shared lock. This waits at most for another process that is
-        // about to fail to get the exclusive lock.
-        if let Err(error) = self.file.lock_shared() {
-            tracing::debug!(%error, "a block map has no shared lock; another process may evict its file");
+        if !self.lock_exclusively() {
+            return None;
         }
-        result
+        let result = work();
+        self.share();
+        Some(result)
     }
+}
+
+/// Waits before another try to lock a file.
+fn wait_for_lock(started: Instant) -> io::Result<()> {
+    if started.elapsed() > LOCK_TIMEOUT {
+        let error = "another process has locked it";
+        return Err(io::Error::new(ErrorKind::WouldBlock, error));
+    }
+    sleep(Duration::from_millis(2));
+    Ok(())
 }
 
 /// Whether the name `path` leads to `file`.
@@ -353,6 +401,7 @@ mod tests {
         let grid = Arc::new(Grid::in_steps(10, 30_005));
         {
             let map = MapFile::create(&path, "x", &grid, 7).unwrap();
+            map.share();
             map.write(2000, &[some(1), some(2).evicted()]).unwrap();
             map.write(0, &[some(3)]).unwrap();
             map.set_stamp(Stamp(9)).unwrap();
@@ -397,11 +446,33 @@ mod tests {
         let path = dir.path().join("x.map");
         let grid = Arc::new(Grid::from(1 << 40));
         let map = MapFile::create(&path, "x", &grid, 7).unwrap();
+        map.share();
         map.write(grid.blocks() - 1, &[some(1)]).unwrap();
         map.write(5, &[some(2)]).unwrap();
         let used = fs::metadata(&path).unwrap().blocks() * 512;
         assert!(used <= 16 << 10, "{used}");
         let (_, found) = MapFile::open(&path, "x", &grid).unwrap().unwrap();
         assert_eq!(found.map.present(), 2 * super::super::MAX_BLOCK as u64);
+    }
+
+    /// Regression: the attempt to lock a map file exclusively released its shared lock, and
+    /// another process could remove the file.
+    #[test]
+    fn failed_exclusive_lock_leaves_the_file_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.map");
+        let grid = Arc::new(Grid::in_steps(10, 100));
+        let map = MapFile::create(&path, "x", &grid, 7).unwrap();
+        map.share();
+        let (other, _) = MapFile::open(&path, "x", &grid).unwrap().unwrap();
+        // As the last handle of a file does, and as sealing does.
+        assert!(!map.lock_exclusively());
+        assert!(map.with_exclusive_lock(|| ()).is_none());
+        drop(other);
+        let remover = OpenOptions::new().read(true).write(true).open(&path);
+        let remover = remover.unwrap();
+        assert!(!try_lock(&remover, LockKind::Exclusive).unwrap());
+        assert!(map.with_exclusive_lock(|| ()).is_some());
+        assert!(!try_lock(&remover, LockKind::Exclusive).unwrap());
     }
 }

@@ -13,6 +13,7 @@ use twox_hash::XxHash3_128;
 
 use super::block_writer::BlockWriter;
 use super::idle_lru::{IdleDecision, IdleLru};
+use super::shared_download::{Turn, wait_for_turn};
 use super::{ByteSource, ContentError, Contents};
 use crate::cache::{CacheError, CacheFile, CachePath, CacheRead};
 use icos_portal::archive::ArchiveEntry;
@@ -159,6 +160,20 @@ impl ArchiveFile {
     /// Downloads the complete file: the service sends no ranges, and counts each
     /// request as a download.
     async fn download(&self) -> Result<(), ContentError> {
+        self.position.send_replace(0);
+        let present = || {
+            let gap = self.cached.first_missing(&(0..self.entry.size));
+            let end = gap.map_or(self.entry.size, |gap| gap.start);
+            self.position.send_replace(end);
+            end
+        };
+        let all = 0..self.entry.size;
+        let _lock = match wait_for_turn(&self.cached, all, present, |_| true).await {
+            Turn::Request(lock) => lock,
+            Turn::Delivered if self.cached.is_complete() => return Ok(()),
+            // The other process has ended before its download.
+            Turn::Delivered => None,
+        };
         self.position.send_replace(0);
         let wrong_length = |found| ContentError::WrongLength {
             id: self.archive,

@@ -99,21 +99,25 @@ impl Tables {
             Some(folder) => folder.find(object.id(), &path, len).await,
             None => None,
         };
-        let mut opened = self.open_tables();
-        // Another reader may have opened it meanwhile.
-        if let Some(columns) = opened.get(&object.id()).and_then(Weak::upgrade) {
-            return Ok(columns);
-        }
-        opened.retain(|_, columns| columns.strong_count() > 0);
-        let columns = Arc::new(Columns::new(
-            object.id(),
-            spec.format().to_owned(),
-            schema,
-            TableFile::new(portal_file, self.store.clone(), path, grid),
-            self.data.clone(),
-            Arc::clone(&self.request_stats),
-        ));
-        opened.insert(object.id(), Arc::downgrade(&columns));
+        let columns = {
+            let mut opened = self.open_tables();
+            // Another reader may have opened it meanwhile.
+            if let Some(columns) = opened.get(&object.id()).and_then(Weak::upgrade) {
+                return Ok(columns);
+            }
+            opened.retain(|_, columns| columns.strong_count() > 0);
+            let columns = Arc::new(Columns::new(
+                object.id(),
+                spec.format().to_owned(),
+                schema,
+                TableFile::new(portal_file, self.store.clone(), path, grid),
+                self.data.clone(),
+                Arc::clone(&self.request_stats),
+            ));
+            opened.insert(object.id(), Arc::downgrade(&columns));
+            columns
+        };
+        columns.seal_complete().await;
         Ok(columns)
     }
 

@@ -148,7 +148,8 @@ impl DataFile {
         fallocate(self.writer(), hole, at, size).is_ok()
     }
 
-    fn writer(&self) -> &File {
+    /// The file, open for writing if it is not sealed.
+    pub(super) fn writer(&self) -> &File {
         self.writer.get().unwrap_or(&self.file)
     }
 }

@@ -141,25 +141,29 @@ impl FilePaths {
         })
     }
 
-    /// Creates the files of an epoch of this seed, in place of those that are there.
+    /// Creates the files of an epoch of this seed, in place of those of another grid.
+    /// Opens the files of another process that was faster.
     pub(super) fn create(&self, grid: &Arc<Grid>, seed: u64) -> io::Result<OpenedFile> {
-        remove_if_present(&self.partial).map_err(io::Error::other)?;
-        remove_if_present(&self.map).map_err(io::Error::other)?;
-        let map = match MapFile::create(&self.map, &self.name, grid, seed) {
-            // Another process was faster.
+        let create = || MapFile::create(&self.map, &self.name, grid, seed);
+        let map = match create() {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let opened = MapFile::open(&self.map, &self.name, grid)?;
-                let (map, found) = opened.ok_or(error)?;
-                let data = self.open_data(grid)?;
-                return Ok(OpenedFile {
-                    epoch: EpochFiles::on_disk(found.seed, DiskFiles { data, map }),
-                    map: found.map,
-                    stage: FileStage::Partial,
-                });
+                if let Some((map, found)) = MapFile::open(&self.map, &self.name, grid)? {
+                    let data = self.open_data(grid)?;
+                    return Ok(OpenedFile {
+                        epoch: EpochFiles::on_disk(found.seed, DiskFiles { data, map }),
+                        map: found.map,
+                        stage: FileStage::Partial,
+                    });
+                }
+                remove_if_present(&self.map).map_err(io::Error::other)?;
+                create()?
             }
             map => map?,
         };
+        // No other process opens the data file before the map is shared.
+        remove_if_present(&self.partial).map_err(io::Error::other)?;
         let data = self.open_data(grid)?;
+        map.share();
         Ok(OpenedFile {
             epoch: EpochFiles::on_disk(seed, DiskFiles { data, map }),
             map: BlockMap::new(Arc::clone(grid)),

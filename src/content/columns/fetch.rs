@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
 use super::Columns;
 use crate::cache::{CacheError, CacheFile};
-use crate::content::ContentError;
 use crate::content::block_writer::BlockWriter;
 use crate::content::planner::IDLE;
 use crate::content::planner::columns::{self as planner, ColumnScope};
+use crate::content::shared_download::{Turn, wait_for_turn};
+use crate::content::{ByteSource, ContentError};
 use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use icos_table::{FilePart, StoredType};
 
@@ -108,6 +109,10 @@ impl Columns {
     }
 
     async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
+        let mut lock = match self.wait_for_turn(columns, &rows).await {
+            Turn::Request(lock) => lock,
+            Turn::Delivered => return self.complete().await,
+        };
         let width = self.width_of(columns);
         let (grid, all) = (self.file.grid(), self.schema.rows());
         let rows = grid.aligned_rows(&rows, all);
@@ -164,16 +169,58 @@ impl Columns {
             self.arrived.send_replace(());
             let position = writer.position();
             self.position.store(position, Ordering::Release);
-            if may_pause && !self.wait_to_resume(position, &mut diverted).await {
-                writer.finish()?;
-                return Ok(());
+            if may_pause && !self.continues(position) {
+                // Other processes need not wait for the readers of this one.
+                lock = None;
+                if !self.wait_to_resume(position, &mut diverted).await {
+                    writer.finish()?;
+                    return Ok(());
+                }
             }
         }
         let received = writer.finish()?;
+        drop(lock);
         if received != expected {
             return Err(wrong_length(received));
         }
         self.complete().await
+    }
+
+    /// Seals the file if it is complete, but could not be sealed while several processes
+    /// had it open.
+    pub(in crate::content) async fn seal_complete(&self) {
+        if !matches!(self.file.source(), ByteSource::Cache) {
+            return;
+        }
+        let cached = self.file.cached();
+        if cached.is_complete() && !cached.is_sealed() {
+            Arc::clone(cached).seal_in_background(cached.epoch()).await;
+        }
+    }
+
+    /// Waits while another process downloads this table into the same cache.
+    async fn wait_for_turn(&self, columns: &[usize], rows: &Range<u64>) -> Turn {
+        let position = || {
+            let missing = columns
+                .iter()
+                .filter_map(|&column| Some(self.missing_of(column, rows)?.start));
+            missing.min().unwrap_or(rows.end)
+        };
+        let last = AtomicU64::new(position());
+        let follow = || {
+            let position = position();
+            if last.swap(position, Ordering::Relaxed) != position {
+                self.arrived.send_replace(());
+            }
+            position
+        };
+        let all = 0..self.layout.file_len();
+        wait_for_turn(self.file.cached(), all, follow, |_| true).await
+    }
+
+    /// Whether readers want the bytes at `position` now.
+    fn continues(&self, position: u64) -> bool {
+        position < *self.run_until.borrow()
     }
 
     /// Waits while the request is ahead of its readers at `position`; false if

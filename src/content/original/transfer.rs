@@ -12,6 +12,7 @@
 //! the last piece is hashed first, so that a reader that finds the file complete
 //! also finds its hash.
 
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use super::context::OriginalContext;
 use super::download::Download;
 use super::piece::{Piece, PieceBuilder};
 use super::running_hash::HashFeed;
+use crate::cache::DownloadLock;
+use crate::content::shared_download::{MAX_DISTANCE, Turn, wait_for_turn};
 
 /// The number of pieces that may wait to be stored.
 const STORE_QUEUE: usize = 2;
@@ -47,12 +50,16 @@ impl Transfer {
 
     async fn transfer(&self) -> Result<(), ContentError> {
         let Self { file, download } = self;
+        let Turn::Request(lock) = self.wait_for_turn().await else {
+            return Ok(());
+        };
         let feed = file.hash.follow(&file.cached, &download.range());
         let (pieces, received) = mpsc::channel(STORE_QUEUE);
         let store = StoreTask {
             file: Arc::clone(file),
             download: Arc::clone(download),
             feed,
+            lock,
         };
         let storing = tokio::spawn(store.run(received));
         let received = tokio::select! {
@@ -65,6 +72,29 @@ impl Transfer {
         // A panic in the task is a bug: the file is not trusted.
         let stored = stored.unwrap_or(Err(ContentError::WrongHash { id: file.id }));
         stored.and(received)
+    }
+
+    /// Waits while another process downloads the same bytes into the same cache. The
+    /// position moves with what it delivers.
+    async fn wait_for_turn(&self) -> Turn {
+        let Self { file, download } = self;
+        let range = download.range();
+        let position = || {
+            let gap = file.cached.first_missing(&range);
+            gap.map_or(range.end, |gap| gap.start)
+        };
+        let follow = || {
+            let position = position();
+            if position > download.position() {
+                download.set_position(position);
+            }
+            position
+        };
+        let delivers = |other: &Range<u64>| {
+            let next = position();
+            other.contains(&next) && next - other.start <= MAX_DISTANCE
+        };
+        wait_for_turn(&file.cached, range.clone(), follow, delivers).await
     }
 
     /// Sends the request, and the response on to `pieces`, piece by piece.
@@ -139,6 +169,8 @@ struct StoreTask {
     download: Arc<Download>,
     /// Takes the pieces for the file's hash, unless that is out of reach.
     feed: Option<HashFeed>,
+    /// Of the bytes that are not stored yet.
+    lock: Option<DownloadLock>,
 }
 
 impl StoreTask {
@@ -192,6 +224,9 @@ impl StoreTask {
         } else {
             // Readers of a slow download read from the cache.
             download.recent.clear();
+        }
+        if let Some(lock) = &mut self.lock {
+            lock.advance(end);
         }
         let is_last = end == download.range().end;
         if !is_last {

@@ -1,0 +1,72 @@
+//! Downloads of several processes of this machine that share a cache folder: bytes that
+//! another process is downloading are not requested again.
+//!
+//! The other process holds a lock of the cache file ([`CacheFile::claim_download`]), which
+//! the kernel releases when the process ends. Waiting is limited: a process that makes no
+//! progress, or takes long, is not waited for, and the bytes are then downloaded twice.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cache::{CacheFile, DownloadClaim, DownloadLock};
+
+/// The interval at which the block map is read.
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
+/// How long to wait for a process that makes no progress.
+const MAX_STALL: Duration = Duration::from_secs(5);
+/// How long to wait in all.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+/// How far before the wanted bytes a download may be that is waited for.
+pub(super) const MAX_DISTANCE: u64 = 16 << 20;
+
+/// What a download should do.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Request the bytes, and hold the lock until they are in the cache.
+    Request(Option<DownloadLock>),
+    /// Nothing: another process has delivered the first of the wanted bytes.
+    Delivered,
+}
+
+/// Waits while another process downloads some of `bytes` of `cached`.
+///
+/// `position` returns how much of what is wanted is in the cache, as a number that
+/// grows. `delivers` says whether a download of the given bytes delivers what is wanted
+/// next.
+pub(super) async fn wait_for_turn(
+    cached: &Arc<CacheFile>,
+    bytes: Range<u64>,
+    position: impl Fn() -> u64,
+    delivers: impl Fn(&Range<u64>) -> bool,
+) -> Turn {
+    let (started, first) = (Instant::now(), position());
+    let (mut last, mut moved) = (first, started);
+    loop {
+        // The claim first: a process records its blocks before it releases its lock.
+        let claim = cached.claim_download(bytes.clone());
+        cached.take_over_blocks(&bytes);
+        let now = position();
+        if now > last {
+            (last, moved) = (now, Instant::now());
+        }
+        let give_up = |lock| {
+            if last > first {
+                Turn::Delivered
+            } else {
+                Turn::Request(lock)
+            }
+        };
+        match claim {
+            DownloadClaim::Granted(lock) => return give_up(lock),
+            DownloadClaim::Taken(other)
+                if !delivers(&other)
+                    || moved.elapsed() > MAX_STALL
+                    || started.elapsed() > MAX_WAIT =>
+            {
+                return give_up(None);
+            }
+            DownloadClaim::Taken(_) => tokio::time::sleep(POLL_INTERVAL).await,
+        }
+    }
+}
