@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use icos_portal::ObjectId;
 use nix::sys::signal::Signal;
 
 use crate::python::{printed, python};
-use crate::support::{Dice, Home, SmallDisk, TestMount, contents, eventually, files_below, portal};
+use crate::support::{
+    Dice, HangingDisk, Home, SmallDisk, TestMount, co2, contents, eventually, files_below, portal,
+};
 
 fn mount_in(portal: &DemoPortal, cache: &Path, options: &[&str]) -> TestMount {
     let cache_dir = format!("--cache-dir={}", cache.display());
@@ -232,6 +234,90 @@ fn nearly_full_disk_does_not_multiply_downloads() {
             assert!(fetched.iter().sum::<u64>() <= 2 * LEN + 8 * MIB, "{case}");
         }
     }
+}
+
+/// The disk of one cached table hangs, as a network file system may.
+#[test]
+fn reader_of_a_table_on_a_hanging_disk_can_be_killed_and_delays_no_other() {
+    let portal = portal();
+    let cache = tempfile::tempdir().unwrap();
+    let table = co2(&portal);
+    let (format, other) = (
+        "dataAppStorage/asciiAtcProductTimeSer",
+        "demo_inversion_2023.nc",
+    );
+    let original = portal.repository().find(other).unwrap();
+    let cpb = format!("{format}/{table}.cpb");
+    let folder = {
+        let mount = mount_in(&portal, cache.path(), &[]);
+        mount.read(&cpb);
+        mount.read(&format!("objects/{original}.nc"));
+        let folder = Path::new(mount.status()["cache"].as_str().unwrap()).join(format);
+        let is_complete = || folder.join(format!("{table}.cpb")).exists();
+        assert!(eventually(Duration::from_secs(20), is_complete));
+        folder
+    };
+    let disk = HangingDisk::over(&folder);
+    let mount = mount_in(&portal, cache.path(), &[]);
+    disk.hang();
+    let mut cat = Command::new("cat");
+    cat.arg(mount.path(&cpb)).stdout(Stdio::null());
+    let mut reader = cat.spawn().unwrap();
+    assert!(eventually(Duration::from_secs(10), || disk.waiting() > 0));
+
+    let read = mount.read(&format!("objects/{original}.nc"));
+    assert_eq!(ObjectId::of_content(&read), original);
+    assert!(!mount.list("stations").is_empty());
+    reader.kill().unwrap();
+    let ended = eventually(Duration::from_secs(10), || {
+        reader.try_wait().unwrap().is_some()
+    });
+    disk.release();
+    reader.wait().unwrap();
+    assert!(ended, "the reader could not be killed");
+    // The disk failed once: the bytes are downloaded again.
+    assert_eq!(portal.repository().cpb(&table), Some(mount.read(&cpb)));
+}
+
+/// Nothing waits for a pipe in the place of a file.
+#[test]
+fn pipes_in_place_of_all_files_of_the_cache_are_replaced() {
+    let portal = portal();
+    let contents = contents(&portal);
+    let cache = tempfile::tempdir().unwrap();
+    assert_all_right(&mount_in(&portal, cache.path(), &[]), &contents);
+    let files = files_below(cache.path());
+    assert!(
+        files.iter().any(|path| path.ends_with("catalog.sqlite")),
+        "{files:?}"
+    );
+    for path in &files {
+        fs::remove_file(path).unwrap();
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let mount = mount_in(&portal, cache.path(), &[]);
+    assert_all_right(&mount, &contents);
+    assert!(!mount.list("stations").is_empty());
+}
+
+#[test]
+fn pipe_in_place_of_the_catalog_of_a_read_only_cache_is_not_waited_for() {
+    let portal = portal();
+    let disk = SmallDisk::new(64 << 20);
+    let catalog = {
+        let mount = mount_in(&portal, disk.path(), &[]);
+        mount.list("objects");
+        let files = files_below(disk.path());
+        let catalog = files
+            .into_iter()
+            .find(|path| path.ends_with("catalog.sqlite"));
+        catalog.expect("a catalog")
+    };
+    fs::remove_file(&catalog).unwrap();
+    nix::unistd::mkfifo(&catalog, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    disk.mount("remount,ro");
+    let mount = mount_in(&portal, disk.path(), &[]);
+    assert!(!mount.list("objects").is_empty());
 }
 
 #[test]

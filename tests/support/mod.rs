@@ -4,6 +4,7 @@ mod contents;
 mod dice;
 mod disk;
 mod front;
+mod hanging;
 pub(crate) mod home;
 mod mount;
 mod portal;
@@ -13,6 +14,7 @@ pub(crate) use contents::TestContents;
 pub(crate) use dice::Dice;
 pub(crate) use disk::SmallDisk;
 pub(crate) use front::{Front, TestCertificate, forwarded};
+pub(crate) use hanging::HangingDisk;
 pub(crate) use home::{Home, feed, said, write_credentials};
 pub(crate) use mount::{TestMount, contents};
 pub(crate) use portal::{
