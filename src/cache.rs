@@ -41,6 +41,7 @@
 //! | `partial/<folder>~<name>`, `.map`, `.new` | partial files, their block maps, temporary files |
 //! | `lengths` | known file sizes |
 //! | `pins` | objects whose files are never evicted |
+//! | `locks` | its bytes are locked for files that are being made |
 //!
 //! # Invariants
 //!
@@ -105,6 +106,7 @@ mod map_file;
 mod memory_tier;
 #[cfg(test)]
 mod model;
+mod path_lock;
 mod pins;
 #[cfg(test)]
 mod races;
@@ -118,6 +120,7 @@ pub use folder::{CacheFolder, FileCheck, FolderFile};
 pub use grid::Grid;
 pub use layout::CachePath;
 pub(crate) use map_file::check_map_file;
+pub use path_lock::PathLock;
 pub use pins::Pins;
 pub use sizes::KnownSizes;
 

@@ -35,14 +35,17 @@ fn file_read_by_two_mounts_at_once_is_downloaded_once() {
     let mut repository = DemoRepository::builtin(1);
     let original = repository.add_original("x.bin", 3 << 20);
     let table = repository.add_table("table.csv", 7, 40_000);
+    // Its CSV can be written by the portal only.
+    let strange = repository.add_hostile_table("strange.csv", 30_000, false);
     let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
-    let text = portal.repository().csv(&table).unwrap().into_bytes();
+    let text = |id| portal.repository().csv(id).unwrap().into_bytes();
     let files = [
         (
             format!("objects/{original}.bin"),
             get(&portal, &format!("/objects/{original}")),
         ),
-        (format!("objects/{table}.csv"), text),
+        (format!("objects/{table}.csv"), text(&table)),
+        (format!("objects/{strange}.csv"), text(&strange)),
     ];
     let cache = tempfile::tempdir().unwrap();
     let mounts = [(); 2].map(|()| mount_in(&portal, cache.path()));

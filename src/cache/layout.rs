@@ -12,6 +12,8 @@ pub(super) const DATA: &str = "dataAppStorage";
 pub(super) const SUMS: &str = "sums";
 /// The file of known file sizes.
 pub(super) const LENGTHS: &str = "lengths";
+/// The file whose bytes are locked for paths.
+pub(super) const LOCKS: &str = "locks";
 /// The ending of a block map's name.
 pub(super) const MAP: &str = ".map";
 /// The ending of a temporary file's name.

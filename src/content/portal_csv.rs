@@ -1,6 +1,7 @@
 //! A table's CSV as the portal writes it, for the few tables that cannot be
 //! rendered here: downloaded completely on the first read, held against the
-//! metadata ([`CsvCheck`]), and cached.
+//! metadata ([`CsvCheck`]), and cached. Of several processes that share the cache, one
+//! downloads it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use super::ContentError;
 use super::complete_file::CompleteFile;
 use super::csv_check::{CsvCheck, CsvOutline};
 use super::row_index_store::portal_csv_key;
+use super::shared_download::lock_path;
 use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
 use crate::catalog::Object;
 use icos_portal::http::Retries;
@@ -87,6 +89,13 @@ impl CsvDownload {
     async fn run(self: Arc<Self>) -> Result<Arc<CacheFile>, ContentError> {
         if self.refused.load(Ordering::Relaxed) {
             return Err(self.reason.clone().into());
+        }
+        let (_lock, waited) = lock_path(&self.store, &self.path).await;
+        if waited
+            && let Some(made) =
+                checked_file(self.id, &self.path, &self.store, self.check.clone()).await
+        {
+            return Ok(made);
         }
         let _buffers = self.store.memory().reserve_stream().await?;
         let mut retries = self.data.retries(self.id);

@@ -1,15 +1,15 @@
 //! Downloads of several processes of this machine that share a cache folder: bytes that
 //! another process is downloading are not requested again.
 //!
-//! The other process holds a lock of the cache file ([`CacheFile::claim_download`]), which
-//! the kernel releases when the process ends. Waiting is limited: a process that makes no
+//! The other process holds a lock of the cache file ([`CacheFile::claim_download`]) or of
+//! its path ([`Store::try_lock_path`]), which the kernel releases when the process ends. Waiting is limited: a process that makes no
 //! progress, or takes long, is not waited for, and the bytes are then downloaded twice.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cache::{CacheFile, DownloadClaim, DownloadLock};
+use crate::cache::{CacheFile, CachePath, DownloadClaim, DownloadLock, PathLock, Store};
 
 /// The interval at which the block map is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -19,6 +19,21 @@ const MAX_STALL: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_mins(1);
 /// How far before the wanted bytes a download may be that is waited for.
 pub(super) const MAX_DISTANCE: u64 = 16 << 20;
+
+/// Waits while another process makes the file at `path`. Returns the lock that this
+/// process holds from now on, and whether another process had it before.
+pub(super) async fn lock_path(store: &Store, path: &CachePath) -> (Option<PathLock>, bool) {
+    let started = Instant::now();
+    let mut waited = false;
+    loop {
+        let lock = store.try_lock_path(path);
+        if lock.is_some() || started.elapsed() > MAX_WAIT {
+            return (lock, waited);
+        }
+        waited = true;
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
 
 /// What a download should do.
 #[derive(Debug)]
