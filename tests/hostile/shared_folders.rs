@@ -248,6 +248,49 @@ fn cache_in_a_folder_that_others_can_write_to_is_refused() {
     refused("an existing folder with mode 0777", "{}/cache");
 }
 
+/// Complete files in the cache have mode 0400, which does not bind root.
+#[test]
+fn ordinary_user_can_repair_and_evict_the_complete_files_of_their_cache() {
+    let scene = Scene::new(USER, 0o755);
+    let portal = portal();
+    let get = |name: &str| {
+        let output = scene.path("home").join(name).display().to_string();
+        let cache = scene.path("home/cache").display().to_string();
+        let command = format!("--cache-dir {cache} get ID --format cpb --output {output}");
+        let done = scene.run(&portal, &command);
+        assert!(done.status.success(), "{}", said(&done));
+        fs::read(output).unwrap()
+    };
+    let right = get("first");
+    let id = co2(&portal).to_string();
+    let is_complete = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        path.contains("dataAppStorage") && path.contains(&id)
+    };
+    let complete = || {
+        files_below(&scene.path("home/cache"))
+            .into_iter()
+            .find(is_complete)
+    };
+    let file = complete().expect("a complete file");
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o400);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert!(get("second") == right);
+    assert_eq!(
+        fs::metadata(complete().unwrap()).unwrap().mode() & 0o777,
+        0o400
+    );
+    let cache = scene.path("home/cache").display().to_string();
+    let cleared = scene.run(&portal, &format!("--cache-dir {cache} cache clear"));
+    assert!(
+        cleared.status.success() && complete().is_none(),
+        "{}",
+        said(&cleared)
+    );
+}
+
 /// With `--allow-other`, other users read the mount.
 #[test]
 fn control_files_are_readable_by_the_owner_of_the_mount_only() {
