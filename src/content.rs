@@ -34,10 +34,8 @@ use bytes::Bytes;
 use crate::cache::{CacheError, CacheFile, CachePath, Store};
 pub use crate::cache::{DirectFile, Epoch};
 use crate::catalog::{FileId, Object, Representation};
-use crate::memory::NoMemory;
 use icos_portal::meta::Subject;
-use icos_portal::{DataClient, MetadataClient, ObjectId, PortalError};
-use icos_table::TableError;
+use icos_portal::{DataClient, MetadataClient, ObjectId};
 
 mod archive_files;
 mod block_writer;
@@ -47,6 +45,7 @@ mod complete_file;
 mod csv;
 mod csv_check;
 mod csv_headers;
+mod error;
 mod export;
 mod idle_lru;
 mod landing_pages;
@@ -66,6 +65,7 @@ mod table_file;
 mod tables;
 
 pub use byte_source::{ByteSource, track_source};
+pub use error::ContentError;
 pub use export::{ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection};
 pub use open_files::ReleasedFiles;
 pub use planner::DownloadOptions;
@@ -82,57 +82,6 @@ use portal_csv::portal_csv;
 use portal_files::PortalFile;
 use request_stats::RequestStats;
 use tables::{Tables, cpb_path};
-
-/// Why a read failed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ContentError {
-    /// The portal did not deliver the bytes.
-    #[error(transparent)]
-    Portal(#[from] PortalError),
-    /// The cache could not store or return the bytes.
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    /// The object is not a table that can be rendered.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// A table could not be written as Parquet.
-    #[error("the table cannot be written as Parquet: {0}")]
-    ParquetNotWritten(String),
-    /// The recorded length or row index of a table is wrong.
-    #[error(
-        "the recorded length of a file of table {id} was wrong and has been discarded; open the file again"
-    )]
-    WrongRecord {
-        /// The table.
-        id: ObjectId,
-    },
-    /// The downloaded bytes do not match the hash in the object's id.
-    #[error(
-        "the downloaded bytes of object {id} do not match its id; they were discarded, read again to download them again"
-    )]
-    WrongHash {
-        /// The object.
-        id: ObjectId,
-    },
-    /// The portal's metadata and its data service disagree about a length.
-    #[error(
-        "expected {expected} bytes of object {id} according to its metadata, the data service has {found}"
-    )]
-    WrongLength {
-        /// The object.
-        id: ObjectId,
-        /// The length in the metadata.
-        expected: u64,
-        /// The length at the data service.
-        found: u64,
-    },
-}
-
-impl From<NoMemory> for ContentError {
-    fn from(error: NoMemory) -> Self {
-        Self::Cache(error.into())
-    }
-}
 
 /// The length of a file, as far as it is known without waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
