@@ -101,12 +101,13 @@ impl CacheFile {
         let mut next = 0;
         while next < self.grid.blocks() {
             let start = self.grid.bytes(next).start;
-            let blocks = self.grid.within(&(start..(start + STEP).min(self.len())));
+            let step = start..(start + STEP).min(self.len());
+            let blocks = next..self.grid.within(&step).end.max(next + 1);
             let is_present = matches!(self.read(self.grid.bytes_of(&blocks))?, CacheRead::Bytes(_));
             if !is_present || self.sealed_stamp() != Some(stamp) {
                 return Ok(());
             }
-            next = blocks.end.max(next + 1);
+            next = blocks.end;
         }
         if self.has_stamp(stamp) {
             self.store.verified_files.add(self.path.clone(), stamp);
