@@ -54,9 +54,8 @@
 //! 3. Only complete files get a complete name, and originals only once they are
 //!    verified. Sealed files are never written to, and a file loses its complete
 //!    name before it loses a block.
-//! 4. Once all checksums of a file are known, `content` can delay reads until the
-//!    file is verified: [`CacheFile::has_all_checksums`] and
-//!    [`CacheFile::last_new_block`] say when and which.
+//! 4. Once all checksums of a file are known ([`CacheFile::has_all_checksums`]),
+//!    `content` can delay reads until the file is verified.
 //! 5. If bytes of an epoch are corrupt, all its blocks are evicted at once. The
 //!    caller counts the corruption before another reader can see the empty file
 //!    ([`CacheFile::discard`]).
@@ -64,9 +63,11 @@
 //!    files are never removed, in this process or another one: an open block map is
 //!    locked.
 //! 7. No lock is held over network work or across an `await`. Locks held over disk
-//!    work: the disk budget's eviction lock, the table of open files, the known sizes
-//!    (one record), and the names of a file while it is renamed, created or removed.
-//!    Disk work on blocks is serialized by claims, which readers do not need.
+//!    work: the disk budget's eviction lock, the slot of a file while it is opened, the
+//!    file of known sizes (one record), and the names of a file while it is renamed,
+//!    created or removed. Disk work on blocks is serialized by claims, which readers do
+//!    not need. Async workers take none of these locks: work on the disk runs in the
+//!    [`DiskPool`], except for reads of what is in the page cache.
 //! 8. The folder is one that only this user and root can write to. It is held open,
 //!    and files of other users in it are removed (`cache_root`).
 //! 9. If the disk cannot be written, blocks are stored in memory and reads
@@ -76,7 +77,7 @@
 //!
 //! 1. A claim of blocks, then the names of the file.
 //! 2. The disk budget's eviction lock.
-//! 3. The table of open files.
+//! 3. The slot of an open file, then the table of open files.
 //!
 //! A file's state is taken after these or alone. While a state is held, none of them
 //! is taken. Memory tier, error reports and known sizes are taken last, and no other
@@ -85,16 +86,16 @@
 //! The cache knows neither the portal nor inodes. What to download, when to verify
 //! and how long readers wait is decided in [`crate::content`].
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 mod appended;
 mod block_map;
 mod cache_root;
 mod disk_budget;
+mod disk_pool;
 mod error_reports;
 mod file;
 mod file_lock;
@@ -106,6 +107,7 @@ mod map_file;
 mod memory_tier;
 #[cfg(test)]
 mod model;
+mod open_files;
 mod path_lock;
 mod pins;
 #[cfg(test)]
@@ -115,6 +117,7 @@ mod verified_files;
 
 pub use appended::AppendedFile;
 pub use disk_budget::{DiskUsage, default_limit};
+pub use disk_pool::DiskPool;
 pub use file::{CacheFile, CacheRead, DirectFile, DownloadClaim, DownloadLock, Epoch};
 pub use folder::{CacheFolder, FileCheck, FolderFile};
 pub use grid::Grid;
@@ -132,12 +135,13 @@ pub(crate) use grid::MAX_BLOCK;
 use layout::{FileKind, LENGTHS};
 use map_file::MapFile;
 use memory_tier::MemoryTier;
+use open_files::OpenCacheFiles;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use verified_files::VerifiedFiles;
 
 use crate::memory::{MemoryBudget, NoMemory};
-use icos_sync::Mutex;
 
 /// Why the cache did not store or return bytes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -159,6 +163,16 @@ pub enum CacheError {
     DiskFull {
         /// The cache folder.
         path: PathBuf,
+    },
+    /// The disk does not answer.
+    #[error(
+        "the disk of the cache {path} did not answer within {seconds} s; check the disk or the network file system, or name another folder with --cache-dir"
+    )]
+    DiskHangs {
+        /// The cache folder.
+        path: PathBuf,
+        /// How long the caller waited, in seconds.
+        seconds: u64,
     },
     /// No memory for buffers became free in time.
     #[error(transparent)]
@@ -212,8 +226,8 @@ struct StoreState {
     memory_tier: MemoryTier,
     errors: ErrorReports,
     sizes: KnownSizes,
-    /// Files in use: all readers of a file share one [`CacheFile`].
-    open_files: Mutex<HashMap<CachePath, Weak<CacheFile>>>,
+    disk_pool: DiskPool,
+    open_files: OpenCacheFiles,
     seal_permits: Arc<Semaphore>,
     verified_files: VerifiedFiles,
     verify_permits: Arc<Semaphore>,
@@ -232,11 +246,12 @@ impl Store {
         let state = StoreState {
             sizes: KnownSizes::open(&root.path().join(LENGTHS)),
             disk_budget: DiskBudget::new(root.path().to_owned(), limits.disk),
+            disk_pool: DiskPool::new(root.path()),
             root,
             memory_tier: MemoryTier::new(memory.block_limit()),
             memory,
             errors: ErrorReports::default(),
-            open_files: Mutex::default(),
+            open_files: OpenCacheFiles::default(),
             seal_permits: Arc::new(Semaphore::new(MAX_SEALS as usize)),
             verified_files: VerifiedFiles::default(),
             verify_permits: Arc::new(Semaphore::new(MAX_VERIFICATIONS)),
@@ -285,26 +300,43 @@ impl Store {
         &self.0.sizes
     }
 
+    /// Threads for work on the disk of the cache.
+    #[must_use]
+    pub fn disk(&self) -> &DiskPool {
+        &self.0.disk_pool
+    }
+
     /// Opens the file at `path`, whose blocks are those of `grid`; a length stands for
     /// the grid of an original. A file of another grid that an earlier process left
-    /// there is removed.
+    /// there is removed. Blocks on the disk.
     #[must_use]
     pub fn file(&self, path: &CachePath, grid: impl Into<Grid>) -> Arc<CacheFile> {
+        let grid = Arc::new(grid.into());
+        self.0.open_files.get_or_open(path, &grid, || {
+            CacheFile::open(Arc::clone(&self.0), path, Arc::clone(&grid))
+        })
+    }
+
+    /// As [`Store::file`], without blocking the caller's thread.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::DiskHangs`].
+    pub async fn open_file(
+        &self,
+        path: &CachePath,
+        grid: impl Into<Grid>,
+    ) -> Result<Arc<CacheFile>, CacheError> {
         let grid = grid.into();
-        let mut open = self.0.open_files.lock();
-        if let Some(file) = open.get(path).and_then(Weak::upgrade)
-            && *file.grid() == grid
-        {
-            return file;
+        if let Some(file) = self.0.open_files.get(path, &grid) {
+            return Ok(file);
         }
-        open.retain(|_, file| file.strong_count() > 0);
-        let file = CacheFile::open(Arc::clone(&self.0), path, Arc::new(grid));
-        open.insert(path.clone(), Arc::downgrade(&file));
-        file
+        let (store, path) = (self.clone(), path.clone());
+        self.disk().run(move || store.file(&path, grid)).await
     }
 
     /// Opens the file at `path` if it is sealed, for callers that know neither its
-    /// length nor its grid.
+    /// length nor its grid. Blocks on the disk.
     #[must_use]
     pub fn open_sealed(&self, path: &CachePath) -> Option<Arc<CacheFile>> {
         let root = self.0.root.path();
@@ -322,20 +354,28 @@ impl Store {
     /// Makes the next [`Store::file`] at `path` open the file on disk again, which
     /// was replaced.
     fn forget(&self, path: &CachePath) {
-        self.0.open_files.lock().remove(path);
+        self.0.open_files.forget(path);
     }
 }
 
 impl StoreState {
     /// Claims `bytes` of the disk, and evicts closed files for them; false if
     /// there is not enough space.
-    fn claim_disk(&self, bytes: u64) -> bool {
-        let is_open = |path: &CachePath| {
-            let open = self.open_files.lock();
-            open.get(path).is_some_and(|file| file.strong_count() > 0)
-        };
-        match self.disk_budget.claim(bytes, is_open) {
+    fn claim_disk(self: &Arc<Self>, bytes: u64) -> bool {
+        match (self.disk_budget).claim(bytes, |path| self.open_files.is_open(path)) {
             ClaimResult::Granted => true,
+            ClaimResult::GrantedCountDue => {
+                let state = Arc::clone(self);
+                let recount = move || {
+                    let is_open = |path: &CachePath| state.open_files.is_open(path);
+                    state.disk_budget.recount(is_open);
+                };
+                match Handle::try_current() {
+                    Ok(runtime) => drop(runtime.spawn_blocking(recount)),
+                    Err(_no_runtime) => recount(),
+                }
+                true
+            }
             ClaimResult::LimitReached => false,
             ClaimResult::DiskFull => {
                 self.errors.report(CacheError::DiskFull {

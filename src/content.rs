@@ -102,6 +102,17 @@ pub struct OriginalHandle {
     _cache_file: Option<Arc<CacheFile>>,
 }
 
+/// A file that was opened.
+#[derive(Debug)]
+pub struct OpenedContent {
+    /// The handle, if the file is an original.
+    pub original: Option<OriginalHandle>,
+    /// Whether the kernel may read the bytes directly from the cache, and where.
+    pub direct: DirectFile,
+    /// The file in the cache that has the same bytes.
+    cached: Option<Arc<CacheFile>>,
+}
+
 /// The bytes of all files.
 #[derive(Debug)]
 pub struct Contents {
@@ -209,7 +220,7 @@ impl Contents {
                 Ok(json.len() as u64)
             }
             Representation::Csv => self.csv(object).await?.exact_size().await,
-            Representation::Parquet => self.parquet(object)?.exact_size().await,
+            Representation::Parquet => self.parquet(object).await?.exact_size().await,
             Representation::Cpb => self.cpb(object).await?.exact_size().await,
         }
     }
@@ -240,9 +251,8 @@ impl Contents {
                 {
                     return Ok(bytes);
                 }
-                self.original(object)?
-                    .read(corruption_count, offset, len)
-                    .await
+                let original = self.original(object).await?;
+                original.read(corruption_count, offset, len).await
             }
             Representation::Json => {
                 let json = self.landing_page(&Subject::Object(object.id())).await?;
@@ -250,7 +260,7 @@ impl Contents {
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }
             Representation::Csv => self.csv(object).await?.read(offset, len).await,
-            Representation::Parquet => self.parquet(object)?.read(offset, len).await,
+            Representation::Parquet => self.parquet(object).await?.read(offset, len).await,
             Representation::Cpb => self.cpb(object).await?.read(offset, len).await,
         }
     }
@@ -277,57 +287,79 @@ impl Contents {
     }
 
     /// The epoch of the cached bytes of the original of `object`, and whether they are
-    /// verified. `None` if reads bypass the cache.
+    /// verified. `None` if the original is not open, or if reads bypass the cache.
     #[must_use]
     pub fn cached_epoch(&self, object: &Arc<Object>) -> Option<(Epoch, bool)> {
-        let file = self.cached_original(object)?;
+        let id = file_id(object, Representation::Original);
+        let Some(OpenFileState::Original(file)) = self.files.get(id) else {
+            return None;
+        };
         Some((file.cached_file().epoch(), file.cached_file().is_verified()))
     }
 
-    /// Opens an original for reading.
-    #[must_use]
-    pub fn open_original(&self, object: &Arc<Object>) -> OriginalHandle {
-        OriginalHandle {
-            corruption_count: self.corruption_count(object.id()),
-            _cache_file: (self.cached_original(object)).map(|file| Arc::clone(file.cached_file())),
-        }
-    }
-
-    /// Whether the kernel may read the bytes of this file directly from the cache, and
-    /// where. If the cached file was not verified yet, starts that. Must be called in the
-    /// runtime.
-    #[must_use]
-    pub fn direct_file(&self, object: &Arc<Object>, representation: Representation) -> DirectFile {
-        let Some(cached) = self.file_of_same_bytes(object, representation) else {
-            return DirectFile::NotSealed;
+    /// Opens a file. If the kernel could read its bytes directly from the cache, but they
+    /// were not verified yet, starts that.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError::Cache`] if the disk of the cache hangs.
+    pub async fn open(
+        self: &Arc<Self>,
+        object: &Arc<Object>,
+        representation: Representation,
+    ) -> Result<OpenedContent, ContentError> {
+        let (contents, object) = (Arc::clone(self), Arc::clone(object));
+        let open = move || {
+            // First: corruption that is found from now on must affect this handle.
+            let corruption_count = contents.corruption_count(object.id());
+            let cached = contents.file_of_same_bytes(&object, representation);
+            let direct = (cached.as_ref()).map_or(DirectFile::NotSealed, |file| file.direct_file());
+            OpenedContent {
+                original: (representation == Representation::Original).then(|| OriginalHandle {
+                    corruption_count,
+                    _cache_file: cached.clone(),
+                }),
+                direct,
+                cached,
+            }
         };
-        let found = cached.direct_file();
-        if matches!(found, DirectFile::Unverified) {
+        let opened = self.store.disk().run(open).await?;
+        if let (Some(cached), DirectFile::Unverified) = (&opened.cached, &opened.direct) {
             cached.verify_in_background();
         }
-        found
+        Ok(opened)
     }
 
-    /// The cache file that has exactly the bytes of this file, if there is one.
+    /// The cache file that has exactly the bytes of this file, if there is one. Blocks on
+    /// the disk.
     fn file_of_same_bytes(
         &self,
         object: &Arc<Object>,
         representation: Representation,
     ) -> Option<Arc<CacheFile>> {
         match representation {
+            // Reads of the portal's own files bypass the cache.
+            Representation::Original | Representation::Cpb if self.data_folder.is_some() => None,
             Representation::Original => {
-                let original = self.cached_original(object)?;
-                Some(Arc::clone(original.cached_file()))
+                let path = original_path(object).ok()?;
+                let cached = self.store.file(&path, object.size());
+                Some(Arc::clone(
+                    self.insert_original(object, cached).cached_file(),
+                ))
             }
-            Representation::Parquet => match self.parquet(object).ok()? {
-                TableContent::Complete(file) => file.cached_file(),
-                TableContent::Csv(_) | TableContent::Cpb(_) => None,
-            },
-            Representation::Cpb if self.data_folder.is_none() => {
+            Representation::Parquet => {
+                let id = file_id(object, representation);
+                let open = self.files.table(id);
+                match open.or_else(|| self.open_parquet(object).ok())? {
+                    TableContent::Complete(file) => file.cached_file(),
+                    TableContent::Csv(_) | TableContent::Cpb(_) => None,
+                }
+            }
+            Representation::Cpb => {
                 let cached = self.store.open_sealed(&cpb_path(object).ok()?)?;
                 (Some(cached.len()) == self.tables.cpb_len(object)).then_some(cached)
             }
-            Representation::Cpb | Representation::Csv | Representation::Json => None,
+            Representation::Csv | Representation::Json => None,
         }
     }
 
@@ -349,22 +381,26 @@ impl Contents {
         }
     }
 
-    /// The original in the cache, unless the portal's own disk is in use.
-    fn cached_original(&self, object: &Arc<Object>) -> Option<Arc<OriginalFile>> {
-        if self.data_folder.is_some() {
-            return None;
-        }
-        self.original(object).ok()
-    }
-
-    fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
+    /// The original in the cache.
+    async fn original(&self, object: &Arc<Object>) -> Result<Arc<OriginalFile>, ContentError> {
         let id = file_id(object, Representation::Original);
         if let Some(OpenFileState::Original(file)) = self.files.get(id) {
             return Ok(file);
         }
+        let path = original_path(object)?;
+        let cached = self.store.open_file(&path, object.size()).await?;
+        Ok(self.insert_original(object, cached))
+    }
+
+    /// Returns the state of an original whose file in the cache is `cached`.
+    fn insert_original(&self, object: &Object, cached: Arc<CacheFile>) -> Arc<OriginalFile> {
+        let id = file_id(object, Representation::Original);
+        if let Some(OpenFileState::Original(file)) = self.files.get(id) {
+            return file;
+        }
         let file = Arc::new(OriginalFile::new(
             object.id(),
-            self.store.file(&original_path(object)?, object.size()),
+            cached,
             self.data.clone(),
             self.store.memory().clone(),
             self.download_options,
@@ -373,11 +409,11 @@ impl Contents {
         ));
         let state = OpenFileState::Original(Arc::clone(&file));
         if let OpenFileState::Original(first) = self.files.get_or_insert(id, state.clone()) {
-            return Ok(first);
+            return first;
         }
         // The state is that of the portal's own file, which cannot be read.
         self.files.replace(id, state);
-        Ok(file)
+        file
     }
 
     /// The length of a CSV that was rendered or downloaded at any time.
@@ -412,12 +448,24 @@ impl Contents {
         Ok(self.insert_table(id, csv))
     }
 
-    fn parquet(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
+    async fn parquet(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
         let id = file_id(object, Representation::Parquet);
         if let Some(file) = self.files.table(id) {
             return Ok(file);
         }
+        let (builder, object) = (self.parquet_builder.clone(), Arc::clone(object));
+        let file = self
+            .store
+            .disk()
+            .run(move || builder.file(&object))
+            .await??;
+        Ok(self.insert_table(id, TableContent::Complete(Arc::new(file))))
+    }
+
+    /// Opens a table as Parquet. Blocks on the disk.
+    fn open_parquet(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
         let file = Arc::new(self.parquet_builder.file(object)?);
+        let id = file_id(object, Representation::Parquet);
         Ok(self.insert_table(id, TableContent::Complete(file)))
     }
 

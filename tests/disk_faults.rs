@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -277,6 +277,75 @@ fn reader_of_a_table_on_a_hanging_disk_can_be_killed_and_delays_no_other() {
     assert!(ended, "the reader could not be killed");
     // The disk failed once: the bytes are downloaded again.
     assert_eq!(portal.repository().cpb(&table), Some(mount.read(&cpb)));
+}
+
+/// Regression: a read of an original waited for the disk on an event loop, so that a few
+/// of them stopped the mount.
+#[test]
+fn readers_of_originals_on_a_hanging_disk_delay_no_other_and_can_be_interrupted() {
+    const READERS: usize = 12;
+    let portal = portal();
+    let cache = tempfile::tempdir().unwrap();
+    let original = portal.repository().find("demo_inversion_2023.nc").unwrap();
+    let name = format!("objects/{original}.nc");
+    let (folder, format) = {
+        let mount = mount_in(&portal, cache.path(), &[]);
+        mount.read(&name);
+        let root = PathBuf::from(mount.status()["cache"].as_str().unwrap());
+        let mut found = None;
+        let is_complete = || {
+            let mut files = files_below(&root.join("dataAppStorage")).into_iter();
+            found = files.find(|path| path.ends_with(original.to_string()));
+            found.is_some()
+        };
+        assert!(eventually(Duration::from_secs(20), is_complete));
+        let folder = found.unwrap().parent().unwrap().to_owned();
+        let format = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        (folder, format)
+    };
+    assert_ne!(
+        format, "asciiAtcProductTimeSer",
+        "tables are on another disk"
+    );
+    let table = format!("objects/{}.csv", co2(&portal));
+    let disk = HangingDisk::over(&folder);
+    let mount = mount_in(&portal, cache.path(), &[]);
+    let right = mount.read(&table);
+    disk.hang();
+    let mut readers: Vec<_> = (0..READERS)
+        .map(|reader| {
+            let skip = format!("skip={reader}");
+            let mut dd = Command::new("dd");
+            dd.arg(format!("if={}", mount.path(&name).display())).args([
+                "bs=128K",
+                "count=1",
+                &skip,
+                "of=/dev/null",
+            ]);
+            dd.stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    assert!(eventually(Duration::from_secs(10), || disk.waiting() > 0));
+
+    // Of other files, in the cache or not, and of the state.
+    assert!(mount.read(&table) == right);
+    assert!(!mount.list("stations").is_empty());
+    assert!(mount.status()["pid"].is_number());
+    for reader in &readers {
+        let pid = nix::unistd::Pid::from_raw(reader.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+    }
+    let ended = eventually(Duration::from_secs(10), || {
+        let mut running = readers.iter_mut();
+        running.all(|reader| reader.try_wait().unwrap().is_some())
+    });
+    disk.release();
+    for reader in &mut readers {
+        reader.wait().unwrap();
+    }
+    assert!(ended, "a reader could not be interrupted");
+    let read = mount.read(&name);
+    assert_eq!(ObjectId::of_content(&read), original);
 }
 
 /// Nothing waits for a pipe in the place of a file.

@@ -4,7 +4,10 @@
 //! Space used is what the files occupy on the disk, block maps included. It is
 //! counted at the first claim and again after every 64 MiB of claims, because
 //! other processes may share the folder and the disk; between two counts it is
-//! estimated from the pages of blocks.
+//! estimated from the pages of blocks. Counting takes a look at every file, so it
+//! runs in the background while there is room, and takes a small part of the time
+//! at most. In a large cache, files are evicted in the background as well, before the
+//! limit is reached.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::MetadataExt as _;
@@ -28,6 +31,13 @@ const EVICTED_PART: u64 = 10;
 const FREE_PART: u64 = 20;
 /// The bytes of claims after which the files are counted again.
 const RECOUNT: u64 = 64 << 20;
+/// Background counts take one part in this many of the time, at most.
+const COUNTING_PART: u32 = 20;
+/// A background count that takes longer than this has failed.
+const MAX_COUNT_TIME: Duration = Duration::from_mins(1);
+/// A cache of this many bytes is kept from being full, so that no claim waits for
+/// eviction.
+const LARGE: u64 = 1 << 30;
 /// How long to remember that nothing can be evicted: finding that out takes a
 /// look at every file.
 const FULL_FOR: Duration = Duration::from_secs(5);
@@ -44,6 +54,8 @@ pub(super) struct DiskBudget {
     /// The value of `used` beyond which the files are counted again; 0 before
     /// the first count.
     recount_at: AtomicU64,
+    /// When the files may be counted again in the background.
+    next_count: Mutex<Option<Instant>>,
     /// Held during eviction. After a failed one: until when not to try again,
     /// and the result of claims until then.
     evicting: Mutex<Option<(Instant, ClaimResult)>>,
@@ -63,6 +75,8 @@ pub struct DiskUsage {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ClaimResult {
     Granted,
+    /// Granted, and the caller should start [`DiskBudget::recount`] in the background.
+    GrantedCountDue,
     /// The limit is reached, and every file left is open.
     LimitReached,
     /// The file system has too little free space.
@@ -89,6 +103,7 @@ impl DiskBudget {
             used: AtomicU64::new(0),
             // The first claim counts the files.
             recount_at: AtomicU64::new(0),
+            next_count: Mutex::default(),
             evicting: Mutex::default(),
         }
     }
@@ -118,13 +133,13 @@ impl DiskBudget {
 
     /// Claims `bytes`, and evicts files that are not `in_use` if necessary.
     pub(super) fn claim(&self, bytes: u64, in_use: impl Fn(&CachePath) -> bool) -> ClaimResult {
-        if self.claim_without_counting(bytes) {
-            return ClaimResult::Granted;
+        if let Some(granted) = self.claim_without_counting(bytes) {
+            return granted;
         }
         let mut full = self.evicting.lock();
         // Another thread may have evicted files meanwhile.
-        if self.claim_without_counting(bytes) {
-            return ClaimResult::Granted;
+        if let Some(granted) = self.claim_without_counting(bytes) {
+            return granted;
         }
         if let Some((until, why)) = *full
             && Instant::now() < until
@@ -134,7 +149,6 @@ impl DiskBudget {
         let used = self.count_and_evict(bytes, in_use);
         let allowed = self.update_allowed(used);
         if used + bytes > allowed {
-            self.used.store(used, Ordering::Relaxed);
             self.recount_at.store(allowed, Ordering::Relaxed);
             let why = if allowed < self.limit {
                 ClaimResult::DiskFull
@@ -145,20 +159,47 @@ impl DiskBudget {
             return why;
         }
         *full = None;
-        self.used.store(used + bytes, Ordering::Relaxed);
+        self.used.fetch_add(bytes, Ordering::Relaxed);
         let next = allowed.min(used + bytes + RECOUNT);
         self.recount_at.store(next, Ordering::Relaxed);
         ClaimResult::Granted
     }
 
-    /// Claims `bytes` if they fit without a new count.
-    fn claim_without_counting(&self, bytes: u64) -> bool {
+    /// Claims `bytes` if they fit, as far as is known without a look at the files.
+    fn claim_without_counting(&self, bytes: u64) -> Option<ClaimResult> {
         let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let fits = used <= self.recount_at.load(Ordering::Relaxed);
-        if !fits {
-            self.release(bytes);
+        let recount_at = self.recount_at.load(Ordering::Relaxed);
+        if used <= recount_at {
+            return Some(ClaimResult::Granted);
         }
-        fits
+        let has_counted = recount_at > 0;
+        if has_counted && used <= self.update_allowed(used - bytes) {
+            let next = self.allowed().min(used + RECOUNT);
+            self.recount_at.store(next, Ordering::Relaxed);
+            let mut next_count = self.next_count.lock();
+            let is_due = next_count.is_none_or(|next| next <= Instant::now());
+            // A background count sets the time of the next one.
+            *next_count = is_due
+                .then(|| Instant::now() + MAX_COUNT_TIME)
+                .or(*next_count);
+            return Some(if is_due {
+                ClaimResult::GrantedCountDue
+            } else {
+                ClaimResult::Granted
+            });
+        }
+        self.release(bytes);
+        None
+    }
+
+    /// Counts the files, and evicts some of a large cache that is nearly full; for the
+    /// background.
+    pub(super) fn recount(&self, in_use: impl Fn(&CachePath) -> bool) {
+        // A claim that waits for space does the same.
+        if let Some(_evicting) = self.evicting.try_lock() {
+            let ahead = if self.allowed() >= LARGE { RECOUNT } else { 0 };
+            self.count_and_evict(ahead, in_use);
+        }
     }
 
     /// Gives back `bytes` that were claimed.
@@ -180,27 +221,33 @@ impl DiskBudget {
     /// Counts the files, and evicts some if `bytes` more do not fit. Returns the
     /// bytes used afterwards.
     fn count_and_evict(&self, bytes: u64, in_use: impl Fn(&CachePath) -> bool) -> u64 {
+        let (started, before) = (Instant::now(), self.used());
         let mut files = self.files();
         let mut used: u64 = files.iter().map(|file| file.bytes).sum();
         used += self.sweep_temporary_files();
         let allowed = self.update_allowed(used);
-        if used + bytes <= allowed {
-            return used;
-        }
-        let pins = Pins::in_folder(&self.root);
-        files.retain(|file| !pins.include(&file.path));
-        files.sort_by_key(|file| file.last_used);
-        let goal = (allowed / EVICTED_PART * (EVICTED_PART - 1)).saturating_sub(bytes);
-        for file in files {
-            if used <= goal {
-                break;
+        if used + bytes > allowed {
+            let pins = Pins::in_folder(&self.root);
+            files.retain(|file| !pins.include(&file.path));
+            files.sort_by_key(|file| file.last_used);
+            let goal = (allowed / EVICTED_PART * (EVICTED_PART - 1)).saturating_sub(bytes);
+            for file in files {
+                if used <= goal {
+                    break;
+                }
+                if !in_use(&file.path) && self.remove(&file.path, &file.map) {
+                    tracing::debug!(path = ?file.path, bytes = file.bytes, "evicted a file");
+                    used -= file.bytes;
+                }
             }
-            if !in_use(&file.path) && self.remove(&file.path, &file.map) {
-                tracing::debug!(path = ?file.path, bytes = file.bytes, "evicted a file");
-                used -= file.bytes;
-            }
         }
-        used
+        *self.next_count.lock() = Some(Instant::now() + COUNTING_PART * started.elapsed());
+        // What others claimed meanwhile was perhaps not counted.
+        let claimed = |now: u64| used + now.saturating_sub(before);
+        let update = (self.used).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+            Some(claimed(now))
+        });
+        claimed(update.unwrap_or(before))
     }
 
     /// Removes the file at `path`, whose block map is `map`, unless a process has

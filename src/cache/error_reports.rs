@@ -29,6 +29,7 @@ impl ErrorReports {
         let cause = match &error {
             CacheError::Io { errno, .. } => *errno,
             CacheError::DiskFull { .. } => Some(libc::ENOSPC),
+            CacheError::DiskHangs { .. } => Some(libc::ETIMEDOUT),
             CacheError::TooSmall
             | CacheError::NoMemory(_)
             | CacheError::ChecksumMismatch { .. }

@@ -28,7 +28,7 @@ use std::sync::{Arc, Weak};
 
 use super::block_map::BlockMap;
 use super::memory_tier::MIN_RETAINED;
-use super::{CacheError, CachePath, Grid, StoreState};
+use super::{CacheError, CachePath, DiskPool, Grid, StoreState};
 use icos_sync::{Locked, Mutex};
 
 mod claims;
@@ -56,9 +56,9 @@ use state::{FileStage, FileState};
 
 /// A file of the cache, complete or partial.
 ///
-/// Calls block on the disk, briefly: a read or write covers a few blocks at most
-/// and is mostly served by the page cache. Blocks that the disk does not accept
-/// are in memory, the latest ones only.
+/// [`CacheFile::read`] and [`CacheFile::write`] block on the disk; async tasks call
+/// [`CacheFile::read_in_pool`] and [`CacheFile::write_in_pool`]. Queries of the state do
+/// not block. Blocks that the disk does not accept are in memory, the latest ones only.
 #[derive(Debug)]
 pub struct CacheFile {
     grid: Arc<Grid>,
@@ -132,6 +132,12 @@ impl CacheFile {
         })
     }
 
+    /// Threads for work on the disk of the cache.
+    #[must_use]
+    pub fn disk(&self) -> &DiskPool {
+        &self.store.disk_pool
+    }
+
     /// Length of the complete file in bytes.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // A length, not a count of items.
@@ -156,16 +162,6 @@ impl CacheFile {
     #[must_use]
     pub fn has_all_checksums(&self) -> bool {
         self.state().map.known() == self.len()
-    }
-
-    /// The bytes of the block that was stored last of those that are new in this epoch.
-    /// Before it was stored, the file lacked at least this block, so no reader has
-    /// all bytes unless it read this block. `None` if no block was written since the
-    /// file was opened, or if an epoch has ended since.
-    #[must_use]
-    pub fn last_new_block(&self) -> Option<Range<u64>> {
-        let block = self.state().last_new_block?;
-        Some(self.grid.bytes(block))
     }
 
     /// The current epoch.
@@ -279,15 +275,11 @@ impl Drop for CacheFile {
             return;
         }
         // Neither this process nor another one may be opening the file again.
-        let Some(open) = self.store.open_files.try_lock() else {
-            return;
-        };
-        let is_reopened = open
-            .get(&self.path)
-            .is_some_and(|file| file.strong_count() > 0);
-        if !is_reopened && disk.map.is_at(&self.paths.map) && disk.map.lock_exclusively() {
-            let _ = fs::remove_file(&self.paths.partial);
-            let _ = fs::remove_file(&self.paths.map);
-        }
+        self.store.open_files.remove_closed(&self.path, || {
+            if disk.map.is_at(&self.paths.map) && disk.map.lock_exclusively() {
+                let _ = fs::remove_file(&self.paths.partial);
+                let _ = fs::remove_file(&self.paths.map);
+            }
+        });
     }
 }

@@ -431,6 +431,7 @@ fn sizes_stored_concurrently_are_the_same_on_disk_and_in_memory() {
             move || {
                 sizes.set(1, number);
                 sizes.set(number, 1);
+                sizes.write();
             }
         };
         together![report(10), report(11), report(12)];

@@ -2,13 +2,14 @@
 //! file. They are stored permanently, by keys that the callers choose.
 //!
 //! Format: records of 24 bytes: key, size, and a checksum of both; integers
-//! little-endian. The file is append-only, one write a record, from several
+//! little-endian. The file is append-only, one write for one or several records, from several
 //! processes at once; the last record of a key counts. The input is untrusted:
 //! damaged records are skipped. If there are too many records, the oldest are
 //! removed when the file is opened.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::mem;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use lru::LruCache;
 use twox_hash::XxHash3_64;
 
 use super::open_own;
-use icos_sync::{Locked, Mutex};
+use icos_sync::Mutex;
 
 const RECORD: usize = 24;
 /// The size in a record that removes a key.
@@ -30,13 +31,18 @@ const MAX_COUNT: NonZeroUsize = NonZeroUsize::new(200_000).expect("not zero");
 
 /// Known file sizes by key.
 #[derive(Debug)]
-pub struct KnownSizes(Mutex<SizeTable>);
+pub struct KnownSizes {
+    table: Mutex<SizeTable>,
+    /// `None` if the disk cannot be used. Locked before the table, and over disk work:
+    /// queries do not need it.
+    file: Mutex<Option<File>>,
+}
 
 #[derive(Debug)]
 struct SizeTable {
     sizes: LruCache<u64, u64>,
-    /// `None` if the disk cannot be used.
-    file: Option<File>,
+    /// Records that are not written yet.
+    pending: Vec<u8>,
 }
 
 impl KnownSizes {
@@ -53,43 +59,56 @@ impl KnownSizes {
         if let Err(error) = &file {
             tracing::debug!(path = %path.display(), %error, "file sizes are not stored");
         }
-        Self(Mutex::new(SizeTable {
-            sizes,
-            file: file.ok(),
-        }))
+        Self {
+            table: Mutex::new(SizeTable {
+                sizes,
+                pending: Vec::new(),
+            }),
+            file: Mutex::new(file.ok()),
+        }
     }
 
     /// The size of the file of `key`.
     #[must_use]
     pub fn get(&self, key: u64) -> Option<u64> {
-        let size = self.table().sizes.get(&key).copied();
+        let size = self.table.lock().sizes.get(&key).copied();
         size.filter(|&size| size != REMOVED)
     }
 
-    /// Removes the size of the file of `key`.
+    /// Removes the size of the file of `key`. See [`KnownSizes::write`].
     pub fn remove(&self, key: u64) {
         self.set(key, REMOVED);
     }
 
-    /// Stores the size of the file of `key`; `u64::MAX` means that it is unknown.
+    /// Stores the size of the file of `key`; `u64::MAX` means that it is unknown. Later
+    /// processes know it after the next [`KnownSizes::write`], or once this is dropped.
     pub fn set(&self, key: u64, size: u64) {
-        let mut table = self.table();
-        if table.sizes.put(key, size) == Some(size) {
-            return;
-        }
-        // Without a disk, or on a full one, later processes determine it again.
-        if let Some(file) = &mut table.file
-            // A longer file would not be read completely.
-            && file.metadata().is_ok_and(|found| found.len() < READ_LEN)
-            && let Err(error) = file.write_all(&record(key, size))
-        {
-            tracing::debug!(%error, "a file size is not stored");
-            table.file = None;
+        let mut table = self.table.lock();
+        if table.sizes.put(key, size) != Some(size) {
+            table.pending.extend_from_slice(&record(key, size));
         }
     }
 
-    fn table(&self) -> Locked<'_, SizeTable> {
-        self.0.lock()
+    /// Writes the sizes that were stored since the last call. Blocks on the disk.
+    pub fn write(&self) {
+        let mut opened = self.file.lock();
+        let records = mem::take(&mut self.table.lock().pending);
+        // Without a disk, or on a full one, later processes determine them again.
+        if let Some(file) = &mut *opened
+            && !records.is_empty()
+            // A longer file would not be read completely.
+            && file.metadata().is_ok_and(|found| found.len() < READ_LEN)
+            && let Err(error) = file.write_all(&records)
+        {
+            tracing::debug!(%error, "file sizes are not stored");
+            *opened = None;
+        }
+    }
+}
+
+impl Drop for KnownSizes {
+    fn drop(&mut self) {
+        self.write();
     }
 }
 

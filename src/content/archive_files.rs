@@ -95,10 +95,13 @@ impl Contents {
     ) -> Result<Bytes, ContentError> {
         let from = offset.min(entry.size);
         let to = from.saturating_add(len as u64).min(entry.size);
-        self.archive_file(archive, entry)?.read(from..to).await
+        self.archive_file(archive, entry)
+            .await?
+            .read(from..to)
+            .await
     }
 
-    fn archive_file(
+    async fn archive_file(
         &self,
         archive: ObjectId,
         entry: &ArchiveEntry,
@@ -112,7 +115,7 @@ impl Contents {
             archive,
             entry: entry.clone(),
             data: self.data.clone(),
-            cached: self.store.file(&path, entry.size),
+            cached: self.store.open_file(&path, entry.size).await?,
             position: watch::Sender::new(0),
             flights: SingleFlight::default(),
         });
@@ -131,7 +134,7 @@ impl ArchiveFile {
     async fn read(self: Arc<Self>, range: Range<u64>) -> Result<Bytes, ContentError> {
         let mut downloads = 0;
         loop {
-            if let CacheRead::Bytes(bytes) = self.cached.read(range.clone())? {
+            if let CacheRead::Bytes(bytes) = self.cached.read_in_pool(range.clone()).await? {
                 ByteSource::Cache.note();
                 return Ok(bytes.into());
             }
@@ -184,19 +187,19 @@ impl ArchiveFile {
             .data
             .archive_entry(self.archive, &self.entry.name)
             .await?;
-        let mut writer = BlockWriter::new(&self.cached, 0);
+        let mut writer = BlockWriter::new(Arc::clone(&self.cached), 0);
         while let Some(chunk) = body.chunk().await? {
             let end = writer.received() + chunk.len() as u64;
             if end > self.entry.size {
                 return Err(wrong_length(end));
             }
-            writer.push(&chunk)?;
+            writer.push(&chunk).await?;
             self.position.send_replace(writer.position());
         }
         if writer.received() != self.entry.size {
             return Err(wrong_length(writer.received()));
         }
-        writer.flush()?;
+        writer.flush().await?;
         self.position.send_replace(writer.position());
         let epoch = self.cached.epoch();
         Arc::clone(&self.cached).seal_in_background(epoch).await;

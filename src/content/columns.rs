@@ -108,6 +108,11 @@ impl Columns {
         }
     }
 
+    /// Opens the file in the cache, so that later calls need not wait for the disk.
+    pub(super) async fn open_file(&self) -> Result<(), ContentError> {
+        Ok(self.file.open().await?)
+    }
+
     pub(super) fn id(&self) -> ObjectId {
         self.id
     }
@@ -271,11 +276,7 @@ impl Columns {
         let mut refetches = RefetchLimit::default();
         loop {
             let reservation = self.memory().reserve_reply(end - bytes.start).await?;
-            let (columns, range) = (Arc::clone(self), bytes.clone());
-            let reading = tokio::task::spawn_blocking(move || columns.file.read(range)).await;
-            let read =
-                reading.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-            let gap = match read {
+            let gap = match self.file.read_in_pool(bytes.clone()).await? {
                 CacheRead::Bytes(found) => {
                     self.last_end.store(end, Ordering::Relaxed);
                     self.file.source().note();

@@ -134,7 +134,7 @@ impl CompleteFile {
             let range = offset.min(end)..end;
             let bytes = range.end - range.start + CacheFile::READ_OVERHEAD;
             let reservation = self.store.memory().reserve_reply(bytes).await?;
-            match cached.read(range)? {
+            match cached.read_in_pool(range).await? {
                 CacheRead::Bytes(bytes) => return Ok(reservation.attach(bytes)),
                 CacheRead::Missing(_) => self.forget(&cached),
             }

@@ -160,7 +160,14 @@ impl Contents {
     ) -> Result<W, ExportError> {
         // Requesting the exact size first downloads a table in one request.
         let total = self.exact_size(object, representation).await?;
-        let opened = self.open_original(object);
+        let corruption_count = self.corruption_count(object.id());
+        // While it is open, the checksums of evicted blocks are retained.
+        let _open = match representation {
+            Representation::Original if self.data_folder.is_none() => {
+                Some(self.original(object).await?)
+            }
+            _ => None,
+        };
         let mut done = 0;
         loop {
             progress(ExportProgress {
@@ -169,13 +176,7 @@ impl Contents {
                 total,
             });
             let bytes = self
-                .read(
-                    object,
-                    representation,
-                    opened.corruption_count,
-                    done,
-                    COPY_LEN,
-                )
+                .read(object, representation, corruption_count, done, COPY_LEN)
                 .await?;
             if bytes.is_empty() {
                 return Ok(out);

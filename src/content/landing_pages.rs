@@ -84,6 +84,8 @@ impl LandingPages {
                 let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
                 pages.put(requested, page, bytes);
                 drop(pages);
+                // The caller does not wait for the disk.
+                tokio::task::spawn_blocking(move || store.sizes().write());
                 Ok(json)
             })
             .await

@@ -11,9 +11,7 @@ use icos_portal::meta::Subject;
 
 impl Contents {
     /// Whether the complete file is in the cache, so that reading it causes no request.
-    /// Blocks shortly on the disk.
-    #[must_use]
-    pub fn is_local(&self, object: &Object, representation: Representation) -> bool {
+    pub async fn is_local(&self, object: &Object, representation: Representation) -> bool {
         let cpb = || cpb_path(object).ok();
         let view = |folder, ending: &str| {
             CachePath::new(folder, &format!("{}.{ending}", object.id())).ok()
@@ -21,13 +19,13 @@ impl Contents {
         match representation {
             // Reads of the portal's own files are reported to the portal.
             Representation::Original => {
-                self.data_folder.is_none() && self.is_sealed(original_path(object).ok())
+                self.data_folder.is_none() && self.is_sealed(original_path(object).ok()).await
             }
-            Representation::Cpb => self.is_sealed(cpb()),
+            Representation::Cpb => self.is_sealed(cpb()).await,
             Representation::Csv => {
-                self.is_sealed(cpb()) || self.is_sealed(view(CachePath::CSV, "csv"))
+                self.is_sealed(cpb()).await || self.is_sealed(view(CachePath::CSV, "csv")).await
             }
-            Representation::Parquet => self.is_sealed(view(CachePath::VIEWS, "parquet")),
+            Representation::Parquet => self.is_sealed(view(CachePath::VIEWS, "parquet")).await,
             Representation::Json => self.is_local_page(&Subject::Object(object.id())),
         }
     }
@@ -39,12 +37,16 @@ impl Contents {
     }
 
     /// The same for a file in an archive.
-    #[must_use]
-    pub fn is_local_entry(&self, archive: ObjectId, entry: &ArchiveEntry) -> bool {
-        self.is_sealed(entry_path(archive, entry).ok())
+    pub async fn is_local_entry(&self, archive: ObjectId, entry: &ArchiveEntry) -> bool {
+        self.is_sealed(entry_path(archive, entry).ok()).await
     }
 
-    fn is_sealed(&self, path: Option<CachePath>) -> bool {
-        path.is_some_and(|path| self.store.open_sealed(&path).is_some())
+    async fn is_sealed(&self, path: Option<CachePath>) -> bool {
+        let Some(path) = path else {
+            return false;
+        };
+        let store = self.store.clone();
+        let found = move || store.open_sealed(&path).is_some();
+        self.store.disk().run(found).await.unwrap_or(false)
     }
 }

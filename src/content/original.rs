@@ -12,13 +12,13 @@
 //!    v
 //!  Downloads::download_for --> planner (pure): Wait, Start or Nothing
 //!    |
-//!    | Start                                   one task each:
+//!    | Start                         a task            disk pool, a piece at a time
 //!    v
-//!  Transfer: receive --> PieceBuilder --> store --> RunningHash
-//!            network     128 KiB - 1 MiB   cache,    SHA-256, in order
-//!                                          position
-//!                                             |
-//!  Download: position, pace, recent pieces <--+  wakes the waiting readers
+//!  Transfer: receive --> PieceBuilder --> store:   cache --> position --> RunningHash
+//!            network     128 KiB - 1 MiB           blocks        |        SHA-256
+//!                                                                |
+//!  Download: position, pace, recent pieces <---------------------+
+//!            wakes the waiting readers
 //! ```
 //!
 //! Invariants:
@@ -65,6 +65,7 @@ mod verifier;
 use context::OriginalContext;
 pub(super) use corrupt_files::CorruptFiles;
 use downloads::Downloads;
+use running_hash::RunningHash;
 use verifier::Verifier;
 
 /// One original: its file in the cache, its downloads and its verification.
@@ -95,7 +96,7 @@ impl OriginalFile {
             data,
             memory,
             options,
-            hash: Arc::default(),
+            hash: RunningHash::default(),
             corrupt_files,
         });
         let downloads = Arc::new(Downloads::new(Arc::clone(&context), request_stats));
@@ -123,7 +124,7 @@ impl OriginalFile {
                 let id = self.context.id;
                 return Err(ContentError::WrongHash { id });
             }
-            if self.verifier.must_wait(&range).await {
+            if self.verifier.must_wait().await? {
                 self.verifier.verify().await?;
                 continue;
             }
@@ -134,7 +135,7 @@ impl OriginalFile {
                         // The file may have become complete, or corrupt, since
                         // the checks above. Corruption is counted before the
                         // bytes are discarded.
-                        if self.verifier.must_wait(&range).await
+                        if self.verifier.must_wait().await?
                             || self.is_corrupt_since(corruption_count)
                         {
                             continue;
@@ -184,7 +185,7 @@ impl OriginalFile {
         }
         let bytes = range.end - range.start + CacheFile::READ_OVERHEAD;
         let reservation = memory.reserve_reply(bytes).await?;
-        Ok(match cached.read(range.clone())? {
+        Ok(match cached.read_in_pool(range.clone()).await? {
             CacheRead::Bytes(bytes) => Ok(reservation.attach(bytes)),
             CacheRead::Missing(gap) => Err(gap),
         })

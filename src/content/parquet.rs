@@ -14,7 +14,6 @@ use super::last_sizes::ChangingFile;
 use super::tables::Tables;
 use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
 use crate::catalog::Object;
-use icos_sync::run_blocking;
 use icos_table::parquet::ParquetError;
 
 /// The number of files to build in parallel: each holds up to a row group in
@@ -40,7 +39,7 @@ impl ParquetBuilder {
         }
     }
 
-    /// The table `object` as Parquet.
+    /// The table `object` as Parquet. Blocks on the disk.
     ///
     /// # Errors
     ///
@@ -73,10 +72,14 @@ impl ParquetBuilder {
         let out = CacheWriter(AppendedFile::new(self.store.clone(), path));
         let job = ExportJob::complete_table(columns, &info);
         let written = job.write_parquet(out, &|_| ()).await?;
-        let finish = move || Ok::<_, ContentError>(written.0.finish()?);
-        let file = run_blocking(finish).await?;
-        ChangingFile::Parquet(object.id()).record_size(self.store.sizes(), file.len());
-        Ok(file)
+        let (store, id) = (self.store.clone(), object.id());
+        let finish = move || {
+            let file = written.0.finish()?;
+            ChangingFile::Parquet(id).record_size(store.sizes(), file.len());
+            store.sizes().write();
+            Ok(file)
+        };
+        self.store.disk().run(finish).await?
     }
 }
 

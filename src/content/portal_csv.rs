@@ -54,18 +54,28 @@ async fn checked_file(
     store: &Store,
     check: CsvCheck,
 ) -> Option<Arc<CacheFile>> {
-    let cached = store.open_sealed(path)?;
+    let (opened, at) = (store.clone(), path.clone());
+    let cached = store
+        .disk()
+        .run(move || opened.open_sealed(&at))
+        .await
+        .ok()??;
     let len = cached.len();
     if store.sizes().get(portal_csv_key(id)) == Some(len) {
         return Some(cached);
     }
     let file = Arc::clone(&cached);
-    let checked = tokio::task::spawn_blocking(move || check.check_file(&file)).await;
-    match checked.ok()? {
-        Ok(()) => {
-            store.sizes().set(portal_csv_key(id), len);
-            Some(cached)
+    let at = store.clone();
+    let checking = store.disk().run(move || {
+        let checked = check.check_file(&file);
+        if checked.is_ok() {
+            at.sizes().set(portal_csv_key(id), len);
+            at.sizes().write();
         }
+        checked
+    });
+    match checking.await.ok()? {
+        Ok(()) => Some(cached),
         Err(error) => {
             tracing::warn!(%id, %error, "a cached CSV contradicts the metadata; it will be downloaded again");
             None
@@ -120,12 +130,23 @@ impl CsvDownload {
         let mut text = CsvOutline::default();
         while let Some(chunk) = body.chunk().await? {
             text.add(&chunk);
-            file.append(&chunk)?;
+            let (back, appended) = (self.store.disk())
+                .run(move || {
+                    let appended = file.append(&chunk);
+                    (file, appended)
+                })
+                .await?;
+            appended?;
+            file = back;
         }
         self.check.check(&text)?;
-        let cached = file.finish()?;
-        let sizes = self.store.sizes();
-        sizes.set(portal_csv_key(self.id), cached.len());
-        Ok(cached)
+        let (store, key) = (self.store.clone(), portal_csv_key(self.id));
+        let finish = move || {
+            let cached = file.finish()?;
+            store.sizes().set(key, cached.len());
+            store.sizes().write();
+            Ok(cached)
+        };
+        self.store.disk().run(finish).await?
     }
 }

@@ -93,13 +93,15 @@ impl RowIndexStore {
     /// Records the length and the index of a complete text.
     pub(super) fn store(self: &Arc<Self>, index: &RowIndex) {
         self.store.sizes().set(self.key, index.text_len());
-        if index.rows() <= u64::from(index.every().get()) {
-            return;
-        }
-        let bytes = [&self.key.to_le_bytes(), &*index.to_bytes()].concat();
+        let is_stored = index.rows() > u64::from(index.every().get());
+        let bytes = is_stored.then(|| [&self.key.to_le_bytes(), &*index.to_bytes()].concat());
         let this = Arc::clone(self);
         // The caller does not wait for the disk.
         tokio::task::spawn_blocking(move || {
+            this.store.sizes().write();
+            let Some(bytes) = bytes else {
+                return;
+            };
             let mut file = AppendedFile::new(this.store.clone(), this.path.clone());
             let written = file.append(&bytes).and_then(|()| file.finish());
             if let Err(error) = written {

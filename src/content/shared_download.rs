@@ -26,7 +26,9 @@ pub(super) async fn lock_path(store: &Store, path: &CachePath) -> (Option<PathLo
     let started = Instant::now();
     let mut waited = false;
     loop {
-        let lock = store.try_lock_path(path);
+        let (at, locked) = (store.clone(), path.clone());
+        let lock = store.disk().run(move || at.try_lock_path(&locked)).await;
+        let lock = lock.ok().flatten();
         if lock.is_some() || started.elapsed() > MAX_WAIT {
             return (lock, waited);
         }
@@ -58,9 +60,17 @@ pub(super) async fn wait_for_turn(
     let (started, first) = (Instant::now(), position());
     let (mut last, mut moved) = (first, started);
     loop {
-        // The claim first: a process records its blocks before it releases its lock.
-        let claim = cached.claim_download(bytes.clone());
-        cached.take_over_blocks(&bytes);
+        let (file, wanted) = (Arc::clone(cached), bytes.clone());
+        let claiming = cached.disk().run(move || {
+            // The claim first: a process records its blocks before it releases its lock.
+            let claim = file.claim_download(wanted.clone());
+            file.take_over_blocks(&wanted);
+            claim
+        });
+        // A disk that hangs has no answer: the bytes cannot be stored either.
+        let Ok(claim) = claiming.await else {
+            return Turn::Request(None);
+        };
         let now = position();
         if now > last {
             (last, moved) = (now, Instant::now());

@@ -60,6 +60,28 @@ impl TableFile {
         }
     }
 
+    /// As [`TableFile::read`], without blocking the caller's thread.
+    pub(super) async fn read_in_pool(&self, range: Range<u64>) -> Result<CacheRead, CacheError> {
+        if let Some(portal_file) = self.portal_file.clone() {
+            let part = range.clone();
+            let read = move || portal_file.read_blocking(part);
+            if let Some(bytes) = self.store.disk().run(read).await? {
+                return Ok(CacheRead::Bytes(bytes));
+            }
+        }
+        self.cached().read_in_pool(range).await
+    }
+
+    /// Opens the file in the cache, unless the portal's own is read.
+    pub(super) async fn open(&self) -> Result<(), CacheError> {
+        if self.portal_file.is_none() && self.cached.get().is_none() {
+            let cached = self.store.open_file(&self.path, self.grid.clone()).await?;
+            // Another reader may have been first: it has the same file.
+            let _ = self.cached.set(cached);
+        }
+        Ok(())
+    }
+
     /// Where bytes that are present are read from.
     pub(super) fn source(&self) -> ByteSource {
         match &self.portal_file {

@@ -117,6 +117,7 @@ impl Tables {
             opened.insert(object.id(), Arc::downgrade(&columns));
             columns
         };
+        columns.open_file().await?;
         columns.seal_complete().await;
         Ok(columns)
     }

@@ -286,7 +286,7 @@ impl Filesystem for Adapter {
             req,
             reply,
             move |state| async move {
-                state.refuse_crawler(caller, &node)?;
+                state.refuse_crawler(caller, &node).await?;
                 let listing = state.tree.list(&node).await;
                 let listing = listing.map_err(|error| state.fail_tree("list", &node, &error))?;
                 Ok(state.handles.add(Handle::Directory(Arc::new(listing))))

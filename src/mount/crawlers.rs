@@ -34,9 +34,9 @@ impl Crawlers {
 
 impl MountState {
     /// Fails with EACCES if the thread `caller` belongs to a crawler, and `node` cannot
-    /// be read or listed without a request. Blocks shortly on the disk.
-    pub(super) fn refuse_crawler(&self, caller: u32, node: &Node) -> Result<(), Errno> {
-        if self.is_local(node) || !self.is_crawler(caller) {
+    /// be read or listed without a request.
+    pub(super) async fn refuse_crawler(&self, caller: u32, node: &Node) -> Result<(), Errno> {
+        if !self.is_crawler(caller) || self.is_local(node).await {
             return Ok(());
         }
         tracing::debug!(%node, caller, "refused a program that opens every file");
@@ -51,10 +51,14 @@ impl MountState {
     }
 
     /// Whether a program that opens `node` causes no request.
-    fn is_local(&self, node: &Node) -> bool {
+    async fn is_local(&self, node: &Node) -> bool {
         match node {
-            Node::File(object, representation) => self.contents.is_local(object, *representation),
-            Node::ArchiveFile(object, _, entry) => self.contents.is_local_entry(object.id(), entry),
+            Node::File(object, representation) => {
+                self.contents.is_local(object, *representation).await
+            }
+            Node::ArchiveFile(object, _, entry) => {
+                self.contents.is_local_entry(object.id(), entry).await
+            }
             Node::Directory(Directory::Archive(object, _)) => self.tree.knows_archive(object.id()),
             Node::Metadata(page) => match subject(page) {
                 Ok(subject) => self.contents.is_local_page(&subject),

@@ -95,6 +95,7 @@ pub fn of_cache(error: &CacheError) -> Errno {
         }
         CacheError::TooSmall | CacheError::DiskFull { .. } => Errno::ENOSPC,
         CacheError::NoMemory(_) => Errno::ENOMEM,
+        CacheError::DiskHangs { .. } => Errno::ETIMEDOUT,
         CacheError::Io { .. } | CacheError::ChecksumMismatch { .. } | CacheError::UnsafeName(_) => {
             Errno::EIO
         }

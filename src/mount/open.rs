@@ -16,10 +16,11 @@ use fuser::{BackingId, Errno, FileHandle, FopenFlags, ReplyOpen};
 
 use super::handles::Handle;
 use super::inodes::ServeMode;
+use super::interrupt::{Interrupted, unless_interrupted};
 use super::mount_state::MountState;
 use super::request_trace::PendingReply;
 use crate::catalog::{Object, Representation};
-use crate::content::DirectFile;
+use crate::content::{DirectFile, OpenedContent};
 use crate::tree::{ControlFile, Node};
 
 /// Why a file cannot be opened that other programs read directly.
@@ -28,12 +29,19 @@ const CHANGED: &str = "the file was changed in the cache while programs have it 
 impl MountState {
     /// Replies to the OPEN of a file by the thread `caller`.
     pub(super) async fn open(&self, node: &Node, caller: u32, reply: PendingReply<ReplyOpen>) {
-        if let Err(refused) = self.refuse_crawler(caller, node) {
+        if let Err(refused) = self.refuse_crawler(caller, node).await {
             return reply.error(refused);
         }
         let (handle, flags) = match node {
             Node::File(object, representation) => {
-                return self.open_object(node, object, *representation, reply.reply);
+                let opened = self.contents.open(object, *representation);
+                return match unless_interrupted(caller, opened).await {
+                    Ok(Ok(opened)) => {
+                        self.open_object(node, object, *representation, opened, reply.reply);
+                    }
+                    Ok(Err(error)) => reply.error(self.fail_content("open", node, &error)),
+                    Err(Interrupted) => reply.error(Errno::EINTR),
+                };
             }
             Node::Metadata(_) => {
                 let flags = if self.ensure_size_known(node) {
@@ -65,34 +73,32 @@ impl MountState {
         reply.reply.opened(FileHandle(handle), flags);
     }
 
-    /// Opens a file of an object.
+    /// Replies to the OPEN of a file of an object.
     fn open_object(
         &self,
         node: &Node,
         object: &Arc<Object>,
         representation: Representation,
+        opened: OpenedContent,
         reply: ReplyOpen,
     ) {
         let number = node.inode().0;
-        // First: corruption that is found from now on must affect this handle.
-        let original = (representation == Representation::Original)
-            .then(|| self.contents.open_original(object));
+        let OpenedContent {
+            original, direct, ..
+        } = opened;
         let corruption_count = (original.as_ref()).map_or(0, |original| original.corruption_count);
         let chosen = Cell::new(false);
         let opened = self.inodes.open(number, corruption_count, || {
             chosen.set(true);
-            let backing = self.pass_through(object, representation, &reply);
+            let backing = self.pass_through(&direct, &reply);
             backing.map_or(ServeMode::Requests, |id| {
                 ServeMode::Passthrough(Arc::new(id))
             })
         });
         if let ServeMode::Passthrough(id) = opened.mode {
-            let is_changed = || {
-                let direct = self.contents.direct_file(object, representation);
-                matches!(direct, DirectFile::NotSealed)
-            };
+            let is_changed = matches!(direct, DirectFile::NotSealed);
             // The kernel allows no other mode while the earlier handles are open.
-            if !chosen.get() && is_changed() {
+            if !chosen.get() && is_changed {
                 self.inodes.release(number);
                 return reply.error(self.fail("open", node, Errno::EIO, &CHANGED));
             }
@@ -150,16 +156,11 @@ impl MountState {
 
     /// Registers a complete file of the cache as the backing file of a passthrough
     /// open. Disables passthrough if the kernel refuses.
-    fn pass_through(
-        &self,
-        object: &Arc<Object>,
-        representation: Representation,
-        reply: &ReplyOpen,
-    ) -> Option<BackingId> {
+    fn pass_through(&self, direct: &DirectFile, reply: &ReplyOpen) -> Option<BackingId> {
         if !self.passthrough.load(Ordering::Relaxed) {
             return None;
         }
-        let DirectFile::Verified(file) = self.contents.direct_file(object, representation) else {
+        let DirectFile::Verified(file) = direct else {
             return None;
         };
         match reply.open_backing(file) {

@@ -2,7 +2,7 @@
 //! and has mode 0400, so that no program of its owner writes to it by mistake.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::stat::{Mode, fchmod};
+use rustix::io::{ReadWriteFlags, preadv2};
 use twox_hash::XxHash3_64;
 
 use crate::cache::map_file::is_same;
@@ -126,6 +127,15 @@ impl DataFile {
 
     pub(super) fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buffer, offset)
+    }
+
+    /// Fills `buffer` with the bytes at `offset`, if all of them are in the page cache;
+    /// otherwise returns false. So does a file system that cannot tell.
+    pub(super) fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let len = buffer.len();
+        let buffers = &mut [IoSliceMut::new(buffer)];
+        let read = preadv2(&self.file, buffers, offset, ReadWriteFlags::NOWAIT);
+        read == Ok(len)
     }
 
     pub(super) fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -72,6 +72,14 @@ impl EpochFiles {
     }
 }
 
+impl EpochFiles {
+    /// Fills `buffer` with the bytes at `offset` of the data file, if all of them are in the
+    /// page cache; otherwise returns false.
+    pub(super) fn read_at_once(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        (self.disk.as_ref()).is_some_and(|disk| disk.data.read_at_once(buffer, offset))
+    }
+}
+
 impl FilePaths {
     pub(super) fn new(path: &CachePath, root: &Path) -> Self {
         Self {

@@ -2,13 +2,13 @@
 
 use std::io::ErrorKind;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use super::CacheFile;
 use super::files::EpochFiles;
-use super::state::FileStage;
 use crate::cache::block_map::{BlockState, Word};
 use crate::cache::{CacheError, display_path};
 use icos_sync::schedule_point;
@@ -20,6 +20,13 @@ pub enum CacheRead {
     Bytes(Vec<u8>),
     /// The first part of them that is not present.
     Missing(Range<u64>),
+}
+
+/// Whether a read may wait for the disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waiting {
+    Allowed,
+    Forbidden,
 }
 
 /// A block to read.
@@ -40,6 +47,49 @@ impl CacheFile {
     /// [`CacheError::Io`] if the disk fails, except for bad sectors and truncated
     /// files, whose blocks are missing.
     pub fn read(&self, range: Range<u64>) -> Result<CacheRead, CacheError> {
+        self.count_sealed(&range);
+        self.read_waiting(range)
+    }
+
+    /// As [`CacheFile::read`], without blocking the caller's thread: on this thread if the
+    /// bytes are in memory or in the page cache, else in the disk pool.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CacheFile::read`], and [`CacheError::DiskHangs`].
+    pub async fn read_in_pool(
+        self: &Arc<Self>,
+        range: Range<u64>,
+    ) -> Result<CacheRead, CacheError> {
+        self.count_sealed(&range);
+        if let Some(read) = self.read_by(range.clone(), Waiting::Forbidden)? {
+            return Ok(read);
+        }
+        let file = Arc::clone(self);
+        let read = move || file.read_waiting(range);
+        self.store.disk_pool.run(read).await?
+    }
+
+    /// Counts the bytes of `range` if the file is sealed: see [`super::direct`].
+    fn count_sealed(&self, range: &Range<u64>) {
+        if self.is_sealed() {
+            let len = range.end.min(self.len()).saturating_sub(range.start);
+            self.read_sealed.fetch_add(len, Ordering::Relaxed);
+        }
+    }
+
+    fn read_waiting(&self, range: Range<u64>) -> Result<CacheRead, CacheError> {
+        let read = self.read_by(range.clone(), Waiting::Allowed)?;
+        // Never `None` if waiting is allowed.
+        Ok(read.unwrap_or(CacheRead::Missing(range)))
+    }
+
+    /// Reads `range`. `None` if it would have to wait for the disk, which is forbidden.
+    fn read_by(
+        &self,
+        range: Range<u64>,
+        waiting: Waiting,
+    ) -> Result<Option<CacheRead>, CacheError> {
         let len = self.len();
         let range = range.start.min(len)..range.end.min(len);
         let blocks = self.grid.touching(&range);
@@ -48,13 +98,9 @@ impl CacheFile {
             if let Some(gap) = state.map.first_gap(&blocks) {
                 let gap = self.grid.bytes_of(&gap);
                 tracing::debug!(?gap, "cache miss");
-                return Ok(CacheRead::Missing(
+                return Ok(Some(CacheRead::Missing(
                     gap.start.max(range.start)..gap.end.min(range.end),
-                ));
-            }
-            if let FileStage::Sealed(_) = state.stage {
-                let len = range.end.saturating_sub(range.start);
-                self.read_sealed.fetch_add(len, Ordering::Relaxed);
+                )));
             }
             let reads: Vec<BlockRead> = blocks
                 .clone()
@@ -73,24 +119,25 @@ impl CacheFile {
             let run_blocks = run[0].block..run[run.len() - 1].block + 1;
             let bytes = self.grid.bytes_of(&run_blocks);
             let on_disk = run[0].in_memory.is_none();
+            let part = &mut out[index(bytes.start)..index(bytes.end)];
             let is_read = on_disk
-                && self.read_from_disk(
-                    &epoch,
-                    bytes.start,
-                    &mut out[index(bytes.start)..index(bytes.end)],
-                )?;
+                && match waiting {
+                    Waiting::Allowed => self.read_from_disk(&epoch, bytes.start, part)?,
+                    Waiting::Forbidden => epoch.read_at_once(bytes.start, part),
+                };
             for read in run {
                 let bytes = self.grid.bytes(read.block);
                 let out = &mut out[index(bytes.start)..index(bytes.end)];
                 match &read.in_memory {
                     Some(bytes) => out.copy_from_slice(bytes),
                     None if is_read && Word::of(out, epoch.seed).same_bytes(read.word) => {}
+                    None if waiting == Waiting::Forbidden => return Ok(None),
                     None => {
                         schedule_point();
                         if !self.read_again(read, &epoch, out)? {
-                            return Ok(CacheRead::Missing(
+                            return Ok(Some(CacheRead::Missing(
                                 bytes.start.max(range.start)..bytes.end.min(range.end),
-                            ));
+                            )));
                         }
                     }
                 }
@@ -107,7 +154,7 @@ impl CacheFile {
         if range.start > all.start {
             out.drain(..index(range.start).min(out.len()));
         }
-        Ok(CacheRead::Bytes(out))
+        Ok(Some(CacheRead::Bytes(out)))
     }
 
     /// Records that this process has read the bytes of listed blocks.

@@ -31,13 +31,7 @@ pub(super) struct FileState {
     /// Blocks on the disk in the order in which this process wrote them: the first is
     /// evicted first.
     pub(super) written: VecDeque<u64>,
-    /// See [`super::CacheFile::last_new_block`].
-    pub(super) last_new_block: Option<u64>,
     pub(super) is_verified: bool,
-    /// Whether no epoch has ended since the file was opened. After the first epoch,
-    /// `last_new_block` is not tracked: readers of an earlier epoch may already have
-    /// it.
-    in_first_epoch: bool,
     pub(super) stage: FileStage,
 }
 
@@ -79,9 +73,7 @@ impl FileState {
             in_memory: HashMap::new(),
             memory_used: 0,
             written: VecDeque::new(),
-            last_new_block: None,
             is_verified: false,
-            in_first_epoch: true,
             stage,
         }
     }
@@ -89,7 +81,6 @@ impl FileState {
     /// Forgets all blocks. The new epoch has no files yet.
     pub(super) fn begin_epoch(&mut self) {
         *self = Self {
-            in_first_epoch: false,
             claims: self.claims.cleared(),
             ..Self::new(
                 Arc::clone(&self.grid),
@@ -125,9 +116,6 @@ impl FileState {
 
     /// Makes `block` present.
     pub(super) fn add(&mut self, block: u64, word: Word) {
-        if self.in_first_epoch && self.map.get(block).state() == BlockState::Absent {
-            self.last_new_block = Some(block);
-        }
         self.map.set(block, word);
     }
 

@@ -41,30 +41,6 @@ fn write_over_a_present_block_stores_the_bytes_around_it() {
 }
 
 #[test]
-fn last_new_block_ignores_restored_blocks_and_later_epochs() {
-    let dir = tempfile::tempdir().unwrap();
-    let block = MAX_BLOCK as u64;
-    let bytes = [vec![1; MAX_BLOCK], vec![2; MAX_BLOCK], vec![3; MAX_BLOCK]];
-    let store = store(&dir);
-    let file = store.file(&path(), 3 * block);
-    assert_eq!(file.last_new_block(), None);
-    for at in [0, 2, 1] {
-        file.write(at as u64 * block, &bytes[at]).unwrap();
-    }
-    assert_eq!(file.last_new_block(), Some(block..2 * block));
-    file.evict(0);
-    file.write(0, &bytes[0]).unwrap();
-    assert_eq!(file.last_new_block(), Some(block..2 * block));
-    let (epoch, mut reported) = (file.epoch(), 0);
-    file.discard(epoch, || reported += 1);
-    file.write(0, &bytes[0]).unwrap();
-    assert_eq!(file.last_new_block(), None);
-    // That epoch has ended, so the callback does not run again.
-    file.discard(epoch, || reported += 1);
-    assert_eq!((reported, file.missing(0..block)), (1, vec![]));
-}
-
-#[test]
 fn write_longer_than_the_disk_budget_retains_its_last_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let store = store_with_limit(&dir, 6 << 20);
@@ -395,4 +371,17 @@ fn sealed_table_is_found_without_its_grid_and_stays() {
     assert!(store.open_sealed(&path()).is_some());
     let file = store.file(&path(), grid());
     assert!(file.is_sealed() && file.read(0..60_010).unwrap() == CacheRead::Bytes(bytes));
+}
+
+#[test]
+fn discard_of_an_epoch_that_has_ended_does_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    let file = store.file(&path(), 4);
+    file.write(0, b"0123").unwrap();
+    let (epoch, mut reported) = (file.epoch(), 0);
+    file.discard(epoch, || reported += 1);
+    file.write(0, b"4567").unwrap();
+    file.discard(epoch, || reported += 1);
+    assert_eq!((reported, file.missing(0..4)), (1, vec![]));
 }

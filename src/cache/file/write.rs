@@ -4,6 +4,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::CacheFile;
 use super::files::EpochFiles;
 use super::state::{Comparison, FileStage};
@@ -59,6 +61,21 @@ impl CacheFile {
     /// because either may be wrong.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), CacheError> {
         self.write_missing(offset, bytes, |epoch, run| self.store_missing(epoch, run))
+    }
+
+    /// As [`CacheFile::write`], in the disk pool.
+    ///
+    /// # Errors
+    ///
+    /// As for [`CacheFile::write`], and [`CacheError::DiskHangs`].
+    pub async fn write_in_pool(
+        self: &Arc<Self>,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<(), CacheError> {
+        let file = Arc::clone(self);
+        let write = move || file.write(offset, &bytes);
+        self.store.disk_pool.run(write).await?
     }
 
     /// Stores missing blocks, which the caller has claimed: as many as possible on the

@@ -158,32 +158,38 @@ impl Columns {
         if let Some(found) = body.content_length().filter(|&found| found != expected) {
             return Err(wrong_length(found));
         }
-        let mut writer = ColumnWriter::new(self.file.cached(), ranges);
+        let mut writer = ColumnWriter::new(Arc::clone(self.file.cached()), ranges);
         while let Some(chunk) = body.chunk().await? {
-            writer.write(&chunk).map_err(|error| match error {
+            writer.write(&chunk).await.map_err(|error| match error {
                 WriteError::TooManyBytes => wrong_length(expected + 1),
                 WriteError::Cache(error) => error.into(),
             })?;
             self.received
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            self.arrived.send_replace(());
+            // A command that needs the last bytes may end as soon as it has them: first the
+            // file is sealed.
+            if writer.received < expected {
+                self.arrived.send_replace(());
+            }
             let position = writer.position();
             self.position.store(position, Ordering::Release);
             if may_pause && !self.continues(position) {
                 // Other processes need not wait for the readers of this one.
                 lock = None;
                 if !self.wait_to_resume(position, &mut diverted).await {
-                    writer.finish()?;
+                    writer.flush().await?;
                     return Ok(());
                 }
             }
         }
-        let received = writer.finish()?;
+        writer.flush().await?;
         drop(lock);
-        if received != expected {
-            return Err(wrong_length(received));
+        if writer.received != expected {
+            return Err(wrong_length(writer.received));
         }
-        self.complete().await
+        self.complete().await?;
+        self.arrived.send_replace(());
+        Ok(())
     }
 
     /// Seals the file if it is complete, but could not be sealed while several processes
@@ -241,7 +247,8 @@ impl Columns {
     async fn complete(&self) -> Result<(), ContentError> {
         let (cached, len) = (self.file.cached(), self.layout.file_len());
         let trailer = self.schema.stored_len()..len;
-        cached.write(trailer.start, self.layout.trailer(trailer))?;
+        let bytes = self.layout.trailer(trailer.clone()).to_vec();
+        cached.write_in_pool(trailer.start, bytes.into()).await?;
         if !cached.is_complete() {
             return Ok(());
         }
@@ -252,8 +259,8 @@ impl Columns {
 
 /// Writes the bytes of a response, one column after another, to their places in
 /// the `.cpb` file.
-struct ColumnWriter<'a> {
-    blocks: BlockWriter<'a>,
+struct ColumnWriter {
+    blocks: BlockWriter,
     /// The ranges that follow the current one.
     ranges: std::vec::IntoIter<Range<u64>>,
     /// Where the current range ends.
@@ -268,8 +275,8 @@ enum WriteError {
     Cache(CacheError),
 }
 
-impl<'a> ColumnWriter<'a> {
-    fn new(cached: &'a CacheFile, ranges: Vec<Range<u64>>) -> Self {
+impl ColumnWriter {
+    fn new(cached: Arc<CacheFile>, ranges: Vec<Range<u64>>) -> Self {
         Self {
             blocks: BlockWriter::new(cached, 0),
             ranges: ranges.into_iter(),
@@ -283,7 +290,7 @@ impl<'a> ColumnWriter<'a> {
         self.blocks.position()
     }
 
-    fn write(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
+    async fn write(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
         self.received += bytes.len() as u64;
         while !bytes.is_empty() {
             let left = self.end - self.blocks.received();
@@ -295,18 +302,17 @@ impl<'a> ColumnWriter<'a> {
             }
             let taken = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let (column, rest) = bytes.split_at(taken);
-            self.blocks.push(column).map_err(WriteError::Cache)?;
+            self.blocks.push(column).await.map_err(WriteError::Cache)?;
             bytes = rest;
             if self.blocks.received() == self.end {
-                self.blocks.flush().map_err(WriteError::Cache)?;
+                self.blocks.flush().await.map_err(WriteError::Cache)?;
             }
         }
         Ok(())
     }
 
-    /// Writes the last complete blocks; returns the number of bytes received.
-    fn finish(mut self) -> Result<u64, CacheError> {
-        self.blocks.flush()?;
-        Ok(self.received)
+    /// Writes the last complete blocks.
+    async fn flush(&mut self) -> Result<(), CacheError> {
+        self.blocks.flush().await
     }
 }

@@ -17,6 +17,6 @@ pub(super) struct OriginalContext {
     pub(super) data: DataClient,
     pub(super) memory: MemoryBudget,
     pub(super) options: DownloadOptions,
-    pub(super) hash: Arc<RunningHash>,
+    pub(super) hash: RunningHash,
     pub(super) corrupt_files: Arc<CorruptFiles>,
 }

@@ -1,11 +1,11 @@
 //! Moves the bytes of one download from the network into the cache.
 //!
-//! Three tasks work on each download, so that on a fast connection no core
-//! waits for another:
+//! Two tasks work on each download, so that on a fast connection the network does not
+//! wait for the disk. The second one hands each piece to the disk pool:
 //!
 //! ```text
-//!  receive --(2 pieces)--> store --(2 pieces)--> hash
-//!  network to pieces       cache, position       RunningHash
+//!  receive --(2 pieces)--> store
+//!  network to pieces       cache, position, RunningHash
 //! ```
 //!
 //! The position moves once a piece is in the cache, before it is hashed; only
@@ -23,7 +23,6 @@ use super::ContentError;
 use super::context::OriginalContext;
 use super::download::Download;
 use super::piece::{Piece, PieceBuilder};
-use super::running_hash::HashFeed;
 use crate::cache::DownloadLock;
 use crate::content::shared_download::{MAX_DISTANCE, Turn, wait_for_turn};
 
@@ -53,12 +52,10 @@ impl Transfer {
         let Turn::Request(lock) = self.wait_for_turn().await else {
             return Ok(());
         };
-        let feed = file.hash.follow(&file.cached, &download.range());
         let (pieces, received) = mpsc::channel(STORE_QUEUE);
         let store = StoreTask {
             file: Arc::clone(file),
             download: Arc::clone(download),
-            feed,
             lock,
         };
         let storing = tokio::spawn(store.run(received));
@@ -167,37 +164,41 @@ impl Transfer {
 struct StoreTask {
     file: Arc<OriginalContext>,
     download: Arc<Download>,
-    /// Takes the pieces for the file's hash, unless that is out of reach.
-    feed: Option<HashFeed>,
     /// Of the bytes that are not stored yet.
     lock: Option<DownloadLock>,
 }
 
 impl StoreTask {
-    async fn run(mut self, mut pieces: mpsc::Receiver<Piece>) -> Result<(), ContentError> {
-        let mut stored = Ok(());
-        while stored.is_ok()
-            && let Some(piece) = pieces.recv().await
-        {
-            stored = self.store(piece).await;
+    async fn run(self, mut pieces: mpsc::Receiver<Piece>) -> Result<(), ContentError> {
+        let (cached, disk) = (
+            Arc::clone(&self.file.cached),
+            self.file.cached.disk().clone(),
+        );
+        let mut task = self;
+        while let Some(piece) = pieces.recv().await {
+            let storing = disk.run(move || {
+                let stored = task.store(&piece);
+                (task, stored)
+            });
+            let (back, stored) = storing.await?;
+            stored?;
+            task = back;
         }
         drop(pieces);
-        self.stop_hashing().await;
-        stored?;
-        let cached = &self.file.cached;
         let epoch = cached.epoch();
         // A block of a verified file was damaged or evicted, and is back.
         if cached.is_verified() && cached.is_complete() && !cached.is_sealed() {
-            Arc::clone(cached).seal_in_background(epoch).await;
+            cached.seal_in_background(epoch).await;
         }
         Ok(())
     }
 
-    async fn store(&mut self, piece: Piece) -> Result<(), ContentError> {
-        let (file, download) = (Arc::clone(&self.file), Arc::clone(&self.download));
-        let Piece {
+    /// Stores a piece, and hashes it. Blocks on the disk.
+    fn store(&mut self, piece: &Piece) -> Result<(), ContentError> {
+        let Self { file, download, .. } = self;
+        let &Piece {
             offset,
-            bytes,
+            ref bytes,
             may_retain,
         } = piece;
         let end = offset + bytes.len() as u64;
@@ -209,7 +210,7 @@ impl StoreTask {
             });
         }
         let epoch = file.cached.epoch();
-        let written = file.cached.write(offset, &bytes);
+        let written = file.cached.write(offset, bytes);
         let same_epoch = file.cached.epoch() == epoch;
         if !same_epoch {
             // The new bytes differ from those that readers may have got before.
@@ -232,21 +233,12 @@ impl StoreTask {
         if !is_last {
             download.set_position(end);
         }
-        if let Some(feed) = &mut self.feed {
-            feed.add(bytes).await;
-        }
+        file.hash.add(&file.cached, epoch, offset, bytes);
         if is_last {
             // A reader that finds the file complete needs its hash.
-            self.stop_hashing().await;
             download.set_position(end);
         }
         Ok(())
-    }
-
-    async fn stop_hashing(&mut self) {
-        if let Some(feed) = self.feed.take() {
-            feed.stop().await;
-        }
     }
 }
 

@@ -3,10 +3,7 @@
 //! Invariants:
 //!
 //! - Files up to [`DownloadOptions::whole_file_limit`]: once the cache has
-//!   received all bytes, reads wait until the file is verified. If the file is
-//!   complete, only reads of the block that was stored last wait: a reader without
-//!   that block does not have the complete file. If it is unknown which block that
-//!   is, all reads wait.
+//!   received all bytes, reads wait until the file is verified.
 //! - Reads of a file above that limit wait if it is complete, or if its hash can be
 //!   finished without downloading evicted blocks again; otherwise they never wait.
 //! - Only a verified file is sealed; a corrupt one is discarded, and
@@ -15,16 +12,13 @@
 //! [`DownloadOptions::whole_file_limit`]: crate::content::DownloadOptions::whole_file_limit
 //! [`CorruptFiles`]: super::CorruptFiles
 
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use futures_util::FutureExt as _;
+use std::sync::Arc;
 
 use super::ContentError;
 use super::context::OriginalContext;
 use super::downloads::Downloads;
 use super::running_hash::HashCheck;
-use crate::cache::{CacheError, Epoch};
+use crate::cache::CacheError;
 use icos_sync::SingleFlight;
 
 /// How often a verification downloads evicted bytes again before it fails.
@@ -36,9 +30,6 @@ pub(super) struct Verifier {
     file: Arc<OriginalContext>,
     downloads: Arc<Downloads>,
     flights: SingleFlight<(), Result<(), ContentError>>,
-    /// The epoch for which a verification was started before a read waited for
-    /// it.
-    started_for: Mutex<Option<Epoch>>,
 }
 
 impl Verifier {
@@ -47,49 +38,22 @@ impl Verifier {
             file,
             downloads,
             flights: SingleFlight::default(),
-            started_for: Mutex::default(),
         }
     }
 
-    /// Whether a read of `range` must wait until the file is verified.
-    pub(super) async fn must_wait(self: &Arc<Self>, range: &Range<u64>) -> bool {
+    /// Whether reads must wait until the file is verified.
+    pub(super) async fn must_wait(&self) -> Result<bool, ContentError> {
         let cached = &self.file.cached;
         if cached.is_verified() || !cached.has_all_checksums() {
-            return false;
+            return Ok(false);
         }
-        if cached.len() <= self.file.options.whole_file_limit {
-            return !(cached.is_complete() && self.may_pass(range));
+        if cached.len() <= self.file.options.whole_file_limit || cached.is_complete() {
+            return Ok(true);
         }
-        // Readers may have got any part of a longer file before it was complete.
-        if cached.is_complete() {
-            return true;
-        }
-        // Evicted bytes would be downloaded again, unless they are hashed
-        // already.
-        let _recall = self.file.hash.recall().await;
-        self.file.hash.can_finish(cached)
-    }
-
-    /// Whether a read of `range` may pass, because it is outside the block that
-    /// was stored last. Starts the verification in that case.
-    fn may_pass(self: &Arc<Self>, range: &Range<u64>) -> bool {
-        let epoch = self.file.cached.epoch();
-        let Some(withheld) = self.file.cached.last_new_block() else {
-            return false;
-        };
-        let is_outside = range.end <= withheld.start || withheld.end <= range.start;
-        if !is_outside || range.is_empty() {
-            return false;
-        }
-        let started_for = {
-            let mut started_for = (self.started_for.lock()).unwrap_or_else(PoisonError::into_inner);
-            started_for.replace(epoch)
-        };
-        if started_for != Some(epoch) {
-            // Continues in the background. Reads that wait get its error.
-            let _ = self.verify().now_or_never();
-        }
-        true
+        // Evicted bytes would be downloaded again, unless they are hashed already.
+        let file = Arc::clone(&self.file);
+        let can_finish = move || file.hash.can_finish(&file.cached);
+        Ok(cached.disk().run(can_finish).await?)
     }
 
     /// Compares the file with its id, and downloads evicted bytes again for
@@ -98,10 +62,7 @@ impl Verifier {
         let verifier = Arc::clone(self);
         let flight = || async move {
             for _ in 0..MAX_ROUNDS {
-                let recall = verifier.file.hash.recall().await;
-                let check = verifier.check().await?;
-                drop(recall);
-                match check {
+                match verifier.check().await? {
                     HashCheck::Match(epoch) => {
                         let cached = Arc::clone(&verifier.file.cached);
                         cached.seal_in_background(epoch).await;
@@ -123,7 +84,7 @@ impl Verifier {
     /// Hashes what the cache has, and discards it if it is corrupt.
     async fn check(&self) -> Result<HashCheck, ContentError> {
         let file = Arc::clone(&self.file);
-        let checking = tokio::task::spawn_blocking(move || {
+        let checking = self.file.cached.disk().run(move || {
             let check = file.hash.check(&file.cached, file.id)?;
             match check {
                 HashCheck::Missing(_) => {}
@@ -141,11 +102,7 @@ impl Verifier {
             }
             Ok(check)
         });
-        // A panic in the task is a bug: the file is not trusted.
-        let id = self.file.id;
-        checking
-            .await
-            .unwrap_or(Err(ContentError::WrongHash { id }))
+        checking.await?
     }
 
     /// Has the next verification wait for `flight`.
@@ -154,6 +111,7 @@ impl Verifier {
         &self,
         flight: impl Future<Output = Result<(), ContentError>> + Send + 'static,
     ) {
+        use futures_util::FutureExt as _;
         let joined = self.flights.join((), || flight);
         assert!(joined.now_or_never().is_none());
     }
@@ -166,6 +124,7 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use futures_util::FutureExt as _;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
     use tokio::time::timeout;
@@ -250,28 +209,17 @@ mod tests {
         assert_eq!(read.unwrap().len(), 1000);
     }
 
-    /// All reads waited: a second for a GiB that several connections
-    /// downloaded.
     #[tokio::test]
-    async fn reads_outside_the_last_new_block_pass_during_verification() {
-        let verifying = Verifying::begin(LEN).await;
-        assert_read(verifying.read(0)).await;
-        assert!(!verifying.is_read(LEN - 1000).await);
-        let last = verifying.read(LEN - 1000);
-        verifying.end.send(()).unwrap();
-        assert_read(last).await;
-        assert!(verifying.file.cached_file().is_verified());
-    }
-
-    /// The last new block may have been read before other blocks were evicted
-    /// and downloaded again.
-    #[tokio::test]
-    async fn all_reads_of_a_file_over_the_limit_wait_during_verification() {
-        let verifying = Verifying::begin(LEN - 1).await;
-        assert!(!verifying.is_read(0).await);
-        let first = verifying.read(0);
-        verifying.end.send(()).unwrap();
-        assert_read(first).await;
+    async fn all_reads_of_a_complete_file_wait_during_verification() {
+        for whole_file_limit in [LEN, LEN - 1] {
+            let verifying = Verifying::begin(whole_file_limit).await;
+            assert!(!verifying.is_read(0).await);
+            let reads = [verifying.read(0), verifying.read(LEN - 1000)];
+            verifying.end.send(()).unwrap();
+            for read in reads {
+                assert_read(read).await;
+            }
+        }
     }
 
     /// Such a reader downloaded the file again, and others then got its bytes, valid
@@ -281,15 +229,13 @@ mod tests {
         let verifying = Verifying::begin(LEN).await;
         let file = &verifying.file;
         let before = file.downloads.requests();
-        // Without memory, a read waits after it has looked for its bytes.
-        let all = file.context.memory.reserve_reply(u64::MAX).await.unwrap();
         let mut reading = pin!(Arc::clone(file).read(0, 0, 1000));
         assert!((&mut reading).now_or_never().is_none());
 
         let cached = file.cached_file();
         let note = || file.context.corrupt_files.note(file.context.id);
         cached.discard(cached.epoch(), note);
-        drop(all);
+        verifying.end.send(()).unwrap();
 
         let read = timeout(SOON, reading).await.expect("it returns");
         assert!(matches!(read, Err(ContentError::WrongHash { .. })));
