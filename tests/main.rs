@@ -3,7 +3,8 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "tests may fail if no thread starts"
+    clippy::disallowed_macros,
+    reason = "tests may fail if no thread starts or nothing reads their output"
 )]
 
 mod support;
@@ -36,6 +37,7 @@ mod mounting;
 mod networks;
 mod originals;
 mod outages;
+mod output;
 mod providers;
 mod python;
 mod reading;

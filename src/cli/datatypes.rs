@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::catalog_access;
+use super::exit::EndedEarly;
 use super::settings::GlobalArgs;
-use super::text_table::{TextTable, print_json};
+use super::text_table::{TextTable, print_json_lines};
 
 /// Arguments of `icosfs datatypes`.
 #[derive(Args, Debug)]
@@ -32,13 +33,17 @@ pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<(
         searched.extend(spec.columns().iter().map(|column| &*column.title));
         searched.join("\n").to_lowercase().contains(&wanted)
     });
+    let mut shown = shown.peekable();
+    if shown.peek().is_none() {
+        return Err(EndedEarly::NoMatch("data types").into());
+    }
     if args.json {
         let lines = shown.map(|spec| {
             let mut line: Value = serde_json::from_slice(&spec.json())?;
             line["folder"] = json!(format!("datatypes/{}", spec.name()));
             Ok(line)
         });
-        return print_json(lines.collect::<anyhow::Result<Vec<_>>>()?);
+        return print_json_lines(lines.collect::<anyhow::Result<Vec<_>>>()?);
     }
     let rows = shown.map(|spec| {
         vec![

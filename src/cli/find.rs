@@ -9,9 +9,11 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::catalog_access;
+use super::exit::EndedEarly;
+use super::output::print_line;
 use super::selection::time;
 use super::settings::{GlobalArgs, bytes};
-use super::text_table::{self, TextTable, print_json};
+use super::text_table::{self, TextTable, print_json_lines};
 use super::waiting::block_on_while;
 use crate::catalog::{Object, ObjectSelection, Order, Representation, Search};
 use icos_portal::lists::Versions;
@@ -145,15 +147,18 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
         !catalog.shown_specs().is_empty(),
         "there is no such data type; `icosfs datatypes` lists them"
     );
+    if found.is_empty() {
+        return Err(EndedEarly::NoMatch("objects").into());
+    }
     if let Some(mount) = paths {
         for object in &found {
-            println!("{}", path(&mount, object).display());
+            print_line!("{}", path(&mount, object).display())?;
         }
         return Ok(());
     }
     if json {
         let landing = clients.services.envri().landing_prefix();
-        return print_json(found.iter().map(|object| json_line(object, &landing)));
+        return print_json_lines(found.iter().map(|object| json_line(object, &landing)));
     }
     let header = ["ID", "SIZE", "SUBMITTED", "STATION", "FROM", "TO", "NAME"];
     TextTable::new(&header, found.iter().map(|object| row(object))).print()
@@ -186,10 +191,19 @@ fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> 
         paths: _,
     } = args;
     let sizes = larger.unwrap_or(0)..=smaller.unwrap_or(u64::MAX);
-    ensure!(
-        sizes.start() <= sizes.end(),
-        "--larger exceeds --smaller, so no object can match; exchange them"
-    );
+    let exchanged = |first: &str, second: &str| {
+        let text = format!("{first} exceeds {second}, so no object can match; exchange them");
+        Err(EndedEarly::usage(text))
+    };
+    if sizes.start() > sizes.end() {
+        return exchanged("--larger", "--smaller");
+    }
+    if from.zip(to).is_some_and(|(from, to)| from > to) {
+        return exchanged("--from", "--to");
+    }
+    if submitted_after.zip(submitted_before).is_some_and(|(after, before)| after > before) {
+        return exchanged("--submitted-after", "--submitted-before");
+    }
     let selection = ObjectSelection {
         levels: level,
         datatypes: datatype,

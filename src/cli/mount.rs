@@ -15,10 +15,10 @@ use super::background;
 use super::catalog_access;
 use super::credentials::CredentialArgs;
 use super::log::control::ControlSocket;
+use super::output::note;
 use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs, runtime};
 use super::storage::StorageArgs;
-use super::terminal::escape_control;
 use crate::cache::Store;
 use crate::catalog::{Catalog, ObjectSelection};
 use crate::mount::report::ServiceUrls;
@@ -149,8 +149,8 @@ pub(super) fn run(
     }
     if !background::is_daemon() {
         if allow_other {
-            eprintln!(
-                "icosfs: every user of this machine can read this mount, and does so with your login; the data licence that you accepted is personal"
+            note!(
+                "every user of this machine can read this mount, and does so with your login; the data licence that you accepted is personal"
             );
         }
         if !foreground {
@@ -287,9 +287,8 @@ fn serve(
         runtime.spawn(account.monitor());
     }
     if let Ok(Err(error)) = runtime.block_on(meta_probe) {
-        eprintln!(
-            "icosfs: {}; mounted all the same: cached files can be read now, all others once the portal responds",
-            escape_control(&error.to_string())
+        note!(
+            "{error}; mounted all the same: cached files can be read now, all others once the portal responds"
         );
     }
     lifecycle::serve(runtime, mounted, signals, &store)

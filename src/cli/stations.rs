@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::catalog_access;
+use super::exit::EndedEarly;
 use super::settings::GlobalArgs;
-use super::text_table::{TextTable, print_json};
+use super::text_table::{TextTable, print_json_lines};
 
 /// Arguments of `icosfs stations`.
 #[derive(Args, Debug)]
@@ -29,8 +30,12 @@ pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()
         let searched = format!("{}\n{}\n{}", row.code, row.name, row.country);
         searched.to_lowercase().contains(&wanted)
     });
+    let mut shown = shown.peekable();
+    if shown.peek().is_none() {
+        return Err(EndedEarly::NoMatch("stations").into());
+    }
     if args.json {
-        return print_json(shown.map(|station| {
+        return print_json_lines(shown.map(|station| {
             let row = station.row();
             json!({
                 "id": row.code, "name": row.name, "country": row.country, "class": row.class,
