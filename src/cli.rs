@@ -34,6 +34,7 @@ mod manual_pages;
 mod mount;
 mod object_argument;
 mod output;
+mod period;
 mod pins;
 mod prefetch;
 mod refresh;

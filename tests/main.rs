@@ -41,6 +41,7 @@ mod output;
 mod providers;
 mod python;
 mod reading;
+mod search;
 mod settings;
 mod shared_cache;
 #[cfg(feature = "shared-tests")]

@@ -22,7 +22,7 @@ use super::terminal::escape_control;
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write to standard output: {0}")]
+#[error("cannot write to standard output")]
 pub(super) struct OutputError(#[from] io::Error);
 
 impl OutputError {
