@@ -7,6 +7,11 @@
 //! window by window into the same buffer, and prints the best time in seconds and
 //! the size of the text in bytes.
 
+#![allow(
+    clippy::disallowed_macros,
+    reason = "an example may end if nothing reads its output"
+)]
+
 use std::error::Error;
 use std::hint::black_box;
 use std::time::Instant;

@@ -22,6 +22,7 @@ mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
 mod doctor;
+mod exit;
 mod find;
 mod get;
 mod help;
@@ -32,6 +33,8 @@ mod login;
 mod manual_pages;
 mod mount;
 mod object_argument;
+mod output;
+mod period;
 mod pins;
 mod prefetch;
 mod refresh;
@@ -74,10 +77,7 @@ Examples:
   icosfs unmount ~/icos
 
 Options can also be set by environment variables and in
-~/.config/icosfs/config.toml (see `icosfs config show`).
-
-Exit codes: 0 success; 1 failure, with the reason on standard error; 2 invalid
-command line or config.toml. When called by mount(8): 32 if the mount failed.";
+~/.config/icosfs/config.toml (see `icosfs config show`).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -127,14 +127,6 @@ enum Command {
     Demo(demo::DemoArgs),
 }
 
-/// Exit code: the command failed.
-const FAILED: u8 = 1;
-/// Exit code: the command line or the configuration is invalid.
-const USAGE: u8 = 2;
-/// Exit code that mount(8) expects from a helper that could not mount. (For
-/// invalid usage, mount(8) expects 1.)
-const MOUNT_FAILED: u8 = 32;
-
 impl Command {
     /// Whether the command runs even though `config.toml` is invalid: commands
     /// for diagnosis and cleanup, and commands that use no settings.
@@ -154,7 +146,25 @@ impl Command {
 
 /// The parser with built-in defaults, before `config.toml` is applied.
 fn command() -> clap::Command {
-    help::with_grouped_commands(config::with_settings_to_show(Cli::command()))
+    let command = Cli::command().after_long_help(format!("{AFTER_HELP}\n\n{}", exit::table()));
+    help::with_grouped_commands(config::with_settings_to_show(command))
+}
+
+/// The names of all commands and subcommands, such as `["cache", "info"]`, for tests
+/// that must cover each.
+#[doc(hidden)]
+#[must_use]
+pub fn command_names() -> Vec<Vec<String>> {
+    fn add(command: &clap::Command, parents: &[String], names: &mut Vec<Vec<String>>) {
+        for sub in command.get_subcommands() {
+            let name = [parents, &[sub.get_name().to_owned()]].concat();
+            add(sub, &name, names);
+            names.push(name);
+        }
+    }
+    let mut names = Vec::new();
+    add(&command(), &[], &mut names);
+    names
 }
 
 /// Parses and applies a `config.toml`, for [`crate::fuzzing`]. The file consists
@@ -194,9 +204,9 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> =
         object_argument::escape_leading_hyphens(std::env::args_os()).collect();
     let (arguments, failure, usage) = match helper::rewritten(&arguments) {
-        Some(Ok(rewritten)) => (rewritten, MOUNT_FAILED, FAILED),
-        Some(Err(reason)) => return report_error(&reason, FAILED),
-        None => (arguments, FAILED, USAGE),
+        Some(Ok(rewritten)) => (rewritten, exit::MOUNT_FAILED, exit::FAILED),
+        Some(Err(reason)) => return report_error(&reason, exit::FAILED),
+        None => (arguments, exit::FAILED, exit::USAGE),
     };
     let (file, broken) = match config::ConfigFile::load(&command()) {
         Ok(file) => (file, None),
@@ -213,14 +223,16 @@ pub fn main() -> ExitCode {
     }
     match run(cli, &arguments, &matches, &file, broken) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if get::is_broken_pipe(&error) => ExitCode::from(get::BROKEN_PIPE),
-        Err(error) => report_error(&format_args!("{error:#}"), failure),
+        Err(error) => match exit::code_of(&error, failure) {
+            (code, true) => report_error(&format_args!("{error:#}"), code),
+            (code, false) => ExitCode::from(code),
+        },
     }
 }
 
 /// Prints `reason` to standard error and returns the exit code `code`.
 fn report_error(reason: &dyn Display, code: u8) -> ExitCode {
-    eprintln!("icosfs: {}", terminal::escape_control(&reason.to_string()));
+    output::message(reason);
     ExitCode::from(code)
 }
 
@@ -235,12 +247,12 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
             .unwrap_or_else(|error| {
                 let _ = error.print();
                 if let Some(hint) = config::environment_hint(&error, arguments) {
-                    eprintln!("\n{hint}");
+                    output::to_stderr(&format!("\n{hint}\n"));
                 }
                 if error.kind() == ErrorKind::MissingRequiredArgument
                     && let Some(example) = help::example(&command(), arguments)
                 {
-                    eprintln!("For example: {example}");
+                    output::to_stderr(&format!("For example: {example}\n"));
                 }
                 std::process::exit(error.exit_code())
             });
@@ -274,10 +286,7 @@ fn run(
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&global, args, broken),
         Command::LogLevel(args) => log::control::run(&args),
-        Command::Completions(args) => {
-            manual_pages::completions(&args);
-            Ok(())
-        }
+        Command::Completions(args) => manual_pages::completions(&args),
         Command::Man(args) => manual_pages::pages(&args),
         Command::Prefetch(args) => prefetch::run(&global, &args),
         Command::Refresh(args) => refresh::run(&args),

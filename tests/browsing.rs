@@ -261,7 +261,6 @@ fn find_selects_objects_by_type_place_and_time() {
     );
     let smallest = sizes[2].to_string();
     assert!(find(&["--larger", &smallest]).len() >= 3);
-    assert!(find(&["--from", "2100-01-01"]).is_empty());
     let near = find(&["--bbox", "12,55,14,57"]);
     assert!(
         !near.is_empty() && near.len() < all.len(),

@@ -59,7 +59,7 @@ impl Demo {
         kill(Pid::from_raw(pid), Signal::SIGINT).expect("it runs");
         let stderr = self.child.stderr.take().expect("piped");
         let said = std::io::read_to_string(stderr).expect("text");
-        assert!(self.child.wait().expect("it ends").success());
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(130));
         said
     }
 }

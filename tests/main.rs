@@ -3,7 +3,8 @@
 
 #![allow(
     clippy::disallowed_methods,
-    reason = "tests may fail if no thread starts"
+    clippy::disallowed_macros,
+    reason = "tests may fail if no thread starts or nothing reads their output"
 )]
 
 mod support;
@@ -36,9 +37,11 @@ mod mounting;
 mod networks;
 mod originals;
 mod outages;
+mod output;
 mod providers;
 mod python;
 mod reading;
+mod search;
 mod settings;
 mod shared_cache;
 #[cfg(feature = "shared-tests")]

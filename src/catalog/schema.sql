@@ -15,8 +15,11 @@ CREATE TABLE spec (
     level INTEGER NOT NULL,
     format TEXT NOT NULL,
     dataset TEXT,
+    -- Labels, and then IRIs.
     theme TEXT,
     project TEXT,
+    theme_iri TEXT,
+    project_iri TEXT,
     -- Whether it is on the repository's list of data types.
     offered INTEGER NOT NULL,
     -- Which of its objects are stored: 0 some, 1 the current ones, 2 all versions.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Catalog, CatalogError, CatalogFolder, CatalogList, Object};
+use super::{Catalog, CatalogError, CatalogFolder, CatalogList, Object, Spec, Vocabulary, fold};
 use icos_portal::{MetadataClient, ObjectId};
 use icos_sync::run_blocking;
 
@@ -15,9 +15,9 @@ use icos_sync::run_blocking;
 /// fulfil all that are set.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
-    /// A part of the name of the data type's theme, in any case.
+    /// The data type's theme: its IRI, the end of that, or a part of its label.
     pub theme: Option<String>,
-    /// A part of the name of the data type's project, in any case.
+    /// The same for its project.
     pub project: Option<String>,
     /// A part of the label, or of the measured quantity, of a column of the table, in
     /// any case.
@@ -79,12 +79,13 @@ impl Catalog {
 
     /// The list that suffices if the selection has only one station.
     fn only_station(&self) -> Option<CatalogList> {
-        let [only] = &self.0.selection.stations[..] else {
+        if self.0.selection.stations.is_empty() {
             return None;
-        };
-        let vocabulary = self.vocabulary();
-        let station = vocabulary.stations().find(|station| station.is(only));
-        station.map(|station| station.list())
+        }
+        match &self.shown_stations()[..] {
+            [only] => Some(only.list()),
+            _ => None,
+        }
     }
 
     /// The ids of the objects in an area, which only the portal knows.
@@ -106,6 +107,7 @@ impl Catalog {
         within: Option<&HashSet<ObjectId>>,
     ) -> Result<Vec<Arc<Object>>, CatalogError> {
         let mut found = Vec::new();
+        let specs = search.specs(&self.vocabulary());
         // In the order of the walk, it can stop after the last result.
         let enough = match (search.order, search.descending, search.limit) {
             (None, false, Some(limit)) => limit.saturating_add(search.offset),
@@ -116,7 +118,13 @@ impl Catalog {
         }
         self.walk(&CatalogFolder::All, 0, |listed| {
             let inside = within.is_none_or(|ids| ids.contains(&listed.object.id()));
-            if inside && search.matches(&listed.object) {
+            let spec = || {
+                listed
+                    .object
+                    .spec()
+                    .is_some_and(|spec| specs.contains(&spec.key))
+            };
+            if inside && spec() && search.matches(&listed.object) {
                 found.push(listed.object);
             }
             match found.len() {
@@ -148,16 +156,21 @@ fn compare(order: Order, a: &Object, b: &Object) -> Ordering {
 }
 
 impl Search {
-    fn matches(&self, object: &Object) -> bool {
-        let contains = |text: Option<&str>, wanted: &Option<String>| {
-            let wanted = wanted.as_ref().map(|wanted| wanted.to_lowercase());
-            wanted
-                .is_none_or(|wanted| text.is_some_and(|text| text.to_lowercase().contains(&wanted)))
+    /// The keys of the data types that have the theme and the project.
+    fn specs(&self, vocabulary: &Vocabulary) -> HashSet<i64> {
+        let theme = self.theme.as_deref().map(fold);
+        let project = self.project.as_deref().map(fold);
+        let matches = |spec: &&Arc<Spec>| {
+            (theme.as_ref()).is_none_or(|theme| spec.has_theme(theme))
+                && (project.as_ref()).is_none_or(|project| spec.has_project(project))
         };
-        let spec = object.spec();
-        contains(spec.and_then(|spec| spec.theme()), &self.theme)
-            && contains(spec.and_then(|spec| spec.project()), &self.project)
-            && contains(Some(object.file_name()), &self.name)
+        let specs = vocabulary.specs().filter(matches);
+        specs.map(|spec| spec.key).collect()
+    }
+
+    fn matches(&self, object: &Object) -> bool {
+        let is_named = |wanted: &String| fold(object.file_name()).contains(&fold(wanted));
+        self.name.as_ref().is_none_or(is_named)
             && self.overlaps(object)
             && (self.submitted_before).is_none_or(|before| object.submitted() < before)
             && (self.size.as_ref()).is_none_or(|size| size.contains(&object.size()))
@@ -175,10 +188,10 @@ impl Search {
     }
 
     fn has_variable(&self, object: &Object) -> bool {
-        let Some(wanted) = self.variable.as_ref().map(|text| text.to_lowercase()) else {
+        let Some(wanted) = self.variable.as_deref().map(fold) else {
             return true;
         };
-        let like = |text: &str| text.to_lowercase().contains(&wanted);
+        let like = |text: &str| fold(text).contains(&wanted);
         let columns = object.spec().map_or(&[][..], |spec| spec.columns());
         match object.column_names() {
             // The columns of this table, not those that such a table may have.

@@ -17,7 +17,7 @@ pub struct ObjectSelection {
     pub levels: Vec<u8>,
     /// Data types, by name, label or IRI; any data type if empty.
     pub datatypes: Vec<String>,
-    /// Stations, by id or IRI; any or no station if empty.
+    /// Stations, by id, IRI, name or country; any or no station if empty.
     pub stations: Vec<String>,
     /// Only objects submitted at this time or later.
     pub since: Option<Timestamp>,
@@ -60,10 +60,16 @@ pub(super) struct FilterColumns {
 
 impl ResolvedSelection {
     pub(super) fn new(selection: &ObjectSelection, vocabulary: Vocabulary) -> Self {
+        let of_types: Option<HashSet<i64>> = (!selection.datatypes.is_empty()).then(|| {
+            let names = selection.datatypes.iter();
+            let specs = names.flat_map(|name| vocabulary.specs_named(name));
+            specs.map(|spec| spec.key).collect()
+        });
         let is_selected = |spec: &&Arc<Spec>| {
             selection.levels.contains(&spec.level())
-                && (selection.datatypes.is_empty()
-                    || selection.datatypes.iter().any(|name| spec.is(name)))
+                && of_types
+                    .as_ref()
+                    .is_none_or(|keys| keys.contains(&spec.key))
         };
         let mut scope = format!("{:?}", selection.versions);
         let mut specs = HashSet::new();
@@ -73,11 +79,9 @@ impl ResolvedSelection {
             specs.insert(spec.key);
         }
         let stations = (!selection.stations.is_empty()).then(|| {
-            let stations = vocabulary.stations();
-            stations
-                .filter(|station| selection.stations.iter().any(|name| station.is(name)))
-                .map(|station| station.key)
-                .collect()
+            let names = selection.stations.iter();
+            let stations = names.flat_map(|name| vocabulary.stations_named(name));
+            stations.map(|station| station.key).collect()
         });
         Self {
             scope: XxHash3_64::oneshot(scope.as_bytes()),

@@ -29,12 +29,6 @@ impl Spec {
         CatalogFolder::Spec(self.key)
     }
 
-    /// Whether `name` is its name, label or IRI, in any case.
-    pub(super) fn is(&self, name: &str) -> bool {
-        let names = [&self.name, &self.row.label, &self.row.iri];
-        names.iter().any(|own| own.eq_ignore_ascii_case(name))
-    }
-
     /// Its IRI.
     #[must_use]
     pub fn iri(&self) -> &str {
@@ -59,16 +53,28 @@ impl Spec {
         self.row.level
     }
 
-    /// Its theme, e.g. `Ocean`.
+    /// The label of its theme, e.g. `Ocean data`.
     #[must_use]
     pub fn theme(&self) -> Option<&str> {
         self.row.theme.as_deref()
     }
 
-    /// The project it belongs to.
+    /// IRI of its theme.
+    #[must_use]
+    pub fn theme_iri(&self) -> Option<&str> {
+        self.row.theme_iri.as_deref()
+    }
+
+    /// The label of the project it belongs to.
     #[must_use]
     pub fn project(&self) -> Option<&str> {
         self.row.project.as_deref()
+    }
+
+    /// IRI of the project.
+    #[must_use]
+    pub fn project_iri(&self) -> Option<&str> {
+        self.row.project_iri.as_deref()
     }
 
     /// The last segment of the IRI of its format, which is the name of the portal's
@@ -135,8 +141,7 @@ impl Spec {
                 level: 2,
                 format: "http://example.org/format".to_owned(),
                 dataset: Some(dataset.to_owned()),
-                theme: None,
-                project: None,
+                ..SpecRow::default()
             },
             columns: columns.into(),
             listed: true,
@@ -166,11 +171,6 @@ impl Station {
     #[must_use]
     pub fn list(&self) -> CatalogList {
         CatalogList::Station(self.key)
-    }
-
-    /// Whether `name` is its id or IRI, in any case.
-    pub(super) fn is(&self, name: &str) -> bool {
-        self.row.code.eq_ignore_ascii_case(name) || self.row.iri.eq_ignore_ascii_case(name)
     }
 
     /// Its IRI.
@@ -240,7 +240,8 @@ impl Vocabulary {
         let edition = Edition::current(db)?;
         let (mut spec_names, mut station_names) = (BTreeMap::new(), BTreeMap::new());
         let datasets = load_datasets(db)?;
-        let query = "SELECT row, iri, label, level, format, dataset, theme, project, offered
+        let query = "SELECT row, iri, label, level, format, dataset, theme, project, offered,
+                 theme_iri, project_iri
              FROM spec ORDER BY iri";
         let load = |row: &Row<'_>| Spec::load(row, &datasets, &mut spec_names);
         let specs = query_all(db, query, [], load)?.into_iter();
@@ -334,6 +335,8 @@ impl Spec {
             dataset: row.get(5)?,
             theme: row.get(6)?,
             project: row.get(7)?,
+            theme_iri: row.get(9)?,
+            project_iri: row.get(10)?,
         };
         let columns = spec.dataset.as_ref().and_then(|iri| datasets.get(iri));
         Ok(Self {
@@ -392,6 +395,7 @@ fn unique_name(names: &mut BTreeMap<String, i64>, wanted: &str, key: i64) -> Str
     name
 }
 
-fn last_segment(iri: &str) -> &str {
+/// The part of an IRI after the last slash.
+pub(super) fn last_segment(iri: &str) -> &str {
     iri.rsplit('/').next().unwrap_or(iri)
 }

@@ -94,11 +94,13 @@ pub(super) fn vocabulary(
 pub(super) fn spec(db: &Transaction<'_>, row: &SpecRow, listed: bool) -> Result<()> {
     execute(
         db,
-        "INSERT INTO spec (row, iri, label, level, format, dataset, theme, project, offered)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        "INSERT INTO spec (row, iri, label, level, format, dataset, theme, project, offered,
+             theme_iri, project_iri)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (row) DO UPDATE SET label = excluded.label, level = excluded.level,
              format = excluded.format, dataset = excluded.dataset, theme = excluded.theme,
-             project = excluded.project, offered = excluded.offered",
+             project = excluded.project, offered = excluded.offered,
+             theme_iri = excluded.theme_iri, project_iri = excluded.project_iri",
         params![
             key(&row.iri),
             row.iri,
@@ -108,7 +110,9 @@ pub(super) fn spec(db: &Transaction<'_>, row: &SpecRow, listed: bool) -> Result<
             row.dataset,
             row.theme,
             row.project,
-            listed
+            listed,
+            row.theme_iri,
+            row.project_iri
         ],
     )
     .map(drop)

@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
 use super::credentials::CredentialArgs;
+use super::output::{note, print_json, print_line};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::{block_on_while, with_spinner};
 use icos_portal::account::LicenceStatus;
@@ -38,8 +39,7 @@ pub(super) fn run(global: &GlobalArgs, command: AuthCommand) -> anyhow::Result<(
             let auth = login.provider(&global.http()?, &global.services()?)?;
             let auth = auth.context("not logged in; run `icosfs login`")?;
             let token = block_on_while("logging in", async { Ok(auth.token().await?) })?;
-            println!("{}", token.cookie());
-            Ok(())
+            Ok(print_line!("{}", token.cookie())?)
         }
     }
 }
@@ -63,9 +63,9 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
             "portal": services.envri().name(),
             "login": login,
         });
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        print_json(&status)?;
     } else if let Some(login) = &login {
-        println!("{}: {login}", services.envri());
+        print_line!("{}: {login}", services.envri())?;
     }
     let advice = match login {
         Some(login) => login.advice,
@@ -75,7 +75,7 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
         )),
     };
     match advice {
-        Some(advice) if readable => eprintln!("icosfs: {advice}"),
+        Some(advice) if readable => note!("{advice}"),
         Some(advice) => bail!(advice),
         None => {}
     }

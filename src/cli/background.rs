@@ -15,6 +15,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 
+use super::output;
 use super::waiting::WaitNotice;
 
 /// The environment variable that makes a process the daemon. The standard output
@@ -101,7 +102,7 @@ pub(super) fn ready() -> anyhow::Result<()> {
     // Fails only for a process group leader, which a new child is not.
     let _ = setsid();
     let _ = std::env::set_current_dir("/");
-    let _ = write(std::io::stdout(), READY);
+    let _ = write(output::stdout(), READY);
     let null: OwnedFd =
         open("/dev/null", OFlag::O_RDWR, Mode::empty()).context("cannot open /dev/null")?;
     dup2_stdin(null.as_fd())?;

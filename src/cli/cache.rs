@@ -2,13 +2,13 @@
 //! live mounts; files that a mount has open are not removed.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::output::{print_json, print_line};
 use super::pins::{self, PinArgs};
 use super::settings::{GlobalArgs, bytes};
 use super::storage::require_private_cache;
@@ -75,17 +75,17 @@ pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<
     let folder = CacheFolder::at(root);
     match command {
         CacheCommand::Info { json } => info(&folder, json),
-        CacheCommand::Verify => verify(&folder)?,
+        CacheCommand::Verify => verify(&folder),
         CacheCommand::Clear => {
-            remove(&folder, &folder.files());
+            let removed = remove(&folder, &folder.files());
             folder.remove_strays();
+            removed
         }
         CacheCommand::Evict(args) => evict(&folder, &args),
         CacheCommand::Pins { json } => pins::list(&folder, json),
         // Handled above.
-        CacheCommand::Pin(_) | CacheCommand::Unpin(_) => {}
+        CacheCommand::Pin(_) | CacheCommand::Unpin(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// The object that a cached file belongs to, if any.
@@ -108,7 +108,7 @@ fn kind_of(file: &FolderFile) -> (&'static str, &'static str) {
     }
 }
 
-fn info(folder: &CacheFolder, json: bool) {
+fn info(folder: &CacheFolder, json: bool) -> anyhow::Result<()> {
     let files = folder.files();
     let mut kinds: BTreeMap<(&str, &str), (usize, u64)> = BTreeMap::new();
     for file in &files {
@@ -129,29 +129,28 @@ fn info(folder: &CacheFolder, json: bool) {
         let all = json!({"path": path, "files": files.len(), "bytes": bytes,
             "inUse": in_use, "kinds": kinds,
             "pinned": {"files": pinned_files, "bytes": pinned_bytes}});
-        println!("{all:#}");
-        return;
+        return print_json(&all);
     }
-    println!("{}", folder.path().display());
+    print_line!("{}", folder.path().display())?;
     if files.is_empty() {
-        println!("  the cache is empty");
-        return;
+        return Ok(print_line!("  the cache is empty")?);
     }
     for ((_, label), (count, bytes)) in kinds {
-        println!("  {label:<16} {count:>7} files {:>12}", size(bytes));
+        print_line!("  {label:<16} {count:>7} files {:>12}", size(bytes))?;
     }
     let count = files.len();
-    println!("  {:<16} {count:>7} files {:>12}", "total", size(bytes));
+    print_line!("  {:<16} {count:>7} files {:>12}", "total", size(bytes))?;
     if pinned_files > 0 {
         let bytes = size(pinned_bytes);
-        println!(
+        print_line!(
             "  {:<16} {pinned_files:>7} files {bytes:>12}",
             "of these pinned"
-        );
+        )?;
     }
     if in_use > 0 {
-        println!("  {in_use} of these files are open in mounts");
+        print_line!("  {in_use} of these files are open in mounts")?;
     }
+    Ok(())
 }
 
 fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
@@ -190,22 +189,18 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
                 "a mount has it open; unmount it and repeat this command"
             };
             let line = format!("{}: {problem}; {done}", file.path.path().display());
-            if std::io::stderr().is_terminal() {
-                bar.println(line);
-            } else {
-                println!("{line}");
-            }
+            bar.suspend(|| print_line!("{line}"))?;
         }
     }
     bar.finish_and_clear();
-    println!("{} files, {} verified", files.len(), size(verified));
+    print_line!("{} files, {} verified", files.len(), size(verified))?;
     if corrupt > 0 {
         bail!("{corrupt} files were corrupt; they are downloaded again when they are read");
     }
     Ok(())
 }
 
-fn evict(folder: &CacheFolder, args: &EvictArgs) {
+fn evict(folder: &CacheFolder, args: &EvictArgs) -> anyhow::Result<()> {
     let mut files = folder.files();
     if args.objects.is_empty() {
         let mut left: u64 = files.iter().map(|file| file.bytes).sum();
@@ -220,26 +215,27 @@ fn evict(folder: &CacheFolder, args: &EvictArgs) {
     } else {
         files.retain(|file| object_of(file).is_some_and(|id| args.objects.contains(&id)));
     }
-    remove(folder, &files);
+    remove(folder, &files)
 }
 
-fn remove(folder: &CacheFolder, files: &[FolderFile]) {
+fn remove(folder: &CacheFolder, files: &[FolderFile]) -> anyhow::Result<()> {
     let (pinned, files): (Vec<&FolderFile>, Vec<&FolderFile>) =
         files.iter().partition(|file| file.pinned);
     let (removed, open): (Vec<&FolderFile>, Vec<&FolderFile>) =
         files.iter().partition(|file| folder.remove(file));
     let freed = removed.iter().map(|file| file.bytes).sum();
-    println!("removed {} files, {}", removed.len(), size(freed));
+    print_line!("removed {} files, {}", removed.len(), size(freed))?;
     if !pinned.is_empty() {
-        println!(
+        print_line!(
             "{} files are pinned and were not removed; see `icosfs cache unpin`",
             pinned.len()
-        );
+        )?;
     }
     if !open.is_empty() {
-        println!(
+        print_line!(
             "{} files are open in mounts and were not removed",
             open.len()
-        );
+        )?;
     }
+    Ok(())
 }

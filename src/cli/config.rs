@@ -18,6 +18,8 @@ use directories::{BaseDirs, ProjectDirs};
 use serde_json::json;
 use toml::{Table, Value};
 
+use super::output::{print_json, print_line};
+
 /// The variable with the path of another file. If it is empty, no file is read.
 const PATH_VARIABLE: &str = "ICOSFS_CONFIG";
 
@@ -266,21 +268,20 @@ pub(super) fn run(
         let all: serde_json::Map<_, _> = (shown.into_iter())
             .map(|s| (s.name, json!({"value": s.value, "source": s.source})))
             .collect();
-        println!("{}", serde_json::to_string_pretty(&all)?);
-        return Ok(());
+        return print_json(&all);
     }
     match &file.path {
-        Some(path) if path.exists() => println!("# settings from {}", path.display()),
-        Some(path) => println!("# settings; {} does not exist", path.display()),
-        None => println!("# settings, no file"),
-    }
+        Some(path) if path.exists() => print_line!("# settings from {}", path.display()),
+        Some(path) => print_line!("# settings; {} does not exist", path.display()),
+        None => print_line!("# settings, no file"),
+    }?;
     let value = |setting: &ShownSetting| setting.value.clone().unwrap_or("-".to_owned());
     let names = shown.iter().map(|setting| setting.name.len()).max();
     let values = shown.iter().map(|setting| value(setting).len()).max();
     let (names, values) = (names.unwrap_or(0), values.unwrap_or(0));
     for setting in &shown {
         let (name, value, source) = (&setting.name, value(setting), &setting.source);
-        println!("{name:names$}  {value:values$}  {source}");
+        print_line!("{name:names$}  {value:values$}  {source}")?;
     }
     Ok(())
 }

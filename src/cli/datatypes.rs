@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::catalog_access;
+use super::exit::EndedEarly;
 use super::settings::GlobalArgs;
-use super::text_table::{TextTable, print_json};
+use super::text_table::{TextTable, print_json_lines};
 
 /// Arguments of `icosfs datatypes`.
 #[derive(Args, Debug)]
@@ -24,21 +25,21 @@ pub(super) struct DatatypesArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<()> {
     let vocabulary = catalog_access::vocabulary(global)?;
-    let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
-    let shown = vocabulary.specs().filter(|spec| {
-        let (theme, project) = (spec.theme(), spec.project());
-        let mut searched = vec![spec.name(), spec.label()];
-        searched.extend(theme.into_iter().chain(project));
-        searched.extend(spec.columns().iter().map(|column| &*column.title));
-        searched.join("\n").to_lowercase().contains(&wanted)
-    });
+    let shown = match &args.text {
+        Some(text) => vocabulary.specs_like(text),
+        None => vocabulary.specs().collect(),
+    };
+    if shown.is_empty() {
+        return Err(EndedEarly::NoMatch("data types").into());
+    }
+    let shown = shown.into_iter();
     if args.json {
         let lines = shown.map(|spec| {
             let mut line: Value = serde_json::from_slice(&spec.json())?;
             line["folder"] = json!(format!("datatypes/{}", spec.name()));
             Ok(line)
         });
-        return print_json(lines.collect::<anyhow::Result<Vec<_>>>()?);
+        return print_json_lines(lines.collect::<anyhow::Result<Vec<_>>>()?);
     }
     let rows = shown.map(|spec| {
         vec![

@@ -1,7 +1,6 @@
 //! `icosfs demo`: runs the demo portal on its own. Also starts the embedded one
 //! of `icosfs mount --demo`.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +8,8 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::exit::EndedEarly;
+use super::output::{self, print_line, print_text};
 use super::settings::{Clients, bytes, expect_threads};
 use crate::demo_portal::client_services;
 use icos_demo::{
@@ -134,10 +135,10 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         "password": portal.password(),
         "token": portal.token(),
     });
-    if std::io::stdout().is_terminal() {
-        print!("{}", for_a_person(&portal));
+    if output::is_terminal() {
+        print_text!("{}", for_a_person(&portal))?;
     } else {
-        println!("{line}");
+        print_line!("{line}")?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -146,10 +147,9 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Err(EndedEarly::Interrupted.into()),
         }
-        Ok(())
     })
 }
 

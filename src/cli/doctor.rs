@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::credentials::CredentialArgs;
 use super::mount::mountpoint::is_dead;
+use super::output::{OutputError, print_json, print_line};
 use super::settings::{GlobalArgs, for_each_service};
 use super::terminal::{escape_control, size};
 use super::waiting::block_on_while;
@@ -109,9 +110,9 @@ pub(super) fn run(
     let check = async { Ok(check_login(http.clone(), services.clone(), login).await) };
     findings.extend(block_on_while("checking the login", check)?);
     if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        print_json(&findings)?;
     } else {
-        findings.iter().for_each(print);
+        findings.iter().try_for_each(print)?;
     }
     let failed = findings
         .iter()
@@ -123,17 +124,18 @@ pub(super) fn run(
     }
 }
 
-fn print(finding: &Finding) {
+fn print(finding: &Finding) -> Result<(), OutputError> {
     let verdict = match finding.verdict {
         Verdict::Ok => "ok  ",
         Verdict::Note => "note",
         Verdict::Bad => "BAD ",
     };
     let (what, found) = (&finding.what, escape_control(&finding.found));
-    println!("{verdict}  {what:<14} {found}");
+    print_line!("{verdict}  {what:<14} {found}")?;
     if let Some(remedy) = &finding.remedy {
-        println!("      {:<14} -> {}", "", escape_control(remedy));
+        print_line!("      {:<14} -> {}", "", escape_control(remedy))?;
     }
+    Ok(())
 }
 
 fn check_kernel() -> Finding {

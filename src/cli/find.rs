@@ -3,17 +3,21 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::catalog_access;
-use super::selection::time;
+use super::exit::EndedEarly;
+use super::output::print_line;
+use super::period;
+use super::selection::level;
 use super::settings::{GlobalArgs, bytes};
-use super::text_table::{self, TextTable, print_json};
+use super::text_table::{self, TextTable, print_json_lines};
 use super::waiting::block_on_while;
-use crate::catalog::{Object, ObjectSelection, Order, Representation, Search};
+use crate::catalog::{
+    CatalogList, Object, ObjectSelection, Order, Representation, Search, UnknownName,
+};
 use icos_portal::lists::Versions;
 
 /// Arguments of `icosfs find`.
@@ -28,25 +32,25 @@ Examples:
   icosfs find --theme ocean --paths ~/icos | xargs head -n 2"
 )]
 pub(super) struct FindArgs {
-    /// Objects of these stations, e.g. HTM
+    /// Objects of these stations, by id, name or country, e.g. HTM or sweden
     #[arg(long, value_name = "STATION", value_delimiter = ',')]
     station: Vec<String>,
     /// Objects of these data types, given by folder name, label or IRI
     #[arg(long, value_name = "TYPE", value_delimiter = ',')]
     datatype: Vec<String>,
-    /// Objects of these levels: 0 is raw data, 3 elaborated products
+    /// Objects of these levels: 0 is raw data, 3 elaborated products (or L0 to L3)
     #[arg(
         long,
         value_name = "LEVEL",
         value_delimiter = ',',
         default_value = "1,2,3",
-        value_parser = clap::value_parser!(u8).range(0..=3)
+        value_parser = level
     )]
     level: Vec<u8>,
-    /// Objects of this theme, e.g. ocean
+    /// Objects of this theme, by label, name or IRI, e.g. ocean
     #[arg(long)]
     theme: Option<String>,
-    /// Objects of this project
+    /// Objects of this project, by label, name or IRI
     #[arg(long)]
     project: Option<String>,
     /// Tables with a column of this name, e.g. co2, or of this quantity
@@ -55,11 +59,12 @@ pub(super) struct FindArgs {
     /// Objects with this text in the file name
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
-    /// Objects with data at this time or later
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Objects with data at this time or later, e.g. 2021 or 2021-03-31
+    #[arg(long, value_name = "TIME", value_parser = period::start)]
     from: Option<Timestamp>,
-    /// Objects with data at this time or earlier
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Objects with data at this time or earlier; a year, month or day counts
+    /// to its end
+    #[arg(long, value_name = "TIME", value_parser = period::end)]
     to: Option<Timestamp>,
     /// Objects within this box, in degrees
     #[arg(
@@ -74,10 +79,10 @@ pub(super) struct FindArgs {
     #[arg(long, value_name = "METRES", value_parser = heights)]
     height: Option<RangeInclusive<f64>>,
     /// Objects submitted at this time or later
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = period::start)]
     submitted_after: Option<Timestamp>,
     /// Objects submitted before this time
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = period::start)]
     submitted_before: Option<Timestamp>,
     /// Objects whose original has at least this size, e.g. 10M
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -125,38 +130,50 @@ enum SortKey {
 pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let (json, paths) = (args.json, args.paths.clone());
     let (selection, search) = search_criteria(args)?;
-    let requested = selection.stations.clone();
     let clients = global.clients(None)?;
     let cache_dir = global.cache_dir()?;
-    let catalog = catalog_access::open(&clients, &cache_dir, catalog_access::TTL, selection)?;
+    let ttl = catalog_access::TTL;
+    let catalog = catalog_access::open(&clients, &cache_dir, ttl, selection.clone())?;
     let found = block_on_while("requesting the portal's lists", async {
-        Ok(catalog.search(&search).await?)
+        // Otherwise a misspelled name would look like one without data.
+        catalog.ensure(CatalogList::Vocabulary).await?;
+        let vocabulary = catalog.vocabulary();
+        let checked = vocabulary.check(&selection);
+        checked
+            .and_then(|()| vocabulary.check_search(&search))
+            .map_err(|name| unknown(&name))?;
+        let found = catalog.search(&search).await?;
+        match &search.variable {
+            Some(variable) if found.is_empty() && !vocabulary.has_variable(variable) => {
+                Err(unknown(&vocabulary.unknown_variable(variable)))
+            }
+            _ => Ok(found),
+        }
     })?;
-    // Without this check, a misspelled station would look like one without data.
-    let known = catalog.shown_stations();
-    for station in requested {
-        let is = |name: &str| name.eq_ignore_ascii_case(&station);
-        ensure!(
-            (known.iter()).any(|known| is(&known.row().code) || is(&known.row().iri)),
-            "there is no station {station}; `icosfs stations` lists them"
-        );
+    if found.is_empty() {
+        return Err(EndedEarly::NoMatch("objects").into());
     }
-    ensure!(
-        !catalog.shown_specs().is_empty(),
-        "there is no such data type; `icosfs datatypes` lists them"
-    );
     if let Some(mount) = paths {
         for object in &found {
-            println!("{}", path(&mount, object).display());
+            print_line!("{}", path(&mount, object).display())?;
         }
         return Ok(());
     }
     if json {
         let landing = clients.services.envri().landing_prefix();
-        return print_json(found.iter().map(|object| json_line(object, &landing)));
+        return print_json_lines(found.iter().map(|object| json_line(object, &landing)));
     }
     let header = ["ID", "SIZE", "SUBMITTED", "STATION", "FROM", "TO", "NAME"];
     TextTable::new(&header, found.iter().map(|object| row(object))).print()
+}
+
+/// The error for a name that nothing in the repository has.
+pub(super) fn unknown(name: &UnknownName) -> anyhow::Error {
+    let list = match name.what {
+        "station" => "`icosfs stations` lists the stations",
+        _ => "`icosfs datatypes` lists the data types with theme and columns",
+    };
+    EndedEarly::usage(format!("{name}; {list}"))
 }
 
 /// Converts the flags to the catalog's selection and search.
@@ -186,10 +203,22 @@ fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> 
         paths: _,
     } = args;
     let sizes = larger.unwrap_or(0)..=smaller.unwrap_or(u64::MAX);
-    ensure!(
-        sizes.start() <= sizes.end(),
-        "--larger exceeds --smaller, so no object can match; exchange them"
-    );
+    let exchanged = |first: &str, second: &str| {
+        let text = format!("{first} exceeds {second}, so no object can match; exchange them");
+        Err(EndedEarly::usage(text))
+    };
+    if sizes.start() > sizes.end() {
+        return exchanged("--larger", "--smaller");
+    }
+    if from.zip(to).is_some_and(|(from, to)| from > to) {
+        return exchanged("--from", "--to");
+    }
+    if submitted_after
+        .zip(submitted_before)
+        .is_some_and(|(after, before)| after > before)
+    {
+        return exchanged("--submitted-after", "--submitted-before");
+    }
     let selection = ObjectSelection {
         levels: level,
         datatypes: datatype,

@@ -1,12 +1,12 @@
 //! `icosfs get`: writes one object, or part of a table, to standard output or a
 //! file.
 
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use icos_files::{SafePath, open_special};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,7 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::catalog_access::{self, TTL};
 use super::credentials::CredentialArgs;
+use super::exit::EndedEarly;
 use super::object_argument;
+use super::output;
 use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::waiting::with_spinner;
@@ -24,8 +26,6 @@ use crate::content::{
     Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
 };
 
-/// Exit code that a shell reports for a program ended by SIGPIPE.
-pub(super) const BROKEN_PIPE: u8 = 128 + 13;
 /// Size of the output buffer in bytes.
 const BUFFER: usize = 256 << 10;
 
@@ -136,8 +136,8 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         };
         tokio::select! {
             done = work => done,
-            _ = interrupt.recv() => bail!("interrupted"),
-            _ = terminate.recv() => bail!("terminated"),
+            _ = interrupt.recv() => Err(EndedEarly::Interrupted.into()),
+            _ = terminate.recv() => Err(EndedEarly::Terminated.into()),
         }
     });
     bar.finish_and_clear();
@@ -201,7 +201,7 @@ async fn write(
 fn open_output(path: Option<&Path>) -> anyhow::Result<(Output, Option<(TempPath, SafePath)>)> {
     let buffered = |out: Box<dyn Write + Send>| BufWriter::with_capacity(BUFFER, out);
     let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-        return Ok((buffered(Box::new(io::stdout())), None));
+        return Ok((buffered(Box::new(output::stdout())), None));
     };
     let failed = || format!("cannot write to {}", path.display());
     // A pipe or a device is written to, not replaced.
@@ -222,19 +222,10 @@ fn open_output(path: Option<&Path>) -> anyhow::Result<(Output, Option<(TempPath,
     Ok((buffered(Box::new(file)), Some((temporary, place))))
 }
 
-/// Whether a command failed because the reader of its output exited, which is
-/// not reported as an error.
-pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref(),
-        Some(ExportError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe
-    )
-}
-
 /// A progress bar, unless standard error is not a terminal or the data itself
 /// goes to the terminal.
 fn bar(to_file: bool) -> ProgressBar {
-    let terminal = io::stderr().is_terminal() && (to_file || !io::stdout().is_terminal());
+    let terminal = output::messages_are_on_terminal() && (to_file || !output::is_terminal());
     if terminal {
         ProgressBar::no_length()
     } else {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::catalog_access;
 use super::object_argument;
+use super::output::{print_line, print_text};
 use super::settings::GlobalArgs;
 use super::text_table::{self, blank_control};
 use super::waiting::block_on_while;
@@ -44,13 +45,11 @@ pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
         Ok((object, json))
     })?;
     if args.json {
-        println!("{}", String::from_utf8_lossy(&json));
-        return Ok(());
+        return Ok(print_line!("{}", String::from_utf8_lossy(&json))?);
     }
     let page: Value =
         serde_json::from_slice(&json).context("the portal's landing page is not valid JSON")?;
-    print!("{}", format_metadata(&object, &page));
-    Ok(())
+    Ok(print_text!("{}", format_metadata(&object, &page))?)
 }
 
 /// Formats the metadata, one labelled line per value.

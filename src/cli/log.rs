@@ -1,7 +1,6 @@
 //! Logging: the level and the destination, which is standard error or a file of
 //! bounded size. `icosfs log-level` changes the level of a running mount.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,6 +13,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 pub(super) mod control;
 mod file;
 
+use super::output;
 use file::LogFile;
 
 /// Requests that the log file be opened again.
@@ -77,8 +77,8 @@ impl LogArgs {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let (writer, colours) = match log_file {
             None => {
-                let colours = std::io::stderr().is_terminal() && !plain;
-                (BoxMakeWriter::new(std::io::stderr), colours)
+                let colours = output::messages_are_on_terminal() && !plain;
+                (BoxMakeWriter::new(output::stderr), colours)
             }
             Some(path) => {
                 let file = LogFile::open(path);
@@ -89,6 +89,8 @@ impl LogArgs {
         };
         let builder = tracing_subscriber::fmt()
             .with_writer(writer)
+            // It would be written by `eprintln!`, which panics if nothing reads it.
+            .log_internal_errors(false)
             .with_ansi(colours)
             .with_env_filter(filter)
             .with_filter_reloading();

@@ -1,6 +1,6 @@
 //! `icosfs login` and `icosfs logout`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use clap::Args;
 use secrecy::ExposeSecret as _;
 
 use super::credentials::{prompt_secret, saved_token, secret_from_stdin};
+use super::output::{self, note, print_line};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::with_spinner;
 use icos_portal::account::LicenceStatus;
@@ -53,7 +54,7 @@ pub(super) struct LogoutArgs {
 pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
     for name in ["ICOSFS_TOKEN", "ICOSFS_USER"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            eprintln!("icosfs: {name} is set and takes precedence over the login saved now");
+            note!("{name} is set and takes precedence over the login saved now");
         }
     }
     let LoginArgs {
@@ -84,7 +85,7 @@ pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
             && let Some(saved) = saved_token(services.envri())
             && saved.remove().await?
         {
-            println!("removed the token saved earlier; this login replaces it");
+            print_line!("removed the token saved earlier; this login replaces it")?;
         }
         Ok(())
     })
@@ -110,20 +111,19 @@ async fn with_password(
         result => result?,
     };
     file.save(&given.with_token(Arc::clone(&token))).await?;
-    println!("logged in as {}", token.user());
-    println!("saved in {}", file.path().display());
-    println!(
+    print_line!("logged in as {}", token.user())?;
+    print_line!("saved in {}", file.path().display())?;
+    print_line!(
         "  the password in it is obfuscated, not encrypted: keep it only on machines you trust"
-    );
-    print_licence_status(&Account::new(http, services.clone(), Arc::new(auth))).await;
-    Ok(())
+    )?;
+    print_licence_status(&Account::new(http, services.clone(), Arc::new(auth))).await
 }
 
 /// Tests the token on standard input and saves it.
 async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let page = services.account_page();
     if std::io::stdin().is_terminal() {
-        eprintln!("Your token is under \"My Account\" at {page}");
+        note!("your token is under \"My Account\" at {page}");
     }
     let text = secret_from_stdin("token")?;
     let token = Token::parse(services.envri(), text.expose_secret())?;
@@ -134,30 +134,29 @@ async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let file =
         saved_token(services.envri()).context("found no home folder to save the token in")?;
     file.save(&token).await?;
-    println!("logged in as {user}");
-    println!("saved in {}", file.path().display());
-    println!(
+    print_line!("logged in as {user}")?;
+    print_line!("saved in {}", file.path().display())?;
+    print_line!(
         "  valid until {:.0}; it cannot be renewed automatically: get the next one at {page}",
         token.expires()
-    );
-    print_licence_status(&account).await;
-    Ok(())
+    )?;
+    print_licence_status(&account).await
 }
 
-async fn print_licence_status(account: &Account) {
+async fn print_licence_status(account: &Account) -> anyhow::Result<()> {
     match with_spinner("checking the licence", account.check_licence()).await {
-        Ok(LicenceStatus::Accepted) => println!("the data licence is accepted"),
-        Ok(LicenceStatus::NotAccepted) => println!(
+        Ok(LicenceStatus::Accepted) => print_line!("the data licence is accepted"),
+        Ok(LicenceStatus::NotAccepted) => print_line!(
             "the data licence is not accepted yet; accept it in your profile at {} to read data",
             account.page()
         ),
-        Err(error) => println!("cannot check whether the data licence is accepted: {error}"),
-    }
+        Err(error) => print_line!("cannot check whether the data licence is accepted: {error}"),
+    }?;
+    Ok(())
 }
 
 fn prompt_user() -> anyhow::Result<String> {
-    eprint!("User name (mail address): ");
-    std::io::stderr().flush()?;
+    output::to_stderr("User name (mail address): ");
     let mut line = String::new();
     std::io::stdin()
         .read_line(&mut line)
@@ -165,7 +164,7 @@ fn prompt_user() -> anyhow::Result<String> {
     let user = line.trim();
     if user.is_empty() {
         // End the line of the prompt.
-        eprintln!();
+        output::to_stderr("\n");
         bail!("expected a user name, found nothing; a script gives it with --user");
     }
     Ok(user.to_owned())
@@ -198,10 +197,10 @@ pub(super) fn log_out(global: &GlobalArgs, args: LogoutArgs) -> anyhow::Result<(
             removed.push(file.path().to_owned());
         }
         if removed.is_empty() {
-            println!("there was no login of {}", services.envri());
+            print_line!("there was no login of {}", services.envri())?;
         }
         for path in removed {
-            println!("removed {}", path.display());
+            print_line!("removed {}", path.display())?;
         }
         Ok(())
     })

@@ -1,7 +1,6 @@
 //! `icosfs completions` and `icosfs man`: generated from the parser, so that
 //! they always agree with it.
 
-use std::io;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -9,6 +8,9 @@ use clap::Args;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use icos_files::SafeFolder;
+
+use super::exit;
+use super::output::print_text;
 
 /// Arguments of `icosfs completions`.
 #[derive(Args, Debug)]
@@ -32,13 +34,12 @@ pub(super) struct ManArgs {
     folder: PathBuf,
 }
 
-pub(super) fn completions(args: &CompletionsArgs) {
-    clap_complete::generate(
-        args.shell,
-        &mut super::command(),
-        "icosfs",
-        &mut io::stdout(),
-    );
+/// Prints the completions of a shell.
+pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
+    // Into memory, since the generator panics if its output cannot be written.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "icosfs", &mut script);
+    Ok(print_text!("{}", String::from_utf8_lossy(&script))?)
 }
 
 /// Writes one manual page per command.
@@ -55,6 +56,7 @@ pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
         let file = format!("{name}.1");
         let mut page = Vec::new();
         let rendered = Man::new(command.clone().name(name.to_owned())).render(&mut page);
+        page.extend(exit_status().into_bytes());
         rendered
             .and_then(|()| opened.replace(file.as_ref(), ".page.new".as_ref(), 0o644, &page))
             .with_context(|| format!("cannot write {}", folder.join(&file).display()))?;
@@ -66,4 +68,11 @@ pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The section on exit codes, which all pages have.
+fn exit_status() -> String {
+    let entry = |(code, meaning)| format!(".TP\n{code}\n{meaning}\n");
+    let entries: String = exit::CODES.into_iter().map(entry).collect();
+    format!(".SH \"EXIT STATUS\"\n{entries}")
 }

@@ -9,18 +9,20 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use tokio::runtime::Runtime;
 
 use self::lifecycle::Signals;
 use super::background;
 use super::catalog_access;
 use super::credentials::CredentialArgs;
+use super::find::unknown;
 use super::log::control::ControlSocket;
+use super::output::note;
 use super::selection::{FilesArgs, SelectionArgs};
 use super::settings::{Clients, GlobalArgs, runtime};
 use super::storage::StorageArgs;
-use super::terminal::escape_control;
 use crate::cache::Store;
-use crate::catalog::{Catalog, ObjectSelection};
+use crate::catalog::{Catalog, CatalogList, ObjectSelection};
 use crate::mount::report::ServiceUrls;
 use crate::mount::{
     Access, Crawlers, ExactSize, InodeWidth, MountInfo, MountOptions, MountReport, MountSession,
@@ -34,6 +36,9 @@ pub(super) mod mountpoint;
 
 /// Timeout for the first request to the portal. The mount starts without it.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Timeout for the lists of stations and data types, if the options name some.
+const LISTS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Arguments of `icosfs mount`.
 #[derive(Args, Debug)]
@@ -149,8 +154,8 @@ pub(super) fn run(
     }
     if !background::is_daemon() {
         if allow_other {
-            eprintln!(
-                "icosfs: every user of this machine can read this mount, and does so with your login; the data licence that you accepted is personal"
+            note!(
+                "every user of this machine can read this mount, and does so with your login; the data licence that you accepted is personal"
             );
         }
         if !foreground {
@@ -213,6 +218,25 @@ fn ttl(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a number of seconds, or indefinite".to_owned())
 }
 
+/// Fails if a station or data type in `selection` does not exist: the mount would be
+/// empty. Does not wait long for a portal that does not respond.
+fn check_selection(
+    runtime: &Runtime,
+    catalog: &Catalog,
+    selection: &ObjectSelection,
+) -> anyhow::Result<()> {
+    if selection.stations.is_empty() && selection.datatypes.is_empty() {
+        return Ok(());
+    }
+    let lists = catalog.ensure(CatalogList::Vocabulary);
+    let waited = async { tokio::time::timeout(LISTS_TIMEOUT, lists).await };
+    match runtime.block_on(waited) {
+        Ok(Ok(())) => (catalog.vocabulary().check(selection)).map_err(|name| unknown(&name)),
+        // It mounts all the same, and shows what was stored.
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
 /// Records failed writes to the cache and the catalog as failures of the mount.
 fn report_write_failures(store: &Store, catalog: &Catalog, report: &Arc<MountReport>) {
     let cache = Arc::downgrade(report);
@@ -251,7 +275,9 @@ fn serve(
     // Opens a connection for the first read. If that fails, the reads report it.
     probe(Service::Data);
     let (ttl, mountpoint) = (options.metadata_ttl, &options.mountpoint);
+    let selected = selection.clone();
     let catalog = catalog_access::open(&clients, cache_dir, ttl, selection)?;
+    check_selection(&runtime, &catalog, &selected)?;
     let control = ControlSocket::listen(cache_dir);
     let (store, contents) = storage.open(cache_dir, &clients, ttl, Some(mountpoint))?;
     let url = |service| clients.services.base(service).to_string();
@@ -287,9 +313,8 @@ fn serve(
         runtime.spawn(account.monitor());
     }
     if let Ok(Err(error)) = runtime.block_on(meta_probe) {
-        eprintln!(
-            "icosfs: {}; mounted all the same: cached files can be read now, all others once the portal responds",
-            escape_control(&error.to_string())
+        note!(
+            "{error}; mounted all the same: cached files can be read now, all others once the portal responds"
         );
     }
     lifecycle::serve(runtime, mounted, signals, &store)

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
+use super::output::{print_json, print_line};
 use super::prefetch::collect;
 use super::settings::GlobalArgs;
 use super::status::read_status;
@@ -54,7 +55,7 @@ type ObjectsByCache = BTreeMap<PathBuf, BTreeSet<ObjectId>>;
 pub(super) fn pin(global: &GlobalArgs, args: &PinArgs) -> anyhow::Result<()> {
     for (cache, objects) in objects_of_items(global, &args.items)? {
         let pinned = pin_in(&cache, &objects)?;
-        println!("pinned {pinned} objects in {}", cache.display());
+        print_line!("pinned {pinned} objects in {}", cache.display())?;
     }
     Ok(())
 }
@@ -65,7 +66,7 @@ pub(super) fn unpin(global: &GlobalArgs, args: &PinArgs) -> anyhow::Result<()> {
         let ids = objects.iter().map(ToString::to_string);
         let folder = folder_at(&cache)?;
         let unpinned = folder.unpin(ids).with_context(|| cannot_store(&cache))?;
-        println!("unpinned {unpinned} objects in {}", cache.display());
+        print_line!("unpinned {unpinned} objects in {}", cache.display())?;
     }
     Ok(())
 }
@@ -79,7 +80,7 @@ pub(super) fn pin_files(files: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// Lists the pinned objects with what the cache has of them.
-pub(super) fn list(folder: &CacheFolder, json: bool) {
+pub(super) fn list(folder: &CacheFolder, json: bool) -> anyhow::Result<()> {
     let mut objects: BTreeMap<String, (usize, u64)> = folder
         .pins()
         .iter()
@@ -97,15 +98,15 @@ pub(super) fn list(folder: &CacheFolder, json: bool) {
         let all: Vec<_> = (objects.iter())
             .map(|(id, (files, bytes))| json!({"id": id, "files": files, "bytes": bytes}))
             .collect();
-        println!("{:#}", json!(all));
-        return;
+        return print_json(&all);
     }
     for (id, (files, bytes)) in &objects {
-        println!("{id} {files:>7} files {:>12}", size(*bytes));
+        print_line!("{id} {files:>7} files {:>12}", size(*bytes))?;
     }
     if objects.is_empty() {
-        println!("nothing is pinned");
+        print_line!("nothing is pinned")?;
     }
+    Ok(())
 }
 
 fn pin_in(cache: &Path, objects: &BTreeSet<ObjectId>) -> anyhow::Result<usize> {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::output::{note, print_line};
 use super::pins;
 use super::settings::GlobalArgs;
 use super::status::read_status;
@@ -165,7 +166,7 @@ fn fetch(files: &[PathBuf]) -> anyhow::Result<()> {
         let work = || {
             while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Err(error) = read(path, &progress) {
-                    progress.suspend(|| eprintln!("icosfs: {}: {error}", path.display()));
+                    progress.suspend(|| note!("{}: {error}", path.display()));
                     failures.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -178,7 +179,7 @@ fn fetch(files: &[PathBuf]) -> anyhow::Result<()> {
     });
     progress.finish_and_clear();
     let (count, failures) = (files.len(), failures.into_inner());
-    println!("{} of {count} files are cached", count - failures);
+    print_line!("{} of {count} files are cached", count - failures)?;
     ensure!(
         failures == 0,
         "{failures} files could not be downloaded; `icosfs status` shows why; repeat the command to continue"

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use super::output::print_text;
 use super::status::mounted;
 use super::waiting::WaitNotice;
 use crate::mount::mountinfo;
@@ -42,7 +43,7 @@ pub(super) fn run(args: &RefreshArgs) -> anyhow::Result<()> {
         let text = text.with_context(|| {
             format!("the lists of {shown} cannot be refreshed; `icosfs status {shown}` shows why")
         })?;
-        print!("{shown}: {text}");
+        print_text!("{shown}: {text}")?;
     }
     Ok(())
 }

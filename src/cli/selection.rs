@@ -2,9 +2,8 @@
 
 use clap::Args;
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
+use super::period;
 use crate::catalog::ObjectSelection;
 use icos_portal::lists::Versions;
 
@@ -13,13 +12,13 @@ use icos_portal::lists::Versions;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which objects are listed")]
 pub(super) struct SelectionArgs {
-    /// Objects of these levels: 0 is raw data, 3 elaborated products
+    /// Objects of these levels: 0 is raw data, 3 elaborated products (or L0 to L3)
     #[arg(
         long,
         value_name = "LEVEL",
         value_delimiter = ',',
         default_value = "1,2,3",
-        value_parser = clap::value_parser!(u8).range(0..=3),
+        value_parser = level,
         env = "ICOSFS_LEVEL"
     )]
     level: Vec<u8>,
@@ -31,7 +30,7 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_DATATYPE"
     )]
     datatype: Vec<String>,
-    /// Only objects of these stations, e.g. HTM
+    /// Only objects of these stations, by id, name or country, e.g. HTM or sweden
     #[arg(
         long,
         value_name = "STATION",
@@ -39,8 +38,8 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_STATION"
     )]
     station: Vec<String>,
-    /// Only objects submitted at this time or later, e.g. 2024-01-31
-    #[arg(long, value_name = "TIME", value_parser = time, env = "ICOSFS_SINCE")]
+    /// Only objects submitted at this time or later, e.g. 2024 or 2024-01-31
+    #[arg(long, value_name = "TIME", value_parser = period::start, env = "ICOSFS_SINCE")]
     since: Option<Timestamp>,
     /// Include superseded versions
     #[arg(long, env = "ICOSFS_INCLUDE_DEPRECATED")]
@@ -106,18 +105,15 @@ impl SelectionArgs {
     }
 }
 
-/// Parses a date (midnight UTC) or a timestamp.
-pub(super) fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    let midnight = text
-        .parse::<Date>()
-        .ok()
-        .and_then(|date| date.to_zoned(TimeZone::UTC).ok());
-    midnight
-        .map(|zoned| zoned.timestamp())
-        .ok_or_else(|| "expected a date such as 2024-01-31, or 2024-01-31T12:00:00Z".to_owned())
+/// Parses a level: `2` or `L2`.
+pub(super) fn level(text: &str) -> Result<u8, String> {
+    let digits = text.trim().trim_start_matches(['L', 'l']);
+    (digits.parse().ok())
+        .filter(|level| *level <= 3)
+        .ok_or_else(|| {
+            "expected a level from 0 (raw data) to 3 (elaborated products), such as 2 or L2"
+                .to_owned()
+        })
 }
 
 #[cfg(test)]
@@ -125,9 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_and_timestamps_are_parsed() {
-        assert_eq!(time("1970-01-02").unwrap().as_second(), 86400);
-        assert_eq!(time("1970-01-01T01:00:00Z").unwrap().as_second(), 3600);
-        assert!(time("yesterday").is_err());
+    fn levels_have_a_letter_or_not() {
+        assert_eq!(
+            (level("2"), level("L2"), level("l0")),
+            (Ok(2), Ok(2), Ok(0))
+        );
+        for bad in ["", "4", "L", "NRT", "-1"] {
+            assert!(level(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -4,8 +4,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::catalog_access;
+use super::exit::EndedEarly;
 use super::settings::GlobalArgs;
-use super::text_table::{TextTable, print_json};
+use super::text_table::{TextTable, print_json_lines};
 
 /// Arguments of `icosfs stations`.
 #[derive(Args, Debug)]
@@ -14,7 +15,8 @@ Examples:
   icosfs stations sweden
   icosfs stations --json | jq -r 'select(.lat > 65) | .id'")]
 pub(super) struct StationsArgs {
-    /// Show only stations with this text in the id, name or country
+    /// Show only the stations with this id, name or country (its code or English
+    /// name); if there are none, those with this text in one of these
     text: Option<String>,
     /// Print JSON, one station per line
     #[arg(long)]
@@ -23,17 +25,20 @@ pub(super) struct StationsArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()> {
     let vocabulary = catalog_access::vocabulary(global)?;
-    let wanted = args.text.as_deref().unwrap_or_default().to_lowercase();
-    let shown = vocabulary.stations().filter(|station| {
-        let row = station.row();
-        let searched = format!("{}\n{}\n{}", row.code, row.name, row.country);
-        searched.to_lowercase().contains(&wanted)
-    });
+    let shown = match &args.text {
+        Some(text) => vocabulary.stations_like(text),
+        None => vocabulary.stations().collect(),
+    };
+    if shown.is_empty() {
+        return Err(EndedEarly::NoMatch("stations").into());
+    }
+    let shown = shown.into_iter();
     if args.json {
-        return print_json(shown.map(|station| {
+        return print_json_lines(shown.map(|station| {
             let row = station.row();
             json!({
-                "id": row.code, "name": row.name, "country": row.country, "class": row.class,
+                "id": row.code, "name": row.name, "country": row.country,
+                "countryName": station.country(), "class": row.class,
                 "uri": row.iri, "lat": row.position.map(|p| p.0), "lon": row.position.map(|p| p.1),
                 "elevation": row.elevation, "folder": format!("stations/{}", station.name()),
             })
@@ -44,11 +49,11 @@ pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()
         let position = (row.position).map(|(lat, lon)| format!("{lat:.4} {lon:.4}"));
         vec![
             row.code.clone(),
+            row.name.clone(),
             row.country.clone(),
             row.class.clone(),
             position.unwrap_or_default(),
-            row.name.clone(),
         ]
     });
-    TextTable::new(&["ID", "COUNTRY", "CLASS", "POSITION", "NAME"], rows).print()
+    TextTable::new(&["ID", "NAME", "COUNTRY", "CLASS", "POSITION"], rows).print()
 }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::output::{print_json, print_line, print_text};
 use super::settings::{block_on, for_each_service};
 use super::terminal::escape_control;
 use crate::mount::report::MountStatus;
@@ -65,8 +66,8 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         mountpoints.extend(paths.filter(|path| read_status(path).is_ok()));
     }
     if mountpoints.is_empty() && !args.json {
-        println!("nothing is mounted; `icosfs mount FOLDER` mounts the repository");
-        return Ok(());
+        let text = "nothing is mounted; `icosfs mount FOLDER` mounts the repository";
+        return Ok(print_line!("{text}")?);
     }
     // In parallel: several mounts that hang take no longer than one.
     let threads: Vec<_> = (mountpoints.into_iter())
@@ -87,10 +88,10 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         .collect();
     if args.json {
         let all: Vec<Value> = mounts.iter().map(as_json).collect();
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print_json(&all)?;
     } else {
         let all: Vec<String> = mounts.iter().map(text::render).collect();
-        print!("{}", escape_control(&all.join("\n")));
+        print_text!("{}", escape_control(&all.join("\n")))?;
     }
     ensure!(
         mounts.iter().all(|mount| mount.status.is_ok()),

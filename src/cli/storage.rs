@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 use icos_files::{SafeFolder, UnsafeFile};
 
+use super::output::note;
 use super::settings::{Clients, bytes, size};
 use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
@@ -160,7 +161,7 @@ fn open_data_folder(
         Ok(folder) => Ok(Some(folder)),
         // The variable is set for many programs, so it must not stop this one.
         Err(error) if source == variable || matches!(error, OpenFolderError::Inside { .. }) => {
-            eprintln!("icosfs: {source} is left out: {error}");
+            note!("{source} is left out: {error}");
             Ok(None)
         }
         Err(error) => Err(error).context("bad --data-path"),

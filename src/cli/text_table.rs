@@ -2,9 +2,10 @@
 //! programs.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::Value;
+
+use super::output::{self, print_text};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -30,13 +31,13 @@ impl TextTable {
     /// Prints the table: aligned, with a header, and cut to the width of a
     /// terminal; as tab-separated rows without a header otherwise.
     pub(super) fn print(&self) -> anyhow::Result<()> {
-        let text = if io::stdout().is_terminal() {
+        let text = if output::is_terminal() {
             let width = terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
             self.aligned(width, std::env::var_os("NO_COLOR").is_none())
         } else {
             self.tabbed()
         };
-        print(&text)
+        Ok(print_text!("{text}")?)
     }
 
     fn tabbed(&self) -> String {
@@ -80,18 +81,9 @@ impl TextTable {
 }
 
 /// Prints values as JSON, one per line.
-pub(super) fn print_json(values: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
+pub(super) fn print_json_lines(values: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
     let lines = values.into_iter().map(|value| format!("{value}\n"));
-    print(&lines.collect::<String>())
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reading program, such as `head`, has exited.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
+    Ok(print_text!("{}", lines.collect::<String>())?)
 }
 
 /// Replaces control characters by spaces, so that the text can neither move a

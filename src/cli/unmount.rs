@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::mount::mountpoint::responds;
+use super::output::note;
 use super::status::read_status;
 use super::waiting::WaitNotice;
 use crate::mount::mountinfo::{self, MountEntry};
@@ -49,16 +50,16 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     let device = entry.map(|entry| entry.device);
     let mut others = mountinfo::mounts()?.into_iter();
     if let Some(bind) = others.find(|mount| Some(&mount.device) == device.as_ref()) {
-        eprintln!(
-            "icosfs: unmounted here, but it is also mounted at {0} (a bind mount), so its process goes on; `icosfs unmount {0}` unmounts that one",
+        note!(
+            "unmounted here, but it is also mounted at {0} (a bind mount), so its process goes on; `icosfs unmount {0}` unmounts that one",
             bind.mountpoint.display()
         );
         return Ok(());
     }
     let mut foreign = mountinfo::foreign_mounts().into_iter();
     if let Some(other) = foreign.find(|mount| Some(&mount.entry.device) == device.as_ref()) {
-        eprintln!(
-            "icosfs: unmounted here, but the mount namespace of process {} (a container, for example) has the mount too, so its process goes on",
+        note!(
+            "unmounted here, but the mount namespace of process {} (a container, for example) has the mount too, so its process goes on",
             other.process
         );
         return Ok(());
@@ -70,7 +71,7 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     if let Some(pid) = daemon.filter(|&pid| is_running(pid)) {
-        eprintln!("icosfs: unmounted, but its process {pid} has not ended yet");
+        note!("unmounted, but its process {pid} has not ended yet");
     }
     Ok(())
 }

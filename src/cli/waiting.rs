@@ -1,12 +1,12 @@
 //! Notices on the terminal while a command waits.
 
-use std::io::IsTerminal as _;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output::{self, note};
 use super::settings::block_on;
 
 /// A notice appears after this delay.
@@ -41,7 +41,7 @@ impl WaitNotice {
     /// Prints `what` on a line that stays, for use while another process may print
     /// to the same terminal.
     pub(super) fn line(what: &'static str) -> Self {
-        Self::showing(move |_| eprintln!("icosfs: {what} ..."))
+        Self::showing(move |_| note!("{what} ..."))
     }
 
     fn showing(show: impl FnOnce(&Receiver<()>) + Send + 'static) -> Self {
@@ -52,7 +52,7 @@ impl WaitNotice {
             }
         };
         // Without a thread, there is no notice.
-        let thread = (std::io::stderr().is_terminal())
+        let thread = (output::messages_are_on_terminal())
             .then(|| std::thread::Builder::new().spawn(run).ok())
             .flatten();
         Self {

@@ -8,6 +8,11 @@
 //! the standard credentials file, which `icosfs login` and the Python library
 //! `icoscp_core` write: `~/.icoscp/cpauthToken_auth_conf.json`.
 
+#![allow(
+    clippy::disallowed_macros,
+    reason = "an example may end if nothing reads its output"
+)]
+
 use std::error::Error;
 use std::process::ExitCode;
 

@@ -81,10 +81,14 @@ pub struct SpecRow {
     pub format: String,
     /// IRI of the dataset that defines the columns of its tables.
     pub dataset: Option<String>,
-    /// Its theme, e.g. `Ocean`.
+    /// The label of its theme, e.g. `Ocean data`.
     pub theme: Option<String>,
-    /// The project it belongs to.
+    /// IRI of its theme.
+    pub theme_iri: Option<String>,
+    /// The label of the project it belongs to.
     pub project: Option<String>,
+    /// IRI of the project.
+    pub project_iri: Option<String>,
 }
 
 /// A column of a dataset.

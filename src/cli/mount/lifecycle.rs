@@ -10,6 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::cache::Store;
+use crate::cli::exit::EndedEarly;
+use crate::cli::output::note;
 use crate::cli::storage::FLUSH_TIMEOUT;
 use crate::cli::{background, log};
 use crate::mount::mountinfo::MountEntry;
@@ -33,6 +35,8 @@ pub(super) struct Signals {
 enum SignalRequest {
     /// To unmount and end.
     End,
+    /// The same, by ctrl-C.
+    Interrupt,
     /// To refresh the lists and to open the log file again.
     Refresh,
 }
@@ -71,7 +75,7 @@ impl Signals {
     /// Waits for a signal.
     async fn received(&mut self, in_background: bool) -> SignalRequest {
         tokio::select! {
-            _ = self.interrupt.recv() => SignalRequest::End,
+            _ = self.interrupt.recv() => SignalRequest::Interrupt,
             _ = self.terminate.recv() => SignalRequest::End,
             _ = self.quit.recv() => SignalRequest::End,
             // A background process survives the end of its terminal.
@@ -104,6 +108,7 @@ pub(super) fn serve(
         background::ready()?;
     }
     background::notify("READY=1");
+    let mut interrupted = false;
     let result = runtime.block_on(async {
         let result = loop {
             let request = tokio::select! {
@@ -117,7 +122,8 @@ pub(super) fn serve(
                     let refresher = refresher.clone();
                     tokio::spawn(async move { refresher.refresh().await });
                 }
-                SignalRequest::End => {
+                SignalRequest::End | SignalRequest::Interrupt => {
+                    interrupted = matches!(request, SignalRequest::Interrupt);
                     tracing::info!("received a signal to end");
                     background::notify("STOPPING=1");
                     detach_own(entry.as_ref());
@@ -133,6 +139,7 @@ pub(super) fn serve(
     });
     runtime.shutdown_background();
     match result {
+        Ok(Ok(())) if interrupted => Err(EndedEarly::Interrupted.into()),
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             // A thread that serves it could not be started, or failed.
@@ -170,7 +177,7 @@ pub(super) fn raise_address_space_limit() {
             ADDRESS_SPACE >> 20
         );
         tracing::error!("{warning}");
-        eprintln!("icosfs: {warning}");
+        note!("{warning}");
     }
 }
 

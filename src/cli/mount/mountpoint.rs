@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{SFlag, stat};
 use nix::sys::statfs::statfs;
 
+use crate::cli::output::note;
 use crate::mount::{absolute, detach, mountinfo};
 
 /// Timeout for a response of the mount.
@@ -40,8 +41,8 @@ pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
                 found.source
             );
         }
-        eprintln!(
-            "icosfs: the mount at {} was dead, since its process has ended; it is unmounted first",
+        note!(
+            "the mount at {} was dead, since its process has ended; it is unmounted first",
             path.display()
         );
         detach(&path)?;

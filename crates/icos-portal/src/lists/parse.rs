@@ -60,6 +60,8 @@ impl ListEntry for SpecRow {
             dataset: row.get("dataset").map(str::to_owned),
             theme: row.get("themeLabel").map(str::to_owned),
             project: row.get("projectLabel").map(str::to_owned),
+            theme_iri: row.get("theme").map(str::to_owned),
+            project_iri: row.get("project").map(str::to_owned),
         })
     }
 }

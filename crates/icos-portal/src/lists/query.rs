@@ -30,8 +30,7 @@ const TABLE: &str = "	OPTIONAL{ ?dobj cpmeta:hasNumberOfRows ?nRows }
 
 const NEXT: &str = "\tOPTIONAL{ ?next cpmeta:isNextVersionOf ?dobj }\n";
 
-const SPEC: &str =
-    "select ?spec ?specLabel ?level ?format ?dataset ?themeLabel ?projectLabel where {";
+const SPEC: &str = "select ?spec ?specLabel ?level ?format ?dataset ?theme ?themeLabel ?project ?projectLabel where {";
 
 /// Queries the objects of `scope`, oldest submission first, `limit` from
 /// `cursor` on.
@@ -131,7 +130,7 @@ pub(crate) fn specs(envri: Envri) -> String {
 	FILTER NOT EXISTS {{?project cpmeta:hasHideFromSearchPolicy \"true\"^^xsd:boolean}}
 	FILTER(STRSTARTS(str(?spec), \"{prefix}\"))
 	?spec rdfs:label ?specLabel .
-	OPTIONAL{{ ?spec cpmeta:hasDataTheme/rdfs:label ?themeLabel }}
+	OPTIONAL{{ ?spec cpmeta:hasDataTheme ?theme . ?theme rdfs:label ?themeLabel }}
 	OPTIONAL{{ ?project rdfs:label ?projectLabel }}
 	OPTIONAL{{ ?spec cpmeta:containsDataset ?dataset }}
 }}
@@ -145,8 +144,8 @@ pub(crate) fn spec(spec: &str) -> String {
         "{PREFIXES}{SPEC}
 	VALUES ?spec {{ <{}> }}
 	?spec cpmeta:hasDataLevel ?level ; cpmeta:hasFormat ?format ; rdfs:label ?specLabel .
-	OPTIONAL{{ ?spec cpmeta:hasDataTheme/rdfs:label ?themeLabel }}
-	OPTIONAL{{ ?spec cpmeta:hasAssociatedProject/rdfs:label ?projectLabel }}
+	OPTIONAL{{ ?spec cpmeta:hasDataTheme ?theme . ?theme rdfs:label ?themeLabel }}
+	OPTIONAL{{ ?spec cpmeta:hasAssociatedProject ?project . ?project rdfs:label ?projectLabel }}
 	OPTIONAL{{ ?spec cpmeta:containsDataset ?dataset }}
 }}",
         iri(spec)

@@ -1,0 +1,213 @@
+//! `find`, `stations` and `datatypes`: names as people type them, and searches without
+//! results.
+
+use std::process::Output;
+
+use icos_demo::DemoPortal;
+
+use crate::support::{Home, TestMount, portal, said};
+
+/// The exit code of an invalid command line, and of a search without results.
+const USAGE: Option<i32> = Some(2);
+const NO_MATCH: Option<i32> = Some(3);
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8(output.to_vec()).unwrap()
+}
+
+/// Returns the lines that a successful command prints.
+fn lines(home: &Home, portal: &DemoPortal, arguments: &[&str]) -> Vec<String> {
+    let output = home.run(portal, arguments, "");
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    assert_eq!(text(&output.stderr), "", "{arguments:?}");
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn assert_fails(output: &Output, code: Option<i32>, message: &str) {
+    assert_eq!(output.status.code(), code, "{}", said(output));
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(text(&output.stderr), format!("icosfs: {message}\n"));
+}
+
+#[test]
+fn unknown_name_is_an_error_with_suggestions() {
+    let (portal, home) = (portal(), Home::new());
+    let types = "`icosfs datatypes` lists the data types with theme and columns";
+    let stations = "`icosfs stations` lists the stations";
+    for (option, name, message) in [
+        (
+            "--theme",
+            "atmsphere",
+            format!(
+                "the repository has no theme \"atmsphere\"; did you mean atmosphere or Atmospheric data?; {types}"
+            ),
+        ),
+        (
+            "--project",
+            "foo",
+            format!(
+                "the repository has no project \"foo\"; did you mean ICOS or Miscellaneous?; {types}"
+            ),
+        ),
+        (
+            "--variable",
+            "nosuch",
+            format!("the repository has no table with a column or quantity \"nosuch\"; {types}"),
+        ),
+        (
+            "--station",
+            "Hyltemosa",
+            format!(
+                "the repository has no station \"Hyltemosa\"; did you mean HTM (Hyltemossa) or SE-Htm (Hyltemossa)?; {stations}"
+            ),
+        ),
+        (
+            "--station",
+            "Swedn",
+            format!("the repository has no station \"Swedn\"; did you mean Sweden?; {stations}"),
+        ),
+        (
+            "--datatype",
+            "atcCo2L2DataObjekt",
+            format!(
+                "the repository has no data type \"atcCo2L2DataObjekt\"; did you mean atcCo2L2DataObject, atcCoL2DataObject or atcCh4L2DataObject?; {types}"
+            ),
+        ),
+    ] {
+        let output = home.run(&portal, &["find", option, name], "");
+        assert_fails(&output, USAGE, &message);
+    }
+}
+
+#[test]
+fn contradictory_bounds_are_an_error() {
+    let (portal, home) = (portal(), Home::new());
+    for (first, second) in [
+        ("--from", "--to"),
+        ("--submitted-after", "--submitted-before"),
+    ] {
+        let output = home.run(&portal, &["find", first, "2023", second, "2021"], "");
+        let message = format!("{first} exceeds {second}, so no object can match; exchange them");
+        assert_fails(&output, USAGE, &message);
+    }
+    // A year counts from its start to its end.
+    assert!(!lines(&home, &portal, &["find", "--from", "2023", "--to", "2023"]).is_empty());
+}
+
+#[test]
+fn valid_search_without_results_says_so_and_ends_with_3() {
+    let (portal, home) = (portal(), Home::new());
+    for arguments in [
+        &["find", "--from", "2100"][..],
+        &["find", "--station", "HTM", "--theme", "ocean"],
+        &["find", "--variable", "TS_9_9_9"],
+        &["find", "--name", "nosuchname"],
+        &["find", "--json", "--level", "L1", "--station", "HTM"],
+    ] {
+        assert_fails(
+            &home.run(&portal, arguments, ""),
+            NO_MATCH,
+            "no objects match",
+        );
+    }
+    let stations = home.run(&portal, &["stations", "atlantis"], "");
+    assert_fails(&stations, NO_MATCH, "no stations match");
+    let types = home.run(&portal, &["datatypes", "atlantis"], "");
+    assert_fails(&types, NO_MATCH, "no data types match");
+}
+
+#[test]
+fn names_are_found_without_regard_to_case_accents_and_form() {
+    let (portal, home) = (portal(), Home::new());
+    let find = |option: &str, name: &str| lines(&home, &portal, &["find", option, name]);
+    for (option, same) in [
+        (
+            "--station",
+            &[
+                "SE-Htm",
+                "se-htm",
+                "ES_SE-Htm",
+                "http://meta.icos-cp.eu/resources/stations/ES_SE-Htm",
+            ][..],
+        ),
+        (
+            "--station",
+            &["Siikaneva", "siikan\u{e9}va", "FI", "Finland", "finland"],
+        ),
+        (
+            "--theme",
+            &[
+                "ocean",
+                "Ocean data",
+                "http://meta.icos-cp.eu/resources/themes/ocean",
+            ],
+        ),
+        (
+            "--project",
+            &[
+                "misc",
+                "Miscellaneous",
+                "http://meta.icos-cp.eu/resources/projects/misc",
+            ],
+        ),
+        (
+            "--datatype",
+            &[
+                "atcCo2L2DataObject",
+                "ICOS ATC CO2 Release",
+                "icos atc co2 release",
+            ],
+        ),
+        ("--level", &["3", "L3", "l3"]),
+        (
+            "--from",
+            &["2023", "2023-01", "2023-01-01", "2023-01-01T00:00:00Z"],
+        ),
+    ] {
+        let first = find(option, same[0]);
+        assert!(!first.is_empty(), "{option}");
+        for name in same {
+            assert_eq!(find(option, name), first, "{option} {name}");
+        }
+    }
+    // Two stations have this name.
+    let both = find("--station", "hyltemossa");
+    let of = |name| find("--station", name);
+    assert_eq!(both.len(), of("HTM").len() + of("SE-Htm").len());
+    let sweden = lines(&home, &portal, &["stations", "sweden"]);
+    assert_eq!(sweden.len(), 4, "{sweden:?}");
+    assert_eq!(lines(&home, &portal, &["stations", "SE"]), sweden);
+}
+
+#[test]
+fn mount_refuses_names_that_nothing_has() {
+    let portal = portal();
+    let home = Home::new();
+    let folder = home.path().join("mnt");
+    std::fs::create_dir(&folder).unwrap();
+    let folder = folder.to_str().unwrap();
+    let output = home.run(&portal, &["mount", "--station", "Hyltemosa", folder], "");
+    assert!(!output.status.success());
+    assert!(
+        said(&output).contains("did you mean HTM (Hyltemossa) or SE-Htm (Hyltemossa)?"),
+        "{}",
+        said(&output)
+    );
+    let mount = TestMount::with(&portal, &["--station=finland", "--level=L2"], &[]);
+    assert_eq!(mount.list("stations"), ["FI-Sii"]);
+}
+
+/// The bars of the issue, with the real repository's metadata.
+#[cfg(feature = "shared-tests")]
+#[test]
+fn real_stations_are_found_by_country_and_name() {
+    let (portal, home) = (crate::shared_rdf::real_metadata(), Home::new());
+    let stations = |text: &str| lines(&home, &portal, &["stations", text]);
+    assert_eq!(stations("sweden").len(), 10);
+    assert_eq!(stations("germany"), stations("DE"));
+    let find = |name: &str| lines(&home, &portal, &["find", "--station", name]);
+    let all = find("Hyltemossa");
+    assert!(!all.is_empty());
+    assert_eq!(find("ES_SE-Htm"), all);
+    assert_eq!(find("SE-Htm"), all);
+}
