@@ -38,6 +38,7 @@ mod originals;
 mod outages;
 mod providers;
 mod python;
+mod python_package;
 mod reading;
 mod settings;
 mod shared_cache;
