@@ -40,6 +40,7 @@ mod outages;
 mod output;
 mod providers;
 mod python;
+mod python_package;
 mod reading;
 mod search;
 mod settings;
