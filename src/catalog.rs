@@ -16,7 +16,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lru::LruCache;
 use tokio::sync::watch;
@@ -26,6 +26,7 @@ use icos_portal::{MetadataClient, ObjectId, PortalError};
 use icos_sync::{Mutex, SingleFlight};
 
 mod archive;
+mod by_id;
 mod collections;
 mod database;
 mod list_state;
@@ -51,6 +52,7 @@ pub use selection::ObjectSelection;
 pub use spelling::{UnknownName, country_names, fold};
 pub use vocabulary::{Spec, Station, Vocabulary};
 
+use by_id::Lookups;
 use database::Database;
 use selection::ResolvedSelection;
 use sync::{ListProgress, NarrowQueries};
@@ -63,12 +65,8 @@ const CACHED_OBJECTS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Capacity of the cache of column labels. One table in a hundred has its own
 /// list of labels.
 const CACHED_LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
-/// Capacity of the cache of ids that the portal does not know.
-const CACHED_UNKNOWN: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 /// Capacity of the cache of archive indexes, in bytes.
 const ARCHIVE_BYTES: u64 = 8 << 20;
-/// How long to cache that the portal does not know an id.
-const UNKNOWN_TTL: Duration = Duration::from_secs(30);
 
 /// Why the catalog failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -121,7 +119,7 @@ struct CatalogState {
     progress: watch::Sender<ListProgress>,
     syncs: SingleFlight<CatalogList, Result<(), CatalogError>>,
     all_members: SingleFlight<(), Result<(), CatalogError>>,
-    lookups: SingleFlight<ObjectId, Result<bool, CatalogError>>,
+    lookups: Lookups,
 }
 
 /// Caches in memory, and the recent narrow queries.
@@ -130,7 +128,6 @@ struct CachedRows {
     /// By the first 8 bytes of the id.
     objects: LruCache<u64, Arc<Object>>,
     labels: LruCache<i64, Arc<[String]>>,
-    unknown: LruCache<ObjectId, Instant>,
     archives: SizedLru<ObjectId, Arc<ArchiveIndex>>,
     narrow: NarrowQueries,
 }
@@ -171,14 +168,13 @@ impl Catalog {
             cached: Mutex::new(CachedRows {
                 objects: LruCache::new(CACHED_OBJECTS),
                 labels: LruCache::new(CACHED_LABELS),
-                unknown: LruCache::new(CACHED_UNKNOWN),
                 archives: SizedLru::new(ARCHIVE_BYTES),
                 narrow: NarrowQueries::default(),
             }),
             progress: watch::Sender::default(),
             syncs: SingleFlight::default(),
             all_members: SingleFlight::default(),
-            lookups: SingleFlight::default(),
+            lookups: Lookups::default(),
         })))
     }
 
@@ -257,34 +253,6 @@ impl Catalog {
             }
         }
         Ok(specs)
-    }
-
-    /// The object `id`, whether or not it is on a list; queries the portal if it is
-    /// not stored. `None` if the portal does not know it.
-    pub async fn object(&self, id: ObjectId) -> Result<Option<Arc<Object>>, CatalogError> {
-        if let Some(object) = self.known(id)? {
-            return Ok(Some(object));
-        }
-        if let Some(at) = self.0.cached.lock().unknown.get(&id)
-            && at.elapsed() < UNKNOWN_TTL
-        {
-            return Ok(None);
-        }
-        // The columns of its data type come with the vocabulary.
-        self.ensure(CatalogList::Vocabulary).await?;
-        let catalog = self.clone();
-        let found = self
-            .0
-            .lookups
-            .join(id, || async move {
-                let found = !catalog.download_objects_by_id(&[id]).await?.is_empty();
-                if !found {
-                    catalog.0.cached.lock().unknown.put(id, Instant::now());
-                }
-                Ok::<_, CatalogError>(found)
-            })
-            .await?;
-        if found { self.known(id) } else { Ok(None) }
     }
 
     /// Waits until the list of objects that is being downloaded has more objects

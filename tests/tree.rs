@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use icos_demo::{DemoPortal, DemoService};
@@ -221,6 +222,37 @@ fn single_station_is_queried_separately() {
         .map(|r| r.body.contains("VALUES ?station"))
         .collect();
     assert_eq!(narrow, [true], "one narrow query");
+}
+
+/// Regression: each was a query of its own.
+#[test]
+fn lookups_of_many_unlisted_ids_take_few_queries() {
+    const IDS: usize = 1000;
+    let portal = real_metadata();
+    let queries_of = |readers: usize| {
+        let mount = TestMount::with(&portal, &["--station=HTM"], &[]);
+        let (before, found) = (queries(&portal).len(), AtomicUsize::new(0));
+        let ids = portal.repository().objects();
+        std::thread::scope(|scope| {
+            for part in ids[..IDS].chunks(IDS.div_ceil(readers)) {
+                let (mount, found) = (&mount, &found);
+                scope.spawn(move || {
+                    for id in part {
+                        let name = mount.path(&format!("objects/{id}.json"));
+                        found.fetch_add(usize::from(name.exists()), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        // The metadata of a few are incomplete.
+        assert!(found.into_inner() > IDS - 20);
+        queries(&portal).len() - before
+    };
+    let (one_by_one, at_once) = (queries_of(1), queries_of(32));
+    assert!(
+        one_by_one <= 150 && at_once <= 30,
+        "{one_by_one} and {at_once} queries"
+    );
 }
 
 /// Metadata needs no login.

@@ -1,6 +1,7 @@
 //! Downloads lists from the portal, page by page, and stores them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ const OVERLAP: Duration = Duration::from_hours(1);
 /// portal's.
 const AHEAD: Duration = Duration::from_hours(24);
 /// Objects of one query by id, which keeps the query below 64 KiB.
-const IDS_PER_QUERY: usize = 500;
+pub(super) const IDS_PER_QUERY: usize = 500;
 
 impl Catalog {
     pub(super) async fn download_vocabulary(&self) -> Result<(), CatalogError> {
@@ -232,8 +233,8 @@ impl Catalog {
     pub(super) async fn download_objects_by_id(
         &self,
         ids: &[ObjectId],
-    ) -> Result<Vec<ObjectId>, CatalogError> {
-        let rows: Vec<ObjectRow> = self.0.meta.objects_by_id(ids).await?;
+    ) -> Result<Arc<[ObjectRow]>, CatalogError> {
+        let rows: Arc<[ObjectRow]> = self.0.meta.objects_by_id(ids).await?.into();
         let mut specs: Vec<&str> = rows.iter().filter_map(|row| row.spec.as_deref()).collect();
         specs.sort_unstable();
         specs.dedup();
@@ -247,8 +248,8 @@ impl Catalog {
                 self.0.reload()?;
             }
         }
-        let found = rows.iter().map(|row| row.id).collect();
-        self.write(move |db| write::objects(db, &rows)).await?;
-        Ok(found)
+        let stored = Arc::clone(&rows);
+        self.write(move |db| write::objects(db, &stored)).await?;
+        Ok(rows)
     }
 }
