@@ -18,6 +18,7 @@ mod cache;
 mod catalog_access;
 mod config;
 mod credentials;
+mod daemon;
 mod datatypes;
 #[cfg(feature = "demo")]
 mod demo;
@@ -37,9 +38,13 @@ mod output;
 mod period;
 mod pins;
 mod prefetch;
+mod process_limits;
 mod refresh;
 mod selection;
+mod serve;
+mod serving;
 mod settings;
+mod signals;
 mod stations;
 mod status;
 mod storage;
@@ -85,6 +90,8 @@ enum Command {
     Mount(mount::MountArgs),
     /// Write an object, or part of a table, to standard output or a file.
     Get(get::GetArgs),
+    /// Serve a repository over HTTP and WebDAV, without a mount.
+    Serve(serve::ServeArgs),
     /// Unmount a repository.
     Unmount(unmount::UnmountArgs),
     /// Show the activity and recent failures of mounts.
@@ -277,13 +284,17 @@ fn run(
     broken: Option<anyhow::Error>,
 ) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    global.start_log(matches!(command, Command::Mount(_)))?;
+    global.start_log(matches!(command, Command::Mount(_) | Command::Serve(_)))?;
     match command {
         // The daemon parses the arguments again.
         Command::Mount(args) => mount::run(&global, args, arguments.get(1..).unwrap_or_default()),
+        Command::Serve(args) => {
+            let arguments = arguments.get(1..).unwrap_or_default();
+            serve::run(&global, args, arguments, matches)
+        }
         Command::Get(args) => get::run(&global, args),
         Command::Unmount(args) => unmount::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) => status::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, args, broken),
         Command::LogLevel(args) => log::control::run(&args),
         Command::Completions(args) => manual_pages::completions(&args),

@@ -113,6 +113,16 @@ pub struct OpenedContent {
     cached: Option<Arc<CacheFile>>,
 }
 
+impl OpenedContent {
+    /// A number that identifies the bytes of a file that is built here: it changes when
+    /// the file is built again. `None` if it was not built, or is not complete on the
+    /// disk.
+    #[must_use]
+    pub fn build_number(&self) -> Option<u64> {
+        self.cached.as_ref()?.stamp_number()
+    }
+}
+
 /// The bytes of all files.
 #[derive(Debug)]
 pub struct Contents {

@@ -8,6 +8,10 @@ pub mod cli;
 
 pub mod mount;
 
+pub mod serve;
+
+pub mod daemon;
+
 pub mod tree;
 
 pub mod content;

@@ -44,6 +44,7 @@ use std::sync::{Arc, Weak};
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 
 use crate::content::Contents;
+use crate::daemon::DaemonReport;
 use crate::tree::Tree;
 
 mod adapter;
@@ -64,7 +65,6 @@ mod options;
 mod outside_mounts;
 mod page_invalidator;
 mod read;
-pub mod report;
 mod request_trace;
 mod stat_ahead;
 mod unmount;
@@ -74,7 +74,6 @@ pub use crawlers::Crawlers;
 pub use host_check::{MissingRequirement, missing_requirement};
 pub use options::{Access, ExactSize, InodeWidth, MountOptions};
 pub use outside_mounts::{OpenFolderError, open_folder_outside_mounts};
-pub use report::{MountInfo, MountReport, Operation};
 pub use unmount::{UnmountError, detach, detach_mount, unmount};
 
 use adapter::Adapter;
@@ -124,12 +123,12 @@ impl MountSession {
     pub fn new(
         tree: Tree,
         contents: Arc<Contents>,
-        report: Arc<MountReport>,
+        report: Arc<DaemonReport>,
         runtime: tokio::runtime::Handle,
         options: &MountOptions,
     ) -> io::Result<Self> {
         let state = Arc::new(MountState::new(tree, contents, report, runtime, options)?);
-        idle::spawn_closer(&state);
+        crate::daemon::idle::spawn_closer(&state, &state.runtime, state.released.subscribe());
         let adapter = Adapter(Arc::clone(&state));
         let config = config(options);
         let serve = |session: Session<Adapter>| {

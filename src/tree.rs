@@ -25,7 +25,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::catalog::{Catalog, CatalogError, FileId, Object, Representation, Spec, Station};
+use crate::catalog::{
+    Catalog, CatalogError, CatalogList, FileId, Object, Representation, Spec, Station,
+};
 use icos_portal::ObjectId;
 use icos_portal::archive::ArchiveEntry;
 use icos_sync::run_blocking;
@@ -249,6 +251,36 @@ impl Tree {
     #[must_use]
     pub fn knows_archive(&self, archive: ObjectId) -> bool {
         matches!(self.catalog.cached_archive(archive), Ok(Some(_)))
+    }
+
+    /// The stations that are listed.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Catalog`].
+    pub async fn stations(&self) -> Result<Vec<Arc<Station>>, TreeError> {
+        self.catalog.ensure(CatalogList::Vocabulary).await?;
+        let catalog = self.catalog.clone();
+        Ok(run_blocking(move || catalog.shown_stations()).await)
+    }
+
+    /// The object `id`, with a request to the portal if the catalog does not know it.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::NoSuchName`] or [`TreeError::Catalog`].
+    pub async fn object(&self, id: ObjectId) -> Result<Arc<Object>, TreeError> {
+        if self.catalog.known(id)?.is_none() {
+            self.catalog.object(id).await?;
+        }
+        self.catalog.known(id)?.ok_or(TreeError::NoSuchName)
+    }
+
+    /// The title of a collection, if the catalog knows it. Blocks shortly on disk I/O.
+    #[must_use]
+    pub fn collection_title(&self, id: ObjectId) -> Option<String> {
+        let collection = self.catalog.collection(id).ok().flatten()?;
+        Some(collection.title)
     }
 
     /// Downloads all stored lists again.

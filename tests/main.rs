@@ -43,6 +43,8 @@ mod python;
 mod python_package;
 mod reading;
 mod search;
+mod serve_security;
+mod serving;
 mod settings;
 mod shared_cache;
 #[cfg(feature = "shared-tests")]

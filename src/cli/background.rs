@@ -1,4 +1,4 @@
-//! Runs a mount in the background: starts this program again as a daemon, and waits
+//! Runs a mount or server in the background: starts this program again as a daemon, and waits
 //! until the daemon reports that it is ready. Nothing forks, since the process may
 //! have threads.
 
@@ -31,8 +31,12 @@ pub(super) fn is_daemon() -> bool {
 
 /// Starts this program with `arguments` as a daemon, and waits until it is ready or
 /// has failed, with the reason on standard error. It inherits standard input only
-/// if it `reads_stdin`.
-pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result<()> {
+/// if it `reads_stdin`. `what` it serves is named in messages.
+pub(super) fn start(
+    arguments: &[OsString],
+    reads_stdin: bool,
+    what: &'static str,
+) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -46,7 +50,7 @@ pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result
         .spawn()
         .context("cannot start the background process")?;
     let mut message = Vec::new();
-    let notice = WaitNotice::line("waiting for the mount to be ready");
+    let notice = WaitNotice::line(what);
     if let Some(mut stdout) = child.stdout.take() {
         stdout
             .read_to_end(&mut message)
@@ -59,7 +63,7 @@ pub(super) fn start(arguments: &[OsString], reads_stdin: bool) -> anyhow::Result
     let status = child
         .wait()
         .context("cannot wait for the background process")?;
-    bail!("the mount failed ({status}); the reason is above")
+    bail!("the {what} failed ({status}); the reason is above")
 }
 
 /// Closes inherited files, which may be locks. Call it before the process opens files.
@@ -93,7 +97,7 @@ pub(super) fn notify(state: &str) {
     }
 }
 
-/// Reports to the starting process that the mount is ready. Then releases the
+/// Reports to the starting process that this one is ready. Then releases the
 /// terminal, whose end would otherwise end the daemon, and the working directory,
 /// whose file system could not be unmounted otherwise. Not earlier: options may
 /// contain relative paths, and only processes of the automounter's own process group

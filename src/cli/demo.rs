@@ -17,6 +17,7 @@ use icos_demo::{
 };
 use icos_portal::auth::{Token, TokenAuth};
 use icos_portal::http::Http;
+use icos_portal::{Service, Services};
 
 /// Seed of the built-in repository, so that its contents are always the same.
 const SEED: u64 = 2026;
@@ -227,6 +228,19 @@ pub(super) fn start_embedded(http: Http) -> anyhow::Result<(DemoPortal, Clients)
     let auth = TokenAuth::new(token, "the demo's own user".to_owned(), &services);
     let clients = Clients::new(http, services, Some(Arc::new(auth)));
     Ok((portal, clients))
+}
+
+/// The cache folders of an embedded demo portal.
+pub(super) fn cache_folders(services: &Services, cache_dir: &Path) -> [PathBuf; 2] {
+    [Service::Data, Service::Meta].map(|service| cache_dir.join(services.host_name(service)))
+}
+
+/// Removes the cache of an embedded demo portal: it gets new ports, hence a new cache
+/// folder, at each start.
+pub(super) fn remove_cache(folders: &[PathBuf]) {
+    for folder in folders {
+        let _ = std::fs::remove_dir_all(folder);
+    }
 }
 
 #[cfg(test)]

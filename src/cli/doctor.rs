@@ -11,8 +11,11 @@ use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
 use super::credentials::CredentialArgs;
+use super::log::control::runtime_folder;
 use super::mount::mountpoint::is_dead;
 use super::output::{OutputError, print_json, print_line};
+use super::serve::client;
+use super::serve::files::{ServerRecord, all_running};
 use super::settings::{GlobalArgs, for_each_service};
 use super::terminal::{escape_control, size};
 use super::waiting::block_on_while;
@@ -22,6 +25,8 @@ use icos_portal::account::LicenceStatus;
 use icos_portal::http::Http;
 use icos_portal::{Account, Service, Services};
 
+/// Timeout for the status of a server.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Timeout of each request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tolerated difference between the clocks of this machine and the portal. Tokens
@@ -104,6 +109,7 @@ pub(super) fn run(
         check_cache_disk(&global.cache_dir()?.join(services.cache_name())),
     ];
     findings.extend(check_mounts());
+    findings.extend(check_servers(&global.cache_dir()?));
     let http = global.http()?;
     let check = async { Ok(check_services(&http, &services).await) };
     findings.extend(block_on_while("probing the services", check)?);
@@ -213,6 +219,21 @@ fn check_mounts() -> Vec<Finding> {
         all if all.is_empty() => vec![Finding::ok("mounts", "none")],
         all => all.into_iter().map(check).collect(),
     }
+}
+
+fn check_servers(cache_dir: &Path) -> Vec<Finding> {
+    let check = |server: ServerRecord| {
+        let shown = server.shown();
+        match client::get(&server, "/.icosfs/status.json", SERVER_TIMEOUT) {
+            Ok(_) => Finding::ok("server", format!("{shown}; see `icosfs status`")),
+            Err(error) => {
+                let found = format!("{shown} does not respond: {error:#}");
+                Finding::bad("server", found, format!("kill {}", server.pid))
+            }
+        }
+    };
+    let servers = all_running(&runtime_folder(cache_dir));
+    servers.into_iter().map(check).collect()
 }
 
 async fn check_services(http: &Http, services: &Services) -> Vec<Finding> {

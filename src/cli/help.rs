@@ -28,6 +28,7 @@ const TOPICS: [(&str, &[&str]); 4] = [
             "stations",
             "datatypes",
             "get",
+            "serve",
             "prefetch",
             "cache",
         ],

@@ -1,4 +1,4 @@
-//! `icosfs status`: shows the status of mounts, and whether the services of their
+//! `icosfs status`: shows the status of mounts and servers, and whether the services of their
 //! portals respond. Ends within a second, even if a mount or service hangs.
 
 use std::path::{Path, PathBuf};
@@ -9,10 +9,13 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::log::control::runtime_folder;
 use super::output::{print_json, print_line, print_text};
-use super::settings::{block_on, for_each_service};
+use super::serve::client;
+use super::serve::files::{ServerRecord, all_running};
+use super::settings::{GlobalArgs, block_on, for_each_service};
 use super::terminal::escape_control;
-use crate::mount::report::MountStatus;
+use crate::daemon::report::DaemonStatus;
 use crate::mount::{absolute, mountinfo};
 use icos_portal::http::{Http, Timeouts};
 use icos_portal::{Envri, PortalError, Service, Services};
@@ -28,21 +31,38 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(400);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  icosfs status                      every mount
+  icosfs status                      every mount and server
   icosfs status ~/icos               one mount; fails if it does not respond
   icosfs status --json | jq '.[].errors[].reason'")]
 pub(super) struct StatusArgs {
-    /// The mount point; by default all mounts
+    /// The mount point; by default all mounts and servers
     mountpoint: Option<PathBuf>,
     /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
 }
 
-/// The status of one mount, or why it cannot be read.
-struct QueriedMount {
-    mountpoint: PathBuf,
-    status: anyhow::Result<(MountStatus, Vec<ServiceCheck>)>,
+/// A mount or server to query.
+#[derive(Clone)]
+enum Target {
+    Mount(PathBuf),
+    Server(ServerRecord),
+}
+
+impl Target {
+    /// The mount point, or the address of the server.
+    fn shown(&self) -> String {
+        match self {
+            Target::Mount(mountpoint) => mountpoint.display().to_string(),
+            Target::Server(server) => server.shown(),
+        }
+    }
+}
+
+/// The status of one mount or server, or why it cannot be read.
+struct QueriedTarget {
+    target: Target,
+    status: anyhow::Result<(DaemonStatus, Vec<ServiceCheck>)>,
 }
 
 /// The result of a probe of one service.
@@ -52,7 +72,7 @@ struct ServiceCheck {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
+pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> {
     let mut mountpoints: Vec<PathBuf> = match &args.mountpoint {
         Some(path) => vec![mounted(path)?],
         None => (mountinfo::mounts_without_binds()?.into_iter())
@@ -65,23 +85,30 @@ pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
         let paths = foreign.map(|mount| mount.path());
         mountpoints.extend(paths.filter(|path| read_status(path).is_ok()));
     }
-    if mountpoints.is_empty() && !args.json {
+    let mut targets: Vec<Target> = mountpoints.into_iter().map(Target::Mount).collect();
+    if args.mountpoint.is_none() {
+        let servers = global
+            .cache_dir()
+            .map(|cache| all_running(&runtime_folder(&cache)));
+        targets.extend(servers.unwrap_or_default().into_iter().map(Target::Server));
+    }
+    if targets.is_empty() && !args.json {
         let text = "nothing is mounted; `icosfs mount FOLDER` mounts the repository";
         return Ok(print_line!("{text}")?);
     }
     // In parallel: several mounts that hang take no longer than one.
-    let threads: Vec<_> = (mountpoints.into_iter())
-        .map(|mountpoint| {
-            let queried = mountpoint.clone();
+    let threads: Vec<_> = (targets.into_iter())
+        .map(|target| {
+            let queried = target.clone();
             let query = move || query(queried);
-            (mountpoint, std::thread::Builder::new().spawn(query))
+            (target, std::thread::Builder::new().spawn(query))
         })
         .collect();
-    let mounts: Vec<QueriedMount> = (threads.into_iter())
-        .filter_map(|(mountpoint, thread)| match thread {
+    let mounts: Vec<QueriedTarget> = (threads.into_iter())
+        .filter_map(|(target, thread)| match thread {
             Ok(thread) => thread.join().ok(),
-            Err(error) => Some(QueriedMount {
-                mountpoint,
+            Err(error) => Some(QueriedTarget {
+                target,
                 status: Err(error).context("cannot start a thread"),
             }),
         })
@@ -111,18 +138,29 @@ pub(super) fn mounted(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Reads the status of a mount and probes its services.
-fn query(mountpoint: PathBuf) -> QueriedMount {
-    let status = read_status(&mountpoint).map(|status| {
+/// Reads the status of a mount or server and probes its services.
+fn query(target: Target) -> QueriedTarget {
+    let status = match &target {
+        Target::Mount(mountpoint) => read_status(mountpoint),
+        Target::Server(server) => read_server_status(server),
+    };
+    let status = status.map(|status| {
         let checks = probe_services(&status).unwrap_or_default();
         (status, checks)
     });
-    QueriedMount { mountpoint, status }
+    QueriedTarget { target, status }
+}
+
+/// Reads the status of a server by its socket.
+fn read_server_status(server: &ServerRecord) -> anyhow::Result<DaemonStatus> {
+    let json = client::get(server, "/.icosfs/status.json", STATUS_TIMEOUT)?;
+    serde_json::from_slice(&json)
+        .context("its status is from another version of icosfs; end it and start it again")
 }
 
 /// Reads the status of the mount at `mountpoint`, on a thread that is abandoned if
 /// it blocks.
-pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<MountStatus> {
+pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<DaemonStatus> {
     let path = mountpoint.join(".icosfs/status.json");
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new()
@@ -148,7 +186,7 @@ pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<MountStatus> {
 
 /// Probes the services of a mount from this process, since the mount itself may be
 /// waiting for them.
-fn probe_services(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
+fn probe_services(status: &DaemonStatus) -> anyhow::Result<Vec<ServiceCheck>> {
     let urls = &status.info.services;
     let services = Services::of(status.info.portal.parse::<Envri>()?)
         .with(Service::Auth, &urls.auth)?
@@ -163,7 +201,7 @@ fn probe_services(status: &MountStatus) -> anyhow::Result<Vec<ServiceCheck>> {
     block_on(async { Ok(for_each_service(probe).await.into()) })
 }
 
-fn as_json(mount: &QueriedMount) -> Value {
+fn as_json(mount: &QueriedTarget) -> Value {
     match &mount.status {
         Ok((status, checks)) => {
             let mut value = serde_json::to_value(status).unwrap_or_default();
@@ -177,9 +215,12 @@ fn as_json(mount: &QueriedMount) -> Value {
             value["reachable"] = Value::Object(reachable.collect());
             value
         }
-        Err(error) => json!({
-            "mountpoint": mount.mountpoint.to_string_lossy(),
-            "problem": format!("{error:#}"),
-        }),
+        Err(error) => {
+            let kind = match mount.target {
+                Target::Mount(_) => "mountpoint",
+                Target::Server(_) => "server",
+            };
+            json!({kind: mount.target.shown(), "problem": format!("{error:#}")})
+        }
     }
 }

@@ -38,10 +38,10 @@ impl WaitNotice {
         })
     }
 
-    /// Prints `what` on a line that stays, for use while another process may print
-    /// to the same terminal.
+    /// Prints that `what` is not ready yet, on a line that stays, for use while another
+    /// process may print to the same terminal.
     pub(super) fn line(what: &'static str) -> Self {
-        Self::showing(move |_| note!("{what} ..."))
+        Self::showing(move |_| note!("waiting for the {what} to be ready ..."))
     }
 
     fn showing(show: impl FnOnce(&Receiver<()>) + Send + 'static) -> Self {

@@ -19,11 +19,11 @@ use tracing::{Span, debug_span};
 
 use super::directory_reply::PageReply;
 use super::handles::Handle;
-use super::mount_state::{MountState, README, SizeQuery};
-use super::read::ReadRange;
-use super::report::Operation;
+use super::mount_state::{MountState, SizeQuery};
 use super::request_trace::{PendingReply, RequestTrace};
 use crate::content::{ByteSource, FileSize};
+use crate::daemon::node_reader::{README, ReadRange};
+use crate::daemon::report::Operation;
 use crate::tree::{ControlFile, MAX_NAME_LEN, Node};
 
 /// Number of background requests (readahead, direct I/O) that the kernel may
@@ -139,7 +139,7 @@ impl Filesystem for Adapter {
             req,
             reply,
             move |state| async move {
-                match state.exact_size(&measured).await {
+                match state.reader.exact_size(&measured).await {
                     Ok(size) => Ok(FileSize::Exact(size)),
                     Err(error) => {
                         let errno = state.fail_content("stat", &measured, &error);
@@ -202,7 +202,13 @@ impl Filesystem for Adapter {
         let number = self.0.numbers.own(ino);
         let span = debug_span!("read", ino = number, offset, len = size);
         let reply = self.pending(Operation::Read, span, reply);
-        let (handle, range) = (self.0.handles.get(fh.0), ReadRange { offset, size });
+        let (handle, range) = (
+            self.0.handles.get(fh.0),
+            ReadRange {
+                offset,
+                len: size as usize,
+            },
+        );
         let node = self.0.node(number);
         if let Some(Handle::Original {
             earlier_epoch_open: true, ..

@@ -5,7 +5,8 @@
 
 use fuser::Errno;
 
-use super::mount_state::{MountState, subject};
+use super::mount_state::MountState;
+use crate::daemon::node_reader::subject;
 use crate::process;
 use crate::tree::{Directory, Node};
 

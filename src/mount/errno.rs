@@ -10,6 +10,12 @@ use crate::tree::TreeError;
 use icos_portal::PortalError;
 use icos_portal::auth::AuthError;
 
+/// The name of `errno`, e.g. `EACCES`.
+#[must_use]
+pub fn name(errno: Errno) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno.code()))
+}
+
 /// Returns the errno of a failed read.
 #[must_use]
 pub fn of_content(error: &ContentError) -> Errno {

@@ -12,9 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use fuser::{Errno, FileAttr, Generation, Notifier, ReplyAttr, ReplyEntry, Request};
-use serde_json::Value;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -26,34 +24,26 @@ use super::inodes::Inodes;
 use super::interrupt::{Interrupted, unless_interrupted};
 use super::options::{ExactSize, MountOptions};
 use super::page_invalidator::PageInvalidator;
-use super::report::MountReport;
 use super::request_trace::{PendingReply, Reply};
 use super::stat_ahead::StatAhead;
-use crate::catalog::{Representation, Spec};
+use crate::catalog::Representation;
 use crate::content::{ContentError, Contents, FileSize};
-use crate::tree::{Directory, Inode, MetadataPage, Node, Tree, TreeError};
-use icos_portal::meta::Subject;
-use icos_portal::{ObjectId, PortalError};
-
-/// Content of `/README.md`.
-pub(super) const README: &str = include_str!("readme.md");
-
-/// Minimum interval of refreshes by request: any reader of the mount can request one.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+use crate::daemon::node_reader::NodeReader;
+use crate::daemon::refresh::ListRefresher;
+use crate::daemon::report::DaemonReport;
+use crate::tree::{Directory, Inode, Node, Tree, TreeError};
 
 /// How long `statfs` uses a count of all objects before it counts again.
 const TOTALS_TTL: Duration = Duration::from_mins(1);
-
-/// The longest landing page that is parsed for attributes, in bytes. That of an
-/// object has some ten thousand.
-const MAX_PARSED_PAGE: usize = 2 << 20;
 
 /// State that all requests share.
 #[derive(Debug)]
 pub(super) struct MountState {
     pub(super) tree: Tree,
     pub(super) contents: Arc<Contents>,
-    pub(super) report: Arc<MountReport>,
+    pub(super) reader: NodeReader,
+    pub(super) refresher: ListRefresher,
+    pub(super) report: Arc<DaemonReport>,
     pub(super) runtime: tokio::runtime::Handle,
     /// Set before the event loops start.
     pub(super) notifier: Arc<OnceLock<Notifier>>,
@@ -66,8 +56,6 @@ pub(super) struct MountState {
     pub(super) owner: Owner,
     /// Number and bytes of all objects, and the time of the count.
     pub(super) totals: Mutex<Option<(Instant, (u64, u64))>>,
-    /// When the lists were last refreshed by request.
-    pub(super) refreshed: Mutex<Option<Instant>>,
     /// Whether the kernel supports passthrough and allows it to this process.
     pub(super) passthrough: AtomicBool,
     /// Notified whenever a handle is released.
@@ -92,7 +80,7 @@ impl MountState {
     pub(super) fn new(
         tree: Tree,
         contents: Arc<Contents>,
-        report: Arc<MountReport>,
+        report: Arc<DaemonReport>,
         runtime: tokio::runtime::Handle,
         options: &MountOptions,
     ) -> io::Result<Self> {
@@ -106,6 +94,8 @@ impl MountState {
             }
         })?;
         Ok(Self {
+            reader: NodeReader::new(Arc::clone(&contents)),
+            refresher: ListRefresher::new(tree.clone(), Arc::clone(&contents)),
             tree,
             contents,
             report,
@@ -123,7 +113,6 @@ impl MountState {
                 ..options.clone()
             },
             totals: Mutex::default(),
-            refreshed: Mutex::default(),
             passthrough: AtomicBool::new(false),
             released: watch::Sender::new(()),
         })
@@ -151,19 +140,10 @@ impl MountState {
         });
     }
 
-    /// Returns the size of `node`, exact if it is known.
+    /// Returns the size of `node`, exact if it is known. Control files are opened for
+    /// direct I/O, which ignores the size.
     pub(super) fn size(&self, node: &Node) -> FileSize {
-        match node {
-            Node::File(object, representation) => self.contents.size(object, *representation),
-            Node::Readme => FileSize::Exact(README.len() as u64),
-            Node::ArchiveFile(_, _, entry) => FileSize::Exact(entry.size),
-            Node::Metadata(page) => match subject(page) {
-                Ok(subject) => self.contents.landing_page_size(&subject),
-                Err(spec) => FileSize::Exact(spec.json().len() as u64),
-            },
-            // Control files are opened for direct I/O, which ignores the size.
-            Node::NoMedia | Node::ControlFile(_) | Node::Directory(_) => FileSize::Exact(0),
-        }
+        self.reader.size(node)
     }
 
     /// Returns how long the kernel may cache the attributes of `node`.
@@ -304,7 +284,7 @@ impl MountState {
             node => node.to_string(),
         };
         self.report
-            .record_failure(operation, file, errno.code(), reason.to_string());
+            .record_failure(operation, file, errno::name(errno), reason.to_string());
         errno
     }
 
@@ -327,20 +307,10 @@ impl MountState {
     /// Downloads all stored lists again and forgets all landing pages. Returns a text
     /// for `.icosfs/refresh`.
     pub(super) async fn refresh(&self) -> Result<&'static str, Errno> {
-        {
-            let mut last = (self.refreshed.lock()).unwrap_or_else(PoisonError::into_inner);
-            if last.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
-                return Ok("the lists were refreshed less than 10 s ago\n");
-            }
-            *last = Some(Instant::now());
-        }
-        self.contents.forget_landing_pages();
-        let refreshed = self.tree.refresh().await;
-        refreshed.map_err(|error| {
+        self.refresher.refresh().await.map_err(|error| {
             let root = Node::Directory(Directory::Root);
             self.fail_tree("refresh", &root, &error)
-        })?;
-        Ok("the lists were refreshed\n")
+        })
     }
 
     /// Returns number and bytes of all objects in the catalog. Counts them on the
@@ -360,57 +330,5 @@ impl MountState {
         let mut cached = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         *cached = Some((Instant::now(), totals));
         totals
-    }
-
-    /// Returns an object's landing page.
-    pub(super) async fn landing_page(&self, id: ObjectId) -> Result<Value, ContentError> {
-        let json = self.contents.landing_page(&Subject::Object(id)).await?;
-        let unexpected = |found: String| {
-            ContentError::from(PortalError::BadResponse {
-                service: icos_portal::Service::Meta,
-                reason: format!("expected a landing page's JSON, found {found}"),
-            })
-        };
-        // Parsed, it may take many times its length in memory.
-        if json.len() > MAX_PARSED_PAGE {
-            return Err(unexpected(format!("{} bytes", json.len())));
-        }
-        serde_json::from_slice(&json).map_err(|error| unexpected(error.to_string()))
-    }
-
-    /// Returns the exact size of a file. May download or render all of it.
-    pub(super) async fn exact_size(&self, node: &Node) -> Result<u64, ContentError> {
-        match node {
-            Node::File(object, representation) => {
-                self.contents.exact_size(object, *representation).await
-            }
-            Node::Metadata(page) => Ok(self.page(page).await?.len() as u64),
-            Node::Readme
-            | Node::NoMedia
-            | Node::ControlFile(_)
-            | Node::Directory(_)
-            | Node::ArchiveFile(..) => {
-                let (FileSize::Exact(size) | FileSize::Estimate(size)) = self.size(node);
-                Ok(size)
-            }
-        }
-    }
-
-    /// Returns all bytes of a page.
-    pub(super) async fn page(&self, page: &MetadataPage) -> Result<Bytes, ContentError> {
-        match subject(page) {
-            Ok(subject) => self.contents.landing_page(&subject).await,
-            Err(spec) => Ok(Bytes::copy_from_slice(&spec.json())),
-        }
-    }
-}
-
-/// Returns the subject of the landing page that `page` shows, or the data type
-/// that it is generated from.
-pub(super) fn subject(page: &MetadataPage) -> Result<Subject, &Arc<Spec>> {
-    match page {
-        MetadataPage::Station(station) => Ok(Subject::Station(station.segment().to_owned())),
-        MetadataPage::Collection(id) => Ok(Subject::Collection(*id)),
-        MetadataPage::DataType(spec) => Err(spec),
     }
 }

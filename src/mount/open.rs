@@ -175,16 +175,11 @@ impl MountState {
 
     /// Records the epoch of an original while it is unverified, since its bytes
     /// enter the kernel's page cache.
-    pub(super) fn track_unverified_pages(
-        &self,
-        object: &Arc<Object>,
-        representation: Representation,
-    ) {
-        if representation == Representation::Original
+    pub(super) fn track_unverified_pages(&self, node: &Node) {
+        if let Node::File(object, Representation::Original) = node
             && let Some((epoch, false)) = self.contents.cached_epoch(object)
         {
-            let number = Node::File(Arc::clone(object), representation).inode().0;
-            self.inodes.add_unverified_pages(number, epoch);
+            self.inodes.add_unverified_pages(node.inode().0, epoch);
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Instant;
 use fuser::{Errno, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr};
 use tracing::Span;
 
-use super::report::{MountReport, Operation};
 use crate::content::ByteSource;
+use crate::daemon::report::{DaemonReport, Operation};
 
 /// A request that waits for its reply. The sender of the reply takes `reply` out.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(super) struct RequestTrace {
 
 impl RequestTrace {
     /// Counts a request. `span`, of level DEBUG, names its parameters.
-    pub(super) fn new(report: &MountReport, operation: Operation, span: Span) -> Self {
+    pub(super) fn new(report: &DaemonReport, operation: Operation, span: Span) -> Self {
         report.count_request(operation);
         Self {
             span,

@@ -116,7 +116,7 @@ impl MountState {
                 // The semaphore is never closed.
                 let _permit = state.stat_ahead.permits.acquire().await;
                 // A query of this file reports the failure.
-                if let Err(error) = state.exact_size(&node).await {
+                if let Err(error) = state.reader.exact_size(&node).await {
                     tracing::debug!(%node, %error, "cannot measure a file in advance");
                 }
             });

@@ -104,7 +104,7 @@ impl MountState {
             XattrValue::OnLandingPage => {
                 let id = object.id();
                 let work = move |state: Arc<Self>| async move {
-                    let page = state.landing_page(id).await;
+                    let page = state.reader.landing_page(id).await;
                     let page =
                         page.map_err(|error| state.fail_content("getxattr", &node, &error))?;
                     Ok(attribute.on_page(&page))

@@ -206,6 +206,11 @@ impl TestCertificate {
         self.folder.path().join("certificate")
     }
 
+    /// The private key of the certificate.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.folder.path().join("key")
+    }
+
     fn server(&self) -> Arc<ServerConfig> {
         let file = |name: &str| -> PathBuf { Path::join(self.folder.path(), name) };
         let certificate = CertificateDer::from_pem_file(file("certificate")).expect("PEM");

@@ -9,6 +9,7 @@ pub(crate) mod home;
 mod mount;
 mod portal;
 mod python;
+mod server;
 
 pub(crate) use contents::TestContents;
 pub(crate) use dice::Dice;
@@ -21,6 +22,7 @@ pub(crate) use portal::{
     SilentPortal, co2, get, portal, serves_csv, serves_original, services_of, slices,
 };
 pub(crate) use python::{interpreter, python_script};
+pub(crate) use server::TestServer;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -101,6 +101,16 @@ impl Envri {
         format!("{}/objects/", self.meta_url())
     }
 
+    /// Returns the prefix of the persistent identifiers of objects, which are handles:
+    /// `<prefix>/<id>`.
+    #[must_use]
+    pub fn handle_prefix(self) -> &'static str {
+        match self {
+            Envri::Icos | Envri::IcosCities => "11676",
+            Envri::Sites => "11676.1",
+        }
+    }
+
     /// Returns the name of the cookie that carries the authentication token.
     #[must_use]
     pub fn cookie_name(self) -> &'static str {

@@ -117,6 +117,12 @@ impl CacheFile {
         Ok(())
     }
 
+    /// A number for the data file that this one was sealed as. No other data file has it.
+    #[must_use]
+    pub fn stamp_number(&self) -> Option<u64> {
+        self.sealed_stamp().map(|Stamp(number)| number)
+    }
+
     /// The stamp of the file, if it is sealed.
     pub(super) fn sealed_stamp(&self) -> Option<Stamp> {
         match self.state().stage {

@@ -59,6 +59,13 @@ pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The folder for sockets: the user's runtime folder, or else one below `cache`.
+pub(in crate::cli) fn runtime_folder(cache: &Path) -> PathBuf {
+    ProjectDirs::from("", "", "icosfs")
+        .and_then(|dirs| dirs.runtime_dir().map(Path::to_owned))
+        .unwrap_or_else(|| cache.join("run"))
+}
+
 /// The control socket of a mount. Dropping it removes the file.
 #[derive(Debug)]
 pub(in crate::cli) struct ControlSocket {
@@ -71,9 +78,7 @@ impl ControlSocket {
     /// Listens on a socket in the user's runtime folder, or below `cache`. Returns
     /// `None` if that fails, since a mount works without a control socket.
     pub(in crate::cli) fn listen(cache: &Path) -> Option<Self> {
-        let folder = ProjectDirs::from("", "", "icosfs")
-            .and_then(|dirs| dirs.runtime_dir().map(Path::to_owned))
-            .unwrap_or_else(|| cache.join("run"));
+        let folder = runtime_folder(cache);
         Self::listen_in(&folder)
             // A mount that ends at this moment may have removed the folder.
             .or_else(|_| Self::listen_in(&folder))

@@ -1,15 +1,15 @@
-//! Formats the status of a mount as text.
+//! Formats the status of a mount or server as text.
 
 use std::fmt::{Display, Write as _};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{PROBE_TIMEOUT, QueriedMount, ServiceCheck};
+use super::{PROBE_TIMEOUT, QueriedTarget, ServiceCheck};
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
 use crate::cli::terminal::{duration, size};
-use crate::mount::report::MountStatus;
+use crate::daemon::report::DaemonStatus;
 use icos_portal::PortalError;
 
 /// Requests are shown as slow from this latency on, in milliseconds.
@@ -19,9 +19,9 @@ const MAX_SLOW: usize = 3;
 /// Maximum number of failures shown.
 const MAX_FAILURES: usize = 5;
 
-/// Returns the text about one mount.
-pub(super) fn render(mount: &QueriedMount) -> String {
-    let mountpoint = mount.mountpoint.display();
+/// Returns the text about one mount or server.
+pub(super) fn render(mount: &QueriedTarget) -> String {
+    let mountpoint = mount.target.shown();
     let (status, checks) = match &mount.status {
         Ok(status) => status,
         Err(error) => return format!("{mountpoint}\n  {error:#}\n"),
@@ -43,7 +43,7 @@ impl StatusPage {
         let _ = writeln!(self.0, "  {name:<8} {value}");
     }
 
-    fn portal(&mut self, status: &MountStatus, checks: &[ServiceCheck]) {
+    fn portal(&mut self, status: &DaemonStatus, checks: &[ServiceCheck]) {
         let (portal, url) = (&status.info.portal, &status.info.services.data);
         self.line("portal", format_args!("{portal} ({url})"));
         for ServiceCheck { service, latency } in checks {
@@ -59,7 +59,7 @@ impl StatusPage {
         }
     }
 
-    fn login(&mut self, status: &MountStatus) {
+    fn login(&mut self, status: &DaemonStatus) {
         let Some(login) = &status.login else {
             let none = "none: metadata and free objects only; after `icosfs login`, the mount uses it at once";
             return self.line("login", none);
@@ -70,7 +70,7 @@ impl StatusPage {
         }
     }
 
-    fn cache(&mut self, status: &MountStatus) {
+    fn cache(&mut self, status: &DaemonStatus) {
         self.line("lists", ages(&status.state.lists));
         self.line("cache", status.info.cache.display());
         if let Some(DiskUsage { used, limit }) = status.state.cache_use {
@@ -84,7 +84,7 @@ impl StatusPage {
         }
     }
 
-    fn served(&mut self, status: &MountStatus) {
+    fn served(&mut self, status: &DaemonStatus) {
         let info = &status.info;
         let since = info.since.to_zoned(TimeZone::system());
         let (since, pid) = (since.strftime("%F %T"), info.pid);
@@ -128,7 +128,7 @@ impl StatusPage {
         }
     }
 
-    fn errors(&mut self, status: &MountStatus) {
+    fn errors(&mut self, status: &DaemonStatus) {
         if status.errors.is_empty() {
             self.line("errors", "none");
         }
@@ -163,7 +163,7 @@ fn counted(number: u64, what: &str) -> String {
 }
 
 /// Returns the percentage of the bytes read that were not downloaded.
-fn hit_rate(status: &MountStatus) -> Option<u128> {
+fn hit_rate(status: &DaemonStatus) -> Option<u128> {
     let received = status.traffic.services.get("data")?.bytes;
     let served = status.served.bytes;
     (u128::from(served.saturating_sub(received)) * 100).checked_div(served.into())

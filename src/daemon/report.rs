@@ -1,4 +1,4 @@
-//! Counters and failures of a mount, readable as `status.json`, `errors` and
+//! Counters and failures of a mount or server, readable as `status.json`, `errors` and
 //! `metrics` in `.icosfs`.
 //!
 //! The mutex is a leaf: no lock is taken while it is held.
@@ -22,7 +22,9 @@ use icos_portal::http::Http;
 mod metrics;
 mod status;
 
-pub use status::{Failure, LiveState, MountInfo, MountStatus, ServedStats, ServiceUrls};
+pub use status::{
+    DaemonInfo, DaemonStatus, Failure, FrontEnd, LiveState, ServedStats, ServerAddress, ServiceUrls,
+};
 
 /// Number of failures that are stored.
 const MAX_FAILURES: usize = 100;
@@ -30,10 +32,10 @@ const MAX_FAILURES: usize = 100;
 /// that a status is available soon.
 const READ_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Collects counters and failures of a mount. Shared by all requests.
+/// Collects counters and failures of a mount or server. Shared by all requests.
 #[derive(Debug)]
-pub struct MountReport {
-    info: MountInfo,
+pub struct DaemonReport {
+    info: DaemonInfo,
     account: Option<Account>,
     http: Http,
     catalog: Catalog,
@@ -55,7 +57,7 @@ struct Failures {
     counts: BTreeMap<String, u64>,
 }
 
-/// A kind of FUSE request.
+/// A kind of request: of the kernel to a mount, or of a client to a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Operation {
     /// LOOKUP of a name in a directory.
@@ -76,11 +78,23 @@ pub enum Operation {
     Xattr,
     /// STATFS.
     StatFs,
+    /// GET.
+    HttpGet,
+    /// HEAD.
+    HttpHead,
+    /// OPTIONS.
+    HttpOptions,
+    /// PROPFIND: the properties of files and folders.
+    HttpPropfind,
+    /// A request without the secret, or from another origin.
+    HttpRefused,
+    /// A request with another method.
+    HttpOther,
 }
 
 /// The names of all operations in `status.json` and metrics, in the order of their
-/// discriminants.
-const OPERATIONS: [&str; 9] = [
+/// discriminants: first those of mounts, then those of servers.
+const OPERATIONS: [&str; 15] = [
     "lookup",
     "getattr",
     "open",
@@ -90,14 +104,22 @@ const OPERATIONS: [&str; 9] = [
     "readdirplus",
     "xattr",
     "statfs",
+    "http-get",
+    "http-head",
+    "http-options",
+    "http-propfind",
+    "http-refused",
+    "http-other",
 ];
+/// The number of operations of mounts.
+const FUSE_OPERATIONS: usize = 9;
 
-impl MountReport {
+impl DaemonReport {
     /// Creates a report that includes the login status of `account`, the request
     /// counters of `http`, the ages of `catalog`'s lists and the usage of `store`.
     #[must_use]
     pub fn new(
-        info: MountInfo,
+        info: DaemonInfo,
         account: Option<Account>,
         http: Http,
         catalog: Catalog,
@@ -118,7 +140,7 @@ impl MountReport {
         }
     }
 
-    /// Counts a FUSE request.
+    /// Counts a request.
     pub fn count_request(&self, operation: Operation) {
         self.requests[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -139,16 +161,16 @@ impl MountReport {
         self.refused_crawlers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records a failure. If it equals the previous one, increments its count.
-    pub fn record_failure(&self, operation: &str, file: String, errno: i32, reason: String) {
-        let errno = nix::errno::Errno::from_raw(errno);
-        tracing::warn!(operation, file, ?errno, reason, "operation failed");
+    /// Records a failure, which a program received as `errno`: the name of an errno, or
+    /// the status of a response. If it equals the previous one, increments its count.
+    pub fn record_failure(&self, operation: &str, file: String, errno: String, reason: String) {
+        tracing::warn!(operation, file, errno, reason, "operation failed");
         let new = Failure {
             at: Timestamp::now(),
             times: 1,
             operation: operation.to_owned(),
             file,
-            errno: format!("{errno:?}"),
+            errno,
             reason,
         };
         let mut failures = self.lock_failures();
@@ -177,27 +199,31 @@ impl MountReport {
     }
 
     /// Returns the current status.
-    pub async fn status(&self) -> MountStatus {
+    pub async fn status(&self) -> DaemonStatus {
         let login = async {
             // The login is in a file.
             let status = self.account.as_ref()?.status();
             timeout(READ_TIMEOUT, status).await.ok()?
         };
         let (login, status) = tokio::join!(login, self.status_without_login());
-        MountStatus { login, ..status }
+        DaemonStatus { login, ..status }
     }
 
-    async fn status_without_login(&self) -> MountStatus {
+    async fn status_without_login(&self) -> DaemonStatus {
         let (catalog, store) = (self.catalog.clone(), self.store.clone());
         let lists = spawn_blocking(move || catalog.lists());
         let usage = spawn_blocking(move || store.usage());
         let (lists, usage) =
             tokio::join!(timeout(READ_TIMEOUT, lists), timeout(READ_TIMEOUT, usage));
+        let (first, count) = match self.info.front {
+            FrontEnd::Mount { .. } => (0, FUSE_OPERATIONS),
+            FrontEnd::Server { .. } => (FUSE_OPERATIONS, OPERATIONS.len()),
+        };
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let from: BTreeMap<ByteSource, u64> = (ByteSource::ALL.into_iter())
             .map(|source| (source, load(&self.bytes[source as usize])))
             .collect();
-        MountStatus {
+        DaemonStatus {
             info: self.info.clone(),
             state: LiveState {
                 lists: match lists {
@@ -216,6 +242,8 @@ impl MountReport {
                 refused_crawlers: load(&self.refused_crawlers),
             },
             requests: (OPERATIONS.iter().zip(&self.requests))
+                .skip(first)
+                .take(count)
                 .map(|(&name, count)| (name.to_owned(), load(count)))
                 .collect(),
             errors: self.failures(),
@@ -269,7 +297,7 @@ mod tests {
 
     #[test]
     fn repeated_failure_is_counted_and_oldest_failures_are_dropped() {
-        let info = MountInfo {
+        let info = DaemonInfo {
             version: String::new(),
             pid: 1,
             portal: "ICOS".to_owned(),
@@ -278,7 +306,9 @@ mod tests {
                 meta: String::new(),
                 data: String::new(),
             },
-            mountpoint: PathBuf::new(),
+            front: FrontEnd::Mount {
+                mountpoint: PathBuf::new(),
+            },
             cache: PathBuf::new(),
             control: None,
             since: Timestamp::UNIX_EPOCH,
@@ -290,9 +320,14 @@ mod tests {
         let catalog = Catalog::open(meta, folder.path(), Duration::MAX, selection).unwrap();
         let (disk, memory) = (1 << 30, 1 << 20);
         let store = Store::open(folder.path().join("cache"), CacheLimits { disk, memory });
-        let report = MountReport::new(info, None, http, catalog, store);
+        let report = DaemonReport::new(info, None, http, catalog, store);
         let fail = |file: &str| {
-            report.record_failure("read", file.to_owned(), libc::EACCES, "no".to_owned());
+            report.record_failure(
+                "read",
+                file.to_owned(),
+                "EACCES".to_owned(),
+                "no".to_owned(),
+            );
         };
         fail("a");
         fail("a");

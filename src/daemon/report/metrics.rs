@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-use super::{MountStatus, ServedStats};
+use super::{DaemonStatus, ServedStats};
 use icos_portal::traffic::ServiceTraffic;
 
 /// Renders `status`, and the number of `failures` by the errno's name.
-pub(super) fn render(status: &MountStatus, failures: &BTreeMap<String, u64>) -> String {
+pub(super) fn render(status: &DaemonStatus, failures: &BTreeMap<String, u64>) -> String {
     let mut text = MetricsText::default();
     let since = status.info.since.as_second();
-    text.gauge("start_time_seconds", "When the mount started.", since);
+    text.gauge(
+        "start_time_seconds",
+        "When the process started to serve.",
+        since,
+    );
     text.counters(
         ("requests_total", "operation"),
-        "FUSE requests.",
+        "Requests of programs.",
         &status.requests,
     );
     let ServedStats {

@@ -14,16 +14,16 @@ use icos_portal::traffic::TrafficStats;
 
 /// All of `.icosfs/status.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct MountStatus {
+pub struct DaemonStatus {
     /// Properties of the mount that do not change.
     #[serde(flatten)]
-    pub info: MountInfo,
+    pub info: DaemonInfo,
     /// Counters of reads since the mount started.
     pub served: ServedStats,
     /// Counters of requests to the portal.
     #[serde(default)]
     pub traffic: TrafficStats,
-    /// FUSE requests since the mount started, by operation.
+    /// Requests of programs since the start, by operation.
     #[serde(default)]
     pub requests: BTreeMap<String, u64>,
     /// Values at the time of this status.
@@ -46,9 +46,9 @@ pub struct LiveState {
     pub cache_use: Option<DiskUsage>,
 }
 
-/// Properties of a mount that do not change.
+/// Properties of a mount or server that do not change.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct MountInfo {
+pub struct DaemonInfo {
     /// Version of icosfs.
     pub version: String,
     /// The daemon's process id.
@@ -57,8 +57,9 @@ pub struct MountInfo {
     pub portal: String,
     /// Base URLs of its services.
     pub services: ServiceUrls,
-    /// Absolute path of the mount point.
-    pub mountpoint: PathBuf,
+    /// Where programs reach it.
+    #[serde(flatten)]
+    pub front: FrontEnd,
     /// The repository's cache folder.
     pub cache: PathBuf,
     /// Path of the control socket, if the mount has one.
@@ -66,6 +67,33 @@ pub struct MountInfo {
     pub control: Option<PathBuf>,
     /// When the mount started.
     pub since: Timestamp,
+}
+
+/// Where programs reach a mount or server.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum FrontEnd {
+    /// A mount.
+    Mount {
+        /// Absolute path of the mount point.
+        mountpoint: PathBuf,
+    },
+    /// A server.
+    Server {
+        /// Its addresses.
+        server: ServerAddress,
+    },
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServerAddress {
+    /// Its URL, if it listens on a port.
+    pub url: Option<String>,
+    /// The path of its socket, if it has one.
+    pub socket: Option<PathBuf>,
+    /// The file with its secret, which every request must carry.
+    pub secret_file: PathBuf,
 }
 
 /// Base URLs of the three services.
@@ -79,7 +107,7 @@ pub struct ServiceUrls {
     pub data: String,
 }
 
-/// A failed operation, which a program received as an errno.
+/// A failed operation, which a program received as an errno, or as an HTTP status.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Failure {
     /// When it last happened.
@@ -90,7 +118,7 @@ pub struct Failure {
     pub operation: String,
     /// The file, relative to the mount point.
     pub file: String,
-    /// The errno's name, e.g. `EACCES`.
+    /// The errno's name, e.g. `EACCES`, or the status of a response, e.g. `HTTP 403`.
     pub errno: String,
     /// The reason, and what the user can do.
     pub reason: String,

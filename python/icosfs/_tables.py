@@ -1,0 +1,204 @@
+"""``icosfs.read`` and ``icosfs.open_dataset``: a table by its station and variable."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from ._program import IcosfsError, program, run
+from ._server import Settings
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+#: An id: 24 symbols of base64url, or the complete hash of 43.
+_ID = re.compile(r"[A-Za-z0-9_-]{24}(?:[A-Za-z0-9_-]{19})?")
+
+
+def read(
+    station: str,
+    variable: str | list[str] | None = None,
+    *,
+    good: bool = False,
+    datatype: str | None = None,
+    height: float | None = None,
+    portal: str | None = None,
+) -> pandas.DataFrame:
+    """Reads a table as a pandas frame with a time index.
+
+        icosfs.read("HTM", "co2", good=True)
+        icosfs.read("UNhY4JhezH9gQYqvDMWrWH9C")
+
+    Only the columns of the variables and of the time are downloaded.
+
+    Args:
+        station: the id of a station, or the id, PID or landing page of an object.
+        variable: the label of a column, or several; by default all.
+        good: replaces values whose quality flag is not good by missing values.
+        datatype: the folder name of a data type, to select one of several objects.
+        height: the height of the sampling in metres, likewise.
+        portal: ``"icos"``, ``"sites"`` or ``"cities"``.
+
+    Returns:
+        A frame whose ``attrs`` have ``units`` (by column), ``id``, ``pid`` and
+        ``citation``, as far as they are known.
+
+    Raises:
+        IcosfsError: no object or several match, with what to add; or the table cannot
+            be read, with the reason.
+    """
+    import pyarrow.parquet
+
+    settings = Settings(portal).arguments()
+    names = [variable] if isinstance(variable, str) else variable
+    found = _find(station, names, datatype, height, settings)
+    columns = None if names is None else _columns(found, names, settings)
+    table = pyarrow.parquet.read_table(io.BytesIO(_get(found, columns, good, settings)))
+    frame: pandas.DataFrame = table.to_pandas(types_mapper=None)
+    time = _time_column(table.schema)
+    if time is not None:
+        frame = frame.set_index(time)
+    texts = {
+        key.decode(): value.decode("utf-8", "replace")
+        for key, value in (table.schema.metadata or {}).items()
+    }
+    units = {
+        field.name: field.metadata[b"unit"].decode("utf-8", "replace")
+        for field in table.schema
+        if field.metadata and b"unit" in field.metadata and field.name != time
+    }
+    frame.attrs = {"id": found, "units": units}
+    for key in ("pid", "citation", "doi", "licence"):
+        if key in texts:
+            frame.attrs[key] = texts[key]
+    return frame
+
+
+def open_dataset(
+    station: str,
+    variable: str | list[str] | None = None,
+    *,
+    good: bool = False,
+    datatype: str | None = None,
+    height: float | None = None,
+    portal: str | None = None,
+) -> xarray.Dataset:
+    """Reads a table as an xarray dataset: as `read`, with the units of each variable in
+    its attributes. An object that is a NetCDF file is opened as it is."""
+    import xarray
+
+    settings = Settings(portal).arguments()
+    if variable is None and _is_object(station):
+        metadata = json.loads(run(["get", *settings, "--format", "json", "--", station]))
+        name = str(metadata.get("fileName", ""))
+        if name.endswith((".nc", ".nc4", ".cdf")):
+            from ._filesystem import IcosFileSystem
+
+            fs = IcosFileSystem(portal=portal)
+            extension = name[name.rindex(".") :]
+            file = fs.open(f"objects/{_short(station)}{extension}")
+            return xarray.open_dataset(file)
+    frame = read(
+        station, variable, good=good, datatype=datatype, height=height, portal=portal
+    )
+    dataset = xarray.Dataset.from_dataframe(frame)
+    for name, unit in frame.attrs["units"].items():
+        if name in dataset:
+            dataset[name].attrs["units"] = unit
+    dataset.attrs = {
+        key: value for key, value in frame.attrs.items() if isinstance(value, str)
+    }
+    return dataset
+
+
+def _is_object(text: str) -> bool:
+    return _ID.fullmatch(text.rstrip("/").rsplit("/", 1)[-1]) is not None
+
+
+def _short(text: str) -> str:
+    """The id in an id, PID or landing page."""
+    return text.rstrip("/").rsplit("/", 1)[-1][:24]
+
+
+def _find(
+    station: str,
+    names: list[str] | None,
+    datatype: str | None,
+    height: float | None,
+    settings: list[str],
+) -> str:
+    """The id of the one object that is meant."""
+    if _is_object(station):
+        return _short(station)
+    arguments = ["find", *settings, "--json", f"--station={station}"]
+    if names:
+        arguments.append(f"--variable={names[0]}")
+    if datatype is not None:
+        arguments.append(f"--datatype={datatype}")
+    if height is not None:
+        arguments.append(f"--height={height}")
+    lines = run(arguments).splitlines()
+    objects: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    objects = [one for one in objects if one["rows"] is not None]
+    if len(objects) == 1:
+        return str(objects[0]["id"])
+    what = f"station {station}" + (f" with {', '.join(names)}" if names else "")
+    if not objects:
+        raise IcosfsError(f"no table of {what} was found; `icosfs find` lists what there is")
+    listed = "".join(
+        f"\n  {one['id']}  {one['fileName']}"
+        + (f"  {one['samplingHeight']} m" if one["samplingHeight"] is not None else "")
+        for one in objects[:20]
+    )
+    raise IcosfsError(
+        f"{len(objects)} tables of {what} were found; select one by datatype= or height=, "
+        f"or give its id:{listed}"
+    )
+
+
+def _columns(found: str, names: list[str], settings: list[str]) -> list[str]:
+    """The columns to read: the time, and the named ones."""
+    page = json.loads(run(["get", *settings, "--format", "json", "--", found]))
+    columns = (page.get("specificInfo") or {}).get("columns") or []
+    labels = [str(column["label"]) for column in columns]
+    missing = [name for name in names if name not in labels]
+    if missing:
+        raise IcosfsError(
+            f"object {found} has no column {', '.join(missing)}; it has {', '.join(labels)}"
+        )
+    times = [label for label in labels if label.upper().startswith("TIMESTAMP")]
+    return [*times[:1], *(name for name in names if name not in times[:1])]
+
+
+def _get(
+    found: str, columns: list[str] | None, good: bool, settings: list[str]
+) -> bytes:
+    arguments = ["get", *settings, "--format", "parquet"]
+    if columns is not None:
+        arguments.append("--columns=" + ",".join(columns))
+    if good:
+        arguments.append("--good-only")
+    done = subprocess.run(
+        [program(), *arguments, "--", found],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        reason = done.stderr.decode("utf-8", "replace").strip()
+        raise IcosfsError(reason.removeprefix("icosfs: "))
+    return done.stdout
+
+
+def _time_column(schema: Any) -> str | None:
+    """The column with the time of each row: the first one of times."""
+    import pyarrow
+
+    for field in schema:
+        if pyarrow.types.is_timestamp(field.type):
+            return str(field.name)
+    return None

@@ -1,0 +1,492 @@
+//! GET and HEAD of a file.
+//!
+//! The first piece is read before the reply begins, so that the usual reasons of failure
+//! (no login, no network) become a status. A failure after that ends the connection: the
+//! client has fewer bytes than announced, or no end of a chunked reply.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use hyper::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
+    RANGE, RETRY_AFTER,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use tokio::sync::mpsc;
+use tracing::Instrument as _;
+use twox_hash::XxHash3_128;
+
+use super::body::ReplyBody;
+use super::conditions::{Condition, Validators};
+use super::entry::{immutable_since, object_of};
+use super::html::encode_component;
+use super::media_type;
+use super::range::RequestedRange;
+use super::reply::{self, ErrorForm, Reply};
+use super::router::{RequestPath, failed};
+use super::status_code;
+use super::{ServerState, SizeReplies};
+use crate::catalog::{Object, Representation};
+use crate::content::{ContentError, FileSize, OriginalHandle, track_source};
+use crate::daemon::node_reader::ReadRange;
+use crate::tree::{ControlFile, Node};
+
+/// The length of the pieces in which a file is read and sent, in bytes. While one is
+/// sent, the next is read.
+const PIECE: usize = 512 << 10;
+/// The length of the first piece, which the client waits for.
+const FIRST_PIECE: usize = 128 << 10;
+
+/// Separates the parts of a reply with several ranges. No file is searched for it: its
+/// parts have lengths of their own, and a hash of a random number does not occur by chance.
+const BOUNDARY: &str = "icosfs-9c6f2d1be0a94f53a1d7";
+
+/// Bytes that never change may be cached for a year.
+const IMMUTABLE: &str = "private, max-age=31536000, immutable";
+
+/// Replies with the file `node` at `path`.
+pub(super) async fn reply(
+    state: &Arc<ServerState>,
+    request: &Parts,
+    path: &RequestPath,
+    node: Node,
+    form: ErrorForm,
+) -> Reply {
+    if let Node::ControlFile(file) = node {
+        return control_file(state, request, path, file, form).await;
+    }
+    let mut file = ServedFile {
+        original: None,
+        state: Arc::clone(state),
+        shown: path.encoded(),
+        node,
+    };
+    let replied = async {
+        file.open().await?;
+        file.reply(&request.method, &request.headers, path.name())
+            .await
+    };
+    match replied.await {
+        Ok(reply) => reply,
+        Err(error) => {
+            let status = status_code::of_content(&error);
+            state.record_failure("read", &file.shown, status, &error);
+            let mut reply = reply::error(status, &error, form);
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                let seconds = HeaderValue::from_static("10");
+                reply.headers_mut().insert(RETRY_AFTER, seconds);
+            }
+            reply
+        }
+    }
+}
+
+/// A file that is being served. Cheap to clone.
+#[derive(Clone, Debug)]
+struct ServedFile {
+    state: Arc<ServerState>,
+    node: Node,
+    original: Option<OriginalHandle>,
+    /// The path, for reports.
+    shown: String,
+}
+
+/// A part of a body.
+#[derive(Clone, Debug)]
+enum Segment {
+    /// Text between the ranges.
+    Text(Bytes),
+    /// A range of the file.
+    File(Range<u64>),
+    /// All of the file, whose length is not known.
+    WholeFile,
+}
+
+impl ServedFile {
+    /// Opens an original: corruption that is found from now on affects this reply.
+    async fn open(&mut self) -> Result<(), ContentError> {
+        if let Node::File(object, Representation::Original) = &self.node {
+            let contents = self.state.reader.contents();
+            self.original = contents
+                .open(object, Representation::Original)
+                .await?
+                .original;
+        }
+        Ok(())
+    }
+
+    async fn reply(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        name: &str,
+    ) -> Result<Reply, ContentError> {
+        let is_head = *method == Method::HEAD;
+        let range = (headers.get(RANGE)).and_then(|value| value.to_str().ok());
+        // As the RFC demands, HEAD ignores it.
+        let range = range.filter(|range| !is_head && RequestedRange::is_known(range));
+        let size = self.size(is_head, range.is_some()).await?;
+        let validators = self.validators(is_head).await?;
+        let (status, segments) = match validators.check(headers) {
+            Condition::Fails => (StatusCode::PRECONDITION_FAILED, Vec::new()),
+            Condition::NotModified => (StatusCode::NOT_MODIFIED, Vec::new()),
+            Condition::Holds => match (size, range) {
+                (Some(len), Some(range)) if validators.allow_range(headers) => {
+                    Self::ranges(range, len, name)
+                }
+                (Some(len), _) => (StatusCode::OK, vec![Segment::File(0..len)]),
+                (None, _) => (StatusCode::OK, vec![Segment::WholeFile]),
+            },
+        };
+        let body = match status {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT if !is_head => {
+                self.body(segments.clone()).await?
+            }
+            StatusCode::OK if size.is_none() => ReplyBody::of_unknown_length(),
+            _ => ReplyBody::empty(),
+        };
+        let mut reply = reply::empty(status);
+        *reply.body_mut() = body;
+        self.add_headers(reply.headers_mut(), &validators, name);
+        let reply_headers = reply.headers_mut();
+        match (status, segments.as_slice()) {
+            (StatusCode::OK, [Segment::File(all)]) => {
+                reply_headers.insert(CONTENT_LENGTH, all.end.into());
+            }
+            (StatusCode::PARTIAL_CONTENT, [Segment::File(part)]) => {
+                insert(reply_headers, CONTENT_RANGE, &content_range(part, size));
+                reply_headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
+            }
+            (StatusCode::PARTIAL_CONTENT, parts) => {
+                let media_type = format!("multipart/byteranges; boundary={BOUNDARY}");
+                insert(reply_headers, CONTENT_TYPE, &media_type);
+                reply_headers.insert(CONTENT_LENGTH, length_of(parts).into());
+            }
+            (StatusCode::RANGE_NOT_SATISFIABLE, _) => {
+                let len = size.unwrap_or_default();
+                insert(reply_headers, CONTENT_RANGE, &format!("bytes */{len}"));
+            }
+            _ => {}
+        }
+        Ok(reply)
+    }
+
+    /// The size to reply with. `None` if it is not known, and the reply need not have it.
+    async fn size(&self, is_head: bool, has_range: bool) -> Result<Option<u64>, ContentError> {
+        let estimated = match self.state.reader.size(&self.node) {
+            FileSize::Exact(size) => return Ok(Some(size)),
+            FileSize::Estimate(estimated) => estimated,
+        };
+        tracing::trace!(estimated, "the size is not known");
+        let may_wait = match self.state.options.size_replies {
+            SizeReplies::Exact => true,
+            // A CSV is sent while it is rendered. Other files are made first.
+            SizeReplies::Known if is_head => false,
+            SizeReplies::Known => {
+                has_range || !matches!(self.node, Node::File(_, Representation::Csv))
+            }
+        };
+        if !may_wait {
+            return Ok(None);
+        }
+        self.state.reader.exact_size(&self.node).await.map(Some)
+    }
+
+    /// What identifies the bytes. For HEAD, only as far as it is known without waiting.
+    async fn validators(&self, is_head: bool) -> Result<Validators, ContentError> {
+        let hashed = |bytes: &[u8]| Some(format!("\"{:032x}\"", XxHash3_128::oneshot(bytes)));
+        let etag = match &self.node {
+            Node::File(object, representation) => {
+                let id = object.id();
+                match representation {
+                    Representation::Original => {
+                        // Bytes that a reader got before they were found corrupt are others.
+                        let corrupt =
+                            (self.original.as_ref()).map_or(0, |file| file.corruption_count);
+                        Some(match corrupt {
+                            0 => format!("\"{id}\""),
+                            count => format!("\"{id}-{count}\""),
+                        })
+                    }
+                    Representation::Csv => Some(format!("\"{id}-csv\"")),
+                    Representation::Cpb => Some(format!("\"{id}-cpb\"")),
+                    Representation::Parquet => {
+                        let contents = self.state.reader.contents();
+                        let opened = contents.open(object, *representation).await?;
+                        opened
+                            .build_number()
+                            .map(|number| format!("\"{id}-parquet-{number:x}\""))
+                    }
+                    Representation::Json => {
+                        let contents = self.state.reader.contents();
+                        let subject = icos_portal::meta::Subject::Object(id);
+                        if is_head {
+                            (contents.cached_landing_page(&subject)).and_then(|page| hashed(&page))
+                        } else {
+                            hashed(&contents.landing_page(&subject).await?)
+                        }
+                    }
+                }
+            }
+            Node::ArchiveFile(object, entry_path, _) => {
+                let hash = XxHash3_128::oneshot(entry_path.as_bytes());
+                Some(format!("\"{}-{hash:032x}\"", object.id()))
+            }
+            Node::Metadata(page) if !is_head => hashed(&self.state.reader.page(page).await?),
+            Node::Readme => hashed(crate::daemon::node_reader::README.as_bytes()),
+            Node::NoMedia => hashed(b""),
+            Node::Metadata(_) | Node::ControlFile(_) | Node::Directory(_) => None,
+        };
+        Ok(Validators {
+            etag,
+            immutable_since: immutable_since(&self.node),
+        })
+    }
+
+    /// The status and the parts of a reply to `range`.
+    fn ranges(range: &str, len: u64, name: &str) -> (StatusCode, Vec<Segment>) {
+        let parts = match RequestedRange::of(range, len) {
+            RequestedRange::Whole => return (StatusCode::OK, vec![Segment::File(0..len)]),
+            RequestedRange::Unsatisfiable => {
+                return (StatusCode::RANGE_NOT_SATISFIABLE, Vec::new());
+            }
+            RequestedRange::Parts(parts) => parts,
+        };
+        if let [part] = parts.as_slice() {
+            return (
+                StatusCode::PARTIAL_CONTENT,
+                vec![Segment::File(part.clone())],
+            );
+        }
+        let media_type = media_type::of(name);
+        let mut segments = Vec::new();
+        for (part, number) in parts.into_iter().zip(0..) {
+            let line_break = if number == 0 { "" } else { "\r\n" };
+            let range = content_range(&part, Some(len));
+            let text = format!(
+                "{line_break}--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n"
+            );
+            segments.push(Segment::Text(text.into()));
+            segments.push(Segment::File(part));
+        }
+        segments.push(Segment::Text(format!("\r\n--{BOUNDARY}--\r\n").into()));
+        (StatusCode::PARTIAL_CONTENT, segments)
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap, validators: &Validators, name: &str) {
+        let media_type = media_type::of(name);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let is_active = media_type::is_active(media_type);
+        insert(headers, CONTENT_DISPOSITION, &disposition(name, is_active));
+        if is_active {
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+        }
+        if let Some(etag) = &validators.etag {
+            insert(headers, ETAG, etag);
+        }
+        let modified = object_of(&self.node).map(Object::submitted);
+        if let Some(modified) = modified {
+            let date =
+                httpdate::fmt_http_date(SystemTime::from(modified).max(SystemTime::UNIX_EPOCH));
+            insert(headers, LAST_MODIFIED, &date);
+        }
+        if validators.immutable_since.is_some() {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
+        }
+    }
+
+    /// The body of a reply, of which the first piece is read.
+    async fn body(&self, segments: Vec<Segment>) -> Result<ReplyBody, ContentError> {
+        let len = match segments.as_slice() {
+            [Segment::WholeFile] => None,
+            segments => Some(length_of(segments)),
+        };
+        let first = match segments
+            .iter()
+            .find(|segment| !matches!(segment, Segment::Text(_)))
+        {
+            Some(Segment::File(range)) => range.clone(),
+            _ => 0..u64::MAX,
+        };
+        let end = first
+            .end
+            .min(first.start.saturating_add(FIRST_PIECE as u64));
+        let first = self.read(first.start..end).await?;
+        let (sender, body) = ReplyBody::stream(len);
+        let file = self.clone();
+        let sending = async move { file.send(segments, first, &sender).await };
+        tokio::spawn(sending.in_current_span());
+        Ok(body)
+    }
+
+    /// Sends the segments; `first` is the beginning of the first range.
+    async fn send(
+        &self,
+        segments: Vec<Segment>,
+        first: Bytes,
+        sender: &mpsc::Sender<io::Result<Bytes>>,
+    ) {
+        let mut first = Some(first);
+        for segment in segments {
+            let range = match segment {
+                Segment::Text(text) => {
+                    if sender.send(Ok(text)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Segment::File(range) => range,
+                Segment::WholeFile => 0..u64::MAX,
+            };
+            let mut offset = range.start;
+            while offset < range.end {
+                let piece = if let Some(piece) = first.take() {
+                    Ok(piece)
+                } else {
+                    let end = range.end.min(offset.saturating_add(PIECE as u64));
+                    tokio::select! {
+                        // The client is gone: what only it waits for is abandoned.
+                        () = sender.closed() => return,
+                        piece = self.read(offset..end) => piece,
+                    }
+                };
+                let piece = match piece {
+                    Ok(piece) => piece,
+                    Err(error) => {
+                        let status = status_code::of_content(&error);
+                        self.state
+                            .record_failure("read", &self.shown, status, &error);
+                        let _ = sender.send(Err(io::Error::other(error))).await;
+                        return;
+                    }
+                };
+                if piece.is_empty() {
+                    if range.end != u64::MAX {
+                        let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
+                    }
+                    return;
+                }
+                offset += piece.len() as u64;
+                if sender.send(Ok(piece)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads a range of the file, or less at its end.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, ContentError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let corruption_count = (self.original.as_ref()).map_or(0, |file| file.corruption_count);
+        let range = ReadRange {
+            offset: range.start,
+            len: usize::try_from(range.end - range.start).unwrap_or(PIECE),
+        };
+        let read = (self.state.reader).read(&self.node, corruption_count, range);
+        let (bytes, source) = track_source(read).await;
+        let bytes = bytes?;
+        self.state.report.count_read(bytes.len(), source);
+        Ok(bytes)
+    }
+}
+
+/// The number of bytes of `segments`, of known lengths.
+fn length_of(segments: &[Segment]) -> u64 {
+    let length = |segment: &Segment| match segment {
+        Segment::Text(text) => text.len() as u64,
+        Segment::File(range) => range.end - range.start,
+        Segment::WholeFile => 0,
+    };
+    segments.iter().map(length).sum()
+}
+
+fn content_range(part: &Range<u64>, len: Option<u64>) -> String {
+    let len = len.map_or("*".to_owned(), |len| len.to_string());
+    format!("bytes {}-{}/{len}", part.start, part.end - 1)
+}
+
+/// How a browser treats the file, and the name under which it saves it: RFC 6266.
+fn disposition(name: &str, is_active: bool) -> String {
+    let kind = if is_active { "attachment" } else { "inline" };
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ';
+    let plain: String = name
+        .chars()
+        .map(|c| if is_plain(c) { c } else { '_' })
+        .collect();
+    let mut value = format!("{kind}; filename=\"{plain}\"");
+    if plain != name {
+        value.push_str("; filename*=UTF-8''");
+        value.push_str(&encode_component(name));
+    }
+    value
+}
+
+/// Inserts a header whose value is visible ASCII.
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Replies with a control file, which has the content of this moment.
+async fn control_file(
+    state: &Arc<ServerState>,
+    request: &Parts,
+    path: &RequestPath,
+    file: ControlFile,
+    form: ErrorForm,
+) -> Reply {
+    let (media_type, content) = match file {
+        ControlFile::Status => (reply::JSON, state.report.status_json().await),
+        ControlFile::Errors => ("text/plain; charset=utf-8", state.report.errors_text()),
+        ControlFile::Metrics => (
+            "text/plain; version=0.0.4; charset=utf-8",
+            state.report.metrics_text().await,
+        ),
+        // A question about it refreshes nothing.
+        ControlFile::Refresh if request.method == Method::HEAD => {
+            ("text/plain; charset=utf-8", Vec::new())
+        }
+        ControlFile::Refresh => match state.refresher.refresh().await {
+            Ok(text) => ("text/plain; charset=utf-8", text.into()),
+            Err(error) => return failed(state, "refresh", &path.encoded(), &error, form),
+        },
+    };
+    let mut reply = reply::with_bytes(StatusCode::OK, media_type, content);
+    let headers = reply.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if request.method == Method::HEAD {
+        *reply.body_mut() = ReplyBody::of_unknown_length();
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_any_characters_is_a_valid_header() {
+        for (name, expected) in [
+            ("a.csv", "inline; filename=\"a.csv\""),
+            ("a b;c.csv", "inline; filename=\"a b;c.csv\""),
+            (
+                "a\"\\\r\n.csv",
+                "inline; filename=\"a____.csv\"; filename*=UTF-8''a%22%5C%0D%0A.csv",
+            ),
+            ("\u{e5}", "inline; filename=\"_\"; filename*=UTF-8''%C3%A5"),
+        ] {
+            assert_eq!(disposition(name, false), expected);
+            HeaderValue::from_str(&disposition(name, true)).unwrap();
+        }
+        assert!(disposition("a", true).starts_with("attachment"));
+    }
+}

@@ -1,0 +1,209 @@
+//! Accepts connections, and serves each in a task of its own until it ends or the server
+//! does.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::ServerState;
+use super::guard::ConnectionInfo;
+use super::router;
+use super::stream::DeadlineStream;
+
+/// The greatest number of connections that are served at once.
+pub const MAX_CONNECTIONS: usize = 512;
+/// How long a client has for a TLS handshake, and for the head of a request. A connection
+/// without a request is closed after this time, too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may take no bytes of a reply.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests in progress may take once the server ends.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// Pause after a connection could not be accepted, such as without free descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The greatest length of the head of a request, in bytes, and number of its headers.
+const MAX_HEAD: usize = 32 << 10;
+const MAX_HEADERS: usize = 64;
+
+/// Where a server accepts connections.
+pub enum Listener {
+    /// A socket in the file system, whose permissions are its owner's alone.
+    Unix(UnixListener),
+    /// A port on loopback.
+    Tcp(TcpListener),
+    /// A port with TLS.
+    Tls(TcpListener, TlsAcceptor),
+}
+
+/// Why certificates and key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The certificates are not PEM.
+    #[error("expected certificates in PEM form (-----BEGIN CERTIFICATE-----)")]
+    NoCertificates,
+    /// The key is not PEM.
+    #[error("expected a private key in PEM form (-----BEGIN PRIVATE KEY-----)")]
+    NoKey,
+    /// They do not belong together, or are of a kind that is not supported.
+    #[error("certificates and key cannot be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// Prepares TLS with these certificates, the server's own first, and its private key.
+///
+/// # Errors
+///
+/// [`TlsError`].
+pub fn tls_acceptor(certificates: &[u8], key: &[u8]) -> Result<TlsAcceptor, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificates).collect();
+    let chain = (chain.ok())
+        .filter(|chain| !chain.is_empty())
+        .ok_or(TlsError::NoCertificates)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Serves the connections of `listeners` until `end` changes.
+pub(super) async fn serve(
+    state: &Arc<ServerState>,
+    listeners: Vec<Listener>,
+    end: watch::Receiver<()>,
+) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let (state, permits, end) = (Arc::clone(state), Arc::clone(&permits), end.clone());
+        accepting.spawn(accept(state, listener, permits, end));
+    }
+    while accepting.join_next().await.is_some() {}
+}
+
+/// Accepts connections until `end` changes, then waits for them, but not for long.
+async fn accept(
+    state: Arc<ServerState>,
+    listener: Listener,
+    permits: Arc<Semaphore>,
+    mut end: watch::Receiver<()>,
+) {
+    let mut connections = JoinSet::new();
+    let for_connections = end.clone();
+    loop {
+        let permit = tokio::select! {
+            _ = end.changed() => break,
+            Some(_) = connections.join_next() => continue,
+            // Never closed.
+            Ok(permit) = Arc::clone(&permits).acquire_owned() => permit,
+        };
+        let accepted = tokio::select! {
+            _ = end.changed() => break,
+            accepted = accept_one(&listener, &state, permit, &for_connections, &mut connections) => accepted,
+        };
+        if let Err(error) = accepted {
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+    drop(listener);
+    let all = async { while connections.join_next().await.is_some() {} };
+    // Connections that are left end when the set is dropped.
+    let _ = timeout(END_GRACE, all).await;
+}
+
+/// Accepts a connection and spawns a task that serves it.
+async fn accept_one(
+    listener: &Listener,
+    state: &Arc<ServerState>,
+    permit: OwnedSemaphorePermit,
+    end: &watch::Receiver<()>,
+    connections: &mut JoinSet<()>,
+) -> io::Result<()> {
+    let (state, end) = (Arc::clone(state), end.clone());
+    let tcp_info = |local: io::Result<std::net::SocketAddr>, is_tls| ConnectionInfo {
+        local: local.ok().map(|local| unmapped(local.ip())),
+        is_tls,
+    };
+    match listener {
+        Listener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let info = ConnectionInfo {
+                local: None,
+                is_tls: false,
+            };
+            connections.spawn(serve_connection(state, stream, info, end, permit));
+        }
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let _ = stream.set_nodelay(true);
+            let info = tcp_info(stream.local_addr(), false);
+            connections.spawn(serve_connection(state, stream, info, end, permit));
+        }
+        Listener::Tls(listener, acceptor) => {
+            let (stream, _) = listener.accept().await?;
+            let _ = stream.set_nodelay(true);
+            let info = tcp_info(stream.local_addr(), true);
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                match timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => serve_connection(state, stream, info, end, permit).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Err(_elapsed) => tracing::debug!("no TLS handshake in time"),
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The IPv4 address that `address` maps into IPv6, as on a socket for both.
+fn unmapped(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+/// Replies to the requests of a connection until it ends, or `end` changes.
+async fn serve_connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    state: Arc<ServerState>,
+    stream: S,
+    info: ConnectionInfo,
+    mut end: watch::Receiver<()>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let service = service_fn(move |request| router::respond(Arc::clone(&state), request, info));
+    let stream = DeadlineStream::new(stream, WRITE_TIMEOUT);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        _ = end.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

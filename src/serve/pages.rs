@@ -1,0 +1,424 @@
+//! Pages about things that are no files: an object, and a map of the stations. Their paths
+//! are below `/.icosfs/`, where the tree has no such names.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use icos_portal::ObjectId;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::ServerState;
+use super::html::{self, Crumbs, encode_component, escape};
+use super::reply::{self, ErrorForm, Reply};
+use super::router::failed;
+use super::status_code;
+use crate::catalog::{Object, Station};
+use crate::content::FileSize;
+use crate::tree::{Directory, Node, TreeError};
+
+/// The media type of pages.
+const HTML: &str = "text/html; charset=utf-8";
+/// The path of the map.
+pub(super) const MAP_PATH: &str = "/.icosfs/map";
+/// The start of the paths of pages about objects.
+const OBJECT_PATH: &str = "/.icosfs/object/";
+
+/// The path of the page about an object.
+pub(super) fn object_path(id: ObjectId) -> String {
+    format!("{OBJECT_PATH}{id}")
+}
+
+/// The page at `path`; `None` if it is none of these pages.
+pub(super) async fn reply(state: &ServerState, path: &str, form: ErrorForm) -> Option<Reply> {
+    if path == MAP_PATH {
+        return Some(match map(state).await {
+            Ok(page) => reply::with_bytes(StatusCode::OK, HTML, page),
+            Err(error) => failed(state, "list", path, &error, form),
+        });
+    }
+    let id = path.strip_prefix(OBJECT_PATH)?;
+    Some(object_page(state, id, path, form).await)
+}
+
+/// The page about the object `id`.
+async fn object_page(state: &ServerState, id: &str, path: &str, form: ErrorForm) -> Reply {
+    let found = async {
+        let id: ObjectId = id.parse().map_err(|_| TreeError::NoSuchName)?;
+        state.tree.object(id).await
+    };
+    let object = match found.await {
+        Ok(object) => object,
+        Err(error) => return failed(state, "get", path, &error, form),
+    };
+    match state.reader.landing_page(object.id()).await {
+        Ok(landing) => {
+            let page = object_html(state, &object, &landing);
+            reply::with_bytes(StatusCode::OK, HTML, page)
+        }
+        Err(error) => {
+            let status = status_code::of_content(&error);
+            state.record_failure("get", path, status, &error);
+            reply::error(status, &error, form)
+        }
+    }
+}
+
+fn object_html(state: &ServerState, object: &Arc<Object>, landing: &Value) -> String {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let references = &landing["references"];
+    let title = text(&references["title"]).unwrap_or_else(|| object.file_name().to_owned());
+    let mut body = String::new();
+    if let Some(next) = object.next_version() {
+        let _ = writeln!(
+            body,
+            "<p role=\"note\"><strong>A newer version exists:</strong> <a href=\"{}\">{next}</a></p>",
+            object_path(next)
+        );
+    }
+    downloads(state, object, &mut body);
+    let mut facts = Facts::default();
+    facts.add("File name", object.file_name());
+    if let Some(spec) = object.spec() {
+        let link = format!("/datatypes/{}/", encode_component(spec.name()));
+        facts.link("Data type", &link, spec.label());
+        facts.add("Level", &spec.level().to_string());
+    }
+    if let Some(station) = object.station() {
+        let name = &station.row().name;
+        if station.has_folder() {
+            let link = format!("/stations/{}/", encode_component(station.name()));
+            facts.link("Station", &link, name);
+        } else {
+            facts.add("Station", name);
+        }
+    }
+    if let Some((start, end)) = object.span() {
+        facts.add("Time", &format!("{} to {}", day(start), day(end)));
+    }
+    if let Some(height) = object.height() {
+        facts.add("Sampling height", &format!("{height} m"));
+    }
+    if let Some((rows, _)) = object.as_table() {
+        facts.add("Rows", &rows.to_string());
+    }
+    facts.add("Submitted", &day(object.submitted()));
+    if let Some(pid) = text(&landing["pid"]) {
+        facts.link("PID", &format!("https://hdl.handle.net/{pid}"), &pid);
+    }
+    if let Some(doi) = object.doi() {
+        facts.link("DOI", &format!("https://doi.org/{doi}"), doi);
+    }
+    let licence = &references["licence"];
+    let address = text(&licence["webpage"]).or_else(|| text(&licence["url"]));
+    if let (Some(name), Some(address)) = (text(&licence["name"]), address) {
+        facts.link("Licence", &address, &name);
+    }
+    let landing_page = format!("{}{}", state.options.envri.landing_prefix(), object.id());
+    facts.link("Landing page", &landing_page, &landing_page);
+    let _ = writeln!(body, "<h2>About</h2>\n{}", facts.html());
+    if let Some(citation) = text(&references["citationString"]) {
+        let _ = writeln!(
+            body,
+            "<h2>Citation</h2>\n<blockquote>{}</blockquote>",
+            escape(&citation)
+        );
+    }
+    variables(landing, &mut body);
+    let crumbs = Crumbs::to("objects", "/objects/", &title);
+    html::page(&crumbs, state.options.envri.name(), &body)
+}
+
+/// Links to the files of an object.
+fn downloads(state: &ServerState, object: &Arc<Object>, body: &mut String) {
+    body.push_str("<h2>Files</h2>\n<ul class=\"downloads\">\n");
+    for &representation in object.representations() {
+        let ending = object.ending(representation);
+        let node = Node::File(Arc::clone(object), representation);
+        let size = match state.reader.size(&node) {
+            FileSize::Exact(bytes) => format!(" ({})", html::size(bytes)),
+            FileSize::Estimate(_) => String::new(),
+        };
+        let name = if ending.is_empty() {
+            "original"
+        } else {
+            ending.trim_start_matches('.')
+        };
+        let _ = writeln!(
+            body,
+            "<li><a href=\"/objects/{}{}\">{}{size}</a></li>",
+            object.id(),
+            encode_component(&ending),
+            escape(name)
+        );
+    }
+    if object.is_archive() {
+        let id = object.id();
+        let _ = writeln!(
+            body,
+            "<li><a href=\"/objects/{id}.contents/\">contents of the archive</a></li>"
+        );
+    }
+    body.push_str("</ul>\n");
+}
+
+/// The variables of a table, with their units.
+fn variables(landing: &Value, body: &mut String) {
+    let columns = landing["specificInfo"]["columns"].as_array();
+    let Some(columns) = columns.filter(|columns| !columns.is_empty()) else {
+        return;
+    };
+    body.push_str(
+        "<h2>Variables</h2>\n<table>\n<thead><tr><th scope=\"col\">Name</th>\
+         <th scope=\"col\">Quantity</th><th scope=\"col\">Unit</th></tr></thead>\n<tbody>\n",
+    );
+    for column in columns {
+        let text = |value: &Value| escape(value.as_str().unwrap_or_default());
+        let value_type = &column["valueType"];
+        let _ = writeln!(
+            body,
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>",
+            text(&column["label"]),
+            text(&value_type["self"]["label"]),
+            text(&value_type["unit"])
+        );
+    }
+    body.push_str("</tbody>\n</table>\n");
+}
+
+/// A list of facts.
+#[derive(Default)]
+struct Facts(String);
+
+impl Facts {
+    fn add(&mut self, name: &str, value: &str) {
+        let (name, value) = (escape(name), escape(value));
+        let _ = writeln!(self.0, "<dt>{name}</dt><dd>{value}</dd>");
+    }
+
+    /// Adds a link, unless its address could run a script.
+    fn link(&mut self, name: &str, address: &str, text: &str) {
+        let is_safe = address.starts_with('/') && !address.starts_with("//")
+            || address.starts_with("https://")
+            || address.starts_with("http://");
+        if !is_safe {
+            return self.add(name, text);
+        }
+        let (name, address, text) = (escape(name), escape(address), escape(text));
+        let _ = writeln!(
+            self.0,
+            "<dt>{name}</dt><dd><a href=\"{address}\">{text}</a></dd>"
+        );
+    }
+
+    fn html(&self) -> String {
+        format!("<dl>\n{}</dl>", self.0)
+    }
+}
+
+/// What is known of a folder, above its entries.
+pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
+    let Node::Directory(directory) = node else {
+        return String::new();
+    };
+    let mut facts = Facts::default();
+    match directory {
+        Directory::Root => {
+            return format!(
+                "<p>The data of {} as files. <a href=\"{MAP_PATH}\">Map of the stations</a></p>\n",
+                escape(state.options.envri.name())
+            );
+        }
+        Directory::Stations => {
+            return format!("<p><a href=\"{MAP_PATH}\">Map of the stations</a></p>\n");
+        }
+        Directory::Station(station) => station_facts(station, &mut facts),
+        Directory::DataType(spec) | Directory::StationType(_, spec) => {
+            facts.add("Data type", spec.label());
+            facts.add("Level", &spec.level().to_string());
+            if let Some(theme) = spec.theme() {
+                facts.add("Theme", theme);
+            }
+            if let Some(project) = spec.project() {
+                facts.add("Project", project);
+            }
+        }
+        Directory::Collection(path) => {
+            if let Some(title) = state.tree.collection_title(path.id()) {
+                facts.add("Collection", &title);
+            }
+        }
+        Directory::Archive(object, _) => {
+            facts.link("Archive", &object_path(object.id()), object.file_name());
+        }
+        Directory::Objects
+        | Directory::Control
+        | Directory::DataTypes
+        | Directory::Storage
+        | Directory::Format(_)
+        | Directory::Documents
+        | Directory::Collections => {}
+    }
+    if facts.0.is_empty() {
+        return String::new();
+    }
+    format!("{}\n<h2>Files</h2>\n", facts.html())
+}
+
+fn station_facts(station: &Station, facts: &mut Facts) {
+    let row = station.row();
+    facts.add("Station", &row.name);
+    if !row.country.is_empty() {
+        facts.add("Country", &row.country);
+    }
+    if let Some((latitude, longitude)) = row.position {
+        facts.add("Position", &format!("{latitude:.4}, {longitude:.4}"));
+    }
+    if let Some(elevation) = row.elevation {
+        facts.add("Elevation", &format!("{elevation} m"));
+    }
+}
+
+/// The page with the map of the stations, and a table of them.
+async fn map(state: &ServerState) -> Result<String, TreeError> {
+    let stations = state.tree.stations().await?;
+    let placed: Vec<PlacedStation> = stations.iter().filter_map(PlacedStation::of).collect();
+    let mut body = map_svg(&placed);
+    body.push_str(
+        "<h2>Stations</h2>\n<table>\n<thead><tr><th scope=\"col\">Station</th>\
+         <th scope=\"col\">Country</th><th scope=\"col\" class=\"number\">Latitude</th>\
+         <th scope=\"col\" class=\"number\">Longitude</th></tr></thead>\n<tbody>\n",
+    );
+    for station in &stations {
+        let row = station.row();
+        let link = encode_component(station.name());
+        let place = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+        let _ = writeln!(
+            body,
+            "<tr><th scope=\"row\"><a href=\"/stations/{link}/\">{}</a></th><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
+            escape(&row.name),
+            escape(&row.country),
+            place(row.position.map(|(latitude, _)| latitude)),
+            place(row.position.map(|(_, longitude)| longitude))
+        );
+    }
+    body.push_str("</tbody>\n</table>\n");
+    let crumbs = Crumbs::to("stations", "/stations/", "Map of the stations");
+    Ok(html::page(&crumbs, state.options.envri.name(), &body))
+}
+
+/// A station with a place on the map: degrees east, and degrees south, as an image counts.
+struct PlacedStation {
+    name: String,
+    link: String,
+    x: f64,
+    y: f64,
+}
+
+impl PlacedStation {
+    fn of(station: &Arc<Station>) -> Option<Self> {
+        let (latitude, longitude) = station.row().position?;
+        let is_on_earth = latitude.abs() <= 90.0 && longitude.abs() <= 180.0;
+        is_on_earth.then(|| Self {
+            name: station.row().name.clone(),
+            link: format!("/stations/{}/", encode_component(station.name())),
+            x: longitude,
+            y: -latitude,
+        })
+    }
+}
+
+/// Distance of the lines of the map, in degrees.
+const GRID: usize = 10;
+
+/// The map: degrees as units, a grid, and a link for each station.
+fn map_svg(stations: &[PlacedStation]) -> String {
+    if stations.is_empty() {
+        return "<p>No station has a known position.</p>\n".to_owned();
+    }
+    let range = |value: fn(&PlacedStation) -> f64| {
+        let values = stations.iter().map(value);
+        let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        (low - 3.0, high + 3.0)
+    };
+    let ((west, east), (north, south)) = (range(|one| one.x), range(|one| one.y));
+    let (width, height) = ((east - west).max(8.0), (south - north).max(8.0));
+    let mut svg = format!(
+        "<svg class=\"map\" viewBox=\"{west:.2} {north:.2} {width:.2} {height:.2}\" role=\"img\" aria-labelledby=\"map-title\">\n<title id=\"map-title\">Map of {} stations; the table below lists them</title>\n",
+        stations.len()
+    );
+    let text = width / 60.0;
+    for degrees in (-180_i32..=180).step_by(GRID) {
+        let at = f64::from(degrees);
+        if (west..west + width).contains(&at) {
+            let letter = if degrees < 0 { "W" } else { "E" };
+            let _ = writeln!(
+                svg,
+                "<path d=\"M{at} {north:.2}V{:.2}\"/><text x=\"{at}\" y=\"{:.2}\" font-size=\"{text:.2}\">{}\u{b0}{letter}</text>",
+                north + height,
+                north + text,
+                degrees.abs()
+            );
+        }
+        if (north..north + height).contains(&at) {
+            let letter = if degrees > 0 { "S" } else { "N" };
+            let _ = writeln!(
+                svg,
+                "<path d=\"M{west:.2} {at}H{:.2}\"/><text x=\"{west:.2}\" y=\"{at}\" font-size=\"{text:.2}\">{}\u{b0}{letter}</text>",
+                west + width,
+                degrees.abs()
+            );
+        }
+    }
+    for PlacedStation { name, link, x, y } in stations {
+        let _ = writeln!(
+            svg,
+            "<a href=\"{link}\" aria-label=\"{name}\"><circle cx=\"{x:.4}\" cy=\"{y:.4}\" r=\"{:.3}\"><title>{name}</title></circle></a>",
+            width / 110.0,
+            name = escape(name)
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn day(time: Timestamp) -> String {
+    time.strftime("%F").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_that_could_run_a_script_is_text() {
+        let mut facts = Facts::default();
+        facts.link("a", "javascript:alert(1)", "x");
+        facts.link("a", "//evil.example/", "x");
+        facts.link("a", "data:text/html,x", "x");
+        assert!(!facts.html().contains("href"), "{}", facts.html());
+        facts.link("a", "https://a/\"><script>", "<b>");
+        let html = facts.html();
+        assert!(html.contains("href") && !html.contains("<script") && !html.contains("<b>"));
+    }
+
+    #[test]
+    fn map_has_a_link_for_each_station_within_its_borders() {
+        let station = |name: &str, x, y| PlacedStation {
+            name: name.to_owned(),
+            link: format!("/stations/{name}/"),
+            x,
+            y,
+        };
+        let svg = map_svg(&[station("A&B", -52.0, -4.8), station("N", 27.5, -67.9)]);
+        assert!(
+            svg.contains("viewBox=\"-55.00 -70.90 85.50 69.10\""),
+            "{svg}"
+        );
+        assert!(svg.contains("aria-label=\"A&amp;B\"") && svg.contains("href=\"/stations/N/\""));
+        assert!(map_svg(&[]).starts_with("<p>"));
+    }
+}
