@@ -22,7 +22,7 @@
 //!
 //! # Locks
 //!
-//! One, a leaf: the time of the last request, in [`Activity`].
+//! One, a leaf: the time of the last request, in `Activity`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
