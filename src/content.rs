@@ -318,6 +318,11 @@ impl Contents {
         object: &Arc<Object>,
         representation: Representation,
     ) -> Result<OpenedContent, ContentError> {
+        let has_no_file = match representation {
+            Representation::Csv | Representation::Json => true,
+            Representation::Original | Representation::Cpb => self.data_folder.is_some(),
+            Representation::Parquet => false,
+        };
         let (contents, object) = (Arc::clone(self), Arc::clone(object));
         let open = move || {
             // First: corruption that is found from now on must affect this handle.
@@ -333,7 +338,11 @@ impl Contents {
                 cached,
             }
         };
-        let opened = self.store.disk().run(open).await?;
+        let opened = if has_no_file {
+            open()
+        } else {
+            self.store.disk().run(open).await?
+        };
         if let (Some(cached), DirectFile::Unverified) = (&opened.cached, &opened.direct) {
             cached.verify_in_background();
         }

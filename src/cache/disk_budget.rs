@@ -2,9 +2,9 @@
 //! files that are not open, least recently used first.
 //!
 //! Space used is what the files occupy on the disk, block maps included. It is
-//! counted at the first claim and again after every 64 MiB of claims, because
-//! other processes may share the folder and the disk; between two counts it is
-//! estimated from the pages of blocks. Counting takes a look at every file, so it
+//! counted at the first claim and again after every 64 MiB of claims, or later if that
+//! would take too much of the time, because other processes may share the folder and the
+//! disk; between two counts it is estimated from the pages of blocks. Counting takes a look at every file, so it
 //! runs in the background while there is room, and takes a small part of the time
 //! at most. In a large cache, files are evicted in the background as well, before the
 //! limit is reached.
@@ -198,7 +198,9 @@ impl DiskBudget {
         // A claim that waits for space does the same.
         if let Some(_evicting) = self.evicting.try_lock() {
             let ahead = if self.allowed() >= LARGE { RECOUNT } else { 0 };
-            self.count_and_evict(ahead, in_use);
+            let used = self.count_and_evict(ahead, in_use);
+            let next = self.allowed().min(used + RECOUNT);
+            self.recount_at.store(next, Ordering::Relaxed);
         }
     }
 
@@ -225,6 +227,10 @@ impl DiskBudget {
         let mut files = self.files();
         let mut used: u64 = files.iter().map(|file| file.bytes).sum();
         used += self.sweep_temporary_files();
+        // What others claimed meanwhile was perhaps not counted.
+        let claimed = |now: u64| now.saturating_sub(before);
+        let meanwhile = claimed(self.used());
+        used += meanwhile;
         let allowed = self.update_allowed(used);
         if used + bytes > allowed {
             let pins = Pins::in_folder(&self.root);
@@ -242,12 +248,11 @@ impl DiskBudget {
             }
         }
         *self.next_count.lock() = Some(Instant::now() + COUNTING_PART * started.elapsed());
-        // What others claimed meanwhile was perhaps not counted.
-        let claimed = |now: u64| used + now.saturating_sub(before);
-        let update = (self.used).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
-            Some(claimed(now))
-        });
-        claimed(update.unwrap_or(before))
+        let total = |now: u64| used + claimed(now).saturating_sub(meanwhile);
+        let update = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(total(now)));
+        total(update.unwrap_or(before))
     }
 
     /// Removes the file at `path`, whose block map is `map`, unless a process has

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
 use super::{CacheError, display_path};
@@ -56,15 +56,18 @@ impl DiskPool {
                 drop(permit);
                 result
             });
-            job.await
-                .unwrap_or_else(|panic| resume_unwind(panic.into_panic()))
+            match job.await.map_err(JoinError::try_into_panic) {
+                Ok(result) => Some(result),
+                Err(Ok(panic)) => resume_unwind(panic),
+                // The runtime ends.
+                Err(Err(_cancelled)) => None,
+            }
         };
-        timeout(TIMEOUT, job)
-            .await
-            .map_err(|_elapsed| CacheError::DiskHangs {
-                path: display_path(&self.root),
-                seconds: TIMEOUT.as_secs(),
-            })
+        let result = timeout(TIMEOUT, job).await;
+        result.ok().flatten().ok_or_else(|| CacheError::DiskHangs {
+            path: display_path(&self.root),
+            seconds: TIMEOUT.as_secs(),
+        })
     }
 }
 

@@ -26,14 +26,24 @@ impl OpenCacheFiles {
         grid: &Grid,
         open: impl FnOnce() -> Arc<CacheFile>,
     ) -> Arc<CacheFile> {
-        let slot = self.slot(path);
-        let mut slot = slot.lock();
-        if let Some(file) = slot.upgrade().filter(|file| file.grid() == grid) {
+        loop {
+            let slot = self.slot(path);
+            let mut locked = slot.lock();
+            // It may have been forgotten meanwhile: then the file has another slot.
+            if !self.is_current(path, &slot) {
+                continue;
+            }
+            if let Some(file) = locked.upgrade().filter(|file| file.grid() == grid) {
+                return file;
+            }
+            let file = open();
+            *locked = Arc::downgrade(&file);
             return file;
         }
-        let file = open();
-        *slot = Arc::downgrade(&file);
-        file
+    }
+
+    fn is_current(&self, path: &CachePath, slot: &Arc<Slot>) -> bool {
+        (self.0.lock().get(path)).is_some_and(|current| Arc::ptr_eq(current, slot))
     }
 
     /// Returns the file at `path` if it is open, without waiting.

@@ -3,7 +3,7 @@
 //! Lookups share queries. Those that arrive while a query is under way are sent
 //! together with the next one. A program that goes through a list of ids looks one up
 //! after the other, so after [`MANY`] lookups, all objects of the data types that were
-//! found are downloaded, a page at most.
+//! found just before are downloaded: one page of them, from the earliest one found on.
 
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use lru::LruCache;
+use tokio::time::timeout;
 
 use super::query::IDS_PER_QUERY;
 use super::{Catalog, CatalogError, CatalogList, Object, write};
@@ -27,6 +28,8 @@ const UNKNOWN_TTL: Duration = Duration::from_secs(30);
 /// are likely to follow.
 const MANY: usize = 8;
 const PERIOD: Duration = Duration::from_mins(1);
+/// How long the lookups of a query wait for the page.
+const MAX_PAGE_TIME: Duration = Duration::from_secs(10);
 /// How many data types are remembered, and for how long, to download each once.
 const DATA_TYPES: NonZeroUsize = NonZeroUsize::new(200).expect("not zero");
 const DATA_TYPE_TTL: Duration = Duration::from_mins(10);
@@ -52,9 +55,19 @@ struct LookupState {
     unknown: LruCache<ObjectId, Instant>,
     /// When objects were found.
     found: VecDeque<Instant>,
-    /// Data types of the objects that were found, and the earliest submission among those.
-    /// The time of the download is `None` before it.
-    types: LruCache<String, (Timestamp, Option<Instant>)>,
+    /// Data types of the objects that were found.
+    types: LruCache<String, FoundType>,
+}
+
+/// A data type of objects that were found.
+#[derive(Debug)]
+struct FoundType {
+    /// The earliest submission of those objects.
+    since: Timestamp,
+    /// When the last of them was found.
+    found: Instant,
+    /// When a page of its objects was downloaded.
+    downloaded: Option<Instant>,
 }
 
 impl Default for Lookups {
@@ -95,26 +108,29 @@ impl LookupState {
         for row in rows {
             self.found.push_back(now);
             let Some(spec) = &row.spec else { continue };
-            match self.types.get_mut(spec) {
-                Some((since, _)) => *since = row.submitted.min(*since),
-                None => {
-                    self.types.put(spec.clone(), (row.submitted, None));
-                }
-            }
+            let since = self
+                .types
+                .peek(spec)
+                .map_or(row.submitted, |known| known.since.min(row.submitted));
+            let downloaded = self.types.peek(spec).and_then(|known| known.downloaded);
+            let found = FoundType {
+                since,
+                found: now,
+                downloaded,
+            };
+            self.types.put(spec.clone(), found);
         }
         self.found.retain(|at| now - *at < PERIOD);
         if self.found.len() < MANY {
             return Vec::new();
         }
         self.found.drain(..self.found.len() - MANY);
-        let mut due = Vec::new();
-        for (spec, (since, downloaded)) in &mut self.types {
-            if downloaded.is_none_or(|at| now - at > DATA_TYPE_TTL) {
-                *downloaded = Some(now);
-                due.push((spec.clone(), *since));
-            }
-        }
-        due
+        let types = self.types.iter();
+        let due = types.filter(|(_, one)| {
+            let is_old = one.downloaded.is_none_or(|at| now - at > DATA_TYPE_TTL);
+            is_old && now - one.found < PERIOD
+        });
+        due.map(|(spec, one)| (spec.clone(), one.since)).collect()
     }
 }
 
@@ -142,8 +158,12 @@ impl Catalog {
             // Otherwise the query was under way before, and perhaps its data types brought
             // the object.
             if batch.ids.contains(&id) {
-                batch.result.clone()?;
-                return self.known(id);
+                let object = self.known(id)?;
+                // Another id, or a data type, may be the reason of an error.
+                if object.is_none() {
+                    batch.result.clone()?;
+                }
+                return Ok(object);
             }
         }
     }
@@ -155,8 +175,9 @@ impl Catalog {
         let result = match self.download_objects_by_id(&wanted).await {
             Ok(rows) => {
                 let due = self.0.lookups.state.lock().record(&ids, &rows);
-                if let Err(error) = self.download_types(due).await {
-                    tracing::debug!(%error, "objects of the same data types are looked up one by one");
+                let page = timeout(MAX_PAGE_TIME, self.download_types(due)).await;
+                if !matches!(page, Ok(Ok(()))) {
+                    tracing::debug!("objects of the same data types are looked up one by one");
                 }
                 Ok(())
             }
@@ -183,6 +204,15 @@ impl Catalog {
             .meta
             .objects(scope, Cursor::since(Some(since)))
             .await?;
-        self.write(move |db| write::objects(db, &page.rows)).await
+        self.write(move |db| write::objects(db, &page.rows)).await?;
+        // Some may have been superseded since.
+        self.0.cached.lock().objects.clear();
+        let mut state = self.0.lookups.state.lock();
+        for (spec, _) in &types {
+            if let Some(found) = state.types.get_mut(spec) {
+                found.downloaded = Some(Instant::now());
+            }
+        }
+        Ok(())
     }
 }

@@ -235,6 +235,7 @@ impl Catalog {
         ids: &[ObjectId],
     ) -> Result<Arc<[ObjectRow]>, CatalogError> {
         let rows: Arc<[ObjectRow]> = self.0.meta.objects_by_id(ids).await?.into();
+        let mut failed = None;
         let mut specs: Vec<&str> = rows.iter().filter_map(|row| row.spec.as_deref()).collect();
         specs.sort_unstable();
         specs.dedup();
@@ -243,13 +244,24 @@ impl Catalog {
                 db.prepare_cached("SELECT 1 FROM spec WHERE iri = ?1")?
                     .exists([iri])
             })?;
-            if !is_known && let Some(spec) = self.0.meta.spec(iri).await? {
-                self.write(move |db| write::spec(db, &spec, false)).await?;
-                self.0.reload()?;
+            if is_known {
+                continue;
+            }
+            match self.0.meta.spec(iri).await {
+                Ok(Some(spec)) => {
+                    self.write(move |db| write::spec(db, &spec, false)).await?;
+                    self.0.reload()?;
+                }
+                Ok(None) => {}
+                // The objects of other data types are stored all the same.
+                Err(error) => failed = Some(error),
             }
         }
         let stored = Arc::clone(&rows);
         self.write(move |db| write::objects(db, &stored)).await?;
-        Ok(rows)
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(rows),
+        }
     }
 }

@@ -171,7 +171,7 @@ impl ArchiveFile {
             end
         };
         let all = 0..self.entry.size;
-        let _lock = match wait_for_turn(&self.cached, all, present, |_| true).await {
+        let _lock = match wait_for_turn(&self.cached, all, present, |_| true).await? {
             Turn::Request(lock) => lock,
             Turn::Delivered if self.cached.is_complete() => return Ok(()),
             // The other process has ended before its download.

@@ -153,6 +153,7 @@ impl Columns {
         rows: Range<u64>,
         read_len: u64,
     ) -> Result<(), ContentError> {
+        self.open_file().await?;
         let mut refetches = RefetchLimit::default();
         while let Some(missing) = self.first_missing(rows.clone()) {
             refetches.attempt(missing.start)?;
@@ -180,6 +181,7 @@ impl Columns {
         stored: &[usize],
         rows: Range<u64>,
     ) -> Result<(), ContentError> {
+        self.open_file().await?;
         let mut refetches = RefetchLimit::default();
         while let Some(row) = self.first_missing_row(stored, &rows) {
             refetches.attempt(row)?;

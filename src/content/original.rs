@@ -124,7 +124,7 @@ impl OriginalFile {
                 let id = self.context.id;
                 return Err(ContentError::WrongHash { id });
             }
-            if self.verifier.must_wait().await? {
+            if self.verifier.must_wait() {
                 self.verifier.verify().await?;
                 continue;
             }
@@ -135,9 +135,7 @@ impl OriginalFile {
                         // The file may have become complete, or corrupt, since
                         // the checks above. Corruption is counted before the
                         // bytes are discarded.
-                        if self.verifier.must_wait().await?
-                            || self.is_corrupt_since(corruption_count)
-                        {
+                        if self.verifier.must_wait() || self.is_corrupt_since(corruption_count) {
                             continue;
                         }
                         self.downloads.after_read(&range);

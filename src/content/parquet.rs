@@ -14,6 +14,7 @@ use super::last_sizes::ChangingFile;
 use super::tables::Tables;
 use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
 use crate::catalog::Object;
+use icos_sync::run_blocking;
 use icos_table::parquet::ParquetError;
 
 /// The number of files to build in parallel: each holds up to a row group in
@@ -69,7 +70,9 @@ impl ParquetBuilder {
         let _permit = self.permits.acquire().await;
         let columns = self.tables.open(object).await?;
         let info = self.landing_pages.object_info(object.id()).await?;
-        let out = CacheWriter(AppendedFile::new(self.store.clone(), path));
+        let store = self.store.clone();
+        let create = move || AppendedFile::new(store, path);
+        let out = CacheWriter(self.store.disk().run(create).await?);
         let job = ExportJob::complete_table(columns, &info);
         let written = job.write_parquet(out, &|_| ()).await?;
         let (store, id) = (self.store.clone(), object.id());
@@ -79,7 +82,8 @@ impl ParquetBuilder {
             store.sizes().write();
             Ok(file)
         };
-        self.store.disk().run(finish).await?
+        // The sync of a large file may take long.
+        run_blocking(finish).await
     }
 }
 

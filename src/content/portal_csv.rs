@@ -15,6 +15,7 @@ use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
 use crate::catalog::Object;
 use icos_portal::http::Retries;
 use icos_portal::{DataClient, ObjectId, PortalError};
+use icos_sync::run_blocking;
 use icos_table::TableError;
 
 /// The CSV of table `object`, which cannot be rendered here for `reason`.
@@ -66,7 +67,8 @@ async fn checked_file(
     }
     let file = Arc::clone(&cached);
     let at = store.clone();
-    let checking = store.disk().run(move || {
+    // Of a large file it takes long.
+    let checking = run_blocking(move || {
         let checked = check.check_file(&file);
         if checked.is_ok() {
             at.sizes().set(portal_csv_key(id), len);
@@ -74,7 +76,7 @@ async fn checked_file(
         }
         checked
     });
-    match checking.await.ok()? {
+    match checking.await {
         Ok(()) => Some(cached),
         Err(error) => {
             tracing::warn!(%id, %error, "a cached CSV contradicts the metadata; it will be downloaded again");
@@ -126,7 +128,9 @@ impl CsvDownload {
 
     async fn attempt(&self, retries: &mut Retries) -> Result<Arc<CacheFile>, ContentError> {
         let mut body = self.data.csv(self.id, None, retries).await?;
-        let mut file = AppendedFile::new(self.store.clone(), self.path.clone());
+        let (store, path) = (self.store.clone(), self.path.clone());
+        let create = move || AppendedFile::new(store, path);
+        let mut file = self.store.disk().run(create).await?;
         let mut text = CsvOutline::default();
         while let Some(chunk) = body.chunk().await? {
             text.add(&chunk);
@@ -147,6 +151,7 @@ impl CsvDownload {
             store.sizes().write();
             Ok(cached)
         };
-        self.store.disk().run(finish).await?
+        // The sync of a large file may take long.
+        run_blocking(finish).await
     }
 }

@@ -113,5 +113,7 @@ impl RowIndexStore {
     /// Discards a record that turned out to be wrong.
     pub(super) fn discard(&self) {
         self.store.sizes().remove(self.key);
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.sizes().write());
     }
 }

@@ -9,7 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cache::{CacheFile, CachePath, DownloadClaim, DownloadLock, PathLock, Store};
+use crate::cache::{
+    CacheError, CacheFile, CachePath, DownloadClaim, DownloadLock, PathLock, Store,
+};
 
 /// The interval at which the block map is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -56,7 +58,7 @@ pub(super) async fn wait_for_turn(
     bytes: Range<u64>,
     position: impl Fn() -> u64,
     delivers: impl Fn(&Range<u64>) -> bool,
-) -> Turn {
+) -> Result<Turn, CacheError> {
     let (started, first) = (Instant::now(), position());
     let (mut last, mut moved) = (first, started);
     loop {
@@ -67,10 +69,8 @@ pub(super) async fn wait_for_turn(
             file.take_over_blocks(&wanted);
             claim
         });
-        // A disk that hangs has no answer: the bytes cannot be stored either.
-        let Ok(claim) = claiming.await else {
-            return Turn::Request(None);
-        };
+        // If the disk hangs, the bytes could not be stored either.
+        let claim = claiming.await?;
         let now = position();
         if now > last {
             (last, moved) = (now, Instant::now());
@@ -83,13 +83,13 @@ pub(super) async fn wait_for_turn(
             }
         };
         match claim {
-            DownloadClaim::Granted(lock) => return give_up(lock),
+            DownloadClaim::Granted(lock) => return Ok(give_up(lock)),
             DownloadClaim::Taken(other)
                 if !delivers(&other)
                     || moved.elapsed() > MAX_STALL
                     || started.elapsed() > MAX_WAIT =>
             {
-                return give_up(None);
+                return Ok(give_up(None));
             }
             DownloadClaim::Taken(_) => tokio::time::sleep(POLL_INTERVAL).await,
         }

@@ -69,12 +69,16 @@ impl TableFile {
                 return Ok(CacheRead::Bytes(bytes));
             }
         }
+        self.open().await?;
         self.cached().read_in_pool(range).await
     }
 
-    /// Opens the file in the cache, unless the portal's own is read.
+    /// Opens the file in the cache, unless the portal's own is read. After this, queries do
+    /// not wait for the disk.
     pub(super) async fn open(&self) -> Result<(), CacheError> {
-        if self.portal_file.is_none() && self.cached.get().is_none() {
+        let portal_file = self.portal_file.as_ref();
+        let is_needed = portal_file.is_none_or(|file| !file.is_readable());
+        if is_needed && self.cached.get().is_none() {
             let cached = self.store.open_file(&self.path, self.grid.clone()).await?;
             // Another reader may have been first: it has the same file.
             let _ = self.cached.set(cached);

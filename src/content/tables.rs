@@ -84,6 +84,7 @@ impl Tables {
     pub(super) async fn open(&self, object: &Object) -> Result<Arc<Columns>, ContentError> {
         let open = self.open_tables().get(&object.id()).and_then(Weak::upgrade);
         if let Some(columns) = open {
+            columns.open_file().await?;
             return Ok(columns);
         }
         let (_, spec) = object.as_table().ok_or(TableError::NoColumns)?;
@@ -101,21 +102,22 @@ impl Tables {
         };
         let columns = {
             let mut opened = self.open_tables();
+            opened.retain(|_, columns| columns.strong_count() > 0);
             // Another reader may have opened it meanwhile.
             if let Some(columns) = opened.get(&object.id()).and_then(Weak::upgrade) {
-                return Ok(columns);
+                columns
+            } else {
+                let columns = Arc::new(Columns::new(
+                    object.id(),
+                    spec.format().to_owned(),
+                    schema,
+                    TableFile::new(portal_file, self.store.clone(), path, grid),
+                    self.data.clone(),
+                    Arc::clone(&self.request_stats),
+                ));
+                opened.insert(object.id(), Arc::downgrade(&columns));
+                columns
             }
-            opened.retain(|_, columns| columns.strong_count() > 0);
-            let columns = Arc::new(Columns::new(
-                object.id(),
-                spec.format().to_owned(),
-                schema,
-                TableFile::new(portal_file, self.store.clone(), path, grid),
-                self.data.clone(),
-                Arc::clone(&self.request_stats),
-            ));
-            opened.insert(object.id(), Arc::downgrade(&columns));
-            columns
         };
         columns.open_file().await?;
         columns.seal_complete().await;

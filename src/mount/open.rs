@@ -37,7 +37,8 @@ impl MountState {
                 let opened = self.contents.open(object, *representation);
                 return match unless_interrupted(caller, opened).await {
                     Ok(Ok(opened)) => {
-                        self.open_object(node, object, *representation, opened, reply.reply);
+                        self.open_object(node, object, *representation, opened, reply.reply)
+                            .await;
                     }
                     Ok(Err(error)) => reply.error(self.fail_content("open", node, &error)),
                     Err(Interrupted) => reply.error(Errno::EINTR),
@@ -74,7 +75,7 @@ impl MountState {
     }
 
     /// Replies to the OPEN of a file of an object.
-    fn open_object(
+    async fn open_object(
         &self,
         node: &Node,
         object: &Arc<Object>,
@@ -87,18 +88,24 @@ impl MountState {
             original, direct, ..
         } = opened;
         let corruption_count = (original.as_ref()).map_or(0, |original| original.corruption_count);
-        let chosen = Cell::new(false);
-        let opened = self.inodes.open(number, corruption_count, || {
-            chosen.set(true);
-            let backing = self.pass_through(&direct, &reply);
-            backing.map_or(ServeMode::Requests, |id| {
-                ServeMode::Passthrough(Arc::new(id))
-            })
-        });
+        let (opened, is_chosen) = {
+            let chosen = Cell::new(false);
+            let opened = self.inodes.open(number, corruption_count, || {
+                chosen.set(true);
+                let backing = self.pass_through(&direct, &reply);
+                backing.map_or(ServeMode::Requests, |id| {
+                    ServeMode::Passthrough(Arc::new(id))
+                })
+            });
+            (opened, chosen.get())
+        };
         if let ServeMode::Passthrough(id) = opened.mode {
-            let is_changed = matches!(direct, DirectFile::NotSealed);
-            // The kernel allows no other mode while the earlier handles are open.
-            if !chosen.get() && is_changed {
+            // The kernel allows no other mode while the earlier handles are open. The file
+            // may have been sealed since it was looked at.
+            if !is_chosen
+                && matches!(direct, DirectFile::NotSealed)
+                && !self.is_direct(object, representation).await
+            {
                 self.inodes.release(number);
                 return reply.error(self.fail("open", node, Errno::EIO, &CHANGED));
             }
@@ -134,6 +141,12 @@ impl MountState {
             })
         });
         reply.opened(FileHandle(handle), flags);
+    }
+
+    /// Whether the kernel may read the file directly, as far as its stamp tells.
+    async fn is_direct(&self, object: &Arc<Object>, representation: Representation) -> bool {
+        let opened = self.contents.open(object, representation).await;
+        opened.is_ok_and(|opened| !matches!(opened.direct, DirectFile::NotSealed))
     }
 
     /// Returns whether the kernel has the exact size of a file. If not, invalidates the

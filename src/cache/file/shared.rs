@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use super::CacheFile;
 use super::files::{DiskFiles, EpochFiles};
 use super::state::{Comparison, FileStage};
@@ -99,7 +101,7 @@ impl CacheFile {
 }
 
 impl DownloadLock {
-    /// Releases the bytes before `position`, which are in the cache.
+    /// Releases the bytes before `position`, which are in the cache. Blocks on the disk.
     pub fn advance(&mut self, position: u64) {
         let start = position.clamp(self.bytes.start, self.bytes.end);
         self.release(&(self.bytes.start..start));
@@ -107,19 +109,32 @@ impl DownloadLock {
     }
 
     fn release(&self, bytes: &Range<u64>) {
-        if let Some(DiskFiles { data, .. }) = &self.epoch.disk
-            // A length of 0 would mean all bytes.
-            && !bytes.is_empty()
-            && let Err(error) = file_lock::unlock_range(data.writer(), bytes)
-        {
-            tracing::debug!(%error, "a downloaded range stays locked");
-        }
+        release(&self.epoch, bytes);
+    }
+}
+
+fn release(epoch: &EpochFiles, bytes: &Range<u64>) {
+    if let Some(DiskFiles { data, .. }) = &epoch.disk
+        // A length of 0 would mean all bytes.
+        && !bytes.is_empty()
+        && let Err(error) = file_lock::unlock_range(data.writer(), bytes)
+    {
+        tracing::debug!(%error, "a downloaded range stays locked");
     }
 }
 
 impl Drop for DownloadLock {
     fn drop(&mut self) {
-        self.release(&self.bytes);
+        if self.bytes.is_empty() {
+            return;
+        }
+        let (epoch, bytes) = (Arc::clone(&self.epoch), self.bytes.clone());
+        let release = move || release(&epoch, &bytes);
+        // A network file system writes all bytes before it releases a lock.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(release)),
+            Err(_no_runtime) => release(),
+        }
     }
 }
 

@@ -109,7 +109,7 @@ impl Columns {
     }
 
     async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
-        let mut lock = match self.wait_for_turn(columns, &rows).await {
+        let mut lock = match self.wait_for_turn(columns, &rows).await? {
             Turn::Request(lock) => lock,
             Turn::Delivered => return self.complete().await,
         };
@@ -166,14 +166,14 @@ impl Columns {
             })?;
             self.received
                 .fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            // A command that needs the last bytes may end as soon as it has them: first the
-            // file is sealed.
+            // A command that needs the last bytes may end as soon as it has them: before
+            // that, sealing of the file begins.
             if writer.received < expected {
                 self.arrived.send_replace(());
             }
             let position = writer.position();
             self.position.store(position, Ordering::Release);
-            if may_pause && !self.continues(position) {
+            if may_pause && writer.received < expected && !self.continues(position) {
                 // Other processes need not wait for the readers of this one.
                 lock = None;
                 if !self.wait_to_resume(position, &mut diverted).await {
@@ -205,7 +205,11 @@ impl Columns {
     }
 
     /// Waits while another process downloads this table into the same cache.
-    async fn wait_for_turn(&self, columns: &[usize], rows: &Range<u64>) -> Turn {
+    async fn wait_for_turn(
+        &self,
+        columns: &[usize],
+        rows: &Range<u64>,
+    ) -> Result<Turn, ContentError> {
         let position = || {
             let missing = columns
                 .iter()
@@ -221,7 +225,7 @@ impl Columns {
             position
         };
         let all = 0..self.layout.file_len();
-        wait_for_turn(self.file.cached(), all, follow, |_| true).await
+        Ok(wait_for_turn(self.file.cached(), all, follow, |_| true).await?)
     }
 
     /// Whether readers want the bytes at `position` now.

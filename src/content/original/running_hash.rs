@@ -8,7 +8,7 @@
 //! Downloads add what they store ([`RunningHash::add`]), and the verifier hashes the
 //! rest from the cache ([`RunningHash::check`]). One thread at a time continues the
 //! hash. A thread that has the next bytes waits for it; it holds no lock, and neither
-//! does the one that it waits for. All calls block, on the disk or for another thread
+//! does the one that it waits for. These calls block, on the disk or for another thread
 //! that does.
 //!
 //! Lock order: the state, then the lock of the cache file.
@@ -25,6 +25,10 @@ use icos_portal::ObjectId;
 /// How far the hash may be behind the start of a piece, in bytes, to catch up from the
 /// cache and continue with that piece.
 const MAX_CATCH_UP: u64 = 8 << 20;
+
+/// How much one call of [`RunningHash::check`] hashes, so that no job of the disk pool
+/// takes long.
+const CHECK_STEP: u64 = 256 << 20;
 
 /// The hash of the first bytes of a file.
 #[derive(Debug, Default)]
@@ -66,6 +70,8 @@ pub(super) enum HashCheck {
     /// Bytes from this offset on are missing; the check can continue there
     /// after they have been downloaded again.
     Missing(u64),
+    /// More bytes are to be hashed: the check continues with the next call.
+    Unfinished,
 }
 
 /// Whether the cache had all bytes to hash.
@@ -96,13 +102,18 @@ impl RunningHash {
         }
     }
 
-    /// Whether the cache has all bytes that are not hashed yet.
+    /// Whether the cache has all bytes that are not hashed yet. Does not block. While
+    /// another thread continues the hash, the bytes that it hashes count as not hashed.
     pub(super) fn can_finish(&self, cached: &CacheFile) -> bool {
-        let has_rest = |position| cached.first_missing(&(position..cached.len())).is_none();
-        self.continue_if(cached, has_rest).is_some()
+        let epoch = cached.epoch();
+        let state = self.state();
+        let current = state.hash.as_ref().filter(|hash| hash.epoch == epoch);
+        let position = current.map_or(0, |hash| hash.position);
+        cached.first_missing(&(position..cached.len())).is_none()
     }
 
-    /// Hashes the rest of the file from the cache, and compares the result with `id`.
+    /// Hashes the rest of the file from the cache, or a part of it, and compares the result
+    /// with `id`.
     pub(super) fn check(
         &self,
         cached: &CacheFile,
@@ -112,10 +123,12 @@ impl RunningHash {
             return Ok(HashCheck::Missing(0));
         };
         let hash = &mut next.hash;
-        let advanced = hash.advance(cached, cached.len())?;
+        let end = cached.len().min(hash.position + CHECK_STEP);
+        let advanced = hash.advance(cached, end)?;
         let matches = id.matches(&hash.hash.clone().finalize().into());
         Ok(match advanced {
             Advance::BytesMissing => HashCheck::Missing(hash.position),
+            Advance::Done if end < cached.len() => HashCheck::Unfinished,
             Advance::Done if matches => HashCheck::Match(hash.epoch),
             Advance::Done => HashCheck::Mismatch(hash.epoch),
         })

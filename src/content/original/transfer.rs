@@ -49,7 +49,7 @@ impl Transfer {
 
     async fn transfer(&self) -> Result<(), ContentError> {
         let Self { file, download } = self;
-        let Turn::Request(lock) = self.wait_for_turn().await else {
+        let Turn::Request(lock) = self.wait_for_turn().await? else {
             return Ok(());
         };
         let (pieces, received) = mpsc::channel(STORE_QUEUE);
@@ -73,7 +73,7 @@ impl Transfer {
 
     /// Waits while another process downloads the same bytes into the same cache. The
     /// position moves with what it delivers.
-    async fn wait_for_turn(&self) -> Turn {
+    async fn wait_for_turn(&self) -> Result<Turn, ContentError> {
         let Self { file, download } = self;
         let range = download.range();
         let position = || {
@@ -91,7 +91,7 @@ impl Transfer {
             let next = position();
             other.contains(&next) && next - other.start <= MAX_DISTANCE
         };
-        wait_for_turn(&file.cached, range.clone(), follow, delivers).await
+        Ok(wait_for_turn(&file.cached, range.clone(), follow, delivers).await?)
     }
 
     /// Sends the request, and the response on to `pieces`, piece by piece.

@@ -42,18 +42,15 @@ impl Verifier {
     }
 
     /// Whether reads must wait until the file is verified.
-    pub(super) async fn must_wait(&self) -> Result<bool, ContentError> {
+    pub(super) fn must_wait(&self) -> bool {
         let cached = &self.file.cached;
         if cached.is_verified() || !cached.has_all_checksums() {
-            return Ok(false);
+            return false;
         }
-        if cached.len() <= self.file.options.whole_file_limit || cached.is_complete() {
-            return Ok(true);
-        }
-        // Evicted bytes would be downloaded again, unless they are hashed already.
-        let file = Arc::clone(&self.file);
-        let can_finish = move || file.hash.can_finish(&file.cached);
-        Ok(cached.disk().run(can_finish).await?)
+        cached.len() <= self.file.options.whole_file_limit
+            || cached.is_complete()
+            // Evicted bytes would be downloaded again, unless they are hashed already.
+            || self.file.hash.can_finish(cached)
     }
 
     /// Compares the file with its id, and downloads evicted bytes again for
@@ -61,14 +58,19 @@ impl Verifier {
     pub(super) async fn verify(self: &Arc<Self>) -> Result<(), ContentError> {
         let verifier = Arc::clone(self);
         let flight = || async move {
-            for _ in 0..MAX_ROUNDS {
+            let mut rounds = 0;
+            while rounds < MAX_ROUNDS {
                 match verifier.check().await? {
+                    HashCheck::Unfinished => {}
                     HashCheck::Match(epoch) => {
                         let cached = Arc::clone(&verifier.file.cached);
                         cached.seal_in_background(epoch).await;
                         return Ok(());
                     }
-                    HashCheck::Missing(from) => verifier.downloads.fetch_rest(from).await?,
+                    HashCheck::Missing(from) => {
+                        rounds += 1;
+                        verifier.downloads.fetch_rest(from).await?;
+                    }
                     HashCheck::Mismatch(_) => {
                         let id = verifier.file.id;
                         return Err(ContentError::WrongHash { id });
@@ -87,7 +89,7 @@ impl Verifier {
         let checking = self.file.cached.disk().run(move || {
             let check = file.hash.check(&file.cached, file.id)?;
             match check {
-                HashCheck::Missing(_) => {}
+                HashCheck::Missing(_) | HashCheck::Unfinished => {}
                 HashCheck::Mismatch(epoch) => {
                     tracing::warn!(id = %file.id, "an original does not match its id; its bytes are discarded");
                     // Counted under the cache file's lock: no reader continues
