@@ -576,3 +576,50 @@ fn demo_is_served_without_login_and_network() {
     let listing: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert!(listing["entries"].as_array().unwrap().len() > 10);
 }
+
+#[test]
+fn pages_for_people_have_metadata_citation_variables_and_a_map() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let accept = ["--header", "Accept: text/html"];
+    let id = co2(&portal);
+    let folder = server
+        .get("stations/HTM/atcCo2L2DataObject/", &accept)
+        .text();
+    let link = format!("/.icosfs/object/{id}");
+    assert!(folder.contains(&link), "{folder}");
+    let page = server.get(&link[1..], &accept);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let page = page.text();
+    for part in [
+        "<h2>Citation</h2>",
+        "<h2>Variables</h2>",
+        "<th scope=\"row\">co2</th>",
+        "\u{b5}mol mol-1",
+        &format!("href=\"/objects/{id}.csv\""),
+        &format!("href=\"https://hdl.handle.net/11676/{id}\""),
+        "href=\"/stations/HTM/\"",
+        "<html lang=\"en\">",
+        "name=\"viewport\"",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(
+        !page.contains("<script") && !page.contains(" style="),
+        "{page}"
+    );
+    assert_eq!(slices(&portal), 0, "a page downloads no data");
+    let map = server.get(".icosfs/map", &accept).text();
+    assert!(
+        map.contains("<svg class=\"map\"") && map.contains("href=\"/stations/HTM/\""),
+        "{map}"
+    );
+    let station = server.get("stations/HTM/", &accept).text();
+    assert!(station.contains("<dt>Position</dt>"), "{station}");
+    for absent in [".icosfs/object/none", ".icosfs/object/"] {
+        assert_eq!(server.get(absent, &accept).status, 404, "{absent}");
+    }
+}
