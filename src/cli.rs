@@ -32,7 +32,12 @@ mod info;
 mod log;
 mod login;
 mod manual_pages;
+#[cfg(feature = "fuse")]
 mod mount;
+#[cfg(not(feature = "fuse"))]
+mod mount {
+    pub(super) mod mountpoint;
+}
 mod object_argument;
 mod output;
 mod period;
@@ -87,6 +92,7 @@ Options can also be set by environment variables and in
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Mount a repository at a folder, in the background.
+    #[cfg(feature = "fuse")]
     Mount(mount::MountArgs),
     /// Write an object, or part of a table, to standard output or a file.
     Get(get::GetArgs),
@@ -243,6 +249,7 @@ fn report_error(reason: &dyn Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+#[cfg_attr(not(feature = "fuse"), allow(clippy::unnecessary_wraps))]
 /// Parses `arguments`; if they contain mount(8)'s `-o`, parses them again with
 /// the flags that `-o` stands for. Prints help and usage errors and exits the
 /// process.
@@ -268,6 +275,7 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
     };
     let (matches, cli) = read(arguments);
     match &cli.command {
+        #[cfg(feature = "fuse")]
         Command::Mount(args) if !args.options.is_empty() => {
             let flags = helper::flags(&args.options, &command())?;
             Ok(read(&helper::with_flags(arguments.to_vec(), flags)))
@@ -284,9 +292,15 @@ fn run(
     broken: Option<anyhow::Error>,
 ) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
-    global.start_log(matches!(command, Command::Mount(_) | Command::Serve(_)))?;
+    let serves = match &command {
+        #[cfg(feature = "fuse")]
+        Command::Mount(_) => true,
+        command => matches!(command, Command::Serve(_)),
+    };
+    global.start_log(serves)?;
     match command {
         // The daemon parses the arguments again.
+        #[cfg(feature = "fuse")]
         Command::Mount(args) => mount::run(&global, args, arguments.get(1..).unwrap_or_default()),
         Command::Serve(args) => {
             let arguments = arguments.get(1..).unwrap_or_default();

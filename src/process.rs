@@ -5,6 +5,11 @@
 //! Therefore a missing entry never means that a thread has ended; only `kill` with
 //! signal 0 tells that.
 
+#![cfg_attr(
+    not(feature = "fuse"),
+    allow(dead_code, reason = "most of it is for `icosfs mount`")
+)]
+
 use std::fs;
 
 use nix::errno::Errno;

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -98,6 +99,8 @@ pub(crate) struct ServerState {
     refresher: ListRefresher,
     report: Arc<DaemonReport>,
     options: ServeOptions,
+    /// When the server started: the time of what has none of its own.
+    since: Timestamp,
     activity: Arc<Activity>,
 }
 
@@ -120,6 +123,7 @@ impl Server {
             tree,
             report,
             options,
+            since: Timestamp::now(),
             activity,
         });
         spawn_closer(&state, runtime, used);

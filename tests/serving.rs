@@ -44,6 +44,7 @@ fn served_folders_are_those_of_the_mount() {
         "dataAppStorage",
         "documents",
     ] {
+        let slashed = format!("{folder}/");
         let mounted = mount.list(folder).into_iter().map(|name| {
             let path = mount.path(folder).join(&name);
             let slash = if path.is_dir() { "/" } else { "" };
@@ -52,7 +53,7 @@ fn served_folders_are_those_of_the_mount() {
         let mut mounted: Vec<String> = mounted.collect();
         mounted.sort();
         assert_eq!(
-            server.list(&format!("{folder}/").replace("//", "/")),
+            server.list(if folder.is_empty() { "" } else { &slashed }),
             mounted,
             "{folder}"
         );
@@ -575,4 +576,102 @@ fn demo_is_served_without_login_and_network() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     let listing: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert!(listing["entries"].as_array().unwrap().len() > 10);
+}
+
+#[test]
+fn pages_for_people_have_metadata_citation_variables_and_a_map() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let accept = ["--header", "Accept: text/html"];
+    let id = co2(&portal);
+    let folder = server
+        .get("stations/HTM/atcCo2L2DataObject/", &accept)
+        .text();
+    let link = format!("/.icosfs/object/{id}");
+    assert!(folder.contains(&link), "{folder}");
+    let page = server.get(&link[1..], &accept);
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    let page = page.text();
+    for part in [
+        "<h2>Citation</h2>",
+        "<h2>Variables</h2>",
+        "<th scope=\"row\">co2</th>",
+        "\u{b5}mol mol-1",
+        &format!("href=\"/objects/{id}.csv\""),
+        &format!("href=\"https://hdl.handle.net/11676/{id}\""),
+        "href=\"/stations/HTM/\"",
+        "<html lang=\"en\">",
+        "name=\"viewport\"",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(
+        !page.contains("<script") && !page.contains(" style="),
+        "{page}"
+    );
+    assert_eq!(slices(&portal), 0, "a page downloads no data");
+    let map = server.get(".icosfs/map", &accept).text();
+    assert!(
+        map.contains("<svg class=\"map\"") && map.contains("href=\"/stations/HTM/\""),
+        "{map}"
+    );
+    let station = server.get("stations/HTM/", &accept).text();
+    assert!(station.contains("<dt>Position</dt>"), "{station}");
+    for absent in [".icosfs/object/none", ".icosfs/object/"] {
+        assert_eq!(server.get(absent, &accept).status, 404, "{absent}");
+    }
+}
+
+#[test]
+fn cadaver_lists_and_downloads() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let id = co2(&portal);
+    // From now on its size is known, which cadaver expects.
+    let expected = server.read(&format!("objects/{id}.csv"));
+    let secret = server.secret();
+    let netrc = format!("machine 127.0.0.1 login any password {secret}\n");
+    let netrc_file = server.home().path().join(".netrc");
+    std::fs::write(&netrc_file, netrc).unwrap();
+    let copy = server.home().path().join("copy.csv");
+    let mut cadaver = Command::new("cadaver");
+    server.home().alone(&mut cadaver).arg(server.url());
+    let commands = format!("ls\nget objects/{id}.csv {}\nquit\n", copy.display());
+    let output = crate::support::feed(cadaver, &commands);
+    let said = said(&output);
+    assert!(
+        said.contains("README.md") && said.contains("stations"),
+        "{said}"
+    );
+    assert!(!said.contains("Error: README.md"), "{said}");
+    assert!(std::fs::read(&copy).unwrap() == expected, "{said}");
+}
+
+#[test]
+fn r_reads_a_table_from_a_url() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let id = co2(&portal);
+    let url = server
+        .url()
+        .replace("http://", &format!("http://any:{}@", server.secret()));
+    let script = format!("cat(dim(read.csv('{url}objects/{id}.csv')))");
+    let output = Command::new("Rscript").args(["-e", &script]).output();
+    let output = output.expect("R is installed (scripts/setup)");
+    let lines = get(&portal, &format!("/csv/{id}"));
+    let rows = lines
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .count()
+        - 1;
+    let columns = lines.split(|&byte| byte == b'\n').next().unwrap();
+    let columns = columns.split(|&byte| byte == b',').count();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        format!("{rows} {columns}"),
+        "{output:?}"
+    );
 }

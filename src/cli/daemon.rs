@@ -47,7 +47,7 @@ pub(super) struct DaemonParts {
     pub(super) account: Option<Account>,
     pub(super) meta_probe: JoinHandle<Result<(), PortalError>>,
     /// Present as long as the process serves.
-    pub(super) control: Option<ControlSocket>,
+    pub(super) _control: Option<ControlSocket>,
 }
 
 impl DaemonParts {
@@ -111,7 +111,7 @@ impl DaemonParts {
             report,
             account,
             meta_probe,
-            control,
+            _control: control,
         })
     }
 }

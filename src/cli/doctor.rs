@@ -19,8 +19,10 @@ use super::serve::files::{ServerRecord, all_running};
 use super::settings::{GlobalArgs, for_each_service};
 use super::terminal::{escape_control, size};
 use super::waiting::block_on_while;
+use crate::mount::mountinfo;
 use crate::mount::mountinfo::MountEntry;
-use crate::mount::{Access, missing_requirement, mountinfo};
+#[cfg(feature = "fuse")]
+use crate::mount::{Access, missing_requirement};
 use icos_portal::account::LicenceStatus;
 use icos_portal::http::Http;
 use icos_portal::{Account, Service, Services};
@@ -104,7 +106,9 @@ pub(super) fn run(
             Some(error) => Finding::bad("settings", format!("{error:#}"), "correct the file"),
         },
         check_kernel(),
+        #[cfg(feature = "fuse")]
         check_fuse(),
+        #[cfg(feature = "fuse")]
         check_other_users(),
         check_cache_disk(&global.cache_dir()?.join(services.cache_name())),
     ];
@@ -162,6 +166,7 @@ fn check_kernel() -> Finding {
     }
 }
 
+#[cfg(feature = "fuse")]
 fn check_fuse() -> Finding {
     let Some(missing) = missing_requirement(Access::Owner) else {
         return Finding::ok("fuse", "this user can mount");
@@ -171,6 +176,7 @@ fn check_fuse() -> Finding {
     Finding::bad("fuse", found, remedy)
 }
 
+#[cfg(feature = "fuse")]
 fn check_other_users() -> Finding {
     if missing_requirement(Access::Everyone).is_none() {
         return Finding::ok("other users", "can get access with --allow-other");

@@ -5,6 +5,11 @@
 //! All are rewritten to `icosfs mount`, and each option of `-o` to the flag of the
 //! same name, so that the parser's flags are the only list of options.
 
+#![cfg_attr(
+    not(feature = "fuse"),
+    allow(dead_code, reason = "most of it is for `icosfs mount`")
+)]
+
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 

@@ -179,7 +179,7 @@ fn serve(
         report,
         account,
         meta_probe,
-        control: _control,
+        _control,
     } = DaemonParts::open(clients, cache_dir, storage, selection, ttl, front, codes)?;
     // Before the mount: a signal that arrives from now on unmounts it again.
     let signals = Signals::watch(&runtime)?;

@@ -12,7 +12,7 @@ use super::RequestInProgress;
 
 /// The number of pieces that wait between the task that produces them and the
 /// connection.
-const PIECES: usize = 1;
+const PIECES: usize = 2;
 
 /// The body of a reply. The request is in progress until it is dropped.
 #[derive(Debug)]

@@ -37,10 +37,9 @@ use crate::daemon::node_reader::ReadRange;
 use crate::tree::{ControlFile, Node};
 
 /// The length of the pieces in which a file is read and sent, in bytes. While one is
-/// sent, the next is read.
-const PIECE: usize = 512 << 10;
-/// The length of the first piece, which the client waits for.
-const FIRST_PIECE: usize = 128 << 10;
+/// sent, the next is read. Short enough to stay in the processor's cache until it is
+/// copied to the client.
+const PIECE: usize = 128 << 10;
 
 /// Separates the parts of a reply with several ranges. No file is searched for it: its
 /// parts have lengths of their own, and a hash of a random number does not occur by chance.
@@ -314,9 +313,7 @@ impl ServedFile {
             Some(Segment::File(range)) => range.clone(),
             _ => 0..u64::MAX,
         };
-        let end = first
-            .end
-            .min(first.start.saturating_add(FIRST_PIECE as u64));
+        let end = first.end.min(first.start.saturating_add(PIECE as u64));
         let first = self.read(first.start..end).await?;
         let (sender, body) = ReplyBody::stream(len);
         let file = self.clone();

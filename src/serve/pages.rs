@@ -332,6 +332,9 @@ impl PlacedStation {
 /// Distance of the lines of the map, in degrees.
 const GRID: usize = 10;
 
+/// The greatest number of stations whose names are written on the map.
+const MAX_LABELS: usize = 40;
+
 /// The map: degrees as units, a grid, and a link for each station.
 fn map_svg(stations: &[PlacedStation]) -> String {
     if stations.is_empty() {
@@ -350,7 +353,8 @@ fn map_svg(stations: &[PlacedStation]) -> String {
         "<svg class=\"map\" viewBox=\"{west:.2} {north:.2} {width:.2} {height:.2}\" role=\"img\" aria-labelledby=\"map-title\">\n<title id=\"map-title\">Map of {} stations; the table below lists them</title>\n",
         stations.len()
     );
-    let text = width / 60.0;
+    // Sizes relative to the map, which has about the width of a screen.
+    let text = width / 70.0;
     for degrees in (-180_i32..=180).step_by(GRID) {
         let at = f64::from(degrees);
         if (west..west + width).contains(&at) {
@@ -373,12 +377,20 @@ fn map_svg(stations: &[PlacedStation]) -> String {
             );
         }
     }
+    let label = |name: &str, x: f64, y: f64| {
+        if stations.len() > MAX_LABELS {
+            return String::new();
+        }
+        let (x, y, name) = (x + text / 2.0, y + text / 3.0, escape(name));
+        format!("<text x=\"{x:.4}\" y=\"{y:.4}\" font-size=\"{text:.2}\">{name}</text>")
+    };
     for PlacedStation { name, link, x, y } in stations {
         let _ = writeln!(
             svg,
-            "<a href=\"{link}\" aria-label=\"{name}\"><circle cx=\"{x:.4}\" cy=\"{y:.4}\" r=\"{:.3}\"><title>{name}</title></circle></a>",
-            width / 110.0,
-            name = escape(name)
+            "<a href=\"{link}\" aria-label=\"{name}\">{label}<circle cx=\"{x:.4}\" cy=\"{y:.4}\" r=\"{:.3}\"><title>{name}</title></circle></a>",
+            width / 180.0,
+            name = escape(name),
+            label = label(name, *x, *y)
         );
     }
     svg.push_str("</svg>\n");

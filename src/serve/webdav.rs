@@ -13,6 +13,7 @@ use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -287,7 +288,7 @@ impl PropertyWriter {
                 }
             }
         }
-        let values = properties(&entry, node);
+        let values = properties(&entry, node, self.state.since);
         let _ = write!(self.text, "<D:response><D:href>{}</D:href>", escape(href));
         let (found, missing) = match &self.wanted {
             PropertyRequest::All => (values.iter().map(element).collect(), String::new()),
@@ -315,8 +316,9 @@ impl PropertyWriter {
     }
 }
 
-/// The properties of a file or folder, with their values as XML.
-fn properties(entry: &EntryInfo, node: &Node) -> Vec<(&'static str, String)> {
+/// The properties of a file or folder, with their values as XML. `since` is the time of
+/// what has none of its own.
+fn properties(entry: &EntryInfo, node: &Node, since: Timestamp) -> Vec<(&'static str, String)> {
     let mut values = vec![
         ("displayname", escape(&entry.name)),
         (
@@ -336,11 +338,11 @@ fn properties(entry: &EntryInfo, node: &Node) -> Vec<(&'static str, String)> {
     if let Some(media_type) = entry.media_type {
         values.push(("getcontenttype", media_type.to_owned()));
     }
-    if let Some(modified) = entry.modified {
-        let date = SystemTime::from(modified).max(SystemTime::UNIX_EPOCH);
-        values.push(("getlastmodified", httpdate::fmt_http_date(date)));
-        values.push(("creationdate", modified.to_string()));
-    }
+    // Clients such as cadaver expect a time of everything.
+    let modified = entry.modified.unwrap_or(since);
+    let date = SystemTime::from(modified).max(SystemTime::UNIX_EPOCH);
+    values.push(("getlastmodified", httpdate::fmt_http_date(date)));
+    values.push(("creationdate", modified.to_string()));
     values
 }
 

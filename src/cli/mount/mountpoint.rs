@@ -1,6 +1,11 @@
 //! Prepares the mount point: checks that it is an empty folder without a mount, and
 //! unmounts a dead mount of icosfs there.
 
+#![cfg_attr(
+    not(feature = "fuse"),
+    allow(dead_code, reason = "most of it is for `icosfs mount`")
+)]
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;

@@ -1,10 +1,12 @@
 //! A client for the sockets of servers, for `icosfs status` and `icosfs doctor`.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use icos_files::SafeFolder;
 
 use super::files::{ServerRecord, given_secret};
 
@@ -19,8 +21,8 @@ pub(in crate::cli) fn get(
 ) -> anyhow::Result<Vec<u8>> {
     let secret = given_secret(&server.secret_file)?;
     let shown = server.socket.display();
-    let mut stream = UnixStream::connect(&server.socket)
-        .with_context(|| format!("cannot connect to {shown}"))?;
+    let mut stream =
+        connect(&server.socket).with_context(|| format!("cannot connect to {shown}"))?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     write!(
@@ -32,6 +34,16 @@ pub(in crate::cli) fn get(
     (stream.take(MAX_REPLY).read_to_end(&mut reply))
         .with_context(|| format!("no response; is process {} stopped?", server.pid))?;
     body(&reply)
+}
+
+/// Connects to the socket at `path`, of any length: the system allows 107 bytes, so that
+/// longer ones go through a descriptor of the folder.
+pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let folder = SafeFolder::open(folder)?;
+    UnixStream::connect(folder.path().join(name))
 }
 
 /// The body of a complete reply of known length.

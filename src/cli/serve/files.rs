@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::client::connect;
 use crate::serve::Secret;
 
 /// How long to wait for another process that starts or ends a server.
@@ -98,7 +99,7 @@ impl ServerFiles {
             }
             // It may be starting, or ending.
             if let Some(record) = read_record(&folder, identity)
-                && UnixStream::connect(&record.socket).is_ok()
+                && connect(&record.socket).is_ok()
             {
                 return Ok(Claim::Running(record));
             }
@@ -186,7 +187,7 @@ pub(super) fn running(path: &Path, identity: &str) -> anyhow::Result<Option<Serv
         return Ok(None);
     };
     let is_running = try_lock(&folder, identity)?.is_none();
-    Ok((is_running && UnixStream::connect(&record.socket).is_ok()).then_some(record))
+    Ok((is_running && connect(&record.socket).is_ok()).then_some(record))
 }
 
 /// The servers of this user whose files are in `path`.
@@ -237,7 +238,7 @@ pub(super) fn bind_given_socket(path: &Path) -> anyhow::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Ok(found) if found.file_type().is_socket() => {
-            if UnixStream::connect(path).is_ok() {
+            if connect(path).is_ok() {
                 bail!("another process listens on {shown}; choose another --socket");
             }
             fs::remove_file(path).with_context(|| format!("cannot replace {shown}"))?;
