@@ -308,7 +308,7 @@ fn serve(
     bound: BoundSockets,
 ) -> anyhow::Result<()> {
     #[cfg(feature = "demo")]
-    if args.demo {
+    if args.demo || global.is_demo() {
         let (_portal, clients) = super::demo::start_embedded(global.http()?)?;
         let folders = super::demo::cache_folders(&clients.services, cache_dir);
         let result = serve_clients(clients, args, cache_dir, bound);
