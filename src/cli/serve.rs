@@ -52,7 +52,7 @@ user: curl -H \"Authorization: Bearer $(cat SECRET_FILE)\" URL")]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag.
 pub(super) struct ServeArgs {
     /// Listen on this port of 127.0.0.1, too; 0 selects a free one
-    #[arg(long, env = "ICOSFS_SERVE_PORT")]
+    #[arg(long, env = "ICOSFS_PORT")]
     port: Option<u16>,
     /// Listen on this address and port, too, such as 0.0.0.0:8443; other addresses than
     /// those of this machine's own loopback need --allow-remote and TLS

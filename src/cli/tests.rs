@@ -11,7 +11,8 @@ use icos_portal::ObjectId;
 fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut fenced = false;
-    for line in text.lines() {
+    // A backslash continues a command on the next line.
+    for line in text.replace("\\\n", " ").lines() {
         if line.starts_with("```") {
             fenced = !fenced;
         } else if fenced {
