@@ -38,8 +38,10 @@ mod read;
 mod search;
 mod selection;
 mod spelling;
+mod stored;
 mod sync;
 mod vocabulary;
+mod words;
 mod write;
 
 pub use archive::{ArchiveIndex, ArchiveNode};
@@ -50,7 +52,9 @@ pub use read::{CatalogFolder, ListedObject, Walk};
 pub use search::{Order, Search};
 pub use selection::ObjectSelection;
 pub use spelling::{UnknownName, country_names, fold};
+pub use stored::StoredCatalog;
 pub use vocabulary::{Spec, Station, Vocabulary};
+pub use words::SearchWord;
 
 use by_id::Lookups;
 use database::Database;

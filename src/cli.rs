@@ -16,6 +16,8 @@ mod auth;
 mod background;
 mod cache;
 mod catalog_access;
+mod collections;
+mod completion;
 mod config;
 mod credentials;
 mod daemon;
@@ -38,6 +40,7 @@ mod mount;
 mod mount {
     pub(super) mod mountpoint;
 }
+mod mount_context;
 mod object_argument;
 mod output;
 mod period;
@@ -86,8 +89,8 @@ Examples:
   icosfs status                     show activity and failures of mounts
   icosfs unmount ~/icos
 
-Options can also be set by environment variables and in
-~/.config/icosfs/config.toml (see `icosfs config show`).";
+Options can also be set by environment variables, such as ICOSFS_PORTAL=sites, and
+in ~/.config/icosfs/config.toml (see `icosfs config show`).";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -113,7 +116,8 @@ enum Command {
     /// Show, verify or remove cached data.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Find objects by type, place and time.
+    /// Find objects by words, type, place and time.
+    #[command(visible_alias = "search")]
     Find(find::FindArgs),
     /// Show an object's metadata.
     Info(info::InfoArgs),
@@ -121,6 +125,8 @@ enum Command {
     Stations(stations::StationsArgs),
     /// List the repository's data types.
     Datatypes(datatypes::DatatypesArgs),
+    /// List the repository's collections.
+    Collections(collections::CollectionsArgs),
     /// Log in and save the login for mounts and the portal's Python library.
     Login(login::LoginArgs),
     /// Remove the saved login.
@@ -141,6 +147,35 @@ enum Command {
 }
 
 impl Command {
+    /// Whether the command uses the portal or its cache.
+    fn uses_portal(&self) -> bool {
+        match self {
+            Command::Mount(_)
+            | Command::Serve(_)
+            | Command::Unmount(_)
+            | Command::Status(_)
+            | Command::LogLevel(_)
+            | Command::Refresh(_)
+            | Command::Config(_)
+            | Command::Completions(_)
+            | Command::Man(_) => false,
+            #[cfg(feature = "demo")]
+            Command::Demo(_) => false,
+            Command::Get(_)
+            | Command::Doctor(_)
+            | Command::Prefetch(_)
+            | Command::Cache(_)
+            | Command::Find(_)
+            | Command::Info(_)
+            | Command::Stations(_)
+            | Command::Datatypes(_)
+            | Command::Collections(_)
+            | Command::Login(_)
+            | Command::Logout(_)
+            | Command::Auth(_) => true,
+        }
+    }
+
     /// Whether the command runs even though `config.toml` is invalid: commands
     /// for diagnosis and cleanup, and commands that use no settings.
     fn works_without_config(&self) -> bool {
@@ -160,7 +195,8 @@ impl Command {
 /// The parser with built-in defaults, before `config.toml` is applied.
 fn command() -> clap::Command {
     let command = Cli::command().after_long_help(format!("{AFTER_HELP}\n\n{}", exit::table()));
-    help::with_grouped_commands(config::with_settings_to_show(command))
+    let command = help::with_global_options_last(config::with_settings_to_show(command));
+    help::with_grouped_commands(command)
 }
 
 /// The names of all commands and subcommands, such as `["cache", "info"]`, for tests
@@ -214,8 +250,12 @@ pub fn main() -> ExitCode {
     if background::is_daemon() {
         background::close_inherited_files();
     }
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = completion::answer(&arguments) {
+        return ExitCode::from(code);
+    }
     let arguments: Vec<OsString> =
-        object_argument::escape_leading_hyphens(std::env::args_os()).collect();
+        object_argument::escape_leading_hyphens(arguments.into_iter()).collect();
     let (arguments, failure, usage) = match helper::rewritten(&arguments) {
         Some(Ok(rewritten)) => (rewritten, exit::MOUNT_FAILED, exit::FAILED),
         Some(Err(reason)) => return report_error(&reason, exit::FAILED),
@@ -259,6 +299,10 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
         let matches = parser()
             .try_get_matches_from(arguments)
             .unwrap_or_else(|error| {
+                if error.kind() == ErrorKind::DisplayHelp && help::is_long(arguments) {
+                    std::process::exit(print_long_help(arguments));
+                }
+                let error = config::error_of_arguments(error, parser(), arguments);
                 let _ = error.print();
                 if let Some(hint) = config::environment_hint(&error, arguments) {
                     output::to_stderr(&format!("\n{hint}\n"));
@@ -284,6 +328,20 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
     }
 }
 
+/// Prints the text of `--help`, and returns the exit code.
+fn print_long_help(arguments: &[OsString]) -> i32 {
+    let text = help::long_text(command(), arguments);
+    let printed = if output::has_colours() {
+        output::print(format_args!("{}", text.ansi()))
+    } else {
+        output::print(format_args!("{text}"))
+    };
+    match printed.map_err(|error| exit::code_of(&error.into(), exit::FAILED)) {
+        Ok(()) => 0,
+        Err((code, _)) => code.into(),
+    }
+}
+
 fn run(
     cli: Cli,
     arguments: &[OsString],
@@ -298,6 +356,12 @@ fn run(
         command => matches!(command, Command::Serve(_)),
     };
     global.start_log(serves)?;
+    global.start_log(matches!(command, Command::Mount(_) | Command::Serve(_)))?;
+    let global = if command.uses_portal() {
+        global.resolved()?
+    } else {
+        global
+    };
     match command {
         // The daemon parses the arguments again.
         #[cfg(feature = "fuse")]
@@ -320,6 +384,7 @@ fn run(
         Command::Info(args) => info::run(&global, &args),
         Command::Stations(args) => stations::run(&global, &args),
         Command::Datatypes(args) => datatypes::run(&global, &args),
+        Command::Collections(args) => collections::run(&global, &args),
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),

@@ -3,6 +3,10 @@
 use icos_demo::DemoPortal;
 use icos_portal::{Service, Services};
 
+/// Seed of the demo's repository, so that its contents, and their ids, are always the
+/// same.
+pub const SEED: u64 = 2026;
+
 /// Returns the addresses of `portal`'s services, for a client.
 #[must_use]
 pub fn client_services(portal: &DemoPortal) -> Services {

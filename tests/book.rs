@@ -9,11 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
+use icosfs::demo_portal::SEED;
 use icosfs::mount::mountinfo;
 use nix::mount::{MntFlags, umount2};
 
 use crate::support::home::ICOSFS;
-use crate::support::{Home, files_below, interpreter, portal, services_of};
+use crate::support::{Home, feed, files_below, interpreter, said, services_of};
 
 fn pages() -> Vec<PathBuf> {
     let mut pages: Vec<PathBuf> = fs::read_dir("docs")
@@ -42,9 +44,14 @@ fn script(page: &str) -> String {
     script
 }
 
+/// The demo portal that users get, whose ids the book names.
+fn demo() -> DemoPortal {
+    DemoPortal::start(DemoRepository::plausible(SEED), DemoOptions::default()).unwrap()
+}
+
 #[test]
 fn documented_commands_work_against_the_demo() {
-    let portal = portal();
+    let portal = demo();
     let python = interpreter();
     let python = Path::new(python.get_program())
         .parent()
@@ -90,6 +97,46 @@ fn documented_commands_work_against_the_demo() {
         run += 1;
     }
     assert!(run >= 5, "only {run} pages have commands");
+}
+
+/// Every command of the README in a block marked `console`, as written and in order, for
+/// a new user with a terminal. The portal is the demo, also where the README means the
+/// real one, and the answers to the prompts of `icosfs login` are typed in advance.
+#[test]
+fn readme_commands_run_in_order_on_the_demo() {
+    let options = DemoOptions::default();
+    let (user, password) = (options.user.clone(), options.password.clone());
+    let portal = DemoPortal::start(DemoRepository::plausible(SEED), options).unwrap();
+    let home = Home::new();
+    let readme = fs::read_to_string("README.md").unwrap();
+    let script = script(&readme);
+    assert!(script.matches("icosfs ").count() > 20, "{script}");
+    fs::write(home.path().join("commands"), script).unwrap();
+    let program = Path::new(ICOSFS).parent().unwrap().display().to_string();
+    let mut command = Command::new("timeout");
+    (home.alone(&mut command))
+        .args(["120", "script", "-qec", "bash -eu commands", "/dev/null"])
+        .current_dir(home.path())
+        .env(
+            "PATH",
+            format!("{program}:{}", std::env::var("PATH").unwrap()),
+        );
+    for service in services_of(&portal, &[]) {
+        let (name, url) = service.trim_start_matches("--").split_once('=').unwrap();
+        let name = name.to_ascii_uppercase().replace('-', "_");
+        command.env(format!("ICOSFS_{name}"), url);
+    }
+    let output = feed(command, &format!("{user}\n{password}\n"));
+    let mountpoint = home.path().join("icos");
+    if mountinfo::mount_at(&mountpoint).unwrap().is_some() {
+        let mut unmount = home.icosfs();
+        let _ = unmount
+            .args(["unmount", "--lazy"])
+            .arg(&mountpoint)
+            .output();
+    }
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("logged in as"), "{}", said(&output));
 }
 
 /// Checks what mdBook would check; mdBook itself runs in the last test.

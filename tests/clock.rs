@@ -79,7 +79,10 @@ fn clock_change_of_days_causes_at_most_one_login() {
     let clock = Clock::mounted(&portal);
     let mount = &clock.mount;
     let tables = mount.tables();
-    let mut unread = tables.iter();
+    // Reading these needs no login.
+    let free = ["every_format_one_row.csv", "every_format_no_row.csv"];
+    let free = free.map(|name| portal.repository().find(name).unwrap().to_string());
+    let mut unread = tables.iter().filter(|id| !free.contains(id));
     let mut read_one = |when: &str| {
         let mut served = unread
             .by_ref()

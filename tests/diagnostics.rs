@@ -378,9 +378,7 @@ fn completions_and_manual_pages_cover_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = home.icosfs().args(["completions", shell]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        for command in commands {
-            assert!(text.contains(command), "{command} for {shell}");
-        }
+        assert!(text.contains("COMPLETE=") && text.contains(shell), "{text}");
         if shell == "bash" {
             let file = home.path().join("icosfs.bash");
             fs::write(&file, text).unwrap();
@@ -399,7 +397,10 @@ fn completions_and_manual_pages_cover_every_command() {
         assert!(page.contains(".SH SYNOPSIS"), "{page}");
     }
     let page = fs::read_to_string(folder.join("icosfs.1")).unwrap();
-    assert!(page.contains("Exit codes"), "{page}");
+    assert!(
+        page.contains("EXIT STATUS") && page.contains("ctrl\\-C"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -419,27 +420,16 @@ fn help_groups_all_commands() {
             "{heading} in {help}"
         );
     }
-    let completions = home
-        .icosfs()
-        .args(["completions", "fish"])
-        .output()
-        .unwrap();
-    let completions = String::from_utf8(completions.stdout).unwrap();
-    let commands = completions.lines().filter_map(|line| {
-        let rest = line
-            .split("__fish_icosfs_needs_command\" -f -a \"")
-            .nth(1)?;
-        rest.split('"').next()
-    });
+    let names = icosfs::cli::command_names();
     let mut known = 0;
-    for command in commands.filter(|&command| command != "help") {
+    for command in names.iter().filter(|name| name.len() == 1) {
         let listed = help
             .lines()
-            .any(|line| line.starts_with(&format!("  {command} ")));
-        assert!(listed, "{command} in {help}");
+            .any(|line| line.starts_with(&format!("  {} ", command[0])));
+        assert!(listed, "{command:?} in {help}");
         known += 1;
     }
-    assert!(known > 10, "{known} in {completions}");
+    assert!(known > 10, "{known}");
 }
 
 /// The mistakes that new users make first.
@@ -458,7 +448,7 @@ fn common_mistakes_are_answered_with_a_fix() {
         (
             &["cache", "evict"],
             2,
-            &["--to <SIZE>", "icosfs cache evict <ID>"],
+            &["--to <SIZE>", "icosfs cache evict <PATH|ID>"],
         ),
         (&["mount", "/no/where"], 1, &["/no/where", "mkdir -p"]),
         (

@@ -265,7 +265,7 @@ fn get_shows_progress_on_a_terminal() {
         .expect("Python runs");
     let text = String::from_utf8_lossy(&shown.stdout);
     assert!(shown.status.success(), "{text}");
-    for stage in ["fetching", "writing"] {
+    for stage in ["downloading", "writing"] {
         assert!(text.contains(stage), "no {stage:?} in {text:?}");
     }
     // Without a terminal it prints nothing: see `written`.

@@ -35,7 +35,7 @@ fn arguments(name: &[String], mount: &TestMount, id: &str, folder: &Path) -> Vec
         {
             ""
         }
-        ["doctor" | "find" | "stations" | "datatypes" | "logout"] => "",
+        ["doctor" | "find" | "stations" | "datatypes" | "collections" | "logout"] => "",
         // It fails, and says so on standard error only.
         ["mount"] => "MOUNT/objects/nowhere",
         ["unmount"] => "--help",
@@ -47,6 +47,7 @@ fn arguments(name: &[String], mount: &TestMount, id: &str, folder: &Path) -> Vec
         ["completions"] => "bash",
         ["man"] => "FOLDER/man",
         ["demo"] => "--port 0",
+        ["serve"] => "--demo --json",
         _ => panic!("a new command, {words:?}: add arguments with which it prints something"),
     };
     (own.split_whitespace())
@@ -66,7 +67,7 @@ fn every_command_ends_silently_when_its_reader_has_exited() {
     let folder = tempfile::tempdir().unwrap();
     let command = |name: &[String], more: &[String], first: &str| {
         let mut command = Command::new("sh");
-        let script = format!("{first} \"$0\" \"$@\"");
+        let script = format!("{first} timeout 60 \"$0\" \"$@\"");
         (mount.home().alone(&mut command))
             .args(["-c", &script, ICOSFS])
             .args(services_of(&portal, &[]))
@@ -104,8 +105,8 @@ fn every_command_ends_silently_when_its_reader_has_exited() {
                 );
                 assert_eq!(said(&output), "", "{shown}");
             }
-            // A demo portal runs until it is stopped.
-            if name == &["demo"] {
+            // These run until they are stopped.
+            if name == &["demo"] || name == &["serve"] {
                 continue;
             }
             let plain = command(name, &more, "exec")

@@ -197,6 +197,79 @@ fn mount_refuses_names_that_nothing_has() {
     assert_eq!(mount.list("stations"), ["FI-Sii"]);
 }
 
+#[test]
+fn words_are_found_in_all_texts_of_an_object() {
+    let (portal, home) = (portal(), Home::new());
+    let find = |words: &[&str]| {
+        let lines = lines(&home, &portal, &[&["find"], words].concat());
+        lines
+            .iter()
+            .map(|line| line.split('\t').nth(1).unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let co2 = ["ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip"];
+    assert_eq!(find(&["hyltemossa", "co2", "release", "2023"]), co2);
+    assert_eq!(find(&["HYLTEMOSSA co2 Release", "2023-05"]), co2);
+    let searched = lines(&home, &portal, &["search", "hyltemossa", "co2", "release"]);
+    assert_eq!(searched.len(), 1, "{searched:?}");
+    for (words, name) in [
+        // Country, theme, and column.
+        (
+            &["finland", "ecosystem", "TS_1_1_1"][..],
+            "ICOSETC_FI-Sii_METEOSENS_L2.csv.gz",
+        ),
+        // A title, which only some objects have.
+        (&["monthly", "inversion"], "demo_inversion_2023.nc"),
+        // A keyword of the data type.
+        (
+            &["concentration", "svartberget"],
+            "ICOS_ATC_L2_L2-2024.1_SVB_150.0_CTS.CO2.zip",
+        ),
+        // A part of a file name.
+        (&["11SS20230410"], "11SS20230410_SOOP_OTC.csv"),
+    ] {
+        assert_eq!(find(words), [name], "{words:?}");
+    }
+    assert_fails(
+        &home.run(&portal, &["find", "hyltemossa", "1999"], ""),
+        NO_MATCH,
+        "no objects match",
+    );
+    // The titles are stored.
+    let queries = || {
+        portal
+            .requests()
+            .iter()
+            .filter(|r| r.path == "/sparql")
+            .count()
+    };
+    let before = queries();
+    find(&["monthly", "inversion"]);
+    assert_eq!(queries(), before);
+}
+
+#[test]
+fn collections_are_listed_by_title() {
+    let (portal, home) = (portal(), Home::new());
+    let all = lines(&home, &portal, &["collections"]);
+    assert_eq!(all.len(), 2, "current ones: {all:?}");
+    let one = lines(&home, &portal, &["collections", "atmosphere", "RELEASE"]);
+    assert_eq!(one.len(), 1);
+    assert!(
+        one[0].contains("\tDemo Atmosphere Release 2024\t"),
+        "{one:?}"
+    );
+    let json = lines(&home, &portal, &["collections", "--json", "atmosphere"]);
+    let json: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+    assert_eq!(json["title"], "Demo Atmosphere Release 2024");
+    assert_eq!(json["doi"], serde_json::Value::Null);
+    assert_fails(
+        &home.run(&portal, &["collections", "atlantis"], ""),
+        NO_MATCH,
+        "no collections match",
+    );
+}
+
 /// The bars of the issue, with the real repository's metadata.
 #[cfg(feature = "shared-tests")]
 #[test]

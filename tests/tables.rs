@@ -623,7 +623,7 @@ fn parquet_contains_units_and_provenance() {
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let expected =
-        format!("\u{b5}mol mol-1|mixing ratio (dry mole fraction)\nco2\n11676/{id} True\n");
+        format!("\u{b5}mol mol-1|CO2 mixing ratio (dry mole fraction)\nco2\n11676/{id} True\n");
     assert_eq!(
         said,
         expected,

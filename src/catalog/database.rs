@@ -21,6 +21,8 @@ mod file;
 mod location;
 mod schema;
 
+pub(super) use schema::VERSION;
+
 use location::{DatabaseLocation, move_aside};
 
 /// The database, wherever it is stored.
@@ -243,7 +245,6 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use super::schema::VERSION;
     use super::*;
 
     fn count(database: &Database) -> i64 {

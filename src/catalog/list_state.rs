@@ -27,6 +27,8 @@ pub enum CatalogList {
     Collections,
     /// The members of a collection.
     Members(ObjectId),
+    /// Titles and keywords, for searches.
+    Texts,
 }
 
 /// When lists were last downloaded, for status reports; `None` if never.
@@ -51,6 +53,7 @@ impl CatalogList {
             CatalogList::Documents => "documents".to_owned(),
             CatalogList::Collections => "collections".to_owned(),
             CatalogList::Members(id) => format!("members {id}"),
+            CatalogList::Texts => "texts".to_owned(),
         }
     }
 
@@ -121,9 +124,10 @@ impl CatalogState {
                 format!("{listed} AND EXISTS (SELECT 1 FROM object WHERE station = ?1)"),
                 Some(key),
             ),
-            CatalogList::Documents | CatalogList::Collections | CatalogList::Members(_) => {
-                return Ok(false);
-            }
+            CatalogList::Documents
+            | CatalogList::Collections
+            | CatalogList::Members(_)
+            | CatalogList::Texts => return Ok(false),
         };
         (self.db).read(|db| db.query_row(&query, params_from_iter(station), |row| row.get(0)))
     }

@@ -103,5 +103,8 @@ CREATE TABLE member (
     UNIQUE (collection, item)
 ) WITHOUT ROWID;
 
+-- Titles and keywords, by the IRI of what has them.
+CREATE TABLE text (item TEXT NOT NULL, text TEXT NOT NULL);
+
 -- Entries of archives: the portal's list as JSON.
 CREATE TABLE archive (id BLOB PRIMARY KEY, entries TEXT NOT NULL) WITHOUT ROWID;

@@ -1,12 +1,13 @@
 //! Searches the objects in the selection.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::words::{Haystack, SearchWord};
 use super::{Catalog, CatalogError, CatalogFolder, CatalogList, Object, Spec, Vocabulary, fold};
 use icos_portal::{MetadataClient, ObjectId};
 use icos_sync::run_blocking;
@@ -15,6 +16,8 @@ use icos_sync::run_blocking;
 /// fulfil all that are set.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
+    /// Words that must all occur in a text of the object.
+    pub words: Vec<SearchWord>,
     /// The data type's theme: its IRI, the end of that, or a part of its label.
     pub theme: Option<String>,
     /// The same for its project.
@@ -73,8 +76,14 @@ impl Catalog {
             Some(bbox) => Some(self.within(bbox).await?),
             None => None,
         };
+        let texts = if search.words.is_empty() {
+            HashMap::new()
+        } else {
+            self.texts().await?
+        };
+        let words = Haystack::new(&search.words, &self.vocabulary(), texts);
         let (catalog, search) = (self.clone(), search.clone());
-        run_blocking(move || catalog.matching(&search, within.as_ref())).await
+        run_blocking(move || catalog.matching(&search, &words, within.as_ref())).await
     }
 
     /// The list that suffices if the selection has only one station.
@@ -104,6 +113,7 @@ impl Catalog {
     fn matching(
         &self,
         search: &Search,
+        words: &Haystack,
         within: Option<&HashSet<ObjectId>>,
     ) -> Result<Vec<Arc<Object>>, CatalogError> {
         let mut found = Vec::new();
@@ -124,7 +134,11 @@ impl Catalog {
                     .spec()
                     .is_some_and(|spec| specs.contains(&spec.key))
             };
-            if inside && spec() && search.matches(&listed.object) {
+            if inside
+                && spec()
+                && search.matches(&listed.object)
+                && words.contains_words(&listed.object)
+            {
                 found.push(listed.object);
             }
             match found.len() {

@@ -71,7 +71,7 @@ impl Catalog {
             };
         };
         let ttl = match list {
-            CatalogList::Vocabulary => self.0.ttl.max(VOCABULARY_TTL),
+            CatalogList::Vocabulary | CatalogList::Texts => self.0.ttl.max(VOCABULARY_TTL),
             _ => self.0.ttl,
         };
         if age < ttl {
@@ -114,6 +114,7 @@ impl Catalog {
             CatalogList::Objects,
             CatalogList::Documents,
             CatalogList::Collections,
+            CatalogList::Texts,
         ] {
             if is_stored(list)? {
                 self.refresh(list).await?;
@@ -180,6 +181,7 @@ impl Catalog {
                     CatalogList::Documents => catalog.download_documents().await,
                     CatalogList::Collections => catalog.download_collections().await,
                     CatalogList::Members(id) => catalog.download_members(Some(id)).await,
+                    CatalogList::Texts => catalog.download_texts().await,
                 };
                 tracing::info!(?list, elapsed = ?started.elapsed(), ok = result.is_ok(), "downloaded a list");
                 result

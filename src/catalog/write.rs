@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Result, Transaction, 
 use super::name::{Stem, key};
 use icos_portal::ObjectId;
 use icos_portal::lists::{
-    CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow, Versions,
+    CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow, TextRow,
+    Versions,
 };
 
 /// The value of the column `synced` if these versions of all objects of a data type
@@ -217,6 +218,16 @@ pub(super) fn collections(db: &Transaction<'_>, rows: &[CollectionRow]) -> Resul
     for row in rows {
         let parameters = (row.id.as_bytes(), &row.title, &row.doi, row.next.is_none());
         execute(db, insert, parameters)?;
+    }
+    Ok(())
+}
+
+/// Replaces the titles and keywords.
+pub(super) fn texts(db: &Transaction<'_>, rows: &[TextRow]) -> Result<()> {
+    execute(db, "DELETE FROM text", [])?;
+    for row in rows {
+        let insert = "INSERT INTO text (item, text) VALUES (?1, ?2)";
+        execute(db, insert, (&row.item, &row.text))?;
     }
     Ok(())
 }

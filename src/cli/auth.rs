@@ -36,7 +36,7 @@ pub(super) fn run(global: &GlobalArgs, command: AuthCommand) -> anyhow::Result<(
             block_on(status(clients.account, &clients.services, json))
         }
         AuthCommand::Token { login } => {
-            let auth = login.provider(&global.http()?, &global.services()?)?;
+            let auth = global.login(login, &global.http()?, &global.services()?)?;
             let auth = auth.context("not logged in; run `icosfs login`")?;
             let token = block_on_while("logging in", async { Ok(auth.token().await?) })?;
             Ok(print_line!("{}", token.cookie())?)

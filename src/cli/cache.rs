@@ -49,25 +49,29 @@ pub(super) enum CacheCommand {
 /// Arguments of `icosfs cache evict`.
 #[derive(Args, Debug)]
 #[command(
-    override_usage = "icosfs cache evict --to <SIZE>\n       icosfs cache evict <ID>...",
+    override_usage = "icosfs cache evict --to <SIZE>\n       icosfs cache evict <PATH|ID>...",
     after_help = "\
 Examples:
   icosfs cache evict --to 5G
-  icosfs cache evict UNhY4JhezH9gQYqvDMWrWH9C"
+  icosfs cache evict wutiYS2ccUslON67rA30gK0z"
 )]
 pub(super) struct EvictArgs {
     /// Remove the least recently used files until at most this much is left
     #[arg(long, value_name = "SIZE", value_parser = bytes, required_unless_present = "objects")]
     to: Option<u64>,
-    /// Remove all cached files of these objects
-    #[arg(value_name = "ID")]
-    objects: Vec<ObjectId>,
+    /// Remove all cached files of these objects, given by ids or by files and folders
+    /// in a mount
+    #[arg(value_name = "PATH|ID")]
+    objects: Vec<String>,
 }
 
 pub(super) fn run(global: &GlobalArgs, command: CacheCommand) -> anyhow::Result<()> {
     match &command {
         CacheCommand::Pin(args) => return pins::pin(global, args),
         CacheCommand::Unpin(args) => return pins::unpin(global, args),
+        CacheCommand::Evict(args) if !args.objects.is_empty() => {
+            return evict_objects(global, &args.objects);
+        }
         _ => {}
     }
     let root = global.cache_dir()?.join(global.services()?.cache_name());
@@ -200,22 +204,30 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Removes the least recently used files.
 fn evict(folder: &CacheFolder, args: &EvictArgs) -> anyhow::Result<()> {
     let mut files = folder.files();
-    if args.objects.is_empty() {
-        let mut left: u64 = files.iter().map(|file| file.bytes).sum();
-        let bound = args.to.unwrap_or(u64::MAX);
-        files.retain(|file| {
-            let over = left > bound && !file.in_use && !file.pinned;
-            if over {
-                left -= file.bytes;
-            }
-            over
-        });
-    } else {
-        files.retain(|file| object_of(file).is_some_and(|id| args.objects.contains(&id)));
-    }
+    let mut left: u64 = files.iter().map(|file| file.bytes).sum();
+    let bound = args.to.unwrap_or(u64::MAX);
+    files.retain(|file| {
+        let over = left > bound && !file.in_use && !file.pinned;
+        if over {
+            left -= file.bytes;
+        }
+        over
+    });
     remove(folder, &files)
+}
+
+/// Removes the files of objects.
+fn evict_objects(global: &GlobalArgs, items: &[String]) -> anyhow::Result<()> {
+    for (cache, objects) in pins::objects_of_items(global, items)? {
+        let folder = pins::folder_at(&cache)?;
+        let mut files = folder.files();
+        files.retain(|file| object_of(file).is_some_and(|id| objects.contains(&id)));
+        remove(&folder, &files)?;
+    }
+    Ok(())
 }
 
 fn remove(folder: &CacheFolder, files: &[FolderFile]) -> anyhow::Result<()> {

@@ -60,7 +60,15 @@ impl ConfigFile {
         });
         let text = match read {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if std::env::var_os(PATH_VARIABLE).is_some() {
+                    bail!(
+                        "there is no file {}, which {PATH_VARIABLE} names; correct the variable, or set it to nothing to read no file",
+                        path.display()
+                    );
+                }
+                String::new()
+            }
             other => other.with_context(|| format!("cannot read {}", path.display()))?,
         };
         Self::parse(path, &text, command)
@@ -69,7 +77,15 @@ impl ConfigFile {
     /// Parses `text`, the content of the file at `path`.
     pub(super) fn parse(path: PathBuf, text: &str, command: &Command) -> anyhow::Result<Self> {
         let shown = path.display();
-        let table: Table = (text.parse()).with_context(|| format!("{shown} is not TOML"))?;
+        let table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let quoted = error.span().and_then(|span| quoted_value(text, span.start));
+            match quoted {
+                Some((number, line)) => {
+                    anyhow!("{shown} is not TOML: line {number}: a text needs quotes: {line}")
+                }
+                None => anyhow!(error).context(format!("{shown} is not TOML")),
+            }
+        })?;
         let settings = settings(command);
         let mut values = BTreeMap::new();
         for (key, value) in table {
@@ -115,16 +131,17 @@ pub(super) fn with_settings_to_show(command: Command) -> Command {
         .into_values()
         .filter(|arg| !arg.is_global_set())
         .collect();
-    hide_variable_values(command.mut_subcommand("config", |config| {
+    hide_variables(command.mut_subcommand("config", |config| {
         config.mut_subcommand("show", |show| show.args(all))
     }))
 }
 
-/// Hides the values of variables in all help texts: `config show` has them.
-fn hide_variable_values(command: Command) -> Command {
+/// Hides the variables in all help texts, which would double them: a variable has the
+/// name of its option, and `config show` lists them with their values.
+fn hide_variables(command: Command) -> Command {
     command
-        .mut_args(|arg| arg.hide_env_values(true))
-        .mut_subcommands(hide_variable_values)
+        .mut_args(|arg| arg.hide_env(true))
+        .mut_subcommands(hide_variables)
 }
 
 /// Returns a hint if the value that the parser rejects comes from a variable, since
@@ -139,6 +156,26 @@ pub(super) fn environment_hint(error: &clap::Error, arguments: &[OsString]) -> O
     let variable = settings.get(flag.strip_prefix("--")?)?.get_env()?;
     let set = std::env::var_os(variable).is_some();
     (set && !typed).then(|| format!("the variable {} has that value", variable.display()))
+}
+
+/// Returns the error to print for `error`: one whose usage line does not list options
+/// that the environment sets as if they were required.
+pub(super) fn error_of_arguments(
+    error: clap::Error,
+    command: Command,
+    arguments: &[OsString],
+) -> clap::Error {
+    let command = without_environment(command);
+    match command.try_get_matches_from(arguments) {
+        Err(plain) if plain.kind() == error.kind() && error.use_stderr() => plain,
+        _ => error,
+    }
+}
+
+fn without_environment(command: Command) -> Command {
+    command
+        .mut_args(|arg| arg.env(Resettable::Reset))
+        .mut_subcommands(without_environment)
 }
 
 /// Removes the variable of `arg` if it is empty, which means "not set".
@@ -226,6 +263,28 @@ fn text(value: &Value) -> anyhow::Result<String> {
         Value::Float(number) => Ok(number.to_string()),
         other => bail!("expected a string or a number, found {}", other.type_str()),
     }
+}
+
+/// Returns the number and the corrected form of the line at `at`, if it is a key and a
+/// text without quotes.
+fn quoted_value(text: &str, at: usize) -> Option<(usize, String)> {
+    let before = text.get(..at)?;
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[start..].lines().next()?;
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.split('#').next()?.trim());
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:~@ ".contains(c);
+    let is_text = !value.is_empty() && value.chars().all(is_plain);
+    (is_text
+        && key
+            .chars()
+            .all(|c| c.is_alphanumeric() || c == '-' || c == '_'))
+    .then(|| {
+        (
+            before.matches('\n').count() + 1,
+            format!("{key} = \"{value}\""),
+        )
+    })
 }
 
 /// Returns the message of the parser without the usage text.
@@ -367,6 +426,27 @@ mod tests {
         }
         let message = parse("portal =").unwrap_err().to_string();
         assert!(message.starts_with("config.toml is not TOML"), "{message}");
+    }
+
+    #[test]
+    fn text_without_quotes_gets_its_quoted_form_as_suggestion() {
+        for (text, line) in [
+            (
+                "portal = sites",
+                "line 1: a text needs quotes: portal = \"sites\"",
+            ),
+            (
+                "memory = 1\ncache-size = 20G # for now\n",
+                "line 2: a text needs quotes: cache-size = \"20G\"",
+            ),
+            (
+                "cache-dir = ~/my cache",
+                "line 1: a text needs quotes: cache-dir = \"~/my cache\"",
+            ),
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert_eq!(message, format!("config.toml is not TOML: {line}"));
+        }
     }
 
     #[test]

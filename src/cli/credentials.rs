@@ -19,6 +19,7 @@ use directories::ProjectDirs;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
+use crate::daemon::report::MountLogin;
 use icos_portal::auth::{
     Credentials, CredentialsFile, FileError, PasswordAuth, StoredAuth, Token, TokenAuth, TokenFile,
     TokenProvider,
@@ -53,6 +54,37 @@ impl CredentialArgs {
     /// Whether the password is read from standard input.
     pub(super) fn read_stdin(&self) -> bool {
         self.password_stdin
+    }
+
+    /// Returns these options, or those of a mount if these select nothing.
+    pub(super) fn or_of_mount(self, login: &MountLogin) -> Self {
+        if self.token_file.is_some() || self.user.is_some() || self.credentials.is_some() {
+            return self;
+        }
+        let (token_file, credentials) = match login {
+            MountLogin::Default | MountLogin::Demo => (None, None),
+            MountLogin::TokenFile(path) => (Some(path.clone()), None),
+            MountLogin::Credentials(path) => (None, Some(path.clone())),
+        };
+        Self {
+            token_file,
+            credentials,
+            ..self
+        }
+    }
+
+    /// Where other commands find the login of a mount with these options.
+    pub(super) fn for_other_commands(&self) -> anyhow::Result<MountLogin> {
+        let only_here = ["ICOSFS_TOKEN", "ICOSFS_USER"];
+        Ok(match (&self.token_file, &self.credentials) {
+            (Some(path), _) => MountLogin::TokenFile(absolute(path)?),
+            (None, Some(path))
+                if self.user.is_none() && only_here.iter().all(|name| variable(name).is_none()) =>
+            {
+                MountLogin::Credentials(absolute(path)?)
+            }
+            _ => MountLogin::Default,
+        })
     }
 
     /// Returns the token provider for the source of highest precedence. `None`

@@ -98,6 +98,7 @@ impl DaemonParts {
             cache: clients.cache_in(cache_dir),
             control: control.as_ref().map(|control| control.path().to_owned()),
             since: Timestamp::now(),
+            login_from: clients.login_from.clone(),
         };
         let Clients { account, http, .. } = clients;
         let report = DaemonReport::new(info, account.clone(), http, catalog.clone(), store.clone());

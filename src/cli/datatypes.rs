@@ -44,11 +44,11 @@ pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<(
     let rows = shown.map(|spec| {
         vec![
             spec.name().to_owned(),
+            spec.label().to_owned(),
             spec.level().to_string(),
             spec.theme().unwrap_or_default().to_owned(),
             spec.format().to_owned(),
-            spec.label().to_owned(),
         ]
     });
-    TextTable::new(&["NAME", "LEVEL", "THEME", "FORMAT", "LABEL"], rows).print()
+    TextTable::new(&["NAME", "LABEL", "LEVEL", "THEME", "FORMAT"], rows).print()
 }

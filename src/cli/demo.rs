@@ -11,16 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::exit::EndedEarly;
 use super::output::{self, print_line, print_text};
 use super::settings::{Clients, bytes, expect_threads};
-use crate::demo_portal::client_services;
+use crate::daemon::report::MountLogin;
+use crate::demo_portal::{SEED, client_services};
 use icos_demo::{
     DemoOptions, DemoPortal, DemoRepository, Fault, FaultPlan, FaultRule, RecordedRequest,
 };
-use icos_portal::auth::{Token, TokenAuth};
+use icos_portal::auth::{Credentials, PasswordAuth, Token, TokenAuth, TokenProvider};
 use icos_portal::http::Http;
 use icos_portal::{Service, Services};
-
-/// Seed of the built-in repository, so that its contents are always the same.
-const SEED: u64 = 2026;
 
 /// Arguments of `icosfs demo`.
 #[derive(Args, Debug)]
@@ -44,6 +42,10 @@ pub(super) struct DemoArgs {
     /// Inject the faults described in this JSON file; see the end of --help
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
+    /// Add tables that are difficult for clients: each value format with its extreme
+    /// values, no row, and one that the portal cannot serve
+    #[arg(long, conflicts_with = "rdf")]
+    difficult: bool,
     /// Add a table for benchmarks, e.g. 260x350000
     #[arg(long, value_name = "COLUMNSxROWS", value_parser = shape)]
     table: Vec<(usize, u64)>,
@@ -99,13 +101,15 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<()> {
         rtt,
         bandwidth,
         faults,
+        difficult,
         table,
         file,
         original,
     } = args;
     let mut repository = match rdf {
         Some(folder) => DemoRepository::from_rdf(folder)?,
-        None => DemoRepository::builtin(SEED),
+        None if *difficult => DemoRepository::builtin(SEED),
+        None => DemoRepository::plausible(SEED),
     };
     for (columns, rows) in table {
         repository.add_table(&format!("table_{columns}x{rows}.csv"), *columns, *rows);
@@ -221,12 +225,15 @@ fn shape(text: &str) -> Result<(usize, u64), String> {
 /// Returns it with clients that are logged in as its user.
 pub(super) fn start_embedded(http: Http) -> anyhow::Result<(DemoPortal, Clients)> {
     expect_threads()?;
-    let portal = DemoPortal::start(DemoRepository::builtin(SEED), DemoOptions::default())
+    let portal = DemoPortal::start(DemoRepository::plausible(SEED), DemoOptions::default())
         .context("cannot start the demo portal")?;
     let services = client_services(&portal);
     let token = Token::parse(services.envri(), &portal.token())?;
     let auth = TokenAuth::new(token, "the demo's own user".to_owned(), &services);
-    let clients = Clients::new(http, services, Some(Arc::new(auth)));
+    let clients = Clients {
+        login_from: MountLogin::Demo,
+        ..Clients::new(http, services, Some(Arc::new(auth)))
+    };
     Ok((portal, clients))
 }
 
@@ -241,6 +248,19 @@ pub(super) fn remove_cache(folders: &[PathBuf]) {
     for folder in folders {
         let _ = std::fs::remove_dir_all(folder);
     }
+}
+
+/// The login of the demo portal's user, for a command that uses the portal of a mount.
+pub(super) fn login(http: &Http, services: &Services) -> Arc<dyn TokenProvider> {
+    let DemoOptions { user, password, .. } = DemoOptions::default();
+    let credentials = Credentials::new(user, password.into());
+    let source = "the demo's own user".to_owned();
+    Arc::new(PasswordAuth::new(
+        http.clone(),
+        services.clone(),
+        credentials,
+        source,
+    ))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! fixes each failed check.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use super::credentials::CredentialArgs;
 use super::log::control::runtime_folder;
 use super::mount::mountpoint::is_dead;
-use super::output::{OutputError, print_json, print_line};
+use super::output::{self, OutputError, print_json, print_line};
 use super::serve::client;
 use super::serve::files::{ServerRecord, all_running};
 use super::settings::{GlobalArgs, for_each_service};
@@ -24,6 +25,7 @@ use crate::mount::mountinfo::MountEntry;
 #[cfg(feature = "fuse")]
 use crate::mount::{Access, missing_requirement};
 use icos_portal::account::LicenceStatus;
+use icos_portal::auth::TokenProvider;
 use icos_portal::http::Http;
 use icos_portal::{Account, Service, Services};
 
@@ -116,9 +118,28 @@ pub(super) fn run(
     findings.extend(check_servers(&global.cache_dir()?));
     let http = global.http()?;
     let check = async { Ok(check_services(&http, &services).await) };
-    findings.extend(block_on_while("probing the services", check)?);
-    let check = async { Ok(check_login(http.clone(), services.clone(), login).await) };
-    findings.extend(block_on_while("checking the login", check)?);
+    let services_found = block_on_while("probing the services", check)?;
+    let is_offline = (services_found.iter())
+        .filter(|finding| {
+            Service::ALL
+                .iter()
+                .any(|service| service.to_string() == finding.what)
+        })
+        .all(|finding| finding.verdict == Verdict::Bad);
+    findings.extend(services_found);
+    let auth = global.login(login, &http, &services);
+    let check = async { Ok(check_login(http.clone(), services.clone(), auth).await) };
+    if is_offline {
+        // A login that fails now says nothing about the login.
+        let remedy = "repeat this command once a service responds";
+        findings.push(Finding::note(
+            "login",
+            "not tested without the network",
+            remedy,
+        ));
+    } else {
+        findings.extend(block_on_while("checking the login", check)?);
+    }
     if json {
         print_json(&findings)?;
     } else {
@@ -141,6 +162,16 @@ fn print(finding: &Finding) -> Result<(), OutputError> {
         Verdict::Bad => "BAD ",
     };
     let (what, found) = (&finding.what, escape_control(&finding.found));
+    let colour = match finding.verdict {
+        Verdict::Ok => "32",
+        Verdict::Note => "33",
+        Verdict::Bad => "1;31",
+    };
+    let verdict = if output::has_colours() {
+        format!("\x1b[{colour}m{verdict}\x1b[0m")
+    } else {
+        verdict.to_owned()
+    };
     print_line!("{verdict}  {what:<14} {found}")?;
     if let Some(remedy) = &finding.remedy {
         print_line!("      {:<14} -> {}", "", escape_control(remedy))?;
@@ -274,23 +305,28 @@ async fn check_service(
         host.trim_matches(['[', ']']),
         url.port_or_known_default().unwrap_or(443),
     );
-    match tokio::time::timeout(REQUEST_TIMEOUT, tokio::net::lookup_host(address)).await {
-        Ok(Ok(_)) => {}
-        // The proxy resolves the name.
-        _ if http.has_proxy() && url.scheme() == "https" => {}
-        Ok(Err(error)) => {
-            let found = format!("cannot resolve {host}: {error}");
-            let remedy = format!("check the network and /etc/resolv.conf; `getent hosts {host}`");
-            return (Finding::bad(&what, found, remedy), None);
-        }
-        Err(_elapsed) => {
-            let found = format!("timeout while resolving {host}");
-            return (Finding::bad(&what, found, "check /etc/resolv.conf"), None);
+    // A proxy resolves the name; this machine may be unable to.
+    let by_proxy = http.has_proxy() && url.scheme() == "https";
+    if !by_proxy {
+        let lookup = tokio::net::lookup_host(address);
+        match tokio::time::timeout(REQUEST_TIMEOUT, lookup).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                let found = format!("cannot resolve {host}: {error}");
+                let remedy =
+                    format!("check the network and /etc/resolv.conf; `getent hosts {host}`");
+                return (Finding::bad(&what, found, remedy), None);
+            }
+            Err(_elapsed) => {
+                let found = format!("timeout while resolving {host}");
+                return (Finding::bad(&what, found, "check /etc/resolv.conf"), None);
+            }
         }
     }
     match http.probe(services, service, REQUEST_TIMEOUT).await {
         Ok(probe) => {
-            let found = format!("{url} responds in {} ms", probe.took.as_millis());
+            let way = if by_proxy { " through the proxy" } else { "" };
+            let found = format!("{url} responds in {} ms{way}", probe.took.as_millis());
             (Finding::ok(&what, found), probe.date)
         }
         Err(error) => {
@@ -298,6 +334,8 @@ async fn check_service(
             let remedy = if text.to_lowercase().contains("certificate") {
                 "apt-get install ca-certificates; behind a TLS proxy, add its certificate there"
                     .to_owned()
+            } else if by_proxy {
+                format!("run `curl -v {url}`; check the proxy that HTTPS_PROXY names")
             } else {
                 format!("run `curl -v {url}`; check HTTPS_PROXY, and for a firewall")
             };
@@ -306,11 +344,15 @@ async fn check_service(
     }
 }
 
-async fn check_login(http: Http, services: Services, login: CredentialArgs) -> Vec<Finding> {
+async fn check_login(
+    http: Http,
+    services: Services,
+    auth: anyhow::Result<Option<Arc<dyn TokenProvider>>>,
+) -> Vec<Finding> {
     let bad = |reason: String| vec![Finding::bad("login", reason, "icosfs login")];
     let anonymous = "none: metadata and free objects only";
     let anonymous = || vec![Finding::note("login", anonymous, "icosfs login")];
-    let auth = match login.provider(&http, &services) {
+    let auth = match auth {
         Ok(Some(auth)) => auth,
         Ok(None) => return anonymous(),
         Err(error) => return bad(format!("{error:#}")),

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::catalog_access;
 use super::exit::EndedEarly;
+use super::mount_context::MountContext;
 use super::output::print_line;
 use super::period;
 use super::selection::level;
@@ -16,7 +17,7 @@ use super::settings::{GlobalArgs, bytes};
 use super::text_table::{self, TextTable, print_json_lines};
 use super::waiting::block_on_while;
 use crate::catalog::{
-    CatalogList, Object, ObjectSelection, Order, Representation, Search, UnknownName,
+    CatalogList, Object, ObjectSelection, Order, Representation, Search, SearchWord, UnknownName,
 };
 use icos_portal::lists::Versions;
 
@@ -26,12 +27,18 @@ use icos_portal::lists::Versions;
     next_help_heading = "Search criteria",
     after_help = "\
 Examples:
+  icosfs find hyltemossa co2 2023
   icosfs find --station HTM --variable co2 --from 2020-01-01
   icosfs find --datatype atcCo2L2DataObject --order size --descending --limit 10
   icosfs find --bbox 12,55,14,57 --json | jq -r .fileName
   icosfs find --theme ocean --paths ~/icos | xargs head -n 2"
 )]
 pub(super) struct FindArgs {
+    /// Words that must all occur in the file name, the title, the keywords, a column,
+    /// the station or its country, or the data type; a year or month also matches
+    /// objects with data of that time
+    #[arg(value_name = "TEXT", help_heading = None)]
+    words: Vec<String>,
     /// Objects of these stations, by id, name or country, e.g. HTM or sweden
     #[arg(long, value_name = "STATION", value_delimiter = ',')]
     station: Vec<String>,
@@ -108,7 +115,7 @@ pub(super) struct FindArgs {
     /// Print JSON, one object per line
     #[arg(long, conflicts_with = "paths", help_heading = "Output")]
     json: bool,
-    /// Print paths in the mount at this folder
+    /// Print paths in the mount at this folder, whose portal is searched
     #[arg(long, value_name = "MOUNT", help_heading = "Output")]
     paths: Option<PathBuf>,
 }
@@ -130,6 +137,11 @@ enum SortKey {
 pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let (json, paths) = (args.json, args.paths.clone());
     let (selection, search) = search_criteria(args)?;
+    let settings = match &paths {
+        Some(folder) => MountContext::of_path(folder)?.map(|mount| mount.apply(global)),
+        None => None,
+    };
+    let global = &settings.transpose()?.unwrap_or_else(|| global.clone());
     let clients = global.clients(None)?;
     let cache_dir = global.cache_dir()?;
     let ttl = catalog_access::TTL;
@@ -163,7 +175,7 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
         let landing = clients.services.envri().landing_prefix();
         return print_json_lines(found.iter().map(|object| json_line(object, &landing)));
     }
-    let header = ["ID", "SIZE", "SUBMITTED", "STATION", "FROM", "TO", "NAME"];
+    let header = ["ID", "NAME", "STATION", "FROM", "TO", "SIZE", "SUBMITTED"];
     TextTable::new(&header, found.iter().map(|object| row(object))).print()
 }
 
@@ -179,6 +191,7 @@ pub(super) fn unknown(name: &UnknownName) -> anyhow::Error {
 /// Converts the flags to the catalog's selection and search.
 fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> {
     let FindArgs {
+        words,
         station,
         datatype,
         level,
@@ -230,7 +243,14 @@ fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> 
             Versions::Current
         },
     };
+    let words = words.iter().flat_map(|words| words.split_whitespace());
     let search = Search {
+        words: words
+            .map(|word| SearchWord {
+                text: word.to_owned(),
+                period: period::of_word(word),
+            })
+            .collect(),
         theme,
         project,
         variable,
@@ -271,12 +291,12 @@ fn row(object: &Object) -> Vec<String> {
     let (start, end) = object.span().unzip();
     vec![
         object.id().to_string(),
-        text_table::bytes(object.size()),
-        day(object.submitted()),
+        object.file_name().to_owned(),
         (object.station()).map_or_else(String::new, |station| station.row().code.clone()),
         start.map_or_else(String::new, day),
         end.map_or_else(String::new, day),
-        object.file_name().to_owned(),
+        text_table::bytes(object.size()),
+        day(object.submitted()),
     ]
 }
 

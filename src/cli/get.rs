@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use icos_files::{SafePath, open_special};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tempfile::TempPath;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -20,7 +20,7 @@ use super::object_argument;
 use super::output;
 use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
-use super::waiting::with_spinner;
+use super::waiting::{progress_bar_without_length, with_spinner};
 use crate::catalog::{Object, ObjectSelection, Representation};
 use crate::content::{
     Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
@@ -36,10 +36,10 @@ type Output = BufWriter<Box<dyn Write + Send>>;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  icosfs get UNhY4JhezH9gQYqvDMWrWH9C > table.csv
-  icosfs get UNhY4JhezH9gQYqvDMWrWH9C --columns TIMESTAMP,co2 --rows 1000..2000
-  icosfs get UNhY4JhezH9gQYqvDMWrWH9C --good-only --format parquet --output co2.parquet
-  icosfs get UNhY4JhezH9gQYqvDMWrWH9C --format original --output co2.zip
+  icosfs get wutiYS2ccUslON67rA30gK0z > table.csv
+  icosfs get wutiYS2ccUslON67rA30gK0z --columns TIMESTAMP,co2 --rows 1000..2000
+  icosfs get wutiYS2ccUslON67rA30gK0z --good-only --format parquet --output co2.parquet
+  icosfs get wutiYS2ccUslON67rA30gK0z --format original --output co2.zip
 
 Only the requested part is downloaded. It is stored in the cache that mounts use.")]
 pub(super) struct GetArgs {
@@ -114,6 +114,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         rows,
         good_only,
     };
+    let global = target.settings(global)?;
     let (clients, cache_dir) = (global.clients(Some(login))?, global.cache_dir()?);
     let listed = ObjectSelection::default();
     let catalog = catalog_access::open(&clients, &cache_dir, TTL, listed)?;
@@ -227,24 +228,20 @@ fn open_output(path: Option<&Path>) -> anyhow::Result<(Output, Option<(TempPath,
 fn bar(to_file: bool) -> ProgressBar {
     let terminal = output::messages_are_on_terminal() && (to_file || !output::is_terminal());
     if terminal {
-        ProgressBar::no_length()
+        progress_bar_without_length()
     } else {
         ProgressBar::hidden()
     }
 }
 
 fn show(bar: &ProgressBar, progress: ExportProgress) {
-    let style = match progress.stage {
-        ExportStage::Fetching => "fetching {bytes} of {total_bytes} {wide_bar} {bytes_per_sec}",
-        ExportStage::Writing => "writing {percent} % {wide_bar} {eta}",
+    let stage = match progress.stage {
+        ExportStage::Fetching => "downloading",
+        ExportStage::Writing => "writing",
     };
-    if bar.message() != style {
-        // The message stores the current style, to detect a change of stage.
-        bar.set_message(style);
+    if bar.message() != stage {
+        bar.set_message(stage);
         bar.reset();
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
-        }
     }
     bar.set_length(progress.total);
     bar.set_position(progress.done);

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use clap::Command;
+use clap::builder::StyledStr;
 
 /// Headings and the commands under each. Commands without a topic are listed
 /// last, under [`OTHER_TOPIC`].
@@ -16,6 +17,7 @@ const TOPICS: [(&str, &[&str]); 4] = [
             "unmount",
             "status",
             "refresh",
+            "prefetch",
             "log-level",
             "doctor",
         ],
@@ -27,9 +29,9 @@ const TOPICS: [(&str, &[&str]); 4] = [
             "info",
             "stations",
             "datatypes",
+            "collections",
             "get",
             "serve",
-            "prefetch",
             "cache",
         ],
     ),
@@ -60,6 +62,48 @@ pub(super) fn with_grouped_commands(command: Command) -> Command {
         "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n{{after-help}}"
     );
     command.help_template(template)
+}
+
+/// The heading of the options that all commands have.
+const GLOBAL_OPTIONS: &str = "Options of all commands";
+
+/// Returns `command` with the options that all commands have in one group, which only
+/// `--help` shows.
+pub(super) fn with_global_options_last(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            if arg.is_global_set() {
+                arg.help_heading(GLOBAL_OPTIONS).hide_short_help(true)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(with_global_options_last)
+}
+
+/// The text of `--help`: all options, but in the compact form that clap has for `-h`
+/// only. Its long form takes five screens for `icosfs mount`. Manual pages have the
+/// long descriptions.
+pub(super) fn long_text(mut command: Command, arguments: &[OsString]) -> StyledStr {
+    command.build();
+    let mut named = &mut command;
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        if named.find_subcommand(word).is_some() && word != "help" {
+            named = named.find_subcommand_mut(word).expect("found just now");
+        }
+    }
+    let mut named = named.clone().mut_args(|arg| arg.hide_short_help(false));
+    if let Some(after) = named.get_after_long_help().cloned() {
+        named = named.after_help(after);
+    }
+    named.render_help()
+}
+
+/// Whether `arguments` request the text of `--help` rather than that of `-h`.
+pub(super) fn is_long(arguments: &[OsString]) -> bool {
+    let options = arguments.iter().skip(1).take_while(|word| *word != "--");
+    let mut words = options.filter_map(|word| word.to_str());
+    words.any(|word| matches!(word, "--help" | "help"))
 }
 
 fn topic_of(name: &str) -> &'static str {

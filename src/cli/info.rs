@@ -19,10 +19,10 @@ use icos_portal::meta::Subject;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  icosfs info UNhY4JhezH9gQYqvDMWrWH9C
-  icosfs info https://meta.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C
-  icosfs info ~/icos/objects/UNhY4JhezH9gQYqvDMWrWH9C.csv
-  icosfs info --json 11676/UNhY4JhezH9gQYqvDMWrWH9C | jq .references")]
+  icosfs info wutiYS2ccUslON67rA30gK0z
+  icosfs info https://meta.icos-cp.eu/objects/wutiYS2ccUslON67rA30gK0z
+  icosfs info ~/icos/objects/wutiYS2ccUslON67rA30gK0z.csv
+  icosfs info --json 11676/wutiYS2ccUslON67rA30gK0z | jq .references")]
 pub(super) struct InfoArgs {
     /// The object: its id, PID or landing page, or a file in a mount
     #[arg(value_name = "OBJECT")]
@@ -34,6 +34,7 @@ pub(super) struct InfoArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
     let target = object_argument::parse(&args.object)?;
+    let global = target.settings(global)?;
     let clients = global.clients(None)?;
     let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
     let catalog = catalog_access::open(&clients, &cache_dir, catalog_access::TTL, selection)?;

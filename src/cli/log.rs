@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 pub(super) mod control;
 mod file;
 
-use super::output;
+use super::{background, output};
 use file::LogFile;
 
 /// Requests that the log file be opened again.
@@ -63,8 +63,9 @@ impl LogArgs {
         } = self;
         let by_count = match verbose {
             // Problems that make reads fail, now or soon.
-            0 if serves => "error,icos_portal=warn",
-            // A command reports an unreachable portal in its own error message.
+            0 if serves && !background::is_daemon() => "error,icos_portal=warn",
+            // A command reports an unreachable portal in its own error message, and so does
+            // a mount that starts in the background, whose log nobody sees later.
             0 => "error,icos_portal=warn,icos_portal::http=error",
             1 => "icos=info,warn",
             2 => "icos=debug,info",
@@ -74,10 +75,9 @@ impl LogArgs {
             Some(directives) => EnvFilter::new(directives),
             None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(by_count)),
         };
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let (writer, colours) = match log_file {
             None => {
-                let colours = output::messages_are_on_terminal() && !plain;
+                let colours = output::messages_are_on_terminal() && !output::no_colour();
                 (BoxMakeWriter::new(output::stderr), colours)
             }
             Some(path) => {

@@ -9,8 +9,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use icos_files::SafeFolder;
 
-use super::exit;
-use super::output::print_text;
+use super::{completion, exit};
 
 /// Arguments of `icosfs completions`.
 #[derive(Args, Debug)]
@@ -18,7 +17,10 @@ use super::output::print_text;
 Examples:
   icosfs completions bash > ~/.local/share/bash-completion/completions/icosfs
   icosfs completions zsh > ~/.zfunc/_icosfs          # a folder of $fpath
-  icosfs completions fish > ~/.config/fish/completions/icosfs.fish")]
+  icosfs completions fish > ~/.config/fish/completions/icosfs.fish
+
+They complete names of stations, data types, columns, ids and mounts, too, from the
+lists that earlier commands have stored; the portal is never asked.")]
 pub(super) struct CompletionsArgs {
     /// The shell to generate completions for
     shell: Shell,
@@ -36,10 +38,7 @@ pub(super) struct ManArgs {
 
 /// Prints the completions of a shell.
 pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
-    // Into memory, since the generator panics if its output cannot be written.
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::command(), "icosfs", &mut script);
-    Ok(print_text!("{}", String::from_utf8_lossy(&script))?)
+    completion::print_script(&args.shell.to_string())
 }
 
 /// Writes one manual page per command.

@@ -22,6 +22,7 @@ use crate::mount::{
     Access, Crawlers, ExactSize, InodeWidth, MountOptions, MountSession, errno, missing_requirement,
 };
 
+mod greeting;
 mod lifecycle;
 pub(super) mod mountpoint;
 
@@ -34,7 +35,10 @@ Examples:
   icosfs mount --portal sites --cache-size 50G ~/sites
   icosfs mount --foreground --log-level debug ~/icos
 
-fstab: icos /mnt/icos fuse.icosfs noauto,_netdev,x-systemd.automount 0 0")]
+fstab: icos /mnt/icos fuse.icosfs noauto,_netdev,x-systemd.automount 0 0
+
+The manual page (`icosfs man DIR`) describes the options at length. Each can be set as
+a variable, e.g. ICOSFS_CACHE_SIZE, and in config.toml (`icosfs config show`).")]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag.
 pub(super) struct MountArgs {
     /// An empty folder to mount at
@@ -42,6 +46,9 @@ pub(super) struct MountArgs {
     /// Stay in the foreground until ctrl-C
     #[arg(short, long)]
     foreground: bool,
+    /// Do not print what was mounted (nothing is printed without a terminal)
+    #[arg(short, long)]
+    quiet: bool,
     /// Options in the syntax of mount(8) and fstab, each a flag without its
     /// dashes: `-o cache_size=5G,allow_other`
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
@@ -82,6 +89,7 @@ pub(super) fn run(
     let MountArgs {
         mountpoint,
         foreground,
+        quiet,
         options: _, // `cli::parse` has turned them into flags.
         device,
         allow_other,
@@ -110,10 +118,19 @@ pub(super) fn run(
             );
         }
         if !foreground {
-            return background::start(arguments, login.read_stdin(), "mount");
+            background::start(arguments, login.read_stdin(), "mount")?;
+            if !quiet {
+                greeting::print(&mountpoint)?;
+            }
+            return Ok(());
         }
     }
+    let greets = foreground && !quiet;
     let cache_dir = global.cache_dir()?;
+    #[cfg(feature = "demo")]
+    let demo = demo || global.is_demo();
+    #[cfg(not(feature = "demo"))]
+    let demo = false;
     let mount = |clients: Clients| {
         let options = MountOptions {
             mountpoint,
@@ -142,6 +159,7 @@ pub(super) fn run(
             storage,
             selection.selection(),
             &options,
+            greets,
         )
     };
     #[cfg(feature = "demo")]
@@ -162,6 +180,7 @@ fn serve(
     storage: StorageArgs,
     selection: ObjectSelection,
     options: &MountOptions,
+    greets: bool,
 ) -> anyhow::Result<()> {
     let (ttl, mountpoint) = (options.metadata_ttl, &options.mountpoint);
     let front = FrontEnd::Mount {
@@ -189,5 +208,8 @@ fn serve(
         runtime.spawn(account.monitor());
     }
     warn_if_unreachable(&runtime, meta_probe, "mounted");
+    if greets {
+        greeting::print(mountpoint)?;
+    }
     lifecycle::serve(runtime, mounted, signals, &store)
 }

@@ -101,6 +101,16 @@ pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Whether text on standard output may have colours.
+pub(super) fn has_colours() -> bool {
+    is_terminal() && !no_colour()
+}
+
+/// Whether the user wants no colours: see <https://no-color.org>.
+pub(super) fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 /// Whether standard error is a terminal.
 pub(super) fn messages_are_on_terminal() -> bool {
     io::stderr().is_terminal()

@@ -2,7 +2,7 @@
 //! day stands for its start or its end, as the option needs.
 
 use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
+use jiff::civil::{Date, DateTime, date};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, ToSpan as _};
 
@@ -61,6 +61,16 @@ pub(super) fn end(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| EXPECTED.to_owned())
 }
 
+/// The period that a word such as `2023` or `2023-05` denotes, if it is one of a time
+/// in which there can be data.
+pub(super) fn of_word(word: &str) -> Option<(Timestamp, Timestamp)> {
+    let (start, next) = bounds(word)?;
+    let year = start.to_zoned(TimeZone::UTC).date();
+    let plausible = date(1900, 1, 1)..date(2100, 1, 1);
+    let last = next.checked_sub(SignedDuration::from_millis(1)).ok()?;
+    plausible.contains(&year).then_some((start, last))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +120,6 @@ mod tests {
         ] {
             assert!(start(bad).is_err() && end(bad).is_err(), "{bad}");
         }
+        assert!(of_word("2023").is_some() && of_word("0150").is_none());
     }
 }

@@ -8,29 +8,24 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
+use super::mount_context::mount_of;
+use super::object_argument::id_of_file;
 use super::output::{print_json, print_line};
-use super::prefetch::collect;
+use super::prefetch::{Collected, collect};
 use super::settings::GlobalArgs;
 use super::status::read_status;
 use super::storage::require_private_cache;
 use super::terminal::size;
 use crate::cache::CacheFolder;
 use crate::mount::absolute;
-use crate::mount::mountinfo::{self, MountEntry};
+use crate::mount::mountinfo;
 use icos_portal::ObjectId;
-
-/// The extended attribute whose last segment is the id of an object.
-const LANDING_PAGE: &str = "user.icos.landing_page";
-/// The longest value of it.
-const MAX_VALUE: usize = 4096;
-/// The ending of an archive's folder.
-const CONTENTS: &str = ".contents";
 
 /// The examples of `icosfs cache pin`.
 pub(super) const PIN_EXAMPLES: &str = "\
 Examples:
   icosfs cache pin ~/icos/stations/HTM
-  icosfs cache pin UNhY4JhezH9gQYqvDMWrWH9C
+  icosfs cache pin wutiYS2ccUslON67rA30gK0z
 
 A pin is of an object: all of its cached files stay, now and when it is read later.
 `icosfs prefetch --pin` downloads the files as well.";
@@ -49,7 +44,7 @@ pub(super) struct PinArgs {
 }
 
 /// Objects by the cache folder that has their files.
-type ObjectsByCache = BTreeMap<PathBuf, BTreeSet<ObjectId>>;
+pub(super) type ObjectsByCache = BTreeMap<PathBuf, BTreeSet<ObjectId>>;
 
 /// Pins the objects of `args`.
 pub(super) fn pin(global: &GlobalArgs, args: &PinArgs) -> anyhow::Result<()> {
@@ -120,12 +115,15 @@ fn cannot_store(cache: &Path) -> String {
     format!("cannot store pins in {}", cache.display())
 }
 
-fn folder_at(cache: &Path) -> anyhow::Result<CacheFolder> {
+pub(super) fn folder_at(cache: &Path) -> anyhow::Result<CacheFolder> {
     require_private_cache(cache)?;
     Ok(CacheFolder::at(cache.to_owned()))
 }
 
-fn objects_of_items(global: &GlobalArgs, items: &[String]) -> anyhow::Result<ObjectsByCache> {
+pub(super) fn objects_of_items(
+    global: &GlobalArgs,
+    items: &[String],
+) -> anyhow::Result<ObjectsByCache> {
     let (mut ids, mut files) = (BTreeSet::new(), Vec::new());
     for item in items {
         let path = Path::new(item);
@@ -133,7 +131,7 @@ fn objects_of_items(global: &GlobalArgs, items: &[String]) -> anyhow::Result<Obj
             Ok(id) if !path.exists() => {
                 ids.insert(id);
             }
-            _ => collect(path, &mut files)?,
+            _ => collect(path, Collected::Useful, &mut files)?,
         }
     }
     let mut objects = objects_of_files(&files)?;
@@ -154,45 +152,17 @@ fn objects_of_files(files: &[PathBuf]) -> anyhow::Result<ObjectsByCache> {
     for file in files {
         let shown = file.display();
         let path = absolute(file).with_context(|| format!("cannot find {shown}"))?;
-        let found = (mounts.iter())
-            .filter(|mount| path.starts_with(&mount.mountpoint))
-            .max_by_key(|mount| mount.mountpoint.as_os_str().len());
-        // The status of a bind mount is that of its origin.
-        let origin = |found: &MountEntry| {
-            let mut all = mounts.iter();
-            all.find(|mount| mount.device == found.device && !mount.is_part())
-        };
-        let Some(mount) = found.map(|found| &origin(found).unwrap_or(found).mountpoint) else {
+        let Some(mount) = mount_of(&mounts, &path).map(|mount| mount.mountpoint) else {
             bail!("expected a file or folder in a mount, or an object's id; {shown} is neither");
         };
-        let cache = match caches.get(mount) {
+        let cache = match caches.get(&mount) {
             Some(cache) => cache.clone(),
-            None => read_status(mount)?.info.cache,
+            None => read_status(&mount)?.info.cache,
         };
-        caches.insert(mount.clone(), cache.clone());
-        if let Some(id) = object_of(&path) {
+        caches.insert(mount, cache.clone());
+        if let Some(id) = id_of_file(&path) {
             objects.entry(cache).or_default().insert(id);
         }
     }
     Ok(objects)
-}
-
-/// The object that a file in a mount belongs to.
-fn object_of(path: &Path) -> Option<ObjectId> {
-    // Files in archives are below a folder named by the archive's id.
-    let archive = path.ancestors().skip(1).find_map(|folder| {
-        let name = folder.file_name()?.to_str()?;
-        name.strip_suffix(CONTENTS)?.parse().ok()
-    });
-    let named = || {
-        let name = path.file_name()?.to_str()?;
-        name.split('.').next()?.parse().ok()
-    };
-    let attribute = || {
-        let mut value = [0; MAX_VALUE];
-        let len = rustix::fs::getxattr(path, LANDING_PAGE, &mut value).ok()?;
-        let url = std::str::from_utf8(value.get(..len)?).ok()?;
-        url.rsplit('/').next()?.parse().ok()
-    };
-    archive.or_else(named).or_else(attribute)
 }

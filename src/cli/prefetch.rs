@@ -2,48 +2,50 @@
 //! e.g. before a journey. It reads the files through a mount, which caches
 //! them. Cached files cost no download, so an interrupted run can be repeated.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use indicatif::ProgressBar;
 
-use super::output::{note, print_line};
+use self::download::download;
+use super::catalog_access;
+use super::exit::EndedEarly;
+use super::find::unknown;
+use super::mount_context::MountContext;
 use super::pins;
 use super::settings::GlobalArgs;
 use super::status::read_status;
-use super::waiting::progress_bar;
+use crate::catalog::ObjectSelection;
 use crate::mount::{absolute, mountinfo};
 use icos_portal::ObjectId;
 
-/// Files read concurrently; each is one stream from the portal.
-const CONCURRENT_FILES: usize = 4;
-/// Bytes per read call.
-const READ_SIZE: usize = 1 << 20;
+mod download;
 
 /// Arguments of `icosfs prefetch`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs prefetch ~/icos/stations/HTM
-  icosfs prefetch --station HTM --datatype atcCo2L2DataObject
-  icosfs prefetch --pin UNhY4JhezH9gQYqvDMWrWH9C
+  icosfs prefetch --station hyltemossa --datatype atcCo2L2DataObject
+  icosfs prefetch --pin wutiYS2ccUslON67rA30gK0z
 
+Of a table, the CSV is downloaded, and the original only with --originals.
 Cached files are not downloaded again: repeat the command to continue an
 interrupted one.")]
 pub(super) struct PrefetchArgs {
     /// Files and folders in a mount, or ids of objects
     #[arg(value_name = "PATH|ID", required_unless_present_any = ["station", "datatype"])]
     items: Vec<String>,
-    /// All files of this station, e.g. HTM
+    /// All files of these stations, by id, name or country, e.g. HTM
     #[arg(long)]
     station: Option<String>,
-    /// All files of this data type, given by its folder's name
+    /// All files of this data type, by name, label or IRI
     #[arg(long)]
     datatype: Option<String>,
+    /// Download the originals of tables, too
+    #[arg(long)]
+    originals: bool,
     /// Keep the files from eviction (`icosfs cache unpin` allows it again)
     #[arg(long)]
     pin: bool,
@@ -54,6 +56,11 @@ pub(super) struct PrefetchArgs {
 
 pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()> {
     let mut files = Vec::new();
+    let collected = if args.originals {
+        Collected::WithOriginals
+    } else {
+        Collected::Useful
+    };
     for item in &args.items {
         let path = Path::new(item);
         match item.parse::<ObjectId>() {
@@ -66,25 +73,58 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
                     mountinfo::is_in_mount(&absolute)?,
                     "expected a file or folder in a mount, or an object's id; {shown} is neither"
                 );
-                collect(path, &mut files)?;
+                collect(path, collected, &mut files)?;
             }
         }
     }
     if args.station.is_some() || args.datatype.is_some() {
         let mount = mount_of(global, args)?;
-        let folder = match (&args.station, &args.datatype) {
-            (Some(station), Some(datatype)) => mount.join("stations").join(station).join(datatype),
-            (Some(station), None) => mount.join("stations").join(station),
-            (None, datatype) => mount
-                .join("datatypes")
-                .join(datatype.as_deref().unwrap_or("")),
-        };
-        collect(&folder, &mut files)?;
+        for folder in folders(global, args, &mount)? {
+            collect(&folder, collected, &mut files)?;
+        }
     }
     if args.pin {
         pins::pin_files(&files)?;
     }
-    fetch(&files)
+    if files.is_empty() {
+        return Err(EndedEarly::NoMatch("files").into());
+    }
+    download(&files)
+}
+
+/// The folders of the stations and data types that the options name.
+fn folders(global: &GlobalArgs, args: &PrefetchArgs, mount: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let settings = MountContext::of_path(mount)?.map(|context| context.apply(global));
+    let settings = settings.transpose()?.unwrap_or_else(|| global.clone());
+    let vocabulary = catalog_access::vocabulary(&settings)?;
+    let selection = ObjectSelection {
+        stations: args.station.iter().cloned().collect(),
+        datatypes: args.datatype.iter().cloned().collect(),
+        ..ObjectSelection::default()
+    };
+    vocabulary
+        .check(&selection)
+        .map_err(|name| unknown(&name))?;
+    let types: Vec<&str> = match &args.datatype {
+        Some(name) => (vocabulary.specs_named(name).into_iter())
+            .map(|spec| spec.name())
+            .collect(),
+        None => Vec::new(),
+    };
+    let Some(station) = &args.station else {
+        let folder = mount.join("datatypes");
+        return Ok(types.into_iter().map(|name| folder.join(name)).collect());
+    };
+    let stations = vocabulary.stations_named(station).into_iter();
+    let stations = stations.map(|station| mount.join("stations").join(station.name()));
+    Ok(match &types[..] {
+        [] => stations.collect(),
+        types => stations
+            .flat_map(|folder| types.iter().map(move |name| folder.join(name)))
+            // A station need not have every data type.
+            .filter(|folder| folder.exists())
+            .collect(),
+    })
 }
 
 /// The mount given by `--mount`, or the only mount of the portal.
@@ -96,16 +136,22 @@ fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf>
         .services()?
         .base(icos_portal::Service::Data)
         .to_string();
-    let mut mounts: Vec<PathBuf> = mountinfo::mounts_without_binds()?
-        .into_iter()
-        .map(|mount| mount.mountpoint)
-        .filter(|path| read_status(path).is_ok_and(|status| status.info.services.data == data))
+    let mounts = mountinfo::mounts_without_binds()?.into_iter();
+    let mut all: Vec<(PathBuf, bool)> = mounts
+        .filter_map(|mount| {
+            let status = read_status(&mount.mountpoint).ok()?;
+            Some((mount.mountpoint, status.info.services.data == data))
+        })
         .collect();
-    let Some(mount) = mounts.pop() else {
+    // A single mount is meant, of whatever portal it is.
+    if all.len() > 1 {
+        all.retain(|(_, same_portal)| *same_portal);
+    }
+    let Some((mount, _)) = all.pop() else {
         bail!("{data} is not mounted; `icosfs mount FOLDER` mounts it");
     };
     ensure!(
-        mounts.is_empty(),
+        all.is_empty(),
         "{data} is mounted more than once; name a mount with --mount"
     );
     Ok(mount)
@@ -129,9 +175,22 @@ fn of_object(mount: &Path, id: ObjectId) -> anyhow::Result<PathBuf> {
     Ok(entry.path())
 }
 
-/// Adds the files below `path` to `files`; of a table's representations, only
-/// one.
-pub(super) fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+/// Which files of an object are collected from a folder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Collected {
+    /// Tables as CSV, and originals of objects that are no tables.
+    Useful,
+    /// The originals of tables, too.
+    WithOriginals,
+}
+
+/// Adds the files below `path` to `files`; of a table's representations, only the CSV,
+/// and the original if wanted.
+pub(super) fn collect(
+    path: &Path,
+    collected: Collected,
+    files: &mut Vec<PathBuf>,
+) -> anyhow::Result<()> {
     let failed = || format!("cannot read {}", path.display());
     if !fs::metadata(path).with_context(failed)?.is_dir() {
         files.push(path.to_owned());
@@ -141,63 +200,30 @@ pub(super) fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<(
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
         .with_context(failed)?;
     names.sort();
+    let exists = |path: PathBuf| names.binary_search(&path).is_ok();
     for name in &names {
+        let shown = name.file_name().unwrap_or_default().to_string_lossy();
+        let stem = shown.split_once(".original.").map(|(stem, _)| stem);
+        let original = stem.is_some_and(|stem| exists(name.with_file_name(format!("{stem}.csv"))));
+        if original {
+            if collected == Collected::WithOriginals {
+                files.push(name.clone());
+            }
+            continue;
+        }
         let ending = name.extension().and_then(|ending| ending.to_str());
-        let is_view = ending == Some("parquet");
+        // The files in an archive come with the archive.
+        let is_view = matches!(ending, Some("parquet" | "nc"))
+            && exists(name.with_extension("csv"))
+            || ending == Some("parquet")
+            || ending == Some("contents");
         let mut table = name.as_os_str().to_owned();
         table.push(".csv");
-        let is_table = names.binary_search(&PathBuf::from(table)).is_ok()
-            || names
-                .binary_search(&name.with_extension("csv"))
-                .is_ok_and(|_| ending != Some("csv") && ending != Some("json"));
+        let is_table = exists(PathBuf::from(table))
+            || exists(name.with_extension("csv")) && !matches!(ending, Some("csv" | "json"));
         if !is_view && !is_table {
-            collect(name, files)?;
+            collect(name, collected, files)?;
         }
     }
     Ok(())
-}
-
-/// Reads all `files`, [`CONCURRENT_FILES`] at a time, and reports failures.
-fn fetch(files: &[PathBuf]) -> anyhow::Result<()> {
-    let lengths = (files.iter()).filter_map(|path| Some(fs::metadata(path).ok()?.len()));
-    let progress = progress_bar(lengths.sum());
-    let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        let work = || {
-            while let Some(path) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = read(path, &progress) {
-                    progress.suspend(|| note!("{}: {error}", path.display()));
-                    failures.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        };
-        // This thread is one of them, in case that no other can be started.
-        for _ in 1..CONCURRENT_FILES {
-            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-        }
-        work();
-    });
-    progress.finish_and_clear();
-    let (count, failures) = (files.len(), failures.into_inner());
-    print_line!("{} of {count} files are cached", count - failures)?;
-    ensure!(
-        failures == 0,
-        "{failures} files could not be downloaded; `icosfs status` shows why; repeat the command to continue"
-    );
-    Ok(())
-}
-
-fn read(path: &Path, progress: &ProgressBar) -> io::Result<()> {
-    let bound = fs::metadata(path)?.len();
-    let mut file = File::open(path)?;
-    // Asking for the size makes the mount download a table in one request.
-    let len = file.metadata()?.len();
-    progress.set_length((progress.length().unwrap_or(0) + len).saturating_sub(bound));
-    let mut buffer = vec![0; READ_SIZE];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(()),
-            read => progress.inc(read as u64),
-        }
-    }
 }

@@ -56,6 +56,7 @@ const CRAWLERS: &str = "tracker-miner-fs-3,tracker-extract-3,tracker-extract,\
 
 /// Options for the attributes of files.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Files")]
 pub(super) struct FilesArgs {
     /// Owner of the files [default: the mounting user]
     #[arg(long, value_name = "UID", env = "ICOSFS_UID")]
@@ -77,6 +78,7 @@ pub(super) struct FilesArgs {
         value_delimiter = ',',
         default_value = CRAWLERS,
         env = "ICOSFS_CRAWLERS",
+        hide_default_value = true,
         hide_short_help = true
     )]
     pub(super) crawlers: Vec<String>,

@@ -52,7 +52,7 @@ user: curl -H \"Authorization: Bearer $(cat SECRET_FILE)\" URL")]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag.
 pub(super) struct ServeArgs {
     /// Listen on this port of 127.0.0.1, too; 0 selects a free one
-    #[arg(long, env = "ICOSFS_SERVE_PORT")]
+    #[arg(long, env = "ICOSFS_PORT")]
     port: Option<u16>,
     /// Listen on this address and port, too, such as 0.0.0.0:8443; other addresses than
     /// those of this machine's own loopback need --allow-remote and TLS
@@ -308,7 +308,7 @@ fn serve(
     bound: BoundSockets,
 ) -> anyhow::Result<()> {
     #[cfg(feature = "demo")]
-    if args.demo {
+    if args.demo || global.is_demo() {
         let (_portal, clients) = super::demo::start_embedded(global.http()?)?;
         let folders = super::demo::cache_folders(&clients.services, cache_dir);
         let result = serve_clients(clients, args, cache_dir, bound);

@@ -30,7 +30,7 @@ pub(super) struct ServingArgs {
     /// maps (polars, R) read past the end, and wc -c and progress bars show too
     /// many bytes. A server (`icosfs serve`) sends no estimates: with `always`, it
     /// waits as well, otherwise it leaves the size out.
-    #[arg(long, value_enum, default_value_t = ExactSizeArg::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ExactSizeArg::WhenOpen, env = "ICOSFS_EXACT_SIZE")]
     pub(super) exact_size: ExactSizeArg,
 }
 

@@ -15,6 +15,8 @@ use tokio::runtime::Runtime;
 
 use super::credentials::CredentialArgs;
 use super::log::LogArgs;
+use super::mount_context::PortalChoice;
+use crate::daemon::report::{MountLogin, ServiceUrls};
 use icos_portal::auth::TokenProvider;
 use icos_portal::http::{Certificate, Http, Timeouts};
 use icos_portal::{Account, DataClient, Envri, MetadataClient, Service, Services, UsageReporter};
@@ -26,9 +28,13 @@ const MAX_AUTHORITIES: u64 = 16 << 20;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Portal and cache")]
 pub(super) struct GlobalArgs {
-    /// The repository: icos, sites or cities
+    /// The repository: icos, sites or cities; or demo for that of a running
+    /// `icosfs mount --demo`, or the folder of any mount
     #[arg(long, global = true, default_value = "icos", env = "ICOSFS_PORTAL")]
-    portal: Envri,
+    portal: PortalChoice,
+    /// The login of the mount whose settings these are.
+    #[arg(skip)]
+    mount_login: MountLogin,
     /// Override the URL of the authentication service
     #[arg(
         long,
@@ -118,9 +124,64 @@ impl GlobalArgs {
         }
     }
 
+    /// Returns these settings with those of the mount that `--portal` refers to.
+    pub(super) fn resolved(self) -> anyhow::Result<Self> {
+        match self.portal.mount(self.cache_dir().ok().as_deref())? {
+            Some(mount) => mount.apply(&self),
+            None => Ok(self),
+        }
+    }
+
+    /// Whether the portal is the demo.
+    pub(super) fn is_demo(&self) -> bool {
+        self.portal == PortalChoice::Demo
+    }
+
+    /// Returns these settings for the portal and the login of a mount.
+    pub(super) fn at(&self, portal: Envri, services: &ServiceUrls, login: MountLogin) -> Self {
+        Self {
+            portal: PortalChoice::Repository(portal),
+            auth_url: Some(services.auth.clone()),
+            meta_url: Some(services.meta.clone()),
+            data_url: Some(services.data.clone()),
+            mount_login: login,
+            ..self.clone()
+        }
+    }
+
+    /// Returns these settings with another cache folder.
+    pub(super) fn with_cache_dir(self, folder: &Path) -> Self {
+        Self {
+            cache_dir: Some(folder.to_owned()),
+            ..self
+        }
+    }
+
+    /// Returns these settings for `repository`: its public services, unless it is the one
+    /// that the options select.
+    pub(super) fn for_repository(&self, repository: Envri) -> Self {
+        if self.portal == PortalChoice::Repository(repository) {
+            return self.clone();
+        }
+        Self {
+            portal: PortalChoice::Repository(repository),
+            auth_url: None,
+            meta_url: None,
+            data_url: None,
+            mount_login: MountLogin::default(),
+            ..self.clone()
+        }
+    }
+
     /// Returns the portal's services, with the URLs that the options override.
     pub(super) fn services(&self) -> anyhow::Result<Services> {
-        let mut services = Services::of(self.portal);
+        let PortalChoice::Repository(repository) = self.portal else {
+            bail!(
+                "this command works with icos, sites or cities only, found --portal {}",
+                self.portal
+            );
+        };
+        let mut services = Services::of(repository);
         for (service, url) in [
             (Service::Auth, &self.auth_url),
             (Service::Meta, &self.meta_url),
@@ -139,11 +200,32 @@ impl GlobalArgs {
     /// one if there are no such options.
     pub(super) fn clients(&self, login: Option<CredentialArgs>) -> anyhow::Result<Clients> {
         let (http, services) = (self.http()?, self.services()?);
-        let auth = match login {
-            Some(login) => login.provider(&http, &services)?,
-            None => None,
+        let Some(login) = login else {
+            return Ok(Clients::new(http, services, None));
         };
-        Ok(Clients::new(http, services, auth))
+        let login_from = login.for_other_commands()?;
+        let auth = self.login(login, &http, &services)?;
+        Ok(Clients {
+            login_from,
+            ..Clients::new(http, services, auth)
+        })
+    }
+
+    /// Returns the login that `login` selects, or that of the mount whose settings these
+    /// are.
+    pub(super) fn login(
+        &self,
+        login: CredentialArgs,
+        http: &Http,
+        services: &Services,
+    ) -> anyhow::Result<Option<Arc<dyn TokenProvider>>> {
+        #[cfg(feature = "demo")]
+        if self.mount_login.is_demo() {
+            // Never the user's own: the demo is another portal.
+            return Ok(Some(super::demo::login(http, services)));
+        }
+        let login = login.or_of_mount(&self.mount_login);
+        login.provider(http, services)
     }
 
     /// Returns the cache folder of all repositories.
@@ -183,6 +265,8 @@ pub(super) struct Clients {
     pub(super) data: DataClient,
     pub(super) usage: UsageReporter,
     pub(super) http: Http,
+    /// Where other commands find this login.
+    pub(super) login_from: MountLogin,
 }
 
 impl Clients {
@@ -201,6 +285,7 @@ impl Clients {
             usage: UsageReporter::new(http.clone(), services.clone(), auth),
             http,
             services,
+            login_from: MountLogin::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::log::control::runtime_folder;
+use super::mount_context::owned_by;
 use super::output::{print_json, print_line, print_text};
 use super::serve::client;
 use super::serve::files::{ServerRecord, all_running};
@@ -45,7 +46,9 @@ pub(super) struct StatusArgs {
 /// A mount or server to query.
 #[derive(Clone)]
 enum Target {
-    Mount(PathBuf),
+    /// A mount, by its folder and its user.
+    Mount(PathBuf, Option<u32>),
+    /// A server.
     Server(ServerRecord),
 }
 
@@ -53,7 +56,7 @@ impl Target {
     /// The mount point, or the address of the server.
     fn shown(&self) -> String {
         match self {
-            Target::Mount(mountpoint) => mountpoint.display().to_string(),
+            Target::Mount(mountpoint, _) => mountpoint.display().to_string(),
             Target::Server(server) => server.shown(),
         }
     }
@@ -62,6 +65,9 @@ impl Target {
 /// The status of one mount or server, or why it cannot be read.
 struct QueriedTarget {
     target: Target,
+    /// Whether it is this user's, or was asked for: only then is it a failure if it does
+    /// not respond.
+    expected: bool,
     status: anyhow::Result<(DaemonStatus, Vec<ServiceCheck>)>,
 }
 
@@ -73,19 +79,22 @@ struct ServiceCheck {
 
 /// Runs the command.
 pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> {
-    let mut mountpoints: Vec<PathBuf> = match &args.mountpoint {
-        Some(path) => vec![mounted(path)?],
+    let user = nix::unistd::geteuid().as_raw();
+    let mut mountpoints: Vec<(PathBuf, Option<u32>)> = match &args.mountpoint {
+        Some(path) => vec![(mounted(path)?, Some(user))],
         None => (mountinfo::mounts_without_binds()?.into_iter())
-            .map(|mount| mount.mountpoint)
+            .map(|mount| (mount.mountpoint, mount.owner))
             .collect(),
     };
     if args.mountpoint.is_none() {
         // A mount that was unmounted here may still be in the namespace of a container.
         let foreign = mountinfo::foreign_mounts().into_iter();
-        let paths = foreign.map(|mount| mount.path());
-        mountpoints.extend(paths.filter(|path| read_status(path).is_ok()));
+        let paths = foreign.map(|mount| (mount.path(), mount.entry.owner));
+        mountpoints.extend(paths.filter(|(path, _)| read_status(path).is_ok()));
     }
-    let mut targets: Vec<Target> = mountpoints.into_iter().map(Target::Mount).collect();
+    let mut targets: Vec<Target> = (mountpoints.into_iter())
+        .map(|(mountpoint, owner)| Target::Mount(mountpoint, owner))
+        .collect();
     if args.mountpoint.is_none() {
         let servers = global
             .cache_dir()
@@ -100,7 +109,7 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> 
     let threads: Vec<_> = (targets.into_iter())
         .map(|target| {
             let queried = target.clone();
-            let query = move || query(queried);
+            let query = move || query(queried, user);
             (target, std::thread::Builder::new().spawn(query))
         })
         .collect();
@@ -109,6 +118,7 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> 
             Ok(thread) => thread.join().ok(),
             Err(error) => Some(QueriedTarget {
                 target,
+                expected: true,
                 status: Err(error).context("cannot start a thread"),
             }),
         })
@@ -121,7 +131,7 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> 
         print_text!("{}", escape_control(&all.join("\n")))?;
     }
     ensure!(
-        mounts.iter().all(|mount| mount.status.is_ok()),
+        (mounts.iter()).all(|mount| mount.status.is_ok() || !mount.expected),
         "not every mount responds; the remedy is above"
     );
     Ok(())
@@ -139,16 +149,27 @@ pub(super) fn mounted(mountpoint: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Reads the status of a mount or server and probes its services.
-fn query(target: Target) -> QueriedTarget {
-    let status = match &target {
-        Target::Mount(mountpoint) => read_status(mountpoint),
-        Target::Server(server) => read_server_status(server),
+fn query(target: Target, user: u32) -> QueriedTarget {
+    let (status, expected) = match &target {
+        Target::Mount(mountpoint, owner) => match (read_status(mountpoint), *owner == Some(user)) {
+            (Err(_), false) => {
+                let owner = owned_by(*owner);
+                let reason = anyhow::anyhow!("a mount {owner}, without access for others");
+                (Err(reason), false)
+            }
+            (status, expected) => (status, expected),
+        },
+        Target::Server(server) => (read_server_status(server), true),
     };
     let status = status.map(|status| {
         let checks = probe_services(&status).unwrap_or_default();
         (status, checks)
     });
-    QueriedTarget { target, status }
+    QueriedTarget {
+        target,
+        expected,
+        status,
+    }
 }
 
 /// Reads the status of a server by its socket.
@@ -161,13 +182,21 @@ fn read_server_status(server: &ServerRecord) -> anyhow::Result<DaemonStatus> {
 /// Reads the status of the mount at `mountpoint`, on a thread that is abandoned if
 /// it blocks.
 pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<DaemonStatus> {
+    read_status_within(mountpoint, STATUS_TIMEOUT)
+}
+
+/// The same with another timeout.
+pub(super) fn read_status_within(
+    mountpoint: &Path,
+    timeout: Duration,
+) -> anyhow::Result<DaemonStatus> {
     let path = mountpoint.join(".icosfs/status.json");
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new()
         .spawn(move || sender.send(std::fs::read(path)))
         .context("cannot start a thread")?;
     let shown = mountpoint.display();
-    let Ok(read) = receiver.recv_timeout(STATUS_TIMEOUT) else {
+    let Ok(read) = receiver.recv_timeout(timeout) else {
         bail!("no response; is its process stopped? `icosfs unmount --lazy {shown}` unmounts it");
     };
     let json = read.map_err(|error| match error.raw_os_error() {
@@ -217,7 +246,7 @@ fn as_json(mount: &QueriedTarget) -> Value {
         }
         Err(error) => {
             let kind = match mount.target {
-                Target::Mount(_) => "mountpoint",
+                Target::Mount(..) => "mountpoint",
                 Target::Server(_) => "server",
             };
             json!({kind: mount.target.shown(), "problem": format!("{error:#}")})

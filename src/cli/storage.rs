@@ -25,6 +25,7 @@ pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Options for the places that data are read from and cached in.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Cache and downloads")]
 pub(super) struct StorageArgs {
     /// Maximum size of the cache on the disk, e.g. 20G [default: a tenth of the
     /// file system, at least 1G]

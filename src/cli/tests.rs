@@ -3,11 +3,16 @@
 
 use std::fs;
 
+use crate::demo_portal::SEED;
+use icos_demo::DemoRepository;
+use icos_portal::ObjectId;
+
 /// The commands of icosfs in the fenced blocks and `code` of `text`.
 fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut fenced = false;
-    for line in text.lines() {
+    // A backslash continues a command on the next line.
+    for line in text.replace("\\\n", " ").lines() {
         if line.starts_with("```") {
             fenced = !fenced;
         } else if fenced {
@@ -51,8 +56,8 @@ fn check_parses(command: &str) -> Result<(), clap::Error> {
     }
 }
 
-#[test]
-fn every_documented_command_parses() {
+/// The README, the pages of the book and the examples of the help texts, with their names.
+fn documents() -> Vec<(String, String)> {
     let mut texts = vec![(
         "README.md".to_owned(),
         fs::read_to_string("README.md").unwrap(),
@@ -74,8 +79,39 @@ fn every_documented_command_parses() {
         texts.push((format!("icosfs {} --help", command.get_name()), examples));
         helps.extend(command.get_subcommands().cloned());
     }
+    texts
+}
+
+/// The words of `text` that are ids of objects.
+fn ids(text: &str) -> impl Iterator<Item = ObjectId> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let words = text.split(move |c| !is_part(c));
+    let words =
+        words.filter(|word| word.len() == 24 && word.contains(|c: char| c.is_ascii_digit()));
+    let mixed = words.filter(|word| word.contains(|c: char| c.is_ascii_uppercase()));
+    mixed.filter_map(|word| word.parse().ok())
+}
+
+#[test]
+fn ids_in_all_documents_exist_in_the_demo() {
+    let demo = DemoRepository::plausible(SEED);
+    let co2 = demo
+        .find("ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip")
+        .unwrap();
+    let mut found = 0;
+    for (source, text) in documents() {
+        for id in ids(&text) {
+            assert!(demo.csv(&id).is_some(), "{source}: {id}; a table is {co2}");
+            found += 1;
+        }
+    }
+    assert!(found > 10, "only {found}");
+}
+
+#[test]
+fn every_documented_command_parses() {
     let mut parsed = 0;
-    for (source, text) in texts {
+    for (source, text) in documents() {
         for command in commands(&text) {
             if let Err(error) = check_parses(&command) {
                 panic!("{source}: {command}\n{error}");

@@ -33,7 +33,7 @@ impl TextTable {
     pub(super) fn print(&self) -> anyhow::Result<()> {
         let text = if output::is_terminal() {
             let width = terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
-            self.aligned(width, std::env::var_os("NO_COLOR").is_none())
+            self.aligned(width, output::has_colours())
         } else {
             self.tabbed()
         };
@@ -50,34 +50,76 @@ impl TextTable {
         text
     }
 
+    /// Aligned columns. What does not fit `width` is cut at an ellipsis; columns at the
+    /// end, which are the least useful, are left out if the others become too narrow.
     fn aligned(&self, width: usize, colours: bool) -> String {
         let header: Vec<String> = self.header.iter().map(|&name| name.to_owned()).collect();
-        let widths: Vec<usize> = (0..header.len())
-            .map(|column| {
-                let cells = self.rows.iter().chain([&header]);
-                let lengths = cells.filter_map(|row| row.get(column).map(|c| c.chars().count()));
-                lengths.max().unwrap_or(0)
-            })
-            .collect();
+        let lengths = |column: usize| {
+            let cells = self.rows.iter().chain([&header]);
+            let lengths = cells.filter_map(|row| row.get(column).map(|c| c.chars().count()));
+            lengths.max().unwrap_or(0)
+        };
+        let widths = fitted((0..header.len()).map(lengths).collect(), width);
         let mut text = String::new();
         for (number, row) in [&header].into_iter().chain(&self.rows).enumerate() {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                let cell = blank_control(cell);
+                let cell = cut(&blank_control(cell), *width);
                 let padding = width.saturating_sub(cell.chars().count()) + GAP;
                 line.push_str(&cell);
                 line.extend(std::iter::repeat_n(' ', padding));
             }
-            let line: String = line.trim_end().chars().take(width).collect();
+            let line = line.trim_end();
             if number == 0 && colours {
                 let _ = writeln!(text, "\x1b[1m{line}\x1b[0m");
             } else {
-                text.push_str(&line);
+                text.push_str(line);
                 text.push('\n');
             }
         }
         text
     }
+}
+
+/// The least width to which a column other than the first is cut.
+const MIN_WIDTH: usize = 16;
+
+/// Reduces the `widths` of columns until they fit `width`: leaves out columns at the end,
+/// and cuts the widest ones.
+fn fitted(mut widths: Vec<usize>, width: usize) -> Vec<usize> {
+    let total = |widths: &[usize]| widths.iter().map(|one| one + GAP).sum::<usize>() - GAP;
+    let least = |widths: &[usize]| {
+        let first = widths[..1].iter().copied();
+        let others = widths[1..].iter().map(|one| *one.min(&MIN_WIDTH));
+        total(&first.chain(others).collect::<Vec<_>>())
+    };
+    while widths.len() > 1 && least(&widths) > width {
+        widths.pop();
+    }
+    while total(&widths) > width {
+        let (_, widest) = match &mut widths[..] {
+            [only] => (0, only),
+            [_, others @ ..] => {
+                let widest = others.iter_mut().enumerate().max_by_key(|(_, one)| **one);
+                widest.expect("there are others")
+            }
+            [] => return widths,
+        };
+        if *widest == 0 {
+            break;
+        }
+        *widest -= 1;
+    }
+    widths
+}
+
+/// Cuts `text` to `width` symbols, the last of which is an ellipsis then.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    kept + "\u{2026}"
 }
 
 /// Prints values as JSON, one per line.
@@ -115,12 +157,41 @@ mod tests {
         let row = vec!["HTM".to_owned(), "Hyltemossa\n\x1b[2J".to_owned()];
         let table = TextTable::new(&["ID", "NAME"], [row]);
         assert_eq!(
-            table.aligned(12, false),
-            "ID   NAME\nHTM  Hyltemo\n",
-            "cut at the width"
+            table.aligned(22, false),
+            "ID   NAME\nHTM  Hyltemossa  [2J\n"
+        );
+        assert_eq!(
+            table.aligned(21, false),
+            "ID   NAME\nHTM  Hyltemossa  [2J\n"
         );
         assert_eq!(table.tabbed(), "HTM\tHyltemossa  [2J\n");
         assert!(table.aligned(80, true).starts_with("\x1b[1mID"));
         assert_eq!(bytes(5_000_000), "4883K");
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_cut_or_left_out() {
+        let row = [
+            "A".repeat(24),
+            "b".repeat(40),
+            "c".repeat(10),
+            "d".repeat(10),
+        ];
+        let table = TextTable::new(&["ID", "NAME", "FROM", "TO"], [row.to_vec()]);
+        for (width, cells) in [(90, [24, 40, 10, 10]), (80, [24, 30, 10, 10])] {
+            assert_eq!(fitted(vec![24, 40, 10, 10], width), cells);
+        }
+        assert_eq!(
+            fitted(vec![24, 40, 10, 10], 60),
+            [24, 22, 10],
+            "the last is left out"
+        );
+        assert_eq!(fitted(vec![24, 40], 10), [10], "something is shown");
+        let text = table.aligned(80, false);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        assert!(text.contains("bbb\u{2026}"), "{text}");
     }
 }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use clap::Args;
+use nix::unistd::geteuid;
 
 use super::mount::mountpoint::responds;
+use super::mount_context::owned_by;
 use super::output::note;
 use super::status::read_status;
 use super::waiting::WaitNotice;
@@ -34,11 +36,24 @@ pub(super) struct UnmountArgs {
 /// Runs the command.
 pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     let mountpoint = absolute(&args.mountpoint)?;
+    let entry = mountinfo::mount_at(&mountpoint)?;
+    if let Some(owner) = entry
+        .as_ref()
+        .filter(|entry| entry.is_icosfs())
+        .and_then(|e| e.owner)
+    {
+        let user = geteuid();
+        ensure!(
+            user.is_root() || user.as_raw() == owner,
+            "the mount at {} is {}; only that user and root can unmount it",
+            mountpoint.display(),
+            owned_by(Some(owner))
+        );
+    }
     if args.lazy {
         detach(&mountpoint)?;
         return Ok(());
     }
-    let entry = mountinfo::mount_at(&mountpoint)?;
     if entry.as_ref().is_some_and(MountEntry::is_icosfs) && !responds(&mountpoint) {
         bail!(
             "the process of the mount at {0} does not respond; if it is stopped, `kill -CONT PID` resumes it (`pgrep -fa 'icosfs mount'` lists such processes); `icosfs unmount --lazy {0}` unmounts it at once",

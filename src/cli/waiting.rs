@@ -76,10 +76,18 @@ pub(super) async fn with_spinner<T>(what: &'static str, work: impl Future<Output
     work.await
 }
 
+/// The style of all progress bars: the message says what is done and how far it is.
+const BAR: &str = "{bar:20} {percent:>3} %  {binary_bytes} of {binary_total_bytes}, \
+    {binary_bytes_per_sec}, {eta} left  {wide_msg}";
+
 /// A progress bar for `bytes` bytes, shown on a terminal only.
 pub(super) fn progress_bar(bytes: u64) -> ProgressBar {
-    let style = "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}";
-    ProgressBar::new(bytes).with_style(style_of(style))
+    ProgressBar::new(bytes).with_style(style_of(BAR))
+}
+
+/// The same while the number of bytes is not known yet.
+pub(super) fn progress_bar_without_length() -> ProgressBar {
+    ProgressBar::no_length().with_style(style_of(BAR))
 }
 
 fn style_of(template: &str) -> ProgressStyle {

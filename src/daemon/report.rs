@@ -23,7 +23,8 @@ mod metrics;
 mod status;
 
 pub use status::{
-    DaemonInfo, DaemonStatus, Failure, FrontEnd, LiveState, ServedStats, ServerAddress, ServiceUrls,
+    DaemonInfo, DaemonStatus, Failure, FrontEnd, LiveState, MountLogin, ServedStats, ServerAddress,
+    ServiceUrls,
 };
 
 /// Number of failures that are stored.
@@ -312,6 +313,7 @@ mod tests {
             cache: PathBuf::new(),
             control: None,
             since: Timestamp::UNIX_EPOCH,
+            login_from: MountLogin::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let http = Http::new(Timeouts::default()).unwrap();

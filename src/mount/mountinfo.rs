@@ -30,6 +30,8 @@ pub struct MountEntry {
     pub kind: String,
     /// Device name, e.g. `data.icos-cp.eu`.
     pub source: String,
+    /// The user who mounted it, if it is a FUSE file system.
+    pub owner: Option<u32>,
     /// Major and minor number of its device, e.g. `0:52`.
     pub device: String,
 }
@@ -158,7 +160,7 @@ fn topmost(mut all: Vec<MountEntry>, mountpoint: &Path) -> Option<MountEntry> {
 }
 
 /// Parses the table. Fields by proc(5): id, parent, device, root, mount point, options,
-/// optional fields, `-`, type, source, ...
+/// optional fields, `-`, type, source, options of the file system.
 fn parse(table: &[u8]) -> Vec<MountEntry> {
     let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse().ok();
     let text = |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
@@ -172,13 +174,18 @@ fn parse(table: &[u8]) -> Vec<MountEntry> {
             let root = fields.next()?;
             let mountpoint = fields.next()?;
             let mut rest = fields.skip_while(|field| field != b"-").skip(1);
+            let (kind, source) = (text(rest.next()?), text(rest.next()?));
+            let options = text(rest.next().unwrap_or_default());
+            let mut options = options.split(',');
+            let owner = options.find_map(|option| option.strip_prefix("user_id=")?.parse().ok());
             Some(MountEntry {
                 id,
                 parent,
                 root: OsString::from_vec(unescape(root)).into(),
                 mountpoint: OsString::from_vec(unescape(mountpoint)).into(),
-                kind: text(rest.next()?),
-                source: text(rest.next()?),
+                kind,
+                source,
+                owner,
                 device: text(device),
             })
         })
@@ -213,7 +220,7 @@ mod tests {
     #[test]
     fn parse_decodes_escapes_and_skips_malformed_lines() {
         let table = b"22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
-            40 22 0:52 / /home/a\\040b ro,nosuid shared:3 master:1 - fuse.icosfs data.icos-cp.eu ro\n\
+            40 22 0:52 / /home/a\\040b ro,nosuid shared:3 master:1 - fuse.icosfs data.icos-cp.eu ro,user_id=1000,group_id=0\n\
             41 22 0:53 / /x ro - fuse.rclone remote ro\n\
             broken\n";
         let found = parse(table);
@@ -227,6 +234,7 @@ mod tests {
                 mountpoint: "/home/a b".into(),
                 kind: "fuse.icosfs".to_owned(),
                 source: "data.icos-cp.eu".to_owned(),
+                owner: Some(1000),
                 device: "0:52".to_owned(),
             }
         );

@@ -45,6 +45,8 @@ class Portal:
     """A demo portal in a process of its own, and clients of it."""
 
     def __init__(self, *arguments):
+        if "--rdf" not in arguments:
+            arguments = ("--difficult", *arguments)
         self.process = subprocess.Popen(
             [os.environ["ICOSFS_BIN"], "demo", *arguments], stdout=subprocess.PIPE
         )

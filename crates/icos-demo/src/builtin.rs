@@ -20,7 +20,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{Cursor, Write as _};
+use std::io::{Cursor, Read as _, Write as _};
 
 use serde::Deserialize;
 
@@ -39,19 +39,34 @@ impl DemoRepository {
     /// Each original hashes to its id.
     #[must_use]
     pub fn builtin(seed: u64) -> Self {
+        Self::with_entries(seed, |_| true)
+    }
+
+    /// The same without tables that are difficult on purpose: those that the portal
+    /// cannot serve, and those with extreme values.
+    #[must_use]
+    pub fn plausible(seed: u64) -> Self {
+        Self::with_entries(seed, |entry| !entry.difficult)
+    }
+
+    fn with_entries(seed: u64, is_wanted: impl Fn(&BuiltinObject) -> bool) -> Self {
         let contents: BuiltinContents = serde_json::from_str(include_str!("builtin/contents.json"))
             .expect("a test reads contents.json");
         let mut repository = Self::new(Envri::Icos, seed);
         repository.insert(read_turtle(include_str!("builtin/vocabulary.ttl")));
         let mut ids: HashMap<String, ObjectId> = HashMap::new();
-        for mut entry in contents.objects {
+        for mut entry in contents.objects.into_iter().filter(is_wanted) {
             let key = entry.key.take().unwrap_or_else(|| entry.name.clone());
             let columns = entry.columns.as_ref().map(|set| &contents.columns[set]);
             let object = entry.object(seed, columns.map_or(&[], Vec::as_slice), &ids);
             ids.insert(key, repository.add(object));
         }
         for entry in contents.collections {
-            let of = |keys: Vec<String>| keys.iter().map(|key| ids[key]).collect();
+            let of = |keys: Vec<String>| {
+                keys.iter()
+                    .filter_map(|key| ids.get(key).copied())
+                    .collect()
+            };
             let collection = DemoCollection {
                 title: entry.title,
                 objects: of(entry.objects),
@@ -74,6 +89,7 @@ struct BuiltinContents {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "the keys of contents.json")]
 struct BuiltinObject {
     name: String,
     kind: ObjectKind,
@@ -93,6 +109,9 @@ struct BuiltinObject {
     uploaded: bool,
     #[serde(default)]
     lost: bool,
+    /// Whether only tests need it.
+    #[serde(default)]
+    difficult: bool,
     /// Other values for `object.ttl`.
     #[serde(flatten)]
     metadata: HashMap<String, String>,
@@ -216,21 +235,61 @@ impl BuiltinObject {
 
 const MEMORY: &str = "memory takes what is written";
 
-/// A netCDF file in the classic format with 64-bit offsets, a little over 3 MiB:
-/// fluxes by month, latitude and longitude (`ncdump -h` shows its header).
+/// Bytes of `fluxes.template.gz` after decompression.
+const FLUXES_LEN: usize = 3_245_236;
+/// Where its variables lie, in bytes: time, latitude, longitude, flux.
+const FLUXES_VARIABLES: [usize; 4] = [1925, 2549, 2693, 10_420];
+
+/// A netCDF-4 file of a little over 3 MiB: fluxes by month, latitude and longitude.
+///
+/// The template is a file of netCDF4-python whose variables are contiguous, and zero.
 fn fluxes(seed: u64) -> Vec<u8> {
-    let time = (0..156_u16).map(|month| (f32::from(month) * 30.4375).floor());
-    let latitude = (0..36_u16).map(|row| 33.5 + f32::from(row));
-    let longitude = (0..144_u16).map(|column| -14.75 + f32::from(column) / 2.0);
-    let flux = (0..156 * 36 * 144).map(|cell| {
-        let noise = u16::try_from(mix(seed ^ cell) & 0xFFFF).unwrap_or(0);
-        f32::from(noise) / 1024.0 - 32.0
-    });
-    let values = time.chain(latitude).chain(longitude).chain(flux);
-    let header = include_bytes!("builtin/fluxes.header");
-    let mut file = header.to_vec();
-    file.extend(values.flat_map(f32::to_be_bytes));
+    let template = include_bytes!("builtin/fluxes.template.gz");
+    let mut file = Vec::with_capacity(FLUXES_LEN);
+    (flate2::read::GzDecoder::new(&template[..]).read_to_end(&mut file)).expect(MEMORY);
+    let latitude = |row: u16| 33.5 + f32::from(row);
+    let variables: [Vec<f32>; 4] = [
+        (0..156).map(days_before_month).collect(),
+        (0..36).map(latitude).collect(),
+        (0..144_u16)
+            .map(|column| -14.75 + f32::from(column) / 2.0)
+            .collect(),
+        (0..156)
+            .flat_map(|month| (0..36).map(move |row| (month, latitude(row))))
+            .zip(0..)
+            .flat_map(|((month, latitude), line)| {
+                (0..144_u64)
+                    .map(move |column| flux(month, latitude, mix(seed ^ (line * 144 + column))))
+            })
+            .collect(),
+    ];
+    for (start, values) in FLUXES_VARIABLES.into_iter().zip(variables) {
+        for (place, value) in file[start..].chunks_exact_mut(4).zip(values) {
+            place.copy_from_slice(&value.to_le_bytes());
+        }
+    }
     file
+}
+
+/// Days from 2010-01-01 to the first day of a month.
+#[allow(clippy::cast_precision_loss, reason = "a few thousand days")]
+fn days_before_month(month: i16) -> f32 {
+    let start = jiff::civil::date(2010, 1, 1);
+    let first = start.saturating_add(jiff::Span::new().months(month));
+    let days = first
+        .since((jiff::Unit::Day, start))
+        .map_or(0, |span| span.get_days());
+    days as f32
+}
+
+/// A flux in micromoles per square metre and second: land takes carbon dioxide up in
+/// summer and emits it in winter, in the south less.
+#[allow(clippy::cast_possible_truncation, reason = "three decimals")]
+fn flux(month: i16, latitude: f32, random: u64) -> f32 {
+    let season = std::f64::consts::TAU * (f64::from(month % 12) - 6.0) / 12.0;
+    let noise = f64::from(u16::try_from(random & 0xFFFF).unwrap_or(0)) / 65_536.0 - 0.5;
+    let exact = 0.4 - 2.0 * f64::from(latitude) / 60.0 * season.cos() + noise;
+    ((exact * 1000.0).round() / 1000.0) as f32
 }
 
 /// A ZIP file with folders and odd names.
@@ -267,4 +326,74 @@ fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
         }
     }
     archive.finish().expect(MEMORY).into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+    use crate::values::ColumnValues;
+
+    /// Hours by which the clock of a station's tables differs from UTC: tables of the
+    /// ecosystem centre have local times.
+    fn offset(entry: &BuiltinObject) -> i64 {
+        match entry.metadata["station"].as_str() {
+            "ES_SE-Htm" => 1,
+            "ES_FI-Sii" => 2,
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn rows_cover_the_period_that_the_metadata_state() {
+        let contents = include_str!("builtin/contents.json");
+        let contents: BuiltinContents = serde_json::from_str(contents).unwrap();
+        let mut checked = 0;
+        for entry in &contents.objects {
+            let name = &entry.name;
+            let Some(columns) = &entry.columns else {
+                continue;
+            };
+            let clock = contents.columns[columns].iter().find_map(|column| {
+                let ColumnValues::Clock { start, step } = column.values else {
+                    return None;
+                };
+                Some((start, step))
+            });
+            let Some((start, step)) = clock else {
+                continue;
+            };
+            let time = |key: &str| entry.metadata[key].parse::<Timestamp>().unwrap();
+            let utc = |milliseconds: i64| {
+                let local = Timestamp::from_millisecond(milliseconds).unwrap();
+                local - SignedDuration::from_hours(offset(entry))
+            };
+            let last = start + step * (i64::try_from(entry.rows).unwrap() - 1);
+            assert_eq!(time("start"), utc(start), "{name}");
+            let ends = [utc(last), utc(last + step)];
+            assert!(
+                ends.contains(&time("end")),
+                "{name} ends at one of {ends:?}"
+            );
+            assert!(time("submitted") > time("end"), "{name}");
+            checked += 1;
+        }
+        assert!(checked > 10, "only {checked}");
+    }
+
+    #[test]
+    fn variables_of_the_fluxes_fill_the_template() {
+        let file = fluxes(1);
+        assert_eq!(file.len(), FLUXES_LEN);
+        assert_eq!(&file[1..4], b"HDF");
+        let end = FLUXES_VARIABLES[3] + 4 * 156 * 36 * 144;
+        assert_eq!(end, FLUXES_LEN);
+        let last = f32::from_le_bytes(file[end - 4..].try_into().unwrap());
+        assert!((0.0..4.0).contains(&last), "{last} in December");
+        assert_eq!(
+            (days_before_month(0), days_before_month(155)),
+            (0.0, 4717.0)
+        );
+    }
 }

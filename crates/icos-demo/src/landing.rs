@@ -11,6 +11,7 @@ mod object;
 mod people;
 mod references;
 mod station;
+mod structured_citation;
 mod versions;
 
 use serde_json::Value;

@@ -18,7 +18,7 @@ mod query;
 pub(super) use parse::ListEntry;
 pub(super) use query::{
     collections, columns, documents, members, objects, objects_by_id, spec, specs, stations,
-    successions, within,
+    successions, texts, within,
 };
 
 /// Parses results as every kind of list, for [`crate::fuzzing`].
@@ -149,6 +149,15 @@ pub struct MemberRow {
     pub collection: ObjectId,
     /// The member.
     pub item: ObjectId,
+}
+
+/// A title, or a list of keywords separated by commas.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TextRow {
+    /// IRI of the object, collection, data type or project that has it.
+    pub item: String,
+    /// The text.
+    pub text: String,
 }
 
 /// An object and its successor.

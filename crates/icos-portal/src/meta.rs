@@ -17,7 +17,7 @@ use super::error::parse_json;
 use super::http::{Http, is_unknown_item};
 use super::lists::{
     self, CollectionRow, ColumnRow, Cursor, ListEntry, MemberRow, ObjectRow, ObjectScope,
-    ResultPage, SpecRow, StationRow, SuccessionRow,
+    ResultPage, SpecRow, StationRow, SuccessionRow, TextRow,
 };
 use super::sparql::QueryRows;
 use super::{ObjectId, PortalError, Service, Services};
@@ -257,6 +257,12 @@ impl MetadataClient {
     /// Returns all collections.
     pub async fn collections(&self) -> Result<Vec<CollectionRow>, PortalError> {
         Ok(self.list(lists::collections()).await?.rows)
+    }
+
+    /// Returns up to [`MetadataClient::MAX_ROWS`] titles and keywords, from the row
+    /// `offset` on.
+    pub async fn texts(&self, offset: usize) -> Result<ResultPage<TextRow>, PortalError> {
+        self.list(lists::texts(offset, Self::MAX_ROWS)).await
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] members of all collections,

@@ -17,6 +17,11 @@ pub enum Service {
     Data,
 }
 
+impl Service {
+    /// Every service.
+    pub const ALL: [Service; 3] = [Service::Auth, Service::Meta, Service::Data];
+}
+
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

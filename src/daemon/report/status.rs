@@ -67,6 +67,33 @@ pub struct DaemonInfo {
     pub control: Option<PathBuf>,
     /// When the mount started.
     pub since: Timestamp,
+    /// Where other commands find the login of the mount.
+    #[serde(default)]
+    pub login_from: MountLogin,
+}
+
+/// Where the login of a mount comes from, if other commands can use it, too. Contains
+/// no secret.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountLogin {
+    /// The saved login, or something that only the process of the mount has.
+    #[default]
+    Default,
+    /// The mount runs a demo portal, whose user it is.
+    Demo,
+    /// A file with a token.
+    TokenFile(PathBuf),
+    /// A file with user name and password.
+    Credentials(PathBuf),
+}
+
+impl MountLogin {
+    /// Whether it is that of a demo portal.
+    #[must_use]
+    pub fn is_demo(&self) -> bool {
+        *self == Self::Demo
+    }
 }
 
 /// Where programs reach a mount or server.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::access::submission_end;
 use super::fields::{JsonFields, MetadataError, keywords};
 use super::people::{agent, contributors, staff};
+use super::structured_citation::StructuredCitation;
 use crate::graph::RdfNode;
 use icos_portal::Envri;
 
@@ -80,14 +81,22 @@ pub(super) fn references(envri: Envri, object: RdfNode<'_>) -> Result<Value, Met
     let authors = authors(object)?;
     let title = title(object);
     let citation = citation_of(object, &authors, title.as_deref());
-    let key = object.local_name();
-    let shown = title.as_deref().unwrap_or("Untitled");
-    let bibtex = format!("@misc{{{key},\n  title={{{shown}}}\n}}");
-    let ris = format!("TY  - DATA\r\nTI  - {shown}\r\nER  - \r\n");
+    let structured = StructuredCitation {
+        authors: authors.iter().filter_map(full_name).collect(),
+        title: title.clone().zip(period(object)),
+        year: year(object),
+        note: object.text("dcterms:description"),
+        keywords: texts_of(&keywords(object)),
+        url: pid_url(object),
+        publisher: submitter(object),
+        licence: licence(envri, object).url,
+        doi: object.text("cpmeta:hasDoi"),
+        pid: format!("11676/{}", object.local_name()),
+    };
     JsonFields::of(object)
         .maybe("citationString", citation)
-        .with("citationBibTex", bibtex)
-        .with("citationRis", ris)
+        .with("citationBibTex", structured.bibtex())
+        .with("citationRis", structured.ris())
         .non_empty("keywords", keywords(object))
         .non_empty("authors", authors)
         .maybe("title", title)
@@ -164,6 +173,47 @@ fn period(object: RdfNode<'_>) -> Option<String> {
     Some(format!("{start}\u{2013}{end}"))
 }
 
+/// The address of the DOI, or of the handle.
+fn pid_url(object: RdfNode<'_>) -> String {
+    match object.text("cpmeta:hasDoi") {
+        Some(doi) => format!("https://doi.org/{doi}"),
+        None => format!("https://hdl.handle.net/11676/{}", object.local_name()),
+    }
+}
+
+/// The year of the production, or else of the end of the data; of a document, that of
+/// the submission.
+fn year(object: RdfNode<'_>) -> Option<String> {
+    if object.is_a("cpmeta:DocumentObject") {
+        return Some(submission_end(object)?.to_string()[..4].to_owned());
+    }
+    let produced = object.one("cpmeta:wasProducedBy");
+    let acquired = object.one("cpmeta:wasAcquiredBy");
+    let time = produced
+        .and_then(|p| p.text("cpmeta:hasEndTime"))
+        .or_else(|| acquired.and_then(|a| a.text("prov:endedAtTime")))?;
+    time.get(..4).map(str::to_owned)
+}
+
+/// The name of the organisation that submitted the object.
+fn submitter(object: RdfNode<'_>) -> Option<&str> {
+    let path = ["cpmeta:wasSubmittedBy", "prov:wasAssociatedWith"];
+    object.path(&path)?.text("cpmeta:hasName")
+}
+
+/// An author as `Last, First`, or the name of an organisation.
+fn full_name(author: &Value) -> Option<String> {
+    match (&author["lastName"], &author["firstName"]) {
+        (Value::String(last), Value::String(first)) => Some(format!("{last}, {first}")),
+        _ => author["name"].as_str().map(str::to_owned),
+    }
+}
+
+fn texts_of(values: &[Value]) -> Vec<String> {
+    let texts = values.iter().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
+}
+
 fn citation_of(object: RdfNode<'_>, authors: &[Value], title: Option<&str>) -> Option<String> {
     let names: Vec<_> = (authors.iter())
         .filter_map(|author| match (&author["lastName"], &author["firstName"]) {
@@ -174,21 +224,14 @@ fn citation_of(object: RdfNode<'_>, authors: &[Value], title: Option<&str>) -> O
         })
         .collect();
     let names = names.join(", ");
-    let pid = match object.text("cpmeta:hasDoi") {
-        Some(doi) => format!("https://doi.org/{doi}"),
-        None => format!("https://hdl.handle.net/11676/{}", object.local_name()),
-    };
+    let pid = pid_url(object);
     if object.is_a("cpmeta:DocumentObject") {
-        let year = submission_end(object)?.to_string()[..4].to_owned();
+        let year = year(object)?;
         let title = title.or_else(|| object.text("cpmeta:hasName"))?;
         let names = if names.is_empty() { "ICOS RI" } else { &names };
         return Some(format!("{names}, {year}. {title}, {pid}"));
     }
-    let produced = object.one("cpmeta:wasProducedBy");
-    let acquired = object.one("cpmeta:wasAcquiredBy");
-    let time = produced
-        .and_then(|p| p.text("cpmeta:hasEndTime"))
-        .or_else(|| acquired.and_then(|a| a.text("prov:endedAtTime")))?;
+    let year = year(object)?;
     let project = object.path(&["cpmeta:hasObjectSpec", "cpmeta:hasAssociatedProject"])?;
     let project = match (project.local_name(), project.text("rdfs:label")) {
         ("icos", _) => "ICOS RI,".to_owned(),
@@ -196,8 +239,7 @@ fn citation_of(object: RdfNode<'_>, authors: &[Value], title: Option<&str>) -> O
         (_, Some(label)) => format!("{label},"),
     };
     Some(format!(
-        "{names} ({}). {}, {}, {project} {pid}",
-        time.get(..4)?,
+        "{names} ({year}). {}, {}, {project} {pid}",
         title?,
         period(object)?
     ))

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow};
+use super::{
+    CollectionRow, ColumnRow, MemberRow, ObjectRow, SpecRow, StationRow, SuccessionRow, TextRow,
+};
 use crate::error::at_most;
 use crate::landing::MAX_COLUMNS;
 use crate::sparql::QueryRow;
@@ -112,6 +114,13 @@ impl ListEntry for MemberRow {
     fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
         let (collection, item) = (row.parsed("coll", id)?, row.parsed("item", id)?);
         Ok(MemberRow { collection, item })
+    }
+}
+
+impl ListEntry for TextRow {
+    fn parse(row: QueryRow<'_>) -> Result<Self, PortalError> {
+        let (item, text) = (row.text("item")?, row.text("text")?);
+        Ok(TextRow { item, text })
     }
 }
 

@@ -194,6 +194,16 @@ order by ?coll"
     )
 }
 
+/// Queries titles, of which few objects have one of their own, and keywords.
+pub(crate) fn texts(offset: usize, limit: usize) -> String {
+    format!(
+        "{PREFIXES}select ?item ?text where {{
+	{{ ?item dcterms:title ?text }} UNION {{ ?item cpmeta:hasKeywords ?text }}
+}}
+order by ?item ?text offset {offset} limit {limit}"
+    )
+}
+
 /// Queries the members of all collections, or of the collection `of`: `limit`
 /// rows from the row `offset` on.
 pub(crate) fn members(envri: Envri, of: Option<ObjectId>, offset: usize, limit: usize) -> String {
