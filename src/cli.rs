@@ -150,8 +150,9 @@ impl Command {
     /// Whether the command uses the portal or its cache.
     fn uses_portal(&self) -> bool {
         match self {
-            Command::Mount(_)
-            | Command::Serve(_)
+            #[cfg(feature = "fuse")]
+            Command::Mount(_) => false,
+            Command::Serve(_)
             | Command::Unmount(_)
             | Command::Status(_)
             | Command::LogLevel(_)
@@ -356,7 +357,6 @@ fn run(
         command => matches!(command, Command::Serve(_)),
     };
     global.start_log(serves)?;
-    global.start_log(matches!(command, Command::Mount(_) | Command::Serve(_)))?;
     let global = if command.uses_portal() {
         global.resolved()?
     } else {
