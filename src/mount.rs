@@ -1,5 +1,5 @@
-//! The kernel side: translates FUSE requests into calls of [`Tree`] and
-//! [`Contents`], and their results into FUSE replies.
+//! The kernel side: translates FUSE requests into calls of [`Tree`](crate::tree::Tree) and
+//! [`Contents`](crate::content::Contents), and their results into FUSE replies.
 //!
 //! # Threads and tasks
 //!

@@ -179,6 +179,10 @@ impl Contents {
                 .read(object, representation, corruption_count, done, COPY_LEN)
                 .await?;
             if bytes.is_empty() {
+                if representation == Representation::Cpb {
+                    // The request that brought the last bytes may not have ended yet.
+                    self.tables.open(object).await?.seal_complete().await;
+                }
                 return Ok(out);
             }
             done += bytes.len() as u64;
