@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
@@ -217,9 +218,11 @@ class IcosFileSystem(AsyncFileSystem):  # type: ignore[misc]
         """Copies a file; one that fails leaves no part of it behind."""
         local = os.fspath(target)
         os.makedirs(os.path.dirname(local) or ".", exist_ok=True)
-        partial = f"{local}.{os.getpid()}.part"
+        # A new file, whose name no other thread or user can foresee.
+        partial = f"{local}.{secrets.token_hex(8)}.part"
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            with open(partial, "wb") as out:
+            with open(descriptor, "wb") as out:
                 self._call(path, self._copy, path, out, callback)
             os.replace(partial, local)
         except BaseException:
@@ -230,10 +233,17 @@ class IcosFileSystem(AsyncFileSystem):  # type: ignore[misc]
     def _copy(self, path: str, out: Any, callback: Callback) -> None:
         with self.server.request(path, FILE) as response:
             length = response.getheader("Content-Length")
-            callback.set_size(None if length is None else int(length))
+            expected = None if length is None else int(length)
+            callback.set_size(expected)
+            copied = 0
             while piece := response.read(PIECE):
                 out.write(piece)
+                copied += len(piece)
                 callback.relative_update(len(piece))
+        # http.client takes a reply that ends early for complete.
+        if expected is not None and copied != expected:
+            message = f"the server sent {copied} of {expected} bytes; read the file again"
+            raise OSError(errno.EIO, message, path)
 
     def _open(
         self,

@@ -48,7 +48,7 @@ Examples:
       --tls-cert cert.pem --tls-key key.pem  for other machines
 
 Every request needs the server's secret, as a bearer token or as the password of any \
-user: curl -H \"Authorization: Bearer $(cat SECRET_FILE)\" URL")]
+user: curl -H @<(printf 'Authorization: Bearer %s' \"$(cat SECRET_FILE)\") URL")]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag.
 pub(super) struct ServeArgs {
     /// Listen on this port of 127.0.0.1, too; 0 selects a free one

@@ -94,11 +94,10 @@ pub(super) fn object_of(node: &Node) -> Option<&Object> {
 /// When the bytes of `node` were last changed, if they never change again.
 pub(super) fn immutable_since(node: &Node) -> Option<SystemTime> {
     match node {
-        Node::File(
-            object,
-            Representation::Original | Representation::Csv | Representation::Cpb,
-        )
-        | Node::ArchiveFile(object, ..) => Some(object.submitted().into()),
+        // Another version may render a table in another way, or find other columns.
+        Node::File(object, Representation::Original) | Node::ArchiveFile(object, ..) => {
+            Some(object.submitted().into())
+        }
         _ => None,
     }
 }

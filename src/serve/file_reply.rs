@@ -45,6 +45,8 @@ const PIECE: usize = 128 << 10;
 /// parts have lengths of their own, and a hash of a random number does not occur by chance.
 const BOUNDARY: &str = "icosfs-9c6f2d1be0a94f53a1d7";
 
+/// Part of the tags of tables: another version may render them in another way.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Bytes that never change may be cached for a year.
 const IMMUTABLE: &str = "private, max-age=31536000, immutable";
 
@@ -212,8 +214,8 @@ impl ServedFile {
                             count => format!("\"{id}-{count}\""),
                         })
                     }
-                    Representation::Csv => Some(format!("\"{id}-csv\"")),
-                    Representation::Cpb => Some(format!("\"{id}-cpb\"")),
+                    Representation::Csv => Some(format!("\"{id}-csv-{VERSION}\"")),
+                    Representation::Cpb => Some(format!("\"{id}-cpb-{VERSION}\"")),
                     Representation::Parquet => {
                         let contents = self.state.reader.contents();
                         let opened = contents.open(object, *representation).await?;

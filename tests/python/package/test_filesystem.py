@@ -5,13 +5,17 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import errno
+import http.client
 import os
 import pathlib
 import pickle
 import signal
+import socket
 import sys
 import time
+from collections.abc import Iterator
 
 import fsspec
 import pytest
@@ -230,3 +234,23 @@ def test_settings_become_arguments() -> None:
     settings = _server.Settings("sites", True, (("level", "1,2"), ("no_usage_report", True)))
     expected = ["--portal=sites", "--demo", "--level=1,2", "--no-usage-report"]
     assert settings.arguments() == expected
+
+
+def test_reply_that_ends_early_leaves_no_file(
+    fs: icosfs.IcosFileSystem, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`http.client` takes such a reply for complete."""
+
+    @contextlib.contextmanager
+    def cut_short(*_arguments: object) -> Iterator[http.client.HTTPResponse]:
+        ours, theirs = socket.socketpair()
+        theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 40)
+        theirs.close()
+        response = http.client.HTTPResponse(ours)
+        response.begin()
+        yield response
+
+    monkeypatch.setattr(fs.server, "request", cut_short)
+    with pytest.raises(OSError, match="40 of 100 bytes"):
+        fs.get_file(CSV, str(tmp_path / "table.csv"))
+    assert list(tmp_path.iterdir()) == []
