@@ -241,8 +241,16 @@ def test_reply_that_ends_early_leaves_no_file(
 ) -> None:
     """`http.client` takes such a reply for complete."""
 
+    request = fs.server.request
+
     @contextlib.contextmanager
-    def cut_short(*_arguments: object) -> Iterator[http.client.HTTPResponse]:
+    def cut_short(
+        path: str, query: dict[str, str], byte_range: str | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        if query is not _server.FILE:
+            with request(path, query, byte_range) as response:
+                yield response
+            return
         ours, theirs = socket.socketpair()
         theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 40)
         theirs.close()
