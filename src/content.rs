@@ -51,6 +51,7 @@ mod idle_lru;
 mod landing_pages;
 mod last_sizes;
 mod local;
+mod open;
 mod open_files;
 mod original;
 mod parquet;
@@ -67,6 +68,7 @@ mod tables;
 pub use byte_source::{ByteSource, track_source};
 pub use error::ContentError;
 pub use export::{ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection};
+pub use open::{OpenedContent, OriginalHandle};
 pub use open_files::ReleasedFiles;
 pub use planner::DownloadOptions;
 pub use portal_files::DataFolder;
@@ -81,7 +83,7 @@ use parquet::ParquetBuilder;
 use portal_csv::portal_csv;
 use portal_files::PortalFile;
 use request_stats::RequestStats;
-use tables::{Tables, cpb_path};
+use tables::Tables;
 
 /// The length of a file, as far as it is known without waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,36 +93,6 @@ pub enum FileSize {
     /// The exact length is not known yet. This is an upper bound where there is one,
     /// otherwise an estimate.
     Estimate(u64),
-}
-
-/// An open handle of an original.
-#[derive(Clone, Debug)]
-pub struct OriginalHandle {
-    /// The count at open; see [`Contents::corruption_count`].
-    pub corruption_count: u64,
-    /// Keeps the state of the cache file while the handle is open.
-    _cache_file: Option<Arc<CacheFile>>,
-}
-
-/// A file that was opened.
-#[derive(Debug)]
-pub struct OpenedContent {
-    /// The handle, if the file is an original.
-    pub original: Option<OriginalHandle>,
-    /// Whether the kernel may read the bytes directly from the cache, and where.
-    pub direct: DirectFile,
-    /// The file in the cache that has the same bytes.
-    cached: Option<Arc<CacheFile>>,
-}
-
-impl OpenedContent {
-    /// A number that identifies the bytes of a file that is built here: it changes when
-    /// the file is built again. `None` if it was not built, or is not complete on the
-    /// disk.
-    #[must_use]
-    pub fn build_number(&self) -> Option<u64> {
-        self.cached.as_ref()?.stamp_number()
-    }
 }
 
 /// The bytes of all files.
@@ -305,81 +277,6 @@ impl Contents {
             return None;
         };
         Some((file.cached_file().epoch(), file.cached_file().is_verified()))
-    }
-
-    /// Opens a file. If the kernel could read its bytes directly from the cache, but they
-    /// were not verified yet, starts that.
-    ///
-    /// # Errors
-    ///
-    /// [`ContentError::Cache`] if the disk of the cache hangs.
-    pub async fn open(
-        self: &Arc<Self>,
-        object: &Arc<Object>,
-        representation: Representation,
-    ) -> Result<OpenedContent, ContentError> {
-        let has_no_file = match representation {
-            Representation::Csv | Representation::Json => true,
-            Representation::Original | Representation::Cpb => self.data_folder.is_some(),
-            Representation::Parquet => false,
-        };
-        let (contents, object) = (Arc::clone(self), Arc::clone(object));
-        let open = move || {
-            // First: corruption that is found from now on must affect this handle.
-            let corruption_count = contents.corruption_count(object.id());
-            let cached = contents.file_of_same_bytes(&object, representation);
-            let direct = (cached.as_ref()).map_or(DirectFile::NotSealed, |file| file.direct_file());
-            OpenedContent {
-                original: (representation == Representation::Original).then(|| OriginalHandle {
-                    corruption_count,
-                    _cache_file: cached.clone(),
-                }),
-                direct,
-                cached,
-            }
-        };
-        let opened = if has_no_file {
-            open()
-        } else {
-            self.store.disk().run(open).await?
-        };
-        if let (Some(cached), DirectFile::Unverified) = (&opened.cached, &opened.direct) {
-            cached.verify_in_background();
-        }
-        Ok(opened)
-    }
-
-    /// The cache file that has exactly the bytes of this file, if there is one. Blocks on
-    /// the disk.
-    fn file_of_same_bytes(
-        &self,
-        object: &Arc<Object>,
-        representation: Representation,
-    ) -> Option<Arc<CacheFile>> {
-        match representation {
-            // Reads of the portal's own files bypass the cache.
-            Representation::Original | Representation::Cpb if self.data_folder.is_some() => None,
-            Representation::Original => {
-                let path = original_path(object).ok()?;
-                let cached = self.store.file(&path, object.size());
-                Some(Arc::clone(
-                    self.insert_original(object, cached).cached_file(),
-                ))
-            }
-            Representation::Parquet => {
-                let id = file_id(object, representation);
-                let open = self.files.table(id);
-                match open.or_else(|| self.open_parquet(object).ok())? {
-                    TableContent::Complete(file) => file.cached_file(),
-                    TableContent::Csv(_) | TableContent::Cpb(_) => None,
-                }
-            }
-            Representation::Cpb => {
-                let cached = self.store.open_sealed(&cpb_path(object).ok()?)?;
-                (Some(cached.len()) == self.tables.cpb_len(object)).then_some(cached)
-            }
-            Representation::Csv | Representation::Json => None,
-        }
     }
 
     /// The original on the portal's own disk.

@@ -15,7 +15,7 @@
 //!
 //! The input is untrusted. The words need no checksums of their own, and may reach
 //! the disk before or after the bytes that they describe: a block counts only if its
-//! bytes match its word, which nobody can guess without the seed. A file of another
+//! bytes match its word, which cannot be guessed without the seed. A file of another
 //! grid, name or version, or with a damaged header, counts as missing.
 //!
 //! An open map file has a shared lock, which tells other processes that the file is
@@ -76,7 +76,7 @@ pub(super) struct MapContents {
     pub(super) map: BlockMap,
 }
 
-/// Returns a seed that nobody can guess.
+/// Returns a seed that cannot be guessed.
 pub(super) fn new_seed() -> u64 {
     RandomState::new().hash_one(0)
 }

@@ -65,7 +65,7 @@ impl LogArgs {
             // Problems that make reads fail, now or soon.
             0 if serves && !background::is_daemon() => "error,icos_portal=warn",
             // A command reports an unreachable portal in its own error message, and so does
-            // a mount that starts in the background, whose log nobody sees later.
+            // a mount that starts in the background, whose log is not seen later.
             0 => "error,icos_portal=warn,icos_portal::http=error",
             1 => "icos=info,warn",
             2 => "icos=debug,info",

@@ -1,4 +1,4 @@
-//! What a new user sees once the mount is ready: what was mounted where, as whom, and
+//! What a new user sees once the mount is ready: what was mounted where, as which user, and
 //! what to try next. Only on a terminal.
 
 use std::path::Path;

@@ -19,8 +19,8 @@ const IRRELEVANT: [&str; 7] = [
     "verbose",
 ];
 
-/// Variables with a login, which are no options. That with a password is left out: who
-/// may guess it must not test guesses on the name of a file.
+/// Variables with a login, which are no options. That with a password is left out: guesses
+/// of it must not be tested on the name of a file.
 const LOGIN_VARIABLES: [&str; 2] = ["ICOSFS_TOKEN", "ICOSFS_USER"];
 
 /// The number of hexadecimal digits of an identity.

@@ -26,10 +26,16 @@ async fn each_pair_of_protocol_page_holds() {
             continue;
         }
         let parts: Vec<_> = line.splitn(6, " | ").collect();
-        let [section, who, what, with, status, body] = parts[..] else {
+        let [section, caller, what, with, status, body] = parts[..] else {
             panic!("expected six columns: {line}");
         };
-        let answer = ask(&client, who, &filled(what, &names), &filled(with, &names)).await;
+        let answer = ask(
+            &client,
+            caller,
+            &filled(what, &names),
+            &filled(with, &names),
+        )
+        .await;
         let found = start(&answer);
         assert_eq!(answer.status.to_string(), status, "{line}\n{found}");
         assert!(fits(&answer, &filled(body, &names)), "{line}\n{found}");
@@ -97,7 +103,7 @@ async fn each_quota_pair_of_protocol_page_holds() {
 }
 
 /// `what` is a method and an address.
-async fn ask(client: &TestClient, who: &str, what: &str, with: &str) -> TestResponse {
+async fn ask(client: &TestClient, caller: &str, what: &str, with: &str) -> TestResponse {
     let (method, url) = what.split_once(' ').unwrap();
     let request = client.ask(method.parse().unwrap(), url);
     let request = match with.split_once(' ') {
@@ -115,8 +121,8 @@ async fn ask(client: &TestClient, who: &str, what: &str, with: &str) -> TestResp
         None => panic!("{with}"),
     };
     let portal = &client.portal;
-    portal.accept_licence(who != "unlicensed");
-    let request = match who {
+    portal.accept_licence(caller != "unlicensed");
+    let request = match caller {
         "anyone" => request,
         "user" | "unlicensed" => request.header("cookie", &portal.token()),
         "expired" => {
