@@ -17,8 +17,8 @@
 //! # Deadlines and limits
 //!
 //! Each wait for a client has a deadline: the TLS handshake, the head of a request, its
-//! body, each write. At most [`MAX_CONNECTIONS`] connections are served at once; further
-//! ones wait in the kernel's queue. Waits for the portal have the deadlines of `content`.
+//! body, each write. At most [`MAX_CONNECTIONS`] connections of each listener are served at
+//! once; further ones wait in the kernel's queue. Waits for the portal have the deadlines of `content`.
 //!
 //! # Locks
 //!

@@ -2,7 +2,7 @@
 //! and greedy clients.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,7 +10,9 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use crate::support::home::ICOSFS;
-use crate::support::{Home, TestCertificate, TestServer, co2, portal, said, services_of};
+use crate::support::{
+    Home, TestCertificate, TestServer, co2, eventually, portal, said, services_of,
+};
 
 /// Another user of this machine.
 const OTHER_USER: &str = "65534";
@@ -287,10 +289,98 @@ fn greedy_heads_and_ranges_are_refused() {
 fn many_connections_do_not_lock_the_user_out() {
     let portal = portal();
     let server = TestServer::of(&portal);
-    // More than are served at once; those without a request are closed by a deadline.
-    let idle: Vec<TcpStream> = (0..600).map(|_| connect(&server)).collect();
+    let mut own = connect(&server);
+    let request = format!(
+        "GET /README.md HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+        server.secret()
+    );
+    let mut beginning = [0; 12];
+    own.write_all(request.as_bytes()).unwrap();
+    own.read_exact(&mut beginning).unwrap();
+    assert_eq!(&beginning, b"HTTP/1.1 200");
+    // More than are served at once: the oldest ones without a secret are closed.
+    let mut idle: Vec<TcpStream> = (0..600).map(|_| connect(&server)).collect();
     assert_eq!(server.get("README.md", &[]).status, 200);
+    assert_eq!(rest(idle.remove(0)), "");
+    // The socket has a bound of its own, and the user's connection goes on.
+    let socket = ["--unix-socket", server.socket().to_str().unwrap()];
+    assert_eq!(server.get("README.md", &socket).status, 200);
+    own.write_all(
+        request
+            .replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+            .as_bytes(),
+    )
+    .unwrap();
+    assert!(rest(own).contains("HTTP/1.1 200"));
     drop(idle);
+}
+
+#[test]
+fn server_has_its_port_on_both_addresses_of_localhost() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let number = server
+        .url()
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap();
+    let number: u16 = number.parse().unwrap();
+    // Another user who listens there would get the secret of clients of localhost.
+    let Err(error) = TcpListener::bind((Ipv6Addr::LOCALHOST, number)) else {
+        panic!("port {number} of [::1] is free");
+    };
+    // This machine may have no IPv6 at all.
+    let may_be = [
+        std::io::ErrorKind::AddrInUse,
+        std::io::ErrorKind::AddrNotAvailable,
+    ];
+    assert!(may_be.contains(&error.kind()), "{error}");
+
+    let Ok(taken) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+        return;
+    };
+    let port = format!("--port={}", taken.local_addr().unwrap().port());
+    let output = Home::new().run(&portal, &["serve", &port], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("another program listens"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn refused_requests_do_not_keep_a_server_from_ending() {
+    let portal = portal();
+    let mut server = TestServer::with(&portal, &["--port=0", "--idle-timeout=2"], &[]);
+    // Without the secret, until no process listens any more (7).
+    let ended = eventually(Duration::from_secs(20), || {
+        server.curl("README.md", &[]).status.code() == Some(7)
+    });
+    assert!(ended && server.ends(Duration::from_secs(10)));
+}
+
+#[test]
+fn socket_in_a_folder_of_others_is_refused() {
+    let portal = portal();
+    let home = Home::new();
+    let folder = home.path().join("shared");
+    std::fs::create_dir(&folder).unwrap();
+    let attempt = |mode: u32| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+        let option = format!("--socket={}", folder.join("s").display());
+        home.run(&portal, &["serve", &option, "--background"], "")
+    };
+    let refused = attempt(0o1777);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        said(&refused).contains("could replace the socket"),
+        "{}",
+        said(&refused)
+    );
+    assert!(!folder.join("s").exists());
 }
 
 #[test]

@@ -124,6 +124,19 @@ fn csv_of_unknown_size_is_chunked_and_then_has_a_length() {
 }
 
 #[test]
+fn client_that_knows_no_chunks_gets_a_length() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let path = format!("objects/{}.csv", co2(&portal));
+    let reply = server.get(&path, &["--http1.0"]);
+    let expected = get(&portal, &format!("/csv/{}", co2(&portal)));
+    let length = expected.len().to_string();
+    assert_eq!(reply.header("content-length"), Some(&*length));
+    assert_eq!(reply.header("transfer-encoding"), None);
+    assert_eq!(reply.body, expected);
+}
+
+#[test]
 fn ranges_are_parts_of_the_file() {
     let portal = portal();
     let server = TestServer::of(&portal);
@@ -201,6 +214,7 @@ fn tag_of_a_file_makes_requests_conditional() {
     assert_eq!((same.status, same.body.len()), (304, 0));
     let other = server.get(&path, &["--header", &with("If-Match", "\"other\"")]);
     assert_eq!(other.status, 412);
+    assert!(other.text().contains("open it again"), "{}", other.text());
     let range = ["--range", "0-9", "--header"];
     let part = server.get(&path, &[&range[..], &[&with("If-Range", &tag)]].concat());
     assert_eq!((part.status, part.body.len()), (206, 10));
@@ -377,6 +391,15 @@ fn propfind_has_the_properties_that_are_known() {
     );
     assert_eq!(find("", "0", "<propfind").status, 400);
     assert_eq!(find("", "0", &" ".repeat(70_000)).status, 400);
+    let long = format!(
+        "<propfind xmlns='DAV:'><prop><x xmlns='{}'/></prop></propfind>",
+        "n".repeat(9000)
+    );
+    assert_eq!(
+        find("", "0", &long).status,
+        400,
+        "it is repeated for each entry"
+    );
     assert_eq!(find("none", "0", "").status, 404);
 }
 

@@ -311,12 +311,17 @@ def _read_only_error(path: str) -> OSError:
 
 
 class IcosFile(AbstractBufferedFile):  # type: ignore[misc]
-    """An open file. A copy in another process opens the file again."""
+    """An open file: one version of it, such as of metadata that change. A copy in
+    another process opens the file again."""
 
     fs: IcosFileSystem
+    #: Identifies the version, from the first read on.
+    _tag: str | None = None
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        body = self.fs._call(self.path, self.fs.server.read, self.path, start, end)
+        read = self.fs.server.read_version
+        body, tag = self.fs._call(self.path, read, self.path, start, end, self._tag)
+        self._tag = self._tag or tag
         wanted = min(end, self.size) - start
         if len(body) < wanted:
             reason = f"expected {wanted} bytes at {start}, received {len(body)}"
@@ -334,11 +339,15 @@ class IcosStreamedFile(AbstractAsyncStreamedFile):  # type: ignore[misc]
     """A file that is open for asynchronous reads."""
 
     fs: IcosFileSystem
+    _tag: str | None = None
 
     async def _fetch_range(self, start: int, end: int) -> bytes:
         end = min(end, self.size)
         if start >= end:
             return b""
-        return await self.fs._in_thread(
-            self.path, self.fs.server.read, self.path, start, end
+        read = self.fs.server.read_version
+        body, tag = await self.fs._in_thread(
+            self.path, read, self.path, start, end, self._tag
         )
+        self._tag = self._tag or tag
+        return body

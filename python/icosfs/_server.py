@@ -74,6 +74,7 @@ class ReplyError(Exception):
             403: (PermissionError, errno.EACCES),
             404: (FileNotFoundError, errno.ENOENT),
             409: (IsADirectoryError, errno.EISDIR),
+            412: (OSError, errno.ESTALE),
             503: (BlockingIOError, errno.EBUSY),
             504: (TimeoutError, errno.ETIMEDOUT),
             507: (OSError, errno.ENOSPC),
@@ -156,9 +157,17 @@ class Server:
 
     @contextlib.contextmanager
     def request(
-        self, path: str, query: Mapping[str, str], byte_range: str | None = None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        byte_range: str | None = None,
+        tag: str | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """Requests a path of the tree. The connection is reused if all was read.
+
+        Args:
+            tag: the tag of the bytes that are expected; the reply has others with the
+                status 412.
 
         Raises:
             ReplyError: the server reports an error.
@@ -166,7 +175,12 @@ class Server:
         """
         target = "/" + urllib.parse.quote(path, safe="/-._~")
         target += "?" + urllib.parse.urlencode(query)
-        connection, response = self._send(target, byte_range)
+        headers = {"Accept": "application/json, */*"}
+        if byte_range is not None:
+            headers["Range"] = byte_range
+        if tag is not None:
+            headers["If-Match"] = tag
+        connection, response = self._send(target, headers)
         try:
             if response.status not in (200, 206, 416):
                 raise _error(response)
@@ -185,7 +199,7 @@ class Server:
         connection.close()
 
     def _send(
-        self, target: str, byte_range: str | None
+        self, target: str, headers: dict[str, str]
     ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
         stale: tuple[str, str] | None = None
         last: Exception | None = None
@@ -196,12 +210,7 @@ class Server:
             with self._lock:
                 reused = self._unused.pop() if self._unused and attempt == 0 else None
             connection = reused or _UnixConnection(address[0])
-            headers = {
-                "Authorization": f"Bearer {address[1]}",
-                "Accept": "application/json, */*",
-            }
-            if byte_range is not None:
-                headers["Range"] = byte_range
+            headers["Authorization"] = f"Bearer {address[1]}"
             try:
                 connection.request("GET", target, headers=headers)
                 response = connection.getresponse()
@@ -227,17 +236,29 @@ class Server:
     def read(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes of a file from ``start`` to ``end``, which are not negative; fewer
         at its end."""
+        return self.read_version(path, start, end, None)[0]
+
+    def read_version(
+        self, path: str, start: int | None, end: int | None, tag: str | None
+    ) -> tuple[bytes, str | None]:
+        """Bytes as `read` returns them, and their tag if they have one: further reads
+        with it are of the same version of the file, or fail."""
         if start is None and end is None:
-            with self.request(path, FILE) as response:
-                return response.read()
+            with self.request(path, FILE, tag=tag) as response:
+                return response.read(), response.getheader("ETag")
         start = start or 0
         if end is not None and end <= start:
-            return b""
+            return b"", tag
         last = "" if end is None else str(end - 1)
-        with self.request(path, FILE, byte_range=f"bytes={start}-{last}") as response:
+        with self.request(path, FILE, f"bytes={start}-{last}", tag) as response:
             body = response.read()
-            # 416: the range lies after the end.
-            return b"" if response.status == 416 else body
+            if response.status == 416:
+                # The range lies after the end.
+                body = b""
+            elif response.status == 200:
+                # Of a file that is generated when it is read, there are no ranges.
+                body = body[start:end]
+            return body, response.getheader("ETag")
 
     def suffix(self, path: str, count: int) -> bytes:
         """The last ``count`` bytes of a file."""
@@ -245,7 +266,7 @@ class Server:
             return b""
         with self.request(path, FILE, byte_range=f"bytes=-{count}") as response:
             body = response.read()
-            return b"" if response.status == 416 else body
+            return b"" if response.status == 416 else body[-count:]
 
 
 def _error(response: http.client.HTTPResponse) -> ReplyError:

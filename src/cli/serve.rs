@@ -2,7 +2,8 @@
 //! background process (`background`).
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +36,9 @@ mod identity;
 
 /// Maximum length of a file with certificates, a key or a secret, in bytes.
 const MAX_PEM: u64 = 1 << 20;
+
+/// How many free ports to try until one is free on both addresses of `localhost`.
+const FREE_PORT_ATTEMPTS: u32 = 32;
 
 /// Arguments of `icosfs serve`.
 #[derive(Args, Debug)]
@@ -121,9 +125,18 @@ pub(super) struct ServeArgs {
     login: CredentialArgs,
 }
 
-/// A port to listen on, and certificates and key for TLS.
-struct PortToBind {
-    address: SocketAddr,
+/// A port to listen on.
+enum PortToBind {
+    /// A port of this machine's own addresses.
+    Loopback(u16),
+    /// One address and port, perhaps with certificates and key.
+    Address(SocketAddr, Option<tokio_rustls::TlsAcceptor>),
+}
+
+/// The ports of a server.
+struct BoundPorts {
+    /// The one that its URL names, first.
+    listeners: Vec<std::net::TcpListener>,
     tls: Option<tokio_rustls::TlsAcceptor>,
 }
 
@@ -131,7 +144,7 @@ struct PortToBind {
 struct BoundSockets {
     files: ServerFiles,
     socket: UnixListener,
-    port: Option<(std::net::TcpListener, Option<tokio_rustls::TlsAcceptor>)>,
+    ports: Option<BoundPorts>,
     record: ServerRecord,
     secret: Secret,
 }
@@ -195,7 +208,7 @@ pub(super) fn run(
 /// Checks the flags about ports.
 fn port_to_bind(args: &ServeArgs) -> anyhow::Result<Option<PortToBind>> {
     let address = match (args.port, args.listen) {
-        (Some(port), _) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        (Some(port), _) => return Ok(Some(PortToBind::Loopback(port))),
         (None, Some(address)) => address,
         (None, None) => {
             ensure!(
@@ -227,7 +240,51 @@ fn port_to_bind(args: &ServeArgs) -> anyhow::Result<Option<PortToBind>> {
             "--allow-remote needs --tls-cert and --tls-key: without TLS, the network would see the secret and the data"
         );
     }
-    Ok(Some(PortToBind { address, tls }))
+    Ok(Some(PortToBind::Address(address, tls)))
+}
+
+impl PortToBind {
+    fn bind(self) -> anyhow::Result<BoundPorts> {
+        match self {
+            Self::Loopback(port) => Ok(BoundPorts {
+                listeners: bind_loopback(port)?,
+                tls: None,
+            }),
+            Self::Address(address, tls) => Ok(BoundPorts {
+                listeners: vec![bind_port(address)?],
+                tls,
+            }),
+        }
+    }
+}
+
+fn bind_port(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Listens on `port` of both addresses of `localhost`, on a free one if it is 0: another
+/// user who listened on one of them would get the secret from clients that try it first.
+fn bind_loopback(port: u16) -> anyhow::Result<Vec<std::net::TcpListener>> {
+    let mut attempts = 0;
+    loop {
+        let first = bind_port((Ipv4Addr::LOCALHOST, port).into())?;
+        let number = first.local_addr()?.port();
+        match std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, number)) {
+            Ok(second) => return Ok(vec![first, second]),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                attempts += 1;
+                ensure!(
+                    port == 0 && attempts < FREE_PORT_ATTEMPTS,
+                    "another program listens on port {number} of [::1], and would get requests to localhost; choose another --port"
+                );
+            }
+            // This machine has no IPv6.
+            Err(error) => {
+                tracing::debug!(%error, "not listening on [::1]");
+                return Ok(vec![first]);
+            }
+        }
+    }
 }
 
 /// Binds socket and port, and writes the secret.
@@ -253,18 +310,11 @@ fn bind(
             (files::bind_given_socket(&path)?, path)
         }
     };
-    let port = match port {
+    let ports = port.map(PortToBind::bind).transpose()?;
+    let url = match &ports {
         None => None,
-        Some(PortToBind { address, tls }) => {
-            let bound = std::net::TcpListener::bind(address);
-            let bound = bound.with_context(|| format!("cannot listen on {address}"))?;
-            Some((bound, tls))
-        }
-    };
-    let url = match &port {
-        None => None,
-        Some((listener, tls)) => {
-            let address = listener.local_addr()?;
+        Some(BoundPorts { listeners, tls }) => {
+            let address = listeners.first().context("no port")?.local_addr()?;
             let host = match (tls, host_names.first()) {
                 (Some(_), Some(name)) => name.clone(),
                 _ if address.ip().is_unspecified() => machine_name(),
@@ -280,7 +330,7 @@ fn bind(
     Ok(BoundSockets {
         files,
         socket: listener,
-        port,
+        ports,
         record: ServerRecord {
             pid: std::process::id(),
             url,
@@ -328,7 +378,7 @@ fn serve_clients(
     let BoundSockets {
         files,
         socket,
-        port,
+        ports,
         record,
         secret,
     } = bound;
@@ -375,7 +425,7 @@ fn serve_clients(
     );
     let listeners = {
         let _guard = parts.runtime.enter();
-        listeners(socket, port).context("cannot listen")?
+        listeners(socket, ports).context("cannot listen")?
     };
     if let Some(account) = parts.account {
         parts.runtime.spawn(account.monitor());
@@ -404,19 +454,22 @@ fn serve_clients(
 }
 
 /// Registers the sockets with the runtime that this thread has entered.
-fn listeners(
-    socket: UnixListener,
-    port: Option<(std::net::TcpListener, Option<tokio_rustls::TlsAcceptor>)>,
-) -> std::io::Result<Vec<Listener>> {
+fn listeners(socket: UnixListener, ports: Option<BoundPorts>) -> std::io::Result<Vec<Listener>> {
     socket.set_nonblocking(true)?;
     let mut listeners = vec![Listener::Unix(tokio::net::UnixListener::from_std(socket)?)];
-    if let Some((port, tls)) = port {
-        port.set_nonblocking(true)?;
-        let port = tokio::net::TcpListener::from_std(port)?;
-        listeners.push(match tls {
-            None => Listener::Tcp(port),
-            Some(acceptor) => Listener::Tls(port, acceptor),
-        });
+    if let Some(BoundPorts {
+        listeners: ports,
+        tls,
+    }) = ports
+    {
+        for port in ports {
+            port.set_nonblocking(true)?;
+            let port = tokio::net::TcpListener::from_std(port)?;
+            listeners.push(match &tls {
+                None => Listener::Tcp(port),
+                Some(acceptor) => Listener::Tls(port, acceptor.clone()),
+            });
+        }
     }
     Ok(listeners)
 }

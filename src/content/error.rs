@@ -29,6 +29,9 @@ pub enum ContentError {
         /// The table.
         id: ObjectId,
     },
+    /// The file was built again while it was read.
+    #[error("the file was built again while it was read, and may have other bytes; open it again")]
+    BuiltAgain,
     /// The downloaded bytes do not match the hash in the object's id.
     #[error(
         "the downloaded bytes of object {id} do not match its id; they were discarded, read again to download them again"

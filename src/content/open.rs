@@ -78,6 +78,43 @@ impl Contents {
         Ok(opened)
     }
 
+    /// Opens a file that is built here, and builds it if it is not in the cache.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError`].
+    pub async fn open_built(
+        self: &Arc<Self>,
+        object: &Arc<Object>,
+        representation: Representation,
+    ) -> Result<OpenedContent, ContentError> {
+        self.read(object, representation, 0, 0, 1).await?;
+        self.open(object, representation).await
+    }
+
+    /// Whether reads of a file that is built here still have the bytes of the build that
+    /// `opened` opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError::BuiltAgain`].
+    pub fn check_build(
+        &self,
+        object: &Object,
+        representation: Representation,
+        opened: &OpenedContent,
+    ) -> Result<(), ContentError> {
+        let current = match self.files.table(file_id(object, representation)) {
+            Some(TableContent::Complete(file)) => file.cached_file(),
+            _ => None,
+        };
+        let is_same = match (&current, &opened.cached) {
+            (Some(current), Some(opened)) => Arc::ptr_eq(current, opened),
+            _ => false,
+        };
+        is_same.then_some(()).ok_or(ContentError::BuiltAgain)
+    }
+
     /// Whether a cache file may have exactly the bytes of a file: not those that are
     /// rendered or change, and not those of the portal's own disk.
     fn may_have_same_bytes(&self, representation: Representation) -> bool {

@@ -24,6 +24,7 @@ pub fn of_content(error: &ContentError) -> Errno {
         ContentError::Cache(error) => of_cache(error),
         ContentError::Table(_)
         | ContentError::ParquetNotWritten(_)
+        | ContentError::BuiltAgain
         | ContentError::WrongRecord { .. }
         | ContentError::WrongHash { .. }
         | ContentError::WrongLength { .. } => Errno::EIO,

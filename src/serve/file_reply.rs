@@ -4,6 +4,7 @@
 //! (no login, no network) become a status. A failure after that ends the connection: the
 //! client has fewer bytes than announced, or no end of a chunked reply.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,12 +17,11 @@ use hyper::header::{
     RANGE, RETRY_AFTER,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
-use tokio::sync::mpsc;
+use hyper::{Method, StatusCode, Version};
 use tracing::Instrument as _;
 use twox_hash::XxHash3_128;
 
-use super::body::ReplyBody;
+use super::body::{BodySender, ClientGone, ReplyBody};
 use super::conditions::{Condition, Validators};
 use super::entry::{immutable_since, object_of};
 use super::html::encode_component;
@@ -32,18 +32,17 @@ use super::router::{RequestPath, failed};
 use super::status_code;
 use super::{ServerState, SizeReplies};
 use crate::catalog::{Object, Representation};
-use crate::content::{ContentError, FileSize, OriginalHandle, track_source};
+use crate::content::{
+    ByteSource, ContentError, FileSize, OpenedContent, OriginalHandle, track_source,
+};
 use crate::daemon::node_reader::ReadRange;
 use crate::tree::{ControlFile, Node};
+use icos_portal::meta::Subject;
 
 /// The length of the pieces in which a file is read and sent, in bytes. While one is
 /// sent, the next is read. Short enough to stay in the processor's cache until it is
 /// copied to the client.
 const PIECE: usize = 128 << 10;
-
-/// Separates the parts of a reply with several ranges. No file is searched for it: its
-/// parts have lengths of their own, and a hash of a random number does not occur by chance.
-const BOUNDARY: &str = "icosfs-9c6f2d1be0a94f53a1d7";
 
 /// Part of the tags of tables: another version may render them in another way.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -62,15 +61,16 @@ pub(super) async fn reply(
         return control_file(state, request, path, file, form).await;
     }
     let mut file = ServedFile {
-        original: None,
+        bytes: FileBytes::Changing,
         state: Arc::clone(state),
         shown: path.encoded(),
         node,
     };
     let replied = async {
-        file.open().await?;
-        file.reply(&request.method, &request.headers, path.name())
-            .await
+        if request.method != Method::HEAD {
+            file.open().await?;
+        }
+        file.reply(request, path.name(), form).await
     };
     match replied.await {
         Ok(reply) => reply,
@@ -92,9 +92,22 @@ pub(super) async fn reply(
 struct ServedFile {
     state: Arc<ServerState>,
     node: Node,
-    original: Option<OriginalHandle>,
+    bytes: FileBytes,
     /// The path, for reports.
     shown: String,
+}
+
+/// The bytes that a reply has, from its first to its last one.
+#[derive(Clone, Debug)]
+enum FileBytes {
+    /// Those of each moment: of a file that is not opened, or whose bytes never change.
+    Changing,
+    /// Of an original: corruption that is found after it was opened makes reads fail.
+    Original(OriginalHandle),
+    /// Of a file that is built here: another build makes reads fail.
+    Build(Arc<OpenedContent>),
+    /// A page, as it was when the file was opened.
+    Page(Bytes),
 }
 
 /// A part of a body.
@@ -109,36 +122,56 @@ enum Segment {
 }
 
 impl ServedFile {
-    /// Opens an original: corruption that is found from now on affects this reply.
+    /// Opens the file: the reply has the bytes of one version, or fails.
     async fn open(&mut self) -> Result<(), ContentError> {
-        if let Node::File(object, Representation::Original) = &self.node {
-            let contents = self.state.reader.contents();
-            self.original = contents
-                .open(object, Representation::Original)
-                .await?
-                .original;
+        let reader = &self.state.reader;
+        let contents = reader.contents();
+        match &self.node {
+            Node::File(object, Representation::Original) => {
+                let opened = contents.open(object, Representation::Original).await?;
+                if let Some(handle) = opened.original {
+                    self.bytes = FileBytes::Original(handle);
+                }
+            }
+            Node::File(object, Representation::Parquet) => {
+                let opened = contents.open_built(object, Representation::Parquet).await?;
+                self.bytes = FileBytes::Build(Arc::new(opened));
+            }
+            Node::File(object, Representation::Json) => {
+                let subject = Subject::Object(object.id());
+                self.bytes = FileBytes::Page(contents.landing_page(&subject).await?);
+            }
+            Node::Metadata(page) => self.bytes = FileBytes::Page(reader.page(page).await?),
+            _ => {}
         }
         Ok(())
     }
 
     async fn reply(
         &self,
-        method: &Method,
-        headers: &HeaderMap,
+        request: &Parts,
         name: &str,
+        form: ErrorForm,
     ) -> Result<Reply, ContentError> {
-        let is_head = *method == Method::HEAD;
+        let headers = &request.headers;
+        let is_head = request.method == Method::HEAD;
         let range = (headers.get(RANGE)).and_then(|value| value.to_str().ok());
         // As the RFC demands, HEAD ignores it.
         let range = range.filter(|range| !is_head && RequestedRange::is_known(range));
-        let size = self.size(is_head, range.is_some()).await?;
-        let validators = self.validators(is_head).await?;
+        // A client of HTTP/1.0 knows no chunks: it would take a body that fails for complete.
+        let needs_size = !is_head && (range.is_some() || request.version < Version::HTTP_11);
+        let size = self.size(is_head, needs_size).await?;
+        let validators = self.validators().await?;
+        let boundary = boundary();
         let (status, segments) = match validators.check(headers) {
-            Condition::Fails => (StatusCode::PRECONDITION_FAILED, Vec::new()),
+            Condition::Fails => {
+                let reason = "the file has other bytes now than those of the tag or date in the request; open it again";
+                return Ok(reply::error(StatusCode::PRECONDITION_FAILED, &reason, form));
+            }
             Condition::NotModified => (StatusCode::NOT_MODIFIED, Vec::new()),
             Condition::Holds => match (size, range) {
                 (Some(len), Some(range)) if validators.allow_range(headers) => {
-                    Self::ranges(range, len, name)
+                    Self::ranges(range, len, name, &boundary)
                 }
                 (Some(len), _) => (StatusCode::OK, vec![Segment::File(0..len)]),
                 (None, _) => (StatusCode::OK, vec![Segment::WholeFile]),
@@ -164,7 +197,7 @@ impl ServedFile {
                 reply_headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
             }
             (StatusCode::PARTIAL_CONTENT, parts) => {
-                let media_type = format!("multipart/byteranges; boundary={BOUNDARY}");
+                let media_type = format!("multipart/byteranges; boundary={boundary}");
                 insert(reply_headers, CONTENT_TYPE, &media_type);
                 reply_headers.insert(CONTENT_LENGTH, length_of(parts).into());
             }
@@ -178,7 +211,10 @@ impl ServedFile {
     }
 
     /// The size to reply with. `None` if it is not known, and the reply need not have it.
-    async fn size(&self, is_head: bool, has_range: bool) -> Result<Option<u64>, ContentError> {
+    async fn size(&self, is_head: bool, needs_size: bool) -> Result<Option<u64>, ContentError> {
+        if let FileBytes::Page(page) = &self.bytes {
+            return Ok(Some(page.len() as u64));
+        }
         let estimated = match self.state.reader.size(&self.node) {
             FileSize::Exact(size) => return Ok(Some(size)),
             FileSize::Estimate(estimated) => estimated,
@@ -189,7 +225,7 @@ impl ServedFile {
             // A CSV is sent while it is rendered. Other files are made first.
             SizeReplies::Known if is_head => false,
             SizeReplies::Known => {
-                has_range || !matches!(self.node, Node::File(_, Representation::Csv))
+                needs_size || !matches!(self.node, Node::File(_, Representation::Csv))
             }
         };
         if !may_wait {
@@ -198,18 +234,25 @@ impl ServedFile {
         self.state.reader.exact_size(&self.node).await.map(Some)
     }
 
-    /// What identifies the bytes. For HEAD, only as far as it is known without waiting.
-    async fn validators(&self, is_head: bool) -> Result<Validators, ContentError> {
+    /// What identifies the bytes. Of a file that is not opened, only as far as it is known
+    /// without waiting.
+    async fn validators(&self) -> Result<Validators, ContentError> {
         let hashed = |bytes: &[u8]| Some(format!("\"{:032x}\"", XxHash3_128::oneshot(bytes)));
+        if let FileBytes::Page(page) = &self.bytes {
+            return Ok(Validators {
+                etag: hashed(page),
+                immutable_since: None,
+            });
+        }
+        let contents = self.state.reader.contents();
+        let corruption_count = self.corruption_count();
         let etag = match &self.node {
             Node::File(object, representation) => {
                 let id = object.id();
                 match representation {
                     Representation::Original => {
                         // Bytes that a reader got before they were found corrupt are others.
-                        let corrupt =
-                            (self.original.as_ref()).map_or(0, |file| file.corruption_count);
-                        Some(match corrupt {
+                        Some(match corruption_count {
                             0 => format!("\"{id}\""),
                             count => format!("\"{id}-{count}\""),
                         })
@@ -217,20 +260,15 @@ impl ServedFile {
                     Representation::Csv => Some(format!("\"{id}-csv-{VERSION}\"")),
                     Representation::Cpb => Some(format!("\"{id}-cpb-{VERSION}\"")),
                     Representation::Parquet => {
-                        let contents = self.state.reader.contents();
-                        let opened = contents.open(object, *representation).await?;
-                        opened
-                            .build_number()
-                            .map(|number| format!("\"{id}-parquet-{number:x}\""))
+                        let number = match &self.bytes {
+                            FileBytes::Build(opened) => opened.build_number(),
+                            _ => contents.open(object, *representation).await?.build_number(),
+                        };
+                        number.map(|number| format!("\"{id}-parquet-{number:x}\""))
                     }
                     Representation::Json => {
-                        let contents = self.state.reader.contents();
-                        let subject = icos_portal::meta::Subject::Object(id);
-                        if is_head {
-                            (contents.cached_landing_page(&subject)).and_then(|page| hashed(&page))
-                        } else {
-                            hashed(&contents.landing_page(&subject).await?)
-                        }
+                        let page = contents.cached_landing_page(&Subject::Object(id));
+                        page.and_then(|page| hashed(&page))
                     }
                 }
             }
@@ -238,19 +276,26 @@ impl ServedFile {
                 let hash = XxHash3_128::oneshot(entry_path.as_bytes());
                 Some(format!("\"{}-{hash:032x}\"", object.id()))
             }
-            Node::Metadata(page) if !is_head => hashed(&self.state.reader.page(page).await?),
             Node::Readme => hashed(crate::daemon::node_reader::README.as_bytes()),
             Node::NoMedia => hashed(b""),
             Node::Metadata(_) | Node::ControlFile(_) | Node::Directory(_) => None,
         };
         Ok(Validators {
             etag,
-            immutable_since: immutable_since(&self.node),
+            immutable_since: immutable_since(&self.node).filter(|_| corruption_count == 0),
         })
     }
 
+    /// The count of the open handle of an original; see [`Contents::corruption_count`].
+    fn corruption_count(&self) -> u64 {
+        match &self.bytes {
+            FileBytes::Original(handle) => handle.corruption_count,
+            _ => 0,
+        }
+    }
+
     /// The status and the parts of a reply to `range`.
-    fn ranges(range: &str, len: u64, name: &str) -> (StatusCode, Vec<Segment>) {
+    fn ranges(range: &str, len: u64, name: &str, boundary: &str) -> (StatusCode, Vec<Segment>) {
         let parts = match RequestedRange::of(range, len) {
             RequestedRange::Whole => return (StatusCode::OK, vec![Segment::File(0..len)]),
             RequestedRange::Unsatisfiable => {
@@ -270,12 +315,12 @@ impl ServedFile {
             let line_break = if number == 0 { "" } else { "\r\n" };
             let range = content_range(&part, Some(len));
             let text = format!(
-                "{line_break}--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n"
+                "{line_break}--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n"
             );
             segments.push(Segment::Text(text.into()));
             segments.push(Segment::File(part));
         }
-        segments.push(Segment::Text(format!("\r\n--{BOUNDARY}--\r\n").into()));
+        segments.push(Segment::Text(format!("\r\n--{boundary}--\r\n").into()));
         (StatusCode::PARTIAL_CONTENT, segments)
     }
 
@@ -319,7 +364,16 @@ impl ServedFile {
         let first = self.read(first.start..end).await?;
         let (sender, body) = ReplyBody::stream(len);
         let file = self.clone();
-        let sending = async move { file.send(segments, first, &sender).await };
+        let sending = async move {
+            match file.send(segments, first, &sender).await {
+                Ok(()) => sender.end().await,
+                Err(error) => {
+                    let status = status_code::of_content(&error);
+                    (file.state).record_failure("read", &file.shown, status, &error);
+                    sender.fail(io::Error::other(error)).await;
+                }
+            }
+        };
         tokio::spawn(sending.in_current_span());
         Ok(body)
     }
@@ -329,14 +383,14 @@ impl ServedFile {
         &self,
         segments: Vec<Segment>,
         first: Bytes,
-        sender: &mpsc::Sender<io::Result<Bytes>>,
-    ) {
+        sender: &BodySender,
+    ) -> Result<(), ContentError> {
         let mut first = Some(first);
         for segment in segments {
             let range = match segment {
                 Segment::Text(text) => {
-                    if sender.send(Ok(text)).await.is_err() {
-                        return;
+                    if let Err(ClientGone) = sender.send(text).await {
+                        return Ok(());
                     }
                     continue;
                 }
@@ -346,37 +400,26 @@ impl ServedFile {
             let mut offset = range.start;
             while offset < range.end {
                 let piece = if let Some(piece) = first.take() {
-                    Ok(piece)
+                    piece
                 } else {
                     let end = range.end.min(offset.saturating_add(PIECE as u64));
                     tokio::select! {
                         // The client is gone: what only it waits for is abandoned.
-                        () = sender.closed() => return,
-                        piece = self.read(offset..end) => piece,
-                    }
-                };
-                let piece = match piece {
-                    Ok(piece) => piece,
-                    Err(error) => {
-                        let status = status_code::of_content(&error);
-                        self.state
-                            .record_failure("read", &self.shown, status, &error);
-                        let _ = sender.send(Err(io::Error::other(error))).await;
-                        return;
+                        () = sender.closed() => return Ok(()),
+                        piece = self.read(offset..end) => piece?,
                     }
                 };
                 if piece.is_empty() {
-                    if range.end != u64::MAX {
-                        let _ = sender.send(Err(io::ErrorKind::UnexpectedEof.into())).await;
-                    }
-                    return;
+                    // The body ends early if there is less than was announced.
+                    return Ok(());
                 }
                 offset += piece.len() as u64;
-                if sender.send(Ok(piece)).await.is_err() {
-                    return;
+                if let Err(ClientGone) = sender.send(piece).await {
+                    return Ok(());
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads a range of the file, or less at its end.
@@ -384,17 +427,34 @@ impl ServedFile {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let corruption_count = (self.original.as_ref()).map_or(0, |file| file.corruption_count);
         let range = ReadRange {
             offset: range.start,
             len: usize::try_from(range.end - range.start).unwrap_or(PIECE),
         };
-        let read = (self.state.reader).read(&self.node, corruption_count, range);
+        if let FileBytes::Page(page) = &self.bytes {
+            let bytes = range.slice(page);
+            (self.state.report).count_read(bytes.len(), ByteSource::Cache);
+            return Ok(bytes);
+        }
+        let read = (self.state.reader).read(&self.node, self.corruption_count(), range);
         let (bytes, source) = track_source(read).await;
         let bytes = bytes?;
+        if let (FileBytes::Build(opened), Node::File(object, representation)) =
+            (&self.bytes, &self.node)
+        {
+            let contents = self.state.reader.contents();
+            contents.check_build(object, *representation, opened)?;
+        }
         self.state.report.count_read(bytes.len(), source);
         Ok(bytes)
     }
+}
+
+/// A text that separates the parts of a reply with several ranges: a random one, which
+/// occurs in no file by chance or intent.
+fn boundary() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("icosfs-{:016x}{:016x}", random(), random())
 }
 
 /// The number of bytes of `segments`, of known lengths.

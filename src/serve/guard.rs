@@ -4,8 +4,10 @@
 //! such pages.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN, USER_AGENT};
 use hyper::http::request::Parts;
 
 use super::secret::Secret;
@@ -51,12 +53,14 @@ fn host_of(authority: &str) -> Option<&str> {
 }
 
 /// How a connection reaches the server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ConnectionInfo {
     /// The server's own address; none on a Unix socket.
     pub(super) local: Option<IpAddr>,
     /// Whether it is encrypted.
     pub(super) is_tls: bool,
+    /// Whether a request had the secret: the connection is the user's own.
+    pub(super) has_sent_secret: Arc<AtomicBool>,
 }
 
 /// Why a request is refused.
@@ -72,6 +76,11 @@ pub(super) enum Refusal {
         "a page of another site caused this request; open the address of this server by itself"
     )]
     CrossOrigin,
+    /// A browser does not say what caused the request.
+    #[error(
+        "this browser does not say whether a page of another site caused this request; call the server http://localhost, or start it with TLS"
+    )]
+    UnknownOrigin,
     /// The secret is missing or wrong.
     #[error(
         "the secret is missing or wrong; send it as a bearer token, or as the password of any user; the server's secret file has it"
@@ -82,7 +91,7 @@ pub(super) enum Refusal {
 /// Checks that a request is the user's own.
 pub(super) fn check(
     request: &Parts,
-    connection: ConnectionInfo,
+    connection: &ConnectionInfo,
     names: &HostNames,
     secret: &Secret,
 ) -> Result<(), Refusal> {
@@ -110,8 +119,18 @@ pub(super) fn check(
     {
         return Err(Refusal::CrossOrigin);
     }
+    // Without TLS, browsers send the header to this machine's own names only.
+    let is_browser = (request.headers.get(USER_AGENT))
+        .is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"));
+    let is_trusted = connection.is_tls || HostNames::new([]).include(host, None);
+    if is_browser && !is_trusted && !request.headers.contains_key(SEC_FETCH_SITE) {
+        return Err(Refusal::UnknownOrigin);
+    }
     match single(&request.headers, &AUTHORIZATION) {
-        Some(given) if secret.is_in(given) => Ok(()),
+        Some(given) if secret.is_in(given) => {
+            connection.has_sent_secret.store(true, Ordering::Relaxed);
+            Ok(())
+        }
         _ => Err(Refusal::NoSecret),
     }
 }
@@ -138,10 +157,11 @@ mod tests {
         let connection = ConnectionInfo {
             local: Some([192, 0, 2, 7].into()),
             is_tls: false,
+            has_sent_secret: Arc::default(),
         };
         let names = HostNames::new(["Hut.example".to_owned()]);
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&parts, connection, &names, &secret)
+        check(&parts, &connection, &names, &secret)
     }
 
     const SECRET: (&str, &str) = ("authorization", "Bearer 0123456789abcdef");
@@ -204,6 +224,23 @@ mod tests {
             let found = checked(&[host, other, SECRET]);
             assert_eq!(found, Err(Refusal::CrossOrigin), "{other:?}");
         }
+    }
+
+    #[test]
+    fn browser_that_does_not_say_what_caused_a_request_is_refused() {
+        let headers = [
+            ("host", "hut.example"),
+            ("user-agent", "Mozilla/5.0 (X11) Gecko/20100101"),
+            SECRET,
+        ];
+        assert_eq!(checked(&headers), Err(Refusal::UnknownOrigin));
+        let site = ("sec-fetch-site", "none");
+        assert_eq!(checked(&[&headers[..], &[site]].concat()), Ok(()));
+        let program = ("user-agent", "curl/8.0");
+        assert_eq!(checked(&[headers[0], program, SECRET]), Ok(()));
+        // File managers call themselves a browser, too.
+        let own = ("host", "127.0.0.1:8080");
+        assert_eq!(checked(&[own, headers[1], SECRET]), Ok(()));
     }
 
     #[test]

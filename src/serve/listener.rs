@@ -1,9 +1,11 @@
 //! Accepts connections, and serves each in a task of its own until it ends or the server
 //! does.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -13,9 +15,9 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -24,7 +26,8 @@ use super::guard::ConnectionInfo;
 use super::router;
 use super::stream::DeadlineStream;
 
-/// The greatest number of connections that are served at once.
+/// The greatest number of connections that are served at once by one listener: silent ones
+/// of other users on a port leave the socket to its owner.
 pub const MAX_CONNECTIONS: usize = 512;
 /// How long a client has for a TLS handshake, and for the head of a request. A connection
 /// without a request is closed after this time, too.
@@ -89,89 +92,127 @@ pub(super) async fn serve(
     listeners: Vec<Listener>,
     end: watch::Receiver<()>,
 ) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        let (state, permits, end) = (Arc::clone(state), Arc::clone(&permits), end.clone());
-        accepting.spawn(accept(state, listener, permits, end));
+        accepting.spawn(accept(Arc::clone(state), listener, end.clone()));
     }
     while accepting.join_next().await.is_some() {}
 }
 
 /// Accepts connections until `end` changes, then waits for them, but not for long.
-async fn accept(
-    state: Arc<ServerState>,
-    listener: Listener,
-    permits: Arc<Semaphore>,
-    mut end: watch::Receiver<()>,
-) {
-    let mut connections = JoinSet::new();
+async fn accept(state: Arc<ServerState>, listener: Listener, mut end: watch::Receiver<()>) {
+    let mut connections = Connections::default();
     let for_connections = end.clone();
     loop {
-        let permit = tokio::select! {
-            _ = end.changed() => break,
-            Some(_) = connections.join_next() => continue,
-            // Never closed.
-            Ok(permit) = Arc::clone(&permits).acquire_owned() => permit,
-        };
+        let has_room = connections.have_room();
         let accepted = tokio::select! {
             _ = end.changed() => break,
-            accepted = accept_one(&listener, &state, permit, &for_connections, &mut connections) => accepted,
+            Some(_) = connections.tasks.join_next() => continue,
+            accepted = listener.accept(), if has_room => accepted,
         };
-        if let Err(error) = accepted {
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+        match accepted {
+            Ok(stream) => connections.spawn(&state, stream, for_connections.clone()),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     drop(listener);
-    let all = async { while connections.join_next().await.is_some() {} };
+    let all = async { while connections.tasks.join_next().await.is_some() {} };
     // Connections that are left end when the set is dropped.
     let _ = timeout(END_GRACE, all).await;
 }
 
-/// Accepts a connection and spawns a task that serves it.
-async fn accept_one(
-    listener: &Listener,
-    state: &Arc<ServerState>,
-    permit: OwnedSemaphorePermit,
-    end: &watch::Receiver<()>,
-    connections: &mut JoinSet<()>,
-) -> io::Result<()> {
-    let (state, end) = (Arc::clone(state), end.clone());
-    let tcp_info = |local: io::Result<std::net::SocketAddr>, is_tls| ConnectionInfo {
-        local: local.ok().map(|local| unmapped(local.ip())),
-        is_tls,
-    };
-    match listener {
-        Listener::Unix(listener) => {
-            let (stream, _) = listener.accept().await?;
-            let info = ConnectionInfo {
-                local: None,
-                is_tls: false,
-            };
-            connections.spawn(serve_connection(state, stream, info, end, permit));
-        }
-        Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
-            let _ = stream.set_nodelay(true);
-            let info = tcp_info(stream.local_addr(), false);
-            connections.spawn(serve_connection(state, stream, info, end, permit));
-        }
-        Listener::Tls(listener, acceptor) => {
-            let (stream, _) = listener.accept().await?;
-            let _ = stream.set_nodelay(true);
-            let info = tcp_info(stream.local_addr(), true);
-            let acceptor = acceptor.clone();
-            connections.spawn(async move {
-                match timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => serve_connection(state, stream, info, end, permit).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                    Err(_elapsed) => tracing::debug!("no TLS handshake in time"),
-                }
-            });
-        }
+/// A connection that was accepted.
+enum AcceptedStream {
+    Unix(UnixStream),
+    Tcp(TcpStream, Option<TlsAcceptor>),
+}
+
+impl Listener {
+    /// Accepts a connection. May be cancelled.
+    async fn accept(&self) -> io::Result<AcceptedStream> {
+        let (listener, acceptor) = match self {
+            Self::Unix(listener) => {
+                return Ok(AcceptedStream::Unix(listener.accept().await?.0));
+            }
+            Self::Tcp(listener) => (listener, None),
+            Self::Tls(listener, acceptor) => (listener, Some(acceptor.clone())),
+        };
+        let (stream, _) = listener.accept().await?;
+        let _ = stream.set_nodelay(true);
+        Ok(AcceptedStream::Tcp(stream, acceptor))
     }
-    Ok(())
+}
+
+/// The connections of a listener, at most [`MAX_CONNECTIONS`]. If there are more, the
+/// oldest one ends that has not sent the secret yet: anyone can connect to a port, but
+/// nobody can keep its owner out by that.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    /// Those that may not have sent the secret yet, the oldest first.
+    silent: VecDeque<(AbortHandle, Arc<AtomicBool>)>,
+}
+
+impl Connections {
+    /// Whether a further connection can be served.
+    fn have_room(&mut self) -> bool {
+        if self.tasks.len() < MAX_CONNECTIONS {
+            return true;
+        }
+        let is_silent = |(task, has_sent_secret): &(AbortHandle, Arc<AtomicBool>)| {
+            !task.is_finished() && !has_sent_secret.load(Ordering::Relaxed)
+        };
+        self.silent.retain(is_silent);
+        !self.silent.is_empty()
+    }
+
+    /// Serves a connection in a task.
+    fn spawn(
+        &mut self,
+        state: &Arc<ServerState>,
+        stream: AcceptedStream,
+        end: watch::Receiver<()>,
+    ) {
+        if self.tasks.len() >= MAX_CONNECTIONS
+            && let Some((oldest, _)) = self.silent.pop_front()
+        {
+            oldest.abort();
+        }
+        let state = Arc::clone(state);
+        let has_sent_secret = Arc::new(AtomicBool::new(false));
+        let info = |local: Option<std::net::SocketAddr>, is_tls| ConnectionInfo {
+            local: local.map(|local| unmapped(local.ip())),
+            is_tls,
+            has_sent_secret: Arc::clone(&has_sent_secret),
+        };
+        let task = match stream {
+            AcceptedStream::Unix(stream) => {
+                let info = info(None, false);
+                (self.tasks).spawn(serve_connection(state, stream, info, end))
+            }
+            AcceptedStream::Tcp(stream, None) => {
+                let info = info(stream.local_addr().ok(), false);
+                (self.tasks).spawn(serve_connection(state, stream, info, end))
+            }
+            AcceptedStream::Tcp(stream, Some(acceptor)) => {
+                let info = info(stream.local_addr().ok(), true);
+                self.tasks.spawn(async move {
+                    match timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => serve_connection(state, stream, info, end).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                        Err(_elapsed) => tracing::debug!("no TLS handshake in time"),
+                    }
+                })
+            }
+        };
+        if self.silent.len() >= 2 * MAX_CONNECTIONS {
+            self.silent.retain(|(task, _)| !task.is_finished());
+        }
+        self.silent.push_back((task, has_sent_secret));
+    }
 }
 
 /// The IPv4 address that `address` maps into IPv6, as on a socket for both.
@@ -185,9 +226,9 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     info: ConnectionInfo,
     mut end: watch::Receiver<()>,
-    _permit: OwnedSemaphorePermit,
 ) {
-    let service = service_fn(move |request| router::respond(Arc::clone(&state), request, info));
+    let service =
+        service_fn(move |request| router::respond(Arc::clone(&state), request, info.clone()));
     let stream = DeadlineStream::new(stream, WRITE_TIMEOUT);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

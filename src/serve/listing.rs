@@ -7,14 +7,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue, VARY};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 
 use super::ServerState;
-use super::body::ReplyBody;
+use super::body::{BodySender, ClientGone, ReplyBody};
 use super::entry::EntryInfo;
 use super::html::{self, Crumbs, encode_component, escape};
 use super::pages;
@@ -135,10 +133,13 @@ pub(super) async fn reply(
     *reply.body_mut() = body;
     let (state, path) = (Arc::clone(state), path.clone());
     tokio::spawn(async move {
-        if let Err(error) = send(&state, &path, view, first, batches, &sender).await {
-            let status = status_code::of_tree(&error);
-            state.record_failure("list", &path.encoded(), status, &error);
-            let _ = sender.send(Err(io::Error::other(error))).await;
+        match send(&state, &path, view, first, batches, &sender).await {
+            Ok(()) => sender.end().await,
+            Err(error) => {
+                let status = status_code::of_tree(&error);
+                state.record_failure("list", &path.encoded(), status, &error);
+                sender.fail(io::Error::other(error)).await;
+            }
         }
     });
     Ok(reply)
@@ -151,7 +152,7 @@ async fn send(
     view: View,
     mut entries: Vec<DirEntry>,
     mut batches: EntryBatches,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
+    sender: &BodySender,
 ) -> Result<(), TreeError> {
     let shown = path.components.join("/");
     let (head, tail) = match view {
@@ -184,18 +185,13 @@ async fn send(
             }
             is_first = false;
         }
-        if sender
-            .send(Ok(std::mem::take(&mut text).into()))
-            .await
-            .is_err()
-        {
-            // The client is gone.
+        if let Err(ClientGone) = sender.send(std::mem::take(&mut text)).await {
             return Ok(());
         }
         entries = batches.next(BATCH).await?;
     }
     text.push_str(tail);
-    let _ = sender.send(Ok(text.into())).await;
+    let _ = sender.send(text).await;
     Ok(())
 }
 

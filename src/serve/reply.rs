@@ -102,7 +102,9 @@ pub(super) fn refused(refusal: Refusal, form: ErrorForm) -> Reply {
             reply
         }
         Refusal::WrongHost => error(StatusCode::MISDIRECTED_REQUEST, &refusal, form),
-        Refusal::CrossOrigin => error(StatusCode::FORBIDDEN, &refusal, form),
+        Refusal::CrossOrigin | Refusal::UnknownOrigin => {
+            error(StatusCode::FORBIDDEN, &refusal, form)
+        }
     }
 }
 

@@ -30,11 +30,15 @@ pub(super) async fn respond(
     request: Request<Incoming>,
     connection: ConnectionInfo,
 ) -> Result<Reply, Infallible> {
-    let in_progress = state.activity.begin();
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let span = tracing::debug_span!("http", method = %parts.method, path = parts.uri.path());
-    let reply = respond_to(&state, &parts, body, connection).instrument(span.clone());
+    if let Some(refused) = span.in_scope(|| refused(&state, &parts, &connection)) {
+        return Ok(reply::finish(refused));
+    }
+    // Requests that are not the user's own do not keep the server from ending.
+    let in_progress = state.activity.begin();
+    let reply = respond_to(&state, &parts, body).instrument(span.clone());
     let mut reply = reply::finish(reply.await);
     let _entered = span.enter();
     tracing::debug!(status = reply.status().as_u16(), elapsed = ?started.elapsed(), "replied");
@@ -42,23 +46,23 @@ pub(super) async fn respond(
     Ok(reply)
 }
 
-async fn respond_to(
-    state: &Arc<ServerState>,
-    request: &Parts,
-    body: Incoming,
-    connection: ConnectionInfo,
-) -> Reply {
-    let form = error_form(&request.headers, Query::of(request).format);
+/// The reply to a request that is not the user's own.
+fn refused(state: &ServerState, request: &Parts, connection: &ConnectionInfo) -> Option<Reply> {
     let options = &state.options;
-    if let Err(refusal) = guard::check(request, connection, &options.host_names, &options.secret) {
-        state.report.count_request(Operation::HttpRefused);
-        tracing::debug!(%refusal, "refused");
-        let mut reply = reply::refused(refusal, form);
-        // Clients that are not the user's own hold no connections.
-        let close = HeaderValue::from_static("close");
-        reply.headers_mut().insert(CONNECTION, close);
-        return reply;
-    }
+    let checked = guard::check(request, connection, &options.host_names, &options.secret);
+    let refusal = checked.err()?;
+    state.report.count_request(Operation::HttpRefused);
+    tracing::debug!(%refusal, "refused");
+    let form = error_form(&request.headers, Query::of(request).format);
+    let mut reply = reply::refused(refusal, form);
+    // Clients that are not the user's own hold no connections.
+    let close = HeaderValue::from_static("close");
+    reply.headers_mut().insert(CONNECTION, close);
+    Some(reply)
+}
+
+async fn respond_to(state: &Arc<ServerState>, request: &Parts, body: Incoming) -> Reply {
+    let form = error_form(&request.headers, Query::of(request).format);
     let operation = match request.method.as_str() {
         "GET" => Operation::HttpGet,
         "HEAD" => Operation::HttpHead,

@@ -24,6 +24,7 @@ pub fn of_content(error: &ContentError) -> StatusCode {
         }
         ContentError::Table(_)
         | ContentError::ParquetNotWritten(_)
+        | ContentError::BuiltAgain
         | ContentError::WrongRecord { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

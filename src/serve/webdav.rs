@@ -7,17 +7,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures_util::future::poll_fn;
 use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::body::ReplyBody;
+use super::body::{BodySender, ClientGone, ReplyBody};
 use super::entry::EntryInfo;
 use super::html::{encode_component, escape};
 use super::listing::EntryBatches;
@@ -28,8 +26,11 @@ use super::{ServerState, SizeReplies};
 use crate::content::FileSize;
 use crate::tree::{DirEntry, Node, TreeError};
 
-/// The greatest length of the body of a request, in bytes.
-const MAX_BODY: usize = 64 << 10;
+/// The greatest length of the body of a request, in bytes. Names of properties that this
+/// server does not know are repeated for each entry of a folder.
+const MAX_BODY: usize = 8 << 10;
+/// The length of the text that is sent at once, in bytes; an entry may exceed it.
+const PIECE: usize = 64 << 10;
 /// How long a client has to send it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of entries that are read at once.
@@ -197,17 +198,15 @@ pub(super) async fn propfind(
             ),
         };
         writer.add_self(&path, &node).await;
-        let mut batches = if lists_entries && node.is_directory() {
-            Some(EntryBatches::of(state, &node, 0).await?)
+        let entries = if lists_entries && node.is_directory() {
+            let mut batches = EntryBatches::of(state, &node, 0).await?;
+            Some((batches.next(BATCH).await?, batches))
         } else {
             None
         };
-        if let Some(batches) = &mut batches {
-            writer.add_entries(batches.next(BATCH).await?).await;
-        }
-        Ok::<_, TreeError>((writer, batches))
+        Ok::<_, TreeError>((writer, entries))
     };
-    let (writer, batches) = match prepared.await {
+    let (writer, entries) = match prepared.await {
         Ok(prepared) => prepared,
         Err(error) => return failed(state, "propfind", request.uri.path(), &error, form),
     };
@@ -218,36 +217,46 @@ pub(super) async fn propfind(
     *reply.body_mut() = body;
     let state = Arc::clone(state);
     tokio::spawn(async move {
-        if let Err(error) = send(writer, batches, &sender).await {
-            let status = status_code::of_tree(&error);
-            state.record_failure("propfind", &path.encoded(), status, &error);
-            let _ = sender.send(Err(io::Error::other(error))).await;
+        let sending = async {
+            tokio::select! {
+                // The client is gone: what only it waits for is abandoned.
+                () = sender.closed() => Ok(()),
+                sent = send(writer, entries, &sender) => sent,
+            }
+        };
+        match sending.await {
+            Ok(()) => sender.end().await,
+            Err(error) => {
+                let status = status_code::of_tree(&error);
+                state.record_failure("propfind", &path.encoded(), status, &error);
+                sender.fail(io::Error::other(error)).await;
+            }
         }
     });
     reply
 }
 
-/// Sends what `writer` has, and then all other entries.
+/// Sends what `writer` has, then `entries`: the first ones, and where the others are.
 async fn send(
     mut writer: PropertyWriter,
-    mut batches: Option<EntryBatches>,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
+    entries: Option<(Vec<DirEntry>, EntryBatches)>,
+    sender: &BodySender,
 ) -> Result<(), TreeError> {
-    while let Some(rest) = &mut batches {
-        let text = std::mem::take(&mut writer.text);
-        if sender.send(Ok(text.into())).await.is_err() {
-            // The client is gone.
-            return Ok(());
-        }
-        let entries = rest.next(BATCH).await?;
-        if entries.is_empty() {
-            batches = None;
-        } else {
-            writer.add_entries(entries).await;
+    if let Some((mut entries, mut batches)) = entries {
+        while !entries.is_empty() {
+            for entry in entries {
+                writer.add_entry(entry).await;
+                if writer.text.len() >= PIECE
+                    && let Err(ClientGone) = sender.send(std::mem::take(&mut writer.text)).await
+                {
+                    return Ok(());
+                }
+            }
+            entries = batches.next(BATCH).await?;
         }
     }
     writer.text.push_str("</D:multistatus>\n");
-    let _ = sender.send(Ok(writer.text.into())).await;
+    let _ = sender.send(writer.text).await;
     Ok(())
 }
 
@@ -267,12 +276,10 @@ impl PropertyWriter {
         self.add(&href, path.name().to_owned(), node).await;
     }
 
-    async fn add_entries(&mut self, entries: Vec<DirEntry>) {
-        for DirEntry { name, node, .. } in entries {
-            let slash = if node.is_directory() { "/" } else { "" };
-            let href = format!("{}/{}{slash}", self.folder, encode_component(&name));
-            self.add(&href, name, &node).await;
-        }
+    async fn add_entry(&mut self, DirEntry { name, node, .. }: DirEntry) {
+        let slash = if node.is_directory() { "/" } else { "" };
+        let href = format!("{}/{}{slash}", self.folder, encode_component(&name));
+        self.add(&href, name, &node).await;
     }
 
     async fn add(&mut self, href: &str, name: String, node: &Node) {

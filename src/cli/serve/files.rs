@@ -216,9 +216,10 @@ pub(in crate::cli) fn all_running(path: &Path) -> Vec<ServerRecord> {
 pub(super) fn given_secret(path: &Path) -> anyhow::Result<Secret> {
     let shown = path.display();
     let found = fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
+    // A group may read it: so Kubernetes gives a secret to a user without a name.
     ensure!(
-        is_closed_to(&found, 0o007),
-        "expected a secret file that other users cannot read at {shown}; run chmod 600 {shown}"
+        is_closed_to(&found, 0o027),
+        "expected a secret file that others cannot read or write at {shown}; run chmod 600 {shown}"
     );
     let text = icos_files::read_file(path, MAX_RECORD);
     let text = text.with_context(|| format!("cannot read {shown}"))?;
@@ -235,19 +236,29 @@ fn is_closed_to(found: &fs::Metadata, bits: u32) -> bool {
 /// replaced.
 pub(super) fn bind_given_socket(path: &Path) -> anyhow::Result<UnixListener> {
     let shown = path.display();
-    match fs::symlink_metadata(path) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("expected the path of a socket, found {shown}");
+    };
+    let folder = SafeFolder::open(parent)
+        .with_context(|| format!("cannot use the folder of --socket {shown}"))?;
+    ensure!(
+        is_closed_to(folder.metadata(), 0o022),
+        "other users could replace the socket in {0}, and would get its secret; choose a --socket in a folder of your own, or run chmod go-w {0}",
+        parent.display()
+    );
+    match folder.metadata_of(name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Ok(found) if found.file_type().is_socket() => {
             if connect(path).is_ok() {
                 bail!("another process listens on {shown}; choose another --socket");
             }
-            fs::remove_file(path).with_context(|| format!("cannot replace {shown}"))?;
+            let removed = folder.remove(name);
+            removed.with_context(|| format!("cannot replace {shown}"))?;
         }
         _ => bail!("expected no file or a socket at {shown}; choose another --socket"),
     }
-    bind_private(path).with_context(|| {
-        format!("cannot listen on {shown}; the path of a socket has at most 107 bytes")
-    })
+    // The path through the descriptor is short enough for a socket.
+    bind_private(&folder.path().join(name)).with_context(|| format!("cannot listen on {shown}"))
 }
 
 /// Listens on a new socket that only this user can connect to. The umask is that of the

@@ -1,5 +1,5 @@
-//! The identity of a server: a hash of its settings. Processes with the same settings
-//! share a server.
+//! The identity of a server: a hash of its settings and of this run of the machine.
+//! Processes of a machine with the same settings share a server.
 
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -55,6 +55,10 @@ pub(super) fn of(matches: &ArgMatches, cache_dir: &Path) -> String {
         }
     }
     add(cache_dir.as_os_str().as_bytes());
+    // Machines that share a home have servers of their own.
+    add(std::fs::read("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .as_slice());
     for variable in LOGIN_VARIABLES {
         add(variable.as_bytes());
         add(std::env::var_os(variable).unwrap_or_default().as_bytes());

@@ -86,6 +86,24 @@ def test_parts_are_those_of_the_file(fs: icosfs.IcosFileSystem) -> None:
         assert file.tell() == 4500
 
 
+def test_parts_of_a_generated_file_are_parts(fs: icosfs.IcosFileSystem) -> None:
+    path = ".icosfs/metrics"
+    assert fs.cat_file(path, 0, 6) == fs.cat_file(path)[:6]
+    assert len(fs.cat_file(path, -7)) == 7
+
+
+def test_open_file_never_mixes_versions(fs: icosfs.IcosFileSystem) -> None:
+    with fs.open(CSV, block_size=1000) as file:
+        first = file.read(1000)
+        assert first == (MOUNT / CSV).read_bytes()[:1000]
+        assert file._tag
+        # As if the file were another since.
+        file._tag = '"other"'
+        with pytest.raises(OSError, match="open it again") as raised:
+            file.read()
+        assert raised.value.errno == errno.ESTALE
+
+
 def test_file_is_downloaded_completely_or_not_at_all(
     fs: icosfs.IcosFileSystem, tmp_path: pathlib.Path
 ) -> None:
@@ -245,10 +263,13 @@ def test_reply_that_ends_early_leaves_no_file(
 
     @contextlib.contextmanager
     def cut_short(
-        path: str, query: dict[str, str], byte_range: str | None = None
+        path: str,
+        query: dict[str, str],
+        byte_range: str | None = None,
+        tag: str | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         if query is not _server.FILE:
-            with request(path, query, byte_range) as response:
+            with request(path, query, byte_range, tag) as response:
                 yield response
             return
         ours, theirs = socket.socketpair()
