@@ -15,7 +15,7 @@ use icosfs::mount::mountinfo;
 use nix::mount::{MntFlags, umount2};
 
 use crate::support::home::ICOSFS;
-use crate::support::{Home, feed, files_below, interpreter, said, services_of};
+use crate::support::{Home, end_servers, feed, files_below, interpreter, said, services_of};
 
 fn pages() -> Vec<PathBuf> {
     let mut pages: Vec<PathBuf> = fs::read_dir("docs")
@@ -75,6 +75,12 @@ fn documented_commands_work_against_the_demo() {
             .env_clear()
             .env("PATH", format!("{program}:{python}:{path}"))
             .env("HOME", home.path())
+            // As the wheel installs it.
+            .env(
+                "PYTHONPATH",
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("python"),
+            )
+            .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("ICOSFS_TOKEN", portal.token());
         for service in services_of(&portal, &[]) {
             let (name, url) = service.trim_start_matches("--").split_once('=').unwrap();
@@ -82,6 +88,7 @@ fn documented_commands_work_against_the_demo() {
             command.env(format!("ICOSFS_{name}"), url);
         }
         let output = command.output().unwrap();
+        end_servers(home.path());
         let left = mountinfo::mount_at(&home.path().join("icos")).unwrap();
         if left.is_some() {
             let _ = umount2(&home.path().join("icos"), MntFlags::MNT_DETACH);

@@ -1,18 +1,15 @@
 //! The Python package in `python/`: its own tests, run with the program under test.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::support::home::ICOSFS;
 use crate::support::{
-    Home, TestMount, co2, eventually, interpreter, portal, python_script, services_of, slices,
+    Home, TestMount, co2, end_servers, interpreter, portal, python_script, servers_below,
+    services_of, slices,
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -81,31 +78,13 @@ impl PythonHome {
 
     /// The process ids of the servers that run.
     fn servers(&self) -> Vec<i32> {
-        let files = crate::support::files_below(self.home.path()).into_iter();
-        let records = files.filter(|path: &PathBuf| {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            name.starts_with("serve-") && name.ends_with(".json")
-        });
-        records
-            .filter_map(|path| {
-                let record: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-                i32::try_from(record["pid"].as_i64()?).ok()
-            })
-            .collect()
+        servers_below(self.home.path())
     }
 }
 
 impl Drop for PythonHome {
     fn drop(&mut self) {
-        for pid in self.servers() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            let process = format!("/proc/{pid}");
-            eventually(Duration::from_secs(10), || !Path::new(&process).exists());
-        }
+        end_servers(self.home.path());
     }
 }
 

@@ -16,12 +16,21 @@ from Python:
 The settings are those of the program: ``ICOSFS_*`` variables and ``config.toml``.
 """
 
+from importlib import metadata as _metadata
+
 from ._filesystem import IcosFileSystem
 from ._mount import Mount, mount
 from ._program import IcosfsError, program
 from ._tables import open_dataset, read
 
+try:
+    __version__ = _metadata.version("icosfs")
+except _metadata.PackageNotFoundError:
+    # Imported from a checkout.
+    __version__ = "0+checkout"
+
 __all__ = [
+    "__version__",
     "IcosFileSystem",
     "IcosfsError",
     "Mount",

@@ -22,7 +22,7 @@ pub(crate) use portal::{
     SilentPortal, co2, get, portal, serves_csv, serves_original, services_of, slices,
 };
 pub(crate) use python::{interpreter, python_script};
-pub(crate) use server::TestServer;
+pub(crate) use server::{TestServer, end_servers, servers_below};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

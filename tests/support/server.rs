@@ -1,5 +1,6 @@
 //! A server by the real program, ended on drop.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::home::Home;
-use super::{eventually, services_of};
+use super::{eventually, files_below, services_of};
 
 pub(crate) struct TestServer {
     home: Home,
@@ -209,6 +210,30 @@ impl Drop for TestServer {
 }
 
 /// Splits the output of `curl --include` at the end of the last head.
+/// The process ids of the servers whose records are below the folder `home`.
+pub(crate) fn servers_below(home: &Path) -> Vec<i32> {
+    let files = files_below(home).into_iter();
+    let records = files.filter(|path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("serve-") && name.ends_with(".json")
+    });
+    records
+        .filter_map(|path| {
+            let record: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+            i32::try_from(record["pid"].as_i64()?).ok()
+        })
+        .collect()
+}
+
+/// Ends the servers that processes with the home folder `home` started.
+pub(crate) fn end_servers(home: &Path) {
+    for pid in servers_below(home) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let process = format!("/proc/{pid}");
+        eventually(Duration::from_secs(10), || !Path::new(&process).exists());
+    }
+}
+
 fn split(output: &[u8]) -> (String, Vec<u8>) {
     let end = output.windows(4).position(|bytes| bytes == b"\r\n\r\n");
     let end = end.expect("a head");
