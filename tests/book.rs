@@ -182,7 +182,7 @@ fn tests_named_by_the_threat_model_exist() {
         .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    let page = fs::read_to_string("docs/security.md").unwrap();
+    let page = fs::read_to_string("docs/threat-model.md").unwrap();
     let rows: Vec<Vec<&str>> = page
         .lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"))
@@ -208,8 +208,8 @@ fn tests_named_by_the_threat_model_exist() {
 
 /// A test that is renamed must be renamed in the documentation too.
 #[test]
-fn tests_named_by_the_semantics_page_exist() {
-    let page = fs::read_to_string("docs/semantics.md").unwrap();
+fn tests_named_by_the_guarantees_page_exist() {
+    let page = fs::read_to_string("docs/guarantees.md").unwrap();
     let table = page.split("| promise | test |").nth(1).unwrap();
     let mut named = 0;
     for row in table.lines().skip(2).take_while(|row| row.starts_with('|')) {

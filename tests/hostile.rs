@@ -1,4 +1,4 @@
-//! Attacks by a network, a portal or another local user; docs/security.md names
+//! Attacks by a network, a portal or another local user; docs/threat-model.md names
 //! these tests.
 
 use std::fs::{self, Permissions};
