@@ -219,7 +219,7 @@ fn run(settings: &Settings) -> Outcome {
             read >> 10
         );
         let is_dear = cost.requests > bounds.requests || cost.bytes > bounds.bytes;
-        if is_dear {
+        if is_dear || !outcome.problems.is_empty() {
             for request in object.requests(&portal) {
                 let _ = write!(outcome.figures, "\n    {}", in_words(&request));
             }
@@ -512,6 +512,18 @@ fn table_and_backward_reader_share_a_nearly_full_disk() {
         passes: 1,
     });
     assert_cheap(&settings);
+}
+
+/// Each evicted the other's rows until one of them failed with "No space left on device".
+#[test]
+fn two_readers_of_a_wide_table_share_a_cache_of_its_length() {
+    assert_cheap(&Settings::from_seed(89));
+}
+
+/// The last request took all of the file, although more than half of it was present.
+#[test]
+fn jumping_reader_gets_little_of_a_file_twice() {
+    assert_cheap(&Settings::from_seed(102));
 }
 
 /// A read waited 20 s for an idle download to end.

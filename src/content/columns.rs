@@ -157,6 +157,9 @@ impl Columns {
         let mut refetches = RefetchLimit::default();
         while let Some(missing) = self.first_missing(rows.clone()) {
             refetches.attempt(missing.start)?;
+            if refetches.is_repeated() {
+                return self.ensure_only(rows).await;
+            }
             // All columns are needed: a request under way must run to its end.
             self.run_until(u64::MAX);
             let columns = Arc::clone(self);
@@ -172,6 +175,21 @@ impl Columns {
                 .await?;
         }
         Ok(())
+    }
+
+    /// As [`Columns::ensure`], but downloads nothing more: for a reader whose bytes were
+    /// evicted before it read them. Otherwise readers would evict what they need
+    /// themselves, and what others need, again and again.
+    pub(super) async fn ensure_only(
+        self: &Arc<Self>,
+        rows: Range<u64>,
+    ) -> Result<(), ContentError> {
+        let all: Vec<usize> = (0..self.layout.columns()).collect();
+        let ranges: Result<Vec<_>, _> = (all.iter())
+            .map(|&column| self.layout.column_range(column, rows.clone()))
+            .collect();
+        self.file.cached().evict_last(&ranges?);
+        self.ensure_cells(&all, rows).await
     }
 
     /// Downloads what is missing of `rows` of some stored columns, in one request
@@ -408,6 +426,11 @@ pub(super) struct RefetchLimit {
 }
 
 impl RefetchLimit {
+    /// Whether the last attempt was for bytes that had been received before.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.refetches > 0
+    }
+
     /// Counts an attempt to get what is missing from `position` on.
     ///
     /// # Errors

@@ -330,8 +330,13 @@ impl CsvFile {
 
     async fn render(self: &Arc<Self>, rows: Range<u64>) -> Result<RenderedRows, ContentError> {
         let mut refetches = RefetchLimit::default();
+        let mut was_evicted = false;
         loop {
-            self.columns.ensure(rows.clone()).await?;
+            if was_evicted {
+                self.columns.ensure_only(rows.clone()).await?;
+            } else {
+                self.columns.ensure(rows.clone()).await?;
+            }
             let row = self.columns.schema().row_width() + self.writer.max_row_len() as u64 / 2;
             let bytes = row.saturating_mul(rows.end - rows.start);
             let memory = self.columns.memory();
@@ -342,6 +347,7 @@ impl CsvFile {
                 return Ok(rows);
             }
             refetches.attempt(rows.start)?;
+            was_evicted = true;
         }
     }
 

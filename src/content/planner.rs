@@ -371,7 +371,7 @@ impl Snapshot {
             let end = if is_cheap {
                 self.len
             } else {
-                next_present(first.end, self.len, cache)
+                self.end_of_rest(first.end, cache)
             };
             return (first.start..end, false);
         }
@@ -451,6 +451,22 @@ impl Snapshot {
     fn wants_rest(&self) -> bool {
         let many = self.counts.requests >= RANDOM_REQUESTS || self.counts.bytes >= self.len / 4;
         many && self.len <= self.options.whole_file_limit && self.stays()
+    }
+
+    /// Where a request for the rest ends if all of the file would cost too much: it goes on
+    /// from `gap_end`, over present ranges, as long as these are a small part of the file.
+    fn end_of_rest(&self, gap_end: u64, cache: &impl Gaps) -> u64 {
+        let mut spare = self.len / 4 + RANDOM_MIN;
+        let mut end = gap_end;
+        while let Some(next) = cache.first_gap(end..self.len) {
+            let present = next.start - end;
+            if present > spare {
+                break;
+            }
+            spare -= present;
+            end = next.end;
+        }
+        end
     }
 
     /// Where a sequential download from `start` must end: where another

@@ -1,6 +1,7 @@
 //! Eviction: blocks of an open file become missing, to make room or because they are
 //! corrupt, and their space is released. The end of an epoch evicts all of them.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -108,6 +109,21 @@ impl CacheFile {
             }
         }
         true
+    }
+
+    /// Has the present blocks of `ranges` evicted after all others: a reader needs all
+    /// of the ranges at once, and is about to have the rest of them downloaded.
+    pub fn evict_last(&self, ranges: &[Range<u64>]) {
+        let wanted: Vec<Range<u64>> = (ranges.iter())
+            .map(|range| self.grid.touching(range))
+            .collect();
+        let is_wanted = |block: &u64| wanted.iter().any(|blocks| blocks.contains(block));
+        let mut state = self.state();
+        let written = std::mem::take(&mut state.written);
+        let (last, first): (VecDeque<u64>, VecDeque<u64>) =
+            written.into_iter().partition(is_wanted);
+        state.written = first;
+        state.written.extend(last);
     }
 
     /// Makes blocks missing, which the caller has claimed, and releases their space;

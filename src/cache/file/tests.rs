@@ -55,6 +55,23 @@ fn write_longer_than_the_disk_budget_retains_its_last_bytes() {
 }
 
 #[test]
+fn blocks_that_are_to_be_evicted_last_outlive_newer_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    // So little memory that new blocks go to the disk in place of old ones.
+    let (disk, memory) = (6 << 20, 4 << 20);
+    let store = Store::open(dir.path().to_owned(), CacheLimits { disk, memory });
+    let bytes: Vec<u8> = (0..=255).cycle().take(8 << 20).collect();
+    let file = store.file(&path(), bytes.len() as u64);
+    let mib = |range: Range<u64>| range.start << 20..range.end << 20;
+    file.write(0, &bytes[..5 << 20]).unwrap();
+    file.evict_last(&[mib(0..1), mib(2..3)]);
+    file.write(5 << 20, &bytes[5 << 20..7 << 20]).unwrap();
+    let is_present = |range| file.first_missing(&mib(range)).is_none();
+    assert!(is_present(0..1) && is_present(2..3) && is_present(5..7));
+    assert!(!is_present(1..2), "the oldest of the others");
+}
+
+#[test]
 fn written_bytes_are_present_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
