@@ -44,6 +44,7 @@ use std::path::{Path, PathBuf};
 mod adapter;
 #[cfg(feature = "fuse")]
 mod attributes;
+mod control_file;
 #[cfg(feature = "fuse")]
 mod crawlers;
 #[cfg(feature = "fuse")]
@@ -85,6 +86,7 @@ mod unmount;
 mod xattrs;
 
 #[cfg(feature = "fuse")]
+pub use control_file::read_control_file;
 pub use crawlers::Crawlers;
 #[cfg(feature = "fuse")]
 pub use host_check::{MissingRequirement, missing_requirement};

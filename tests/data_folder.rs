@@ -50,6 +50,27 @@ fn downloads(portal: &DemoPortal) -> usize {
 }
 
 #[test]
+fn link_out_of_the_data_folder_is_not_followed() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal);
+    let folder = data_folder(&portal, id, &home);
+    let original = portal.repository().original(&id).unwrap();
+    let inside = folder.join("asciiAtcProductTimeSer").join(id.to_string());
+    // Of the same length, but not for users of the mount.
+    let outside = home.path().join("outside");
+    fs::write(&outside, vec![b'!'; original.len()]).unwrap();
+    fs::remove_file(&inside).unwrap();
+    std::os::unix::fs::symlink(&outside, &inside).unwrap();
+    let variables = [
+        ("PORTAL_DATA_PATH_ICOS", &*folder.display().to_string()),
+        ("ICOSFS_TOKEN", &portal.token()),
+    ];
+    let mount = TestMount::at(home, &portal, &[], &variables, "");
+    let path = format!("objects/{id}.original.zip");
+    assert!(mount.read(&path) == original, "it is downloaded instead");
+}
+
+#[test]
 fn data_folder_needs_no_login_and_its_use_is_reported() {
     let (portal, home) = (portal(), Home::new());
     let id = co2(&portal);

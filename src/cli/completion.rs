@@ -39,12 +39,20 @@ pub(super) fn answer(arguments: &[OsString]) -> Option<u8> {
     let words = words(arguments)?;
     let shells = Shells::builtins();
     let shell = shells.completer(&shell)?;
+    let is_bash = shell.name() == "bash";
     let mut command = with_values(super::command());
     command.build();
     let mut text = Vec::new();
     let folder = std::env::current_dir().ok();
     let written = shell.write_complete(&mut command, words, folder.as_deref(), &mut text);
-    let printed = print_text!("{}", String::from_utf8_lossy(&text));
+    let text = String::from_utf8_lossy(&text);
+    let printed = if is_bash {
+        // As the script of clap_complete tells the separator.
+        let separator = std::env::var("_CLAP_IFS").unwrap_or("\n".to_owned());
+        print_text!("{}", plain_words(&text, &separator))
+    } else {
+        print_text!("{text}")
+    };
     Some(if written.is_ok() && printed.is_ok() {
         0
     } else {
@@ -178,6 +186,22 @@ fn catalog() -> Option<StoredCatalog> {
     StoredCatalog::open(&folder)
 }
 
+/// Whether a shell takes `value` for one word as it is. Names come from the portal and
+/// from other users, and a shell would run what is in `$(...)`.
+fn is_plain_word(value: &str) -> bool {
+    value
+        .chars()
+        .all(|c| c.is_alphanumeric() || "._-/:@%+,=~".contains(c))
+}
+
+/// The plain words among `candidates`, which bash inserts without quoting them. If there
+/// are none, bash itself completes the names of files, and quotes them.
+fn plain_words(candidates: &str, separator: &str) -> String {
+    let words = candidates.split(separator);
+    let plain: Vec<&str> = words.filter(|word| is_plain_word(word)).collect();
+    plain.join(separator)
+}
+
 fn candidate(value: &str, help: &str) -> CompletionCandidate {
     let help = super::text_table::blank_control(help);
     let help = Some(help).filter(|help| !help.is_empty());
@@ -188,7 +212,10 @@ fn candidate(value: &str, help: &str) -> CompletionCandidate {
 fn starting_with(all: Vec<CompletionCandidate>, current: &OsStr) -> Vec<CompletionCandidate> {
     let current = fold(&current.to_string_lossy());
     let mut found = all;
-    found.retain(|one| fold(&one.get_value().to_string_lossy()).starts_with(&current));
+    found.retain(|one| {
+        let value = one.get_value().to_string_lossy();
+        is_plain_word(&value) && fold(&value).starts_with(&current)
+    });
     found
 }
 
@@ -199,7 +226,7 @@ fn stations(vocabulary: &Vocabulary) -> Vec<CompletionCandidate> {
         let row = station.row();
         let help = format!("{}, {}", row.name, station.country());
         found.push(candidate(&row.code, &help));
-        if !row.name.is_empty() && !row.name.contains([' ', ',', '\'', '"']) {
+        if !row.name.is_empty() && !row.name.contains(',') {
             found.push(candidate(&row.name, station.country()));
         }
     }
@@ -344,6 +371,13 @@ pub(super) fn print_script(shell: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_plain_words_are_inserted_into_a_command_line() {
+        let all = "HTM\u{b}$(id)\u{b}a;b\u{b}`id`\u{b}a b\u{b}\u{d8}stre\u{b}~/a-b_c.csv\u{b}x\u{1b}[0m\u{b}'\u{b}a\nb";
+        let plain = plain_words(all, "\u{b}");
+        assert_eq!(plain, "HTM\u{b}\u{d8}stre\u{b}~/a-b_c.csv");
+    }
 
     #[test]
     fn completers_name_arguments_that_exist() {

@@ -110,7 +110,7 @@ fn format_metadata(object: &Object, page: &Value) -> String {
     let mut text = String::new();
     for (label, value) in lines {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = writeln!(text, "{label:<10} {value}");
+            let _ = writeln!(text, "{label:<10} {}", blank_control(&value));
         }
     }
     text

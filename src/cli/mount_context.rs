@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use nix::unistd::{Uid, User, geteuid};
 
 use super::settings::GlobalArgs;
@@ -59,13 +59,8 @@ impl MountContext {
     fn of_entry(entry: &MountEntry) -> anyhow::Result<Self> {
         let shown = entry.mountpoint.display();
         let user = geteuid();
-        if !is_trusted(entry.owner, user) {
-            bail!(
-                "the mount at {shown} is {}; commands send a login only to the services of your own mounts and root's",
-                owned_by(entry.owner)
-            );
-        }
-        let status = read_status_within(&entry.mountpoint, STATUS_TIMEOUT)
+        require_trusted(entry)?;
+        let status = read_status_within(entry, STATUS_TIMEOUT)
             .with_context(|| format!("cannot read the status of the mount at {shown}"))?;
         Ok(Self {
             info: status.info,
@@ -97,8 +92,16 @@ pub(super) fn mount_of(mounts: &[MountEntry], path: &Path) -> Option<MountEntry>
     Some(origin.unwrap_or(found).clone())
 }
 
-fn is_trusted(owner: Option<u32>, user: Uid) -> bool {
-    owner.is_some_and(|owner| owner == 0 || owner == user.as_raw())
+/// Checks that a mount is this user's or root's: what it says of itself decides where a
+/// login is sent, and where files are written.
+pub(super) fn require_trusted(mount: &MountEntry) -> anyhow::Result<()> {
+    ensure!(
+        mount.is_trusted(),
+        "the mount at {} is {}; commands trust your own mounts and root's only",
+        mount.mountpoint.display(),
+        owned_by(mount.owner)
+    );
+    Ok(())
 }
 
 /// Describes the owner of a mount, as in "a mount by user ada".
@@ -172,17 +175,6 @@ impl PortalChoice {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_mounts_of_this_user_and_root_are_trusted() {
-        let user = Uid::from_raw(1000);
-        assert!(is_trusted(Some(1000), user) && is_trusted(Some(0), user));
-        assert!(!is_trusted(Some(1001), user) && !is_trusted(None, user));
-        assert!(
-            !is_trusted(Some(1000), Uid::from_raw(0)),
-            "root trusts root only"
-        );
-    }
 
     #[test]
     fn portal_is_a_repository_the_demo_or_a_folder() {

@@ -18,7 +18,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use super::terminal::escape_control;
+use super::terminal::{escape_control, escape_in_json};
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub(super) fn print(text: Arguments<'_>) -> Result<(), OutputError> {
 /// Prints `value` as indented JSON.
 pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
-    Ok(print_line!("{text}")?)
+    Ok(print_line!("{}", escape_in_json(&text))?)
 }
 
 /// Prints `text` on standard error after the name of this program, with control

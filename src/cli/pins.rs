@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::mount_context::mount_of;
+use super::mount_context::{mount_of, require_trusted};
 use super::object_argument::id_of_file;
 use super::output::{print_json, print_line};
 use super::prefetch::{Collected, collect};
@@ -152,14 +152,16 @@ fn objects_of_files(files: &[PathBuf]) -> anyhow::Result<ObjectsByCache> {
     for file in files {
         let shown = file.display();
         let path = absolute(file).with_context(|| format!("cannot find {shown}"))?;
-        let Some(mount) = mount_of(&mounts, &path).map(|mount| mount.mountpoint) else {
+        let Some(mount) = mount_of(&mounts, &path) else {
             bail!("expected a file or folder in a mount, or an object's id; {shown} is neither");
         };
-        let cache = match caches.get(&mount) {
-            Some(cache) => cache.clone(),
-            None => read_status(&mount)?.info.cache,
+        let cache = if let Some(cache) = caches.get(&mount.mountpoint) {
+            cache.clone()
+        } else {
+            require_trusted(&mount)?;
+            read_status(&mount)?.info.cache
         };
-        caches.insert(mount, cache.clone());
+        caches.insert(mount.mountpoint, cache.clone());
         if let Some(id) = id_of_file(&path) {
             objects.entry(cache).or_default().insert(id);
         }

@@ -17,7 +17,8 @@ use super::pins;
 use super::settings::GlobalArgs;
 use super::status::read_status;
 use crate::catalog::ObjectSelection;
-use crate::mount::{absolute, mountinfo};
+use crate::mount::absolute;
+use crate::mount::mountinfo::{self, MountEntry};
 use icos_portal::ObjectId;
 
 mod download;
@@ -138,8 +139,9 @@ fn mount_of(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<PathBuf>
         .to_string();
     let mounts = mountinfo::mounts_without_binds()?.into_iter();
     let mut all: Vec<(PathBuf, bool)> = mounts
+        .filter(MountEntry::is_trusted)
         .filter_map(|mount| {
-            let status = read_status(&mount.mountpoint).ok()?;
+            let status = read_status(&mount).ok()?;
             Some((mount.mountpoint, status.info.services.data == data))
         })
         .collect();

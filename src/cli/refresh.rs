@@ -2,48 +2,66 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{bail, ensure};
 use clap::Args;
+use nix::unistd::geteuid;
 
-use super::output::print_text;
+use super::output::{note, print_text};
 use super::status::mounted;
+use super::terminal::escape_control;
 use super::waiting::WaitNotice;
-use crate::mount::mountinfo;
+use crate::mount::{mountinfo, read_control_file};
 
 /// Arguments of `icosfs refresh`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  icosfs refresh                     every mount
+  icosfs refresh                     every mount of yours
   icosfs refresh ~/icos
 
 `cat ~/icos/.icosfs/refresh` and the signal SIGHUP to a mount in the background do
 the same.")]
 pub(super) struct RefreshArgs {
-    /// The mount point; by default all mounts
+    /// The mount point; by default all mounts of yours
     mountpoint: Option<PathBuf>,
 }
 
 /// Runs the command.
 pub(super) fn run(args: &RefreshArgs) -> anyhow::Result<()> {
-    let mountpoints: Vec<PathBuf> = match &args.mountpoint {
-        Some(path) => vec![mounted(path)?],
-        None => (mountinfo::mounts_without_binds()?.into_iter())
-            .map(|mount| mount.mountpoint)
-            .collect(),
+    let mounts = if let Some(path) = &args.mountpoint {
+        vec![mounted(path)?]
+    } else {
+        let user = geteuid().as_raw();
+        let mut mounts = mountinfo::mounts_without_binds()?;
+        mounts.retain(|mount| mount.owner == Some(user));
+        mounts
     };
-    if mountpoints.is_empty() {
-        bail!("nothing is mounted; `icosfs mount FOLDER` mounts the repository");
+    if mounts.is_empty() {
+        bail!("you have no mount; `icosfs mount FOLDER` mounts the repository");
     }
-    for mountpoint in mountpoints {
+    let mut failed = 0;
+    for mount in &mounts {
         let notice = WaitNotice::spinner("downloading the lists");
-        let text = std::fs::read_to_string(mountpoint.join(".icosfs/refresh"));
+        let text = read_control_file(mount, "refresh");
         drop(notice);
-        let shown = mountpoint.display();
-        let text = text.with_context(|| {
-            format!("the lists of {shown} cannot be refreshed; `icosfs status {shown}` shows why")
-        })?;
-        print_text!("{shown}: {text}")?;
+        let shown = mount.mountpoint.display();
+        match text {
+            Ok(text) => {
+                let text = format!("{shown}: {}", String::from_utf8_lossy(&text));
+                print_text!("{}", escape_control(&text))?;
+            }
+            Err(error) => {
+                failed += 1;
+                note!(
+                    "the lists of {shown} cannot be refreshed: {error}; `icosfs status {shown}` shows why"
+                );
+            }
+        }
     }
+    ensure!(
+        failed == 0,
+        "{failed} of {} mounts could not be refreshed",
+        mounts.len()
+    );
     Ok(())
 }

@@ -240,7 +240,11 @@ fn port_to_bind(args: &ServeArgs) -> anyhow::Result<Option<PortToBind>> {
             "--allow-remote needs --tls-cert and --tls-key: without TLS, the network would see the secret and the data"
         );
     }
-    Ok(Some(PortToBind::Address(address, tls)))
+    let is_localhost = address.ip() == Ipv4Addr::LOCALHOST || address.ip() == Ipv6Addr::LOCALHOST;
+    Ok(Some(match tls {
+        None if is_localhost => PortToBind::Loopback(address.port()),
+        tls => PortToBind::Address(address, tls),
+    }))
 }
 
 impl PortToBind {

@@ -17,7 +17,8 @@ use super::serve::files::{ServerRecord, all_running};
 use super::settings::{GlobalArgs, block_on, for_each_service};
 use super::terminal::escape_control;
 use crate::daemon::report::DaemonStatus;
-use crate::mount::{absolute, mountinfo};
+use crate::mount::mountinfo::{self, MountEntry};
+use crate::mount::{absolute, read_control_file};
 use icos_portal::http::{Http, Timeouts};
 use icos_portal::{Envri, PortalError, Service, Services};
 
@@ -46,8 +47,8 @@ pub(super) struct StatusArgs {
 /// A mount or server to query.
 #[derive(Clone)]
 enum Target {
-    /// A mount, by its folder and its user.
-    Mount(PathBuf, Option<u32>),
+    /// A mount.
+    Mount(MountEntry),
     /// A server.
     Server(ServerRecord),
 }
@@ -56,7 +57,7 @@ impl Target {
     /// The mount point, or the address of the server.
     fn shown(&self) -> String {
         match self {
-            Target::Mount(mountpoint, _) => mountpoint.display().to_string(),
+            Target::Mount(mount) => mount.mountpoint.display().to_string(),
             Target::Server(server) => server.shown(),
         }
     }
@@ -79,22 +80,21 @@ struct ServiceCheck {
 
 /// Runs the command.
 pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> {
-    let user = nix::unistd::geteuid().as_raw();
-    let mut mountpoints: Vec<(PathBuf, Option<u32>)> = match &args.mountpoint {
-        Some(path) => vec![(mounted(path)?, Some(user))],
-        None => (mountinfo::mounts_without_binds()?.into_iter())
-            .map(|mount| (mount.mountpoint, mount.owner))
-            .collect(),
+    let is_named = args.mountpoint.is_some();
+    let mut mounts = match &args.mountpoint {
+        Some(path) => vec![mounted(path)?],
+        None => mountinfo::mounts_without_binds()?,
     };
-    if args.mountpoint.is_none() {
+    if !is_named {
         // A mount that was unmounted here may still be in the namespace of a container.
         let foreign = mountinfo::foreign_mounts().into_iter();
-        let paths = foreign.map(|mount| (mount.path(), mount.entry.owner));
-        mountpoints.extend(paths.filter(|(path, _)| read_status(path).is_ok()));
+        let entries = foreign.map(|mount| MountEntry {
+            mountpoint: mount.path(),
+            ..mount.entry
+        });
+        mounts.extend(entries.filter(|mount| read_status(mount).is_ok()));
     }
-    let mut targets: Vec<Target> = (mountpoints.into_iter())
-        .map(|(mountpoint, owner)| Target::Mount(mountpoint, owner))
-        .collect();
+    let mut targets: Vec<Target> = mounts.into_iter().map(Target::Mount).collect();
     if args.mountpoint.is_none() {
         let servers = global
             .cache_dir()
@@ -109,7 +109,7 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> 
     let threads: Vec<_> = (targets.into_iter())
         .map(|target| {
             let queried = target.clone();
-            let query = move || query(queried, user);
+            let query = move || query(queried, is_named);
             (target, std::thread::Builder::new().spawn(query))
         })
         .collect();
@@ -137,33 +137,42 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Returns the absolute path of `mountpoint`, at which an icosfs must be mounted.
-pub(super) fn mounted(mountpoint: &Path) -> anyhow::Result<PathBuf> {
+/// Returns the mount at `mountpoint`, which must be one of icosfs.
+pub(super) fn mounted(mountpoint: &Path) -> anyhow::Result<MountEntry> {
     let path = absolute(mountpoint)?;
-    ensure!(
-        mountinfo::mount_at(&path)?.is_some_and(|mount| mount.is_icosfs()),
-        "no icosfs is mounted at {}; `icosfs status` lists the mounts",
-        path.display()
-    );
-    Ok(path)
+    let mount = mountinfo::mount_at(&path)?.filter(MountEntry::is_icosfs);
+    mount.with_context(|| {
+        let shown = path.display();
+        format!("no icosfs is mounted at {shown}; `icosfs status` lists the mounts")
+    })
 }
 
-/// Reads the status of a mount or server and probes its services.
-fn query(target: Target, user: u32) -> QueriedTarget {
+/// Reads the status of a mount or server and probes its services. `is_named` says whether
+/// the user named it.
+fn query(target: Target, is_named: bool) -> QueriedTarget {
+    let user = nix::unistd::geteuid().as_raw();
     let (status, expected) = match &target {
-        Target::Mount(mountpoint, owner) => match (read_status(mountpoint), *owner == Some(user)) {
-            (Err(_), false) => {
-                let owner = owned_by(*owner);
-                let reason = anyhow::anyhow!("a mount {owner}, without access for others");
-                (Err(reason), false)
+        Target::Mount(mount) => {
+            let expected = is_named || mount.owner == Some(user);
+            match read_status(mount) {
+                Err(_) if !expected => {
+                    let owner = owned_by(mount.owner);
+                    let reason = anyhow::anyhow!("a mount {owner}, without access for others");
+                    (Err(reason), false)
+                }
+                status => (status, expected),
             }
-            (status, expected) => (status, expected),
-        },
+        }
         Target::Server(server) => (read_server_status(server), true),
     };
+    // Another user's mount can name any URL as that of a service.
+    let is_probed = match &target {
+        Target::Mount(mount) => mount.is_trusted(),
+        Target::Server(_) => true,
+    };
     let status = status.map(|status| {
-        let checks = probe_services(&status).unwrap_or_default();
-        (status, checks)
+        let checks = is_probed.then(|| probe_services(&status).unwrap_or_default());
+        (status, checks.unwrap_or_default())
     });
     QueriedTarget {
         target,
@@ -179,23 +188,22 @@ fn read_server_status(server: &ServerRecord) -> anyhow::Result<DaemonStatus> {
         .context("its status is from another version of icosfs; end it and start it again")
 }
 
-/// Reads the status of the mount at `mountpoint`, on a thread that is abandoned if
-/// it blocks.
-pub(super) fn read_status(mountpoint: &Path) -> anyhow::Result<DaemonStatus> {
-    read_status_within(mountpoint, STATUS_TIMEOUT)
+/// Reads the status of a mount, on a thread that is abandoned if it blocks.
+pub(super) fn read_status(mount: &MountEntry) -> anyhow::Result<DaemonStatus> {
+    read_status_within(mount, STATUS_TIMEOUT)
 }
 
 /// The same with another timeout.
 pub(super) fn read_status_within(
-    mountpoint: &Path,
+    mount: &MountEntry,
     timeout: Duration,
 ) -> anyhow::Result<DaemonStatus> {
-    let path = mountpoint.join(".icosfs/status.json");
     let (sender, receiver) = mpsc::channel();
+    let queried = mount.clone();
     std::thread::Builder::new()
-        .spawn(move || sender.send(std::fs::read(path)))
+        .spawn(move || sender.send(read_control_file(&queried, "status.json")))
         .context("cannot start a thread")?;
-    let shown = mountpoint.display();
+    let shown = mount.mountpoint.display();
     let Ok(read) = receiver.recv_timeout(timeout) else {
         bail!("no response; is its process stopped? `icosfs unmount --lazy {shown}` unmounts it");
     };

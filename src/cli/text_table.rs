@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::output::{self, print_text};
+use super::terminal::{escape_in_json, is_command};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -125,14 +126,17 @@ fn cut(text: &str, width: usize) -> String {
 /// Prints values as JSON, one per line.
 pub(super) fn print_json_lines(values: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
     let lines = values.into_iter().map(|value| format!("{value}\n"));
-    Ok(print_text!("{}", lines.collect::<String>())?)
+    Ok(print_text!(
+        "{}",
+        escape_in_json(&lines.collect::<String>())
+    )?)
 }
 
 /// Replaces control characters by spaces, so that the text can neither move a
-/// terminal's cursor nor break the line.
+/// terminal's cursor, nor break the line, nor look like another one.
 pub(super) fn blank_control(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_command(c) { ' ' } else { c })
         .collect()
 }
 

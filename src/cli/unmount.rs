@@ -60,7 +60,8 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
             mountpoint.display()
         );
     }
-    let daemon = read_status(&mountpoint).ok().map(|status| status.info.pid);
+    let daemon = entry.as_ref().and_then(|entry| read_status(entry).ok());
+    let daemon = daemon.map(|status| status.info.pid);
     unmount(&mountpoint)?;
     let device = entry.map(|entry| entry.device);
     let mut others = mountinfo::mounts()?.into_iter();

@@ -3,20 +3,23 @@
 //!
 //! The files lie as the portal stores them, `<format>/<id>` and `<format>/<id>.cpb`,
 //! and are trusted as the portal is. A file that is missing, has an unexpected
-//! length or cannot be read is downloaded from the data service instead.
+//! length, lies outside of the folder or cannot be read is downloaded from the data service
+//! instead.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lru::LruCache;
-use nix::fcntl::{OFlag, openat};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
 use super::ByteSource;
@@ -91,8 +94,8 @@ impl PortalFolder {
         // Opening must not wait, should the file be a pipe.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let path = path.path();
-        let file = match openat(self.folder.as_fd(), &path, flags, Mode::empty()) {
-            Ok(file) => File::from(file),
+        let file = match open_within(self.folder.as_fd(), &path, flags) {
+            Ok(file) => file,
             Err(errno) => {
                 tracing::debug!(path = %path.display(), %errno, "no such file on the portal's disk");
                 return None;
@@ -105,6 +108,25 @@ impl PortalFolder {
             return None;
         }
         Some(file)
+    }
+}
+
+/// Opens the file at `path` in `folder`. Links may lead to other places in the folder, not
+/// out of it: other users of a mount would read what only its owner can.
+fn open_within(folder: BorrowedFd<'_>, path: &Path, flags: OFlag) -> Result<File, Errno> {
+    let within = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(flags).resolve(within);
+    match openat2(folder, path, how) {
+        // An old kernel, or a container that refuses the call: no links at all.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(Errno::EINVAL);
+            };
+            let handle = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+            let parent = openat(folder, parent, handle, Mode::empty())?;
+            openat(&parent, name, flags | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
+        }
+        opened => opened.map(File::from),
     }
 }
 

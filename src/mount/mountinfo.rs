@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,14 @@ impl MountEntry {
     #[must_use]
     pub fn is_icosfs(&self) -> bool {
         self.kind.strip_prefix("fuse.") == Some(SUBTYPE)
+    }
+
+    /// Whether this user or root mounted it: the process of another user may say
+    /// anything in its control files.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        let user = nix::unistd::geteuid().as_raw();
+        self.owner.is_some_and(|owner| owner == 0 || owner == user)
     }
 
     /// Whether it shows a part of the file system only.
@@ -143,6 +152,15 @@ pub fn is_in_mount(path: &Path) -> io::Result<bool> {
 /// If the mount table cannot be read.
 pub fn mount_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
     Ok(topmost(all()?, mountpoint))
+}
+
+/// Returns the id of the mount that `handle` is on. Reads `/proc` only and never accesses
+/// the mount.
+pub(super) fn mount_id(handle: BorrowedFd<'_>) -> io::Result<u64> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()))?;
+    let mut lines = info.lines();
+    let id = lines.find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    id.ok_or_else(|| io::Error::other("expected mnt_id in /proc/self/fdinfo"))
 }
 
 fn all() -> io::Result<Vec<MountEntry>> {

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -119,11 +119,7 @@ fn steps(path: &Path) -> VecDeque<OsString> {
 /// Returns the mount point of the icosfs mount that `handle` is on, if any. Reads
 /// `/proc` only and never accesses the mount.
 fn mount_under(handle: &OwnedFd) -> io::Result<Option<PathBuf>> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", handle.as_raw_fd()))?;
-    let id = info
-        .lines()
-        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
-        .ok_or_else(|| io::Error::other("expected mnt_id in /proc/self/fdinfo"))?;
+    let id = mountinfo::mount_id(handle.as_fd())?;
     let found = mountinfo::mounts()?.into_iter().find(|m| m.id == id);
     Ok(found.map(|mount| mount.mountpoint))
 }

@@ -12,6 +12,7 @@ use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
+use super::fuse::is_of_another_user;
 use super::trust::{UnsafeFile, check_regular, is_trusted};
 use super::walk::{Destination, HANDLE, WalkMode, walk};
 
@@ -35,6 +36,8 @@ pub struct SafeFolder {
     shown: PathBuf,
     /// Whether other users can get here.
     reachable: bool,
+    /// Whether it is on a file system of another user.
+    foreign: bool,
 }
 
 /// A name in an open folder: where a path leads, once its links are followed. The
@@ -91,7 +94,7 @@ impl SafeFolder {
             },
         )?;
         let (owner, mode) = (folder.found.uid(), folder.found.mode());
-        if !is_trusted(owner) || mode & 0o022 != 0 {
+        if !is_trusted(owner) || mode & 0o022 != 0 || folder.is_foreign() {
             return Err(folder.refusal().into());
         }
         Ok(folder)
@@ -111,6 +114,7 @@ impl SafeFolder {
             handle,
             shown: PathBuf::from("/"),
             reachable: true,
+            foreign: false,
         })
     }
 
@@ -127,7 +131,13 @@ impl SafeFolder {
             shown.push(step);
         }
         let closed = is_trusted(self.found.uid()) && self.found.mode() & 0o011 == 0;
+        let foreign = if found.dev() == self.found.dev() {
+            self.foreign
+        } else {
+            is_of_another_user(&entry)?
+        };
         Ok(Self {
+            foreign,
             handle: entry,
             found: Box::new(found),
             shown,
@@ -180,6 +190,11 @@ impl SafeFolder {
 
     pub(crate) fn is_reachable(&self) -> bool {
         self.reachable
+    }
+
+    /// Whether it is on a file system of another user, which may say anything of it.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// The attributes of an entry; of a link, not of its target.

@@ -15,10 +15,13 @@
 //! - Mode and owner are changed on the descriptor only; the owner only of a file
 //!   that was just created.
 //!
-//! Trusted are the user that runs the program, and root. Links that the kernel
+//! Trusted are the user that runs the program, and root. Neither the modes of a folder with
+//! an access control list nor anything on a FUSE file system of another user proves that
+//! others cannot write there. Links that the kernel
 //! makes below `/proc` (`/dev/stdin` leads there) are followed by the kernel.
 
 mod folder;
+mod fuse;
 mod open;
 mod trust;
 mod walk;

@@ -76,13 +76,17 @@ impl From<UnsafeFile> for io::Error {
 
 /// Whether files of this owner are trusted.
 pub(crate) fn is_trusted(owner: u32) -> bool {
-    /// In a user namespace, the machine's own folders have an unmapped owner, which
-    /// no process in the namespace can be.
-    static TRUSTS_UNMAPPED: LazyLock<bool> = LazyLock::new(|| {
+    owner == 0 || owner == geteuid().as_raw()
+}
+
+/// Whether this owner has no number in the user namespace of this process: it may be the
+/// machine's own root, or another user of the machine.
+pub(crate) fn is_unmapped(owner: u32) -> bool {
+    static HAS_UNMAPPED: LazyLock<bool> = LazyLock::new(|| {
         let maps = std::fs::read_to_string("/proc/self/uid_map");
         maps.is_ok_and(|maps| !is_mapped(UNMAPPED, &maps))
     });
-    owner == 0 || owner == geteuid().as_raw() || owner == UNMAPPED && *TRUSTS_UNMAPPED
+    owner == UNMAPPED && *HAS_UNMAPPED
 }
 
 /// Whether `maps`, the content of `/proc/self/uid_map`, contains `id`.
@@ -98,18 +102,18 @@ fn is_mapped(id: u32, maps: &str) -> bool {
     })
 }
 
-/// Whether other users can add, remove and rename entries of this folder.
-pub(crate) fn is_writable_by_others(folder: &Metadata) -> bool {
+/// Whether users other than the owner can add, remove and rename entries of this folder.
+/// `has_access_list` says whether it has an access control list.
+pub(crate) fn is_writable_by_others(
+    folder: &Metadata,
+    has_access_list: impl FnOnce() -> bool,
+) -> bool {
     // Many systems give each user a group of the same number, and folders that the
-    // group may write to.
+    // group may write to. With an access control list, these bits are those of all that
+    // the list names.
     let private_group = folder.gid() == folder.uid();
-    let by_group = folder.mode() & 0o020 != 0 && !private_group;
-    !is_trusted(folder.uid()) || folder.mode() & 0o002 != 0 || by_group
-}
-
-/// Whether only the owner of an entry can remove and rename it.
-pub(crate) fn is_sticky(folder: &Metadata) -> bool {
-    is_trusted(folder.uid()) && folder.mode() & 0o1000 != 0
+    let by_group = folder.mode() & 0o020 != 0 && (!private_group || has_access_list());
+    folder.mode() & 0o002 != 0 || by_group
 }
 
 /// Checks that `file` is a regular file, and returns its attributes.

@@ -39,10 +39,10 @@ pub(in crate::cli) struct LogLevelArgs {
 
 /// Runs the command.
 pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
-    let mountpoint = mounted(&args.mountpoint)?;
-    let shown = mountpoint.display();
+    let mount = mounted(&args.mountpoint)?;
+    let shown = mount.mountpoint.display();
     let status =
-        read_status(&mountpoint).with_context(|| format!("cannot read the status of {shown}"))?;
+        read_status(&mount).with_context(|| format!("cannot read the status of {shown}"))?;
     let socket = status.info.control.with_context(|| {
         format!("the mount at {shown} has no control socket; its log has the reason")
     })?;

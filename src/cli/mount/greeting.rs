@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cli::output::{self, OutputError, print_text};
-use crate::cli::status::read_status;
+use crate::cli::status::{mounted, read_status};
 use crate::cli::terminal::escape_control;
 use crate::daemon::report::DaemonStatus;
 
@@ -13,7 +13,7 @@ pub(super) fn print(mountpoint: &Path) -> Result<(), OutputError> {
     if !output::is_terminal() {
         return Ok(());
     }
-    match read_status(mountpoint) {
+    match mounted(mountpoint).and_then(|mount| read_status(&mount)) {
         Ok(status) => print_text!("{}", escape_control(&text(&status, mountpoint))),
         Err(_) => Ok(()),
     }

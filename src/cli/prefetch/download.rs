@@ -19,7 +19,7 @@ use crate::cli::status::read_status;
 use crate::cli::terminal::size;
 use crate::cli::waiting::progress_bar;
 use crate::mount::absolute;
-use crate::mount::mountinfo;
+use crate::mount::mountinfo::{self, MountEntry};
 use icos_portal::ObjectId;
 
 /// Files read concurrently; each is one stream from the portal.
@@ -82,9 +82,9 @@ fn by_reason(failed: Vec<(PathBuf, io::Error)>) -> Failures {
     let mut failures = Failures::new();
     for (path, error) in failed {
         let reason = absolute(&path).ok().and_then(|path| {
-            let mountpoint = mount_of(&mounts, &path)?.mountpoint;
+            let mount = mount_of(&mounts, &path)?;
             let reasons =
-                (reasons.entry(mountpoint.clone())).or_insert_with(|| reasons_of(&mountpoint));
+                (reasons.entry(mount.mountpoint.clone())).or_insert_with(|| reasons_of(&mount));
             reasons.get(&id_of_file(&path)?).cloned()
         });
         let reason = reason.unwrap_or_else(|| error.to_string());
@@ -95,8 +95,8 @@ fn by_reason(failed: Vec<(PathBuf, io::Error)>) -> Failures {
 
 /// The reasons of the recent failures of a mount, by object. Those of several objects are
 /// equal if they differ in the object only.
-fn reasons_of(mountpoint: &Path) -> BTreeMap<ObjectId, String> {
-    let errors = read_status(mountpoint).map(|status| status.errors);
+fn reasons_of(mount: &MountEntry) -> BTreeMap<ObjectId, String> {
+    let errors = read_status(mount).map(|status| status.errors);
     let errors = errors.unwrap_or_default().into_iter().rev();
     errors
         .filter_map(|failure| {

@@ -216,6 +216,11 @@ pub(in crate::cli) fn all_running(path: &Path) -> Vec<ServerRecord> {
 pub(super) fn given_secret(path: &Path) -> anyhow::Result<Secret> {
     let shown = path.display();
     let found = fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
+    ensure!(
+        icos_files::is_own_file(&found),
+        "expected a secret file of your own or root's at {shown}, found one of user {}",
+        found.uid()
+    );
     // A group may read it: so Kubernetes gives a secret to a user without a name.
     ensure!(
         is_closed_to(&found, 0o027),
@@ -239,13 +244,12 @@ pub(super) fn bind_given_socket(path: &Path) -> anyhow::Result<UnixListener> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("expected the path of a socket, found {shown}");
     };
-    let folder = SafeFolder::open(parent)
-        .with_context(|| format!("cannot use the folder of --socket {shown}"))?;
-    ensure!(
-        is_closed_to(folder.metadata(), 0o022),
-        "other users could replace the socket in {0}, and would get its secret; choose a --socket in a folder of your own, or run chmod go-w {0}",
-        parent.display()
-    );
+    let folder = SafeFolder::private(parent, false).with_context(|| {
+        format!(
+            "other users could replace the socket in {}, and would get its secret; choose a --socket in a folder of your own",
+            parent.display()
+        )
+    })?;
     match folder.metadata_of(name) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Ok(found) if found.file_type().is_socket() => {
