@@ -3,6 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+/// The width of the terminal in characters, or 80.
+pub(super) fn width() -> usize {
+    terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into())
+}
+
 /// Returns `text` with control characters escaped. File names and error
 /// messages come from untrusted sources and could contain terminal commands.
 pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
