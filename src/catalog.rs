@@ -46,7 +46,7 @@ mod write;
 
 pub use archive::{ArchiveIndex, ArchiveNode};
 pub use list_state::{CatalogList, ListAge};
-pub use name::stems;
+pub use name::{link_name, stems};
 pub use object::{FileId, Object, Representation};
 pub use read::{CatalogFolder, ListedObject, Walk};
 pub use search::{Order, Search};

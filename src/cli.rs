@@ -16,6 +16,7 @@ mod auth;
 mod background;
 mod cache;
 mod catalog_access;
+mod cite;
 mod collections;
 mod completion;
 mod config;
@@ -31,6 +32,7 @@ mod get;
 mod help;
 mod helper;
 mod info;
+mod link;
 mod log;
 mod login;
 mod manual_pages;
@@ -45,6 +47,7 @@ mod object_argument;
 mod output;
 mod period;
 mod pins;
+mod plot;
 mod prefetch;
 mod process_limits;
 mod refresh;
@@ -53,9 +56,11 @@ mod serve;
 mod serving;
 mod settings;
 mod signals;
+mod sparql;
 mod stations;
 mod status;
 mod storage;
+mod subject;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -119,8 +124,14 @@ enum Command {
     /// Find objects by words, type, place and time.
     #[command(visible_alias = "search")]
     Find(find::FindArgs),
-    /// Show an object's metadata.
+    /// Show the metadata of an object, a collection or a station.
     Info(info::InfoArgs),
+    /// Draw a table's columns over time.
+    Plot(plot::PlotArgs),
+    /// Show how to cite objects and collections.
+    Cite(cite::CiteArgs),
+    /// Run a SPARQL query of the portal's metadata.
+    Sparql(sparql::SparqlArgs),
     /// List the repository's stations.
     Stations(stations::StationsArgs),
     /// List the repository's data types.
@@ -168,6 +179,9 @@ impl Command {
             | Command::Cache(_)
             | Command::Find(_)
             | Command::Info(_)
+            | Command::Plot(_)
+            | Command::Cite(_)
+            | Command::Sparql(_)
             | Command::Stations(_)
             | Command::Datatypes(_)
             | Command::Collections(_)
@@ -382,6 +396,9 @@ fn run(
         Command::Cache(command) => cache::run(&global, command),
         Command::Find(args) => find::run(&global, args),
         Command::Info(args) => info::run(&global, &args),
+        Command::Plot(args) => plot::run(&global, args),
+        Command::Cite(args) => cite::run(&global, &args),
+        Command::Sparql(args) => sparql::run(&global, &args),
         Command::Stations(args) => stations::run(&global, &args),
         Command::Datatypes(args) => datatypes::run(&global, &args),
         Command::Collections(args) => collections::run(&global, &args),

@@ -1,5 +1,5 @@
-//! The bytes of a file at any offset: originals, tables as CSV, Parquet or `.cpb`,
-//! landing pages, files in archives.
+//! The bytes of a file at any offset: originals, tables as CSV, Parquet, NetCDF or
+//! `.cpb`, landing pages, files in archives.
 //!
 //! This module brings the portal, the cache and the table formats together. It does
 //! not know names, inodes or the kernel. `Contents::read` dispatches on the
@@ -11,7 +11,10 @@
 //! Cpb       Columns -> TableFile (PortalFile or CacheFile)
 //! Csv       CsvFile -> RenderedText in memory, else render <- Columns
 //!           or CompleteFile, for tables that only the portal can write
-//! Parquet   CompleteFile, built once <- Columns
+//! Parquet, GoodCsv, GoodParquet
+//!           CompleteFile, built once <- Columns
+//! NetCdf, GoodNetCdf
+//!           NetCdfFile: header built once into a CompleteFile, cells <- Columns
 //! Json      LandingPages, in memory
 //! archive   ArchiveFile -> CacheFile, downloaded completely
 //! ```
@@ -36,9 +39,11 @@ pub use crate::cache::{DirectFile, Epoch};
 use crate::catalog::{FileId, Object, Representation};
 use icos_portal::meta::Subject;
 use icos_portal::{DataClient, MetadataClient, ObjectId};
+use icos_table::{Column, TableError};
 
 mod archive_files;
 mod block_writer;
+mod built_views;
 mod byte_source;
 mod columns;
 mod complete_file;
@@ -51,10 +56,10 @@ mod idle_lru;
 mod landing_pages;
 mod last_sizes;
 mod local;
+mod netcdf;
 mod open;
 mod open_files;
 mod original;
-mod parquet;
 mod planner;
 mod portal_csv;
 mod portal_files;
@@ -74,12 +79,13 @@ pub use planner::DownloadOptions;
 pub use portal_files::DataFolder;
 
 use archive_files::ArchiveFiles;
+use built_views::{BuiltView, ViewBuilder};
 use csv::{CsvFile, RenderedText};
 use landing_pages::LandingPages;
 use last_sizes::ChangingFile;
+use netcdf::{NetCdfOpener, NetCdfValues};
 use open_files::{OpenFileState, OpenFiles, TableContent};
 use original::{CorruptFiles, OriginalFile};
-use parquet::ParquetBuilder;
 use portal_csv::portal_csv;
 use portal_files::PortalFile;
 use request_stats::RequestStats;
@@ -100,7 +106,8 @@ pub enum FileSize {
 pub struct Contents {
     landing_pages: Arc<LandingPages>,
     tables: Arc<Tables>,
-    parquet_builder: ParquetBuilder,
+    view_builder: ViewBuilder,
+    netcdf_opener: NetCdfOpener,
     data: DataClient,
     store: Store,
     text_cache: Arc<RenderedText>,
@@ -129,7 +136,12 @@ impl Contents {
         let tables = Tables::new(data.clone(), store.clone(), data_folder.clone());
         let tables = Arc::new(tables);
         Self {
-            parquet_builder: ParquetBuilder::new(
+            view_builder: ViewBuilder::new(
+                Arc::clone(&tables),
+                Arc::clone(&landing_pages),
+                store.clone(),
+            ),
+            netcdf_opener: NetCdfOpener::new(
                 Arc::clone(&tables),
                 Arc::clone(&landing_pages),
                 store.clone(),
@@ -167,20 +179,29 @@ impl Contents {
                 .cached(&Subject::Object(object.id()))
                 .map(|json| json.len() as u64),
             Representation::Csv => self.csv_length(object),
-            Representation::Parquet => {
+            Representation::Parquet | Representation::GoodParquet | Representation::GoodCsv => {
                 let open = self.files.table(file_id(object, representation));
                 open.and_then(|file| file.size())
             }
             Representation::Cpb => self.tables.cpb_len(object),
+            Representation::NetCdf | Representation::GoodNetCdf => self.tables.netcdf_len(object),
         };
         let estimate = || match representation {
             Representation::Json => self.landing_pages.estimate(&Subject::Object(object.id())),
             Representation::Csv => self.tables.csv_bound(object),
-            Representation::Parquet => {
-                let last = ChangingFile::Parquet(object.id()).last_size(self.store.sizes());
-                last.unwrap_or_else(|| self.tables.parquet_bound(object))
-            }
-            Representation::Original | Representation::Cpb => 0,
+            Representation::Parquet => self
+                .last_size(object, BuiltView::Parquet)
+                .unwrap_or_else(|| self.tables.parquet_bound(object)),
+            Representation::GoodParquet => self
+                .last_size(object, BuiltView::GoodParquet)
+                .unwrap_or_else(|| self.tables.parquet_bound(object)),
+            Representation::GoodCsv => self
+                .last_size(object, BuiltView::GoodCsv)
+                .unwrap_or_else(|| self.tables.csv_bound(object)),
+            Representation::Original
+            | Representation::Cpb
+            | Representation::NetCdf
+            | Representation::GoodNetCdf => 0,
         };
         known.map_or_else(|| FileSize::Estimate(estimate()), FileSize::Exact)
     }
@@ -201,9 +222,7 @@ impl Contents {
                 let json = self.landing_page(&Subject::Object(object.id())).await?;
                 Ok(json.len() as u64)
             }
-            Representation::Csv => self.csv(object).await?.exact_size().await,
-            Representation::Parquet => self.parquet(object).await?.exact_size().await,
-            Representation::Cpb => self.cpb(object).await?.exact_size().await,
+            _ => self.table(object, representation).await?.exact_size().await,
         }
     }
 
@@ -241,9 +260,10 @@ impl Contents {
                 let from = usize::try_from(offset).map_or(json.len(), |at| at.min(json.len()));
                 Ok(json.slice(from..json.len().min(from.saturating_add(len))))
             }
-            Representation::Csv => self.csv(object).await?.read(offset, len).await,
-            Representation::Parquet => self.parquet(object).await?.read(offset, len).await,
-            Representation::Cpb => self.cpb(object).await?.read(offset, len).await,
+            _ => {
+                let table = self.table(object, representation).await?;
+                table.read(offset, len).await
+            }
         }
     }
 
@@ -364,25 +384,52 @@ impl Contents {
         Ok(self.insert_table(id, csv))
     }
 
-    async fn parquet(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
-        let id = file_id(object, Representation::Parquet);
+    /// The table `object` in one of its representations.
+    async fn table(
+        &self,
+        object: &Arc<Object>,
+        representation: Representation,
+    ) -> Result<TableContent, ContentError> {
+        match representation {
+            Representation::Csv => self.csv(object).await,
+            Representation::Parquet => self.view(object, BuiltView::Parquet).await,
+            Representation::GoodParquet => self.view(object, BuiltView::GoodParquet).await,
+            Representation::GoodCsv => self.view(object, BuiltView::GoodCsv).await,
+            Representation::Cpb => self.cpb(object).await,
+            Representation::NetCdf => self.netcdf(object, NetCdfValues::All).await,
+            Representation::GoodNetCdf => self.netcdf(object, NetCdfValues::Good).await,
+            Representation::Original | Representation::Json => Err(TableError::NoColumns.into()),
+        }
+    }
+
+    async fn view(
+        &self,
+        object: &Arc<Object>,
+        view: BuiltView,
+    ) -> Result<TableContent, ContentError> {
+        let id = file_id(object, view.representation());
         if let Some(file) = self.files.table(id) {
             return Ok(file);
         }
-        let (builder, object) = (self.parquet_builder.clone(), Arc::clone(object));
-        let file = self
-            .store
-            .disk()
-            .run(move || builder.file(&object))
-            .await??;
+        let (builder, object) = (self.view_builder.clone(), Arc::clone(object));
+        let open = move || builder.file(&object, view);
+        let file = self.store.disk().run(open).await??;
         Ok(self.insert_table(id, TableContent::Complete(Arc::new(file))))
     }
 
-    /// Opens a table as Parquet. Blocks on the disk.
-    fn open_parquet(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
-        let file = Arc::new(self.parquet_builder.file(object)?);
-        let id = file_id(object, Representation::Parquet);
+    /// Opens a view of a table. Blocks on the disk.
+    fn open_view(
+        &self,
+        object: &Arc<Object>,
+        view: BuiltView,
+    ) -> Result<TableContent, ContentError> {
+        let file = Arc::new(self.view_builder.file(object, view)?);
+        let id = file_id(object, view.representation());
         Ok(self.insert_table(id, TableContent::Complete(file)))
+    }
+
+    fn last_size(&self, object: &Object, view: BuiltView) -> Option<u64> {
+        ChangingFile::View(object.id(), view).last_size(self.store.sizes())
     }
 
     async fn cpb(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
@@ -392,6 +439,60 @@ impl Contents {
         }
         let columns = self.tables.open(object).await?;
         Ok(self.insert_table(id, TableContent::Cpb(columns)))
+    }
+
+    async fn netcdf(
+        &self,
+        object: &Arc<Object>,
+        values: NetCdfValues,
+    ) -> Result<TableContent, ContentError> {
+        let representation = match values {
+            NetCdfValues::All => Representation::NetCdf,
+            NetCdfValues::Good => Representation::GoodNetCdf,
+        };
+        let id = file_id(object, representation);
+        if let Some(file) = self.files.table(id) {
+            return Ok(file);
+        }
+        let file = Arc::new(self.netcdf_opener.open(object, values).await?);
+        Ok(self.insert_table(id, TableContent::NetCdf(file)))
+    }
+
+    /// The columns of a table in the order of the CSV, with units and descriptions from the
+    /// landing page.
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError::Table`] if it is not a table, or one that cannot be rendered here;
+    /// [`ContentError::Portal`] if the landing page cannot be downloaded.
+    pub async fn described_columns(&self, object: &Object) -> Result<Vec<Column>, ContentError> {
+        let columns = self.tables.columns(object)?;
+        let info = self.landing_pages.object_info(object.id()).await?;
+        Ok(info.describe(&columns))
+    }
+
+    /// Whether the kernel probably reads these bytes of a file ahead of its reader, and
+    /// they would have to be downloaded. If so, the kernel may get an error in reply: it
+    /// ignores errors of its readahead, and requests the bytes again once the reader
+    /// needs them. True only once for the same bytes.
+    #[must_use]
+    pub fn is_costly_readahead(
+        &self,
+        object: &Object,
+        representation: Representation,
+        offset: u64,
+        len: usize,
+    ) -> bool {
+        if !matches!(
+            representation,
+            Representation::NetCdf | Representation::GoodNetCdf
+        ) {
+            return false;
+        }
+        match self.files.table(file_id(object, representation)) {
+            Some(TableContent::NetCdf(file)) => file.is_costly_readahead(offset, len),
+            _ => false,
+        }
     }
 
     /// Inserts `table`, and returns the state that a reader inserted first.

@@ -14,6 +14,8 @@ pub mod daemon;
 
 pub mod tree;
 
+mod plot;
+
 pub mod content;
 
 pub mod catalog;
@@ -22,6 +24,7 @@ pub mod cache;
 pub mod memory;
 
 mod allocator;
+pub mod citation;
 #[cfg(any(test, feature = "demo"))]
 #[doc(hidden)]
 pub mod demo_portal;

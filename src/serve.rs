@@ -41,6 +41,7 @@ use crate::tree::Tree;
 use icos_portal::Envri;
 
 mod body;
+mod charts;
 mod conditions;
 mod entry;
 mod file_reply;

@@ -12,10 +12,12 @@
 //! /collections/<id>/collection.json
 //! /collections/<id>/<file name>
 //! /collections/<id>/<collection>/             a collection in it
+//! /collections/by-title/<title>               a link to /collections/<id>
+//! /collections/by-doi/<DOI>                   the same; `_` for slashes
 //! /dataAppStorage/<format>/<id>               as on the portal's disk
 //! /dataAppStorage/<format>/<id>.cpb
 //! /documents/<id>                             as on the portal's disk
-//! /.icosfs/status.json, errors, metrics, refresh   not listed, always present
+//! /.icosfs/status.json, errors, metrics, read, refresh   not listed, always present
 //! ```
 //!
 //! Nothing is cached here: each lookup and listing queries the catalog. So there are
@@ -32,6 +34,7 @@ use icos_portal::ObjectId;
 use icos_portal::archive::ArchiveEntry;
 use icos_sync::run_blocking;
 
+mod collection_links;
 mod directory;
 mod inode;
 mod listing;
@@ -39,6 +42,7 @@ mod lookup;
 #[cfg(test)]
 mod tests;
 
+pub use collection_links::{CollectionNaming, link_target};
 pub use directory::{CollectionPath, Directory};
 pub use inode::Inode;
 pub use listing::{DirEntry, Listing};
@@ -58,6 +62,8 @@ pub enum Node {
     File(Arc<Object>, Representation),
     /// Metadata of something other than an object.
     Metadata(MetadataPage),
+    /// A symbolic link to a collection, by its name.
+    CollectionLink(CollectionNaming, Arc<str>, ObjectId),
     /// A file in an archive, by its sanitized path.
     ArchiveFile(Arc<Object>, Arc<str>, Arc<ArchiveEntry>),
 }
@@ -71,6 +77,8 @@ pub enum ControlFile {
     Errors,
     /// `metrics`: counters for monitoring.
     Metrics,
+    /// `read`: the objects whose data were read.
+    Read,
     /// `refresh`: reading it downloads the lists again.
     Refresh,
 }
@@ -87,10 +95,11 @@ pub enum MetadataPage {
 }
 
 impl ControlFile {
-    const ALL: [ControlFile; 4] = [
+    const ALL: [ControlFile; 5] = [
         ControlFile::Status,
         ControlFile::Errors,
         ControlFile::Metrics,
+        ControlFile::Read,
         ControlFile::Refresh,
     ];
 
@@ -99,12 +108,34 @@ impl ControlFile {
             ControlFile::Status => "status.json",
             ControlFile::Errors => "errors",
             ControlFile::Metrics => "metrics",
+            ControlFile::Read => "read",
             ControlFile::Refresh => "refresh",
         }
     }
 }
 
 impl Node {
+    /// What a link leads to, or the node itself.
+    #[must_use]
+    pub fn followed(self) -> Node {
+        match self {
+            Node::CollectionLink(_, _, id) => {
+                Node::Directory(Directory::Collection(CollectionPath::new(id)))
+            }
+            node => node,
+        }
+    }
+
+    /// The object whose data a file has. Metadata need no citation.
+    #[must_use]
+    pub fn object_of_data(&self) -> Option<&Arc<Object>> {
+        match self {
+            Node::File(_, Representation::Json) => None,
+            Node::File(object, _) | Node::ArchiveFile(object, ..) => Some(object),
+            _ => None,
+        }
+    }
+
     /// Whether this is a directory.
     #[must_use]
     pub fn is_directory(&self) -> bool {
@@ -149,6 +180,7 @@ impl Node {
             | Node::Readme
             | Node::NoMedia
             | Node::ControlFile(_)
+            | Node::CollectionLink(..)
             | Node::ArchiveFile(..) => Inode::of_path(&self.to_string()),
         }
     }
@@ -174,6 +206,9 @@ impl fmt::Display for Node {
             }
             Node::Metadata(MetadataPage::DataType(spec)) => {
                 write!(f, "datatypes/{}/datatype.json", spec.name())
+            }
+            Node::CollectionLink(naming, name, _) => {
+                write!(f, "collections/{}/{name}", naming.folder())
             }
             Node::ArchiveFile(object, path, _) => {
                 write!(f, "objects/{}.contents/{path}", object.id())

@@ -74,6 +74,9 @@ fn collection_lists_objects_by_name_and_nested_collections() {
     let portal = portal();
     let mount = TestMount::of(&portal);
     let collections = mount.list("collections");
+    let collections: Vec<_> = (collections.into_iter())
+        .filter(|name| !name.starts_with("by-"))
+        .collect();
     assert_eq!(collections.len(), 2, "the current ones");
     let mut found = 0;
     for id in &collections {

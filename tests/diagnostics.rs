@@ -469,9 +469,12 @@ fn common_mistakes_are_answered_with_a_fix() {
             &["expected a file or folder in a mount"],
         ),
         (
-            &["info", "xyz"],
+            &["info", "no/such/file"],
             1,
-            &["expected an object: its id, PID or landing page"],
+            &[
+                "there is no file no/such/file",
+                "expected an object, a collection or a station: its id, PID, DOI, landing page",
+            ],
         ),
         (&["login"], 1, &["expected a user name", "--user"]),
         (

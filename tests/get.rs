@@ -230,7 +230,11 @@ fn unknown_column_error_lists_the_existing_columns() {
     for (arguments, words) in [
         (&[&*id, "-c", "co3"][..], "it has TIMESTAMP, co2, Stdev"),
         (&[&*unknown], "has no object"),
-        (&["x"], "expected an object: its id"),
+        (
+            &["x"],
+            "the repository has no station and no file with the name",
+        ),
+        (&["x/y"], "there is no file x/y; expected an object"),
         (&[&*id, "-r", "7..5"], "expected rows such as"),
         (
             &[&*id, "-o", "/nowhere/at/all"],

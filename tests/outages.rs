@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use icos_demo::{DemoPortal, DemoService, Fault, FaultPlan, FaultRule};
 use icos_portal::ObjectId;
 
+use serde_json::Value;
+
 use crate::support::{SilentPortal, TestMount, co2, contents, eventually, get, portal};
 
 const FILE: &str = "demo_inversion_2023.nc";
@@ -70,15 +72,13 @@ fn uncached_files_fail_with_a_reason_until_the_portal_returns() {
 fn deprecated_objects_of_a_collection_appear_after_a_failed_query() {
     let portal = portal();
     let calm = TestMount::of(&portal);
-    let found = calm
-        .run("find", &["collections", "-name", "*~*.json"])
-        .stdout;
+    let is_member = |path: &String| !path.contains("by-") && !path.ends_with("/collection.json");
+    let found = calm.run("find", &["collections", "-name", "*.json"]).stdout;
     let found = String::from_utf8(found).unwrap();
-    let path = found
-        .lines()
-        .next()
-        .expect("a collection has older versions");
-    let (_, id) = path.trim_end_matches(".json").rsplit_once('~').unwrap();
+    let path = found.lines().map(str::to_owned).find(is_member);
+    let path = &path.expect("a collection has objects");
+    let page: Value = serde_json::from_slice(&calm.read(path)).unwrap();
+    let id = &page["hash"].as_str().unwrap()[..24];
     let refused = Fault::Status {
         code: 400,
         retry_after: None,

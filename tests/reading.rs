@@ -109,7 +109,10 @@ fn originals_hash_to_their_ids() {
     for name in mount.list("objects") {
         let (id, ending) = name.split_once('.').unwrap_or((&name, ""));
         let id: ObjectId = id.parse().unwrap();
-        if ["json", "csv", "parquet", "contents"].contains(&ending) || !serves_original(&portal, id)
+        let is_table = portal.repository().cpb(&id).is_some();
+        if ["json", "csv", "parquet", "contents"].contains(&ending)
+            || (ending == "nc" && is_table)
+            || !serves_original(&portal, id)
         {
             continue;
         }

@@ -602,7 +602,7 @@ fn demo_is_served_without_login_and_network() {
 }
 
 #[test]
-fn pages_for_people_have_metadata_citation_variables_and_a_map() {
+fn pages_for_people_have_metadata_citation_variables_charts_and_a_map() {
     let portal = portal();
     let server = TestServer::of(&portal);
     let accept = ["--header", "Accept: text/html"];
@@ -635,7 +635,33 @@ fn pages_for_people_have_metadata_citation_variables_and_a_map() {
         !page.contains("<script") && !page.contains(" style="),
         "{page}"
     );
+    assert!(page.contains("<option>co2</option>"), "{page}");
     assert_eq!(slices(&portal), 0, "a page downloads no data");
+    let chosen = server
+        .get(&format!("{}?column=Stdev", &link[1..]), &accept)
+        .text();
+    let chart = format!(".icosfs/chart/{id}.svg?column=Stdev");
+    assert!(chosen.contains(&format!("src=\"/{chart}\"")), "{chosen}");
+    assert!(
+        chosen.contains("<option selected>Stdev</option>"),
+        "{chosen}"
+    );
+    let picture = server.get(&chart, &accept);
+    assert_eq!(picture.header("content-type"), Some("image/svg+xml"));
+    let picture = picture.text();
+    assert!(
+        picture.contains("Stdev [\u{b5}mol mol-1]</text>"),
+        "{picture}"
+    );
+    assert!(slices(&portal) <= 3);
+    for (query, reason) in [
+        ("nothing", "expected a column of the table"),
+        ("Flag", "expected numbers"),
+    ] {
+        let refused = server.get(&format!(".icosfs/chart/{id}.svg?column={query}"), &accept);
+        assert_eq!(refused.status, 404);
+        assert!(refused.text().contains(reason), "{query}");
+    }
     let map = server.get(".icosfs/map", &accept).text();
     assert!(
         map.contains("<svg class=\"map\"") && map.contains("href=\"/stations/HTM/\""),
@@ -643,7 +669,11 @@ fn pages_for_people_have_metadata_citation_variables_and_a_map() {
     );
     let station = server.get("stations/HTM/", &accept).text();
     assert!(station.contains("<dt>Position</dt>"), "{station}");
-    for absent in [".icosfs/object/none", ".icosfs/object/"] {
+    for absent in [
+        ".icosfs/object/none",
+        ".icosfs/object/",
+        ".icosfs/chart/none.svg",
+    ] {
         assert_eq!(server.get(absent, &accept).status, 404, "{absent}");
     }
 }

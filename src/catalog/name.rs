@@ -3,7 +3,8 @@
 //! A name is a stem and an ending that begins with a dot. Objects of the same stem
 //! in a folder are distinguished by an id at the end of the stem. Endings are from a
 //! small set (see [`super::Object::ending`]). A stem that itself ends with such an
-//! ending or with an id would be ambiguous, so it always gets the id of its object.
+//! ending or with `~` and an id would be ambiguous, so it always gets the id of its
+//! object.
 
 use twox_hash::XxHash3_64;
 
@@ -15,7 +16,7 @@ const MAX_STEM: usize = 190;
 /// Maximum length of a component that is not a file name, in characters.
 const MAX_COMPONENT: usize = 60;
 
-/// The extension of `file_name` with its dot, both extensions of a compressed file;
+/// The extension of `file_name` with its dot, both extensions of a compressed text;
 /// empty if it has none that is safe to use.
 pub(super) fn extension(file_name: &str) -> &str {
     let split = |name| -> Option<(&str, &str)> {
@@ -27,10 +28,14 @@ pub(super) fn extension(file_name: &str) -> &str {
     let Some((mut stem, last)) = split(file_name) else {
         return "";
     };
-    // `x.csv.gz` is a compressed CSV; the extension of `v1.0.gz` is `.gz`.
-    if matches!(last, "gz" | "bz2" | "xz" | "zst")
-        && let Some((before, inner)) = split(stem)
-        && !inner.bytes().all(|b| b.is_ascii_digit())
+    // `x.csv.gz` and `x.csv.zip` are compressed CSVs; the extension of `v1.0.gz` is
+    // `.gz`. A `.zip` may have anything in it: that of `x.CO2.zip` is `.zip`.
+    if let Some((before, inner)) = split(stem)
+        && match last {
+            "gz" | "bz2" | "xz" | "zst" => !inner.bytes().all(|b| b.is_ascii_digit()),
+            "zip" | "ZIP" => matches!(&*inner.to_ascii_lowercase(), "csv" | "tsv" | "txt"),
+            _ => false,
+        }
     {
         stem = before;
     }
@@ -55,9 +60,9 @@ impl Stem {
         let needs_id = text.chars().all(|c| c == '.')
             || text.ends_with(".original")
             || text.ends_with(".contents")
+            || text.ends_with(".good")
             // Names of other entries.
             || matches!(&*text, "datatype" | "collection")
-            || text.parse::<ObjectId>().is_ok()
             || id_of_stem(&text).is_some();
         Self { text, needs_id }
     }
@@ -103,6 +108,17 @@ fn safe(text: &str) -> impl Iterator<Item = char> {
     })
 }
 
+/// `text` as the name of a link: one safe path component, longer than that of a folder.
+#[must_use]
+pub fn link_name(text: &str) -> String {
+    let mut name: String = safe(text.trim()).collect();
+    name.truncate(name.floor_char_boundary(MAX_STEM));
+    if name.chars().all(|c| c == '.') {
+        name.push('_');
+    }
+    name
+}
+
 /// `text` as one safe path component.
 pub(super) fn component(text: &str) -> String {
     let mut text: String = safe(text).take(MAX_COMPONENT).collect();
@@ -122,6 +138,9 @@ mod tests {
             ("a.zip", ".zip"),
             ("L2-2024.1_HTM.CO2.csv.gz", ".csv.gz"),
             ("v1.0.gz", ".gz"),
+            ("a.csv.zip", ".csv.zip"),
+            ("a.CSV.ZIP", ".CSV.ZIP"),
+            ("ICOS_ATC_HTM_150.0_CTS.CO2.zip", ".zip"),
             ("README", ""),
             ("a.", ""),
             ("evil./../../etc", ""),
@@ -143,6 +162,13 @@ mod tests {
             ("..", "..", true),
             ("...csv", "..", true),
             ("x.original.csv", "x.original", true),
+            ("x.good.csv", "x.good", true),
+            // Regression: a name of as many characters as an id was marked.
+            (
+                "ICOSETC_SE-Htm_FLUXES_L2.zip",
+                "ICOSETC_SE-Htm_FLUXES_L2",
+                false,
+            ),
             ("a\0b\u{202e}c\n", "a_b_c_", false),
         ] {
             let stem = Stem::of(name);

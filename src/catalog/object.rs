@@ -103,7 +103,8 @@ impl Object {
     /// Whether the original is an archive whose entries the portal lists.
     #[must_use]
     pub fn is_archive(&self) -> bool {
-        extension(&self.file_name).eq_ignore_ascii_case(".zip")
+        let extension = extension(&self.file_name);
+        extension.to_ascii_lowercase().ends_with(".zip")
     }
 
     /// The part before the ending in names made of the file name. `shares_name` says
@@ -122,11 +123,22 @@ impl Object {
     /// `.cpb` file of a table is in another folder.)
     #[must_use]
     pub fn representations(&self) -> &'static [Representation] {
-        use Representation::{Csv, Json, Original, Parquet};
+        use Representation::{Csv, Json, NetCdf, Original, Parquet};
         if self.as_table().is_some() {
-            &[Csv, Parquet, Json, Original]
+            &[Csv, Parquet, NetCdf, Json, Original]
         } else {
             &[Original, Json]
+        }
+    }
+
+    /// Further representations, which no folder lists.
+    #[must_use]
+    pub fn unlisted_representations(&self) -> &'static [Representation] {
+        use Representation::{GoodCsv, GoodNetCdf, GoodParquet};
+        if self.as_table().is_some() {
+            &[GoodCsv, GoodParquet, GoodNetCdf]
+        } else {
+            &[]
         }
     }
 
@@ -136,6 +148,10 @@ impl Object {
         match representation {
             Representation::Csv => ".csv".to_owned(),
             Representation::Parquet => ".parquet".to_owned(),
+            Representation::NetCdf => ".nc".to_owned(),
+            Representation::GoodCsv => ".good.csv".to_owned(),
+            Representation::GoodParquet => ".good.parquet".to_owned(),
+            Representation::GoodNetCdf => ".good.nc".to_owned(),
             Representation::Cpb => ".cpb".to_owned(),
             Representation::Json => ".json".to_owned(),
             Representation::Original => {
@@ -165,16 +181,28 @@ pub enum Representation {
     Parquet,
     /// A table's columns, as the portal stores them.
     Cpb,
+    /// A table as NetCDF.
+    NetCdf,
+    /// [`Representation::Csv`] without values whose quality flag is not good.
+    GoodCsv,
+    /// [`Representation::Parquet`] without them.
+    GoodParquet,
+    /// [`Representation::NetCdf`] without them.
+    GoodNetCdf,
 }
 
 impl Representation {
     /// Every representation.
-    pub const ALL: [Representation; 5] = [
+    pub const ALL: [Representation; 9] = [
         Representation::Original,
         Representation::Csv,
         Representation::Json,
         Representation::Parquet,
         Representation::Cpb,
+        Representation::NetCdf,
+        Representation::GoodCsv,
+        Representation::GoodParquet,
+        Representation::GoodNetCdf,
     ];
 }
 

@@ -16,6 +16,8 @@ use icos_sync::run_blocking;
 /// fulfil all that are set.
 #[derive(Clone, Debug, Default)]
 pub struct Search {
+    /// Only members of this collection, of any type and version.
+    pub collection: Option<ObjectId>,
     /// Words that must all occur in a text of the object.
     pub words: Vec<SearchWord>,
     /// The data type's theme: its IRI, the end of that, or a part of its label.
@@ -68,9 +70,14 @@ impl Catalog {
     /// The objects in the selection that match `search`.
     pub async fn search(&self, search: &Search) -> Result<Vec<Arc<Object>>, CatalogError> {
         self.ensure(CatalogList::Vocabulary).await?;
-        match self.only_station() {
-            Some(list) => self.ensure_complete(list).await?,
-            None => self.ensure_complete(CatalogList::Objects).await?,
+        match (search.collection, self.only_station()) {
+            (Some(collection), _) => {
+                self.ensure_complete(CatalogList::Collections).await?;
+                self.ensure_complete(CatalogList::Members(collection))
+                    .await?;
+            }
+            (None, Some(list)) => self.ensure_complete(list).await?,
+            (None, None) => self.ensure_complete(CatalogList::Objects).await?,
         }
         let within = match search.bbox {
             Some(bbox) => Some(self.within(bbox).await?),
@@ -126,13 +133,15 @@ impl Catalog {
         if enough == 0 {
             return Ok(found);
         }
-        self.walk(&CatalogFolder::All, 0, |listed| {
+        let folder = search
+            .collection
+            .map_or(CatalogFolder::All, CatalogFolder::Collection);
+        self.walk(&folder, 0, |listed| {
             let inside = within.is_none_or(|ids| ids.contains(&listed.object.id()));
-            let spec = || {
-                listed
-                    .object
-                    .spec()
-                    .is_some_and(|spec| specs.contains(&spec.key))
+            let spec = || match listed.object.spec() {
+                Some(spec) => specs.contains(&spec.key),
+                // Documents are in collections only.
+                None => search.theme.is_none() && search.project.is_none(),
             };
             if inside
                 && spec()

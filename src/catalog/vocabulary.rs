@@ -185,7 +185,8 @@ impl Station {
         &self.name
     }
 
-    /// Whether it is one of the repository's own stations, which have folders.
+    /// Whether it is one of the repository's own stations, or one that a listed object
+    /// names: these have folders.
     #[must_use]
     pub fn has_folder(&self) -> bool {
         self.has_folder
@@ -245,7 +246,9 @@ impl Vocabulary {
              FROM spec ORDER BY iri";
         let load = |row: &Row<'_>| Spec::load(row, &datasets, &mut spec_names);
         let specs = query_all(db, query, [], load)?.into_iter();
-        let query = "SELECT row, iri, code, name, country, class, lat, lon, elevation
+        let query = "SELECT row, iri, code, name, country, class, lat, lon, elevation,
+                 EXISTS (SELECT 1 FROM object
+                         WHERE object.station = station.row AND shown > 0 AND spec IS NOT NULL)
              FROM station ORDER BY code IS NULL, iri";
         let load = |row: &Row<'_>| Station::load(row, &mut station_names);
         let stations = query_all(db, query, [], load)?.into_iter();
@@ -265,7 +268,7 @@ impl Vocabulary {
             .filter(|spec| spec.listed)
     }
 
-    /// The repository's own stations, by name.
+    /// The stations that have folders, by name.
     pub fn stations(&self) -> impl Iterator<Item = &Arc<Station>> {
         let keys = self.station_names.values();
         keys.filter_map(|key| self.stations.get(key))
@@ -354,11 +357,13 @@ impl Station {
     fn load(row: &Row<'_>, names: &mut BTreeMap<String, i64>) -> rusqlite::Result<Self> {
         let (key, iri): (i64, String) = (row.get(0)?, row.get(1)?);
         let code: Option<String> = row.get(2)?;
-        // Other networks' stations have no code and no folder.
-        let has_folder = code.is_some();
-        let (name, code) = match code {
-            Some(code) => (unique_name(names, &code, key), code),
-            None => (component(last_segment(&iri)), last_segment(&iri).to_owned()),
+        // The portal's list of stations lacks those without an id.
+        let has_folder = code.is_some() || row.get(9)?;
+        let code = code.unwrap_or_else(|| last_segment(&iri).to_owned());
+        let name = if has_folder {
+            unique_name(names, &code, key)
+        } else {
+            component(&code)
         };
         let text = |at| {
             row.get::<_, Option<String>>(at)

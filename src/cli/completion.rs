@@ -123,6 +123,14 @@ fn with_values(command: Command) -> Command {
         .mut_subcommand("info", |info| {
             info.mut_arg("object", |arg| arg.add(objects()))
         })
+        .mut_subcommand("plot", |plot| {
+            plot.mut_arg("object", |arg| arg.add(objects()))
+                .mut_arg("columns", |arg| arg.add(columns()))
+        })
+        .mut_subcommand("cite", |cite| {
+            cite.mut_arg("objects", |arg| arg.add(objects()))
+                .mut_arg("read", |arg| arg.add(mounts()))
+        })
         .mut_subcommand("get", |get| {
             get.mut_arg("object", |arg| arg.add(objects()))
                 .mut_arg("columns", |arg| arg.add(columns()))

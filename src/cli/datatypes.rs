@@ -13,11 +13,15 @@ use super::text_table::{TextTable, print_json_lines};
 #[command(after_help = "\
 Examples:
   icosfs datatypes ocean
+  icosfs datatypes --columns atcCo2L2DataObject
   icosfs datatypes --json co2 | jq -r .folder")]
 pub(super) struct DatatypesArgs {
     /// Show only data types with this text in the name, label, theme, project
     /// or variables
     text: Option<String>,
+    /// Show the columns of their tables instead: name, format, unit and meaning
+    #[arg(long, conflicts_with = "json")]
+    columns: bool,
     /// Print JSON, one data type per line, with its columns
     #[arg(long)]
     json: bool,
@@ -40,6 +44,30 @@ pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<(
             Ok(line)
         });
         return print_json_lines(lines.collect::<anyhow::Result<Vec<_>>>()?);
+    }
+    if args.columns {
+        let rows = shown.flat_map(|spec| {
+            spec.columns().iter().map(|column| {
+                let presence = if column.optional { "optional" } else { "" };
+                // A pattern stands for many columns.
+                let title = if column.regex {
+                    format!("/{}/", column.title)
+                } else {
+                    column.title.clone()
+                };
+                let format = column.format.rsplit('/').next().unwrap_or_default();
+                vec![
+                    spec.name().to_owned(),
+                    title,
+                    format.to_owned(),
+                    column.unit.clone().unwrap_or_default(),
+                    presence.to_owned(),
+                    column.value.clone().unwrap_or_default(),
+                ]
+            })
+        });
+        let header = ["TYPE", "COLUMN", "FORMAT", "UNIT", "PRESENCE", "MEANING"];
+        return TextTable::new(&header, rows).print();
     }
     let rows = shown.map(|spec| {
         vec![

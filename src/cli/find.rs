@@ -10,6 +10,7 @@ use serde_json::json;
 use super::catalog_access;
 use super::exit::EndedEarly;
 use super::mount_context::MountContext;
+use super::object_argument;
 use super::output::print_line;
 use super::period;
 use super::selection::level;
@@ -31,14 +32,19 @@ Examples:
   icosfs find --station HTM --variable co2 --from 2020-01-01
   icosfs find --datatype atcCo2L2DataObject --order size --descending --limit 10
   icosfs find --bbox 12,55,14,57 --json | jq -r .fileName
+  icosfs find --station HTM --columns
   icosfs find --theme ocean --paths ~/icos | xargs head -n 2"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct FindArgs {
     /// Words that must all occur in the file name, the title, the keywords, a column,
     /// the station or its country, or the data type; a year or month also matches
     /// objects with data of that time
     #[arg(value_name = "TEXT", help_heading = None)]
     words: Vec<String>,
+    /// Members of this collection: its id, DOI or landing page
+    #[arg(long, value_name = "COLLECTION")]
+    collection: Option<String>,
     /// Objects of these stations, by id, name or country, e.g. HTM or sweden
     #[arg(long, value_name = "STATION", value_delimiter = ',')]
     station: Vec<String>,
@@ -112,6 +118,9 @@ pub(super) struct FindArgs {
     /// Skip this many objects
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Output")]
     offset: usize,
+    /// Show the columns of each table
+    #[arg(long, conflicts_with_all = ["json", "paths"], help_heading = "Output")]
+    columns: bool,
     /// Print JSON, one object per line
     #[arg(long, conflicts_with = "paths", help_heading = "Output")]
     json: bool,
@@ -135,11 +144,14 @@ enum SortKey {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
-    let (json, paths) = (args.json, args.paths.clone());
-    let (selection, search) = search_criteria(args)?;
-    let settings = match &paths {
-        Some(folder) => MountContext::of_path(folder)?.map(|mount| mount.apply(global)),
-        None => None,
+    let (json, paths, columns) = (args.json, args.paths.clone(), args.columns);
+    let collection = args.collection.as_deref().map(object_argument::parse);
+    let collection = collection.transpose()?;
+    let (selection, mut search) = search_criteria(args)?;
+    let settings = match (&paths, &collection) {
+        (Some(folder), _) => MountContext::of_path(folder)?.map(|mount| mount.apply(global)),
+        (None, Some(collection)) => Some(collection.settings(global)),
+        (None, None) => None,
     };
     let global = &settings.transpose()?.unwrap_or_else(|| global.clone());
     let clients = global.clients(None)?;
@@ -147,6 +159,9 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let ttl = catalog_access::TTL;
     let catalog = catalog_access::open(&clients, &cache_dir, ttl, selection.clone())?;
     let found = block_on_while("requesting the portal's lists", async {
+        if let Some(collection) = &collection {
+            search.collection = Some(collection.collection(&catalog, &clients.meta).await?);
+        }
         // Otherwise a misspelled name would look like one without data.
         catalog.ensure(CatalogList::Vocabulary).await?;
         let vocabulary = catalog.vocabulary();
@@ -175,6 +190,19 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
         let landing = clients.services.envri().landing_prefix();
         return print_json_lines(found.iter().map(|object| json_line(object, &landing)));
     }
+    if columns {
+        let rows = found.iter().filter(|object| object.as_table().is_some());
+        let rows = rows.map(|object| {
+            let (rows, _) = object.as_table().unzip();
+            vec![
+                object.id().to_string(),
+                rows.unwrap_or(0).to_string(),
+                object.file_name().to_owned(),
+                column_labels(object).join(" "),
+            ]
+        });
+        return TextTable::new(&["ID", "ROWS", "NAME", "COLUMNS"], rows).print();
+    }
     let header = ["ID", "NAME", "STATION", "FROM", "TO", "SIZE", "SUBMITTED"];
     TextTable::new(&header, found.iter().map(|object| row(object))).print()
 }
@@ -191,6 +219,7 @@ pub(super) fn unknown(name: &UnknownName) -> anyhow::Error {
 /// Converts the flags to the catalog's selection and search.
 fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> {
     let FindArgs {
+        collection: _,
         words,
         station,
         datatype,
@@ -212,6 +241,7 @@ fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> 
         descending,
         limit,
         offset,
+        columns: _,
         json: _,
         paths: _,
     } = args;
@@ -245,6 +275,7 @@ fn search_criteria(args: FindArgs) -> anyhow::Result<(ObjectSelection, Search)> 
     };
     let words = words.iter().flat_map(|words| words.split_whitespace());
     let search = Search {
+        collection: None,
         words: words
             .map(|word| SearchWord {
                 text: word.to_owned(),
@@ -284,6 +315,18 @@ fn path(mount: &std::path::Path, object: &Object) -> PathBuf {
     };
     let name = format!("{}{}", object.id(), object.ending(shown));
     mount.join("objects").join(name)
+}
+
+/// The columns of a table: its own, or those that all tables of its type have.
+fn column_labels(object: &Object) -> Vec<String> {
+    if let Some(names) = object.column_names() {
+        return names.to_vec();
+    }
+    let columns = object.spec().map_or(&[][..], |spec| spec.columns());
+    let mandatory = columns
+        .iter()
+        .filter(|column| !column.optional && !column.regex);
+    mandatory.map(|column| column.title.clone()).collect()
 }
 
 fn row(object: &Object) -> Vec<String> {

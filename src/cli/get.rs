@@ -39,11 +39,13 @@ Examples:
   icosfs get wutiYS2ccUslON67rA30gK0z > table.csv
   icosfs get wutiYS2ccUslON67rA30gK0z --columns TIMESTAMP,co2 --rows 1000..2000
   icosfs get wutiYS2ccUslON67rA30gK0z --good-only --format parquet --output co2.parquet
+  icosfs get wutiYS2ccUslON67rA30gK0z --format netcdf --output co2.nc
   icosfs get wutiYS2ccUslON67rA30gK0z --format original --output co2.zip
 
 Only the requested part is downloaded. It is stored in the cache that mounts use.")]
 pub(super) struct GetArgs {
-    /// The object: its id, PID or landing page, or a file in a mount
+    /// The object: its id, PID, DOI, landing page, data URL or file name, or a file in a
+    /// mount
     #[arg(value_name = "ID")]
     object: String,
     /// Output format [default: csv for a table, else original]
@@ -75,6 +77,9 @@ enum OutputFormat {
     Csv,
     /// A table with types and units
     Parquet,
+    /// A table as a CF-conforming NetCDF-3 file
+    #[value(alias = "nc")]
+    Netcdf,
     /// A table's columns in the portal's binary format: complete columns, one
     /// after another, big-endian. With a selection, without the trailer of a
     /// .cpb file
@@ -118,7 +123,6 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     let (clients, cache_dir) = (global.clients(Some(login))?, global.cache_dir()?);
     let listed = ObjectSelection::default();
     let catalog = catalog_access::open(&clients, &cache_dir, TTL, listed)?;
-    let id = target.id(&catalog)?;
     let (store, contents) = storage.open(&cache_dir, &clients, TTL, None)?;
     let bar = bar(output.is_some());
     let runtime = runtime()?;
@@ -128,9 +132,12 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let work = async {
-            let object = catalog.object(id);
+            let object = async {
+                let id = target.object(&catalog, &clients.meta).await?;
+                let object = catalog.object(id).await?;
+                object.with_context(|| format!("the repository has no object {id}"))
+            };
             let object = with_spinner("requesting the object's metadata", object).await?;
-            let object = object.with_context(|| format!("the repository has no object {id}"))?;
             let progress = |progress| show(&bar, progress);
             let output = output.as_deref();
             write(&contents, &object, format, &selection, output, progress).await
@@ -169,13 +176,14 @@ async fn write(
     let (export, copy) = match format.unwrap_or(default) {
         OutputFormat::Csv => (Some(ExportFormat::Csv), Representation::Csv),
         OutputFormat::Parquet => (Some(ExportFormat::Parquet), Representation::Parquet),
+        OutputFormat::Netcdf => (Some(ExportFormat::NetCdf), Representation::NetCdf),
         OutputFormat::Cpb => (Some(ExportFormat::Cpb), Representation::Cpb),
         OutputFormat::Original => (None, Representation::Original),
         OutputFormat::Json => (None, Representation::Json),
     };
     ensure!(
         export.is_some() || selection.is_all(),
-        "--columns, --rows and --good-only need --format csv, parquet or cpb of a table"
+        "--columns, --rows and --good-only need --format csv, parquet, netcdf or cpb of a table"
     );
     ensure!(
         export.is_none() || is_table,

@@ -27,6 +27,9 @@ const TOPICS: [(&str, &[&str]); 4] = [
         &[
             "find",
             "info",
+            "plot",
+            "cite",
+            "sparql",
             "stations",
             "datatypes",
             "collections",

@@ -21,10 +21,12 @@ use icos_portal::meta::Subject;
 Examples:
   icosfs info wutiYS2ccUslON67rA30gK0z
   icosfs info https://meta.icos-cp.eu/objects/wutiYS2ccUslON67rA30gK0z
+  icosfs info https://meta.icos-cp.eu/resources/stations/AS_HTM
   icosfs info ~/icos/objects/wutiYS2ccUslON67rA30gK0z.csv
   icosfs info --json 11676/wutiYS2ccUslON67rA30gK0z | jq .references")]
 pub(super) struct InfoArgs {
-    /// The object: its id, PID or landing page, or a file in a mount
+    /// An object, a collection or a station: its id, PID, DOI, landing page, data URL or
+    /// file name, or a file in a mount
     #[arg(value_name = "OBJECT")]
     object: String,
     /// Print the landing page's JSON as the portal sends it
@@ -38,19 +40,138 @@ pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
     let clients = global.clients(None)?;
     let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
     let catalog = catalog_access::open(&clients, &cache_dir, catalog_access::TTL, selection)?;
-    let (object, json) = block_on_while("requesting the object's metadata", async {
-        let id = target.id(&catalog)?;
-        let object = catalog.object(id).await?;
-        let object = object.with_context(|| format!("the repository has no object {id}"))?;
-        let json = clients.meta.landing_json(&Subject::Object(id)).await?;
-        Ok((object, json))
+    let (subject, object, json) = block_on_while("requesting the metadata", async {
+        let subject = target.resolve(&catalog, &clients.meta).await?;
+        let object = match &subject {
+            Subject::Object(id) => {
+                let object = catalog.object(*id).await?;
+                Some(object.with_context(|| format!("the repository has no object {id}"))?)
+            }
+            Subject::Collection(_) | Subject::Station(_) => None,
+        };
+        let json = clients.meta.landing_json(&subject).await?;
+        Ok((subject, object, json))
     })?;
     if args.json {
         return Ok(print_line!("{}", String::from_utf8_lossy(&json))?);
     }
     let page: Value =
         serde_json::from_slice(&json).context("the portal's landing page is not valid JSON")?;
-    Ok(print_text!("{}", format_metadata(&object, &page))?)
+    let text = match object {
+        Some(object) => format_metadata(&object, &page),
+        None => format_other(&subject, &page),
+    };
+    Ok(print_text!("{text}")?)
+}
+
+/// Formats the metadata of a collection or a station.
+fn format_other(subject: &Subject, page: &Value) -> String {
+    let text = |pointer: &str| Some(blank_control(page.pointer(pointer)?.as_str()?));
+    let number = |pointer: &str| Some(page.pointer(pointer)?.as_f64()?.to_string());
+    let mut lines: Vec<(&str, Option<String>)> = Vec::new();
+    match subject {
+        Subject::Station(name) => lines.extend([
+            ("station", text("/id").or_else(|| Some(blank_control(name)))),
+            ("name", text("/org/name")),
+            ("country", text("/countryCode")),
+            ("class", text("/specificInfo/stationClass")),
+            (
+                "position",
+                (number("/location/lat").zip(number("/location/lon")))
+                    .map(|(lat, lon)| format!("{lat} {lon}")),
+            ),
+            (
+                "elevation",
+                number("/location/alt").map(|alt| format!("{alt} m")),
+            ),
+            ("run by", text("/responsibleOrganization/name")),
+            ("page", text("/org/self/uri")),
+        ]),
+        Subject::Object(id) | Subject::Collection(id) => {
+            let members = page.get("members").and_then(Value::as_array);
+            let count = members.map(Vec::len);
+            lines.extend([
+                ("collection", Some(id.to_string())),
+                ("title", text("/title")),
+                ("about", text("/description")),
+                (
+                    "doi",
+                    text("/doi").map(|doi| format!("https://doi.org/{doi}")),
+                ),
+                ("cite", text("/references/citationString")),
+                ("members", count.map(|count| count.to_string())),
+            ]);
+            for member in members.into_iter().flatten() {
+                let uri = member
+                    .get("res")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                let id = uri.trim_end_matches('/').rsplit('/').next().unwrap_or(uri);
+                let name = ["name", "title"]
+                    .iter()
+                    .find_map(|key| member.get(*key)?.as_str());
+                let line = format!("{id} {}", name.unwrap_or_default());
+                lines.push(("", Some(blank_control(line.trim_end()))));
+            }
+        }
+    }
+    lines_text(lines)
+}
+
+fn lines_text(lines: Vec<(&str, Option<String>)>) -> String {
+    let mut text = String::new();
+    for (label, value) in lines {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let _ = writeln!(text, "{label:<10} {}", blank_control(&value));
+        }
+    }
+    text
+}
+
+/// What is known of a table without reading it: its times, flags, and the files that its
+/// original was made of.
+fn table_lines(object: &Object, page: &Value) -> Vec<(&'static str, Option<String>)> {
+    if object.as_table().is_none() {
+        return Vec::new();
+    }
+    let text = |pointer: &str| Some(blank_control(page.pointer(pointer)?.as_str()?));
+    let acquired = |key| text(&format!("/specificInfo/acquisition/interval/{key}"));
+    let rows = acquired("start").zip(acquired("stop"));
+    let good: Vec<String> = (page.pointer("/specification/format/goodFlagValues"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|flag| Some(blank_control(flag.as_str()?)))
+        .collect();
+    let contents = object.is_archive().then(|| {
+        let id = object.id();
+        format!("objects/{id}.contents/ has the files in it, such as the header metadata")
+    });
+    vec![
+        ("time step", text("/specification/datasetSpec/resolution")),
+        (
+            "rows",
+            rows.map(|(first, last)| format!("from {first} to {last}")),
+        ),
+        (
+            "flags",
+            (!good.is_empty()).then(|| format!("good values have {}", good.join(", "))),
+        ),
+        ("original", contents),
+    ]
+}
+
+/// The columns whose quality flags a column has.
+fn flagged(column: &Value, columns: &[Value]) -> Option<String> {
+    let flagged = column.get("isFlagFor")?.as_array()?;
+    let labels: Vec<String> = (columns.iter())
+        .filter(|other| {
+            let model = other.pointer("/model/uri");
+            model.is_some_and(|model| flagged.contains(model))
+        })
+        .filter_map(|other| Some(blank_control(other.get("label")?.as_str()?)))
+        .collect();
+    (!labels.is_empty()).then(|| format!(" of {}", labels.join(", ")))
 }
 
 /// Formats the metadata, one labelled line per value.
@@ -98,20 +219,17 @@ fn format_metadata(object: &Object, page: &Value) -> String {
         ),
         ("cite", text("/references/citationString")),
     ];
+    lines.extend(table_lines(object, page));
     let columns = (page.pointer("/specificInfo/columns")).and_then(Value::as_array);
     let headings = ["variables"].into_iter().chain(std::iter::repeat(""));
     for (column, heading) in columns.into_iter().flatten().zip(headings) {
         let label = part(column, "/label").unwrap_or_default();
         let what = part(column, "/valueType/self/label").unwrap_or_default();
         let unit = part(column, "/valueType/unit").map(|unit| format!(" [{unit}]"));
-        let line = format!("{label:<20} {what}{}", unit.unwrap_or_default());
+        let of = columns.and_then(|columns| flagged(column, columns));
+        let (of, unit) = (of.unwrap_or_default(), unit.unwrap_or_default());
+        let line = format!("{label:<20} {what}{of}{unit}");
         lines.push((heading, Some(line)));
     }
-    let mut text = String::new();
-    for (label, value) in lines {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = writeln!(text, "{label:<10} {}", blank_control(&value));
-        }
-    }
-    text
+    lines_text(lines)
 }

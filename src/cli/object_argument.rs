@@ -1,18 +1,22 @@
-//! The object argument of a command: an id, a PID, a URL or a file in a mount.
+//! The argument of a command that names an object, a collection or a station: an
+//! identifier or an address (see [`link`]), a name, or a path in a mount.
+//!
+//! Parsing needs no request; [`subject`](super::subject) finds out what the argument
+//! means in the repository.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use url::Url;
 
+use super::link::{self, Link};
 use super::mount_context::MountContext;
 use super::settings::GlobalArgs;
 use crate::catalog::Catalog;
 use crate::mount::absolute;
 use crate::tree::Inode;
-use icos_portal::{Envri, ObjectId};
+use icos_portal::ObjectId;
 
 /// Prefix that distinguishes an id with a leading hyphen from an option; also
 /// the folder of the id in a mount, so that the result remains valid.
@@ -25,23 +29,52 @@ const MAX_VALUE: usize = 4096;
 /// The ending of an archive's folder.
 const CONTENTS: &str = ".contents";
 
-/// An object given on the command line.
+/// Something in a repository, as it is given on the command line.
 #[derive(Clone, Debug)]
 pub(super) enum ObjectArgument {
-    /// Given by its id or its PID.
-    Id(ObjectId),
-    /// Given by the address of its landing page or its data, which names the repository.
-    Link(ObjectId, Envri),
-    /// Given by a file in a mount, whose inode number identifies the object.
+    /// Given by an identifier or an address.
+    Link(Link),
+    /// Given by the name of its file, or the id or the name of a station.
+    Name(String),
+    /// Given by a path in a mount.
     File(Box<MountedFile>),
 }
 
-/// A file in a mount that belongs to an object.
+/// A file or folder in a mount.
 #[derive(Clone, Debug)]
 pub(super) struct MountedFile {
     path: PathBuf,
-    inode: Inode,
+    kind: MountedKind,
     mount: MountContext,
+}
+
+/// What a path in a mount belongs to.
+#[derive(Clone, Debug)]
+pub(super) enum MountedKind {
+    /// An object, which the inode number identifies.
+    Object(Inode),
+    /// The collection of this folder.
+    Collection(ObjectId),
+    /// The station whose folder has this name.
+    Station(String),
+}
+
+impl MountedFile {
+    pub(super) fn kind(&self) -> &MountedKind {
+        &self.kind
+    }
+
+    /// Returns the object's id; looks its inode number up in `catalog`, which must be
+    /// that of [`ObjectArgument::settings`].
+    pub(super) fn object(&self, inode: Inode, catalog: &Catalog) -> anyhow::Result<ObjectId> {
+        if let Some((first, mask, _)) = inode.file()
+            && let Some(object) = catalog.known_by_bits(first, mask)?
+        {
+            return Ok(object.id());
+        }
+        id_of_file(&self.path)
+            .with_context(|| format!("{} does not belong to an object", self.path.display()))
+    }
 }
 
 impl ObjectArgument {
@@ -49,90 +82,96 @@ impl ObjectArgument {
     /// the file, or of the repository that a link names, else `global`.
     pub(super) fn settings(&self, global: &GlobalArgs) -> anyhow::Result<GlobalArgs> {
         match self {
-            ObjectArgument::Id(_) => Ok(global.clone()),
-            ObjectArgument::Link(_, repository) => Ok(global.for_repository(*repository)),
+            ObjectArgument::Link(Link {
+                repository: Some(repository),
+                ..
+            }) => Ok(global.for_repository(*repository)),
+            ObjectArgument::Link(_) | ObjectArgument::Name(_) => Ok(global.clone()),
             ObjectArgument::File(file) => file.mount.apply(global),
         }
     }
+}
 
-    /// Returns the object's id; looks an inode number up in `catalog`, which must be that
-    /// of [`ObjectArgument::settings`].
-    pub(super) fn id(&self, catalog: &Catalog) -> anyhow::Result<ObjectId> {
-        let file = match self {
-            ObjectArgument::Id(id) | ObjectArgument::Link(id, _) => return Ok(*id),
-            ObjectArgument::File(file) => file,
-        };
-        if let Some((first, mask, _)) = file.inode.file()
-            && let Some(object) = catalog.known_by_bits(first, mask)?
-        {
-            return Ok(object.id());
-        }
-        id_of_file(&file.path)
-            .with_context(|| format!("{} does not belong to an object", file.path.display()))
+/// Parses whatever names an object, a collection or a station.
+///
+/// # Errors
+///
+/// If `text` is none of the accepted forms, names several objects, or is a path outside
+/// of mounts.
+pub(super) fn parse(text: &str) -> anyhow::Result<ObjectArgument> {
+    // A path that exists is meant, even if its name looks like an identifier, as those of
+    // most files in a mount do.
+    let path = Path::new(text);
+    let exists = path.symlink_metadata().is_ok();
+    if !(exists && text.contains('/'))
+        && let Some(link) = link::parse(text)?
+    {
+        return Ok(ObjectArgument::Link(link));
+    }
+    if exists {
+        return in_mount(path);
+    }
+    let name = text.trim();
+    if name.is_empty() || name.contains('/') || name.chars().any(char::is_control) {
+        bail!("{}; {ACCEPTED}", not_an_object(name));
+    }
+    Ok(ObjectArgument::Name(name.to_owned()))
+}
+
+/// The forms of an argument.
+pub(super) const ACCEPTED: &str = "expected an object, a collection or a station: its id, PID, DOI, landing page, data URL or \
+     name, or a path in a mount";
+
+/// Says what `text` looks like.
+fn not_an_object(text: &str) -> String {
+    match text {
+        "" => "found nothing".to_owned(),
+        _ if text.contains("://") => format!("found the address {text}, which names no object"),
+        _ => format!("there is no file {text}"),
     }
 }
 
-/// Parses an id in any form that the portal accepts, a PID, the URL of a
-/// landing page, a handle, or the path of a file in a mount.
-pub(super) fn parse(text: &str) -> anyhow::Result<ObjectArgument> {
-    if let Some(object) = by_name(text) {
-        return Ok(object);
-    }
-    let path = Path::new(text);
-    if path.symlink_metadata().is_err() {
-        bail!(
-            "expected an object: its id, PID or landing page, or a file in a mount; found {text:?}"
-        );
-    }
-    let path = absolute(path).with_context(|| format!("cannot find {text}"))?;
-    let Some(mount) = MountContext::of_path(&path)? else {
-        bail!("{text} is not in a mount of icosfs, so its object cannot be determined");
+/// What a path that exists belongs to.
+fn in_mount(path: &Path) -> anyhow::Result<ObjectArgument> {
+    let shown = path.display();
+    let absolute = absolute(path).with_context(|| format!("cannot find {shown}"))?;
+    let Some(mount) = MountContext::of_path(&absolute)? else {
+        bail!("{shown} is not in a mount of icosfs, so its object cannot be determined");
     };
-    // A symbolic link to the file is followed.
-    let inode = Inode(path.metadata()?.ino());
-    if inode.file().is_none() {
-        bail!("{text} does not belong to an object");
-    }
+    // Symbolic links are followed.
+    let real = absolute.canonicalize().unwrap_or(absolute);
+    let inode = Inode(real.metadata()?.ino());
+    let kind = match inode.file() {
+        Some(_) => MountedKind::Object(inode),
+        None => folder_kind(&real).with_context(|| {
+            format!("{shown} belongs to no object, no collection and no station")
+        })?,
+    };
     Ok(ObjectArgument::File(Box::new(MountedFile {
-        path,
-        inode,
+        path: real,
+        kind,
         mount,
     })))
 }
 
-/// The object in `text`, unless `text` is a path, whose meaning depends on mounts.
-fn by_name(text: &str) -> Option<ObjectArgument> {
-    if let Ok(id) = text.parse() {
-        return Some(ObjectArgument::Id(id));
-    }
-    let text = text.strip_prefix("hdl:").unwrap_or(text);
-    let (path, repository) = match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => (
-            url.path().to_owned(),
-            url.host_str().and_then(repository_at),
-        ),
-        Ok(_) => return None,
-        Err(_) => (text.to_owned(), None),
+/// What a folder in a mount, or the file with its metadata, is about.
+fn folder_kind(path: &Path) -> Option<MountedKind> {
+    let folder = match path.file_name()?.to_str()? {
+        "collection.json" | "station.json" => path.parent()?,
+        _ => path,
     };
-    let mut segments = path.trim_matches('/').rsplit('/');
-    let id = segments.next()?.parse().ok()?;
-    let before = segments.next()?;
-    // A landing page, a download URL, or a handle, whose prefix is a number.
-    let handle = !before.is_empty() && before.chars().all(|c| c.is_ascii_digit() || c == '.');
-    if !matches!(before, "objects" | "csv") && !handle {
-        return None;
+    let name = folder.file_name()?.to_str()?;
+    let mut above = folder.ancestors().skip(1).filter_map(Path::file_name);
+    if above.next()? == "stations" {
+        return Some(MountedKind::Station(name.to_owned()));
     }
-    Some(match repository {
-        Some(repository) => ObjectArgument::Link(id, repository),
-        None => ObjectArgument::Id(id),
-    })
-}
-
-/// The repository whose metadata or data service has this host name.
-fn repository_at(host: &str) -> Option<Envri> {
-    let is_at = |url: &str| url.strip_prefix("https://") == Some(host);
-    let mut all = Envri::ALL.into_iter();
-    all.find(|envri| is_at(envri.meta_url()) || is_at(envri.data_url()))
+    // Collections may be in collections.
+    let is_in_collections = folder
+        .ancestors()
+        .skip(1)
+        .any(|f| f.ends_with("collections"));
+    let id = name.parse().ok().filter(|_| is_in_collections)?;
+    Some(MountedKind::Collection(id))
 }
 
 /// The object that a file in a mount belongs to, by its name or its attributes.
@@ -174,53 +213,70 @@ pub(super) fn escape_leading_hyphens(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::link::LinkTarget;
 
     fn id_of(text: &str) -> Option<ObjectId> {
         match parse(text).ok()? {
-            ObjectArgument::Id(id) | ObjectArgument::Link(id, _) => Some(id),
-            ObjectArgument::File(_) => None,
+            ObjectArgument::Link(Link {
+                target: LinkTarget::Object(id),
+                ..
+            }) => Some(id),
+            _ => None,
         }
     }
 
     #[test]
-    fn link_names_its_repository() {
+    fn text_that_names_nothing_is_told_what_is_accepted() {
+        for (text, found) in [
+            ("", "found nothing; expected an object"),
+            (" ", "found nothing; expected an object"),
+            ("no/such/file", "there is no file no/such/file; expected"),
+            ("ftp://x/y", "found the address ftp://x/y, which names no"),
+            (
+                "https://x/y",
+                "found the address https://x/y, which names no",
+            ),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(found), "{text}: {error}");
+            assert!(error.contains("its id, PID, DOI, landing page"), "{error}");
+        }
+        for name in ["some table.csv", "HTM"] {
+            assert!(matches!(parse(name), Ok(ObjectArgument::Name(_))), "{name}");
+        }
+        let error = parse("/").unwrap_err().to_string();
+        assert!(
+            error.starts_with("/ is not in a mount of icosfs"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn folders_in_a_mount_are_of_collections_and_stations() {
         let id = "UNhY4JhezH9gQYqvDMWrWH9C";
-        for (url, repository) in [
-            ("https://meta.icos-cp.eu/objects/", Envri::Icos),
-            ("https://data.fieldsites.se/csv/", Envri::Sites),
-            ("https://citymeta.icos-cp.eu/objects/", Envri::IcosCities),
+        let kind = |path: &str| folder_kind(Path::new(&path.replace("ID", id)));
+        for path in [
+            "/m/collections/ID",
+            "/m/collections/other/ID/collection.json",
         ] {
-            let parsed = parse(&format!("{url}{id}")).unwrap();
-            assert!(matches!(parsed, ObjectArgument::Link(_, found) if found == repository));
+            assert!(
+                matches!(kind(path), Some(MountedKind::Collection(found)) if found.to_string() == id),
+                "{path}"
+            );
         }
-        let handle = parse(&format!("https://hdl.handle.net/11676/{id}"));
-        assert!(matches!(handle, Ok(ObjectArgument::Id(_))));
-    }
-
-    #[test]
-    fn all_forms_of_an_object_argument_are_parsed() {
-        let id: ObjectId = "UNhY4JhezH9gQYqvDMWrWH9C".parse().unwrap();
-        for text in [
-            "UNhY4JhezH9gQYqvDMWrWH9C",
-            "UNhY4JhezH9gQYqvDMWrWH9CwlcKiECVqejMrND2VFw",
-            "11676/UNhY4JhezH9gQYqvDMWrWH9C",
-            "hdl:11676/UNhY4JhezH9gQYqvDMWrWH9C",
-            "https://hdl.handle.net/11676/UNhY4JhezH9gQYqvDMWrWH9C",
-            "https://hdl.handle.net/11676.1/UNhY4JhezH9gQYqvDMWrWH9C",
-            "https://meta.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C",
-            "https://meta.icos-cp.eu/objects/UNhY4JhezH9gQYqvDMWrWH9C/",
-            "https://data.icos-cp.eu/csv/UNhY4JhezH9gQYqvDMWrWH9C?limit=5",
-        ] {
-            assert_eq!(id_of(text), Some(id), "{text}");
+        for path in ["/m/stations/HTM", "/m/stations/HTM/station.json"] {
+            assert!(
+                matches!(kind(path), Some(MountedKind::Station(name)) if name == "HTM"),
+                "{path}"
+            );
         }
-        for text in [
-            "",
+        for path in [
             "/",
-            "nowhere/UNhY4JhezH9gQYqvDMWrWH9C",
-            "ftp://x/objects/UNhY4JhezH9gQYqvDMWrWH9C",
-            "https://meta.icos-cp.eu/collections/UNhY4JhezH9gQYqvDMWrWH9C",
+            "/m/objects/ID.contents",
+            "/m/stations/HTM/type",
+            "/m/datatypes/x",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(kind(path).is_none(), "{path}");
         }
     }
 

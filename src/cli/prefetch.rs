@@ -13,13 +13,16 @@ use super::catalog_access;
 use super::exit::EndedEarly;
 use super::find::unknown;
 use super::mount_context::MountContext;
+use super::object_argument::{self, ObjectArgument};
 use super::pins;
-use super::settings::GlobalArgs;
+use super::settings::{Clients, GlobalArgs};
 use super::status::read_status;
-use crate::catalog::ObjectSelection;
+use super::waiting::block_on_while;
+use crate::catalog::{Catalog, ObjectSelection};
 use crate::mount::absolute;
 use crate::mount::mountinfo::{self, MountEntry};
 use icos_portal::ObjectId;
+use icos_portal::meta::Subject;
 
 mod download;
 
@@ -35,9 +38,12 @@ Of a table, the CSV is downloaded, and the original only with --originals.
 Cached files are not downloaded again: repeat the command to continue an
 interrupted one.")]
 pub(super) struct PrefetchArgs {
-    /// Files and folders in a mount, or ids of objects
-    #[arg(value_name = "PATH|ID", required_unless_present_any = ["station", "datatype"])]
+    /// Files and folders in a mount, or whatever names an object, a collection or a station
+    #[arg(value_name = "PATH|OBJECT", required_unless_present_any = ["station", "datatype", "collection"])]
     items: Vec<String>,
+    /// All files of this collection: its id, DOI, landing page or folder
+    #[arg(long, value_name = "COLLECTION")]
+    collection: Option<String>,
     /// All files of these stations, by id, name or country, e.g. HTM
     #[arg(long)]
     station: Option<String>,
@@ -64,17 +70,26 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
     };
     for item in &args.items {
         let path = Path::new(item);
-        match item.parse::<ObjectId>() {
-            Ok(id) if !path.exists() => files.push(of_object(&mount_of(global, args)?, id)?),
-            _ => {
-                let shown = path.display();
-                let absolute =
-                    absolute(path).with_context(|| format!("cannot prefetch {shown}"))?;
-                ensure!(
-                    mountinfo::is_in_mount(&absolute)?,
-                    "expected a file or folder in a mount, or an object's id; {shown} is neither"
-                );
-                collect(path, collected, &mut files)?;
+        if path.exists() {
+            let shown = path.display();
+            let absolute = absolute(path).with_context(|| format!("cannot prefetch {shown}"))?;
+            ensure!(
+                mountinfo::is_in_mount(&absolute)?,
+                "expected a file or folder in a mount, or an object; {shown} is neither"
+            );
+            collect(path, collected, &mut files)?;
+            continue;
+        }
+        let argument = object_argument::parse(item)?;
+        let mount = mount_of(global, args)?;
+        match subject_in(&mount, global, &argument)? {
+            Subject::Object(id) => files.push(of_object(&mount, id)?),
+            Subject::Collection(id) => {
+                collect(&collection_in(&mount, id), collected, &mut files)?;
+            }
+            Subject::Station(segment) => {
+                let folder = station_in(&mount, global, &segment)?;
+                collect(&folder, collected, &mut files)?;
             }
         }
     }
@@ -83,6 +98,15 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
         for folder in folders(global, args, &mount)? {
             collect(&folder, collected, &mut files)?;
         }
+    }
+    if let Some(collection) = &args.collection {
+        let mount = mount_of(global, args)?;
+        let argument = object_argument::parse(collection)?;
+        let (clients, catalog) = portal_of(&mount, global)?;
+        let id = block_on_while("requesting the portal's lists", async {
+            argument.collection(&catalog, &clients.meta).await
+        })?;
+        collect(&collection_in(&mount, id), collected, &mut files)?;
     }
     if args.pin {
         pins::pin_files(&files)?;
@@ -95,9 +119,7 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
 
 /// The folders of the stations and data types that the options name.
 fn folders(global: &GlobalArgs, args: &PrefetchArgs, mount: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let settings = MountContext::of_path(mount)?.map(|context| context.apply(global));
-    let settings = settings.transpose()?.unwrap_or_else(|| global.clone());
-    let vocabulary = catalog_access::vocabulary(&settings)?;
+    let vocabulary = catalog_access::vocabulary(&settings_of(mount, global)?)?;
     let selection = ObjectSelection {
         stations: args.station.iter().cloned().collect(),
         datatypes: args.datatype.iter().cloned().collect(),
@@ -126,6 +148,47 @@ fn folders(global: &GlobalArgs, args: &PrefetchArgs, mount: &Path) -> anyhow::Re
             .filter(|folder| folder.exists())
             .collect(),
     })
+}
+
+/// The portal of `mount`, and its catalog.
+fn portal_of(mount: &Path, global: &GlobalArgs) -> anyhow::Result<(Clients, Catalog)> {
+    let settings = settings_of(mount, global)?;
+    let (clients, cache_dir) = (settings.clients(None)?, settings.cache_dir()?);
+    let selection = ObjectSelection::default();
+    let catalog = catalog_access::open(&clients, &cache_dir, catalog_access::TTL, selection)?;
+    Ok((clients, catalog))
+}
+
+/// What `argument` means in the repository of `mount`.
+fn subject_in(
+    mount: &Path,
+    global: &GlobalArgs,
+    argument: &ObjectArgument,
+) -> anyhow::Result<Subject> {
+    let (clients, catalog) = portal_of(mount, global)?;
+    block_on_while("requesting the portal's lists", async {
+        argument.resolve(&catalog, &clients.meta).await
+    })
+}
+
+fn collection_in(mount: &Path, id: ObjectId) -> PathBuf {
+    mount.join("collections").join(id.to_string())
+}
+
+/// The folder of the station whose IRI ends with `segment`.
+fn station_in(mount: &Path, global: &GlobalArgs, segment: &str) -> anyhow::Result<PathBuf> {
+    let vocabulary = catalog_access::vocabulary(&settings_of(mount, global)?)?;
+    let mut stations = vocabulary.stations();
+    let station = stations
+        .find(|station| station.segment() == segment)
+        .with_context(|| format!("the repository has no station {segment}"))?;
+    Ok(mount.join("stations").join(station.name()))
+}
+
+/// The settings of `mount`.
+fn settings_of(mount: &Path, global: &GlobalArgs) -> anyhow::Result<GlobalArgs> {
+    let settings = MountContext::of_path(mount)?.map(|context| context.apply(global));
+    Ok(settings.transpose()?.unwrap_or_else(|| global.clone()))
 }
 
 /// The mount given by `--mount`, or the only mount of the portal.

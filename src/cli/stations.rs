@@ -1,18 +1,25 @@
 //! `icosfs stations`: lists the repository's stations.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 
 use super::catalog_access;
 use super::exit::EndedEarly;
+use super::output::{self, print_text};
+use super::plot::{picture_file, write_picture};
 use super::settings::GlobalArgs;
+use super::terminal;
 use super::text_table::{TextTable, print_json_lines};
+use crate::plot::{MapStation, StationMap};
 
 /// Arguments of `icosfs stations`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs stations sweden
+  icosfs stations --map
   icosfs stations --json | jq -r 'select(.lat > 65) | .id'")]
 pub(super) struct StationsArgs {
     /// Show only the stations with this id, name or country (its code or English
@@ -21,6 +28,12 @@ pub(super) struct StationsArgs {
     /// Print JSON, one station per line
     #[arg(long)]
     json: bool,
+    /// Draw the stations on a map of Europe
+    #[arg(long, conflicts_with = "json")]
+    map: bool,
+    /// Write the map as a picture to this file, as its name says
+    #[arg(short, long, value_name = "FILE.svg|.png", requires = "map")]
+    output: Option<PathBuf>,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()> {
@@ -31,6 +44,22 @@ pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()
     };
     if shown.is_empty() {
         return Err(EndedEarly::NoMatch("stations").into());
+    }
+    if args.map {
+        let stations = shown.iter().filter_map(|station| {
+            let row = station.row();
+            Some(MapStation {
+                id: row.code.clone(),
+                position: row.position?,
+            })
+        });
+        let map = StationMap(stations.collect());
+        if let Some(file) = &args.output {
+            let (file, format) = picture_file(file.clone())?;
+            return write_picture(&map.picture(), &file, format);
+        }
+        let text = map.text(terminal::width(), output::has_colours());
+        return Ok(print_text!("{text}")?);
     }
     let shown = shown.into_iter();
     if args.json {

@@ -29,6 +29,11 @@ pub(super) fn escape_in_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// The width of the terminal in characters, or 80.
+pub(super) fn width() -> usize {
+    terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into())
+}
+
 /// Returns `text` with control characters escaped. File names and error
 /// messages come from untrusted sources and could contain terminal commands.
 pub(super) fn escape_control(text: &str) -> Cow<'_, str> {

@@ -39,7 +39,7 @@ fn check_parses(command: &str) -> Result<(), clap::Error> {
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
         MissingRequiredArgument,
     };
-    let words = command.split_whitespace();
+    let words = words(command);
     match super::command().try_get_matches_from(words) {
         Err(error)
             if !matches!(
@@ -54,6 +54,19 @@ fn check_parses(command: &str) -> Result<(), clap::Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// The words of `command`; single quotes join several.
+fn words(command: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, part) in command.split('\'').enumerate() {
+        if at % 2 == 1 {
+            found.push(part.to_owned());
+        } else {
+            found.extend(part.split_whitespace().map(str::to_owned));
+        }
+    }
+    found
 }
 
 /// The README, the pages of the book and the examples of the help texts, with their names.

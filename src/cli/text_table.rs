@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::output::{self, print_text};
-use super::terminal::{escape_in_json, is_command};
+use super::terminal::{self, escape_in_json, is_command};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -14,7 +14,7 @@ const GAP: usize = 2;
 /// Rows of text with a header.
 #[derive(Debug)]
 pub(super) struct TextTable {
-    header: Vec<&'static str>,
+    header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
@@ -23,8 +23,17 @@ impl TextTable {
         header: &[&'static str],
         rows: impl IntoIterator<Item = Vec<String>>,
     ) -> Self {
+        let header = header.iter().map(|&name| name.to_owned());
+        Self::with_header(header.collect(), rows)
+    }
+
+    /// A table whose columns are known at run time only.
+    pub(super) fn with_header(
+        header: Vec<String>,
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> Self {
         Self {
-            header: header.to_vec(),
+            header,
             rows: rows.into_iter().collect(),
         }
     }
@@ -33,8 +42,7 @@ impl TextTable {
     /// terminal; as tab-separated rows without a header otherwise.
     pub(super) fn print(&self) -> anyhow::Result<()> {
         let text = if output::is_terminal() {
-            let width = terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into());
-            self.aligned(width, output::has_colours())
+            self.aligned(terminal::width(), output::has_colours())
         } else {
             self.tabbed()
         };
@@ -54,15 +62,15 @@ impl TextTable {
     /// Aligned columns. What does not fit `width` is cut at an ellipsis; columns at the
     /// end, which are the least useful, are left out if the others become too narrow.
     fn aligned(&self, width: usize, colours: bool) -> String {
-        let header: Vec<String> = self.header.iter().map(|&name| name.to_owned()).collect();
+        let header = &self.header;
         let lengths = |column: usize| {
-            let cells = self.rows.iter().chain([&header]);
+            let cells = self.rows.iter().chain([header]);
             let lengths = cells.filter_map(|row| row.get(column).map(|c| c.chars().count()));
             lengths.max().unwrap_or(0)
         };
         let widths = fitted((0..header.len()).map(lengths).collect(), width);
         let mut text = String::new();
-        for (number, row) in [&header].into_iter().chain(&self.rows).enumerate() {
+        for (number, row) in [header].into_iter().chain(&self.rows).enumerate() {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 let cell = cut(&blank_control(cell), *width);

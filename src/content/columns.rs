@@ -233,6 +233,11 @@ impl Columns {
         }
     }
 
+    /// Notes that bytes which are present are read, for the reply under way.
+    pub(super) fn note_present(&self) {
+        self.file.source().note();
+    }
+
     /// The number of bytes that are missing of `rows` of some stored columns.
     pub(super) fn missing_bytes(&self, stored: &[usize], rows: &Range<u64>) -> u64 {
         let ranges = stored

@@ -10,10 +10,13 @@ use super::columns::{Columns, RefetchLimit};
 use super::landing_pages::ObjectInfo;
 use super::{ContentError, Contents};
 use crate::catalog::{Object, Representation};
+use icos_portal::meta::Subject;
 use icos_sync::run_blocking;
 use icos_table::flags::flag_of;
 use icos_table::parquet::ParquetError;
 use icos_table::{Column, CsvWriter, GoodFlags, ParquetWriter, Schema, TableError};
+
+mod netcdf;
 
 /// The approximate length of the columns that are read and written at once.
 const WINDOW_LEN: u64 = 4 << 20;
@@ -49,6 +52,8 @@ pub enum ExportFormat {
     Csv,
     /// Parquet with types and units.
     Parquet,
+    /// NetCDF with units and origin.
+    NetCdf,
     /// Columns one after another, big-endian. A complete table ends with the trailer of
     /// a `.cpb` file.
     Cpb,
@@ -225,6 +230,10 @@ impl Contents {
         }
         let job = self.job(columns, selection, format).await?;
         match format {
+            ExportFormat::NetCdf => {
+                let page = self.landing_page(&Subject::Object(object.id())).await?;
+                job.write_netcdf(out, object, &page, &progress).await
+            }
             ExportFormat::Csv => job.write_csv(out, &progress).await,
             ExportFormat::Parquet => job.write_parquet(out, &progress).await,
             ExportFormat::Cpb => job.write_columns(out, &progress).await,
@@ -243,7 +252,8 @@ impl Contents {
         let rows = selection.rows.clone().unwrap_or(0..end);
         let rows = rows.start.min(end)..rows.end.min(end);
         let rows = rows.start..rows.end.max(rows.start);
-        let (all, about, good) = if selection.good_only || format == ExportFormat::Parquet {
+        let is_described = matches!(format, ExportFormat::Parquet | ExportFormat::NetCdf);
+        let (all, about, good) = if selection.good_only || is_described {
             let info = self.landing_pages.object_info(columns.id()).await?;
             let all = info.describe(schema.columns());
             (all, info.file_metadata(), info.good_flags())
@@ -318,7 +328,7 @@ impl ExportJob {
         }
     }
 
-    async fn write_csv<W: Write + Send + 'static>(
+    pub(super) async fn write_csv<W: Write + Send + 'static>(
         self,
         mut out: W,
         progress: &impl Fn(ExportProgress),
@@ -333,6 +343,20 @@ impl ExportJob {
             out.write_all(&text).map_err(ExportError::Output)
         })
         .await
+    }
+
+    /// The same, with nulls for values whose quality flag is not good.
+    pub(super) fn good_values(columns: Arc<Columns>, info: &ObjectInfo) -> Self {
+        let mut job = Self::complete_table(columns, info);
+        let stored = |csv: usize| job.columns.schema().stored_index(csv).unwrap_or(csv);
+        let flags: Vec<_> = (0..job.described.len())
+            .map(|csv| flag_of(&job.described, csv))
+            .map(|flag| flag.map(|flag| (stored(flag), job.described[flag].clone())))
+            .collect();
+        for (source, flag) in job.sources.iter_mut().zip(flags) {
+            source.flag = flag;
+        }
+        job
     }
 
     pub(super) async fn write_parquet<W: Write + Send + 'static>(

@@ -1,5 +1,5 @@
-//! The last known sizes of files that may change: landing pages, and Parquet files,
-//! which contain a part of them.
+//! The last known sizes of files that may change: landing pages, and views of tables
+//! that are built with a part of them.
 //!
 //! They are stored with the exact sizes of rendered texts, and kept across mounts.
 //! Unlike those they are estimates, though good ones, until the file is downloaded or
@@ -7,6 +7,7 @@
 
 use twox_hash::XxHash3_64;
 
+use super::built_views::BuiltView;
 use crate::cache::KnownSizes;
 use icos_portal::ObjectId;
 use icos_portal::meta::Subject;
@@ -15,7 +16,7 @@ use icos_portal::meta::Subject;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ChangingFile<'a> {
     LandingPage(&'a Subject),
-    Parquet(ObjectId),
+    View(ObjectId, BuiltView),
 }
 
 impl ChangingFile<'_> {
@@ -38,7 +39,8 @@ impl ChangingFile<'_> {
             Self::LandingPage(Subject::Station(name)) => {
                 format!("landing page of station {name}")
             }
-            Self::Parquet(id) => format!("Parquet file of {id}"),
+            Self::View(id, BuiltView::Parquet) => format!("Parquet file of {id}"),
+            Self::View(id, view) => format!("{} file of {id}", view.ending()),
         };
         XxHash3_64::oneshot(name.as_bytes())
     }

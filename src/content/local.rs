@@ -1,6 +1,8 @@
 //! Whether a file can be read without a request to the portal.
 
 use super::archive_files::entry_path;
+use super::built_views::BuiltView;
+use super::netcdf::{self, NetCdfValues};
 use super::tables::cpb_path;
 use super::{Contents, original_path};
 use crate::cache::CachePath;
@@ -25,7 +27,19 @@ impl Contents {
             Representation::Csv => {
                 self.is_sealed(cpb()).await || self.is_sealed(view(CachePath::CSV, "csv")).await
             }
-            Representation::Parquet => self.is_sealed(view(CachePath::VIEWS, "parquet")).await,
+            Representation::Parquet | Representation::GoodParquet | Representation::GoodCsv => {
+                let ending = BuiltView::of(representation).map_or("", BuiltView::ending);
+                self.is_sealed(view(CachePath::VIEWS, ending)).await
+            }
+            // Which flags are good is on the landing page.
+            Representation::GoodNetCdf => {
+                self.is_sealed(cpb()).await && self.is_local_page(&Subject::Object(object.id()))
+            }
+            Representation::NetCdf => {
+                let header = (self.tables.columns_key(object))
+                    .and_then(|key| netcdf::header_path(object.id(), key, NetCdfValues::All).ok());
+                self.is_sealed(cpb()).await && self.is_sealed(header).await
+            }
             Representation::Json => self.is_local_page(&Subject::Object(object.id())),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::built_views::BuiltView;
 use super::open_files::TableContent;
 use super::tables::cpb_path;
 use super::{ContentError, Contents, file_id, original_path};
@@ -25,7 +26,8 @@ pub struct OpenedContent {
     pub original: Option<OriginalHandle>,
     /// Whether the kernel may read the bytes directly from the cache, and where.
     pub direct: DirectFile,
-    /// The file in the cache that has the same bytes.
+    /// The file in the cache that decides about the bytes: it has the same, or is the
+    /// header of a NetCDF file.
     cached: Option<Arc<CacheFile>>,
 }
 
@@ -58,13 +60,15 @@ impl Contents {
             let corruption_count = contents.corruption_count(object.id());
             let cached = contents.file_of_same_bytes(&object, representation);
             let direct = (cached.as_ref()).map_or(DirectFile::NotSealed, |file| file.direct_file());
+            let built = cached.clone();
+            let built = built.or_else(|| contents.netcdf_header(&object, representation));
             OpenedContent {
                 original: (representation == Representation::Original).then(|| OriginalHandle {
                     corruption_count,
                     _cache_file: cached.clone(),
                 }),
                 direct,
-                cached,
+                cached: built,
             }
         };
         let opened = if looks_at_disk {
@@ -106,7 +110,7 @@ impl Contents {
     ) -> Result<(), ContentError> {
         let current = match self.files.table(file_id(object, representation)) {
             Some(TableContent::Complete(file)) => file.cached_file(),
-            _ => None,
+            _ => self.netcdf_header(object, representation),
         };
         let is_same = match (&current, &opened.cached) {
             (Some(current), Some(opened)) => Arc::ptr_eq(current, opened),
@@ -115,13 +119,29 @@ impl Contents {
         is_same.then_some(()).ok_or(ContentError::BuiltAgain)
     }
 
+    /// The header of a table as NetCDF, if that is open and its header was built. Without
+    /// it, the bytes are not decided yet.
+    fn netcdf_header(
+        &self,
+        object: &Object,
+        representation: Representation,
+    ) -> Option<Arc<CacheFile>> {
+        match self.files.table(file_id(object, representation))? {
+            TableContent::NetCdf(file) => file.header_file(),
+            TableContent::Complete(_) | TableContent::Csv(_) | TableContent::Cpb(_) => None,
+        }
+    }
+
     /// Whether a cache file may have exactly the bytes of a file: not those that are
     /// rendered or change, and not those of the portal's own disk.
     fn may_have_same_bytes(&self, representation: Representation) -> bool {
         match representation {
-            Representation::Csv | Representation::Json => false,
+            Representation::Csv
+            | Representation::Json
+            | Representation::NetCdf
+            | Representation::GoodNetCdf => false,
             Representation::Original | Representation::Cpb => self.data_folder.is_none(),
-            Representation::Parquet => true,
+            Representation::Parquet | Representation::GoodParquet | Representation::GoodCsv => true,
         }
     }
 
@@ -143,19 +163,22 @@ impl Contents {
                     self.insert_original(object, cached).cached_file(),
                 ))
             }
-            Representation::Parquet => {
-                let id = file_id(object, representation);
-                let open = self.files.table(id);
-                match open.or_else(|| self.open_parquet(object).ok())? {
+            Representation::Parquet | Representation::GoodParquet | Representation::GoodCsv => {
+                let view = BuiltView::of(representation)?;
+                let open = self.files.table(file_id(object, representation));
+                match open.or_else(|| self.open_view(object, view).ok())? {
                     TableContent::Complete(file) => file.cached_file(),
-                    TableContent::Csv(_) | TableContent::Cpb(_) => None,
+                    TableContent::Csv(_) | TableContent::Cpb(_) | TableContent::NetCdf(_) => None,
                 }
             }
             Representation::Cpb => {
                 let cached = self.store.open_sealed(&cpb_path(object).ok()?)?;
                 (Some(cached.len()) == self.tables.cpb_len(object)).then_some(cached)
             }
-            Representation::Csv | Representation::Json => None,
+            Representation::Csv
+            | Representation::Json
+            | Representation::NetCdf
+            | Representation::GoodNetCdf => None,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::columns::Columns;
 use super::complete_file::CompleteFile;
 use super::csv::CsvFile;
 use super::idle_lru::{IdleDecision, IdleLru};
+use super::netcdf::NetCdfFile;
 use super::original::OriginalFile;
 use super::portal_files::PortalFile;
 use super::{ContentError, Epoch};
@@ -42,6 +43,8 @@ pub(super) enum TableContent {
     Complete(Arc<CompleteFile>),
     /// A `.cpb` file.
     Cpb(Arc<Columns>),
+    /// A NetCDF file, drawn from columns.
+    NetCdf(Arc<NetCdfFile>),
 }
 
 impl TableContent {
@@ -51,6 +54,7 @@ impl TableContent {
             Self::Csv(file) => file.size(),
             Self::Complete(file) => file.size(),
             Self::Cpb(columns) => Some(columns.file_len()),
+            Self::NetCdf(file) => Some(file.file_len()),
         }
     }
 
@@ -60,6 +64,7 @@ impl TableContent {
             Self::Csv(file) => file.exact_size().await,
             Self::Complete(file) => file.exact_size().await,
             Self::Cpb(columns) => Ok(columns.file_len()),
+            Self::NetCdf(file) => Ok(file.file_len()),
         }
     }
 
@@ -72,6 +77,7 @@ impl TableContent {
                 let end = offset.saturating_add(len as u64);
                 columns.read(offset..end).await
             }
+            Self::NetCdf(file) => file.read(offset, len).await,
         }
     }
 
@@ -82,6 +88,7 @@ impl TableContent {
             Self::Csv(file) => Ok(file.columns()),
             Self::Complete(file) => Err(file),
             Self::Cpb(columns) => Ok(columns),
+            Self::NetCdf(file) => Ok(file.columns()),
         }
     }
 }
@@ -95,6 +102,7 @@ impl OpenFileState {
             Self::Table(TableContent::Csv(file)) => Arc::strong_count(file),
             Self::Table(TableContent::Complete(file)) => Arc::strong_count(file),
             Self::Table(TableContent::Cpb(columns)) => Arc::strong_count(columns),
+            Self::Table(TableContent::NetCdf(file)) => Arc::strong_count(file),
         }
     }
 

@@ -64,6 +64,7 @@ mod replay;
     reason = "lists of ranges, some of one range"
 )]
 mod tests;
+pub(super) mod variables;
 
 /// A file, or a download, up to this length in bytes is fetched to its end
 /// without a pause.

@@ -16,7 +16,8 @@ use icos_portal::lists::ColumnRow;
 use icos_table::dataset::{Presence, Title};
 use icos_table::parquet::len_bound;
 use icos_table::{
-    Column, CsvWriter, Dataset, DatasetColumn, Layout, Schema, TableError, ValueFormat,
+    Column, CsvWriter, Dataset, DatasetColumn, Layout, NetCdfLayout, Schema, Spacing, TableError,
+    ValueFormat,
 };
 
 /// The number of column sets to cache for each dataset.
@@ -138,6 +139,21 @@ impl TableDescription {
     /// The length of the `.cpb` file.
     pub(super) fn cpb_len(&self) -> u64 {
         Layout::len_of(&self.column_set.schema, self.rows)
+    }
+
+    /// The length of the NetCDF file.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError::TooLarge`].
+    pub(super) fn netcdf_len(&self) -> Result<u64, TableError> {
+        let columns = self.column_set.schema.stored();
+        Ok(NetCdfLayout::new(columns, self.rows, Spacing::Lazy)?.file_len())
+    }
+
+    /// A hash of the columns, whatever their order.
+    pub(super) fn columns_key(&self) -> u64 {
+        self.column_set.columns
     }
 
     /// The key under which the length of the text is recorded. `object` is the

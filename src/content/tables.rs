@@ -17,7 +17,7 @@ use super::table_file::TableFile;
 use crate::cache::{CachePath, Grid, Store};
 use crate::catalog::{Object, Spec};
 use icos_portal::{DataClient, ObjectId};
-use icos_table::{Layout, Schema, TableError};
+use icos_table::{Column, Layout, Schema, TableError};
 
 /// The assumed length of a CSV line, if only the portal can write the table.
 const LINE_GUESS: u64 = 256;
@@ -72,6 +72,23 @@ impl Tables {
     /// read here.
     pub(super) fn cpb_len(&self, object: &Object) -> Option<u64> {
         Some(self.descriptions.of(object).ok()?.cpb_len())
+    }
+
+    /// The columns of `object`. Their order may differ from the CSV.
+    pub(super) fn columns(&self, object: &Object) -> Result<Vec<Column>, TableError> {
+        Ok(self.descriptions.of(object)?.schema()?.columns().to_vec())
+    }
+
+    /// The length of `object` as NetCDF; `None` if it is not a table that can be read
+    /// here.
+    pub(super) fn netcdf_len(&self, object: &Object) -> Option<u64> {
+        self.descriptions.of(object).ok()?.netcdf_len().ok()
+    }
+
+    /// A hash of the columns of `object`; `None` if it is not a table that can be read
+    /// here.
+    pub(super) fn columns_key(&self, object: &Object) -> Option<u64> {
+        Some(self.descriptions.of(object).ok()?.columns_key())
     }
 
     /// The key under which the length of the text of `object` is recorded; `None` if it

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::catalog::Spec;
 use crate::content::{ContentError, Contents, FileSize};
-use crate::tree::{MetadataPage, Node};
+use crate::tree::{MetadataPage, Node, link_target};
 use icos_portal::meta::Subject;
 use icos_portal::{ObjectId, PortalError};
 
@@ -55,6 +55,7 @@ impl NodeReader {
             Node::File(object, representation) => self.contents.size(object, *representation),
             Node::Readme => FileSize::Exact(README.len() as u64),
             Node::ArchiveFile(_, _, entry) => FileSize::Exact(entry.size),
+            Node::CollectionLink(_, _, id) => FileSize::Exact(link_target(*id).len() as u64),
             Node::Metadata(page) => match subject(page) {
                 Ok(subject) => self.contents.landing_page_size(&subject),
                 Err(spec) => FileSize::Exact(spec.json().len() as u64),
@@ -74,6 +75,7 @@ impl NodeReader {
             | Node::NoMedia
             | Node::ControlFile(_)
             | Node::Directory(_)
+            | Node::CollectionLink(..)
             | Node::ArchiveFile(..) => {
                 let (FileSize::Exact(size) | FileSize::Estimate(size)) = self.size(node);
                 Ok(size)
@@ -103,7 +105,10 @@ impl NodeReader {
                     .await
             }
             Node::Readme => Ok(range.slice(&Bytes::from_static(README.as_bytes()))),
-            Node::NoMedia | Node::ControlFile(_) | Node::Directory(_) => Ok(Bytes::new()),
+            Node::NoMedia
+            | Node::ControlFile(_)
+            | Node::CollectionLink(..)
+            | Node::Directory(_) => Ok(Bytes::new()),
         }
     }
 

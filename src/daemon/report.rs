@@ -3,7 +3,7 @@
 //!
 //! The mutex is a leaf: no lock is taken while it is held.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use crate::cache::Store;
 use crate::catalog::{Catalog, ListAge};
 use crate::content::ByteSource;
-use icos_portal::Account;
 use icos_portal::http::Http;
+use icos_portal::{Account, ObjectId};
 
 mod metrics;
 mod status;
@@ -29,6 +29,8 @@ pub use status::{
 
 /// Number of failures that are stored.
 const MAX_FAILURES: usize = 100;
+/// Number of objects whose reading is recorded.
+const MAX_READ_OBJECTS: usize = 100_000;
 /// Timeout for each value that is read from a disk, which may be slow or hang, so
 /// that a status is available soon.
 const READ_TIMEOUT: Duration = Duration::from_millis(300);
@@ -42,6 +44,8 @@ pub struct DaemonReport {
     catalog: Catalog,
     store: Store,
     failures: Mutex<Failures>,
+    /// The objects whose data were read.
+    read_objects: Mutex<BTreeSet<ObjectId>>,
     reads: AtomicU64,
     /// Bytes in replies to READ, by source.
     bytes: [AtomicU64; ByteSource::ALL.len()],
@@ -133,6 +137,7 @@ impl DaemonReport {
             catalog,
             store,
             failures: Mutex::default(),
+            read_objects: Mutex::default(),
             reads: AtomicU64::new(0),
             bytes: Default::default(),
             passed_through: AtomicU64::new(0),
@@ -150,6 +155,28 @@ impl DaemonReport {
     pub fn count_read(&self, bytes: usize, source: ByteSource) {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.bytes[source as usize].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Records that data of `object` were read.
+    pub fn add_read_object(&self, object: ObjectId) {
+        let mut objects = self.lock_read_objects();
+        if objects.len() < MAX_READ_OBJECTS {
+            objects.insert(object);
+        }
+    }
+
+    /// Returns the content of `.icosfs/read`: the ids of the objects whose data were
+    /// read, a line each.
+    #[must_use]
+    pub fn read_objects_text(&self) -> Vec<u8> {
+        let lines = self.lock_read_objects();
+        let lines = lines.iter().map(|id| format!("{id}\n"));
+        lines.collect::<String>().into_bytes()
+    }
+
+    fn lock_read_objects(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
+        let objects = self.read_objects.lock();
+        objects.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an open for passthrough.

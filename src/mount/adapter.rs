@@ -24,7 +24,7 @@ use super::request_trace::{PendingReply, RequestTrace};
 use crate::content::{ByteSource, FileSize};
 use crate::daemon::node_reader::{README, ReadRange};
 use crate::daemon::report::Operation;
-use crate::tree::{ControlFile, MAX_NAME_LEN, Node};
+use crate::tree::{ControlFile, MAX_NAME_LEN, Node, link_target};
 
 /// Number of background requests (readahead, direct I/O) that the kernel may
 /// have pending. With its default of 16, many parallel readers wait.
@@ -154,6 +154,14 @@ impl Filesystem for Adapter {
         );
     }
 
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.0.node(self.0.numbers.own(ino)) {
+            Some(Node::CollectionLink(_, _, id)) => reply.data(link_target(id).as_bytes()),
+            Some(_) => reply.error(Errno::EINVAL),
+            None => reply.error(Errno::ESTALE),
+        }
+    }
+
     fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let number = self.0.numbers.own(ino);
         let reply = self.pending(Operation::Open, debug_span!("open", ino = number), reply);
@@ -234,6 +242,11 @@ impl Filesystem for Adapter {
             }
             (_, None) => reply.error(Errno::ESTALE),
             (handle, Some(node)) => {
+                // A read(2) of a file in the page cache, the kernel's readahead, and a
+                // memory mapping have no lock owner.
+                if lock_owner.is_none() && self.0.is_costly_readahead(&node, range) {
+                    return reply.error(Errno::EAGAIN);
+                }
                 let work = move |state: Arc<MountState>| state.read(node, handle, range);
                 self.0.respond(req, reply, work, send);
             }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{FileAttr, FileType, INodeNo};
 
+use crate::catalog::Representation;
 use crate::content::FileSize;
 use crate::tree::{Directory, Node};
 
@@ -46,6 +47,7 @@ impl Owner {
             | Node::Readme
             | Node::NoMedia
             | Node::ControlFile(_)
+            | Node::CollectionLink(..)
             | Node::Metadata(_) => self.since,
         };
         let directory = node.is_directory();
@@ -61,6 +63,7 @@ impl Owner {
             perm: match node {
                 Node::Directory(Directory::Control) => 0o500,
                 Node::ControlFile(_) => 0o400,
+                Node::CollectionLink(..) => 0o777,
                 _ if directory => 0o555,
                 _ => 0o444,
             },
@@ -68,18 +71,26 @@ impl Owner {
             uid: self.uid,
             gid: self.gid,
             rdev: 0,
-            // The read size that `stat` recommends to programs.
-            blksize: 128 << 10,
+            blksize: read_size(node),
             flags: 0,
         }
     }
 }
 
-/// Returns whether `node` is a directory or a regular file.
+/// The read size that `stat` recommends to programs. The NetCDF library reads whole
+/// multiples of it, so that a large one would make it read beyond a variable.
+fn read_size(node: &Node) -> u32 {
+    match node {
+        Node::File(_, Representation::NetCdf | Representation::GoodNetCdf) => 4 << 10,
+        _ => 128 << 10,
+    }
+}
+
+/// Returns whether `node` is a directory, a symbolic link or a regular file.
 pub(super) fn file_type(node: &Node) -> FileType {
-    if node.is_directory() {
-        FileType::Directory
-    } else {
-        FileType::RegularFile
+    match node {
+        Node::Directory(_) => FileType::Directory,
+        Node::CollectionLink(..) => FileType::Symlink,
+        _ => FileType::RegularFile,
     }
 }

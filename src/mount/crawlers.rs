@@ -65,7 +65,11 @@ impl MountState {
                 Ok(subject) => self.contents.is_local_page(&subject),
                 Err(_generated) => true,
             },
-            Node::Directory(_) | Node::Readme | Node::NoMedia | Node::ControlFile(_) => true,
+            Node::Directory(_)
+            | Node::CollectionLink(..)
+            | Node::Readme
+            | Node::NoMedia
+            | Node::ControlFile(_) => true,
         }
     }
 }

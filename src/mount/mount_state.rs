@@ -149,13 +149,27 @@ impl MountState {
     /// Returns how long the kernel may cache the attributes of `node`.
     fn attribute_ttl(&self, node: &Node) -> Duration {
         match node {
-            Node::File(_, Representation::Original | Representation::Csv | Representation::Cpb)
+            Node::File(
+                _,
+                Representation::Original
+                | Representation::Csv
+                | Representation::Cpb
+                | Representation::NetCdf
+                | Representation::GoodNetCdf,
+            )
             | Node::Readme
             | Node::NoMedia
             | Node::ArchiveFile(..) => FOREVER,
             // Parquet contains metadata, and is rebuilt after it was removed.
-            Node::File(_, Representation::Json | Representation::Parquet)
+            Node::File(
+                _,
+                Representation::Json
+                | Representation::Parquet
+                | Representation::GoodCsv
+                | Representation::GoodParquet,
+            )
             | Node::Directory(_)
+            | Node::CollectionLink(..)
             | Node::Metadata(_) => self.options.metadata_ttl,
             Node::ControlFile(_) => Duration::ZERO,
         }

@@ -60,6 +60,7 @@ impl MountState {
                 let content = match file {
                     ControlFile::Status => self.report.status_json().await,
                     ControlFile::Errors => self.report.errors_text(),
+                    ControlFile::Read => self.report.read_objects_text(),
                     ControlFile::Metrics => self.report.metrics_text().await,
                     // The adapter opens it, so that the wait can be interrupted.
                     ControlFile::Refresh => Vec::new(),
@@ -67,9 +68,11 @@ impl MountState {
                 let handle = self.handles.add(Handle::Generated(content.into()));
                 (handle, FopenFlags::FOPEN_DIRECT_IO)
             }
-            Node::Readme | Node::NoMedia | Node::ArchiveFile(..) | Node::Directory(_) => {
-                (0, FopenFlags::FOPEN_KEEP_CACHE)
-            }
+            Node::Readme
+            | Node::NoMedia
+            | Node::ArchiveFile(..)
+            | Node::CollectionLink(..)
+            | Node::Directory(_) => (0, FopenFlags::FOPEN_KEEP_CACHE),
         };
         reply.reply.opened(FileHandle(handle), flags);
     }
@@ -110,6 +113,7 @@ impl MountState {
                 return reply.error(self.fail("open", node, Errno::EIO, &CHANGED));
             }
             self.report.count_passthrough_open();
+            self.report.add_read_object(object.id());
             // The kernel may have an estimate from before the file was built.
             self.ensure_size_known(node);
             return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
@@ -128,8 +132,13 @@ impl MountState {
                 Representation::Original if self.may_keep_pages(number, object) => {
                     FopenFlags::FOPEN_KEEP_CACHE
                 }
-                // Parquet contains metadata and may have been rebuilt.
-                Representation::Original | Representation::Parquet => FopenFlags::empty(),
+                // Parquet and NetCDF contain metadata and may have been rebuilt.
+                Representation::Original
+                | Representation::Parquet
+                | Representation::NetCdf
+                | Representation::GoodCsv
+                | Representation::GoodParquet
+                | Representation::GoodNetCdf => FopenFlags::empty(),
                 // It may have changed, and direct I/O leaves no pages to drop.
                 Representation::Json => FopenFlags::FOPEN_DIRECT_IO,
             }

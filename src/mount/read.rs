@@ -21,7 +21,9 @@ impl MountState {
     ) -> Result<(Bytes, ByteSource), Errno> {
         match node {
             // Replied to by the adapter.
-            Node::ControlFile(_) | Node::Readme => return Err(Errno::EBADF),
+            Node::ControlFile(_) | Node::Readme | Node::CollectionLink(..) => {
+                return Err(Errno::EBADF);
+            }
             Node::Directory(_) => return Err(Errno::EISDIR),
             Node::File(..) | Node::Metadata(_) | Node::ArchiveFile(..) | Node::NoMedia => {}
         }
@@ -38,7 +40,21 @@ impl MountState {
             self.invalidator.request(node.inode().0);
         }
         let bytes = bytes.map_err(|error| self.fail_content("read", &node, &error))?;
+        if let Some(object) = node.object_of_data() {
+            self.report.add_read_object(object.id());
+        }
         self.report.count_read(bytes.len(), source);
         Ok((bytes, source))
+    }
+
+    /// Whether the kernel reads ahead what would have to be downloaded. It ignores the
+    /// error that it then gets in reply.
+    pub(super) fn is_costly_readahead(&self, node: &Node, range: ReadRange) -> bool {
+        let Node::File(object, representation) = node else {
+            return false;
+        };
+        let ReadRange { offset, len } = range;
+        let contents = self.reader.contents();
+        contents.is_costly_readahead(object, *representation, offset, len)
     }
 }

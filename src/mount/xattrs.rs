@@ -16,8 +16,10 @@ use serde_json::{Map, Value};
 use super::mount_state::MountState;
 use super::request_trace::PendingReply;
 use crate::catalog::Object;
+use crate::citation::Citation;
 use crate::content::FileSize;
 use crate::tree::Node;
+use icos_portal::ObjectId;
 use icos_portal::meta::Subject;
 
 /// Name of the attribute that says whether the size in `stat` is `exact` or an
@@ -27,6 +29,7 @@ const SIZE: &str = "user.icosfs.size";
 /// An extended attribute of the files of an object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum ObjectAttribute {
+    Bibtex,
     Citation,
     Doi,
     LandingPage,
@@ -39,7 +42,8 @@ enum ObjectAttribute {
     Units,
 }
 
-const ALL: [(ObjectAttribute, &str); 10] = [
+const ALL: [(ObjectAttribute, &str); 11] = [
+    (ObjectAttribute::Bibtex, "user.icos.bibtex"),
     (ObjectAttribute::Citation, "user.icos.citation"),
     (ObjectAttribute::Doi, "user.icos.doi"),
     (ObjectAttribute::LandingPage, "user.icos.landing_page"),
@@ -151,7 +155,8 @@ impl MountState {
             ObjectAttribute::NextVersion => object.next_version().map(landing),
             ObjectAttribute::Station => object.station().map(|station| station.row().code.clone()),
             ObjectAttribute::Units if object.as_table().is_none() => None,
-            ObjectAttribute::Citation
+            ObjectAttribute::Bibtex
+            | ObjectAttribute::Citation
             | ObjectAttribute::Licence
             | ObjectAttribute::Pid
             | ObjectAttribute::Sha256
@@ -170,6 +175,11 @@ impl ObjectAttribute {
     fn on_page(self, page: &Value) -> Option<String> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         match self {
+            ObjectAttribute::Bibtex => {
+                let hash = page["hash"].as_str()?;
+                let id = hash.get(..ObjectId::SYMBOLS).unwrap_or(hash);
+                Some(Citation::of_page(id, page)?.bibtex)
+            }
             ObjectAttribute::Citation => text(&page["references"]["citationString"]),
             ObjectAttribute::Licence => {
                 let licence = &page["references"]["licence"];

@@ -33,7 +33,7 @@ impl EntryInfo {
     pub(super) fn of(state: &ServerState, name: String, node: &Node) -> Self {
         let size = match node {
             // Generated when they are read.
-            Node::Directory(_) | Node::ControlFile(_) => None,
+            Node::Directory(_) | Node::ControlFile(_) | Node::CollectionLink(..) => None,
             _ => Some(state.reader.size(node)),
         };
         Self {
@@ -87,6 +87,7 @@ pub(super) fn object_of(node: &Node) -> Option<&Object> {
         | Node::Readme
         | Node::NoMedia
         | Node::ControlFile(_)
+        | Node::CollectionLink(..)
         | Node::Metadata(_) => None,
     }
 }

@@ -133,8 +133,15 @@ impl ServedFile {
                     self.bytes = FileBytes::Original(handle);
                 }
             }
-            Node::File(object, Representation::Parquet) => {
-                let opened = contents.open_built(object, Representation::Parquet).await?;
+            Node::File(
+                object,
+                representation @ (Representation::Parquet
+                | Representation::GoodParquet
+                | Representation::GoodCsv
+                | Representation::NetCdf
+                | Representation::GoodNetCdf),
+            ) => {
+                let opened = contents.open_built(object, *representation).await?;
                 self.bytes = FileBytes::Build(Arc::new(opened));
             }
             Node::File(object, Representation::Json) => {
@@ -259,12 +266,17 @@ impl ServedFile {
                     }
                     Representation::Csv => Some(format!("\"{id}-csv-{VERSION}\"")),
                     Representation::Cpb => Some(format!("\"{id}-cpb-{VERSION}\"")),
-                    Representation::Parquet => {
+                    Representation::Parquet
+                    | Representation::GoodParquet
+                    | Representation::GoodCsv
+                    | Representation::NetCdf
+                    | Representation::GoodNetCdf => {
                         let number = match &self.bytes {
                             FileBytes::Build(opened) => opened.build_number(),
                             _ => contents.open(object, *representation).await?.build_number(),
                         };
-                        number.map(|number| format!("\"{id}-parquet-{number:x}\""))
+                        let kind = build_kind(*representation);
+                        number.map(|number| format!("\"{id}-{kind}-{number:x}\""))
                     }
                     Representation::Json => {
                         let page = contents.cached_landing_page(&Subject::Object(id));
@@ -278,7 +290,10 @@ impl ServedFile {
             }
             Node::Readme => hashed(crate::daemon::node_reader::README.as_bytes()),
             Node::NoMedia => hashed(b""),
-            Node::Metadata(_) | Node::ControlFile(_) | Node::Directory(_) => None,
+            Node::Metadata(_)
+            | Node::ControlFile(_)
+            | Node::CollectionLink(..)
+            | Node::Directory(_) => None,
         };
         Ok(Validators {
             etag,
@@ -450,6 +465,22 @@ impl ServedFile {
     }
 }
 
+/// The part of a tag that tells the representations of an object that are built here
+/// from each other.
+fn build_kind(representation: Representation) -> &'static str {
+    match representation {
+        Representation::Parquet => "parquet",
+        Representation::GoodParquet => "good-parquet",
+        Representation::GoodCsv => "good-csv",
+        Representation::NetCdf => "netcdf",
+        Representation::GoodNetCdf => "good-netcdf",
+        Representation::Original
+        | Representation::Csv
+        | Representation::Json
+        | Representation::Cpb => "file",
+    }
+}
+
 /// A text that separates the parts of a reply with several ranges: a random one, which
 /// occurs in no file by chance or intent.
 fn boundary() -> String {
@@ -506,6 +537,10 @@ async fn control_file(
     let (media_type, content) = match file {
         ControlFile::Status => (reply::JSON, state.report.status_json().await),
         ControlFile::Errors => ("text/plain; charset=utf-8", state.report.errors_text()),
+        ControlFile::Read => (
+            "text/plain; charset=utf-8",
+            state.report.read_objects_text(),
+        ),
         ControlFile::Metrics => (
             "text/plain; version=0.0.4; charset=utf-8",
             state.report.metrics_text().await,

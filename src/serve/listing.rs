@@ -71,6 +71,8 @@ impl EntryBatches {
             let (entries, walk) = run_blocking(move || {
                 let mut entries = Vec::new();
                 let walk = listing.entries(from, |entry| {
+                    let node = entry.node.followed();
+                    let entry = DirEntry { node, ..entry };
                     entries.push(entry);
                     if entries.len() < limit {
                         ControlFlow::Continue(())

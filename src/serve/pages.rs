@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::ServerState;
+use super::charts;
 use super::html::{self, Crumbs, encode_component, escape};
 use super::reply::{self, ErrorForm, Reply};
 use super::router::failed;
@@ -31,19 +32,34 @@ pub(super) fn object_path(id: ObjectId) -> String {
 }
 
 /// The page at `path`; `None` if it is none of these pages.
-pub(super) async fn reply(state: &ServerState, path: &str, form: ErrorForm) -> Option<Reply> {
+pub(super) async fn reply(
+    state: &ServerState,
+    path: &str,
+    query: Option<&str>,
+    form: ErrorForm,
+) -> Option<Reply> {
     if path == MAP_PATH {
         return Some(match map(state).await {
             Ok(page) => reply::with_bytes(StatusCode::OK, HTML, page),
             Err(error) => failed(state, "list", path, &error, form),
         });
     }
+    if let Some(chart) = charts::reply(state, path, query, form).await {
+        return Some(chart);
+    }
     let id = path.strip_prefix(OBJECT_PATH)?;
-    Some(object_page(state, id, path, form).await)
+    let column = charts::chosen_column(query);
+    Some(object_page(state, id, column.as_deref(), path, form).await)
 }
 
 /// The page about the object `id`.
-async fn object_page(state: &ServerState, id: &str, path: &str, form: ErrorForm) -> Reply {
+async fn object_page(
+    state: &ServerState,
+    id: &str,
+    column: Option<&str>,
+    path: &str,
+    form: ErrorForm,
+) -> Reply {
     let found = async {
         let id: ObjectId = id.parse().map_err(|_| TreeError::NoSuchName)?;
         state.tree.object(id).await
@@ -54,7 +70,9 @@ async fn object_page(state: &ServerState, id: &str, path: &str, form: ErrorForm)
     };
     match state.reader.landing_page(object.id()).await {
         Ok(landing) => {
-            let page = object_html(state, &object, &landing);
+            let mut chart = String::new();
+            charts::section(state, &object, column, &mut chart).await;
+            let page = object_html(state, &object, &landing, &chart);
             reply::with_bytes(StatusCode::OK, HTML, page)
         }
         Err(error) => {
@@ -65,7 +83,7 @@ async fn object_page(state: &ServerState, id: &str, path: &str, form: ErrorForm)
     }
 }
 
-fn object_html(state: &ServerState, object: &Arc<Object>, landing: &Value) -> String {
+fn object_html(state: &ServerState, object: &Arc<Object>, landing: &Value, chart: &str) -> String {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let references = &landing["references"];
     let title = text(&references["title"]).unwrap_or_else(|| object.file_name().to_owned());
@@ -126,6 +144,7 @@ fn object_html(state: &ServerState, object: &Arc<Object>, landing: &Value) -> St
         );
     }
     variables(landing, &mut body);
+    body.push_str(chart);
     let crumbs = Crumbs::to("objects", "/objects/", &title);
     html::page(&crumbs, state.options.envri.name(), &body)
 }
@@ -258,7 +277,8 @@ pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
         | Directory::Storage
         | Directory::Format(_)
         | Directory::Documents
-        | Directory::Collections => {}
+        | Directory::Collections
+        | Directory::CollectionLinks(_) => {}
     }
     if facts.0.is_empty() {
         return String::new();

@@ -87,7 +87,7 @@ async fn get(state: &Arc<ServerState>, request: &Parts, form: ErrorForm) -> Repl
     if let Some(page) = html::built_in(request.uri.path()) {
         return page;
     }
-    if let Some(page) = pages::reply(state, request.uri.path(), form).await {
+    if let Some(page) = pages::reply(state, request.uri.path(), request.uri.query(), form).await {
         return page;
     }
     let (path, node) = match find(state, request.uri.path()).await {
@@ -263,7 +263,8 @@ async fn find(state: &ServerState, path: &str) -> Result<(RequestPath, Node), Tr
     let path = RequestPath::parse(path).ok_or(TreeError::NoSuchName)?;
     let mut node = Node::Directory(Directory::Root);
     for component in &path.components {
-        node = state.tree.lookup(&node, OsStr::new(component)).await?;
+        // Links lead to their targets: no client follows them itself.
+        node = (state.tree.lookup(&node, OsStr::new(component)).await?).followed();
     }
     Ok((path, node))
 }

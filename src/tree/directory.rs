@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::CollectionNaming;
 use crate::catalog::{CatalogFolder, CatalogList, Object, Spec, Station};
 use icos_portal::ObjectId;
 
@@ -34,6 +35,8 @@ pub enum Directory {
     Documents,
     /// `/collections`.
     Collections,
+    /// `/collections/by-title` and `/collections/by-doi`.
+    CollectionLinks(CollectionNaming),
     /// `/collections/<id>`, and collections in it.
     Collection(CollectionPath),
     /// `/objects/<id>.contents`, and folders in it; the path ends with a slash unless
@@ -102,6 +105,7 @@ impl Directory {
             Directory::StationType(station, _) => Directory::Station(Arc::clone(station)),
             Directory::DataType(_) => Directory::DataTypes,
             Directory::Format(_) => Directory::Storage,
+            Directory::CollectionLinks(_) => Directory::Collections,
             Directory::Collection(path) => {
                 (path.parent()).map_or(Directory::Collections, Directory::Collection)
             }
@@ -139,6 +143,7 @@ impl Directory {
             | Directory::DataTypes
             | Directory::Storage
             | Directory::Collections
+            | Directory::CollectionLinks(_)
             | Directory::Archive(..) => None,
         }
     }
@@ -157,7 +162,9 @@ impl Directory {
                 Some(station.list())
             }
             Directory::Documents => Some(CatalogList::Documents),
-            Directory::Collections => Some(CatalogList::Collections),
+            Directory::Collections | Directory::CollectionLinks(_) => {
+                Some(CatalogList::Collections)
+            }
             Directory::Collection(path) => Some(CatalogList::Members(path.id())),
         }
     }
@@ -181,6 +188,7 @@ impl fmt::Display for Directory {
             Directory::Format(format) => write!(f, "dataAppStorage/{format}"),
             Directory::Documents => f.write_str("documents"),
             Directory::Collections => f.write_str("collections"),
+            Directory::CollectionLinks(naming) => write!(f, "collections/{}", naming.folder()),
             Directory::Collection(path) => {
                 f.write_str("collections")?;
                 path.0.iter().try_for_each(|id| write!(f, "/{id}"))

@@ -61,6 +61,10 @@ fn kind(representation: Representation) -> u64 {
         Representation::Json => 2,
         Representation::Parquet => 3,
         Representation::Cpb => 4,
+        Representation::NetCdf => 5,
+        Representation::GoodCsv => 6,
+        Representation::GoodParquet => 7,
+        Representation::GoodNetCdf => 8,
     }
 }
 

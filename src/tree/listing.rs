@@ -75,6 +75,12 @@ impl Listing {
                     add(&collection.id.to_string(), Directory::Collection(path));
                 }
             }
+            Directory::CollectionLinks(naming) => {
+                for (name, id) in naming.links(catalog.collections()?) {
+                    let link = Node::CollectionLink(*naming, name.as_str().into(), id);
+                    fixed.push((name, link));
+                }
+            }
             Directory::Collection(path) => {
                 for collection in catalog.collections_in(path.id())? {
                     if let Some(path) = path.extend(collection.id) {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::directory::FileNaming;
 use super::{
-    CollectionPath, ControlFile, Directory, MAX_NAME_LEN, MetadataPage, Node, Tree, TreeError,
+    CollectionNaming, CollectionPath, ControlFile, Directory, MAX_NAME_LEN, MetadataPage, Node,
+    Tree, TreeError,
 };
 use crate::catalog::{ArchiveNode, CatalogFolder, Object, Representation, stems};
 use icos_portal::ObjectId;
@@ -32,6 +33,7 @@ impl<'a> ObjectName<'a> {
 /// The representation of `object` with this ending.
 fn file(object: &Arc<Object>, ending: &str) -> Option<Node> {
     let representation = (object.representations().iter())
+        .chain(object.unlisted_representations())
         .find(|&&representation| object.ending(representation) == ending)?;
     Some(Node::File(Arc::clone(object), *representation))
 }
@@ -122,6 +124,11 @@ impl Tree {
                 let id = name.parse().map_err(|_| TreeError::NoSuchName)?;
                 let collection = self.catalog.collection(id)?;
                 collection.map(|_| Directory::Collection(CollectionPath::new(id)))
+            }
+            Directory::CollectionLinks(naming) => {
+                let mut links = naming.links(self.catalog.collections()?);
+                let link = links.remove_entry(name);
+                return Ok(link.map(|(name, id)| Node::CollectionLink(*naming, name.into(), id)));
             }
             Directory::Collection(path) => {
                 if let Ok(id) = name.parse::<ObjectId>()
@@ -225,6 +232,12 @@ pub(super) fn fixed_entries(directory: &Directory) -> Vec<(String, Node)> {
         ],
         Directory::Control => ControlFile::ALL
             .map(|file| (file.name().to_owned(), Node::ControlFile(file)))
+            .into(),
+        Directory::Collections => CollectionNaming::ALL
+            .map(|naming| {
+                let links = Directory::CollectionLinks(naming);
+                (naming.folder().to_owned(), Node::Directory(links))
+            })
             .into(),
         Directory::Station(station) => vec![(
             "station.json".to_owned(),

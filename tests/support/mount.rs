@@ -312,6 +312,8 @@ pub(crate) fn contents(portal: &DemoPortal) -> Vec<(String, Vec<u8>)> {
         let url = match ending {
             "csv" if serves_csv(portal, id) => format!("/csv/{id}"),
             "csv" | "json" | "parquet" | "contents" => continue,
+            // Not the original of an object that is NetCDF itself.
+            "nc" if portal.repository().cpb(&id).is_some() => continue,
             _ if serves_original(portal, id) => format!("/objects/{id}"),
             _ => continue,
         };

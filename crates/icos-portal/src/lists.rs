@@ -18,7 +18,7 @@ mod query;
 pub(super) use parse::ListEntry;
 pub(super) use query::{
     collections, columns, documents, members, objects, objects_by_id, spec, specs, stations,
-    successions, texts, within,
+    subjects as subjects_query, successions, texts, within,
 };
 
 /// Parses results as every kind of list, for [`crate::fuzzing`].

@@ -50,6 +50,21 @@ pub enum Subject {
     Station(String),
 }
 
+impl Subject {
+    /// The subject of the landing page at `iri`; `None` for pages of other things.
+    #[must_use]
+    pub fn of_iri(iri: &str) -> Option<Self> {
+        let (before, name) = iri.rsplit_once('/')?;
+        let (_, kind) = before.rsplit_once('/')?;
+        match kind {
+            "objects" => Some(Self::Object(name.parse().ok()?)),
+            "collections" => Some(Self::Collection(name.parse().ok()?)),
+            "stations" => Some(Self::Station(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
 /// A client of the metadata service.
 #[derive(Clone, Debug)]
 pub struct MetadataClient {
@@ -137,6 +152,25 @@ impl MetadataClient {
     /// finished or are overdue. After a failed query, further ones fail at once
     /// for a while: for as long as the service states, if it does.
     pub async fn sparql(&self, query: String) -> Result<QueryRows, PortalError> {
+        self.run_query(query, |json| QueryRows::parse(&json)).await
+    }
+
+    /// As [`MetadataClient::sparql`], for any query whose result is JSON: returns it byte
+    /// for byte.
+    pub async fn sparql_json(&self, query: String) -> Result<Bytes, PortalError> {
+        self.run_query(query, |json| {
+            // It may be cut off, or followed by the reason of a failure.
+            parse_json::<IgnoredAny>(Service::Meta, "the result of a query", &json)?;
+            Ok(json)
+        })
+        .await
+    }
+
+    async fn run_query<T>(
+        &self,
+        query: String,
+        parse: impl Fn(Bytes) -> Result<T, PortalError>,
+    ) -> Result<T, PortalError> {
         // The queries before may be waiting for a service that does not
         // respond.
         let timeout = self.http.stall_timeout();
@@ -153,7 +187,7 @@ impl MetadataClient {
         }
         let begun = Instant::now();
         let response = {
-            let query = std::pin::pin!(self.send_query(query));
+            let query = std::pin::pin!(self.send_query(query, parse));
             // The first attempt times out before this, however short the
             // timeout.
             let overdue = tokio::time::sleep(OVERDUE_AFTER.min(timeout / 4));
@@ -173,7 +207,11 @@ impl MetadataClient {
         response
     }
 
-    async fn send_query(&self, query: String) -> Result<QueryRows, PortalError> {
+    async fn send_query<T>(
+        &self,
+        query: String,
+        parse: impl Fn(Bytes) -> Result<T, PortalError>,
+    ) -> Result<T, PortalError> {
         let request = self
             .http
             .request(Method::POST, self.services.url(Service::Meta, &["sparql"]))
@@ -184,7 +222,40 @@ impl MetadataClient {
         if response.status().as_u16() != 200 {
             return Err(response.into_error("response to a query").await);
         }
-        QueryRows::parse(&response.bytes(MAX_RESULTS).await?)
+        parse(response.bytes(MAX_RESULTS).await?)
+    }
+
+    /// Returns the objects and collections with a DOI, and whether each is the current
+    /// version.
+    pub async fn subjects_with_doi(&self, doi: &str) -> Result<Vec<(Subject, bool)>, PortalError> {
+        // DOIs are equal in any case; the portal compares them as they are.
+        let doi = [doi.to_owned(), doi.to_uppercase(), doi.to_lowercase()];
+        self.subjects("hasDoi", &doi).await
+    }
+
+    /// Returns the objects with a file name, and whether each is the current version.
+    pub async fn subjects_named(&self, name: &str) -> Result<Vec<(Subject, bool)>, PortalError> {
+        self.subjects("hasName", &[name.to_owned()]).await
+    }
+
+    async fn subjects(
+        &self,
+        property: &str,
+        wanted: &[String],
+    ) -> Result<Vec<(Subject, bool)>, PortalError> {
+        let rows = self.sparql(lists::subjects_query(property, wanted)).await?;
+        let mut subjects: Vec<(Subject, bool)> = Vec::new();
+        for row in rows.iter() {
+            let Some(subject) = row.get("subject").and_then(Subject::of_iri) else {
+                continue;
+            };
+            let is_current = row.get("next").is_none();
+            match subjects.iter_mut().find(|(known, _)| *known == subject) {
+                Some((_, known)) => *known &= is_current,
+                None => subjects.push((subject, is_current)),
+            }
+        }
+        Ok(subjects)
     }
 
     async fn list<T: ListEntry>(&self, query: String) -> Result<ResultPage<T>, PortalError> {

@@ -1,5 +1,5 @@
 //! The ICOS Carbon Portal's columnar tables: schema, file layout, and writers
-//! for CSV and (feature `parquet`) Parquet.
+//! for CSV, NetCDF and (feature `parquet`) Parquet.
 //!
 //! The portal stores a table as binary columns. Each column is contiguous and
 //! big-endian; the columns follow one another in the order of their names. Row
@@ -19,6 +19,7 @@
 //! 3. The [`Layout`] of a schema says which bytes of the `.cpb` file to fetch.
 //! 4. A [`CsvWriter`] or a `ParquetWriter` renders windows of rows.
 //! 5. A [`RowIndex`] maps byte ranges of the rendered CSV back to rows.
+//! 6. A [`NetCdfLayout`] maps byte ranges of the table's NetCDF file to rows of columns.
 //!
 //! # Example
 //!
@@ -58,6 +59,7 @@ pub mod format;
 pub mod index;
 mod java_regex;
 pub mod layout;
+pub mod netcdf;
 mod number;
 #[cfg(feature = "parquet")]
 pub mod parquet;
@@ -70,6 +72,7 @@ pub use flags::GoodFlags;
 pub use format::{StoredType, ValueFormat};
 pub use index::RowIndex;
 pub use layout::{FilePart, Layout};
+pub use netcdf::{NetCdfLayout, NetCdfPart, Spacing};
 #[cfg(feature = "parquet")]
 pub use parquet::ParquetWriter;
 pub use schema::{Column, Schema};

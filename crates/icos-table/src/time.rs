@@ -147,7 +147,6 @@ fn civil(days: i64) -> (i64, i32, i32) {
 
 /// The first day, in days since 1970, of a month given as
 /// `year * 12 + month - 1`; `None` if it overflows.
-#[cfg(any(test, feature = "parquet"))]
 pub(super) fn days_to_month(months: i32) -> Option<i32> {
     // The inverse of `civil`, for day 1.
     let from_march = i64::from(months) - 2;

@@ -4,7 +4,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 /// Incremented with each change of the schema. A file of another version is emptied,
 /// since everything in it can be downloaded again.
-pub(in crate::catalog) const VERSION: i64 = 5;
+pub(in crate::catalog) const VERSION: i64 = 6;
 /// Capacity of the cache of prepared statements of each connection.
 pub(super) const STATEMENTS: usize = 64;
 const SCHEMA: &str = include_str!("../schema.sql");

@@ -91,7 +91,7 @@ impl ListEntry for StationRow {
             iri: row.text("station")?,
             code: row.text("stId")?,
             name: row.text("stationName")?,
-            country: row.text("cCode")?,
+            country: row.get("cCode").unwrap_or_default().to_owned(),
             class: class.rsplit(['/', '#']).next().unwrap_or(&class).to_owned(),
             position: lat.zip(lon),
             elevation: row.number("elevation").ok(),

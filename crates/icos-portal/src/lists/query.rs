@@ -167,14 +167,16 @@ pub(crate) fn columns() -> String {
     )
 }
 
-/// Queries the repository's own stations.
+/// Queries the repository's own stations, and all others at which it acquired data.
 pub(crate) fn stations(envri: Envri) -> String {
     let (class, prefix) = (envri.station_class(), envri.instance_prefix());
     format!(
         "{PREFIXES}select ?station ?stType ?stId ?stationName ?cCode ?lat ?lon ?elevation where {{
-	?stType rdfs:subClassOf* <{class}> .
-	?station a ?stType ; cpmeta:hasStationId ?stId ; cpmeta:hasName ?stationName ; cpmeta:countryCode ?cCode .
+	?station cpmeta:hasStationId ?stId ; a ?stType ; cpmeta:hasName ?stationName .
 	FILTER(strstarts(str(?station), \"{prefix}\"))
+	FILTER(EXISTS {{ ?stType rdfs:subClassOf* <{class}> }} || EXISTS {{
+		?acquisition prov:wasAssociatedWith ?station . ?object cpmeta:wasAcquiredBy ?acquisition }})
+	OPTIONAL{{?station cpmeta:countryCode ?cCode}}
 	OPTIONAL{{?station cpmeta:hasLatitude ?lat ; cpmeta:hasLongitude ?lon}}
 	OPTIONAL{{?station cpmeta:hasElevation ?elevation}}
 }}
@@ -191,6 +193,21 @@ pub(crate) fn collections() -> String {
 	OPTIONAL{{ ?next cpmeta:isNextVersionOf ?coll }}
 }}
 order by ?coll"
+    )
+}
+
+/// Queries the objects and collections with one of these values of a property of
+/// `cpmeta`, and the versions that supersede them.
+pub(crate) fn subjects(property: &str, wanted: &[String]) -> String {
+    let literal = |value: &String| format!(" \"{}\"", literal(value));
+    let wanted: String = wanted.iter().map(literal).collect();
+    format!(
+        "{PREFIXES}select ?subject ?next where {{
+	VALUES ?value {{{wanted} }}
+	?subject cpmeta:{property} ?value .
+	OPTIONAL{{ ?next cpmeta:isNextVersionOf ?subject }}
+}}
+limit 100"
     )
 }
 
@@ -243,6 +260,11 @@ fn values(query: &mut String, variable: &str, iris: &[&str]) {
         let _ = write!(query, " <{}>", iri(one));
     }
     query.push_str(" }\n");
+}
+
+/// Removes characters that would end a literal, and those that no file name or DOI has.
+fn literal(text: &str) -> String {
+    text.replace(|c: char| c.is_control() || matches!(c, '"' | '\\'), "")
 }
 
 /// Removes characters that an IRI cannot contain. IRIs come from responses of

@@ -1,5 +1,5 @@
-//! A table as Parquet: built completely into the cache on the first read, then read
-//! like any other file.
+//! Views of a table that are built completely into the cache on the first read, then
+//! read like any other file: Parquet, and the good values as CSV or Parquet.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::landing_pages::LandingPages;
 use super::last_sizes::ChangingFile;
 use super::tables::Tables;
 use crate::cache::{AppendedFile, CacheFile, CachePath, Store};
-use crate::catalog::Object;
+use crate::catalog::{Object, Representation};
 use icos_sync::run_blocking;
 use icos_table::parquet::ParquetError;
 
@@ -21,16 +21,59 @@ use icos_table::parquet::ParquetError;
 /// memory.
 const PARALLEL_BUILDS: usize = 2;
 
+/// A view of a table that is built completely.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum BuiltView {
+    Parquet,
+    GoodParquet,
+    GoodCsv,
+}
+
+impl BuiltView {
+    /// The view that `representation` shows, if it is one.
+    pub(super) fn of(representation: Representation) -> Option<Self> {
+        match representation {
+            Representation::Parquet => Some(Self::Parquet),
+            Representation::GoodParquet => Some(Self::GoodParquet),
+            Representation::GoodCsv => Some(Self::GoodCsv),
+            Representation::Original
+            | Representation::Csv
+            | Representation::Json
+            | Representation::Cpb
+            | Representation::NetCdf
+            | Representation::GoodNetCdf => None,
+        }
+    }
+
+    /// Its representation.
+    pub(super) fn representation(self) -> Representation {
+        match self {
+            Self::Parquet => Representation::Parquet,
+            Self::GoodParquet => Representation::GoodParquet,
+            Self::GoodCsv => Representation::GoodCsv,
+        }
+    }
+
+    /// Its name in the cache, after the id.
+    pub(super) fn ending(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::GoodParquet => "good.parquet",
+            Self::GoodCsv => "good.csv",
+        }
+    }
+}
+
 /// What a build needs, shared by all files. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct ParquetBuilder {
+pub(super) struct ViewBuilder {
     tables: Arc<Tables>,
     landing_pages: Arc<LandingPages>,
     store: Store,
     permits: Arc<Semaphore>,
 }
 
-impl ParquetBuilder {
+impl ViewBuilder {
     pub(super) fn new(tables: Arc<Tables>, landing_pages: Arc<LandingPages>, store: Store) -> Self {
         Self {
             tables,
@@ -40,23 +83,27 @@ impl ParquetBuilder {
         }
     }
 
-    /// The table `object` as Parquet. Blocks on the disk.
+    /// A view of the table `object`. Blocks on the disk.
     ///
     /// # Errors
     ///
     /// [`ContentError::Cache`] if the cache has no path for it.
-    pub(super) fn file(&self, object: &Arc<Object>) -> Result<CompleteFile, ContentError> {
+    pub(super) fn file(
+        &self,
+        object: &Arc<Object>,
+        view: BuiltView,
+    ) -> Result<CompleteFile, ContentError> {
         let id = object.id();
-        let path = CachePath::new(CachePath::VIEWS, &format!("{id}.parquet"))?;
+        let path = CachePath::new(CachePath::VIEWS, &format!("{id}.{}", view.ending()))?;
         let (builder, object, at) = (self.clone(), Arc::clone(object), path.clone());
         let make = move || {
             let (builder, object, at) = (builder.clone(), Arc::clone(&object), at.clone());
-            async move { builder.build(&object, at).await }
+            async move { builder.build(&object, view, at).await }
         };
         let store = self.store.clone();
         let cached = store.open_sealed(&path);
         if let Some(cached) = &cached {
-            ChangingFile::Parquet(id).record_size(store.sizes(), cached.len());
+            ChangingFile::View(id, view).record_size(store.sizes(), cached.len());
         }
         Ok(CompleteFile::new(id, store, cached, None, make))
     }
@@ -64,6 +111,7 @@ impl ParquetBuilder {
     async fn build(
         &self,
         object: &Arc<Object>,
+        view: BuiltView,
         path: CachePath,
     ) -> Result<Arc<CacheFile>, ContentError> {
         // The semaphore is never closed.
@@ -73,12 +121,18 @@ impl ParquetBuilder {
         let store = self.store.clone();
         let create = move || AppendedFile::new(store, path);
         let out = CacheWriter(self.store.disk().run(create).await?);
-        let job = ExportJob::complete_table(columns, &info);
-        let written = job.write_parquet(out, &|_| ()).await?;
+        let job = match view {
+            BuiltView::Parquet => ExportJob::complete_table(columns, &info),
+            BuiltView::GoodParquet | BuiltView::GoodCsv => ExportJob::good_values(columns, &info),
+        };
+        let written = match view {
+            BuiltView::Parquet | BuiltView::GoodParquet => job.write_parquet(out, &|_| ()).await?,
+            BuiltView::GoodCsv => job.write_csv(out, &|_| ()).await?,
+        };
         let (store, id) = (self.store.clone(), object.id());
         let finish = move || {
             let file = written.0.finish()?;
-            ChangingFile::Parquet(id).record_size(store.sizes(), file.len());
+            ChangingFile::View(id, view).record_size(store.sizes(), file.len());
             store.sizes().write();
             Ok(file)
         };

@@ -1,0 +1,173 @@
+//! `icosfs cite`: how to cite objects and collections.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::catalog_access::{self, TTL};
+use super::object_argument;
+use super::output::print_text;
+use super::settings::GlobalArgs;
+use super::waiting::block_on_while;
+use crate::catalog::ObjectSelection;
+use crate::citation::Citation;
+use icos_portal::meta::Subject;
+use icos_portal::{MetadataClient, ObjectId};
+
+/// Arguments of `icosfs cite`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  icosfs cite wutiYS2ccUslON67rA30gK0z
+  icosfs cite --format bibtex ~/icos/stations/HTM/atcCo2L2DataObject/*.nc > data.bib
+  icosfs cite --format csl-json --read ~/icos
+
+Objects with the same citation are cited once. The keys of BibTeX entries are made of
+ids, so that they stay the same.")]
+pub(super) struct CiteArgs {
+    /// Objects and collections: ids, PIDs, DOIs, addresses, file names, or files in a
+    /// mount
+    #[arg(value_name = "OBJECT", required_unless_present = "read")]
+    objects: Vec<String>,
+    /// All objects whose data were read in this mount since it was mounted
+    #[arg(long, value_name = "MOUNT")]
+    read: Option<PathBuf>,
+    /// Format of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    format: CitationFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+enum CitationFormat {
+    /// A line each
+    #[default]
+    Text,
+    /// For LaTeX, Zotero and others
+    Bibtex,
+    /// For `EndNote`, Mendeley and others
+    Ris,
+    /// For Pandoc, citeproc and others
+    CslJson,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: &CiteArgs) -> anyhow::Result<()> {
+    let clients = global.clients(None)?;
+    let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
+    let catalog = catalog_access::open(&clients, &cache_dir, TTL, selection)?;
+    let given: anyhow::Result<Vec<_>> = args
+        .objects
+        .iter()
+        .map(|text| object_argument::parse(text))
+        .collect();
+    let given = given?;
+    let read = match &args.read {
+        Some(mount) => {
+            let read = read_in(mount)?;
+            ensure!(
+                !read.is_empty(),
+                "no data were read in {} since it was mounted",
+                mount.display()
+            );
+            read
+        }
+        None => Vec::new(),
+    };
+    let citations = block_on_while("requesting the objects' metadata", async {
+        let mut subjects = Vec::new();
+        for argument in &given {
+            subjects.push(argument.resolve(&catalog, &clients.meta).await?);
+        }
+        subjects.extend(read.into_iter().map(Subject::Object));
+        let mut seen = HashSet::new();
+        let mut citations = Vec::new();
+        for subject in subjects {
+            if seen.insert(subject.clone()) {
+                citations.push(citation(&clients.meta, &subject).await?);
+            }
+        }
+        Ok(citations)
+    })?;
+    Ok(print_text!("{}", format_all(citations, args.format))?)
+}
+
+/// The objects whose data were read in `mount`.
+fn read_in(mount: &Path) -> anyhow::Result<Vec<ObjectId>> {
+    let file = mount.join(".icosfs/read");
+    let text = fs::read_to_string(&file)
+        .with_context(|| format!("expected a mount of icosfs, cannot read {}", file.display()))?;
+    let ids = text.lines().map(|line| {
+        let id = line.split_whitespace().next().unwrap_or(line);
+        (id.parse::<ObjectId>())
+            .with_context(|| format!("expected an id in {}, found {line:?}", file.display()))
+    });
+    ids.collect()
+}
+
+/// The citation of an object, or of a collection.
+async fn citation(meta: &MetadataClient, subject: &Subject) -> anyhow::Result<Citation> {
+    let id = match subject {
+        Subject::Object(id) | Subject::Collection(id) => id.to_string(),
+        Subject::Station(name) => bail!("expected an object or a collection, found station {name}"),
+    };
+    let page = meta.landing_json(subject).await?;
+    let page: Value =
+        serde_json::from_slice(&page).context("the portal's landing page is not valid JSON")?;
+    Citation::of_page(&id, &page)
+        .with_context(|| match subject {
+            Subject::Collection(_) => format!(
+                "collection {id} has no citation of its own; cite the objects in it, which `icosfs find --collection {id}` lists"
+            ),
+            _ => format!("the landing page of {id} has no citation"),
+        })
+}
+
+/// The citations as one text, without repeated ones.
+fn format_all(citations: Vec<Citation>, format: CitationFormat) -> String {
+    let mut seen = HashSet::new();
+    let distinct: Vec<Citation> = citations
+        .into_iter()
+        .filter(|citation| seen.insert(citation.text.clone()))
+        .collect();
+    let each = |show: fn(&Citation) -> String, between: &str| {
+        distinct.iter().map(show).collect::<Vec<_>>().join(between)
+    };
+    match format {
+        CitationFormat::Text => each(|citation| format!("{}\n", citation.text), ""),
+        CitationFormat::Bibtex => each(|citation| format!("{}\n", citation.bibtex), "\n"),
+        CitationFormat::Ris => each(|citation| format!("{}\r\n", citation.ris), ""),
+        CitationFormat::CslJson => {
+            let items: Vec<&Value> = distinct.iter().map(|citation| &citation.csl).collect();
+            serde_json::to_string_pretty(&items).unwrap_or_default() + "\n"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_citations_are_merged_and_formats_are_complete() {
+        let citation = |text: &str| Citation {
+            text: text.to_owned(),
+            bibtex: format!("@misc{{{text}}}"),
+            ris: "TY  - DATA\r\nER  -".to_owned(),
+            csl: serde_json::json!({"id": text}),
+        };
+        let all = || vec![citation("a"), citation("b"), citation("a")];
+        assert_eq!(format_all(all(), CitationFormat::Text), "a\nb\n");
+        assert_eq!(
+            format_all(all(), CitationFormat::Bibtex),
+            "@misc{a}\n\n@misc{b}\n"
+        );
+        let ris = format_all(all(), CitationFormat::Ris);
+        assert_eq!(ris, "TY  - DATA\r\nER  -\r\nTY  - DATA\r\nER  -\r\n");
+        let json: Value =
+            serde_json::from_str(&format_all(all(), CitationFormat::CslJson)).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), 2);
+    }
+}
