@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::memory::SizedLru;
 use icos_portal::{MetadataClient, ObjectId, PortalError};
@@ -124,6 +124,8 @@ struct CatalogState {
     syncs: SingleFlight<CatalogList, Result<(), CatalogError>>,
     all_members: SingleFlight<(), Result<(), CatalogError>>,
     lookups: Lookups,
+    /// Lists of archives being downloaded: each takes many times its length in memory.
+    archive_lists: Semaphore,
 }
 
 /// Caches in memory, and the recent narrow queries.
@@ -179,6 +181,7 @@ impl Catalog {
             syncs: SingleFlight::default(),
             all_members: SingleFlight::default(),
             lookups: Lookups::default(),
+            archive_lists: Semaphore::new(archive::PARALLEL_LISTS),
         })))
     }
 

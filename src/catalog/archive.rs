@@ -11,6 +11,9 @@ use super::{Catalog, CatalogError, Object};
 use icos_portal::archive::ArchiveEntry;
 use icos_portal::{ObjectId, PortalError};
 
+/// The number of lists that are downloaded and parsed in parallel.
+pub(super) const PARALLEL_LISTS: usize = 2;
+
 /// Limit of the length of a path in bytes. The kernel refuses longer paths, and
 /// checking a path takes time quadratic in its length.
 const MAX_PATH_LEN: usize = 4096;
@@ -132,6 +135,11 @@ impl Catalog {
     /// object that cannot be opened as an archive has an empty index.
     pub async fn archive(&self, object: &Object) -> Result<Arc<ArchiveIndex>, CatalogError> {
         let id = object.id();
+        if let Some(archive) = self.cached_archive(id)? {
+            return Ok(archive);
+        }
+        // Never closed.
+        let _permit = self.0.archive_lists.acquire().await;
         if let Some(archive) = self.cached_archive(id)? {
             return Ok(archive);
         }

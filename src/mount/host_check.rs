@@ -6,11 +6,12 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use icos_files::SafeFolder;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 
-use super::mountinfo::SUBTYPE;
+use super::mountinfo::{self, SUBTYPE};
 use super::options::{Access, MountOptions};
 
 const DEVICE: &str = "/dev/fuse";
@@ -99,9 +100,18 @@ pub(super) fn mount_as_root(options: &MountOptions) -> io::Result<Option<OwnedFd
         | MsFlags::MS_NOEXEC
         | MsFlags::MS_NOATIME;
     let kind = format!("fuse.{SUBTYPE}");
+    let mountpoint = &options.mountpoint;
+    // Another user may replace a folder above the mount point by a link to anywhere. The
+    // mount is made at a folder to which no such link leads.
+    let folder = if mountinfo::is_below_automount(mountpoint)? {
+        None
+    } else {
+        Some(SafeFolder::open(mountpoint)?)
+    };
+    let target = folder.as_ref().map_or(mountpoint.clone(), SafeFolder::path);
     match mount(
         Some(options.source.as_str()),
-        &options.mountpoint,
+        &target,
         Some(kind.as_str()),
         flags,
         Some(data.as_str()),

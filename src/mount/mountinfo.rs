@@ -154,6 +154,13 @@ pub fn mount_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
     Ok(topmost(all()?, mountpoint))
 }
 
+/// Whether `path` is an automount, or below one: every access to it may wait for the mount
+/// that is about to be made.
+pub(super) fn is_below_automount(path: &Path) -> io::Result<bool> {
+    let mut all = all()?.into_iter();
+    Ok(all.any(|mount| mount.kind == "autofs" && path.starts_with(&mount.mountpoint)))
+}
+
 /// Returns the id of the mount that `handle` is on. Reads `/proc` only and never accesses
 /// the mount.
 pub(super) fn mount_id(handle: BorrowedFd<'_>) -> io::Result<u64> {

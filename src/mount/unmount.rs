@@ -1,10 +1,17 @@
 //! Unmounts a mount of icosfs.
 
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use icos_files::SafeFolder;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
 
 use super::mountinfo::{self, MountEntry};
 
@@ -79,13 +86,25 @@ fn unmount_with(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(
     }
     // The system call unmounts the topmost file system, which may be another.
     let top = mountinfo::mount_at(mountpoint).map_err(|error| refused(error.to_string()))?;
-    if let Some(top) = top.filter(|top| !ours(top)) {
+    let Some(top) = top else {
+        return Err(UnmountError::NotMounted(mountpoint.to_owned()));
+    };
+    if !ours(&top) {
         return Err(UnmountError::Covered {
             mountpoint: mountpoint.to_owned(),
             kind: top.kind,
         });
     }
-    match umount2(mountpoint, flags | MntFlags::UMOUNT_NOFOLLOW) {
+    let located = if geteuid().is_root() {
+        locate(&top).map_err(|error| refused(error.to_string()))?
+    } else {
+        None
+    };
+    let target = match &located {
+        Some((folder, name)) => folder.path().join(name),
+        None => mountpoint.to_owned(),
+    };
+    match umount2(&target, flags | MntFlags::UMOUNT_NOFOLLOW) {
         Ok(()) => Ok(()),
         Err(Errno::EBUSY) => Err(UnmountError::Busy(mountpoint.to_owned())),
         // Without the capability, the setuid helper unmounts.
@@ -98,6 +117,27 @@ fn unmount_with(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(
         }
         Err(errno) => Err(refused(errno.to_string())),
     }
+}
+
+/// Finds the folder that contains the mount point, and its name there. Another user who
+/// owns a folder above it could have root unmount something else by a link in its place.
+/// `None` below an automount, which every access would trigger, and for `/`.
+fn locate(mount: &MountEntry) -> io::Result<Option<(SafeFolder, OsString)>> {
+    let path = &mount.mountpoint;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(None);
+    };
+    if mountinfo::is_below_automount(path)? {
+        return Ok(None);
+    }
+    let folder = SafeFolder::open(parent)?;
+    // Closed at once: it would keep the mount busy.
+    let handle = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let found = openat(&folder, name, handle, Mode::empty())?;
+    if mountinfo::mount_id(found.as_fd())? != mount.id {
+        return Err(io::Error::other("another folder is at its path"));
+    }
+    Ok(Some((folder, name.to_owned())))
 }
 
 /// Unmounts by `fusermount3`. Returns its message if it fails.

@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -41,6 +42,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The greatest length of the head of a request, in bytes, and number of its headers.
 const MAX_HEAD: usize = 32 << 10;
 const MAX_HEADERS: usize = 64;
+
+/// The greatest number of connections of one listener: [`MAX_CONNECTIONS`], or fewer if the
+/// process may have few descriptors, which the cache needs, too.
+fn limit() -> usize {
+    static LIMIT: LazyLock<usize> = LazyLock::new(|| {
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+        let share = usize::try_from(descriptors / 8).unwrap_or(usize::MAX);
+        share.clamp(16, MAX_CONNECTIONS)
+    });
+    *LIMIT
+}
 
 /// Where a server accepts connections.
 pub enum Listener {
@@ -146,7 +158,7 @@ impl Listener {
     }
 }
 
-/// The connections of a listener, at most [`MAX_CONNECTIONS`]. If there are more, the
+/// The connections of a listener, at most [`limit`]. If there are more, the
 /// oldest one ends that has not sent the secret yet: anyone can connect to a port, but
 /// nobody can keep its owner out by that.
 #[derive(Default)]
@@ -159,7 +171,7 @@ struct Connections {
 impl Connections {
     /// Whether a further connection can be served.
     fn have_room(&mut self) -> bool {
-        if self.tasks.len() < MAX_CONNECTIONS {
+        if self.tasks.len() < limit() {
             return true;
         }
         let is_silent = |(task, has_sent_secret): &(AbortHandle, Arc<AtomicBool>)| {
@@ -176,7 +188,7 @@ impl Connections {
         stream: AcceptedStream,
         end: watch::Receiver<()>,
     ) {
-        if self.tasks.len() >= MAX_CONNECTIONS
+        if self.tasks.len() >= limit()
             && let Some((oldest, _)) = self.silent.pop_front()
         {
             oldest.abort();

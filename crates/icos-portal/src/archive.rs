@@ -7,8 +7,8 @@ use super::error::parse_json;
 use super::http::Response;
 use super::{DataClient, MetadataClient, ObjectId, PortalError, Service};
 
-/// Maximum length of a list of entries, in bytes.
-const MAX_LIST: usize = 16 << 20;
+/// Maximum length of a list of entries, in bytes: enough for some 40 000 entries.
+const MAX_LIST: usize = 4 << 20;
 
 /// An entry of an archive.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
