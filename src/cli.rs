@@ -16,6 +16,7 @@ mod auth;
 mod background;
 mod cache;
 mod catalog_access;
+mod cluster;
 mod collections;
 mod completion;
 mod config;
@@ -52,6 +53,7 @@ mod selection;
 mod serve;
 mod serving;
 mod settings;
+mod shared_cache;
 mod signals;
 mod stations;
 mod status;
@@ -116,6 +118,9 @@ enum Command {
     /// Show, verify or remove cached data.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    /// Make the key of machines that share a cache.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Find objects by words, type, place and time.
     #[command(visible_alias = "search")]
     Find(find::FindArgs),
@@ -158,6 +163,7 @@ impl Command {
             | Command::LogLevel(_)
             | Command::Refresh(_)
             | Command::Config(_)
+            | Command::Cluster(_)
             | Command::Completions(_)
             | Command::Man(_) => false,
             #[cfg(feature = "demo")]
@@ -187,6 +193,7 @@ impl Command {
                 | Command::Doctor(_)
                 | Command::LogLevel(_)
                 | Command::Refresh(_)
+                | Command::Cluster(_)
                 | Command::Completions(_)
                 | Command::Man(_)
         )
@@ -380,6 +387,7 @@ fn run(
         Command::Prefetch(args) => prefetch::run(&global, &args),
         Command::Refresh(args) => refresh::run(&args),
         Command::Cache(command) => cache::run(&global, command),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Find(args) => find::run(&global, args),
         Command::Info(args) => info::run(&global, &args),
         Command::Stations(args) => stations::run(&global, &args),

@@ -20,6 +20,7 @@
 //!   the cache. Concurrent readers of a byte share one download.
 //! - `OpenFiles` keeps the state of each file while it is in use: `Columns`, row
 //!   indexes, downloads. The planner decides what an original downloads.
+//! - With a shared cache, `sharing` looks there before it sends a request.
 //! - The cache verifies the checksum of each block that it reads from the disk.
 //!   Originals are also verified against the hash in their id.
 //!
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use crate::cache::{CacheError, CacheFile, CachePath, Store};
 pub use crate::cache::{DirectFile, Epoch};
 use crate::catalog::{FileId, Object, Representation};
+use crate::cluster::SharedCache;
 use icos_portal::meta::Subject;
 use icos_portal::{DataClient, MetadataClient, ObjectId};
 
@@ -61,9 +63,11 @@ mod portal_files;
 mod request_stats;
 mod row_index_store;
 mod shared_download;
+mod sharing;
 mod table_descriptions;
 mod table_file;
 mod tables;
+mod usage_log;
 
 pub use byte_source::{ByteSource, track_source};
 pub use error::ContentError;
@@ -72,6 +76,7 @@ pub use open::{OpenedContent, OriginalHandle};
 pub use open_files::ReleasedFiles;
 pub use planner::DownloadOptions;
 pub use portal_files::DataFolder;
+pub use sharing::Sharing;
 
 use archive_files::ArchiveFiles;
 use csv::{CsvFile, RenderedText};
@@ -83,6 +88,7 @@ use parquet::ParquetBuilder;
 use portal_csv::portal_csv;
 use portal_files::PortalFile;
 use request_stats::RequestStats;
+use sharing::DataSource;
 use tables::Tables;
 
 /// The length of a file, as far as it is known without waiting.
@@ -102,6 +108,7 @@ pub struct Contents {
     tables: Arc<Tables>,
     parquet_builder: ParquetBuilder,
     data: DataClient,
+    sharing: Option<Arc<Sharing>>,
     store: Store,
     text_cache: Arc<RenderedText>,
     files: OpenFiles,
@@ -137,6 +144,7 @@ impl Contents {
             landing_pages,
             tables,
             data,
+            sharing: None,
             text_cache: Arc::new(RenderedText::new(store.memory().text_limit())),
             store,
             files: OpenFiles::default(),
@@ -154,6 +162,26 @@ impl Contents {
         Self {
             download_options,
             ..self
+        }
+    }
+
+    /// Reads what other machines have downloaded, and shares what this one downloads.
+    #[must_use]
+    pub fn with_sharing(self, sharing: Option<Arc<Sharing>>) -> Self {
+        Self { sharing, ..self }
+    }
+
+    /// The cache that is shared with other machines, if there is one.
+    #[must_use]
+    pub fn shared_cache(&self) -> Option<&SharedCache> {
+        Some(self.sharing.as_ref()?.cache())
+    }
+
+    /// Waits until what was downloaded is in the shared cache, if there is one, at most
+    /// `limit`.
+    pub async fn flush_shared(&self, limit: Duration) {
+        if let Some(cache) = self.shared_cache() {
+            cache.flush(limit).await;
         }
     }
 
@@ -317,7 +345,7 @@ impl Contents {
         let file = Arc::new(OriginalFile::new(
             object.id(),
             cached,
-            self.data.clone(),
+            DataSource::new(self.data.clone(), self.sharing.clone()),
             self.store.memory().clone(),
             self.download_options,
             Arc::clone(&self.corrupt_files),

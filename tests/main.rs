@@ -16,6 +16,7 @@ mod browsing;
 mod cache_command;
 mod caching;
 mod clock;
+mod cluster;
 mod completion;
 mod cost;
 mod crawlers;
