@@ -17,6 +17,7 @@ mod background;
 mod cache;
 mod catalog_access;
 mod cite;
+mod cluster;
 mod collections;
 mod completion;
 mod config;
@@ -55,6 +56,7 @@ mod selection;
 mod serve;
 mod serving;
 mod settings;
+mod shared_cache;
 mod signals;
 mod sparql;
 mod stations;
@@ -121,6 +123,9 @@ enum Command {
     /// Show, verify or remove cached data.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    /// Make the key of machines that share a cache.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Find objects by words, type, place and time.
     #[command(visible_alias = "search")]
     Find(find::FindArgs),
@@ -169,6 +174,7 @@ impl Command {
             | Command::LogLevel(_)
             | Command::Refresh(_)
             | Command::Config(_)
+            | Command::Cluster(_)
             | Command::Completions(_)
             | Command::Man(_) => false,
             #[cfg(feature = "demo")]
@@ -201,6 +207,7 @@ impl Command {
                 | Command::Doctor(_)
                 | Command::LogLevel(_)
                 | Command::Refresh(_)
+                | Command::Cluster(_)
                 | Command::Completions(_)
                 | Command::Man(_)
         )
@@ -394,6 +401,7 @@ fn run(
         Command::Prefetch(args) => prefetch::run(&global, &args),
         Command::Refresh(args) => refresh::run(&args),
         Command::Cache(command) => cache::run(&global, command),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Find(args) => find::run(&global, args),
         Command::Info(args) => info::run(&global, &args),
         Command::Plot(args) => plot::run(&global, args),

@@ -23,6 +23,7 @@
 //!   the cache. Concurrent readers of a byte share one download.
 //! - `OpenFiles` keeps the state of each file while it is in use: `Columns`, row
 //!   indexes, downloads. The planner decides what an original downloads.
+//! - With a shared cache, `sharing` looks there before it sends a request.
 //! - The cache verifies the checksum of each block that it reads from the disk.
 //!   Originals are also verified against the hash in their id.
 //!
@@ -37,6 +38,7 @@ use bytes::Bytes;
 use crate::cache::{CacheError, CacheFile, CachePath, Store};
 pub use crate::cache::{DirectFile, Epoch};
 use crate::catalog::{FileId, Object, Representation};
+use crate::cluster::SharedCache;
 use icos_portal::meta::Subject;
 use icos_portal::{DataClient, MetadataClient, ObjectId};
 use icos_table::{Column, TableError};
@@ -66,9 +68,11 @@ mod portal_files;
 mod request_stats;
 mod row_index_store;
 mod shared_download;
+mod sharing;
 mod table_descriptions;
 mod table_file;
 mod tables;
+mod usage_log;
 
 pub use byte_source::{ByteSource, track_source};
 pub use error::ContentError;
@@ -77,6 +81,7 @@ pub use open::{OpenedContent, OriginalHandle};
 pub use open_files::ReleasedFiles;
 pub use planner::DownloadOptions;
 pub use portal_files::DataFolder;
+pub use sharing::Sharing;
 
 use archive_files::ArchiveFiles;
 use built_views::{BuiltView, ViewBuilder};
@@ -89,6 +94,7 @@ use original::{CorruptFiles, OriginalFile};
 use portal_csv::portal_csv;
 use portal_files::PortalFile;
 use request_stats::RequestStats;
+use sharing::DataSource;
 use tables::Tables;
 
 /// The length of a file, as far as it is known without waiting.
@@ -109,6 +115,7 @@ pub struct Contents {
     view_builder: ViewBuilder,
     netcdf_opener: NetCdfOpener,
     data: DataClient,
+    sharing: Option<Arc<Sharing>>,
     store: Store,
     text_cache: Arc<RenderedText>,
     files: OpenFiles,
@@ -149,6 +156,7 @@ impl Contents {
             landing_pages,
             tables,
             data,
+            sharing: None,
             text_cache: Arc::new(RenderedText::new(store.memory().text_limit())),
             store,
             files: OpenFiles::default(),
@@ -166,6 +174,26 @@ impl Contents {
         Self {
             download_options,
             ..self
+        }
+    }
+
+    /// Reads what other machines have downloaded, and shares what this one downloads.
+    #[must_use]
+    pub fn with_sharing(self, sharing: Option<Arc<Sharing>>) -> Self {
+        Self { sharing, ..self }
+    }
+
+    /// The cache that is shared with other machines, if there is one.
+    #[must_use]
+    pub fn shared_cache(&self) -> Option<&SharedCache> {
+        Some(self.sharing.as_ref()?.cache())
+    }
+
+    /// Waits until what was downloaded is in the shared cache, if there is one, at most
+    /// `limit`.
+    pub async fn flush_shared(&self, limit: Duration) {
+        if let Some(cache) = self.shared_cache() {
+            cache.flush(limit).await;
         }
     }
 
@@ -337,7 +365,7 @@ impl Contents {
         let file = Arc::new(OriginalFile::new(
             object.id(),
             cached,
-            self.data.clone(),
+            DataSource::new(self.data.clone(), self.sharing.clone()),
             self.store.memory().clone(),
             self.download_options,
             Arc::clone(&self.corrupt_files),

@@ -21,6 +21,7 @@ pub mod content;
 pub mod catalog;
 
 pub mod cache;
+pub mod cluster;
 pub mod memory;
 
 mod allocator;

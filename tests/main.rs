@@ -17,6 +17,7 @@ mod cache_command;
 mod caching;
 mod cite;
 mod clock;
+mod cluster;
 mod completion;
 mod cost;
 mod crawlers;

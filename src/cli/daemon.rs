@@ -18,6 +18,7 @@ use super::settings::{Clients, runtime};
 use super::storage::StorageArgs;
 use crate::cache::{CacheError, Store};
 use crate::catalog::{Catalog, CatalogError, CatalogList, ObjectSelection};
+use crate::cluster::SharedCache;
 use crate::content::Contents;
 use crate::daemon::report::ServiceUrls;
 use crate::daemon::{DaemonInfo, DaemonReport, FrontEnd};
@@ -102,7 +103,11 @@ impl DaemonParts {
         };
         let Clients { account, http, .. } = clients;
         let report = DaemonReport::new(info, account.clone(), http, catalog.clone(), store.clone());
-        let report = Arc::new(report);
+        let shared_cache = contents.shared_cache().cloned();
+        let report = Arc::new(report.with_shared_cache(shared_cache.clone()));
+        if let Some(shared_cache) = shared_cache {
+            report_rejections(&shared_cache, &report);
+        }
         report_write_failures(&store, &catalog, &report, codes);
         Ok(Self {
             runtime,
@@ -147,6 +152,17 @@ pub(super) fn warn_if_unreachable(
             "{error}; {what_works} all the same: cached files can be read now, all others once the portal responds"
         );
     }
+}
+
+/// Records rejected objects of the shared cache as failures, although reads succeed.
+fn report_rejections(shared_cache: &SharedCache, report: &Arc<DaemonReport>) {
+    let report = Arc::downgrade(report);
+    shared_cache.on_rejection(move |rejection| {
+        if let Some(report) = report.upgrade() {
+            let file = "shared cache".to_owned();
+            report.record_failure("share", file, "EBADMSG".to_owned(), rejection.to_string());
+        }
+    });
 }
 
 /// Records failed writes to the cache and the catalog as failures.

@@ -18,6 +18,7 @@ use super::output::{self, OutputError, print_json, print_line};
 use super::serve::client;
 use super::serve::files::{ServerRecord, all_running};
 use super::settings::{GlobalArgs, for_each_service};
+use super::shared_cache::SharedCacheArgs;
 use super::terminal::{escape_control, size};
 use super::waiting::block_on_while;
 use crate::mount::mountinfo;
@@ -50,6 +51,8 @@ pub(super) struct DoctorArgs {
     json: bool,
     #[command(flatten)]
     login: CredentialArgs,
+    #[command(flatten)]
+    shared: SharedCacheArgs,
 }
 
 /// The outcome of a check.
@@ -100,7 +103,11 @@ pub(super) fn run(
     args: DoctorArgs,
     broken: Option<anyhow::Error>,
 ) -> anyhow::Result<()> {
-    let DoctorArgs { json, login } = args;
+    let DoctorArgs {
+        json,
+        login,
+        shared,
+    } = args;
     let services = global.services()?;
     let mut findings = vec![
         match broken {
@@ -114,6 +121,7 @@ pub(super) fn run(
         check_other_users(),
         check_cache_disk(&global.cache_dir()?.join(services.cache_name())),
     ];
+    findings.extend(check_shared_cache(shared)?);
     findings.extend(check_mounts());
     findings.extend(check_servers(&global.cache_dir()?));
     let http = global.http()?;
@@ -241,6 +249,33 @@ fn check_cache_disk(cache: &Path) -> Finding {
         return Finding::note("cache", found, remedy);
     }
     Finding::ok("cache", found)
+}
+
+/// Reads and writes the shared cache, if there is one.
+fn check_shared_cache(shared: SharedCacheArgs) -> anyhow::Result<Option<Finding>> {
+    let what = "shared cache";
+    let remedy = "check --shared-cache, and who may write to the folder";
+    let cache = match shared.open(0, &std::env::temp_dir()) {
+        Ok(None) => return Ok(None),
+        Ok(Some(cache)) => cache,
+        Err(error) => return Ok(Some(Finding::bad(what, format!("{error:#}"), remedy))),
+    };
+    let probe = async { Ok(cache.probe().await) };
+    let probed = block_on_while("testing the shared cache", probe)?;
+    let status = cache.status();
+    let location = status.location;
+    Ok(Some(match probed {
+        Err(error) => Finding::bad(what, format!("{location}: {error}"), remedy),
+        Ok(()) if status.keyed => Finding::ok(
+            what,
+            format!("{location} can be read and written, with a key"),
+        ),
+        Ok(()) => Finding::note(
+            what,
+            format!("{location} can be read and written; only originals are shared"),
+            "to share tables, too: icosfs cluster init FILE, then --shared-key-file FILE",
+        ),
+    }))
 }
 
 fn check_mounts() -> Vec<Finding> {

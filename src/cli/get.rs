@@ -152,6 +152,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     // Give the cache time to write the downloaded bytes to the disk.
     let _ = runtime
         .block_on(async { tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await });
+    runtime.block_on(contents.flush_shared(FLUSH_TIMEOUT));
     // A write to a pipe may block forever, so do not wait for worker threads.
     runtime.shutdown_background();
     result

@@ -36,6 +36,7 @@ const TOPICS: [(&str, &[&str]); 4] = [
             "get",
             "serve",
             "cache",
+            "cluster",
         ],
     ),
     ("Login", &["login", "logout", "auth"]),

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -408,6 +409,7 @@ fn serve_clients(
         front,
         codes,
     )?;
+    let contents = Arc::clone(&parts.contents);
     let signals = Signals::watch(&parts.runtime)?;
     let more = args.host_name.into_iter().chain([machine_name()]);
     let shown_secret = secret.expose().to_owned();
@@ -450,6 +452,7 @@ fn serve_clients(
         idle_timeout,
         &parts.store,
     ));
+    parts.runtime.block_on(contents.flush_shared(FLUSH_TIMEOUT));
     parts.runtime.shutdown_background();
     match ended {
         SignalRequest::Interrupt => Err(EndedEarly::Interrupted.into()),

@@ -13,6 +13,7 @@ use icos_files::{SafeFolder, UnsafeFile};
 
 use super::output::note;
 use super::settings::{Clients, bytes, size};
+use super::shared_cache::SharedCacheArgs;
 use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
 use crate::mount::{OpenFolderError, open_folder_outside_mounts};
@@ -81,9 +82,11 @@ pub(super) struct StorageArgs {
             portal [default: PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES, if set]"
     )]
     data_path: Option<PathBuf>,
-    /// Do not report reads of --data-path files to the portal
+    /// Do not report reads of --data-path files and of the shared cache to the portal
     #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
     no_usage_report: bool,
+    #[command(flatten)]
+    shared: SharedCacheArgs,
 }
 
 impl StorageArgs {
@@ -107,12 +110,14 @@ impl StorageArgs {
             limit_requests,
             data_path,
             no_usage_report,
+            shared,
         } = self;
         let folder = open_data_folder(data_path, clients.services.envri(), planned)?;
         let usage = (!no_usage_report).then(|| clients.usage.clone());
         let folder = folder.map(|folder| DataFolder::new(folder, usage));
         let root = clients.cache_in(cache_dir);
         require_private_cache(&root)?;
+        let sharing = shared.sharing(memory, &root, clients, !no_usage_report)?;
         let limits = CacheLimits {
             disk: cache_size.unwrap_or_else(|| default_limit(&root)),
             memory,
@@ -129,7 +134,10 @@ impl StorageArgs {
             whole_file_limit,
         };
         let contents = Contents::new(meta, data, store.clone(), ttl, folder);
-        Ok((store, contents.with_download_options(downloads)))
+        let contents = contents
+            .with_download_options(downloads)
+            .with_sharing(sharing.map(Arc::new));
+        Ok((store, contents))
     }
 }
 

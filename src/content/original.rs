@@ -47,10 +47,11 @@ use bytes::Bytes;
 
 use super::planner::DownloadOptions;
 use super::request_stats::RequestStats;
+use super::sharing::DataSource;
 use super::{ByteSource, ContentError};
 use crate::cache::{CacheFile, CacheRead};
 use crate::memory::MemoryBudget;
-use icos_portal::{DataClient, ObjectId};
+use icos_portal::ObjectId;
 
 mod context;
 mod corrupt_files;
@@ -80,7 +81,7 @@ impl OriginalFile {
     pub(super) fn new(
         id: ObjectId,
         cached: Arc<CacheFile>,
-        data: DataClient,
+        data: DataSource,
         memory: MemoryBudget,
         options: DownloadOptions,
         corrupt_files: Arc<CorruptFiles>,

@@ -7,29 +7,22 @@
 //! instead.
 
 use std::fs::File;
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lru::LruCache;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
 use super::ByteSource;
+use super::usage_log::UsageLog;
 use crate::cache::CachePath;
 use icos_portal::{ObjectId, UsageReporter};
-
-/// Reads of one file within this time are reported as one use.
-const REPORT_INTERVAL: Duration = Duration::from_hours(1);
-/// The number of files whose last report is remembered.
-const REPORTED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 /// The folder of the portal's own files. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,9 +33,7 @@ struct PortalFolder {
     /// An open descriptor: a file system that is mounted over the path later, including
     /// one of ours, does not hide the files.
     folder: OwnedFd,
-    usage: Option<UsageReporter>,
-    /// When each file was last reported as used.
-    reported: Mutex<LruCache<(ObjectId, CachePath), Instant>>,
+    usage: UsageLog,
 }
 
 /// One of the files.
@@ -63,8 +54,7 @@ impl DataFolder {
     pub fn new(folder: OwnedFd, usage: Option<UsageReporter>) -> Self {
         Self(Arc::new(PortalFolder {
             folder,
-            usage,
-            reported: Mutex::new(LruCache::new(REPORTED)),
+            usage: UsageLog::new(usage),
         }))
     }
 
@@ -157,22 +147,8 @@ impl PortalFile {
             self.readable.store(false, Ordering::Relaxed);
             return None;
         }
-        self.report();
+        self.folder.0.usage.note(self.id, &self.path);
         Some(bytes)
-    }
-
-    fn report(&self) {
-        let PortalFolder {
-            usage, reported, ..
-        } = &*self.folder.0;
-        let Some(usage) = usage else { return };
-        let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (self.id, self.path.clone());
-        let last = reported.get(&key);
-        if last.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            reported.put(key, Instant::now());
-            usage.report(self.id);
-        }
     }
 }
 

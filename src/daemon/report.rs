@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::cache::Store;
 use crate::catalog::{Catalog, ListAge};
+use crate::cluster::SharedCache;
 use crate::content::ByteSource;
 use icos_portal::http::Http;
 use icos_portal::{Account, ObjectId};
@@ -51,6 +52,7 @@ pub struct DaemonReport {
     bytes: [AtomicU64; ByteSource::ALL.len()],
     passed_through: AtomicU64,
     refused_crawlers: AtomicU64,
+    shared_cache: Option<SharedCache>,
     requests: [AtomicU64; OPERATIONS.len()],
 }
 
@@ -142,7 +144,17 @@ impl DaemonReport {
             bytes: Default::default(),
             passed_through: AtomicU64::new(0),
             refused_crawlers: AtomicU64::new(0),
+            shared_cache: None,
             requests: Default::default(),
+        }
+    }
+
+    /// Includes the status of the cache that is shared with other machines.
+    #[must_use]
+    pub fn with_shared_cache(self, shared_cache: Option<SharedCache>) -> Self {
+        Self {
+            shared_cache,
+            ..self
         }
     }
 
@@ -261,6 +273,7 @@ impl DaemonReport {
                 cache_use: usage.ok().and_then(Result::ok),
             },
             login: None,
+            shared_cache: self.shared_cache.as_ref().map(SharedCache::status),
             traffic: self.http.traffic(),
             served: ServedStats {
                 reads: load(&self.reads),

@@ -9,6 +9,7 @@ use super::{PROBE_TIMEOUT, QueriedTarget, ServiceCheck};
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
 use crate::cli::terminal::{duration, size};
+use crate::cluster::SharedCacheState;
 use crate::daemon::report::DaemonStatus;
 use icos_portal::PortalError;
 
@@ -30,6 +31,7 @@ pub(super) fn render(mount: &QueriedTarget) -> String {
     page.portal(status, checks);
     page.login(status);
     page.cache(status);
+    page.shared_cache(status);
     page.served(status);
     page.errors(status);
     page.0
@@ -81,6 +83,34 @@ impl StatusPage {
         if let Some(percent) = hit_rate(status) {
             let text = format!("{percent} % of the bytes read needed no download");
             self.line("", text);
+        }
+    }
+
+    fn shared_cache(&mut self, status: &DaemonStatus) {
+        let Some(shared) = &status.shared_cache else {
+            return;
+        };
+        self.line("shared", &shared.location);
+        let problem = shared.problem.as_deref().unwrap_or_default();
+        match shared.state {
+            SharedCacheState::Working => {}
+            SharedCacheState::ReadOnly => {
+                self.line("", format_args!("is read, but not written: {problem}"));
+            }
+            SharedCacheState::Unavailable => {
+                let text = format!("is not used, the portal delivers all data: {problem}");
+                self.line("", text);
+            }
+        }
+        let (read, written) = (size(shared.bytes_read), size(shared.bytes_written));
+        let mut text = format!("{read} read, {written} written");
+        if !shared.keyed {
+            text.push_str("; originals only, without --shared-key-file");
+        }
+        self.line("", text);
+        if shared.rejected > 0 {
+            let rejected = counted(shared.rejected, "object");
+            self.line("", format_args!("{rejected} rejected; see `errors`"));
         }
     }
 

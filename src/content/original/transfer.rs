@@ -100,16 +100,8 @@ impl Transfer {
         let _reservation = file.memory.reserve_stream().await?;
         let len = file.cached.len();
         let range = download.range();
-        let to = (range.end < len).then_some(range.end);
         download.note_request();
-        let mut original = file.data.original(file.id, range.start, to).await?;
-        if original.total != len {
-            return Err(ContentError::WrongLength {
-                id: file.id,
-                expected: len,
-                found: original.total,
-            });
-        }
+        let mut original = file.data.original(file.id, len, range.clone()).await?;
         download.note_response();
         let mut builder = PieceBuilder::new(range);
         let send = async |builder: &mut PieceBuilder, more| {
@@ -280,7 +272,7 @@ mod tests {
         let file = OriginalFile::new(
             id,
             cached,
-            clients.data,
+            clients.data.into(),
             memory,
             options,
             corrupt_files,

@@ -97,6 +97,7 @@ impl Verifier {
                     // bytes of this one.
                     let note = || file.corrupt_files.note(file.id);
                     file.cached.discard(epoch, note);
+                    file.data.distrust(file.id);
                 }
                 HashCheck::Match(epoch) => {
                     file.cached.mark_verified(epoch);
@@ -172,7 +173,7 @@ mod tests {
             let file = OriginalFile::new(
                 id,
                 cached,
-                data,
+                data.into(),
                 memory,
                 options,
                 corrupt_files,

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::{DaemonStatus, ServedStats};
+use crate::cluster::{SharedCacheState, SharedCacheStatus};
 use icos_portal::traffic::ServiceTraffic;
 
 /// Renders `status`, and the number of `failures` by the errno's name.
@@ -67,6 +68,9 @@ pub(super) fn render(status: &DaemonStatus, failures: &BTreeMap<String, u64>) ->
         services.iter().map(|(service, of)| (service, waited(of))),
     );
 
+    if let Some(shared) = &status.shared_cache {
+        text.shared_cache(shared);
+    }
     if let Some(usage) = status.state.cache_use {
         text.gauge("cache_bytes", "Bytes in the cache.", usage.used);
         let limit = "Limit of the bytes in the cache.";
@@ -102,6 +106,80 @@ impl MetricsText {
     fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, "", value);
+    }
+
+    fn shared_cache(&mut self, shared: &SharedCacheStatus) {
+        let SharedCacheStatus {
+            location: _,
+            state,
+            problem: _,
+            keyed: _,
+            segments_read,
+            bytes_read,
+            segments_written,
+            bytes_written,
+            rejected,
+            leases,
+            taken_over,
+            waits,
+            store_failures,
+            unpublished,
+        } = shared;
+        let works = u8::from(*state != SharedCacheState::Unavailable);
+        self.gauge(
+            "shared_cache_up",
+            "Whether the shared cache can be read.",
+            works,
+        );
+        let counters = [
+            (
+                "segments_read",
+                "Segments read from the shared cache.",
+                segments_read,
+            ),
+            (
+                "read_bytes",
+                "Bytes read from the shared cache.",
+                bytes_read,
+            ),
+            (
+                "segments_written",
+                "Segments written to the shared cache.",
+                segments_written,
+            ),
+            (
+                "written_bytes",
+                "Bytes written to the shared cache.",
+                bytes_written,
+            ),
+            (
+                "rejected",
+                "Objects of the shared cache that were rejected.",
+                rejected,
+            ),
+            ("leases", "Leases claimed.", leases),
+            (
+                "taken_over",
+                "Leases claimed that another machine had let expire.",
+                taken_over,
+            ),
+            ("waits", "Waits for another machine's download.", waits),
+            (
+                "failures",
+                "Failed operations of the shared cache.",
+                store_failures,
+            ),
+            (
+                "unpublished",
+                "Downloads that were not published completely.",
+                unpublished,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let name = format!("shared_cache_{name}_total");
+            self.family(&name, "counter", help);
+            self.sample(&name, "", value);
+        }
     }
 
     /// Writes a counter with one sample per value of `label`. The values are constants

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
+use crate::cluster::SharedCacheStatus;
 use crate::content::ByteSource;
 use icos_portal::account::LoginStatus;
 use icos_portal::traffic::TrafficStats;
@@ -29,6 +30,9 @@ pub struct DaemonStatus {
     /// Values at the time of this status.
     #[serde(flatten)]
     pub state: LiveState,
+    /// The cache that is shared with other machines, if there is one.
+    #[serde(default)]
+    pub shared_cache: Option<SharedCacheStatus>,
     /// The login; `None` for anonymous access.
     pub login: Option<LoginStatus>,
     /// The most recent failures, newest first.

@@ -1,0 +1,129 @@
+//! Options of the cache that the machines of a cluster share.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::output::note;
+use super::settings::Clients;
+use crate::cluster::{ClusterKey, SharedCache, SharedCacheOptions, SharedLocation};
+use crate::content::Sharing;
+
+/// How long to wait at the start for the folder of a store.
+const START_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Options of the shared cache.
+#[allow(clippy::struct_field_names, reason = "the names of the flags")]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Shared cache")]
+pub(super) struct SharedCacheArgs {
+    /// Share downloads with other machines through this folder: `file:///scratch/icosfs`
+    ///
+    /// Each machine keeps its own cache, and looks into the shared one before it sends a
+    /// request to the portal. Every user needs a login, and has to accept the licence;
+    /// reads of shared data are reported to the portal. Without --shared-key-file, only
+    /// originals are shared, and each is read completely before its first byte is used.
+    #[arg(long, value_name = "URL", env = "ICOSFS_SHARED_CACHE")]
+    shared_cache: Option<SharedLocation>,
+    /// The cluster's key, which proves what other machines wrote; `icosfs cluster init`
+    /// makes one
+    #[arg(long, value_name = "FILE", env = "ICOSFS_SHARED_KEY_FILE")]
+    shared_key_file: Option<PathBuf>,
+    /// Milliseconds without progress until the portal is used instead of the shared cache
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 800,
+        value_parser = clap::value_parser!(u64).range(50..=600_000),
+        env = "ICOSFS_SHARED_CACHE_TIMEOUT",
+        hide_short_help = true
+    )]
+    shared_cache_timeout: u64,
+}
+
+impl SharedCacheArgs {
+    /// Opens the shared cache, if there is one. It may use a quarter of `memory`, and keeps
+    /// what is not proven yet in `scratch`.
+    ///
+    /// Fails if its folder does not exist or the key cannot be used. If the folder does not
+    /// respond, it is used as soon as it does.
+    pub(super) fn open(self, memory: u64, scratch: &Path) -> anyhow::Result<Option<SharedCache>> {
+        let Self {
+            shared_cache,
+            shared_key_file,
+            shared_cache_timeout,
+        } = self;
+        let Some(location) = shared_cache else {
+            return Ok(None);
+        };
+        let key = match &shared_key_file {
+            Some(path) => Some(ClusterKey::read(path).with_context(|| {
+                format!(
+                    "cannot use the key in {} (--shared-key-file)",
+                    path.display()
+                )
+            })?),
+            None => None,
+        };
+        expect_folder(&location)?;
+        Ok(Some(SharedCache::new(SharedCacheOptions {
+            location,
+            key,
+            timeout: Duration::from_millis(shared_cache_timeout),
+            memory: memory / 4,
+            scratch: scratch.to_owned(),
+        })))
+    }
+
+    /// The same for downloads with the login of `clients`.
+    pub(super) fn sharing(
+        self,
+        memory: u64,
+        scratch: &Path,
+        clients: &Clients,
+        reports_usage: bool,
+    ) -> anyhow::Result<Option<Sharing>> {
+        let Some(cache) = self.open(memory, scratch)? else {
+            return Ok(None);
+        };
+        let Some(account) = clients.account.clone() else {
+            note!("--shared-cache is left out: shared data need a login; see `icosfs login`");
+            return Ok(None);
+        };
+        let host = clients.services.cache_name();
+        let usage = reports_usage.then(|| clients.usage.clone());
+        Ok(Some(Sharing::new(cache, account, host, usage)))
+    }
+}
+
+/// Fails if the folder does not exist.
+fn expect_folder(location: &SharedLocation) -> anyhow::Result<()> {
+    let SharedLocation::Folder(path) = location;
+    let (sender, receiver) = mpsc::channel();
+    let asked = path.clone();
+    // The thread is abandoned if the file system hangs.
+    std::thread::Builder::new()
+        .spawn(move || {
+            let is_folder = std::fs::metadata(asked).map(|found| found.is_dir());
+            // Fails if the caller has given up.
+            let _ = sender.send(is_folder);
+        })
+        .context("cannot start a thread")?;
+    let shown = path.display();
+    match receiver.recv_timeout(START_TIMEOUT) {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => bail!("expected a folder at {shown} (--shared-cache), found a file"),
+        Ok(Err(error)) => Err(error).with_context(|| {
+            format!(
+                "cannot use the folder {shown} (--shared-cache); create it with access for those who share it"
+            )
+        }),
+        Err(_timeout) => {
+            note!("the folder {shown} (--shared-cache) does not respond; it is used once it does");
+            Ok(())
+        }
+    }
+}

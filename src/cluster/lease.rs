@@ -1,0 +1,249 @@
+//! Leases: which machine downloads an object for the others.
+//!
+//! A lease is an object beside the segments, replaced only in the version that was read.
+//! Clocks of machines are never compared: a lease has expired for a waiting machine if
+//! that machine has seen the same version for [`LEASE`]. Nothing is deleted; a lease that
+//! is not needed any more says so.
+//!
+//! A lease is not proven. A forged one delays readers for as long as the bounds of
+//! [`Observation`] allow.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::status::Counters;
+use super::store::{StoreError, StoreVersion};
+use super::{SEGMENT, Shared, SharedObject};
+
+/// How long a lease is valid without a renewal.
+pub(super) const LEASE: Duration = Duration::from_secs(8);
+/// How often the holder renews it.
+pub(super) const RENEWAL: Duration = Duration::from_secs(2);
+/// How long to wait for a holder that makes no progress.
+const MAX_STALL: Duration = Duration::from_secs(15);
+/// How long to wait for one segment, even if the holder makes progress.
+const MAX_WAIT: Duration = Duration::from_mins(2);
+/// Maximum length of a lease in the store, in bytes.
+const MAX_LEN: usize = 4 << 10;
+
+/// A lease as it is stored.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct LeaseRecord {
+    /// A random name of the claim.
+    holder: String,
+    /// The name of the machine, for people.
+    node: String,
+    state: LeaseState,
+    /// What the holder downloads.
+    from: u64,
+    until: u64,
+    /// How far it is.
+    position: u64,
+    renewals: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum LeaseState {
+    Held,
+    Free,
+}
+
+/// A lease of this process. The publisher renews and releases it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    shared: Arc<Shared>,
+    key: String,
+    record: LeaseRecord,
+    version: StoreVersion,
+}
+
+/// What a waiting stream has seen of another machine's lease.
+#[derive(Debug, Default)]
+pub(super) struct Observation {
+    /// When the wait began.
+    started: Option<Instant>,
+    version: Option<(StoreVersion, Instant)>,
+    position: Option<(u64, Instant)>,
+}
+
+/// The result of an attempt to claim a lease.
+#[derive(Debug)]
+pub(super) enum LeaseClaim {
+    /// Claimed. `fresh` if no machine had the lease before.
+    Held { lease: Lease, fresh: bool },
+    /// Another machine has it, and will deliver the segment.
+    Wait,
+    /// Another machine has it, but does not deliver the segment, or not soon.
+    Refused,
+}
+
+/// Attempts to claim the lease of `object` for a download of `range`, which begins with
+/// the segment at `range.start`.
+pub(super) async fn claim(
+    shared: &Arc<Shared>,
+    object: &SharedObject,
+    range: &Range<u64>,
+    seen: &mut Observation,
+) -> Result<LeaseClaim, StoreError> {
+    let now = Instant::now();
+    let started = *seen.started.get_or_insert(now);
+    let key = format!("{}/lease", object.path);
+    let record = LeaseRecord {
+        holder: random_name(),
+        node: shared.node.clone(),
+        state: LeaseState::Held,
+        from: range.start,
+        until: range.end,
+        position: range.start,
+        renewals: 0,
+    };
+    let held = |version, fresh| {
+        Counters::add(&shared.counters.leases, 1);
+        let lease = Lease {
+            shared: Arc::clone(shared),
+            key: key.clone(),
+            record: record.clone(),
+            version,
+        };
+        LeaseClaim::Held { lease, fresh }
+    };
+    if seen.version.is_none()
+        && let Some(version) = shared.store.create(&key, record.bytes()).await?
+    {
+        return Ok(held(version, true));
+    }
+    let Some(found) = shared.store.get(&key, MAX_LEN).await? else {
+        // Removed meanwhile.
+        seen.version = None;
+        return Ok(LeaseClaim::Wait);
+    };
+    let since = match &seen.version {
+        Some((version, since)) if *version == found.version => *since,
+        _ => {
+            seen.version = Some((found.version.clone(), now));
+            now
+        }
+    };
+    let other: Option<LeaseRecord> = serde_json::from_slice(&found.bytes).ok();
+    let is_free = other.as_ref().is_some_and(|o| o.state == LeaseState::Free);
+    let has_expired = now.duration_since(since) >= LEASE;
+    if is_free || has_expired {
+        let replaced = shared
+            .store
+            .replace(&key, &found.version, record.bytes())
+            .await?;
+        return Ok(match replaced {
+            Some(version) => {
+                if !is_free {
+                    Counters::add(&shared.counters.taken_over, 1);
+                }
+                held(version, false)
+            }
+            None => LeaseClaim::Wait,
+        });
+    }
+    if let Some(other) = other {
+        if !other.delivers(range.start, object.length) {
+            return Ok(LeaseClaim::Refused);
+        }
+        let moved = match seen.position {
+            Some((position, moved)) if position == other.position => moved,
+            _ => {
+                seen.position = Some((other.position, now));
+                now
+            }
+        };
+        if now.duration_since(moved) >= MAX_STALL {
+            return Ok(LeaseClaim::Refused);
+        }
+    }
+    if now.duration_since(started) >= MAX_WAIT {
+        return Ok(LeaseClaim::Refused);
+    }
+    Ok(LeaseClaim::Wait)
+}
+
+impl LeaseRecord {
+    fn bytes(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// Whether its holder publishes the segment at `offset` of an object of `length` bytes.
+    fn delivers(&self, offset: u64, length: u64) -> bool {
+        let start = offset - offset % SEGMENT;
+        let end = start.saturating_add(SEGMENT).min(length);
+        self.from <= start && end <= self.until
+    }
+}
+
+impl Lease {
+    /// Tells other machines that this one is alive and at `position`. Returns false if
+    /// another machine has taken the lease over.
+    pub(super) async fn renew(&mut self, position: u64) -> Result<bool, StoreError> {
+        self.record.position = position;
+        self.record.renewals += 1;
+        self.store().await
+    }
+
+    /// Lets other machines claim it at once. If that fails, it expires.
+    pub(super) async fn release(mut self) {
+        self.record.state = LeaseState::Free;
+        if let Err(error) = self.store().await {
+            tracing::debug!(%error, key = self.key, "a lease was not released; it expires");
+        }
+    }
+
+    async fn store(&mut self) -> Result<bool, StoreError> {
+        let (store, bytes) = (&self.shared.store, self.record.bytes());
+        let replaced = store.replace(&self.key, &self.version, bytes).await?;
+        let Some(version) = replaced else {
+            return Ok(false);
+        };
+        self.version = version;
+        Ok(true)
+    }
+}
+
+/// A name that no other claim has.
+fn random_name() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    let random = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", random(), random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holder_delivers_the_complete_segments_of_its_range() {
+        let record = |from, until| LeaseRecord {
+            holder: String::new(),
+            node: String::new(),
+            state: LeaseState::Held,
+            from,
+            until,
+            position: from,
+            renewals: 0,
+        };
+        let length = 2 * SEGMENT + 5;
+        for (from, until, offset, delivers) in [
+            (0, length, 0, true),
+            (0, length, 2 * SEGMENT + 1, true),
+            (1, length, 0, false),
+            (1, length, SEGMENT, true),
+            (0, SEGMENT, SEGMENT - 1, true),
+            (0, SEGMENT - 1, 0, false),
+            (0, 2 * SEGMENT, 2 * SEGMENT, false),
+        ] {
+            let found = record(from, until).delivers(offset, length);
+            assert_eq!(found, delivers, "{from}..{until} at {offset}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The store behind its circuit breakers: one for reading, one for writing.
+//!
+//! A store that is full or denies access is read on. One that does not respond is out
+//! for both. Tests in the background close the breakers again.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::breaker::StoreBreaker;
+use super::folder::FolderStore;
+use super::location::SharedLocation;
+use super::status::{Counters, SharedCacheState};
+
+/// The key of the object that the tests read and write.
+const PROBE_KEY: &str = "v1/probe";
+/// Maximum length of that object in bytes.
+const MAX_PROBE: usize = 4 << 10;
+
+/// Why an operation of the store failed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum StoreError {
+    /// It made no progress for too long.
+    #[error("it made no progress for {} ms", .0.as_millis())]
+    Stalled(Duration),
+    /// There is no room in it.
+    #[error("it is full: {0}")]
+    Full(String),
+    /// It denies access.
+    #[error("it denies access: {0}")]
+    Denied(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Tells versions of an object apart.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct StoreVersion(pub(super) String);
+
+/// An object of the store.
+#[derive(Clone, Debug)]
+pub(super) struct StoredObject {
+    pub(super) bytes: Bytes,
+    pub(super) version: StoreVersion,
+}
+
+/// The store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct SharedStore(Arc<GuardedStore>);
+
+#[derive(Debug)]
+struct GuardedStore {
+    backend: FolderStore,
+    reading: StoreBreaker,
+    writing: StoreBreaker,
+    counters: Arc<Counters>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    Read,
+    Write,
+}
+
+impl SharedStore {
+    /// The store at `location`, whose operations may make no progress for `timeout`.
+    pub(super) fn open(
+        location: SharedLocation,
+        timeout: Duration,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let backend = match location {
+            SharedLocation::Folder(path) => FolderStore::new(path, timeout),
+        };
+        Self(Arc::new(GuardedStore {
+            backend,
+            reading: StoreBreaker::default(),
+            writing: StoreBreaker::default(),
+            counters,
+        }))
+    }
+
+    /// Returns the object at `key`, if it exists. Of an object that is longer than `max`
+    /// bytes, a part is returned that is longer than `max`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; at once if the store does not work.
+    pub(super) async fn get(
+        &self,
+        key: &str,
+        max: usize,
+    ) -> Result<Option<StoredObject>, StoreError> {
+        self.0.reading.check()?;
+        let got = self.0.backend.get(key, max).await;
+        self.note(Access::Read, got)
+    }
+
+    /// Puts an object at `key`, in place of another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedStore::get`]; the same for the other operations.
+    pub(super) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.check_writing()?;
+        let put = self.0.backend.put(key, bytes).await;
+        self.note(Access::Write, put)
+    }
+
+    /// Puts an object at `key` if there is none, and returns its version.
+    pub(super) async fn create(
+        &self,
+        key: &str,
+        bytes: Bytes,
+    ) -> Result<Option<StoreVersion>, StoreError> {
+        self.check_writing()?;
+        let created = self.0.backend.create(key, bytes).await;
+        self.note(Access::Write, created)
+    }
+
+    /// Puts an object at `key` if the present one has version `expected`, and returns its
+    /// version.
+    pub(super) async fn replace(
+        &self,
+        key: &str,
+        expected: &StoreVersion,
+        bytes: Bytes,
+    ) -> Result<Option<StoreVersion>, StoreError> {
+        self.check_writing()?;
+        let replaced = self.0.backend.replace(key, expected, bytes).await;
+        self.note(Access::Write, replaced)
+    }
+
+    /// Tests whether the store can be read and written, whatever the breakers say.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        self.0.test(Access::Write).await?;
+        self.0.test(Access::Read).await
+    }
+
+    /// Whether it works, and why not.
+    pub(super) fn state(&self) -> (SharedCacheState, Option<String>) {
+        let GuardedStore {
+            reading, writing, ..
+        } = &*self.0;
+        match (reading.problem(), writing.problem()) {
+            (Some(problem), _) => (SharedCacheState::Unavailable, Some(problem.to_string())),
+            (None, Some(problem)) => (SharedCacheState::ReadOnly, Some(problem.to_string())),
+            (None, None) => (SharedCacheState::Working, None),
+        }
+    }
+
+    fn check_writing(&self) -> Result<(), StoreError> {
+        self.0.reading.check()?;
+        self.0.writing.check()
+    }
+
+    /// Notes the result of an operation.
+    fn note<T>(&self, access: Access, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match &result {
+            Ok(_) => self.0.breaker(access).note_success(),
+            Err(error) => {
+                Counters::add(&self.0.counters.store_failures, 1);
+                self.break_off(access, error);
+                // It does not respond: reads would not, either.
+                if matches!(error, StoreError::Stalled(_)) {
+                    self.break_off(Access::Read, error);
+                }
+            }
+        }
+        result
+    }
+
+    fn break_off(&self, access: Access, error: &StoreError) {
+        if self.0.breaker(access).open(error.clone()) {
+            tracing::warn!(%error, ?access, "the shared cache is not used for now");
+            tokio::spawn(test_until_it_works(Arc::downgrade(&self.0), access));
+        }
+    }
+}
+
+impl GuardedStore {
+    fn breaker(&self, access: Access) -> &StoreBreaker {
+        match access {
+            Access::Read => &self.reading,
+            Access::Write => &self.writing,
+        }
+    }
+
+    async fn test(&self, access: Access) -> Result<(), StoreError> {
+        match access {
+            Access::Read => self.backend.get(PROBE_KEY, MAX_PROBE).await.map(drop),
+            Access::Write => {
+                // Long enough to need room.
+                let bytes = Bytes::from_static(&[b'\n'; MAX_PROBE]);
+                self.backend.put(PROBE_KEY, bytes).await
+            }
+        }
+    }
+}
+
+/// Closes the breaker once the store works, unless the store is dropped before.
+async fn test_until_it_works(store: Weak<GuardedStore>, access: Access) {
+    loop {
+        let Some(pause) = store.upgrade().map(|s| s.breaker(access).next_pause()) else {
+            return;
+        };
+        tokio::time::sleep(pause).await;
+        let Some(store) = store.upgrade() else {
+            return;
+        };
+        match store.test(access).await {
+            Ok(()) => {
+                tracing::info!(?access, "the shared cache works again");
+                return store.breaker(access).close();
+            }
+            Err(error) => {
+                let _ = store.breaker(access).open(error);
+            }
+        }
+    }
+}
