@@ -8,7 +8,7 @@
 //! | `listener`, `stream` | accepts connections; limits and deadlines |
 //! | `guard`, `secret` | refuses requests that are not the user's own |
 //! | `router` | translates a request into a node and a method |
-//! | `file_reply`, `range`, `conditions`, `body` | GET and HEAD of a file |
+//! | `file_reply`, `served_file`, `range`, `conditions`, `body` | GET and HEAD of a file |
 //! | `listing`, `entry` | directories as JSON and HTML |
 //! | `html`, `pages` | pages for people |
 //! | `webdav` | PROPFIND and OPTIONS |
@@ -55,6 +55,7 @@ mod range;
 mod reply;
 mod router;
 mod secret;
+mod served_file;
 pub mod status_code;
 mod stream;
 mod webdav;

@@ -2,18 +2,18 @@
 //! background process (`background`).
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Args};
 use tokio::sync::watch;
 
 use self::files::{Claim, ServerFiles, ServerRecord};
+use self::ports::{BoundPorts, PortToBind, machine_name, port_to_bind};
 use super::credentials::CredentialArgs;
 use super::daemon::{DaemonParts, ErrorCodes, warn_if_unreachable};
 use super::exit::EndedEarly;
@@ -27,19 +27,15 @@ use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::{background, log, output};
 use crate::cache::Store;
 use crate::daemon::{FrontEnd, ServerAddress};
-use crate::serve::{
-    HostNames, Listener, Secret, ServeOptions, Server, SizeReplies, status_code, tls_acceptor,
-};
+use crate::serve::{HostNames, Listener, Secret, ServeOptions, Server, SizeReplies, status_code};
 
 pub(super) mod client;
 pub(super) mod files;
 mod identity;
+mod ports;
 
 /// Maximum length of a file with certificates, a key or a secret, in bytes.
 const MAX_PEM: u64 = 1 << 20;
-
-/// How many free ports to try until one is free on both addresses of `localhost`.
-const FREE_PORT_ATTEMPTS: u32 = 32;
 
 /// Arguments of `icosfs serve`.
 #[derive(Args, Debug)]
@@ -126,21 +122,6 @@ pub(super) struct ServeArgs {
     login: CredentialArgs,
 }
 
-/// A port to listen on.
-enum PortToBind {
-    /// A port of this machine's own addresses.
-    Loopback(u16),
-    /// One address and port, perhaps with certificates and key.
-    Address(SocketAddr, Option<tokio_rustls::TlsAcceptor>),
-}
-
-/// The ports of a server.
-struct BoundPorts {
-    /// The one that its URL names, first.
-    listeners: Vec<std::net::TcpListener>,
-    tls: Option<tokio_rustls::TlsAcceptor>,
-}
-
 /// What is bound before the server starts.
 struct BoundSockets {
     files: ServerFiles,
@@ -206,92 +187,6 @@ pub(super) fn run(
     serve(global, args, &cache_dir, bound)
 }
 
-/// Checks the flags about ports.
-fn port_to_bind(args: &ServeArgs) -> anyhow::Result<Option<PortToBind>> {
-    let address = match (args.port, args.listen) {
-        (Some(port), _) => return Ok(Some(PortToBind::Loopback(port))),
-        (None, Some(address)) => address,
-        (None, None) => {
-            ensure!(
-                args.tls_cert.is_none() || args.listen.is_some(),
-                "--tls-cert is for --listen: a socket needs no TLS"
-            );
-            return Ok(None);
-        }
-    };
-    let tls = match (&args.tls_cert, &args.tls_key) {
-        (Some(certificates), Some(key)) if args.listen.is_some() => {
-            let read = |path: &Path| {
-                let read = icos_files::read_file(path, MAX_PEM);
-                read.with_context(|| format!("cannot read {}", path.display()))
-            };
-            let acceptor = tls_acceptor(&read(certificates)?, &read(key)?);
-            Some(acceptor.context("bad --tls-cert or --tls-key")?)
-        }
-        _ => None,
-    };
-    if !address.ip().to_canonical().is_loopback() {
-        ensure!(
-            args.allow_remote,
-            "{} can be reached by other machines, which would read with your login; if that is what you want, add --allow-remote, --tls-cert and --tls-key",
-            address.ip()
-        );
-        ensure!(
-            tls.is_some(),
-            "--allow-remote needs --tls-cert and --tls-key: without TLS, the network would see the secret and the data"
-        );
-    }
-    let is_localhost = address.ip() == Ipv4Addr::LOCALHOST || address.ip() == Ipv6Addr::LOCALHOST;
-    Ok(Some(match tls {
-        None if is_localhost => PortToBind::Loopback(address.port()),
-        tls => PortToBind::Address(address, tls),
-    }))
-}
-
-impl PortToBind {
-    fn bind(self) -> anyhow::Result<BoundPorts> {
-        match self {
-            Self::Loopback(port) => Ok(BoundPorts {
-                listeners: bind_loopback(port)?,
-                tls: None,
-            }),
-            Self::Address(address, tls) => Ok(BoundPorts {
-                listeners: vec![bind_port(address)?],
-                tls,
-            }),
-        }
-    }
-}
-
-fn bind_port(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
-}
-
-/// Listens on `port` of both addresses of `localhost`, on a free one if it is 0: another
-/// user who listened on one of them would get the secret from clients that try it first.
-fn bind_loopback(port: u16) -> anyhow::Result<Vec<std::net::TcpListener>> {
-    let mut attempts = 0;
-    loop {
-        let first = bind_port((Ipv4Addr::LOCALHOST, port).into())?;
-        let number = first.local_addr()?.port();
-        match std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, number)) {
-            Ok(second) => return Ok(vec![first, second]),
-            Err(error) if error.kind() == ErrorKind::AddrInUse => {
-                attempts += 1;
-                ensure!(
-                    port == 0 && attempts < FREE_PORT_ATTEMPTS,
-                    "another program listens on port {number} of [::1], and would get requests to localhost; choose another --port"
-                );
-            }
-            // This machine has no IPv6.
-            Err(error) => {
-                tracing::debug!(%error, "not listening on [::1]");
-                return Ok(vec![first]);
-            }
-        }
-    }
-}
-
 /// Binds socket and port, and writes the secret.
 fn bind(
     mut files: ServerFiles,
@@ -316,22 +211,10 @@ fn bind(
         }
     };
     let ports = port.map(PortToBind::bind).transpose()?;
-    let url = match &ports {
-        None => None,
-        Some(BoundPorts { listeners, tls }) => {
-            let address = listeners.first().context("no port")?.local_addr()?;
-            let host = match (tls, host_names.first()) {
-                (Some(_), Some(name)) => name.clone(),
-                _ if address.ip().is_unspecified() => machine_name(),
-                _ => match address.ip() {
-                    IpAddr::V6(ip) => format!("[{ip}]"),
-                    IpAddr::V4(ip) => ip.to_string(),
-                },
-            };
-            let scheme = if tls.is_some() { "https" } else { "http" };
-            Some(format!("{scheme}://{host}:{}/", address.port()))
-        }
-    };
+    let url = ports
+        .as_ref()
+        .map(|ports| ports.url(host_names))
+        .transpose()?;
     Ok(BoundSockets {
         files,
         socket: listener,
@@ -344,15 +227,6 @@ fn bind(
         },
         secret,
     })
-}
-
-/// The name of this machine, for URLs.
-fn machine_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "localhost".to_owned(),
-        name => name.to_owned(),
-    }
 }
 
 /// Serves until a signal arrives, or the server was idle for long enough.

@@ -2,7 +2,7 @@
 //! cells are downloaded, in one request if the cache can hold them.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,18 +13,17 @@ use crate::catalog::{Object, Representation};
 use icos_portal::meta::Subject;
 use icos_sync::run_blocking;
 use icos_table::flags::flag_of;
-use icos_table::parquet::ParquetError;
 use icos_table::{Column, CsvWriter, GoodFlags, ParquetWriter, Schema, TableError};
 
+mod error;
 mod netcdf;
+
+pub use error::ExportError;
 
 /// The approximate length of the columns that are read and written at once.
 const WINDOW_LEN: u64 = 4 << 20;
 /// The length of the reads that copy a file as it is.
 const COPY_LEN: usize = 1 << 20;
-/// The number of column names in an error message.
-const MAX_NAMES: usize = 20;
-
 /// The columns and rows of a table to export.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RowSelection {
@@ -77,56 +76,6 @@ pub enum ExportStage {
     Fetching,
     /// Writing: in rows for a table, else in bytes.
     Writing,
-}
-
-/// Why an export failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    /// The bytes could not be read.
-    #[error(transparent)]
-    Content(#[from] ContentError),
-    /// The table has no column of this name.
-    #[error(
-        "expected a column of the table, found {found:?}; it has {}",
-        list_names(has)
-    )]
-    NoSuchColumn {
-        /// The requested name.
-        found: String,
-        /// The columns of the table.
-        has: Vec<String>,
-    },
-    /// Only the portal can write this table, and only completely.
-    #[error("cannot select columns or rows of this table: {0}")]
-    NotSelectable(TableError),
-    /// The output failed.
-    #[error("cannot write the output: {0}")]
-    Output(io::Error),
-}
-
-impl From<TableError> for ExportError {
-    fn from(error: TableError) -> Self {
-        Self::Content(error.into())
-    }
-}
-
-impl From<ParquetError> for ExportError {
-    fn from(error: ParquetError) -> Self {
-        match error.into_io() {
-            Ok(error) => Self::Output(error),
-            Err(ParquetError::Window(error)) => error.into(),
-            Err(error) => Self::Content(ContentError::ParquetNotWritten(error.to_string())),
-        }
-    }
-}
-
-fn list_names(names: &[String]) -> String {
-    let more = names.len().saturating_sub(MAX_NAMES);
-    let shown = names[..names.len() - more].join(", ");
-    match more {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 /// The cells to export.
@@ -516,17 +465,5 @@ impl ExportJob {
             window.push(values);
         }
         Ok(Some(window))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn list_names_shows_some_names_and_counts_the_others() {
-        let names = |n: usize| (0..n).map(|at| at.to_string()).collect::<Vec<_>>();
-        assert_eq!(list_names(&names(2)), "0, 1");
-        assert!(list_names(&names(25)).ends_with("18, 19 and 5 more"));
     }
 }

@@ -51,7 +51,11 @@ use std::time::Duration;
 use super::request_stats::RequestCounts;
 use crate::cache::MAX_BLOCK;
 
+pub(super) use pace::Pace;
+use pace::WaitDecision;
+
 pub(super) mod columns;
+mod pace;
 #[cfg(test)]
 #[allow(
     clippy::single_range_in_vec_init,
@@ -103,20 +107,6 @@ pub(super) const IN_FLIGHT: u64 = 1 << 20;
 
 /// A reader that is at most this far ahead of a download always waits for it.
 const NEAR: u64 = 8 << 20;
-/// A reader farther ahead waits if the download arrives within this many round
-/// trips. Its own request would take one and would count as a download, and a
-/// reader that jumps once often jumps again, into bytes that have arrived by
-/// then.
-const ROUND_TRIPS: u32 = 8;
-/// A longer round trip shows a server that hesitated, not a long route.
-const MAX_ROUND_TRIP: Duration = Duration::from_millis(500);
-/// The least time until a waiting reader plans again; otherwise it is a round
-/// trip.
-const MIN_REVIEW: Duration = Duration::from_millis(10);
-/// The speed of a response is known once this many bytes have arrived, or once
-/// a `1 / SPEED_KNOWN_PART` of a round trip has passed.
-const SPEED_KNOWN_BYTES: u64 = 4 << 20;
-const SPEED_KNOWN_PART: u32 = 4;
 /// How long a paused download waits for a reader before it ends. Also the time
 /// after which any waiting reader plans again.
 pub(super) const IDLE: Duration = Duration::from_secs(20);
@@ -194,18 +184,6 @@ pub(super) struct DownloadSnapshot {
     pub(super) pace: Option<Pace>,
 }
 
-/// How fast the response of a download arrives, measured from its beginning so
-/// that the connection's slow start counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Pace {
-    /// Time from the request to the beginning of the response.
-    pub(super) round_trip: Duration,
-    /// Time since then, without pauses.
-    pub(super) receiving: Duration,
-    /// Whether the download is paused because its readers are far behind.
-    pub(super) is_paused: bool,
-}
-
 /// What a reader of missing bytes should do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Plan {
@@ -245,21 +223,6 @@ pub(super) enum AfterRead {
     RunOn(u64),
     /// Start these downloads, one for each further connection.
     Split(Vec<Start>),
-}
-
-/// Whether a reader should wait for a download.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum WaitDecision {
-    /// Yes. Until the next review the download may run `portion` bytes beyond
-    /// its position.
-    Wait {
-        review_after: Duration,
-        portion: u64,
-    },
-    /// The download is too young to tell. Decide again after this time.
-    Unknown(Duration),
-    /// No.
-    Refuse,
 }
 
 /// Whether a download of `range` at `position` continues, if its readers want
@@ -494,51 +457,5 @@ fn next_present(gap_end: u64, stop: u64, cache: &impl Gaps) -> u64 {
         gap_end
     } else {
         stop
-    }
-}
-
-impl DownloadSnapshot {
-    /// Whether a reader of `offset` should wait for this download, if the
-    /// bytes up to there are no more than `most`. It always waits for less than
-    /// `near`.
-    fn wait_decision(&self, offset: u64, near: u64, most: u64) -> WaitDecision {
-        let received = self.position - self.range.start;
-        let distance = offset.saturating_sub(self.position);
-        if distance < near {
-            return WaitDecision::Wait {
-                review_after: IDLE,
-                portion: u64::MAX,
-            };
-        }
-        match self.pace {
-            Some(pace) => pace.wait_decision(received, distance, most),
-            None => WaitDecision::Refuse,
-        }
-    }
-}
-
-impl Pace {
-    /// Whether to wait for bytes that lie `distance` ahead, after `received`
-    /// bytes. Beyond `most` the cache would not retain them.
-    fn wait_decision(&self, received: u64, distance: u64, most: u64) -> WaitDecision {
-        let round_trip = self.round_trip.min(MAX_ROUND_TRIP);
-        let bytes_within = |time: Duration| {
-            let receiving = self.receiving.as_nanos().max(1);
-            let bytes = u128::from(received) * time.as_nanos() / receiving;
-            u64::try_from(bytes).unwrap_or(u64::MAX)
-        };
-        if distance < bytes_within(round_trip * ROUND_TRIPS).min(most) {
-            let review_after = round_trip.max(MIN_REVIEW);
-            return WaitDecision::Wait {
-                review_after,
-                // Enough that it does not pause before the review.
-                portion: bytes_within(review_after * 2),
-            };
-        }
-        let left = (round_trip / SPEED_KNOWN_PART).saturating_sub(self.receiving);
-        if received < SPEED_KNOWN_BYTES && !left.is_zero() && !self.is_paused {
-            return WaitDecision::Unknown(left);
-        }
-        WaitDecision::Refuse
     }
 }
