@@ -70,7 +70,7 @@ mod shared_download;
 mod sharing;
 mod table_descriptions;
 mod table_file;
-mod table_views;
+mod table_files;
 mod tables;
 mod usage_log;
 

@@ -1,5 +1,4 @@
-//! The state of a table in each of its representations: found among the open files, or
-//! opened.
+//! Opens the representations of tables, one state each for all readers.
 
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ impl Contents {
         rendered.or_else(|| sizes.get(row_index_store::portal_csv_key(object.id())))
     }
 
-    async fn csv(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
+    pub(super) async fn csv(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
         let id = file_id(object, Representation::Csv);
         if let Some(csv) = self.files.table(id) {
             return Ok(csv);
@@ -64,7 +63,7 @@ impl Contents {
         }
     }
 
-    async fn view(
+    pub(super) async fn view(
         &self,
         object: &Arc<Object>,
         view: BuiltView,
@@ -94,7 +93,7 @@ impl Contents {
         ChangingFile::View(object.id(), view).last_size(self.store.sizes())
     }
 
-    async fn cpb(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
+    pub(super) async fn cpb(&self, object: &Arc<Object>) -> Result<TableContent, ContentError> {
         let id = file_id(object, Representation::Cpb);
         if let Some(columns) = self.files.table(id) {
             return Ok(columns);
@@ -103,7 +102,7 @@ impl Contents {
         Ok(self.insert_table(id, TableContent::Cpb(columns)))
     }
 
-    async fn netcdf(
+    pub(super) async fn netcdf(
         &self,
         object: &Arc<Object>,
         values: NetCdfValues,
@@ -120,8 +119,8 @@ impl Contents {
         Ok(self.insert_table(id, TableContent::NetCdf(file)))
     }
 
-    /// The columns of a table in the order of the CSV, with units and descriptions from the
-    /// landing page.
+    /// The columns of a table, with units and descriptions from the landing page. Their
+    /// order may differ from the CSV.
     ///
     /// # Errors
     ///
@@ -158,7 +157,7 @@ impl Contents {
     }
 
     /// Inserts `table`, and returns the state that a reader inserted first.
-    fn insert_table(&self, id: FileId, table: TableContent) -> TableContent {
+    pub(super) fn insert_table(&self, id: FileId, table: TableContent) -> TableContent {
         let state = OpenFileState::Table(table.clone());
         match self.files.get_or_insert(id, state) {
             OpenFileState::Table(first) => first,
