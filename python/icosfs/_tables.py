@@ -105,6 +105,9 @@ def open_dataset(
     frame = read(
         station, variable, good=good, datatype=datatype, height=height, portal=portal
     )
+    if getattr(frame.index, "tz", None) is not None:
+        # xarray's times have no zone: they are UTC.
+        frame.index = frame.index.tz_convert("UTC").tz_localize(None)
     dataset = xarray.Dataset.from_dataframe(frame)
     for name, unit in frame.attrs["units"].items():
         if name in dataset:

@@ -1,7 +1,6 @@
 //! `icosfs cite`: how to cite objects and collections.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -9,14 +8,17 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::catalog_access::{self, TTL};
+use super::mount_context::MountContext;
 use super::object_argument;
 use super::output::print_text;
 use super::settings::GlobalArgs;
+use super::status::mounted;
 use super::waiting::block_on_while;
 use crate::catalog::ObjectSelection;
 use crate::citation::Citation;
+use crate::mount::read_control_file;
 use icos_portal::meta::Subject;
-use icos_portal::{MetadataClient, ObjectId};
+use icos_portal::{MetadataClient, ObjectId, Service};
 
 /// Arguments of `icosfs cite`.
 #[derive(Args, Debug)]
@@ -55,15 +57,23 @@ enum CitationFormat {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &CiteArgs) -> anyhow::Result<()> {
-    let clients = global.clients(None)?;
-    let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
-    let catalog = catalog_access::open(&clients, &cache_dir, TTL, selection)?;
     let given: anyhow::Result<Vec<_>> = args
         .objects
         .iter()
         .map(|text| object_argument::parse(text))
         .collect();
     let given = given?;
+    let mut settings: Vec<GlobalArgs> = Vec::new();
+    if let Some(mount) = &args.read {
+        settings.push(MountContext::required(mount)?.apply(global)?);
+    }
+    for argument in &given {
+        settings.push(argument.settings(global)?);
+    }
+    let global = one_repository(settings)?;
+    let clients = global.clients(None)?;
+    let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
+    let catalog = catalog_access::open(&clients, &cache_dir, TTL, selection)?;
     let read = match &args.read {
         Some(mount) => {
             let read = read_in(mount)?;
@@ -94,11 +104,30 @@ pub(super) fn run(global: &GlobalArgs, args: &CiteArgs) -> anyhow::Result<()> {
     Ok(print_text!("{}", format_all(citations, args.format))?)
 }
 
+/// The settings that all objects have: they must be of one repository.
+fn one_repository(settings: Vec<GlobalArgs>) -> anyhow::Result<GlobalArgs> {
+    let mut settings = settings.into_iter();
+    let first = settings.next().context("expected an object")?;
+    let of_metadata = |settings: &GlobalArgs| -> anyhow::Result<String> {
+        Ok(settings.services()?.base(Service::Meta).to_string())
+    };
+    let expected = of_metadata(&first)?;
+    for other in settings {
+        let found = of_metadata(&other)?;
+        ensure!(
+            found == expected,
+            "expected objects of one repository, found some of {expected} and some of {found}; cite those of each alone"
+        );
+    }
+    Ok(first)
+}
+
 /// The objects whose data were read in `mount`.
 fn read_in(mount: &Path) -> anyhow::Result<Vec<ObjectId>> {
     let file = mount.join(".icosfs/read");
-    let text = fs::read_to_string(&file)
-        .with_context(|| format!("expected a mount of icosfs, cannot read {}", file.display()))?;
+    let text = read_control_file(&mounted(mount)?, "read")
+        .with_context(|| format!("cannot read {}", file.display()))?;
+    let text = String::from_utf8_lossy(&text);
     let ids = text.lines().map(|line| {
         let id = line.split_whitespace().next().unwrap_or(line);
         (id.parse::<ObjectId>())

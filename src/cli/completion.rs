@@ -42,22 +42,44 @@ pub(super) fn answer(arguments: &[OsString]) -> Option<u8> {
     let is_bash = shell.name() == "bash";
     let mut command = with_values(super::command());
     command.build();
+    let typed = typed_word(&words);
     let mut text = Vec::new();
     let folder = std::env::current_dir().ok();
     let written = shell.write_complete(&mut command, words, folder.as_deref(), &mut text);
-    let text = String::from_utf8_lossy(&text);
-    let printed = if is_bash {
-        // As the script of clap_complete tells the separator.
-        let separator = std::env::var("_CLAP_IFS").unwrap_or("\n".to_owned());
-        print_text!("{}", plain_words(&text, &separator))
-    } else {
-        print_text!("{text}")
-    };
+    // As the script of clap_complete tells the separator.
+    let separator = std::env::var("_CLAP_IFS").unwrap_or("\n".to_owned());
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    if !typed.starts_with('-') {
+        text = without_options(&text, &separator);
+    }
+    if is_bash {
+        text = plain_words(&text, &separator);
+    }
+    let printed = print_text!("{text}");
     Some(if written.is_ok() && printed.is_ok() {
         0
     } else {
         FAILED
     })
+}
+
+/// The word that is being completed: the last one, unless the shell says otherwise.
+fn typed_word(words: &[OsString]) -> String {
+    let index = std::env::var("_CLAP_COMPLETE_INDEX");
+    let index = index.ok().and_then(|index| index.parse::<usize>().ok());
+    let word = index.map_or(words.last(), |index| words.get(index));
+    word.map_or_else(String::new, |word| word.to_string_lossy().into_owned())
+}
+
+/// The candidates that are no options, if there are any: values are looked for until a
+/// hyphen is typed.
+fn without_options(candidates: &str, separator: &str) -> String {
+    let all = || candidates.split(separator);
+    let values: Vec<&str> = all().filter(|one| !one.starts_with('-')).collect();
+    if values.iter().all(|one| one.is_empty()) {
+        return candidates.to_owned();
+    }
+    values.join(separator)
 }
 
 /// The words of the command line that is completed: those after the first `--`.
@@ -379,6 +401,15 @@ pub(super) fn print_script(shell: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_are_offered_once_a_hyphen_is_typed_or_if_there_is_nothing_else() {
+        assert_eq!(
+            without_options("find:x\n--help:y\n-v\nget", "\n"),
+            "find:x\nget"
+        );
+        assert_eq!(without_options("--help\n-v", "\n"), "--help\n-v");
+    }
 
     #[test]
     fn only_plain_words_are_inserted_into_a_command_line() {

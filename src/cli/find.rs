@@ -149,7 +149,7 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
     let collection = collection.transpose()?;
     let (selection, mut search) = search_criteria(args)?;
     let settings = match (&paths, &collection) {
-        (Some(folder), _) => MountContext::of_path(folder)?.map(|mount| mount.apply(global)),
+        (Some(folder), _) => Some(MountContext::required(folder)?.apply(global)),
         (None, Some(collection)) => Some(collection.settings(global)),
         (None, None) => None,
     };

@@ -17,7 +17,7 @@ use super::catalog_access::{self, TTL};
 use super::credentials::CredentialArgs;
 use super::exit::EndedEarly;
 use super::object_argument;
-use super::output;
+use super::output::{self, note};
 use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::waiting::{progress_bar_without_length, with_spinner};
@@ -48,7 +48,8 @@ pub(super) struct GetArgs {
     /// mount
     #[arg(value_name = "ID")]
     object: String,
-    /// Output format [default: csv for a table, else original]
+    /// Output format [default: by the ending of --output or of the file in the mount, else
+    /// csv for a table and original for other objects]
     #[arg(short, long, value_enum)]
     format: Option<OutputFormat>,
     /// Only these columns, in this order; names separated by commas
@@ -90,6 +91,107 @@ enum OutputFormat {
     Json,
 }
 
+/// What decides the format of the output.
+#[derive(Clone, Copy, Debug)]
+struct FormatChoice {
+    /// `--format`.
+    given: Option<OutputFormat>,
+    /// By the ending of `--output`.
+    of_output: Option<OutputFormat>,
+    /// By the file of a mount that was given.
+    of_input: Option<OutputFormat>,
+}
+
+impl FormatChoice {
+    /// Refuses a format that contradicts the name of the output.
+    fn check(self, output: Option<&Path>) -> anyhow::Result<()> {
+        match (self.given, self.of_output, output) {
+            (Some(given), Some(named), Some(path))
+                if given != named && given != OutputFormat::Original =>
+            {
+                Err(EndedEarly::usage(format!(
+                    "--format {} contradicts the name {}; change one of them",
+                    given.name(),
+                    path.display()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn decide(self, is_table: bool) -> OutputFormat {
+        // An original may have the ending of a table.
+        let of_output = (self.of_output).filter(|&format| is_table || format == OutputFormat::Json);
+        let default = if is_table {
+            OutputFormat::Csv
+        } else {
+            OutputFormat::Original
+        };
+        (self.given.or(of_output).or(self.of_input)).unwrap_or(default)
+    }
+}
+
+impl OutputFormat {
+    /// The format of a representation.
+    fn of(representation: Representation) -> Self {
+        match representation {
+            Representation::Csv | Representation::GoodCsv => Self::Csv,
+            Representation::Parquet | Representation::GoodParquet => Self::Parquet,
+            Representation::NetCdf | Representation::GoodNetCdf => Self::Netcdf,
+            Representation::Cpb => Self::Cpb,
+            Representation::Original => Self::Original,
+            Representation::Json => Self::Json,
+        }
+    }
+
+    /// The format that the ending of a name tells.
+    fn of_name(path: &Path) -> Option<Self> {
+        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+        match &*ending {
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Parquet),
+            "nc" => Some(Self::Netcdf),
+            "cpb" => Some(Self::Cpb),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    /// Its name in `--format`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Parquet => "parquet",
+            Self::Netcdf => "netcdf",
+            Self::Cpb => "cpb",
+            Self::Original => "original",
+            Self::Json => "json",
+        }
+    }
+
+    /// The usual ending of a file in this format; `original` is the name of the original.
+    fn ending(self, original: &str) -> String {
+        match self {
+            Self::Netcdf => ".nc".to_owned(),
+            Self::Original => {
+                let ending = Path::new(original).extension();
+                ending.map_or_else(String::new, |one| format!(".{}", one.to_string_lossy()))
+            }
+            format => format!(".{}", format.name()),
+        }
+    }
+
+    /// Whether a terminal cannot show it; `original` is the name of the original.
+    fn is_binary(self, original: &str) -> bool {
+        const TEXT: [&str; 7] = [".csv", ".txt", ".json", ".xml", ".tsv", ".md", ".dat"];
+        match self {
+            Self::Csv | Self::Json => false,
+            Self::Parquet | Self::Netcdf | Self::Cpb => true,
+            Self::Original => !TEXT.contains(&&*self.ending(original).to_ascii_lowercase()),
+        }
+    }
+}
+
 /// Parses a half-open range of rows such as `1000..2000`; either end may be left out.
 fn rows(text: &str) -> Result<Range<u64>, String> {
     let number = |text: &str, without: u64| match text.trim() {
@@ -114,10 +216,21 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         login,
     } = args;
     let target = object_argument::parse(&object)?;
+    let named = target.representation();
+    let is_good = matches!(
+        named,
+        Some(Representation::GoodCsv | Representation::GoodParquet | Representation::GoodNetCdf)
+    );
+    let format = FormatChoice {
+        given: format,
+        of_output: output.as_deref().and_then(OutputFormat::of_name),
+        of_input: named.map(OutputFormat::of),
+    };
+    format.check(output.as_deref())?;
     let selection = RowSelection {
         columns: (!columns.is_empty()).then_some(columns),
         rows,
-        good_only,
+        good_only: good_only || is_good,
     };
     let global = target.settings(global)?;
     let (clients, cache_dir) = (global.clients(Some(login))?, global.cache_dir()?);
@@ -163,18 +276,26 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
 async fn write(
     contents: &Contents,
     object: &Arc<Object>,
-    format: Option<OutputFormat>,
+    format: FormatChoice,
     selection: &RowSelection,
     output: Option<&Path>,
     progress: impl Fn(ExportProgress),
 ) -> anyhow::Result<()> {
     let is_table = object.as_table().is_some();
-    let default = if is_table {
-        OutputFormat::Csv
-    } else {
-        OutputFormat::Original
-    };
-    let (export, copy) = match format.unwrap_or(default) {
+    let format = format.decide(is_table);
+    let is_to_terminal = output.is_none_or(|path| path == Path::new("-")) && output::is_terminal();
+    if is_to_terminal && format.is_binary(object.file_name()) {
+        let (name, ending) = (format.name(), format.ending(object.file_name()));
+        return Err(EndedEarly::usage(format!(
+            "{name} is binary, and standard output is a terminal; add --output NAME{ending}, or redirect with >"
+        )));
+    }
+    if let (Some(rows), Some((all, _))) = (&selection.rows, object.as_table())
+        && rows.start >= all
+    {
+        note!("the table has {all} rows; none from {}", rows.start);
+    }
+    let (export, copy) = match format {
         OutputFormat::Csv => (Some(ExportFormat::Csv), Representation::Csv),
         OutputFormat::Parquet => (Some(ExportFormat::Parquet), Representation::Parquet),
         OutputFormat::Netcdf => (Some(ExportFormat::NetCdf), Representation::NetCdf),

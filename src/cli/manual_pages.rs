@@ -1,10 +1,11 @@
 //! `icosfs completions` and `icosfs man`: generated from the parser, so that
 //! they always agree with it.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use icos_files::SafeFolder;
@@ -54,8 +55,7 @@ pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
         let name = command.get_display_name().unwrap_or(command.get_name());
         let file = format!("{name}.1");
         let mut page = Vec::new();
-        let rendered = Man::new(command.clone().name(name.to_owned())).render(&mut page);
-        page.extend(exit_status().into_bytes());
+        let rendered = render(command.clone().name(name.to_owned()), &mut page);
         rendered
             .and_then(|()| opened.replace(file.as_ref(), ".page.new".as_ref(), 0o644, &page))
             .with_context(|| format!("cannot write {}", folder.join(&file).display()))?;
@@ -67,6 +67,52 @@ pub(super) fn pages(args: &ManArgs) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Writes the page of a command.
+fn render(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
+    // The help of options that `-h` leaves out would be left out here, too.
+    let mut command = command.mut_args(|arg| arg.hide_short_help(false));
+    let usage = command.render_usage().to_string();
+    let after = command.get_after_help().map(ToString::to_string);
+    let has_subcommands = command.has_subcommands();
+    let man = Man::new(command);
+    man.render_title(page)?;
+    man.render_name_section(page)?;
+    writeln!(page, ".SH SYNOPSIS")?;
+    let usage = usage.trim_start_matches("Usage: ");
+    page.extend(preformatted(usage).into_bytes());
+    man.render_description_section(page)?;
+    man.render_options_section(page)?;
+    if has_subcommands {
+        man.render_subcommands_section(page)?;
+    }
+    if let Some(text) = after {
+        let text = text.trim();
+        let (title, text) = match text.strip_prefix("Examples:\n") {
+            Some(examples) => ("EXAMPLES", examples),
+            None => ("NOTES", text),
+        };
+        writeln!(page, ".SH {title}")?;
+        page.extend(preformatted(text).into_bytes());
+    }
+    page.extend(exit_status().into_bytes());
+    Ok(())
+}
+
+/// Text whose lines stay as they are.
+fn preformatted(text: &str) -> String {
+    let mut lines = String::from(".nf\n");
+    for line in text.lines() {
+        let line = line.replace('\\', "\\e").replace('-', "\\-");
+        // A line that begins so would be a command.
+        if line.starts_with(['.', '\'']) {
+            lines.push_str("\\&");
+        }
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    lines + ".fi\n"
 }
 
 /// The section on exit codes, which all pages have.

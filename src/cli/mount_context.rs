@@ -42,6 +42,14 @@ impl MountContext {
             .transpose()
     }
 
+    /// The mount that `path` is in, which must be in one.
+    pub(super) fn required(path: &Path) -> anyhow::Result<Self> {
+        Self::of_path(path)?.with_context(|| {
+            let shown = path.display();
+            format!("no icosfs is mounted at {shown}; `icosfs status` lists the mounts")
+        })
+    }
+
     /// The mount of the demo portal that was made last; one whose cache is in
     /// `cache_dir`, if there is any.
     fn of_demo(cache_dir: Option<&Path>) -> anyhow::Result<Self> {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use super::link::{self, Link};
 use super::mount_context::MountContext;
 use super::settings::GlobalArgs;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Representation};
 use crate::mount::absolute;
 use crate::tree::Inode;
 use icos_portal::ObjectId;
@@ -78,6 +78,17 @@ impl MountedFile {
 }
 
 impl ObjectArgument {
+    /// The representation whose file in a mount was given.
+    pub(super) fn representation(&self) -> Option<Representation> {
+        match self {
+            ObjectArgument::File(file) => match file.kind {
+                MountedKind::Object(inode) => Some(inode.file()?.2),
+                MountedKind::Collection(_) | MountedKind::Station(_) => None,
+            },
+            ObjectArgument::Link(_) | ObjectArgument::Name(_) => None,
+        }
+    }
+
     /// Returns the settings with which to read the object: those of the mount that has
     /// the file, or of the repository that a link names, else `global`.
     pub(super) fn settings(&self, global: &GlobalArgs) -> anyhow::Result<GlobalArgs> {

@@ -5,9 +5,14 @@ use anyhow::{Context as _, bail};
 use super::exit::EndedEarly;
 use super::link::{Link, LinkTarget};
 use super::object_argument::{ACCEPTED, MountedKind, ObjectArgument};
-use crate::catalog::{Catalog, CatalogList};
+use crate::catalog::{Catalog, CatalogList, ObjectSelection};
 use icos_portal::meta::Subject;
 use icos_portal::{MetadataClient, ObjectId};
+
+/// The most stations that a message lists.
+const MAX_STATIONS: usize = 8;
+/// The length of an id.
+const ID_LEN: usize = 24;
 
 impl ObjectArgument {
     /// Finds the subject; `catalog` and `meta` must be those of
@@ -104,9 +109,49 @@ async fn named(catalog: &Catalog, meta: &MetadataClient, name: &str) -> anyhow::
         if is_file_name && let Some(station) = station(catalog, name).await? {
             return Ok(station);
         }
-        bail!("the repository has no station and no file with the name {name:?}; {ACCEPTED}");
+        return Err(no_such_name(catalog, name));
     }
     one_of(&found, &format!("the file name {name:?}"))
+}
+
+/// The error for a name that is none of one station and none of a file.
+fn no_such_name(catalog: &Catalog, name: &str) -> anyhow::Error {
+    let vocabulary = catalog.vocabulary();
+    let stations = vocabulary.stations_named(name);
+    if stations.len() > 1 {
+        let ids: Vec<&str> = (stations.iter().take(MAX_STATIONS))
+            .map(|station| station.row().code.as_str())
+            .collect();
+        let more = stations.len().saturating_sub(MAX_STATIONS);
+        let more = if more > 0 { ", ..." } else { "" };
+        return anyhow::anyhow!(
+            "{name:?} is the name of {} stations: {}{more}; give the id of one, or `icosfs find --station` for the objects of all",
+            stations.len(),
+            ids.join(", ")
+        );
+    }
+    if name.len().abs_diff(ID_LEN) == 1 && name.bytes().all(is_id_symbol) {
+        return anyhow::anyhow!(
+            "{name:?} looks like an id, but has {} characters; ids have {ID_LEN}",
+            name.len()
+        );
+    }
+    let selection = ObjectSelection {
+        stations: [name.to_owned()].into(),
+        ..ObjectSelection::default()
+    };
+    let similar = match vocabulary.check(&selection) {
+        Err(unknown) if !unknown.suggestions.is_empty() => {
+            format!("; did you mean {}?", unknown.suggestions.join(" or "))
+        }
+        _ => format!("; {ACCEPTED}"),
+    };
+    anyhow::anyhow!("the repository has no station and no file with the name {name:?}{similar}")
+}
+
+/// Whether base64url has this symbol, of which ids are made.
+fn is_id_symbol(symbol: u8) -> bool {
+    symbol.is_ascii_alphanumeric() || matches!(symbol, b'-' | b'_')
 }
 
 /// The station with this id or name.

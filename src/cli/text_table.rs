@@ -122,13 +122,18 @@ fn fitted(mut widths: Vec<usize>, width: usize) -> Vec<usize> {
     widths
 }
 
-/// Cuts `text` to `width` symbols, the last of which is an ellipsis then.
+/// Cuts `text` to `width` symbols, one of which is an ellipsis then. One word, such as the
+/// name of a file, loses its middle: names of a kind begin alike.
 fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    let len = text.chars().count();
+    if len <= width {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    kept + "\u{2026}"
+    let kept = width.saturating_sub(1);
+    let last = if text.contains(' ') { 0 } else { kept * 2 / 3 };
+    let first: String = text.chars().take(kept - last).collect();
+    let last: String = text.chars().skip(len - last).collect();
+    first + "\u{2026}" + &last
 }
 
 /// Prints values as JSON, one per line.
