@@ -61,6 +61,8 @@ def main() -> None:
         by = f", by {', '.join(authors)}" if authors else ""
         print(f"{name}{by}: {licence}; the texts of these licences are below.")
     # The standard library of Rust has the licences of icosfs, which come first.
+    for path in sorted(pathlib.Path("packaging/licences").glob("*.txt")):
+        owners.setdefault(path.read_text().strip(), []).append(path.stem)
     for text, names in sorted(owners.items(), key=lambda item: -len(item[1])):
         print("\n" + "=" * 80)
         print(", ".join(dict.fromkeys(names)))

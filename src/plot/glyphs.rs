@@ -20,6 +20,9 @@ const CAPITALS: f64 = 0.71;
 /// The letters are narrower than drawn by Hershey, as those of usual fonts are.
 const NARROW: f64 = 0.86;
 
+/// The width of a hyphen, in parts of a dash.
+const HYPHEN: f64 = 0.6;
+
 /// Connected lines.
 pub(super) type Stroke = Vec<(f64, f64)>;
 
@@ -54,6 +57,11 @@ impl Glyph {
             ..plain(base)
         };
         match character {
+            // The font has them above its baseline.
+            '.' | ',' => Self {
+                raised: -3.0,
+                ..plain(character)
+            },
             ' '..='~' => plain(character),
             '\u{a0}' => plain(' '),
             // A tail at the left of a u.
@@ -72,7 +80,7 @@ impl Glyph {
             '\u{2080}'..='\u{2089}' => lowered(digit(character as u32 - 0x2080)),
             '\u{2010}'..='\u{2015}' | '\u{2212}' => plain('-'),
             '\u{b7}' | '\u{22c5}' => Self {
-                raised: 9.0,
+                raised: 6.0,
                 ..plain('.')
             },
             '\u{d7}' => plain('x'),
@@ -156,12 +164,14 @@ fn drawn(character: char) -> (Vec<Stroke>, f64) {
         return (vec![square], 16.0);
     };
     let (left, right, mut strokes) = data(base);
+    // The font has one sign for a hyphen and a dash.
+    let narrower = if base == '-' { HYPHEN } else { 1.0 };
     strokes.extend((!glyph.added.is_empty()).then(|| glyph.added.to_vec()));
     for (x, y) in strokes.iter_mut().flatten() {
-        *x = (*x - left) * glyph.size;
+        *x = (*x - left) * glyph.size * narrower;
         *y = (*y - BASELINE) * glyph.size - glyph.raised;
     }
-    (strokes, (right - left) * glyph.size)
+    (strokes, (right - left) * glyph.size * narrower)
 }
 
 fn scale(size: f64) -> f64 {
