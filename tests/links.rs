@@ -1,9 +1,11 @@
 //! Whatever names an object, a collection or a station, for one that exists and one that
 //! does not.
 
+use std::process::Output;
+
 use serde_json::Value;
 
-use crate::support::{Home, co2, portal, said};
+use crate::support::{Home, TestMount, co2, portal, said};
 
 #[test]
 fn each_form_of_a_name_leads_to_its_object_or_to_the_right_message() {
@@ -136,4 +138,66 @@ fn collections_and_stations_are_shown_and_searched() {
     let cite = said(&home.run(&portal, &["cite", id], ""));
     let reason = format!("collection {id} has no citation of its own; cite the objects in it");
     assert!(cite.contains(&reason), "{cite}");
+}
+
+#[test]
+fn paths_in_a_mount_name_objects_collections_and_stations() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = co2(&portal).to_string();
+    let info = |path: &str| {
+        let mut command = mount.icosfs();
+        let output = command
+            .args(["info", "--json"])
+            .arg(mount.path(path))
+            .output();
+        output.unwrap()
+    };
+    let name = "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2";
+    let same = |found: &Output, page: &[u8]| found.stdout.trim_ascii() == page.trim_ascii();
+    let page = mount.read(&format!("objects/{id}.json"));
+    for path in [
+        format!("objects/{id}.csv"),
+        format!("objects/{id}.nc"),
+        format!("objects/{id}.good.parquet"),
+        format!("stations/HTM/atcCo2L2DataObject/{name}.nc"),
+        format!("datatypes/atcCo2L2DataObject/{name}.original.zip"),
+        format!("dataAppStorage/asciiAtcProductTimeSer/{id}.cpb"),
+    ] {
+        let found = info(&path);
+        assert!(same(&found, &page), "{path}: {}", said(&found));
+    }
+    let collection = mount.list("collections/by-title").remove(0);
+    for (path, json) in [
+        (
+            format!("collections/by-title/{collection}"),
+            "collection.json",
+        ),
+        (
+            format!("collections/by-title/{collection}/collection.json"),
+            "",
+        ),
+        ("stations/HTM".to_owned(), "station.json"),
+    ] {
+        let found = info(&path);
+        let page = mount.read(format!("{path}/{json}").trim_end_matches('/'));
+        assert!(same(&found, &page), "{path}: {}", said(&found));
+    }
+    for (path, reason) in [
+        (
+            format!("objects/{}.csv", "A".repeat(24)),
+            "there is no file",
+        ),
+        (
+            "datatypes".to_owned(),
+            "belongs to no object, no collection and no station",
+        ),
+        (
+            ".icosfs/errors".to_owned(),
+            "belongs to no object, no collection and no station",
+        ),
+    ] {
+        let failed = info(&path);
+        assert!(said(&failed).contains(reason), "{path}: {}", said(&failed));
+    }
 }

@@ -230,7 +230,15 @@ fn every_representation_has_a_strong_tag_that_a_second_request_gets_again() {
     let portal = portal();
     let server = TestServer::of(&portal);
     let id = co2(&portal);
-    for ending in ["csv", "parquet", "json"] {
+    for ending in [
+        "csv",
+        "parquet",
+        "nc",
+        "good.csv",
+        "good.parquet",
+        "good.nc",
+        "json",
+    ] {
         let path = format!("objects/{id}.{ending}");
         server.read(&path);
         let tags = [(); 2].map(|()| {
