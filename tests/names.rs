@@ -142,8 +142,72 @@ fn wrongly_marked(mount: &TestMount, folder: &str) -> Vec<String> {
 
 #[cfg(feature = "shared-tests")]
 mod shared {
+    use icos_demo::DemoPortal;
+    use serde_json::Value;
+
     use super::*;
     use crate::shared_rdf::real_metadata;
+
+    /// The objects that `icosfs find` lists, oldest first.
+    fn objects(mount: &TestMount, portal: &DemoPortal, options: &[&str]) -> Vec<Value> {
+        let output = mount
+            .icosfs()
+            .args(["find", "--json", "--order", "submitted"])
+            .args(options)
+            .args(crate::support::services_of(portal, &[]))
+            .env("ICOSFS_CACHE_DIR", mount.cache())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let objects = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        objects.collect()
+    }
+
+    /// The names of the tables of each data type, by the rule in docs/semantics.md: that of
+    /// the file without its ending; of several, the later ones have their ids.
+    fn expected_names(objects: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
+        let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for object in objects.iter().filter(|object| !object["rows"].is_null()) {
+            let file = object["fileName"].as_str().unwrap();
+            let (mut stem, ending) = file.rsplit_once('.').unwrap_or((file, ""));
+            if matches!(ending, "zip" | "gz") {
+                stem = stem.strip_suffix(".csv").unwrap_or(stem);
+            }
+            let kind = object["dataType"].as_str().unwrap();
+            let folder = kind.rsplit('/').next().unwrap().to_owned();
+            let names = names.entry(folder).or_default();
+            if !names.insert(format!("{stem}.csv")) {
+                let id = object["id"].as_str().unwrap();
+                names.insert(format!("{stem}~{id}.csv"));
+            }
+        }
+        names
+    }
+
+    /// All tables of the real repository, as they are now and with all their versions: the
+    /// name of a table is the same whether or not a newer version is listed, unless both
+    /// are.
+    #[test]
+    fn tables_of_the_real_repository_have_the_names_of_their_files() {
+        let portal = real_metadata();
+        for (options, count) in [
+            (&[][..], 577),
+            (&["--include-deprecated", "--level=0,1,2,3"], 1274),
+        ] {
+            let mount = TestMount::with(&portal, options, &[]);
+            let expected = expected_names(&objects(&mount, &portal, options));
+            assert_eq!(expected.values().map(BTreeSet::len).sum::<usize>(), count);
+            for (folder, names) in &expected {
+                let listed = mount.list(&format!("datatypes/{folder}")).into_iter();
+                let csv = listed.filter(|name| {
+                    let is_view = name.ends_with(".csv") && !name.contains(".original.");
+                    // Other objects that are CSV files have no representations.
+                    is_view && (names.contains(name) || name.contains('~'))
+                });
+                assert_eq!(csv.collect::<BTreeSet<_>>(), *names, "{folder}");
+            }
+        }
+    }
 
     /// Each table of the real repository has the name of its file, also if that has as many
     /// characters as an id; each station of an object has a folder.

@@ -182,9 +182,20 @@ impl StationMap {
             };
             if let Some(start) = starts.into_iter().find(is_free) {
                 taken.push((start, start + length, y));
-                let size = (LABEL, Anchor::Start);
-                let at = (start, y + LABEL * 0.35);
-                picture.text(at, &station.id, size, Colour::BLACK, length + 1.0);
+                // Fonts differ in width: the end at the point stays where it is.
+                let (anchor, at) = if start > x {
+                    (Anchor::Start, start)
+                } else {
+                    (Anchor::End, start + length)
+                };
+                let at = (at, y + LABEL * 0.35);
+                picture.text(
+                    at,
+                    &station.id,
+                    (LABEL, anchor),
+                    Colour::BLACK,
+                    length + 1.0,
+                );
             }
         }
     }
@@ -253,7 +264,21 @@ mod tests {
         });
         let picture = StationMap(many.collect()).picture();
         let labels = picture.shapes.iter().filter_map(|shape| match shape {
-            Shape::Text { at, text, size, .. } => Some((*at, glyphs::width(text, *size))),
+            Shape::Text {
+                at: (x, y),
+                text,
+                size,
+                anchor,
+                ..
+            } => {
+                let width = glyphs::width(text, *size);
+                let start = if *anchor == Anchor::End {
+                    x - width
+                } else {
+                    *x
+                };
+                Some(((start, *y), width))
+            }
             _ => None,
         });
         let labels: Vec<_> = labels.collect();

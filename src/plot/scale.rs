@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use jiff::Span;
+use jiff::civil::Date;
+
 const DAY: f64 = 86_400_000.0;
 
 /// A mark on an axis.
@@ -34,21 +37,30 @@ pub(super) fn value_ticks(values: &Range<f64>, most: usize) -> Vec<Tick> {
         .map(|factor| factor * power)
         .find(|step| *step >= rough)
         .unwrap_or(10.0 * power);
-    let decimals = (-step.log10().floor()).clamp(0.0, 12.0) as usize;
     let first = (values.start / step).ceil();
     (0..=most)
         .map(|n| (first + n as f64) * step)
         .take_while(|at| *at <= values.end)
         .map(|at| Tick {
             at,
-            label: if (1e-9..1e6).contains(&step) {
-                // Not -0.
-                format!("{:.decimals$}", at + 0.0)
-            } else {
-                format!("{at:e}")
-            },
+            label: value_label(at, step),
         })
         .collect()
+}
+
+/// `value`, a multiple of `step`, with as many digits as that has.
+fn value_label(value: f64, step: f64) -> String {
+    let magnitude = step.log10().floor();
+    if (1e-9..1e6).contains(&step) {
+        let decimals = (-magnitude).max(0.0) as usize;
+        // Not -0.
+        return format!("{:.decimals$}", value + 0.0);
+    }
+    if value.abs() < step / 2.0 {
+        return "0".to_owned();
+    }
+    let digits = (value.abs().log10().floor() - magnitude).clamp(0.0, 12.0) as usize;
+    format!("{value:.digits$e}")
 }
 
 /// At most `most` dates in a range of milliseconds since 1970: years, months, days or
@@ -123,32 +135,20 @@ fn hour_label(time: f64) -> String {
     format!("{month:02}-{day:02} {hour:02}h")
 }
 
-/// Year, month and day of a number of days since 1970, in the proleptic Gregorian
-/// calendar (the algorithm of Howard Hinnant's `civil_from_days`).
-pub(super) fn date_of(days: i64) -> (i64, u8, u8) {
-    let shifted = days.clamp(-1 << 40, 1 << 40) + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let small = |number: i64| u8::try_from(number).unwrap_or(1);
-    (year, small(month), small(day))
+const EPOCH: Date = Date::constant(1970, 1, 1);
+
+/// Year, month and day of a number of days since 1970.
+pub(super) fn date_of(days: i64) -> (i64, i8, i8) {
+    let days = Span::new().try_days(days.clamp(-4_000_000, 2_900_000));
+    let date = EPOCH.saturating_add(days.unwrap_or_default());
+    (date.year().into(), date.month(), date.day())
 }
 
 /// The first day, in days since 1970, of a month counted from year 0.
 fn days_of_month(months: i64) -> i64 {
-    let from_march = months - 2;
-    let (year, month) = (from_march.div_euclid(12), from_march.rem_euclid(12));
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    365 * year + leap_days + (153 * month + 2) / 5 - 719_468
+    let year = i16::try_from(months.div_euclid(12)).unwrap_or(i16::MAX);
+    let first = Date::new(year.clamp(-9999, 9999), months.rem_euclid(12) as i8 + 1, 1);
+    first.map_or(0, |first| (first - EPOCH).get_days().into())
 }
 
 #[cfg(test)]
@@ -168,6 +168,15 @@ mod tests {
         assert_eq!(
             labels(&value_ticks(&(-0.04..0.05), 5)),
             ["-0.04", "-0.02", "0.00", "0.02", "0.04"]
+        );
+        // Regression: sums of steps were shown with all their digits.
+        assert_eq!(
+            labels(&value_ticks(&(-2.4e37..1e36), 6)),
+            ["-2.0e37", "-1.5e37", "-1.0e37", "-5e36", "0"]
+        );
+        assert_eq!(
+            labels(&value_ticks(&(3e-12..9e-12), 3)),
+            ["4e-12", "6e-12", "8e-12"]
         );
         assert!(value_ticks(&(1.0..1.0), 5).is_empty());
         assert!(value_ticks(&(0.0..f64::INFINITY), 5).is_empty());

@@ -5,17 +5,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use icos_portal::ObjectId;
 use url::form_urlencoded;
 
 use super::ServerState;
 use super::html::{encode_component, escape};
+use super::pages::object_named;
 use super::reply::{self, ErrorForm, Reply};
 use super::router::failed;
 use super::status_code;
 use crate::catalog::Object;
 use crate::plot::{ChartError, ChartRequest, PictureFormat, measured_columns, table_chart};
-use crate::tree::TreeError;
 
 /// The start of the paths of charts.
 const CHART_PATH: &str = "/.icosfs/chart/";
@@ -36,11 +35,7 @@ pub(super) async fn reply(
     form: ErrorForm,
 ) -> Option<Reply> {
     let id = path.strip_prefix(CHART_PATH)?.strip_suffix(ENDING)?;
-    let found = async {
-        let id: ObjectId = id.parse().map_err(|_| TreeError::NoSuchName)?;
-        state.tree.object(id).await
-    };
-    let object = match found.await {
+    let object = match object_named(state, id).await {
         Ok(object) => object,
         Err(error) => return Some(failed(state, "get", path, &error, form)),
     };

@@ -52,6 +52,12 @@ pub(super) async fn reply(
     Some(object_page(state, id, column.as_deref(), path, form).await)
 }
 
+/// The object with the id `id`, as it is in a path.
+pub(super) async fn object_named(state: &ServerState, id: &str) -> Result<Arc<Object>, TreeError> {
+    let id: ObjectId = id.parse().map_err(|_| TreeError::NoSuchName)?;
+    state.tree.object(id).await
+}
+
 /// The page about the object `id`.
 async fn object_page(
     state: &ServerState,
@@ -60,11 +66,7 @@ async fn object_page(
     path: &str,
     form: ErrorForm,
 ) -> Reply {
-    let found = async {
-        let id: ObjectId = id.parse().map_err(|_| TreeError::NoSuchName)?;
-        state.tree.object(id).await
-    };
-    let object = match found.await {
+    let object = match object_named(state, id).await {
         Ok(object) => object,
         Err(error) => return failed(state, "get", path, &error, form),
     };
