@@ -60,6 +60,7 @@ mod spool;
 mod status;
 mod store;
 mod stream;
+mod value;
 
 pub use key::{ClusterKey, KeyError};
 pub use location::{BadLocation, SharedLocation};
@@ -188,6 +189,12 @@ impl SharedCache {
         upstream: U,
     ) -> SharedStream<U> {
         SharedStream::new(Arc::clone(&self.0), object, range, upstream)
+    }
+
+    /// Whether objects without a digest are shared: their bytes are proven by the key.
+    #[must_use]
+    pub fn shares_unproven(&self) -> bool {
+        self.0.seal.proves()
     }
 
     /// Calls `report` whenever bytes of the store are rejected.

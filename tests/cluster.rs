@@ -11,7 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::{Home, SmallDisk, TestMount, eventually, feed, get, portal, said};
+use crate::support::{
+    Home, SmallDisk, TestMount, co2, eventually, feed, get, portal, said, slices,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
@@ -116,6 +118,20 @@ fn slow_portal(lens: &[u64], bytes_per_second: u64) -> (DemoPortal, Vec<(String,
     (portal, files)
 }
 
+/// Has 64 readers of `mounts` read all `files`, each in an order of its own.
+fn read_all(mounts: &[TestMount], files: &[(String, Vec<u8>)]) {
+    std::thread::scope(|scope| {
+        for (number, mount) in (0..64).zip(mounts.iter().cycle()) {
+            scope.spawn(move || {
+                for at in 0..files.len() {
+                    let (path, right) = &files[(at * 7 + number * 13) % files.len()];
+                    assert!(mount.read(path) == *right, "{path} is wrong");
+                }
+            });
+        }
+    });
+}
+
 /// 64 readers on 4 machines read 100 originals, each in an order of its own.
 #[test]
 fn originals_that_many_readers_of_many_machines_read_are_downloaded_once() {
@@ -123,22 +139,91 @@ fn originals_that_many_readers_of_many_machines_read_are_downloaded_once() {
         let lens: Vec<u64> = (0..99).map(|n| 1000 + 7919 * n).chain([9 * MIB]).collect();
         let (portal, files) = slow_portal(&lens, 0);
         let mounts = [(); 4].map(|()| store.mount(&portal));
-        std::thread::scope(|scope| {
-            for (number, mount) in (0..64).zip(mounts.iter().cycle()) {
-                let files = &files;
-                scope.spawn(move || {
-                    for at in 0..files.len() {
-                        let (path, right) = &files[(at * 7 + number * 13) % files.len()];
-                        assert!(mount.read(path) == *right, "{path} is wrong");
-                    }
-                });
-            }
-        });
+        read_all(&mounts, &files);
         let downloads = downloads(&portal);
         assert_eq!(downloads.len(), files.len());
         let repeated: Vec<_> = downloads.iter().filter(|(_, count)| **count > 1).collect();
         assert!(repeated.is_empty(), "{repeated:?}");
     }
+}
+
+/// The same of tables, whose CSVs the mounts render from the portal's columns.
+#[test]
+fn tables_that_many_readers_of_many_machines_read_are_downloaded_once() {
+    let mut repository = DemoRepository::builtin(1);
+    let ids: Vec<ObjectId> = (0..100)
+        .map(|n| repository.add_table(&format!("{n}.csv"), 3 + n % 7, 50 + 40 * n as u64))
+        .collect();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let files: Vec<(String, Vec<u8>)> = (ids.iter())
+        .map(|id| {
+            let csv = portal.repository().csv(id).unwrap();
+            (format!("objects/{id}.csv"), csv.into_bytes())
+        })
+        .collect();
+    let store = SharedStore::keyed();
+    let mounts = [(); 4].map(|()| store.mount(&portal));
+    portal.clear_requests();
+    read_all(&mounts, &files);
+    let requests = portal.requests();
+    let of_data = requests.iter().filter(|r| r.service == DemoService::Data);
+    let of_data: Vec<_> = of_data.filter(|r| r.route != "whoami").collect();
+    let headers = of_data.iter().filter(|r| r.path.starts_with("/csv/"));
+    assert!(headers.count() <= 7, "one for each kind of table at most");
+    let slices = of_data.iter().filter(|r| r.path == "/cpb").count();
+    assert_eq!(slices, files.len());
+}
+
+/// Nothing proves a table without a key.
+#[test]
+fn tables_are_not_shared_without_a_key() {
+    let (portal, store) = (portal(), SharedStore::without_key());
+    let path = format!("objects/{}.csv", co2(&portal));
+    let right = get(&portal, &format!("/csv/{}", co2(&portal)));
+    portal.clear_requests();
+    for _ in 0..2 {
+        assert!(store.mount(&portal).read(&path) == right);
+    }
+    assert_eq!(slices(&portal), 2);
+    let names = crate::support::files_below(&store.path());
+    assert!(
+        names.iter().all(|name| name.ends_with("probe")),
+        "{names:?}"
+    );
+}
+
+/// The portal sends columns from their starts only: the machine that goes on skips what
+/// others have.
+#[test]
+fn table_is_complete_after_the_machine_that_downloads_it_is_killed() {
+    let mut repository = DemoRepository::builtin(1);
+    let id = repository.add_table("long.csv", 7, 700_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let right = portal.repository().cpb(&id).unwrap();
+    assert!(right.len() > 17 << 20, "three segments: {}", right.len());
+    portal.add_fault(FaultRule::always(Fault::Bandwidth {
+        bytes_per_second: 6_000_000,
+    }));
+    let store = SharedStore::keyed();
+    let mounts = [(); 2].map(|()| store.mount(&portal));
+    let [first, second] = &mounts;
+    let folder = |mount: &TestMount| {
+        let formats = mount.list("dataAppStorage").into_iter();
+        let mut paths = formats.map(|format| format!("dataAppStorage/{format}/{id}.cpb"));
+        paths.find(|path| mount.path(path).exists()).unwrap()
+    };
+    let path = folder(second);
+    std::thread::scope(|scope| {
+        let path = &path;
+        scope.spawn(move || first.try_read(path));
+        let published = || shared_status(first)["segments_written"] == 1;
+        assert!(eventually(SOON, published));
+        let reader = scope.spawn(move || second.read(path));
+        first.signal(Signal::SIGKILL);
+        first.clear_away();
+        assert!(reader.join().unwrap() == right, "the table is wrong");
+    });
+    assert_eq!(slices(&portal), 2);
 }
 
 #[test]
