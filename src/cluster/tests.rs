@@ -121,6 +121,7 @@ impl Cluster {
             memory: 64 << 20,
             scratch: self.folder.path().to_owned(),
         })
+        .unwrap()
     }
 
     fn file(&self, object: &SharedObject, name: &str) -> std::path::PathBuf {

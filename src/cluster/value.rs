@@ -58,11 +58,11 @@ impl SharedCache {
                     break Some(lease);
                 }
                 Ok(LeaseClaim::Wait) => tokio::time::sleep(POLL).await,
-                Ok(LeaseClaim::Refused) | Err(_) => break None,
+                Ok(LeaseClaim::Unsupported | LeaseClaim::Refused) | Err(_) => break None,
             }
         };
         let requested = request.await;
-        if let (Ok(value), true) = (&requested, lease.is_some()) {
+        if let Ok(value) = &requested {
             let label = SealLabel {
                 key: &key,
                 length: 0,
