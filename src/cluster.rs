@@ -48,6 +48,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+#[cfg(feature = "cluster")]
+mod aws_files;
 mod breaker;
 mod folder;
 mod key;
@@ -55,11 +57,14 @@ mod lease;
 mod location;
 mod publisher;
 mod rejections;
+#[cfg(feature = "cluster")]
+mod s3;
 mod seal;
 mod spool;
 mod status;
 mod store;
 mod stream;
+mod value;
 
 pub use key::{ClusterKey, KeyError};
 pub use location::{BadLocation, SharedLocation};
@@ -151,8 +156,11 @@ struct Shared {
 
 impl SharedCache {
     /// Uses the store that `options` name. Does not wait for it.
-    #[must_use]
-    pub fn new(options: SharedCacheOptions) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the settings are not those of a store.
+    pub fn new(options: SharedCacheOptions) -> Result<Self, StoreError> {
         let SharedCacheOptions {
             location,
             key,
@@ -165,9 +173,9 @@ impl SharedCache {
         let memory = memory.max(2 * SEGMENT) / MEMORY_UNIT;
         let memory = u32::try_from(memory).unwrap_or(u32::MAX >> 4);
         let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Shared {
             location: location.to_string(),
-            store: SharedStore::open(location, timeout, Arc::clone(&counters)),
+            store: SharedStore::open(location, timeout, Arc::clone(&counters))?,
             seal: key.map_or(Seal::Checksum, ClusterKey::into_seal),
             memory: Arc::new(Semaphore::new(memory as usize)),
             memory_units: memory,
@@ -175,7 +183,7 @@ impl SharedCache {
             counters,
             rejections: Rejections::default(),
             node: node.trim().to_owned(),
-        }))
+        })))
     }
 
     /// Opens a stream of `range` of `object`. What the store does not have comes from
@@ -188,6 +196,12 @@ impl SharedCache {
         upstream: U,
     ) -> SharedStream<U> {
         SharedStream::new(Arc::clone(&self.0), object, range, upstream)
+    }
+
+    /// Whether objects without a digest are shared: their bytes are proven by the key.
+    #[must_use]
+    pub fn shares_unproven(&self) -> bool {
+        self.0.seal.proves()
     }
 
     /// Calls `report` whenever bytes of the store are rejected.
@@ -220,7 +234,10 @@ impl SharedCache {
             location,
             ..
         } = &*self.0;
-        counters.status(location.clone(), seal.proves(), store.state())
+        SharedCacheStatus {
+            leases_off: store.lacks_conditions(),
+            ..counters.status(location.clone(), seal.proves(), store.state())
+        }
     }
 
     /// Waits until what was received is published, at most `limit`.

@@ -127,7 +127,8 @@ pub struct Contents {
 impl Contents {
     /// Reads what `meta` and `data` deliver, cached in `store`. Landing pages are cached
     /// for `ttl`. The portal's own files in `data_folder`, if given, are read in
-    /// preference to all others.
+    /// preference to all others. With `sharing`, what other machines have downloaded is
+    /// read, and what this one downloads is shared.
     #[must_use]
     pub fn new(
         meta: MetadataClient,
@@ -135,10 +136,12 @@ impl Contents {
         store: Store,
         ttl: Duration,
         data_folder: Option<DataFolder>,
+        sharing: Option<Arc<Sharing>>,
     ) -> Self {
         let landing_pages = LandingPages::new(meta, ttl, store.clone());
         let landing_pages = Arc::new(landing_pages);
-        let tables = Tables::new(data.clone(), store.clone(), data_folder.clone());
+        let source = DataSource::new(data.clone(), sharing.clone());
+        let tables = Tables::new(source, store.clone(), data_folder.clone());
         let tables = Arc::new(tables);
         Self {
             view_builder: ViewBuilder::new(
@@ -154,7 +157,7 @@ impl Contents {
             landing_pages,
             tables,
             data,
-            sharing: None,
+            sharing,
             text_cache: Arc::new(RenderedText::new(store.memory().text_limit())),
             store,
             files: OpenFiles::default(),
@@ -173,12 +176,6 @@ impl Contents {
             download_options,
             ..self
         }
-    }
-
-    /// Reads what other machines have downloaded, and shares what this one downloads.
-    #[must_use]
-    pub fn with_sharing(self, sharing: Option<Arc<Sharing>>) -> Self {
-        Self { sharing, ..self }
     }
 
     /// The cache that is shared with other machines, if there is one.

@@ -11,7 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::support::{Home, SmallDisk, TestMount, eventually, feed, get, portal, said};
+#[cfg(feature = "cluster")]
+use crate::support::interpreter;
+use crate::support::{
+    Home, SmallDisk, TestMount, co2, eventually, feed, get, portal, said, slices,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
@@ -20,6 +24,7 @@ const MIB: u64 = 1 << 20;
 struct SharedStore {
     folder: tempfile::TempDir,
     options: Vec<String>,
+    env: Vec<(String, String)>,
 }
 
 impl SharedStore {
@@ -50,7 +55,29 @@ impl SharedStore {
             format!("--shared-cache=file://{}", store.display()),
             "--shared-cache-timeout=60000".to_owned(),
         ];
-        Self { folder, options }
+        Self {
+            folder,
+            options,
+            env: Vec::new(),
+        }
+    }
+
+    /// A store in a bucket of `server`, whose bytes a key proves.
+    #[cfg(feature = "cluster")]
+    fn in_bucket(server: &S3Server) -> Self {
+        let mut store = Self::keyed();
+        "--shared-cache=s3://icosfs/a/b".clone_into(&mut store.options[0]);
+        let env = [
+            ("AWS_ENDPOINT_URL", server.url.as_str()),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "a"),
+            ("AWS_SECRET_ACCESS_KEY", "b"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            env: env.to_vec(),
+            ..store
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -69,9 +96,79 @@ impl SharedStore {
             .filter(|option| !is_replaced(option))
             .chain(more.iter().copied())
             .collect();
-        let mount = TestMount::with(portal, &options, &[("ICOSFS_TOKEN", &portal.token())]);
+        let token = portal.token();
+        let mut env = vec![("ICOSFS_TOKEN", token.as_str())];
+        env.extend(self.env.iter().map(|(name, value)| (&**name, &**value)));
+        let mount = TestMount::with(portal, &options, &env);
         mount.list("objects");
         mount
+    }
+}
+
+/// A server of S3.
+#[cfg(feature = "cluster")]
+struct S3Server {
+    process: Child,
+    url: String,
+}
+
+#[cfg(feature = "cluster")]
+impl S3Server {
+    /// One that honours conditions.
+    fn moto() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = port.local_addr().unwrap();
+        drop(port);
+        let process = interpreter()
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
+            .arg(address.port().to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self {
+            process,
+            url: format!("http://{address}"),
+        };
+        let responds = || std::net::TcpStream::connect(address).is_ok();
+        assert!(
+            eventually(SOON, responds),
+            "moto is installed (scripts/setup tests)"
+        );
+        let bucket = format!("{}/icosfs", server.url);
+        let created = Command::new("curl")
+            .args(["--silent", "--fail", "-X", "PUT", &bucket])
+            .output();
+        assert!(created.unwrap().status.success());
+        server
+    }
+
+    /// One that ignores conditions, as `rclone serve s3` does.
+    fn without_conditions() -> Self {
+        use std::io::{BufRead as _, BufReader};
+        let mut process = interpreter()
+            .arg("tests/python/plain_s3.py")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        let output = process.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut port).unwrap();
+        let url = format!("http://127.0.0.1:{}", port.trim());
+        Self { process, url }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -116,6 +213,20 @@ fn slow_portal(lens: &[u64], bytes_per_second: u64) -> (DemoPortal, Vec<(String,
     (portal, files)
 }
 
+/// Has 64 readers of `mounts` read all `files`, each in an order of its own.
+fn read_all(mounts: &[TestMount], files: &[(String, Vec<u8>)]) {
+    std::thread::scope(|scope| {
+        for (number, mount) in (0..64).zip(mounts.iter().cycle()) {
+            scope.spawn(move || {
+                for at in 0..files.len() {
+                    let (path, right) = &files[(at * 7 + number * 13) % files.len()];
+                    assert!(mount.read(path) == *right, "{path} is wrong");
+                }
+            });
+        }
+    });
+}
+
 /// 64 readers on 4 machines read 100 originals, each in an order of its own.
 #[test]
 fn originals_that_many_readers_of_many_machines_read_are_downloaded_once() {
@@ -123,22 +234,162 @@ fn originals_that_many_readers_of_many_machines_read_are_downloaded_once() {
         let lens: Vec<u64> = (0..99).map(|n| 1000 + 7919 * n).chain([9 * MIB]).collect();
         let (portal, files) = slow_portal(&lens, 0);
         let mounts = [(); 4].map(|()| store.mount(&portal));
-        std::thread::scope(|scope| {
-            for (number, mount) in (0..64).zip(mounts.iter().cycle()) {
-                let files = &files;
-                scope.spawn(move || {
-                    for at in 0..files.len() {
-                        let (path, right) = &files[(at * 7 + number * 13) % files.len()];
-                        assert!(mount.read(path) == *right, "{path} is wrong");
-                    }
-                });
-            }
-        });
+        read_all(&mounts, &files);
         let downloads = downloads(&portal);
         assert_eq!(downloads.len(), files.len());
         let repeated: Vec<_> = downloads.iter().filter(|(_, count)| **count > 1).collect();
         assert!(repeated.is_empty(), "{repeated:?}");
     }
+}
+
+/// 100 tables in a bucket; 64 readers on 4 machines.
+#[cfg(feature = "cluster")]
+#[test]
+fn tables_are_downloaded_once_by_machines_that_share_a_bucket() {
+    let (portal, files) = small_tables(100);
+    let server = S3Server::moto();
+    let store = SharedStore::in_bucket(&server);
+    let mounts = [(); 4].map(|()| store.mount(&portal));
+    portal.clear_requests();
+    read_all(&mounts, &files);
+    assert_eq!(slices(&portal), files.len());
+    let status = shared_status(&mounts[0]);
+    assert_eq!(status["leases_off"], false, "{status}");
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn frozen_bucket_delays_reads_for_a_moment_and_is_used_again_by_itself() {
+    let (portal, files) = slow_portal(&[5000, 6000, 7000], 0);
+    let server = S3Server::moto();
+    let store = SharedStore::in_bucket(&server);
+    let mount = store.mount_with(&portal, &["--shared-cache-timeout=800"]);
+    assert!(mount.read(&files[0].0) == files[0].1);
+    wait_until_published(&mount, 5000);
+    server.signal(Signal::SIGSTOP);
+    assert!(mount.read(&files[1].0) == files[1].1);
+    assert_eq!(shared_status(&mount)["state"], "unavailable");
+    server.signal(Signal::SIGCONT);
+    assert!(eventually(SOON, || shared_status(&mount)["state"] == "working"));
+    assert!(mount.read(&files[2].0) == files[2].1);
+    wait_until_published(&mount, 12_000);
+}
+
+/// Two conditional creations of one object succeed there.
+#[cfg(feature = "cluster")]
+#[test]
+fn store_that_ignores_conditions_is_refused_for_leases() {
+    let (portal, files) = slow_portal(&[5000], 0);
+    let server = S3Server::without_conditions();
+    let store = SharedStore::in_bucket(&server);
+    let (path, right) = &files[0];
+    let first = store.mount(&portal);
+    assert!(first.read(path) == *right);
+    wait_until_published(&first, 5000);
+    assert_eq!(shared_status(&first)["leases_off"], true);
+    let text = first.icosfs().arg("status").arg(first.path("")).output();
+    let text = said(&text.unwrap());
+    assert!(text.contains("its leases are off"), "{text}");
+    let second = store.mount(&portal);
+    assert!(second.read(path) == *right);
+    assert_eq!(
+        downloads(&portal).values().sum::<usize>(),
+        1,
+        "bytes are shared"
+    );
+
+    let mut doctor = Home::new().icosfs();
+    doctor
+        .args(crate::support::services_of(&portal, &[]))
+        .arg("doctor")
+        .args(&store.options)
+        .envs(store.env.iter().cloned());
+    let text = said(&feed(doctor, ""));
+    assert!(text.contains("it ignores conditions"), "{text}");
+}
+
+/// `count` tables with their CSVs.
+fn small_tables(count: usize) -> (DemoPortal, Vec<(String, Vec<u8>)>) {
+    let mut repository = DemoRepository::builtin(1);
+    let ids: Vec<ObjectId> = (0..count)
+        .map(|n| repository.add_table(&format!("{n}.csv"), 3 + n % 7, 50 + 40 * n as u64))
+        .collect();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let files = ids.iter().map(|id| {
+        let csv = portal.repository().csv(id).unwrap();
+        (format!("objects/{id}.csv"), csv.into_bytes())
+    });
+    let files = files.collect();
+    (portal, files)
+}
+
+/// The same of tables, whose CSVs the mounts render from the portal's columns.
+#[test]
+fn tables_that_many_readers_of_many_machines_read_are_downloaded_once() {
+    let (portal, files) = small_tables(100);
+    let store = SharedStore::keyed();
+    let mounts = [(); 4].map(|()| store.mount(&portal));
+    portal.clear_requests();
+    read_all(&mounts, &files);
+    let requests = portal.requests();
+    let of_data = requests.iter().filter(|r| r.service == DemoService::Data);
+    let of_data: Vec<_> = of_data.filter(|r| r.route != "whoami").collect();
+    let headers = of_data.iter().filter(|r| r.path.starts_with("/csv/"));
+    assert!(headers.count() <= 7, "one for each kind of table at most");
+    let slices = of_data.iter().filter(|r| r.path == "/cpb").count();
+    assert_eq!(slices, files.len());
+}
+
+/// Nothing proves a table without a key.
+#[test]
+fn tables_are_not_shared_without_a_key() {
+    let (portal, store) = (portal(), SharedStore::without_key());
+    let path = format!("objects/{}.csv", co2(&portal));
+    let right = get(&portal, &format!("/csv/{}", co2(&portal)));
+    portal.clear_requests();
+    for _ in 0..2 {
+        assert!(store.mount(&portal).read(&path) == right);
+    }
+    assert_eq!(slices(&portal), 2);
+    let names = crate::support::files_below(&store.path());
+    assert!(
+        names.iter().all(|name| name.ends_with("probe")),
+        "{names:?}"
+    );
+}
+
+/// The portal sends columns from their starts only: the machine that goes on skips what
+/// others have.
+#[test]
+fn table_is_complete_after_the_machine_that_downloads_it_is_killed() {
+    let mut repository = DemoRepository::builtin(1);
+    let id = repository.add_table("long.csv", 7, 700_000);
+    let portal = DemoPortal::start(repository, DemoOptions::default()).unwrap();
+    let right = portal.repository().cpb(&id).unwrap();
+    assert!(right.len() > 17 << 20, "three segments: {}", right.len());
+    portal.add_fault(FaultRule::always(Fault::Bandwidth {
+        bytes_per_second: 6_000_000,
+    }));
+    let store = SharedStore::keyed();
+    let mounts = [(); 2].map(|()| store.mount(&portal));
+    let [first, second] = &mounts;
+    let folder = |mount: &TestMount| {
+        let formats = mount.list("dataAppStorage").into_iter();
+        let mut paths = formats.map(|format| format!("dataAppStorage/{format}/{id}.cpb"));
+        paths.find(|path| mount.path(path).exists()).unwrap()
+    };
+    let path = folder(second);
+    std::thread::scope(|scope| {
+        let path = &path;
+        scope.spawn(move || first.try_read(path));
+        let published = || shared_status(first)["segments_written"] == 1;
+        assert!(eventually(SOON, published));
+        let reader = scope.spawn(move || second.read(path));
+        first.signal(Signal::SIGKILL);
+        first.clear_away();
+        assert!(reader.join().unwrap() == right, "the table is wrong");
+    });
+    assert_eq!(slices(&portal), 2);
 }
 
 #[test]

@@ -20,12 +20,16 @@ const START_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Shared cache")]
 pub(super) struct SharedCacheArgs {
-    /// Share downloads with other machines through this folder: `file:///scratch/icosfs`
+    /// Share downloads with other machines through this folder or bucket:
+    /// `file:///scratch/icosfs`, `s3://bucket/prefix`
     ///
     /// Each machine keeps its own cache, and looks into the shared one before it sends a
     /// request to the portal. Every user needs a login, and has to accept the licence;
     /// reads of shared data are reported to the portal. Without --shared-key-file, only
     /// originals are shared, and each is read completely before its first byte is used.
+    /// S3 uses the variables and files of the AWS tools: `AWS_ACCESS_KEY_ID`,
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, and `AWS_ALLOW_HTTP=true` for
+    /// plain HTTP.
     #[arg(long, value_name = "URL", env = "ICOSFS_SHARED_CACHE")]
     shared_cache: Option<SharedLocation>,
     /// The cluster's key, which proves what other machines wrote; `icosfs cluster init`
@@ -69,13 +73,16 @@ impl SharedCacheArgs {
             None => None,
         };
         expect_folder(&location)?;
-        Ok(Some(SharedCache::new(SharedCacheOptions {
+        let shown = location.to_string();
+        let cache = SharedCache::new(SharedCacheOptions {
             location,
             key,
             timeout: Duration::from_millis(shared_cache_timeout),
             memory: memory / 4,
             scratch: scratch.to_owned(),
-        })))
+        });
+        let cache = cache.with_context(|| format!("cannot use {shown} (--shared-cache)"))?;
+        Ok(Some(cache))
     }
 
     /// The same for downloads with the login of `clients`.
@@ -99,9 +106,11 @@ impl SharedCacheArgs {
     }
 }
 
-/// Fails if the folder does not exist.
+/// Fails if it is a folder that does not exist.
 fn expect_folder(location: &SharedLocation) -> anyhow::Result<()> {
-    let SharedLocation::Folder(path) = location;
+    let SharedLocation::Folder(path) = location else {
+        return Ok(());
+    };
     let (sender, receiver) = mpsc::channel();
     let asked = path.clone();
     // The thread is abandoned if the file system hangs.

@@ -133,11 +133,9 @@ impl StorageArgs {
             connections,
             whole_file_limit,
         };
-        let contents = Contents::new(meta, data, store.clone(), ttl, folder);
-        let contents = contents
-            .with_download_options(downloads)
-            .with_sharing(sharing.map(Arc::new));
-        Ok((store, contents))
+        let sharing = sharing.map(Arc::new);
+        let contents = Contents::new(meta, data, store.clone(), ttl, folder, sharing);
+        Ok((store, contents.with_download_options(downloads)))
     }
 }
 

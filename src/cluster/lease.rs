@@ -79,6 +79,8 @@ pub(super) enum LeaseClaim {
     Held { lease: Lease, fresh: bool },
     /// Another machine has it, and will deliver the segment.
     Wait,
+    /// The store has no leases: every machine downloads, and publishes.
+    Unsupported,
     /// Another machine has it, but does not deliver the segment, or not soon.
     Refused,
 }
@@ -86,6 +88,21 @@ pub(super) enum LeaseClaim {
 /// Attempts to claim the lease of `object` for a download of `range`, which begins with
 /// the segment at `range.start`.
 pub(super) async fn claim(
+    shared: &Arc<Shared>,
+    object: &SharedObject,
+    range: &Range<u64>,
+    seen: &mut Observation,
+) -> Result<LeaseClaim, StoreError> {
+    if shared.store.lacks_conditions() {
+        return Ok(LeaseClaim::Unsupported);
+    }
+    match claim_lease(shared, object, range, seen).await {
+        Err(StoreError::NoConditions) => Ok(LeaseClaim::Unsupported),
+        claimed => claimed,
+    }
+}
+
+async fn claim_lease(
     shared: &Arc<Shared>,
     object: &SharedObject,
     range: &Range<u64>,
@@ -211,7 +228,7 @@ impl Lease {
 }
 
 /// A name that no other claim has.
-fn random_name() -> String {
+pub(super) fn random_name() -> String {
     use std::hash::{BuildHasher as _, RandomState};
     let random = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", random(), random())

@@ -6,6 +6,7 @@
 //! all; after that the download is not published any further, and the lease is released,
 //! so that a waiting machine goes on. The same happens if the reader pauses.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -89,7 +90,7 @@ struct Manifest {
 struct Publisher {
     shared: Arc<Shared>,
     object: SharedObject,
-    lease: Lease,
+    lease: Option<Lease>,
     progress: Arc<Progress>,
     /// The digests of the segments before the first one of this download, if all are
     /// known, and of those that were published.
@@ -102,14 +103,13 @@ struct Publisher {
 struct Publishing(Arc<Shared>);
 
 impl Tee {
-    /// Begins to publish the download of `start..end` of `object`, which `lease` is for.
-    /// `digests` are those of the segments before `start`, if they are known.
+    /// Begins to publish the download of a range of `object`, which `lease` is for.
+    /// `digests` are those of the segments before it, if they are known.
     pub(super) fn start(
         shared: &Arc<Shared>,
         object: &SharedObject,
-        lease: Lease,
-        start: u64,
-        end: u64,
+        lease: Option<Lease>,
+        Range { start, end }: Range<u64>,
         digests: Option<Vec<[u8; 32]>>,
     ) -> Self {
         let (segments, received) = mpsc::channel(QUEUE);
@@ -261,7 +261,9 @@ impl Publisher {
                 Counters::add(&counters.unpublished, 1);
             }
         }
-        self.lease.release().await;
+        if let Some(lease) = self.lease.take() {
+            lease.release().await;
+        }
     }
 
     /// Publishes what arrives. Returns whether that is everything.
@@ -277,7 +279,7 @@ impl Publisher {
                 biased;
                 message = received.recv() => message,
                 _ = renewal.tick() => {
-                    if self.progress.is_paused() || !self.renew().await? {
+                    if self.progress.is_paused() || !renew(&mut self.lease, &self.progress).await? {
                         return Ok(false);
                     }
                     continue;
@@ -298,8 +300,7 @@ impl Publisher {
                             biased;
                             published = &mut publishing => break published?,
                             _ = renewal.tick() => {
-                                let position = self.progress.position.load(Ordering::Relaxed);
-                                if !self.lease.renew(position).await? {
+                                if !renew(&mut self.lease, &self.progress).await? {
                                     return Ok(false);
                                 }
                             }
@@ -349,11 +350,6 @@ impl Publisher {
         Ok(())
     }
 
-    async fn renew(&mut self) -> Result<bool, StoreError> {
-        let position = self.progress.position.load(Ordering::Relaxed);
-        self.lease.renew(position).await
-    }
-
     /// Publishes the manifest, if all segments are known.
     async fn publish_manifest(&self) -> Result<(), StoreError> {
         let SharedObject { path, length, .. } = &self.object;
@@ -377,7 +373,19 @@ impl Publisher {
             length: *length,
         };
         let (sealed, _) = self.shared.seal.seal(label, &json);
-        self.shared.store.create(&key, sealed).await.map(drop)
+        match self.shared.store.create(&key, sealed.clone()).await {
+            Err(StoreError::NoConditions) => self.shared.store.put(&key, sealed).await,
+            created => created.map(drop),
+        }
+    }
+}
+
+/// Renews the lease, if there is one. Returns false if another machine has it.
+async fn renew(lease: &mut Option<Lease>, progress: &Progress) -> Result<bool, StoreError> {
+    let position = progress.position.load(Ordering::Relaxed);
+    match lease {
+        Some(lease) => lease.renew(position).await,
+        None => Ok(true),
     }
 }
 

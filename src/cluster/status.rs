@@ -45,6 +45,8 @@ pub struct SharedCacheStatus {
     pub state: SharedCacheState,
     /// Why it does not.
     pub problem: Option<String>,
+    /// Whether the store ignores conditions, so that machines download at once.
+    pub leases_off: bool,
     /// Whether a key proves its bytes: only then are tables shared.
     pub keyed: bool,
     /// Number of segments read from the store.
@@ -87,6 +89,7 @@ impl Counters {
             state,
             problem,
             keyed,
+            leases_off: false,
             segments_read: load(&self.segments_read),
             bytes_read: load(&self.bytes_read),
             segments_written: load(&self.segments_written),

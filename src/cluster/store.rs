@@ -3,6 +3,7 @@
 //! A store that is full or denies access is read on. One that does not respond is out
 //! for both. Tests in the background close the breakers again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use bytes::Bytes;
 use super::breaker::StoreBreaker;
 use super::folder::FolderStore;
 use super::location::SharedLocation;
+#[cfg(feature = "cluster")]
+use super::s3::S3Store;
 use super::status::{Counters, SharedCacheState};
 
 /// The key of the object that the tests read and write.
@@ -30,6 +33,16 @@ pub enum StoreError {
     /// It denies access.
     #[error("it denies access: {0}")]
     Denied(String),
+    /// It creates an object that exists already, although it was told not to.
+    #[error(
+        "it ignores conditions (If-None-Match, If-Match), as `rclone serve s3` does, so that machines cannot agree which of them downloads; use a folder, or a store that has them, such as S3, MinIO or Ceph"
+    )]
+    NoConditions,
+    /// This program cannot use such a store.
+    #[error(
+        "this icosfs was built without S3; install a package, or build it with `cargo install --features cluster`"
+    )]
+    NotBuilt,
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -52,10 +65,19 @@ pub(super) struct SharedStore(Arc<GuardedStore>);
 
 #[derive(Debug)]
 struct GuardedStore {
-    backend: FolderStore,
+    backend: Backend,
     reading: StoreBreaker,
     writing: StoreBreaker,
     counters: Arc<Counters>,
+    /// Set once it was found to ignore conditions.
+    lacks_conditions: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Folder(FolderStore),
+    #[cfg(feature = "cluster")]
+    Bucket(S3Store),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,16 +92,23 @@ impl SharedStore {
         location: SharedLocation,
         timeout: Duration,
         counters: Arc<Counters>,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let backend = match location {
-            SharedLocation::Folder(path) => FolderStore::new(path, timeout),
+            SharedLocation::Folder(path) => Backend::Folder(FolderStore::new(path, timeout)),
+            #[cfg(feature = "cluster")]
+            SharedLocation::Bucket { name, prefix } => {
+                Backend::Bucket(S3Store::open(&name, prefix, timeout)?)
+            }
+            #[cfg(not(feature = "cluster"))]
+            SharedLocation::Bucket { .. } => return Err(StoreError::NotBuilt),
         };
-        Self(Arc::new(GuardedStore {
+        Ok(Self(Arc::new(GuardedStore {
             backend,
             reading: StoreBreaker::default(),
             writing: StoreBreaker::default(),
             counters,
-        }))
+            lacks_conditions: AtomicBool::new(false),
+        })))
     }
 
     /// Returns the object at `key`, if it exists. Of an object that is longer than `max`
@@ -136,7 +165,13 @@ impl SharedStore {
     /// Tests whether the store can be read and written, whatever the breakers say.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         self.0.test(Access::Write).await?;
-        self.0.test(Access::Read).await
+        self.0.test(Access::Read).await?;
+        self.0.backend.test_conditions().await
+    }
+
+    /// Whether it was found to ignore conditions.
+    pub(super) fn lacks_conditions(&self) -> bool {
+        self.0.lacks_conditions.load(Ordering::Relaxed)
     }
 
     /// Whether it works, and why not.
@@ -160,6 +195,11 @@ impl SharedStore {
     fn note<T>(&self, access: Access, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Ok(_) => self.0.breaker(access).note_success(),
+            Err(error @ StoreError::NoConditions) => {
+                if !self.0.lacks_conditions.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "leases of the shared cache are off");
+                }
+            }
             Err(error) => {
                 Counters::add(&self.0.counters.store_failures, 1);
                 self.break_off(access, error);
@@ -176,6 +216,57 @@ impl SharedStore {
         if self.0.breaker(access).open(error.clone()) {
             tracing::warn!(%error, ?access, "the shared cache is not used for now");
             tokio::spawn(test_until_it_works(Arc::downgrade(&self.0), access));
+        }
+    }
+}
+
+impl Backend {
+    async fn get(&self, key: &str, max: usize) -> Result<Option<StoredObject>, StoreError> {
+        match self {
+            Self::Folder(folder) => folder.get(key, max).await,
+            #[cfg(feature = "cluster")]
+            Self::Bucket(bucket) => bucket.get(key, max).await,
+        }
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
+        match self {
+            Self::Folder(folder) => folder.put(key, bytes).await,
+            #[cfg(feature = "cluster")]
+            Self::Bucket(bucket) => bucket.put(key, bytes).await,
+        }
+    }
+
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<Option<StoreVersion>, StoreError> {
+        match self {
+            Self::Folder(folder) => folder.create(key, bytes).await,
+            #[cfg(feature = "cluster")]
+            Self::Bucket(bucket) => bucket.create(key, bytes).await,
+        }
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        expected: &StoreVersion,
+        bytes: Bytes,
+    ) -> Result<Option<StoreVersion>, StoreError> {
+        match self {
+            Self::Folder(folder) => folder.replace(key, expected, bytes).await,
+            #[cfg(feature = "cluster")]
+            Self::Bucket(bucket) => bucket.replace(key, expected, bytes).await,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`StoreError::NoConditions`] if it ignores conditions.
+    async fn test_conditions(&self) -> Result<(), StoreError> {
+        match self {
+            // Links have them.
+            Self::Folder(_) => std::future::ready(Ok(())).await,
+            #[cfg(feature = "cluster")]
+            Self::Bucket(bucket) => bucket.test_conditions().await,
         }
     }
 }

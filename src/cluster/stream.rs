@@ -55,7 +55,7 @@ enum NextSegment {
     /// From the store.
     Stored(Unsealed, OwnedSemaphorePermit),
     /// From upstream, for other machines, too.
-    Claimed(Lease),
+    Claimed(Option<Lease>),
     /// From upstream, for this stream only.
     Alone,
 }
@@ -195,7 +195,7 @@ impl<U: Upstream> SharedStream<U> {
                 };
                 Ok(())
             }
-            NextSegment::Claimed(lease) => self.open_upstream(Some(lease)).await,
+            NextSegment::Claimed(lease) => self.open_published(lease).await,
             NextSegment::Alone => self.open_upstream(None).await,
         }
     }
@@ -234,7 +234,7 @@ impl<U: Upstream> SharedStream<U> {
                 }
                 // Nothing was handed out: the download begins with the first byte, which
                 // also replaces segments that were not proven.
-                NextSegment::Claimed(lease) => return self.open_upstream(Some(lease)).await,
+                NextSegment::Claimed(lease) => return self.open_published(lease).await,
                 NextSegment::Alone => return self.open_upstream(None).await,
             }
         }
@@ -263,20 +263,23 @@ impl<U: Upstream> SharedStream<U> {
         let mut seen = Observation::default();
         let range = self.position..self.end;
         let claimed = claim(&self.shared, &self.object, &range, &mut seen).await;
-        let lease = match claimed {
-            Ok(LeaseClaim::Held { lease, .. }) => Some(lease),
-            _ => None,
-        };
-        self.open_upstream(lease).await
+        match claimed {
+            Ok(LeaseClaim::Held { lease, .. }) => self.open_published(Some(lease)).await,
+            Ok(LeaseClaim::Unsupported) => self.open_published(None).await,
+            _ => self.open_upstream(None).await,
+        }
     }
 
-    async fn open_upstream(&mut self, lease: Option<Lease>) -> Result<(), U::Error> {
-        let (start, end) = (self.position, self.end);
+    /// Goes upstream, and publishes what arrives, under `lease` where the store has leases.
+    async fn open_published(&mut self, lease: Option<Lease>) -> Result<(), U::Error> {
         let digests = self.digests.clone();
         // From now on the lease is renewed; it is released if the request fails.
-        let tee =
-            lease.map(|lease| Tee::start(&self.shared, &self.object, lease, start, end, digests));
-        let stream = self.upstream.open(start..end).await?;
+        let range = self.position..self.end;
+        let tee = Tee::start(&self.shared, &self.object, lease, range, digests);
+        self.open_upstream(Some(tee)).await
+    }
+    async fn open_upstream(&mut self, tee: Option<Tee>) -> Result<(), U::Error> {
+        let stream = self.upstream.open(self.position..self.end).await?;
         self.state = StreamState::Upstream(stream, tee);
         Ok(())
     }
@@ -304,7 +307,10 @@ impl<U: Upstream> SharedStream<U> {
             let from = if self.shared.seal.proves() { start } else { 0 };
             let claimed = claim(&self.shared, &self.object, &(from..self.end), &mut seen).await;
             match claimed {
-                Ok(LeaseClaim::Held { lease, fresh: true }) => return NextSegment::Claimed(lease),
+                Ok(LeaseClaim::Held { lease, fresh: true }) => {
+                    return NextSegment::Claimed(Some(lease));
+                }
+                Ok(LeaseClaim::Unsupported) => return NextSegment::Claimed(None),
                 Ok(LeaseClaim::Held { lease, .. }) => {
                     // The last holder may have published it meanwhile.
                     return match self.stored_segment(index).await {
@@ -312,7 +318,7 @@ impl<U: Upstream> SharedStream<U> {
                             lease.release().await;
                             NextSegment::Stored(unsealed, permit)
                         }
-                        Ok(None) => NextSegment::Claimed(lease),
+                        Ok(None) => NextSegment::Claimed(Some(lease)),
                         Err(_) => NextSegment::Alone,
                     };
                 }

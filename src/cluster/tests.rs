@@ -121,6 +121,7 @@ impl Cluster {
             memory: 64 << 20,
             scratch: self.folder.path().to_owned(),
         })
+        .unwrap()
     }
 
     fn file(&self, object: &SharedObject, name: &str) -> std::path::PathBuf {
@@ -348,6 +349,31 @@ async fn distrusted_object_is_fetched_and_replaced() {
     machine.distrust(source.object().path);
     source.assert_read(&machine).await;
     assert_eq!(source.requests(), 2);
+}
+
+#[tokio::test]
+async fn value_is_requested_once_and_again_if_it_is_reloaded_or_attacked() {
+    let cluster = Cluster::with_key(true);
+    let requests = AtomicU32::new(0);
+    let value = async |cache: &SharedCache, reload| {
+        let request = async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            let number = requests.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, ()>(Bytes::from(format!("value {number}")))
+        };
+        let path = "v1/host/header/x".to_owned();
+        let value = cache.value(path, reload, request).await.unwrap();
+        String::from_utf8(value.to_vec()).unwrap()
+    };
+    let (first, second) = (cluster.machine(), cluster.machine());
+    let (one, other) = tokio::join!(value(&first, false), value(&second, false));
+    assert_eq!((&*one, &*other), ("value 0", "value 0"));
+    assert_eq!(value(&second, true).await, "value 1");
+    assert_eq!(value(&first, false).await, "value 1");
+    std::fs::write(cluster.store().join("v1/host/header/x/0"), "forged").unwrap();
+    assert_eq!(value(&first, false).await, "value 2");
+    assert_eq!(first.status().rejected, 1);
+    assert_eq!(value(&second, false).await, "value 2");
 }
 
 /// What someone with write access to the store may do to it.

@@ -38,11 +38,12 @@ use tokio::sync::watch;
 
 use super::planner::columns::{COLUMNS_AHEAD, MAX_REQUESTS};
 use super::request_stats::{RequestCounts, RequestStats};
+use super::sharing::DataSource;
 use super::table_file::TableFile;
 use super::{ByteSource, ContentError};
 use crate::cache::{CacheError, CacheRead};
 use crate::memory::MemoryBudget;
-use icos_portal::{DataClient, ObjectId};
+use icos_portal::ObjectId;
 use icos_sync::SingleFlight;
 use icos_table::{Layout, Schema};
 
@@ -60,7 +61,7 @@ pub(super) struct Columns {
     schema: Schema,
     layout: Layout,
     file: TableFile,
-    data: DataClient,
+    data: DataSource,
     /// Requests sent so far.
     requests: AtomicU32,
     flights: SingleFlight<(), Result<(), ContentError>>,
@@ -86,7 +87,7 @@ impl Columns {
         folder: String,
         schema: Schema,
         file: TableFile,
-        data: DataClient,
+        data: DataSource,
         request_stats: Arc<RequestStats>,
     ) -> Self {
         Self {

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use twox_hash::XxHash3_128;
 
 use super::csv_check::HeaderCheck;
+use super::sharing::DataSource;
 use crate::cache::{AppendedFile, CacheError, CachePath, CacheRead, Store};
 use crate::catalog::Spec;
-use icos_portal::{DataClient, ObjectId, PortalError};
+use icos_portal::{ObjectId, PortalError};
 use icos_sync::SingleFlight;
 
 /// The longest header line that is read from the cache, in bytes.
@@ -21,7 +22,7 @@ const MAX_HEADER_LEN: u64 = 4 << 20;
 /// Header lines by the IRI of the dataset.
 #[derive(Debug)]
 pub(super) struct CsvHeaders {
-    data: DataClient,
+    data: DataSource,
     store: Store,
     headers: Arc<Mutex<HashMap<String, CsvHeader>>>,
     /// One table of each dataset is requested at a time. A failure names that table.
@@ -36,7 +37,7 @@ struct CsvHeader {
 }
 
 impl CsvHeaders {
-    pub(super) fn new(data: DataClient, store: Store) -> Self {
+    pub(super) fn new(data: DataSource, store: Store) -> Self {
         Self {
             data,
             store,
@@ -58,7 +59,7 @@ impl CsvHeaders {
                 insert(&self.headers, iri, &line, false);
                 Ok(line)
             }
-            None => self.fetch(id, spec).await,
+            None => self.fetch(id, spec, false).await,
         }
     }
 
@@ -71,13 +72,14 @@ impl CsvHeaders {
                 line,
                 is_fresh: true,
             }) => Ok(line),
-            _ => self.fetch(id, spec).await,
+            _ => self.fetch(id, spec, true).await,
         }
     }
 
-    async fn fetch(&self, id: ObjectId, spec: &Spec) -> Result<Bytes, PortalError> {
+    /// Requests it; with `reload` from the portal, even if other machines have it.
+    async fn fetch(&self, id: ObjectId, spec: &Spec, reload: bool) -> Result<Bytes, PortalError> {
         loop {
-            match self.fetch_once(id, spec).await {
+            match self.fetch_once(id, spec, reload).await {
                 Ok(line) => return Ok(line),
                 Err((requested, error)) if requested == id => return Err(error),
                 // Another table of the dataset may be under moratorium; this one
@@ -91,6 +93,7 @@ impl CsvHeaders {
         &self,
         id: ObjectId,
         spec: &Spec,
+        reload: bool,
     ) -> Result<Bytes, (ObjectId, PortalError)> {
         let iri = spec.dataset().unwrap_or_default();
         let check = HeaderCheck::of(spec);
@@ -98,9 +101,8 @@ impl CsvHeaders {
         let (headers, dataset) = (Arc::clone(&self.headers), iri.to_owned());
         self.flights
             .join(iri.to_owned(), || async move {
-                let line = data.csv_header(id).await.map_err(|error| (id, error))?;
-                // It may be an error page.
-                check.check(&line).map_err(|error| (id, error))?;
+                let line = data.csv_header(id, &dataset, reload, |line| check.check(line));
+                let line = line.await.map_err(|error| (id, error))?;
                 insert(&headers, &dataset, &line, true);
                 let stored = line.clone();
                 // The reply does not wait for the disk. A line that cannot be

@@ -1,11 +1,10 @@
 //! Where downloads get their bytes: from the cache that the machines of a cluster share,
 //! or from the portal.
 //!
-//! [`DataSource`] is what a download asks. Without a shared cache it is the client of the
+//! [`DataSource`] is what a download asks: `originals` and `columns` have the requests. Without a shared cache it is the client of the
 //! data service and nothing else. With one, the user's login and licence are checked
 //! before shared bytes are read, and each use of them is reported to the portal.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,17 @@ use jiff::Timestamp;
 use super::ContentError;
 use super::usage_log::UsageLog;
 use crate::cache::CachePath;
-use crate::cluster::{SharedCache, SharedObject, SharedStream, Upstream, UpstreamStream};
+use crate::cluster::{SharedCache, SharedStream, Upstream};
 use icos_portal::account::LicenceStatus;
-use icos_portal::data::OriginalStream;
-use icos_portal::{Account, DataClient, ObjectId, PortalError, UsageReporter};
+use icos_portal::{Account, DataClient, ObjectId, UsageReporter};
 use icos_sync::{Mutex, SingleFlight};
 
-/// The part of the path of originals in the shared cache, and in reports.
-const ORIGINAL: &str = "original";
+mod columns;
+mod headers;
+mod originals;
+
+pub(super) use columns::ColumnSelection;
+
 /// How long a successful check of login and licence is valid, if the token stays.
 const ACCESS_TTL: Duration = Duration::from_hours(1);
 /// How long after a failed check another one is made.
@@ -59,27 +61,13 @@ pub(super) struct DataSource {
     sharing: Option<Arc<Sharing>>,
 }
 
-/// The bytes of an original, or of a part of it.
+/// Bytes from the shared cache, or shared with it, whose use is reported.
 #[derive(Debug)]
-pub(super) enum OriginalBytes {
-    Portal(Box<OriginalStream>),
-    Shared(Box<SharedOriginal>),
-}
-
-/// An original from the shared cache, or shared with it.
-#[derive(Debug)]
-pub(super) struct SharedOriginal {
-    stream: SharedStream<OriginalRequest>,
+pub(super) struct SharedBytes<U: Upstream> {
+    stream: SharedStream<U>,
     id: ObjectId,
+    path: CachePath,
     sharing: Arc<Sharing>,
-}
-
-/// A request for an original to the portal.
-#[derive(Debug)]
-pub(super) struct OriginalRequest {
-    data: DataClient,
-    id: ObjectId,
-    len: u64,
 }
 
 impl Sharing {
@@ -106,14 +94,6 @@ impl Sharing {
     #[must_use]
     pub fn cache(&self) -> &SharedCache {
         &self.cache
-    }
-
-    fn original(&self, id: ObjectId, len: u64) -> SharedObject {
-        SharedObject {
-            path: self.path(ORIGINAL, id),
-            length: len,
-            digest: Some(*id.as_bytes()),
-        }
     }
 
     fn path(&self, representation: &str, id: ObjectId) -> String {
@@ -168,39 +148,11 @@ impl DataSource {
         Self { data, sharing }
     }
 
-    /// Requests `range` of the original of `id`, which has `len` bytes.
-    pub(super) async fn original(
-        &self,
-        id: ObjectId,
-        len: u64,
-        range: Range<u64>,
-    ) -> Result<OriginalBytes, ContentError> {
-        let data = self.data.clone();
-        let request = OriginalRequest { data, id, len };
-        let Some(sharing) = &self.sharing else {
-            let stream = request.open(range).await?;
-            return Ok(OriginalBytes::Portal(Box::new(stream)));
-        };
-        if !sharing.is_allowed().await {
-            // The portal says why.
-            let stream = request.open(range).await?;
-            return Ok(OriginalBytes::Portal(Box::new(stream)));
-        }
-        let object = sharing.original(id, len);
-        let mut stream = sharing.cache.open(object, range, request);
-        stream.begin().await?;
-        Ok(OriginalBytes::Shared(Box::new(SharedOriginal {
-            stream,
-            id,
-            sharing: Arc::clone(sharing),
-        })))
-    }
-
-    /// Notes that the bytes of the original of `id` turned out to be wrong.
-    pub(super) fn distrust(&self, id: ObjectId) {
-        if let Some(sharing) = &self.sharing {
-            sharing.cache.distrust(sharing.path(ORIGINAL, id));
-        }
+    /// The shared cache, if the user may read it.
+    async fn permitted(&self) -> Option<&Arc<Sharing>> {
+        let sharing = self.sharing.as_ref()?;
+        // If the user may not, the portal says why.
+        sharing.is_allowed().await.then_some(sharing)
     }
 }
 
@@ -210,52 +162,23 @@ impl From<DataClient> for DataSource {
     }
 }
 
-impl OriginalBytes {
-    /// Returns the next chunk, or `None` after the last one.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, ContentError> {
-        match self {
-            Self::Portal(stream) => Ok(stream.chunk().await?),
-            Self::Shared(original) => original.chunk().await,
+impl<U: Upstream<Error = ContentError>> SharedBytes<U> {
+    /// A stream of what is used as the file of `id` at `path`.
+    fn new(stream: SharedStream<U>, id: ObjectId, path: CachePath, sharing: &Arc<Sharing>) -> Self {
+        Self {
+            stream,
+            id,
+            path,
+            sharing: Arc::clone(sharing),
         }
     }
-}
 
-impl SharedOriginal {
     async fn chunk(&mut self) -> Result<Option<Bytes>, ContentError> {
         let before = self.stream.from_store();
         let chunk = self.stream.chunk().await?;
-        if before == 0
-            && self.stream.from_store() > 0
-            && let Ok(path) = CachePath::new(ORIGINAL, &self.id.to_string())
-        {
-            self.sharing.usage.note(self.id, &path);
+        if before == 0 && self.stream.from_store() > 0 {
+            self.sharing.usage.note(self.id, &self.path);
         }
         Ok(chunk)
-    }
-}
-
-impl Upstream for OriginalRequest {
-    type Stream = OriginalStream;
-    type Error = ContentError;
-
-    async fn open(&self, range: Range<u64>) -> Result<OriginalStream, ContentError> {
-        let to = (range.end < self.len).then_some(range.end);
-        let stream = self.data.original(self.id, range.start, to).await?;
-        if stream.total != self.len {
-            return Err(ContentError::WrongLength {
-                id: self.id,
-                expected: self.len,
-                found: stream.total,
-            });
-        }
-        Ok(stream)
-    }
-}
-
-impl UpstreamStream for OriginalStream {
-    type Error = ContentError;
-
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ContentError> {
-        OriginalStream::chunk(self).await.map_err(PortalError::into)
     }
 }

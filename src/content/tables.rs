@@ -12,11 +12,12 @@ use super::columns::Columns;
 use super::csv_headers::CsvHeaders;
 use super::portal_files::DataFolder;
 use super::request_stats::RequestStats;
+use super::sharing::DataSource;
 use super::table_descriptions::TableDescriptions;
 use super::table_file::TableFile;
 use crate::cache::{CachePath, Grid, Store};
 use crate::catalog::{Object, Spec};
-use icos_portal::{DataClient, ObjectId};
+use icos_portal::ObjectId;
 use icos_table::{Column, Layout, Schema, TableError};
 
 /// The assumed length of a CSV line, if only the portal can write the table.
@@ -25,7 +26,7 @@ const LINE_GUESS: u64 = 256;
 /// All tables.
 #[derive(Debug)]
 pub(super) struct Tables {
-    data: DataClient,
+    data: DataSource,
     store: Store,
     data_folder: Option<DataFolder>,
     descriptions: TableDescriptions,
@@ -36,7 +37,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new(data: DataClient, store: Store, data_folder: Option<DataFolder>) -> Self {
+    pub(super) fn new(data: DataSource, store: Store, data_folder: Option<DataFolder>) -> Self {
         Self {
             headers: CsvHeaders::new(data.clone(), store.clone()),
             data,

@@ -64,7 +64,7 @@ impl TestContents {
             runtime: Runtime::new().expect("a runtime"),
             catalog: Catalog::open(meta.clone(), folder.path(), ttl, ObjectSelection::default())
                 .expect("a catalog"),
-            contents: Arc::new(Contents::new(meta, data, store, ttl, None)),
+            contents: Arc::new(Contents::new(meta, data, store, ttl, None, None)),
             folder: folder.path().to_owned(),
         }
     }

@@ -92,8 +92,9 @@ fn as_text<S: serde::Serializer>(id: &ObjectId, serializer: S) -> Result<S::Ok, 
 }
 
 impl ColumnsRequest {
-    /// The number of bytes of each requested column in the response.
-    fn lengths(&self) -> Vec<u64> {
+    /// Returns the number of bytes of each requested column in the response.
+    #[must_use]
+    pub fn column_lengths(&self) -> Vec<u64> {
         let rows = self.slice.map_or(self.schema.size, |slice| slice.length);
         self.column_numbers
             .iter()
@@ -272,7 +273,7 @@ impl DataClient {
             client: self.clone(),
             request: request.clone(),
             retries,
-            lengths: request.lengths(),
+            lengths: request.column_lengths(),
             received: 0,
             skip: 0,
             body,

@@ -126,6 +126,8 @@ impl Http {
             None => program.to_owned(),
         };
         let mut client = reqwest::Client::builder()
+            // Another crate may bring HTTP/2.
+            .http1_only()
             .user_agent(name)
             .tls_certs_merge(authorities)
             .redirect(redirect::Policy::none())

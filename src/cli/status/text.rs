@@ -108,6 +108,10 @@ impl StatusPage {
             text.push_str("; originals only, without --shared-key-file");
         }
         self.line("", text);
+        if shared.leases_off {
+            let text = "its leases are off: the store ignores conditions, so that machines download at once; see `icosfs doctor`";
+            self.line("", text);
+        }
         if shared.rejected > 0 {
             let rejected = counted(shared.rejected, "object");
             self.line("", format_args!("{rejected} rejected; see `errors`"));

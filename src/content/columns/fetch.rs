@@ -12,6 +12,7 @@ use crate::content::block_writer::BlockWriter;
 use crate::content::planner::IDLE;
 use crate::content::planner::columns::{self as planner, ColumnScope};
 use crate::content::shared_download::{Turn, wait_for_turn};
+use crate::content::sharing::ColumnSelection;
 use crate::content::{ByteSource, ContentError};
 use icos_portal::data::{ColumnsRequest, RowSlice, StoredTable};
 use icos_table::{FilePart, StoredType};
@@ -108,7 +109,22 @@ impl Columns {
         self.fetch_columns(&columns, rows).await
     }
 
+    /// Downloads `rows` of `columns`; more of them, if other machines share the table.
     async fn fetch_columns(&self, columns: &[usize], rows: Range<u64>) -> Result<(), ContentError> {
+        let selection = ColumnSelection {
+            columns: columns.to_vec(),
+            rows,
+        };
+        let is_shared = self.data.shares_tables();
+        let ColumnSelection { columns, rows } = if is_shared {
+            let widths: Vec<u64> = (0..self.layout.columns())
+                .map(|column| self.layout.width(column))
+                .collect::<Result<_, _>>()?;
+            selection.for_sharing(&widths, self.schema.rows(), self.capacity())
+        } else {
+            selection
+        };
+        let columns = &columns[..];
         let mut lock = match self.wait_for_turn(columns, &rows).await? {
             Turn::Request(lock) => lock,
             Turn::Delivered => return self.complete().await,
@@ -143,7 +159,9 @@ impl Columns {
             .map(|&column| self.layout.column_range(column, rows.clone()))
             .collect();
         let expected = width * length;
-        let may_pause = planner::may_pause(expected, rows.end == self.schema.rows(), requests);
+        // Other machines wait for the bytes.
+        let may_pause = !(is_shared && is_all)
+            && planner::may_pause(expected, rows.end == self.schema.rows(), requests);
         let wrong_length = |found: u64| ContentError::WrongLength {
             id: self.id,
             expected,
@@ -154,10 +172,7 @@ impl Columns {
         self.position.store(first, Ordering::Release);
         let mut diverted = self.diverted.subscribe();
         let _reservation = self.memory().reserve_stream().await?;
-        let mut body = self.data.columns(&request).await?;
-        if let Some(found) = body.content_length().filter(|&found| found != expected) {
-            return Err(wrong_length(found));
-        }
+        let mut body = self.data.columns(request, expected).await?;
         let mut writer = ColumnWriter::new(Arc::clone(self.file.cached()), ranges);
         while let Some(chunk) = body.chunk().await? {
             writer.write(&chunk).await.map_err(|error| match error {

@@ -114,6 +114,7 @@ impl MetricsText {
             state,
             problem: _,
             keyed: _,
+            leases_off: _,
             segments_read,
             bytes_read,
             segments_written,
