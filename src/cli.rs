@@ -109,6 +109,7 @@ enum Command {
     /// Serve a repository over HTTP and WebDAV, without a mount.
     Serve(serve::ServeArgs),
     /// Unmount a repository.
+    #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
     /// Show the activity and recent failures of mounts.
     Status(status::StatusArgs),
@@ -325,7 +326,7 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
                     std::process::exit(print_long_help(arguments));
                 }
                 let error = config::error_of_arguments(error, parser(), arguments);
-                let _ = error.print();
+                print_error(&error);
                 if let Some(hint) = config::environment_hint(&error, arguments) {
                     output::to_stderr(&format!("\n{hint}\n"));
                 }
@@ -348,6 +349,23 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
         }
         _ => Ok((matches, cli)),
     }
+}
+
+/// Prints an error of the parser, in the words of this program where the standard library
+/// has none that help.
+fn print_error(error: &clap::Error) {
+    const NO_NUMBER: &str = "invalid digit found in string";
+    if !error.to_string().contains(NO_NUMBER) {
+        let _ = error.print();
+        return;
+    }
+    let styled = error.render();
+    let text = if output::messages_are_on_terminal() && !output::no_colour() {
+        styled.ansi().to_string()
+    } else {
+        styled.to_string()
+    };
+    output::to_stderr(&text.replace(NO_NUMBER, "expected a whole number"));
 }
 
 /// Prints the text of `--help`, and returns the exit code.

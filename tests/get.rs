@@ -7,7 +7,7 @@ use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
 use icos_portal::ObjectId;
 
 use crate::support::{
-    Home, co2, get, interpreter, portal, python_script, said, services_of, slices,
+    Home, TestMount, co2, get, interpreter, portal, python_script, said, services_of, slices,
 };
 
 /// Prepares `icosfs get` as the portal's user, with its cache in `home`.
@@ -70,8 +70,35 @@ fn get_with_columns_and_rows_equals_the_portals_selection_and_downloads_only_it(
 
     let last = written(&portal, &home, &[&id, "-r", "8759..99999", "-c", "co2"]);
     assert!(last == get(&portal, &format!("/csv/{id}?col=co2&offset=8759&limit=9")));
-    let none = written(&portal, &home, &[&id, "-r", "9000..", "-c", "co2"]);
-    assert_eq!(none, b"co2\n");
+    let none = run(&portal, &home, &[&id, "-r", "9000..", "-c", "co2"]);
+    assert_eq!(none.stdout, b"co2\n");
+    let notice = "the table has 8760 rows; none from 9000";
+    assert!(said(&none).contains(notice), "{}", said(&none));
+}
+
+#[test]
+fn get_takes_the_format_of_the_output_and_of_a_file_in_a_mount() {
+    let portal = portal();
+    let mount = TestMount::of(&portal);
+    let id = co2(&portal).to_string();
+    for ending in ["csv", "good.csv", "json"] {
+        let path = mount.path(&format!("objects/{id}.{ending}"));
+        let output = run(&portal, mount.home(), &[path.to_str().unwrap()]);
+        assert!(output.stdout == fs::read(&path).unwrap(), "{ending}");
+    }
+    let file = mount.home().path().join("table.parquet");
+    let shown = file.to_str().unwrap();
+    let csv = mount.path(&format!("objects/{id}.csv"));
+    let output = run(&portal, mount.home(), &[csv.to_str().unwrap(), "-o", shown]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(fs::read(&file).unwrap()[..4], *b"PAR1");
+    let refused = run(&portal, mount.home(), &[&id, "-o", shown, "--format", "csv"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        said(&refused).contains("--format csv contradicts the name"),
+        "{}",
+        said(&refused)
+    );
 }
 
 #[test]

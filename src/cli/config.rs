@@ -18,7 +18,8 @@ use directories::{BaseDirs, ProjectDirs};
 use serde_json::json;
 use toml::{Table, Value};
 
-use super::output::{print_json, print_line};
+use super::output::{self, print_json, print_line};
+use super::text_table::TextTable;
 
 /// The variable with the path of another file. If it is empty, no file is read.
 const PATH_VARIABLE: &str = "ICOSFS_CONFIG";
@@ -335,6 +336,12 @@ pub(super) fn run(
         None => print_line!("# settings, no file"),
     }?;
     let value = |setting: &ShownSetting| setting.value.clone().unwrap_or("-".to_owned());
+    if output::is_terminal() {
+        let row = |setting: &ShownSetting| {
+            vec![setting.name.clone(), value(setting), setting.source.clone()]
+        };
+        return TextTable::new(&["SETTING", "VALUE", "SOURCE"], shown.iter().map(row)).print();
+    }
     let names = shown.iter().map(|setting| setting.name.len()).max();
     let values = shown.iter().map(|setting| value(setting).len()).max();
     let (names, values) = (names.unwrap_or(0), values.unwrap_or(0));

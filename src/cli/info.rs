@@ -14,6 +14,7 @@ use super::text_table::{self, blank_control};
 use super::waiting::block_on_while;
 use crate::catalog::{Object, ObjectSelection};
 use icos_portal::meta::Subject;
+use icos_table::ValueFormat;
 
 /// Arguments of `icosfs info`.
 #[derive(Args, Debug)]
@@ -174,6 +175,20 @@ fn flagged(column: &Value, columns: &[Value]) -> Option<String> {
     (!labels.is_empty()).then(|| format!(" of {}", labels.join(", ")))
 }
 
+/// Whether a column has local times.
+fn is_local_time(object: &Object, label: &str) -> bool {
+    object.spec().is_some_and(|spec| {
+        spec.columns().iter().any(|column| {
+            let format = ValueFormat::from_iri(&column.format);
+            column.title == label
+                && matches!(
+                    format,
+                    Ok(ValueFormat::IsoLikeLocalDateTime | ValueFormat::EtcLocalDateTime)
+                )
+        })
+    })
+}
+
 /// Formats the metadata, one labelled line per value.
 fn format_metadata(object: &Object, page: &Value) -> String {
     let part = |value: &Value, pointer| Some(blank_control(value.pointer(pointer)?.as_str()?));
@@ -226,6 +241,12 @@ fn format_metadata(object: &Object, page: &Value) -> String {
         let label = part(column, "/label").unwrap_or_default();
         let what = part(column, "/valueType/self/label").unwrap_or_default();
         let unit = part(column, "/valueType/unit").map(|unit| format!(" [{unit}]"));
+        let what = if is_local_time(object, &label) {
+            // The label of the portal's metadata says UTC.
+            "local time of the station, without daylight saving".to_owned()
+        } else {
+            what
+        };
         let of = columns.and_then(|columns| flagged(column, columns));
         let (of, unit) = (of.unwrap_or_default(), unit.unwrap_or_default());
         let line = format!("{label:<20} {what}{of}{unit}");

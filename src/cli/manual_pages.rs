@@ -117,7 +117,10 @@ fn preformatted(text: &str) -> String {
 
 /// The section on exit codes, which all pages have.
 fn exit_status() -> String {
-    let entry = |(code, meaning)| format!(".TP\n{code}\n{meaning}\n");
+    let entry = |(code, meaning): (u8, &str)| {
+        let meaning = meaning.replace('-', "\\-");
+        format!(".TP\n{code}\n{meaning}\n")
+    };
     let entries: String = exit::CODES.into_iter().map(entry).collect();
     format!(".SH \"EXIT STATUS\"\n{entries}")
 }

@@ -307,6 +307,11 @@ impl Http {
         }
         let reason = foreign_text(&cause.to_string());
         if error.is_connect() {
+            let host = error.url().and_then(url::Url::host_str);
+            let reason = match host {
+                Some(host) => format!("{host}: {reason}"),
+                None => reason,
+            };
             PortalError::Unreachable { service, reason }
         } else {
             PortalError::ConnectionLost {
