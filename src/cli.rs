@@ -124,7 +124,7 @@ enum Command {
     /// Show, verify or remove cached data.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Make the key of machines that share a cache.
+    /// Make the key of machines that share a cache, and remove what they do not use.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
     /// Find objects by words, type, place and time.

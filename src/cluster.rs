@@ -46,12 +46,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[cfg(feature = "cluster")]
 mod aws_files;
 mod breaker;
 mod folder;
+mod gc;
 mod key;
 mod lease;
 mod location;
@@ -60,12 +61,14 @@ mod rejections;
 #[cfg(feature = "cluster")]
 mod s3;
 mod seal;
+mod segments;
 mod spool;
 mod status;
 mod store;
 mod stream;
 mod value;
 
+pub use gc::{GcOptions, GcReport, collect_garbage};
 pub use key::{ClusterKey, KeyError};
 pub use location::{BadLocation, SharedLocation};
 pub use rejections::Rejection;
@@ -245,6 +248,26 @@ impl SharedCache {
         let mut publishing = self.0.counters.publishing.subscribe();
         let idle = publishing.wait_for(|&publishing| publishing == 0);
         let _ = tokio::time::timeout(limit, idle).await;
+    }
+}
+
+impl Shared {
+    /// Reserves memory for a segment of `len` bytes.
+    async fn reserve(&self, len: u64) -> OwnedSemaphorePermit {
+        let units = self.units(len);
+        let permit = Arc::clone(&self.memory).acquire_many_owned(units).await;
+        permit.expect("the semaphore is never closed")
+    }
+
+    /// The same; `None` if there is no memory for it now.
+    fn reserve_now(&self, len: u64) -> Option<OwnedSemaphorePermit> {
+        let memory = Arc::clone(&self.memory);
+        memory.try_acquire_many_owned(self.units(len)).ok()
+    }
+
+    fn units(&self, len: u64) -> u32 {
+        let units = u32::try_from(len.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
+        units.clamp(1, self.memory_units)
     }
 }
 

@@ -85,8 +85,8 @@ mod unmount;
 #[cfg(feature = "fuse")]
 mod xattrs;
 
-#[cfg(feature = "fuse")]
 pub use control_file::read_control_file;
+#[cfg(feature = "fuse")]
 pub use crawlers::Crawlers;
 #[cfg(feature = "fuse")]
 pub use host_check::{MissingRequirement, missing_requirement};

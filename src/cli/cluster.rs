@@ -1,12 +1,14 @@
-//! `icosfs cluster`: the key of a cluster that shares a cache.
+//! `icosfs cluster`: the key of a cluster that shares a cache, and the space of the cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::output::print_line;
-use crate::cluster::ClusterKey;
+use super::terminal::size;
+use crate::cluster::{ClusterKey, GcOptions, collect_garbage};
 
 /// Subcommands of `icosfs cluster`.
 #[derive(Debug, Subcommand)]
@@ -24,11 +26,58 @@ Examples:
         /// The new file
         file: PathBuf,
     },
+    /// Remove what was not used for a while from a shared cache in a folder
+    #[command(after_help = "\
+Machines may go on reading: what they miss, they download again.
+
+Examples:
+  icosfs cluster gc --dry-run /scratch/icosfs
+  icosfs cluster gc --unused-days 90 /scratch/icosfs")]
+    Gc {
+        /// The folder that --shared-cache names
+        folder: PathBuf,
+        /// Remove objects that were neither read nor written for so many days
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        unused_days: u32,
+        /// Remove nothing, say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Runs the command.
 pub(super) fn run(command: &ClusterCommand) -> anyhow::Result<()> {
-    let ClusterCommand::Init { file } = command;
+    match command {
+        ClusterCommand::Init { file } => init(file),
+        ClusterCommand::Gc {
+            folder,
+            unused_days,
+            dry_run,
+        } => gc(folder, *unused_days, *dry_run),
+    }
+}
+
+fn gc(folder: &Path, unused_days: u32, dry_run: bool) -> anyhow::Result<()> {
+    let options = GcOptions {
+        unused: Duration::from_hours(24) * unused_days,
+        dry_run,
+    };
+    let report = collect_garbage(folder, options)
+        .with_context(|| format!("cannot clean the shared cache in {}", folder.display()))?;
+    let (verb, objects, unfinished) = (
+        if dry_run { "would remove" } else { "removed" },
+        report.objects,
+        report.unfinished,
+    );
+    print_line!(
+        "{verb} {objects} objects and {unfinished} unfinished files ({}); {} remain",
+        size(report.bytes),
+        size(report.remaining)
+    )?;
+    Ok(())
+}
+
+fn init(file: &Path) -> anyhow::Result<()> {
     ClusterKey::create(file).with_context(|| {
         format!(
             "cannot make a key in {}; a file that exists is not overwritten",

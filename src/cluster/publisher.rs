@@ -218,16 +218,6 @@ impl Tee {
     }
 }
 
-impl Shared {
-    /// Reserves memory for a segment of `len` bytes.
-    pub(super) async fn reserve(&self, len: u64) -> OwnedSemaphorePermit {
-        let units = u32::try_from(len.div_ceil(super::MEMORY_UNIT)).unwrap_or(u32::MAX);
-        let units = units.clamp(1, self.memory_units);
-        let permit = Arc::clone(&self.memory).acquire_many_owned(units).await;
-        permit.expect("the semaphore is never closed")
-    }
-}
-
 impl Progress {
     fn is_paused(&self) -> bool {
         !self.is_awaited.load(Ordering::Relaxed) && self.last.lock().elapsed() > MAX_PAUSE

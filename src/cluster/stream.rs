@@ -10,12 +10,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::lease::{Lease, LeaseClaim, Observation, claim};
 use super::publisher::Tee;
-use super::seal::{BadSeal, SEAL_LEN, SealLabel, Unsealed};
+use super::segments::{ReadAhead, StoredSegment, stored_segment};
 use super::spool::{ProvenObject, Spool};
 use super::status::Counters;
-use super::store::StoreError;
 use super::{MAX_UNSEALED, SEGMENT, Shared, SharedObject, Upstream, UpstreamStream};
-use icos_sync::run_blocking;
 
 /// How long to wait before the store is looked at again: at first, and at most.
 const FIRST_POLL: Duration = Duration::from_millis(20);
@@ -34,6 +32,7 @@ pub struct SharedStream<U: Upstream> {
     /// The digests of the segments before the position, if all are known.
     digests: Option<Vec<[u8; 32]>>,
     from_store: u64,
+    ahead: Option<ReadAhead>,
 }
 
 enum StreamState<S> {
@@ -53,7 +52,7 @@ enum StreamState<S> {
 /// Where the next segment comes from.
 enum NextSegment {
     /// From the store.
-    Stored(Unsealed, OwnedSemaphorePermit),
+    Stored(StoredSegment),
     /// From upstream, for other machines, too.
     Claimed(Option<Lease>),
     /// From upstream, for this stream only.
@@ -86,6 +85,7 @@ impl<U: Upstream> SharedStream<U> {
             digests: (range.start == 0).then(Vec::new),
             object,
             from_store: 0,
+            ahead: None,
         }
     }
 
@@ -180,8 +180,12 @@ impl<U: Upstream> SharedStream<U> {
     /// With a key: the next segment.
     async fn search_segment(&mut self) -> Result<(), U::Error> {
         let index = self.position / SEGMENT;
-        match self.next_segment(index).await {
-            NextSegment::Stored(Unsealed { payload, digest }, permit) => {
+        match self.next_segment_ahead(index).await {
+            NextSegment::Stored(StoredSegment {
+                payload,
+                digest,
+                permit,
+            }) => {
                 if let Some(digests) = &mut self.digests {
                     digests.push(digest);
                 }
@@ -210,20 +214,20 @@ impl<U: Upstream> SharedStream<U> {
         let mut spool = Spool::new();
         let count = length.div_ceil(SEGMENT);
         for index in 0..count {
-            match self.next_segment(index).await {
-                NextSegment::Stored(unsealed, permit) if count == 1 => {
-                    if !unsealed.digest.starts_with(&digest) {
+            match self.next_segment_ahead(index).await {
+                NextSegment::Stored(segment) if count == 1 => {
+                    if !segment.digest.starts_with(&digest) {
                         return self.reject_object().await;
                     }
                     let object = ProvenObject::Memory {
-                        bytes: unsealed.payload,
-                        _permit: permit,
+                        bytes: segment.payload,
+                        _permit: segment.permit,
                     };
                     self.state = StreamState::Proven(object);
                     return Ok(());
                 }
-                NextSegment::Stored(unsealed, _permit) => {
-                    let pushed = spool.push(unsealed.payload, &self.shared.scratch).await;
+                NextSegment::Stored(segment) => {
+                    let pushed = spool.push(segment.payload, &self.shared.scratch).await;
                     match pushed {
                         Ok(pushed) => spool = pushed,
                         Err(error) => {
@@ -278,10 +282,29 @@ impl<U: Upstream> SharedStream<U> {
         let tee = Tee::start(&self.shared, &self.object, lease, range, digests);
         self.open_upstream(Some(tee)).await
     }
+
     async fn open_upstream(&mut self, tee: Option<Tee>) -> Result<(), U::Error> {
         let stream = self.upstream.open(self.position..self.end).await?;
         self.state = StreamState::Upstream(stream, tee);
         Ok(())
+    }
+
+    /// As [`SharedStream::next_segment`]; begins to read the segment after one of the store.
+    async fn next_segment_ahead(&mut self, index: u64) -> NextSegment {
+        let ahead = self.ahead.take().filter(|ahead| ahead.index() == index);
+        let read = match ahead {
+            Some(ahead) => ahead.finish().await,
+            None => None,
+        };
+        let next = match read {
+            Some(segment) => NextSegment::Stored(segment),
+            None => self.next_segment(index).await,
+        };
+        let following = index + 1;
+        if matches!(next, NextSegment::Stored(_)) && following * SEGMENT < self.end {
+            self.ahead = ReadAhead::start(&self.shared, &self.object, following);
+        }
+        next
     }
 
     /// Waits until segment number `index` can be read, or is to be fetched upstream.
@@ -295,8 +318,8 @@ impl<U: Upstream> SharedStream<U> {
         let mut poll = FIRST_POLL;
         let mut has_waited = false;
         loop {
-            match self.stored_segment(index).await {
-                Ok(Some((unsealed, permit))) => return NextSegment::Stored(unsealed, permit),
+            match stored_segment(&self.shared, &self.object, index).await {
+                Ok(Some(segment)) => return NextSegment::Stored(segment),
                 Ok(None) => {}
                 Err(_) => return NextSegment::Alone,
             }
@@ -313,10 +336,10 @@ impl<U: Upstream> SharedStream<U> {
                 Ok(LeaseClaim::Unsupported) => return NextSegment::Claimed(None),
                 Ok(LeaseClaim::Held { lease, .. }) => {
                     // The last holder may have published it meanwhile.
-                    return match self.stored_segment(index).await {
-                        Ok(Some((unsealed, permit))) => {
+                    return match stored_segment(&self.shared, &self.object, index).await {
+                        Ok(Some(segment)) => {
                             lease.release().await;
-                            NextSegment::Stored(unsealed, permit)
+                            NextSegment::Stored(segment)
                         }
                         Ok(None) => NextSegment::Claimed(Some(lease)),
                         Err(_) => NextSegment::Alone,
@@ -331,50 +354,6 @@ impl<U: Upstream> SharedStream<U> {
             }
             tokio::time::sleep(poll).await;
             poll = (poll * 3 / 2).min(MAX_POLL);
-        }
-    }
-
-    /// Reads segment number `index` from the store. `None` if it is absent or rejected.
-    async fn stored_segment(
-        &self,
-        index: u64,
-    ) -> Result<Option<(Unsealed, OwnedSemaphorePermit)>, StoreError> {
-        let (shared, object) = (&self.shared, &self.object);
-        let (key, len) = (object.segment_key(index), object.segment_len(index));
-        let permit = shared.reserve(len).await;
-        let max = usize::try_from(len).unwrap_or(usize::MAX - SEAL_LEN) + SEAL_LEN;
-        let Some(found) = shared.store.get(&key, max).await? else {
-            return Ok(None);
-        };
-        let (checking, name, length) = (Arc::clone(shared), key.clone(), object.length);
-        let bytes = found.bytes;
-        let checked = run_blocking(move || {
-            let label = SealLabel { key: &name, length };
-            let unsealed = checking.seal.unseal(label, &bytes)?;
-            match unsealed.payload.len() as u64 {
-                found if found == len => Ok(unsealed),
-                found => Err(BadSeal::Length {
-                    expected: len,
-                    found,
-                }),
-            }
-        })
-        .await;
-        match checked {
-            Ok(unsealed) => {
-                Counters::add(&shared.counters.segments_read, 1);
-                Counters::add(&shared.counters.bytes_read, len);
-                Ok(Some((unsealed, permit)))
-            }
-            Err(reason) => {
-                if shared
-                    .rejections
-                    .note(&key, found.version, &reason.to_string())
-                {
-                    Counters::add(&shared.counters.rejected, 1);
-                }
-                Ok(None)
-            }
         }
     }
 }
