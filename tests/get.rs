@@ -92,7 +92,11 @@ fn get_takes_the_format_of_the_output_and_of_a_file_in_a_mount() {
     let output = run(&portal, mount.home(), &[csv.to_str().unwrap(), "-o", shown]);
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(fs::read(&file).unwrap()[..4], *b"PAR1");
-    let refused = run(&portal, mount.home(), &[&id, "-o", shown, "--format", "csv"]);
+    let refused = run(
+        &portal,
+        mount.home(),
+        &[&id, "-o", shown, "--format", "csv"],
+    );
     assert_eq!(refused.status.code(), Some(2));
     assert!(
         said(&refused).contains("--format csv contradicts the name"),

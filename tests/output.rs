@@ -41,7 +41,7 @@ fn arguments(name: &[String], mount: &TestMount, id: &str, folder: &Path) -> Vec
         ["doctor" | "find" | "stations" | "datatypes" | "collections" | "logout"] => "",
         // It fails, and says so on standard error only.
         ["mount"] => "MOUNT/objects/nowhere",
-        ["cluster", "init"] => "FOLDER/key",
+        ["cluster", ..] => "--help",
         ["unmount"] => "--help",
         ["status" | "refresh"] => "MOUNT",
         ["log-level"] => "MOUNT warn",

@@ -101,7 +101,7 @@ const NEAR_START: u64 = 2 << 20;
 
 /// What reads may cost in bytes beyond twice the bytes that they return. What is on its
 /// way when a download ends comes in addition.
-const SLACK: u64 = 6 << 20;
+const SLACK: u64 = 5 << 20;
 /// How many bytes are on their way, at most, when a download ends early.
 pub(super) const IN_FLIGHT: u64 = 1 << 20;
 
