@@ -152,7 +152,7 @@ struct Shared {
     scratch: PathBuf,
     counters: Arc<Counters>,
     rejections: Rejections,
-    /// A name of this machine, for people who look into the store.
+    /// A name of this machine, for people that look into the store.
     node: String,
     location: String,
 }

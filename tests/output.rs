@@ -41,8 +41,7 @@ fn arguments(name: &[String], mount: &TestMount, id: &str, folder: &Path) -> Vec
         ["doctor" | "find" | "stations" | "datatypes" | "collections" | "logout"] => "",
         // It fails, and says so on standard error only.
         ["mount"] => "MOUNT/objects/nowhere",
-        ["cluster", ..] => "--help",
-        ["unmount"] => "--help",
+        ["unmount"] | ["cluster", ..] => "--help",
         ["status" | "refresh"] => "MOUNT",
         ["log-level"] => "MOUNT warn",
         ["prefetch"] => "MOUNT/objects/ID.csv",

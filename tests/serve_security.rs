@@ -326,7 +326,7 @@ fn server_has_its_port_on_both_addresses_of_localhost() {
         .next()
         .unwrap();
     let number: u16 = number.parse().unwrap();
-    // Another user who listens there would get the secret of clients of localhost.
+    // Another user that listens there would get the secret of clients of localhost.
     let Err(error) = TcpListener::bind((Ipv6Addr::LOCALHOST, number)) else {
         panic!("port {number} of [::1] is free");
     };

@@ -15,7 +15,7 @@ use crate::cluster::{ClusterKey, GcOptions, collect_garbage};
 pub(super) enum ClusterCommand {
     /// Make the key of a cluster: give all its machines the same file
     #[command(after_help = "\
-The file is new, and only its owner can read it. Whoever has it can put data into the \
+The file is new, and only its owner can read it. With it, one can put data into the \
 shared cache that all machines with the key believe.
 
 Examples:

@@ -254,7 +254,7 @@ fn check_cache_disk(cache: &Path) -> Finding {
 /// Reads and writes the shared cache, if there is one.
 fn check_shared_cache(shared: SharedCacheArgs) -> anyhow::Result<Option<Finding>> {
     let what = "shared cache";
-    let remedy = "check --shared-cache, and who may write there";
+    let remedy = "check --shared-cache, and the permissions there";
     let cache = match shared.open(0, &std::env::temp_dir()) {
         Ok(None) => return Ok(None),
         Ok(Some(cache)) => cache,

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use clap::{ArgMatches, Args};
 use tokio::sync::watch;
 
-use self::files::{Claim, ServerFiles, ServerRecord};
+use self::files::{ServerClaim, ServerFiles, ServerRecord};
 use self::ports::{BoundPorts, PortToBind, machine_name, port_to_bind};
 use super::credentials::CredentialArgs;
 use super::daemon::{DaemonParts, ErrorCodes, warn_if_unreachable};
@@ -160,16 +160,16 @@ pub(super) fn run(
         }
     }
     let files = match ServerFiles::claim(&folder, &key)? {
-        Claim::Claimed(files) => files,
+        ServerClaim::Claimed(files) => files,
         // Another one was faster.
-        Claim::Running(record) if reuse => {
+        ServerClaim::Running(record) if reuse => {
             return if background::is_daemon() {
                 background::ready()
             } else {
                 print(&record, json, None)
             };
         }
-        Claim::Running(record) => bail!(
+        ServerClaim::Running(record) => bail!(
             "a server with the same settings is running (process {}, {}); use it, as with --reuse, or end it: kill {}",
             record.pid,
             record.shown(),

@@ -127,7 +127,7 @@ fn expect_folder(location: &SharedLocation) -> anyhow::Result<()> {
         Ok(Ok(false)) => bail!("expected a folder at {shown} (--shared-cache), found a file"),
         Ok(Err(error)) => Err(error).with_context(|| {
             format!(
-                "cannot use the folder {shown} (--shared-cache); create it with access for those who share it"
+                "cannot use the folder {shown} (--shared-cache); create it with access for all its users"
             )
         }),
         Err(_timeout) => {

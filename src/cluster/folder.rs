@@ -3,7 +3,7 @@
 //! - Objects appear complete, by rename or hard link. There are no locks, no mapped
 //!   files and no syncs: what a crash leaves incomplete fails its proof.
 //! - Others can write to the folder. No symbolic link in it is followed, only regular
-//!   files are read, and new files are created under names that nobody has.
+//!   files are read, and new files are created under new names.
 //! - A filesystem may hang. Work runs on a bounded number of threads; a caller gives up
 //!   if no job of the store makes progress, and its job may go on.
 //!

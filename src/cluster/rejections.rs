@@ -1,4 +1,4 @@
-//! Objects of the store that were rejected, and to whom that is reported.
+//! Objects of the store that were rejected, and where that is reported.
 
 use std::fmt;
 use std::num::NonZeroUsize;

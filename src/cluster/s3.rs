@@ -155,7 +155,7 @@ impl S3Store {
             version: None,
         };
         let third = self.write(&key, "3".into(), PutMode::Update(other)).await?;
-        // It is this call's own. If it stays, it is in nobody's way.
+        // It is this call's own. If it stays, it is in the way of nothing.
         let path = self.path(&key);
         let deleted = futures_util::stream::iter([Ok(path)]);
         let mut deleting = self.bucket.delete_stream(deleted.boxed());

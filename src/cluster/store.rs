@@ -81,7 +81,7 @@ enum Backend {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Access {
+enum StoreAccess {
     Read,
     Write,
 }
@@ -124,7 +124,7 @@ impl SharedStore {
     ) -> Result<Option<StoredObject>, StoreError> {
         self.0.reading.check()?;
         let got = self.0.backend.get(key, max).await;
-        self.note(Access::Read, got)
+        self.note(StoreAccess::Read, got)
     }
 
     /// Puts an object at `key`, in place of another one.
@@ -135,7 +135,7 @@ impl SharedStore {
     pub(super) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StoreError> {
         self.check_writing()?;
         let put = self.0.backend.put(key, bytes).await;
-        self.note(Access::Write, put)
+        self.note(StoreAccess::Write, put)
     }
 
     /// Puts an object at `key` if there is none, and returns its version.
@@ -146,7 +146,7 @@ impl SharedStore {
     ) -> Result<Option<StoreVersion>, StoreError> {
         self.check_writing()?;
         let created = self.0.backend.create(key, bytes).await;
-        self.note(Access::Write, created)
+        self.note(StoreAccess::Write, created)
     }
 
     /// Puts an object at `key` if the present one has version `expected`, and returns its
@@ -159,13 +159,13 @@ impl SharedStore {
     ) -> Result<Option<StoreVersion>, StoreError> {
         self.check_writing()?;
         let replaced = self.0.backend.replace(key, expected, bytes).await;
-        self.note(Access::Write, replaced)
+        self.note(StoreAccess::Write, replaced)
     }
 
     /// Tests whether the store can be read and written, whatever the breakers say.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        self.0.test(Access::Write).await?;
-        self.0.test(Access::Read).await?;
+        self.0.test(StoreAccess::Write).await?;
+        self.0.test(StoreAccess::Read).await?;
         self.0.backend.test_conditions().await
     }
 
@@ -192,7 +192,7 @@ impl SharedStore {
     }
 
     /// Notes the result of an operation.
-    fn note<T>(&self, access: Access, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn note<T>(&self, access: StoreAccess, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Ok(_) => self.0.breaker(access).note_success(),
             Err(error @ StoreError::NoConditions) => {
@@ -205,14 +205,14 @@ impl SharedStore {
                 self.break_off(access, error);
                 // It does not respond: reads would not, either.
                 if matches!(error, StoreError::Stalled(_)) {
-                    self.break_off(Access::Read, error);
+                    self.break_off(StoreAccess::Read, error);
                 }
             }
         }
         result
     }
 
-    fn break_off(&self, access: Access, error: &StoreError) {
+    fn break_off(&self, access: StoreAccess, error: &StoreError) {
         if self.0.breaker(access).open(error.clone()) {
             tracing::warn!(%error, ?access, "the shared cache is not used for now");
             tokio::spawn(test_until_it_works(Arc::downgrade(&self.0), access));
@@ -272,17 +272,17 @@ impl Backend {
 }
 
 impl GuardedStore {
-    fn breaker(&self, access: Access) -> &StoreBreaker {
+    fn breaker(&self, access: StoreAccess) -> &StoreBreaker {
         match access {
-            Access::Read => &self.reading,
-            Access::Write => &self.writing,
+            StoreAccess::Read => &self.reading,
+            StoreAccess::Write => &self.writing,
         }
     }
 
-    async fn test(&self, access: Access) -> Result<(), StoreError> {
+    async fn test(&self, access: StoreAccess) -> Result<(), StoreError> {
         match access {
-            Access::Read => self.backend.get(PROBE_KEY, MAX_PROBE).await.map(drop),
-            Access::Write => {
+            StoreAccess::Read => self.backend.get(PROBE_KEY, MAX_PROBE).await.map(drop),
+            StoreAccess::Write => {
                 // Long enough to need room.
                 let bytes = Bytes::from_static(&[b'\n'; MAX_PROBE]);
                 self.backend.put(PROBE_KEY, bytes).await
@@ -292,7 +292,7 @@ impl GuardedStore {
 }
 
 /// Closes the breaker once the store works, unless the store is dropped before.
-async fn test_until_it_works(store: Weak<GuardedStore>, access: Access) {
+async fn test_until_it_works(store: Weak<GuardedStore>, access: StoreAccess) {
     loop {
         let Some(pause) = store.upgrade().map(|s| s.breaker(access).next_pause()) else {
             return;

@@ -14,7 +14,7 @@ const MAX_LEN: u64 = 4 << 20;
 
 /// Returns the control file `name` of `mount`. Blocks as long as the mount does.
 ///
-/// A user who owns a folder above the mount point can put another folder at its path, or
+/// A user that owns a folder above the mount point can put another folder at its path, or
 /// mount another file system over it: what is not on the mount itself is not read.
 ///
 /// # Errors

@@ -119,7 +119,7 @@ fn unmount_with(mountpoint: &Path, id: Option<u64>, flags: MntFlags) -> Result<(
     }
 }
 
-/// Finds the folder that contains the mount point, and its name there. Another user who
+/// Finds the folder that contains the mount point, and its name there. Another user that
 /// owns a folder above it could have root unmount something else by a link in its place.
 /// `None` below an automount, which every access would trigger, and for `/`.
 fn locate(mount: &MountEntry) -> io::Result<Option<(SafeFolder, OsString)>> {

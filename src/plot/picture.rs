@@ -72,7 +72,7 @@ impl PictureFormat {
 pub(crate) struct Picture {
     pub(super) width: f64,
     pub(super) height: f64,
-    /// What is shown, for those who cannot see it.
+    /// What is shown, for people who cannot see it.
     pub(super) description: String,
     pub(super) shapes: Vec<Shape>,
 }

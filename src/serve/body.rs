@@ -26,14 +26,14 @@ pub(super) struct ReplyBody {
 #[derive(Debug)]
 enum BodySource {
     Bytes(Option<Bytes>),
-    Stream(mpsc::Receiver<Message>),
+    Stream(mpsc::Receiver<BodyMessage>),
     /// A stream of which everything came.
     Ended,
 }
 
 /// What a task sends to the connection.
 #[derive(Debug)]
-enum Message {
+enum BodyMessage {
     Piece(Bytes),
     Failure(io::Error),
     /// Everything was sent. A task that panics does not say so.
@@ -43,7 +43,7 @@ enum Message {
 /// Sends the pieces of a body. One that is dropped before [`BodySender::end`] ends the
 /// connection early, so that the client does not take the body for complete.
 #[derive(Debug)]
-pub(super) struct BodySender(mpsc::Sender<Message>);
+pub(super) struct BodySender(mpsc::Sender<BodyMessage>);
 
 /// The client is gone: nothing more needs to be produced.
 #[derive(Debug)]
@@ -52,18 +52,18 @@ pub(super) struct ClientGone;
 impl BodySender {
     /// Sends a piece, once the connection has room for it.
     pub(super) async fn send(&self, piece: impl Into<Bytes>) -> Result<(), ClientGone> {
-        let sent = self.0.send(Message::Piece(piece.into())).await;
+        let sent = self.0.send(BodyMessage::Piece(piece.into())).await;
         sent.map_err(|_| ClientGone)
     }
 
     /// Ends the body, which is complete.
     pub(super) async fn end(self) {
-        let _ = self.0.send(Message::End).await;
+        let _ = self.0.send(BodyMessage::End).await;
     }
 
     /// Ends the body and the connection by an error.
     pub(super) async fn fail(self, error: io::Error) {
-        let _ = self.0.send(Message::Failure(error)).await;
+        let _ = self.0.send(BodyMessage::Failure(error)).await;
     }
 
     /// Waits until the client is gone.
@@ -116,23 +116,23 @@ impl Body for ReplyBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let message = match &mut self.source {
-            BodySource::Bytes(bytes) => bytes.take().map_or(Message::End, Message::Piece),
+            BodySource::Bytes(bytes) => bytes.take().map_or(BodyMessage::End, BodyMessage::Piece),
             BodySource::Stream(receiver) => match receiver.poll_recv(context) {
                 Poll::Ready(Some(message)) => message,
                 // The task ended early, such as by a panic.
-                Poll::Ready(None) => Message::Failure(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(None) => BodyMessage::Failure(io::ErrorKind::UnexpectedEof.into()),
                 Poll::Pending => return Poll::Pending,
             },
-            BodySource::Ended => Message::End,
+            BodySource::Ended => BodyMessage::End,
         };
         let piece = match message {
-            Message::Piece(bytes) => Ok(bytes),
-            Message::End if self.remaining.is_none_or(|remaining| remaining == 0) => {
+            BodyMessage::Piece(bytes) => Ok(bytes),
+            BodyMessage::End if self.remaining.is_none_or(|remaining| remaining == 0) => {
                 self.source = BodySource::Ended;
                 return Poll::Ready(None);
             }
-            Message::End => Err(io::ErrorKind::UnexpectedEof.into()),
-            Message::Failure(error) => Err(error),
+            BodyMessage::End => Err(io::ErrorKind::UnexpectedEof.into()),
+            BodyMessage::Failure(error) => Err(error),
         };
         let len = piece.as_ref().map_or(0, Bytes::len) as u64;
         self.remaining = (self.remaining).map(|remaining| remaining.saturating_sub(len));

@@ -35,14 +35,14 @@ impl Validators {
         let is_newer_than =
             |date: SystemTime| (self.immutable_since).map(|since| seconds(since) > seconds(date));
         if headers.contains_key(IF_MATCH) {
-            if !self.is_in(headers, &IF_MATCH, Comparison::Strong) {
+            if !self.is_in(headers, &IF_MATCH, TagComparison::Strong) {
                 return Condition::Fails;
             }
         } else if date(&IF_UNMODIFIED_SINCE).and_then(is_newer_than) == Some(true) {
             return Condition::Fails;
         }
         if headers.contains_key(IF_NONE_MATCH) {
-            if self.is_in(headers, &IF_NONE_MATCH, Comparison::Weak) {
+            if self.is_in(headers, &IF_NONE_MATCH, TagComparison::Weak) {
                 return Condition::NotModified;
             }
         } else if date(&IF_MODIFIED_SINCE).and_then(is_newer_than) == Some(false) {
@@ -66,7 +66,7 @@ impl Validators {
         }
     }
 
-    fn is_in(&self, headers: &HeaderMap, name: &HeaderName, comparison: Comparison) -> bool {
+    fn is_in(&self, headers: &HeaderMap, name: &HeaderName, comparison: TagComparison) -> bool {
         let Some(own) = &self.etag else {
             // There are bytes, which `*` matches.
             return headers.get(name).is_some_and(|value| value == "*");
@@ -78,8 +78,8 @@ impl Validators {
             .map(str::trim)
             .any(|tag| {
                 let strong = match comparison {
-                    Comparison::Strong => tag,
-                    Comparison::Weak => tag.strip_prefix("W/").unwrap_or(tag),
+                    TagComparison::Strong => tag,
+                    TagComparison::Weak => tag.strip_prefix("W/").unwrap_or(tag),
                 };
                 tag == "*" || strong == own
             })
@@ -88,7 +88,7 @@ impl Validators {
 
 /// How entity tags are compared.
 #[derive(Clone, Copy)]
-enum Comparison {
+enum TagComparison {
     /// Weak tags never match.
     Strong,
     /// Weak tags match as well.

@@ -160,7 +160,7 @@ impl Listener {
 
 /// The connections of a listener, at most [`limit`]. If there are more, the
 /// oldest one ends that has not sent the secret yet: anyone can connect to a port, but
-/// nobody can keep its owner out by that.
+/// its owner cannot be kept out by that.
 #[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,

@@ -98,7 +98,7 @@ fn object_html(state: &ServerState, object: &Arc<Object>, landing: &Value, chart
         );
     }
     downloads(state, object, &mut body);
-    let mut facts = Facts::default();
+    let mut facts = ObjectFacts::default();
     facts.add("File name", object.file_name());
     if let Some(spec) = object.spec() {
         let link = format!("/datatypes/{}/", encode_component(spec.name()));
@@ -210,9 +210,9 @@ fn variables(landing: &Value, body: &mut String) {
 
 /// A list of facts.
 #[derive(Default)]
-struct Facts(String);
+struct ObjectFacts(String);
 
-impl Facts {
+impl ObjectFacts {
     fn add(&mut self, name: &str, value: &str) {
         let (name, value) = (escape(name), escape(value));
         let _ = writeln!(self.0, "<dt>{name}</dt><dd>{value}</dd>");
@@ -243,7 +243,7 @@ pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
     let Node::Directory(directory) = node else {
         return String::new();
     };
-    let mut facts = Facts::default();
+    let mut facts = ObjectFacts::default();
     match directory {
         Directory::Root => {
             return format!(
@@ -288,7 +288,7 @@ pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
     format!("{}\n<h2>Files</h2>\n", facts.html())
 }
 
-fn station_facts(station: &Station, facts: &mut Facts) {
+fn station_facts(station: &Station, facts: &mut ObjectFacts) {
     let row = station.row();
     facts.add("Station", &row.name);
     if !row.country.is_empty() {
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn link_that_could_run_a_script_is_text() {
-        let mut facts = Facts::default();
+        let mut facts = ObjectFacts::default();
         facts.link("a", "javascript:alert(1)", "x");
         facts.link("a", "//evil.example/", "x");
         facts.link("a", "data:text/html,x", "x");

@@ -28,7 +28,7 @@ const CONCURRENT_FILES: usize = 4;
 const READ_SIZE: usize = 1 << 20;
 
 /// Files that failed, by the reason.
-type Failures = BTreeMap<String, Vec<PathBuf>>;
+type FailuresByReason = BTreeMap<String, Vec<PathBuf>>;
 
 /// Reads all `files`, and reports failures.
 pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
@@ -76,10 +76,10 @@ pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// Groups failures by the reason that the mount gives, or else by the error of the read.
-fn by_reason(failed: Vec<(PathBuf, io::Error)>) -> Failures {
+fn by_reason(failed: Vec<(PathBuf, io::Error)>) -> FailuresByReason {
     let mounts = mountinfo::mounts().unwrap_or_default();
     let mut reasons: BTreeMap<PathBuf, BTreeMap<ObjectId, String>> = BTreeMap::new();
-    let mut failures = Failures::new();
+    let mut failures = FailuresByReason::new();
     for (path, error) in failed {
         let reason = absolute(&path).ok().and_then(|path| {
             let mount = mount_of(&mounts, &path)?;

@@ -60,7 +60,7 @@ impl ServerRecord {
 }
 
 /// The result of an attempt to become the server with an identity.
-pub(super) enum Claim {
+pub(super) enum ServerClaim {
     Claimed(ServerFiles),
     Running(ServerRecord),
 }
@@ -76,7 +76,7 @@ pub(super) struct ServerFiles {
 impl ServerFiles {
     /// Takes the lock of `identity`, or returns the server that holds it, waiting until
     /// that is ready or has ended.
-    pub(super) fn claim(path: &Path, identity: &str) -> anyhow::Result<Claim> {
+    pub(super) fn claim(path: &Path, identity: &str) -> anyhow::Result<ServerClaim> {
         let shown = path.display();
         let folder = SafeFolder::private(path, true).with_context(|| {
             format!("cannot use the folder {shown} for socket and secret; set XDG_RUNTIME_DIR or --cache-dir")
@@ -95,13 +95,13 @@ impl ServerFiles {
                     _lock: lock,
                 };
                 files.remove();
-                return Ok(Claim::Claimed(files));
+                return Ok(ServerClaim::Claimed(files));
             }
             // It may be starting, or ending.
             if let Some(record) = read_record(&folder, identity)
                 && connect(&record.socket).is_ok()
             {
-                return Ok(Claim::Running(record));
+                return Ok(ServerClaim::Running(record));
             }
             ensure!(
                 Instant::now() < deadline,

@@ -89,7 +89,7 @@ fn bind_port(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
 }
 
 /// Listens on `port` of both addresses of `localhost`, on a free one if it is 0: another
-/// user who listened on one of them would get the secret from clients that try it first.
+/// user that listened on one of them would get the secret from clients that try it first.
 fn bind_loopback(port: u16) -> anyhow::Result<Vec<std::net::TcpListener>> {
     let mut attempts = 0;
     loop {

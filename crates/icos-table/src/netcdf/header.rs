@@ -8,7 +8,7 @@
 //! - A column whose name CF does not allow has another one, and `column_name`.
 
 use super::writer::{self, Attribute, AttributeValue, Variable};
-use super::{NetCdfLayout, NetCdfType, budget, names::Names, quantities, type_of, width};
+use super::{NetCdfLayout, NetCdfType, budget, names::VariableNames, quantities, type_of, width};
 use crate::{Column, StoredType, ValueFormat};
 
 /// What is known of a file but for its columns.
@@ -79,7 +79,7 @@ struct HeaderContent {
 
 impl HeaderContent {
     fn new(layout: &NetCdfLayout, columns: &[Column], facts: &FileFacts) -> Self {
-        let mut names = Names::default();
+        let mut names = VariableNames::default();
         let written: Vec<&Column> = layout.sources().map(|at| &columns[at]).collect();
         let variable_names: Vec<String> = written
             .iter()
@@ -350,7 +350,7 @@ fn flag_attributes(format: ValueFormat, good: &[String]) -> Vec<Attribute> {
 /// The scalar coordinates of a station, with their values.
 fn station_variables(
     station: &StationFacts,
-    names: &mut Names,
+    names: &mut VariableNames,
     dimensions: &mut Vec<(String, u64)>,
 ) -> Vec<(Variable, Vec<u8>)> {
     let mut scalars = Vec::new();

@@ -6,9 +6,9 @@ use super::budget;
 
 /// Distinct names.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<String>);
+pub(super) struct VariableNames(HashSet<String>);
 
-impl Names {
+impl VariableNames {
     /// A name like `wanted` that was not given before.
     pub(super) fn give(&mut self, wanted: &str) -> String {
         let wanted = valid(wanted);
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn names_are_valid_in_cf_and_distinct() {
-        let mut names = Names::default();
+        let mut names = VariableNames::default();
         for (label, name) in [
             ("co2", "co2"),
             ("fCO2 [uatm]", "fCO2_uatm"),
