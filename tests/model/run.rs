@@ -95,7 +95,7 @@ impl<'a> Run<'a> {
             assert!(
                 wrong.is_empty(),
                 "{told}: {wrong:#?}\nto see all of it: ICOSFS_MODEL_SEED={} cargo test --test main \
-                 whatever_befalls -- --nocapture\n{:#}",
+                 mount_agrees_with_the_model -- --nocapture\n{:#}",
                 self.seed,
                 self.mount.status()
             );
