@@ -1,11 +1,11 @@
 //! Moves the bytes of one download from the network into the cache.
 //!
-//! Two tasks work on each download, so that on a fast connection the network does not
-//! wait for the disk. The second one hands each piece to the disk pool:
+//! Three stages work on each download at the same time, since on a fast connection each
+//! takes as long as the others; the last two are jobs of the disk pool:
 //!
 //! ```text
-//!  receive --(2 pieces)--> store
-//!  network to pieces       cache, position, RunningHash
+//!  receive --(2 pieces)--> store --(1 piece)--> hash
+//!  network to pieces       cache, position      RunningHash
 //! ```
 //!
 //! The position moves once a piece is in the cache, before it is hashed; only
@@ -17,13 +17,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use super::ContentError;
 use super::context::OriginalContext;
 use super::download::Download;
 use super::piece::{Piece, PieceBuilder};
-use crate::cache::DownloadLock;
+use crate::cache::{DownloadLock, Epoch};
 use crate::content::shared_download::{MAX_DISTANCE, Turn, wait_for_turn};
 
 /// The number of pieces that may wait to be stored.
@@ -167,15 +168,35 @@ impl StoreTask {
             self.file.cached.disk().clone(),
         );
         let mut task = self;
+        // One piece is hashed while the next one is written.
+        let mut hashing: Option<JoinHandle<Result<(), ContentError>>> = None;
         while let Some(piece) = pieces.recv().await {
+            let piece = Arc::new(piece);
+            let stored = Arc::clone(&piece);
             let storing = disk.run(move || {
-                let stored = task.store(&piece);
-                (task, stored)
+                let result = task.store(&stored);
+                (task, result)
             });
-            let (back, stored) = storing.await?;
-            stored?;
+            let (back, result) = storing.await?;
+            let epoch = result?;
             task = back;
+            finish(hashing.take()).await?;
+            let (file, pool) = (Arc::clone(&task.file), disk.clone());
+            let end = piece.offset + piece.bytes.len() as u64;
+            hashing = Some(tokio::spawn(async move {
+                let hash = move || {
+                    file.hash
+                        .add(&file.cached, epoch, piece.offset, &piece.bytes)
+                };
+                Ok(pool.run(hash).await?)
+            }));
+            if end == task.download.range().end {
+                // A reader that finds the file complete needs its hash.
+                finish(hashing.take()).await?;
+                task.download.set_position(end);
+            }
         }
+        finish(hashing.take()).await?;
         drop(pieces);
         let epoch = cached.epoch();
         // A block of a verified file was damaged or evicted, and is back.
@@ -185,8 +206,9 @@ impl StoreTask {
         Ok(())
     }
 
-    /// Stores a piece, and hashes it. Blocks on the disk.
-    fn store(&mut self, piece: &Piece) -> Result<(), ContentError> {
+    /// Stores a piece, and returns its epoch. The position moves, except to the end of the
+    /// download: the last piece is hashed first. Blocks on the disk.
+    fn store(&mut self, piece: &Piece) -> Result<Epoch, ContentError> {
         let Self { file, download, .. } = self;
         let &Piece {
             offset,
@@ -221,16 +243,19 @@ impl StoreTask {
         if let Some(lock) = &mut self.lock {
             lock.advance(end);
         }
-        let is_last = end == download.range().end;
-        if !is_last {
+        if end != download.range().end {
             download.set_position(end);
         }
-        file.hash.add(&file.cached, epoch, offset, bytes);
-        if is_last {
-            // A reader that finds the file complete needs its hash.
-            download.set_position(end);
-        }
-        Ok(())
+        Ok(epoch)
+    }
+}
+
+/// Waits until a piece is hashed.
+async fn finish(hashing: Option<JoinHandle<Result<(), ContentError>>>) -> Result<(), ContentError> {
+    match hashing {
+        // A panic is a bug; the verifier hashes what is missing.
+        Some(hashing) => hashing.await.unwrap_or(Ok(())),
+        None => Ok(()),
     }
 }
 
