@@ -118,7 +118,7 @@ mod verified_files;
 pub use appended::AppendedFile;
 pub use disk_budget::{DiskUsage, default_limit};
 pub use disk_pool::DiskPool;
-pub use file::{CacheFile, CacheRead, DirectFile, DownloadClaim, DownloadLock, Epoch};
+pub use file::{BackingFile, CacheFile, CacheRead, DirectFile, DownloadClaim, DownloadLock, Epoch};
 pub use folder::{CacheFolder, FileCheck, FolderFile};
 pub use grid::Grid;
 pub use layout::CachePath;

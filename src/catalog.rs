@@ -34,6 +34,7 @@ mod lookup;
 mod name;
 mod object;
 mod query;
+mod rate_limit;
 mod read;
 mod search;
 mod selection;

@@ -35,8 +35,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use crate::cache::{BackingFile, DirectFile, Epoch};
 use crate::cache::{CacheError, CacheFile, CachePath, Store};
-pub use crate::cache::{DirectFile, Epoch};
 use crate::catalog::{FileId, Object, Representation};
 use crate::cluster::SharedCache;
 use icos_portal::meta::Subject;

@@ -185,6 +185,26 @@ fn file_edited_while_it_is_read_directly_cannot_be_opened_until_it_is_closed() {
     read_until_passed_through(&mount, &path, &right);
 }
 
+/// Regression: the removal of a file was taken for a change of its bytes.
+#[test]
+fn file_that_is_read_directly_can_be_opened_again_after_the_cache_was_emptied() {
+    let portal = portal();
+    for (path, _, right) in files(&portal) {
+        let cache = tempfile::tempdir().unwrap();
+        mount_in(&portal, cache.path()).read(&path);
+        let mount = mount_in(&portal, cache.path());
+        read_until_passed_through(&mount, &path, &right);
+        let reader = File::open(mount.path(&path)).unwrap();
+        for entry in fs::read_dir(cache.path()).unwrap().flatten() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+
+        assert!(mount.read(&path) == right, "{path} while it is open");
+        drop(reader);
+        assert!(mount.read(&path) == right, "{path} after it was closed");
+    }
+}
+
 /// Regression: `cache verify` left a file that a mount had open as it was, and the
 /// mount went on to show it.
 #[test]

@@ -46,8 +46,8 @@ mod tests;
 mod write;
 
 pub(super) use data::Stamp;
-pub use direct::DirectFile;
 pub(super) use direct::MAX_VERIFICATIONS;
+pub use direct::{BackingFile, DirectFile};
 pub use read::CacheRead;
 pub use shared::{DownloadClaim, DownloadLock};
 

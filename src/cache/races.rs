@@ -377,9 +377,9 @@ fn assert_right_or_missing(file: &CacheFile) {
         assert_eq!(found, CacheRead::Bytes(RIGHT.to_vec()));
     }
     file.verify_blocks().unwrap();
-    if let DirectFile::Verified(file) = file.direct_file() {
+    if let DirectFile::Verified(backing) = file.direct_file() {
         let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, 0).unwrap();
+        backing.file().read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, RIGHT, "bytes that the kernel reads directly");
     }
 }

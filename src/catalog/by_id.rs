@@ -4,6 +4,9 @@
 //! together with the next one. A program that goes through a list of ids looks one up
 //! after the other, so after [`MANY`] lookups, all objects of the data types that were
 //! found just before are downloaded: one page of them, from the earliest one found on.
+//!
+//! Ids that do not exist cost the portal a query each, whoever invents them: queries have
+//! a [`RateLimit`]. Lookups that wait for it share the query.
 
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroUsize;
@@ -15,6 +18,7 @@ use lru::LruCache;
 use tokio::time::timeout;
 
 use super::query::IDS_PER_QUERY;
+use super::rate_limit::RateLimit;
 use super::{Catalog, CatalogError, CatalogList, Object, write};
 use icos_portal::ObjectId;
 use icos_portal::lists::{Cursor, ObjectRow, ObjectScope, Versions};
@@ -33,6 +37,10 @@ const MAX_PAGE_TIME: Duration = Duration::from_secs(10);
 /// How many data types are remembered, and for how long, to download each once.
 const DATA_TYPES: NonZeroUsize = NonZeroUsize::new(200).expect("not zero");
 const DATA_TYPE_TTL: Duration = Duration::from_mins(10);
+
+/// So many queries are sent at once, and one more each [`QUERY_INTERVAL`].
+const QUERY_BURST: u32 = 60;
+const QUERY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The lookups of one catalog.
 #[derive(Debug)]
@@ -57,6 +65,7 @@ struct LookupState {
     found: VecDeque<Instant>,
     /// Data types of the objects that were found.
     types: LruCache<String, FoundType>,
+    limit: RateLimit,
 }
 
 /// A data type of objects that were found.
@@ -79,6 +88,7 @@ impl Default for Lookups {
                 unknown: LruCache::new(UNKNOWN_IDS),
                 found: VecDeque::new(),
                 types: LruCache::new(DATA_TYPES),
+                limit: RateLimit::new(QUERY_BURST, QUERY_INTERVAL),
             }),
         }
     }
@@ -170,6 +180,8 @@ impl Catalog {
 
     /// Queries the ids that wait.
     async fn look_up_waiting(&self) -> Batch {
+        let wait = (self.0.lookups.state.lock().limit).take(tokio::time::Instant::now());
+        tokio::time::sleep(wait).await;
         let ids = self.0.lookups.state.lock().take_waiting();
         let wanted: Vec<ObjectId> = ids.iter().copied().collect();
         let result = match self.download_objects_by_id(&wanted).await {

@@ -185,9 +185,11 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
         };
         if let Some(problem) = problem {
             corrupt += 1;
+            // First, since the kernel may read a file that no process has open.
+            let distrusted = !file.complete || folder.distrust(file).is_ok();
             let done = if folder.remove(file) {
                 "removed"
-            } else if !file.complete || folder.distrust(file).is_ok() {
+            } else if distrusted {
                 "a mount has it open, and checks it when it is opened again"
             } else {
                 "a mount has it open; unmount it and repeat this command"

@@ -7,7 +7,7 @@ use super::built_views::BuiltView;
 use super::open_files::TableContent;
 use super::tables::cpb_path;
 use super::{ContentError, Contents, file_id, original_path};
-use crate::cache::{CacheFile, DirectFile};
+use crate::cache::{BackingFile, CacheFile, DirectFile};
 use crate::catalog::{Object, Representation};
 
 /// An open handle of an original.
@@ -80,6 +80,14 @@ impl Contents {
             cached.verify_in_background();
         }
         Ok(opened)
+    }
+
+    /// Whether a file that the kernel reads directly still has the bytes that were verified;
+    /// false if the disk of the cache hangs.
+    pub async fn is_unchanged(&self, backing: &Arc<BackingFile>) -> bool {
+        let backing = Arc::clone(backing);
+        let look = move || backing.is_unchanged();
+        self.store.disk().run(look).await.unwrap_or(false)
     }
 
     /// Opens a file that is built here, and builds it if it is not in the cache.

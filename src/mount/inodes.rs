@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fuser::BackingId;
 use lru::LruCache;
 
-use crate::content::Epoch;
+use crate::content::{BackingFile, Epoch};
 use crate::tree::{Directory, Inode, Node};
 
 /// Number of files for which the two LRU maps store what the kernel has. A file
@@ -85,7 +85,16 @@ pub(super) enum ServeMode {
     /// By READ requests.
     Requests,
     /// By the kernel, directly from the backing file.
-    Passthrough(Arc<BackingId>),
+    Passthrough(Arc<Passthrough>),
+}
+
+/// A file that the kernel reads directly. It allows no other mode and no other backing
+/// file until all handles of the inode are closed.
+#[derive(Debug)]
+pub(super) struct Passthrough {
+    /// The kernel's number of the backing file.
+    pub(super) id: BackingId,
+    pub(super) backing: Arc<BackingFile>,
 }
 
 /// State of an inode that decides how to open it and how to reply to GETATTR.

@@ -12,10 +12,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fuser::{BackingId, Errno, FileHandle, FopenFlags, ReplyOpen};
+use fuser::{Errno, FileHandle, FopenFlags, ReplyOpen};
 
 use super::handles::Handle;
-use super::inodes::ServeMode;
+use super::inodes::{Passthrough, ServeMode};
 use super::interrupt::{Interrupted, unless_interrupted};
 use super::mount_state::MountState;
 use super::request_trace::PendingReply;
@@ -95,20 +95,17 @@ impl MountState {
             let chosen = Cell::new(false);
             let opened = self.inodes.open(number, corruption_count, || {
                 chosen.set(true);
-                let backing = self.pass_through(&direct, &reply);
-                backing.map_or(ServeMode::Requests, |id| {
-                    ServeMode::Passthrough(Arc::new(id))
+                let passthrough = self.pass_through(&direct, &reply);
+                passthrough.map_or(ServeMode::Requests, |passthrough| {
+                    ServeMode::Passthrough(Arc::new(passthrough))
                 })
             });
             (opened, chosen.get())
         };
-        if let ServeMode::Passthrough(id) = opened.mode {
-            // The kernel allows no other mode while the earlier handles are open. The file
-            // may have been sealed since it was looked at.
-            if !is_chosen
-                && matches!(direct, DirectFile::NotSealed)
-                && !self.is_direct(object, representation).await
-            {
+        if let ServeMode::Passthrough(passthrough) = opened.mode {
+            // The kernel allows nothing else while the earlier handles are open.
+            let backing = &passthrough.backing;
+            if !is_chosen && !self.contents.is_unchanged(backing).await {
                 self.inodes.release(number);
                 return reply.error(self.fail("open", node, Errno::EIO, &CHANGED));
             }
@@ -116,7 +113,7 @@ impl MountState {
             self.report.add_read_object(object.id());
             // The kernel may have an estimate from before the file was built.
             self.ensure_size_known(node);
-            return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
+            return reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &passthrough.id);
         }
         let earlier_epoch_open = opened.earlier_epoch_open;
         // Readers of older, corrupt content must not read pages of this one.
@@ -152,12 +149,6 @@ impl MountState {
         reply.opened(FileHandle(handle), flags);
     }
 
-    /// Whether the kernel may read the file directly, as far as its stamp tells.
-    async fn is_direct(&self, object: &Arc<Object>, representation: Representation) -> bool {
-        let opened = self.contents.open(object, representation).await;
-        opened.is_ok_and(|opened| !matches!(opened.direct, DirectFile::NotSealed))
-    }
-
     /// Returns whether the kernel has the exact size of a file. If not, invalidates the
     /// attributes that it has.
     fn ensure_size_known(&self, node: &Node) -> bool {
@@ -178,15 +169,18 @@ impl MountState {
 
     /// Registers a complete file of the cache as the backing file of a passthrough
     /// open. Disables passthrough if the kernel refuses.
-    fn pass_through(&self, direct: &DirectFile, reply: &ReplyOpen) -> Option<BackingId> {
+    fn pass_through(&self, direct: &DirectFile, reply: &ReplyOpen) -> Option<Passthrough> {
         if !self.passthrough.load(Ordering::Relaxed) {
             return None;
         }
-        let DirectFile::Verified(file) = direct else {
+        let DirectFile::Verified(backing) = direct else {
             return None;
         };
-        match reply.open_backing(file) {
-            Ok(id) => Some(id),
+        match reply.open_backing(backing.file()) {
+            Ok(id) => Some(Passthrough {
+                id,
+                backing: Arc::clone(backing),
+            }),
             Err(error) => {
                 tracing::info!(%error, "passthrough is not available");
                 self.passthrough.store(false, Ordering::Relaxed);

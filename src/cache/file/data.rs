@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::stat::{Mode, fchmod};
@@ -33,18 +34,46 @@ pub(in crate::cache) struct Stamp(pub(in crate::cache) u64);
 
 impl Stamp {
     pub(in crate::cache) fn of(file: &File) -> io::Result<Self> {
+        ChangeStamp::of(file).map(|found| found.stamp())
+    }
+}
+
+/// What a [`Stamp`] is a hash of.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct ChangeStamp {
+    /// The size, then seconds and nanoseconds of the last modification.
+    of_bytes: [i64; 3],
+    /// Seconds and nanoseconds of the last change of the bytes, the mode or the name.
+    of_all: [i64; 2],
+    is_removed: bool,
+}
+
+impl ChangeStamp {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
         let found = file.metadata()?;
+        Ok(Self {
+            of_bytes: [
+                found.size().cast_signed(),
+                found.mtime(),
+                found.mtime_nsec(),
+            ],
+            of_all: [found.ctime(), found.ctime_nsec()],
+            is_removed: found.nlink() == 0,
+        })
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
         let mut bytes = Vec::with_capacity(40);
-        for number in [
-            found.size().cast_signed(),
-            found.mtime(),
-            found.mtime_nsec(),
-            found.ctime(),
-            found.ctime_nsec(),
-        ] {
+        for number in self.of_bytes.iter().chain(&self.of_all) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        Ok(Self(XxHash3_64::oneshot(&bytes)))
+        Stamp(XxHash3_64::oneshot(&bytes))
+    }
+
+    /// Whether the file had the same bytes at `before`, unless a program has set the time
+    /// of their modification back. The removal of a file changes `of_all` only.
+    pub(super) fn has_bytes_of(&self, before: &Self) -> bool {
+        self.of_bytes == before.of_bytes && (self.is_removed || self.of_all == before.of_all)
     }
 }
 
@@ -103,6 +132,12 @@ impl DataFile {
 
     pub(super) fn stamp(&self) -> io::Result<Stamp> {
         Stamp::of(&self.file)
+    }
+
+    /// Changes the stamp for good: the bytes are not those that were verified, even if
+    /// the disk has changed them without a trace.
+    pub(super) fn distrust(&self) -> io::Result<()> {
+        self.file.set_modified(SystemTime::now())
     }
 
     /// Whether the file has the name `path`.

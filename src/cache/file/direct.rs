@@ -8,12 +8,13 @@
 //! disk as they do.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::CacheFile;
-use super::data::Stamp;
+use super::data::{ChangeStamp, Stamp};
 use super::files::DiskFiles;
 use super::read::CacheRead;
 use super::state::FileStage;
@@ -26,11 +27,38 @@ pub(in crate::cache) const MAX_VERIFICATIONS: usize = 2;
 /// A verification reads so many bytes at once, then checks that the file is still sealed.
 const STEP: u64 = MAX_BLOCK as u64;
 
+/// A verified file that the kernel reads directly.
+#[derive(Debug)]
+pub struct BackingFile {
+    file: File,
+    stamp: ChangeStamp,
+}
+
+impl BackingFile {
+    fn new(file: File) -> io::Result<Self> {
+        let stamp = ChangeStamp::of(&file)?;
+        Ok(Self { file, stamp })
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether the file still has the bytes that were verified, as far as its size and
+    /// times tell. It has them when it is removed, unless because it was damaged.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        (ChangeStamp::of(&self.file)).is_ok_and(|now| now.has_bytes_of(&self.stamp))
+    }
+}
+
 /// Whether the kernel may read a file directly.
 #[derive(Debug)]
 pub enum DirectFile {
     /// It may.
-    Verified(File),
+    Verified(Arc<BackingFile>),
     /// The file is sealed, but was not verified in this process, or too long ago.
     Unverified,
     /// The file is not sealed, or others have changed it.
@@ -65,7 +93,14 @@ impl CacheFile {
         if !self.store.verified_files.contains(&self.path, stamp) {
             return DirectFile::Unverified;
         }
-        (data.try_clone()).map_or(DirectFile::NotSealed, DirectFile::Verified)
+        let backing = data.try_clone().and_then(BackingFile::new);
+        match backing {
+            // Changed before it was looked at: as above, at the next open.
+            Ok(backing) if backing.stamp.stamp() == stamp => {
+                DirectFile::Verified(Arc::new(backing))
+            }
+            _ => DirectFile::NotSealed,
+        }
     }
 
     /// Verifies a sealed file in the background, unless too little of it was read so far or
@@ -197,6 +232,30 @@ mod tests {
         assert_eq!(file.read(0..8).unwrap(), bytes);
         file.seal(file.epoch()).unwrap();
         assert!(matches!(file.direct_file(), DirectFile::Unverified));
+    }
+
+    #[test]
+    fn removed_file_is_unchanged_unless_it_was_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let complete = dir.path().join("dataAppStorage/netcdf/x");
+        let backing = |file: &Arc<CacheFile>| {
+            file.verify_blocks().unwrap();
+            let DirectFile::Verified(backing) = file.direct_file() else {
+                panic!("verified");
+            };
+            assert!(backing.is_unchanged());
+            backing
+        };
+        let file = sealed(&store(&dir));
+        let removed = backing(&file);
+        fs::remove_file(&complete).unwrap();
+        assert!(removed.is_unchanged());
+        drop(file);
+
+        let file = sealed(&store(&dir));
+        let damaged = backing(&file);
+        file.discard(file.epoch(), || ());
+        assert!(!complete.exists() && !damaged.is_unchanged());
     }
 
     #[test]

@@ -219,9 +219,11 @@ impl FilePaths {
         Ok(Some(stamp))
     }
 
-    /// Removes `files`, whatever their name is.
+    /// Removes `files`, which are corrupt, whatever their name is.
     pub(super) fn remove(&self, files: &DiskFiles) -> io::Result<()> {
         let DiskFiles { data, map } = files;
+        // For those that the kernel reads directly; see `BackingFile`.
+        data.distrust()?;
         for path in [&self.complete, &self.partial] {
             if data.is_at(path) {
                 remove_if_present(path).map_err(io::Error::other)?;

@@ -49,6 +49,13 @@ pub(super) struct Piece {
     pub(super) may_retain: bool,
 }
 
+impl Piece {
+    /// Where it ends in the file.
+    pub(super) fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+}
+
 impl PieceBuilder {
     /// Begins the first piece of a download of `range`.
     pub(super) fn new(range: Range<u64>) -> Self {

@@ -102,6 +102,32 @@ impl RunningHash {
         }
     }
 
+    /// As [`RunningHash::add`], if these are the very next bytes to hash: then nothing is
+    /// waited for. Otherwise returns false.
+    pub(super) fn add_at_once(
+        &self,
+        cached: &CacheFile,
+        epoch: Epoch,
+        offset: u64,
+        bytes: &[u8],
+    ) -> bool {
+        let mut state = self.state();
+        let is_next = |hash: &PartialHash| hash.epoch == epoch && hash.position == offset;
+        if state.is_continued || cached.epoch() != epoch {
+            return false;
+        }
+        let hash = match &state.hash {
+            Some(hash) if is_next(hash) => hash.clone(),
+            Some(hash) if hash.epoch == epoch => return false,
+            _ if offset == 0 => PartialHash::new(epoch),
+            _ => return false,
+        };
+        let mut next = self.begin(&mut state, hash);
+        drop(state);
+        next.hash.add(bytes);
+        true
+    }
+
     /// Whether the cache has all bytes that are not hashed yet. Does not block. While
     /// another thread continues the hash, the bytes that it hashes count as not hashed.
     pub(super) fn can_finish(&self, cached: &CacheFile) -> bool {
@@ -150,12 +176,16 @@ impl RunningHash {
             }
             if !state.is_continued {
                 let hash = current.cloned().unwrap_or_else(|| PartialHash::new(epoch));
-                state.is_continued = true;
-                let running = self;
-                return Some(Continuation { running, hash });
+                return Some(self.begin(&mut state, hash));
             }
             state = (self.returned.wait(state)).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn begin(&self, state: &mut HashState, hash: PartialHash) -> Continuation<'_> {
+        state.is_continued = true;
+        let running = self;
+        Continuation { running, hash }
     }
 
     fn state(&self) -> MutexGuard<'_, HashState> {
@@ -267,7 +297,10 @@ mod tests {
                 let end = usize::try_from(u64::from(last) * BLOCK).unwrap();
                 let piece = &bytes[usize::try_from(offset).unwrap()..end];
                 cached.write(offset, piece).unwrap();
-                running.add(&cached, cached.epoch(), offset, piece);
+                let epoch = cached.epoch();
+                if !running.add_at_once(&cached, epoch, offset, piece) {
+                    running.add(&cached, epoch, offset, piece);
+                }
             };
             std::thread::scope(|scope| {
                 for part in pieces.chunks(6) {

@@ -1,11 +1,12 @@
 //! Moves the bytes of one download from the network into the cache.
 //!
-//! Three stages work on each download at the same time, since on a fast connection each
-//! takes as long as the others; the last two are jobs of the disk pool:
+//! Two tasks work on each download, so that on a fast connection the network does not wait
+//! for the disk. The second one hands each piece to the disk pool, and meanwhile hashes the
+//! one before:
 //!
 //! ```text
-//!  receive --(2 pieces)--> store --(1 piece)--> hash
-//!  network to pieces       cache, position      RunningHash
+//!  receive --(2 pieces)--> store ------------> hash
+//!  network to pieces       cache, position     RunningHash
 //! ```
 //!
 //! The position moves once a piece is in the cache, before it is hashed; only
@@ -17,7 +18,6 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use super::ContentError;
@@ -163,41 +163,45 @@ struct StoreTask {
 
 impl StoreTask {
     async fn run(self, mut pieces: mpsc::Receiver<Piece>) -> Result<(), ContentError> {
-        let (cached, disk) = (
-            Arc::clone(&self.file.cached),
-            self.file.cached.disk().clone(),
-        );
+        let file = Arc::clone(&self.file);
+        let end = self.download.range().end;
         let mut task = self;
-        // One piece is hashed while the next one is written.
-        let mut hashing: Option<JoinHandle<Result<(), ContentError>>> = None;
-        while let Some(piece) = pieces.recv().await {
+        let mut unhashed: Option<StoredPiece> = None;
+        loop {
+            let piece = match pieces.try_recv() {
+                Ok(piece) => piece,
+                Err(_none_yet) => {
+                    StoredPiece::hash(unhashed.take(), &file).await?;
+                    let Some(piece) = pieces.recv().await else {
+                        break;
+                    };
+                    piece
+                }
+            };
             let piece = Arc::new(piece);
             let stored = Arc::clone(&piece);
-            let storing = disk.run(move || {
-                let result = task.store(&stored);
-                (task, result)
+            let storing = file.cached.disk().run(move || {
+                let epoch = task.store(&stored);
+                (task, epoch)
             });
-            let (back, result) = storing.await?;
-            let epoch = result?;
-            task = back;
-            finish(hashing.take()).await?;
-            let (file, pool) = (Arc::clone(&task.file), disk.clone());
-            let end = piece.offset + piece.bytes.len() as u64;
-            hashing = Some(tokio::spawn(async move {
-                let hash = move || {
-                    file.hash
-                        .add(&file.cached, epoch, piece.offset, &piece.bytes)
-                };
-                Ok(pool.run(hash).await?)
-            }));
-            if end == task.download.range().end {
+            let hashing = StoredPiece::hash(unhashed.take(), &file);
+            let (stored, hashed) = tokio::join!(biased; storing, hashing);
+            hashed?;
+            let epoch;
+            (task, epoch) = stored?;
+            let is_last = piece.end() == end;
+            unhashed = Some(StoredPiece {
+                piece,
+                epoch: epoch?,
+            });
+            if is_last {
                 // A reader that finds the file complete needs its hash.
-                finish(hashing.take()).await?;
+                StoredPiece::hash(unhashed.take(), &file).await?;
                 task.download.set_position(end);
             }
         }
-        finish(hashing.take()).await?;
         drop(pieces);
+        let cached = Arc::clone(&file.cached);
         let epoch = cached.epoch();
         // A block of a verified file was damaged or evicted, and is back.
         if cached.is_verified() && cached.is_complete() && !cached.is_sealed() {
@@ -215,7 +219,7 @@ impl StoreTask {
             ref bytes,
             may_retain,
         } = piece;
-        let end = offset + bytes.len() as u64;
+        let end = piece.end();
         if end > download.range().end {
             return Err(ContentError::WrongLength {
                 id: file.id,
@@ -250,12 +254,29 @@ impl StoreTask {
     }
 }
 
-/// Waits until a piece is hashed.
-async fn finish(hashing: Option<JoinHandle<Result<(), ContentError>>>) -> Result<(), ContentError> {
-    match hashing {
-        // A panic is a bug; the verifier hashes what is missing.
-        Some(hashing) => hashing.await.unwrap_or(Ok(())),
-        None => Ok(()),
+/// A piece that is in the cache, but not hashed.
+struct StoredPiece {
+    piece: Arc<Piece>,
+    epoch: Epoch,
+}
+
+impl StoredPiece {
+    /// Continues the hash of the file with a piece; in the disk pool, if the cache must be
+    /// read first.
+    async fn hash(stored: Option<Self>, file: &Arc<OriginalContext>) -> Result<(), ContentError> {
+        let Some(Self { piece, epoch }) = stored else {
+            return Ok(());
+        };
+        let Piece { offset, bytes, .. } = &*piece;
+        if (file.hash).add_at_once(&file.cached, epoch, *offset, bytes) {
+            return Ok(());
+        }
+        let context = Arc::clone(file);
+        let add = move || {
+            let Piece { offset, bytes, .. } = &*piece;
+            context.hash.add(&context.cached, epoch, *offset, bytes);
+        };
+        Ok(file.cached.disk().run(add).await?)
     }
 }
 
