@@ -87,7 +87,7 @@ impl Catalog {
             // A TTL of zero means that callers do not accept old lists.
             refresh.await;
         } else {
-            tokio::spawn(refresh);
+            icos_sync::spawn_task(refresh);
         }
         Ok(())
     }

@@ -366,7 +366,7 @@ async fn until_end(
 ) -> SignalRequest {
     let (end, ended) = watch::channel(());
     let serving = server.clone();
-    let mut serving = tokio::spawn(async move { serving.serve(listeners, ended).await });
+    let mut serving = icos_sync::spawn_task(async move { serving.serve(listeners, ended).await });
     let in_background = background::is_daemon();
     let request = loop {
         let idle = async {
@@ -388,7 +388,7 @@ async fn until_end(
             SignalRequest::Refresh => {
                 log::reopen();
                 let server = server.clone();
-                tokio::spawn(async move { server.refresh().await });
+                icos_sync::spawn_task(async move { server.refresh().await });
             }
             SignalRequest::End | SignalRequest::Interrupt => {
                 background::notify("STOPPING=1");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use directories::ProjectDirs;
+use futures_util::FutureExt as _;
 use nix::unistd::geteuid;
 use tokio::runtime::Runtime;
 
@@ -352,7 +353,8 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     // With one thread for blocking work, tokio queues more of it if no further thread can
     // be started. Without any, it panics.
     runtime.spawn_blocking(|| ());
-    runtime.block_on(work)
+    // Boxed, so that the runtime's code is compiled for each type of result only.
+    runtime.block_on(work.boxed_local())
 }
 
 /// Parses a size of at least 1 MiB.

@@ -128,7 +128,7 @@ impl Tee {
                 .then(|| Context::new(&SHA256)),
         };
         let publishing = Publishing::begin(shared);
-        tokio::spawn(async move {
+        icos_sync::spawn_task(async move {
             publisher.run(received).await;
             drop(publishing);
         });

@@ -40,7 +40,8 @@ impl ReadAhead {
     pub(super) fn start(shared: &Arc<Shared>, object: &SharedObject, index: u64) -> Option<Self> {
         let permit = shared.reserve_now(object.segment_len(index))?;
         let (shared, object) = (Arc::clone(shared), object.clone());
-        let task = tokio::spawn(async move { read(&shared, &object, index, permit).await });
+        let task =
+            icos_sync::spawn_task(async move { read(&shared, &object, index, permit).await });
         Some(Self { index, task })
     }
 

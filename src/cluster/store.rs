@@ -215,7 +215,7 @@ impl SharedStore {
     fn break_off(&self, access: StoreAccess, error: &StoreError) {
         if self.0.breaker(access).open(error.clone()) {
             tracing::warn!(%error, ?access, "the shared cache is not used for now");
-            tokio::spawn(test_until_it_works(Arc::downgrade(&self.0), access));
+            icos_sync::spawn_task(test_until_it_works(Arc::downgrade(&self.0), access));
         }
     }
 }

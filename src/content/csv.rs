@@ -91,7 +91,7 @@ impl CsvFile {
         let header = writer.header().len() as u64;
         let row_index_store = Arc::new(RowIndexStore::new(store, columns.id(), columns.schema())?);
         let (loading, rows) = (Arc::clone(&row_index_store), columns.schema().rows());
-        let loaded = tokio::task::spawn_blocking(move || loading.index(header, every, rows)).await;
+        let loaded = icos_sync::spawn_blocking(move || loading.index(header, every, rows)).await;
         let index = loaded.ok().flatten();
         Ok(Self {
             known: Mutex::new(KnownText {

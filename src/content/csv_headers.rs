@@ -53,7 +53,7 @@ impl CsvHeaders {
             return Ok(header.line);
         }
         let (store, dataset) = (self.store.clone(), iri.to_owned());
-        let stored = tokio::task::spawn_blocking(move || read_stored(&store, &dataset)).await;
+        let stored = icos_sync::spawn_blocking(move || read_stored(&store, &dataset)).await;
         match stored.ok().flatten() {
             Some(line) => {
                 insert(&self.headers, iri, &line, false);
@@ -107,7 +107,7 @@ impl CsvHeaders {
                 let stored = line.clone();
                 // The reply does not wait for the disk. A line that cannot be
                 // stored is requested again by the next mount.
-                tokio::task::spawn_blocking(move || {
+                icos_sync::spawn_blocking(move || {
                     if let Err(error) = store_line(store, &dataset, &stored) {
                         tracing::debug!(%error, "cannot store a CSV header");
                     }

@@ -85,7 +85,7 @@ impl LandingPages {
                 pages.put(requested, page, bytes);
                 drop(pages);
                 // The caller does not wait for the disk.
-                tokio::task::spawn_blocking(move || store.sizes().write());
+                icos_sync::spawn_blocking(move || store.sizes().write());
                 Ok(json)
             })
             .await

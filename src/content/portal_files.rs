@@ -66,7 +66,7 @@ impl DataFolder {
         len: u64,
     ) -> Option<Arc<PortalFile>> {
         let (folder, at) = (Arc::clone(&self.0), path.clone());
-        let found = tokio::task::spawn_blocking(move || folder.open(&at, len)).await;
+        let found = icos_sync::spawn_blocking(move || folder.open(&at, len)).await;
         let file = found.ok().flatten()?;
         Some(Arc::new(PortalFile {
             id,
@@ -130,7 +130,7 @@ impl PortalFile {
     /// has failed.
     pub(super) async fn read(self: Arc<Self>, range: Range<u64>) -> Option<Bytes> {
         ByteSource::PortalDisk.note();
-        let reading = tokio::task::spawn_blocking(move || self.read_blocking(range)).await;
+        let reading = icos_sync::spawn_blocking(move || self.read_blocking(range)).await;
         reading.ok().flatten().map(Bytes::from)
     }
 

@@ -97,7 +97,7 @@ impl RowIndexStore {
         let bytes = is_stored.then(|| [&self.key.to_le_bytes(), &*index.to_bytes()].concat());
         let this = Arc::clone(self);
         // The caller does not wait for the disk.
-        tokio::task::spawn_blocking(move || {
+        icos_sync::spawn_blocking(move || {
             this.store.sizes().write();
             let Some(bytes) = bytes else {
                 return;
@@ -114,6 +114,6 @@ impl RowIndexStore {
     pub(super) fn discard(&self) {
         self.store.sizes().remove(self.key);
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.sizes().write());
+        icos_sync::spawn_blocking(move || store.sizes().write());
     }
 }

@@ -45,7 +45,7 @@ async fn close_repeatedly(owner: Weak<impl CloseIdle>, mut used: watch::Receiver
             let Some(owner) = owner.upgrade() else {
                 return;
             };
-            let check = tokio::task::spawn_blocking(move || {
+            let check = icos_sync::spawn_blocking(move || {
                 let more = owner.close_idle();
                 if more {
                     allocator::decay();

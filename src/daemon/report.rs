@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use icos_sync::spawn_blocking;
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::cache::Store;

@@ -15,6 +15,7 @@ use fuser::{
     LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
+use futures_util::FutureExt as _;
 use tracing::{Span, debug_span};
 
 use super::directory_reply::PageReply;
@@ -191,7 +192,7 @@ impl Filesystem for Adapter {
             Some(node) => {
                 let (state, caller) = (Arc::clone(&self.0), req.pid());
                 let open = async move { state.open(&node, caller, reply).await };
-                self.0.runtime.spawn(open);
+                self.0.runtime.spawn(open.boxed());
             }
         }
     }
@@ -277,7 +278,7 @@ impl Filesystem for Adapter {
         {
             let state = Arc::clone(&self.0);
             let invalidate = async move { state.invalidate_attributes(number) };
-            self.0.runtime.spawn(invalidate);
+            self.0.runtime.spawn(invalidate.boxed());
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use fuser::{Errno, FileAttr, Generation, Notifier, ReplyAttr, ReplyEntry, Request};
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tracing::Instrument as _;
 
@@ -131,13 +132,15 @@ impl MountState {
     {
         let (caller, work) = (request.pid(), work(Arc::clone(self)));
         let work = work.instrument(reply.trace.span().clone());
-        self.runtime.spawn(async move {
+        let respond = async move {
             match unless_interrupted(caller, work).await {
                 Ok(Ok(result)) => send(reply, result),
                 Ok(Err(errno)) => reply.error(errno),
                 Err(Interrupted) => reply.error(Errno::EINTR),
             }
-        });
+        };
+        // Boxed: tokio's code for tasks is compiled once, not for each kind of request.
+        self.runtime.spawn(respond.boxed());
     }
 
     /// Returns the size of `node`, exact if it is known. Control files are opened for
@@ -337,7 +340,7 @@ impl MountState {
             return totals;
         }
         let tree = self.tree.clone();
-        let counted = tokio::task::spawn_blocking(move || tree.totals()).await;
+        let counted = icos_sync::spawn_blocking(move || tree.totals()).await;
         let Ok(Ok(totals)) = counted else {
             return (0, 0);
         };

@@ -11,6 +11,7 @@
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::FutureExt as _;
 use lru::LruCache;
 use tokio::sync::Semaphore;
 
@@ -112,14 +113,15 @@ impl MountState {
                 continue;
             }
             let state = Arc::clone(self);
-            self.runtime.spawn(async move {
+            let measure = async move {
                 // The semaphore is never closed.
                 let _permit = state.stat_ahead.permits.acquire().await;
                 // A query of this file reports the failure.
                 if let Err(error) = state.reader.exact_size(&node).await {
                     tracing::debug!(%node, %error, "cannot measure a file in advance");
                 }
-            });
+            };
+            self.runtime.spawn(measure.boxed());
         }
     }
 }

@@ -236,7 +236,7 @@ impl ServedFile {
                 }
             }
         };
-        tokio::spawn(sending.in_current_span());
+        icos_sync::spawn_task(sending.in_current_span());
         Ok(body)
     }
 

@@ -134,7 +134,7 @@ pub(super) async fn reply(
     let (sender, body) = ReplyBody::stream(None);
     *reply.body_mut() = body;
     let (state, path) = (Arc::clone(state), path.clone());
-    tokio::spawn(async move {
+    icos_sync::spawn_task(async move {
         match send(&state, &path, view, first, batches, &sender).await {
             Ok(()) => sender.end().await,
             Err(error) => {

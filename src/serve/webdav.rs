@@ -216,7 +216,7 @@ pub(super) async fn propfind(
     let (sender, body) = ReplyBody::stream(None);
     *reply.body_mut() = body;
     let state = Arc::clone(state);
-    tokio::spawn(async move {
+    icos_sync::spawn_task(async move {
         let sending = async {
             tokio::select! {
                 // The client is gone: what only it waits for is abandoned.

@@ -13,8 +13,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{MutexGuard, PoisonError, TryLockError, atomic};
 
-mod blocking;
 mod single_flight;
+mod tasks;
 
 #[cfg(not(any(test, feature = "shuttle")))]
 #[path = "schedule/system.rs"]
@@ -23,11 +23,11 @@ mod schedule;
 #[path = "schedule/shuttle.rs"]
 mod schedule;
 
-pub use blocking::run_blocking;
 #[cfg(any(test, feature = "shuttle"))]
 pub use schedule::{block_on, check, thread, yield_now};
 pub use schedule::{schedule_point, sleep, spawn};
 pub use single_flight::SingleFlight;
+pub use tasks::{BlockingTask, run_blocking, spawn_blocking, spawn_task};
 
 use schedule::{ScheduledGuard, ScheduledLock};
 

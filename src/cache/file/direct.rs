@@ -117,7 +117,7 @@ impl CacheFile {
             return;
         }
         let file = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        icos_sync::spawn_blocking(move || {
             if let Err(error) = file.verify_blocks() {
                 tracing::warn!(%error, "a complete file of the cache cannot be verified");
             }

@@ -71,7 +71,7 @@ impl CacheFile {
         let Ok(Ok(permit)) = tokio::time::timeout(SEAL_TIMEOUT, permit).await else {
             return;
         };
-        tokio::task::spawn_blocking(move || {
+        icos_sync::spawn_blocking(move || {
             if let Err(error) = self.seal(epoch) {
                 // The bytes are right and stay readable under the partial name.
                 tracing::warn!(%error, "a complete file could not be renamed to its complete name");

@@ -53,7 +53,7 @@ pub(super) fn serve(
                     tracing::info!("received a signal to refresh");
                     log::reopen();
                     let refresher = refresher.clone();
-                    tokio::spawn(async move { refresher.refresh().await });
+                    icos_sync::spawn_task(async move { refresher.refresh().await });
                 }
                 SignalRequest::End | SignalRequest::Interrupt => {
                     interrupted = matches!(request, SignalRequest::Interrupt);

@@ -177,7 +177,7 @@ impl Downloads {
         let transfer = Transfer::new(Arc::clone(&self.file), Arc::clone(&download));
         // The task holds `self`: while it runs, the file's state is in use.
         let downloads = Arc::clone(self);
-        tokio::spawn(async move {
+        icos_sync::spawn_task(async move {
             transfer.run().await;
             drop(downloads);
         });

@@ -1,8 +1,8 @@
 //! Moves the bytes of one download from the network into the cache.
 //!
 //! Two tasks work on each download, so that on a fast connection the network does not wait
-//! for the disk. The second one hands each piece to the disk pool, and meanwhile hashes the
-//! one before:
+//! for the disk. The second one hands the pieces that wait to the disk pool, and meanwhile
+//! hashes those before:
 //!
 //! ```text
 //!  receive --(2 pieces)--> store ------------> hash
@@ -13,6 +13,7 @@
 //! the last piece is hashed first, so that a reader that finds the file complete
 //! also finds its hash.
 
+use std::mem::take;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::content::shared_download::{MAX_DISTANCE, Turn, wait_for_turn};
 
 /// The number of pieces that may wait to be stored.
 const STORE_QUEUE: usize = 2;
+/// The number of pieces that one job stores. More of them would keep their memory longer.
+const MAX_BATCH: usize = 3;
 
 /// The task that fills one download.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Transfer {
             download: Arc::clone(download),
             lock,
         };
-        let storing = tokio::spawn(store.run(received));
+        let storing = icos_sync::spawn_task(store.run(received));
         let received = tokio::select! {
             received = self.receive(&pieces) => received,
             // A piece could not be stored: the other task returns the error.
@@ -166,37 +169,29 @@ impl StoreTask {
         let file = Arc::clone(&self.file);
         let end = self.download.range().end;
         let mut task = self;
-        let mut unhashed: Option<StoredPiece> = None;
+        let mut unhashed = Vec::new();
         loop {
-            let piece = match pieces.try_recv() {
-                Ok(piece) => piece,
-                Err(_none_yet) => {
-                    StoredPiece::hash(unhashed.take(), &file).await?;
-                    let Some(piece) = pieces.recv().await else {
-                        break;
-                    };
-                    piece
-                }
-            };
-            let piece = Arc::new(piece);
-            let stored = Arc::clone(&piece);
+            if pieces.is_empty() {
+                hash(&file, take(&mut unhashed)).await?;
+            }
+            let mut batch = Vec::new();
+            if pieces.recv_many(&mut batch, MAX_BATCH).await == 0 {
+                break;
+            }
             let storing = file.cached.disk().run(move || {
-                let epoch = task.store(&stored);
-                (task, epoch)
+                let stored: Result<Vec<_>, _> =
+                    batch.into_iter().map(|piece| task.store(piece)).collect();
+                (task, stored)
             });
-            let hashing = StoredPiece::hash(unhashed.take(), &file);
+            let hashing = hash(&file, take(&mut unhashed));
             let (stored, hashed) = tokio::join!(biased; storing, hashing);
             hashed?;
-            let epoch;
-            (task, epoch) = stored?;
-            let is_last = piece.end() == end;
-            unhashed = Some(StoredPiece {
-                piece,
-                epoch: epoch?,
-            });
-            if is_last {
+            let stored_pieces;
+            (task, stored_pieces) = stored?;
+            unhashed = stored_pieces?;
+            if unhashed.last().is_some_and(|last| last.piece.end() == end) {
                 // A reader that finds the file complete needs its hash.
-                StoredPiece::hash(unhashed.take(), &file).await?;
+                hash(&file, take(&mut unhashed)).await?;
                 task.download.set_position(end);
             }
         }
@@ -212,13 +207,14 @@ impl StoreTask {
 
     /// Stores a piece, and returns its epoch. The position moves, except to the end of the
     /// download: the last piece is hashed first. Blocks on the disk.
-    fn store(&mut self, piece: &Piece) -> Result<Epoch, ContentError> {
+    fn store(&mut self, piece: Piece) -> Result<StoredPiece, ContentError> {
         let Self { file, download, .. } = self;
-        let &Piece {
+        let Piece {
             offset,
-            ref bytes,
+            bytes,
             may_retain,
-        } = piece;
+        } = &piece;
+        let (offset, may_retain) = (*offset, *may_retain);
         let end = piece.end();
         if end > download.range().end {
             return Err(ContentError::WrongLength {
@@ -250,34 +246,29 @@ impl StoreTask {
         if end != download.range().end {
             download.set_position(end);
         }
-        Ok(epoch)
+        Ok(StoredPiece { piece, epoch })
     }
 }
 
-/// A piece that is in the cache, but not hashed.
+/// A piece that is in the cache.
 struct StoredPiece {
-    piece: Arc<Piece>,
+    piece: Piece,
     epoch: Epoch,
 }
 
-impl StoredPiece {
-    /// Continues the hash of the file with a piece; in the disk pool, if the cache must be
-    /// read first.
-    async fn hash(stored: Option<Self>, file: &Arc<OriginalContext>) -> Result<(), ContentError> {
-        let Some(Self { piece, epoch }) = stored else {
-            return Ok(());
-        };
-        let Piece { offset, bytes, .. } = &*piece;
-        if (file.hash).add_at_once(&file.cached, epoch, *offset, bytes) {
-            return Ok(());
+/// Continues the hash of the file with `pieces`; in the disk pool, if the cache must be
+/// read first.
+async fn hash(file: &Arc<OriginalContext>, pieces: Vec<StoredPiece>) -> Result<(), ContentError> {
+    for StoredPiece { piece, epoch } in pieces {
+        let Piece { offset, bytes, .. } = piece;
+        if (file.hash).add_at_once(&file.cached, epoch, offset, &bytes) {
+            continue;
         }
         let context = Arc::clone(file);
-        let add = move || {
-            let Piece { offset, bytes, .. } = &*piece;
-            context.hash.add(&context.cached, epoch, *offset, bytes);
-        };
-        Ok(file.cached.disk().run(add).await?)
+        let add = move || (context.hash).add(&context.cached, epoch, offset, &bytes);
+        file.cached.disk().run(add).await?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use std::marker::PhantomData;
 
+pub use crate::tasks::spawn_task as spawn;
 pub use std::thread::sleep;
-pub use tokio::spawn;
 
 /// Does nothing: the operating system's locks need no help.
 #[derive(Debug, Default)]
