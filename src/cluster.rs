@@ -46,6 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[cfg(feature = "cluster")]
@@ -55,7 +56,11 @@ mod folder;
 mod gc;
 mod key;
 mod lease;
+#[cfg(feature = "cluster")]
+mod lease_server;
+mod lease_store;
 mod location;
+mod private_file;
 mod publisher;
 mod rejections;
 #[cfg(feature = "cluster")]
@@ -70,12 +75,14 @@ mod value;
 
 pub use gc::{GcOptions, GcReport, collect_garbage};
 pub use key::{ClusterKey, KeyError};
-pub use location::{BadLocation, SharedLocation};
+pub use location::{BadLeaseLocation, BadLocation, LeaseLocation, SharedLocation};
+pub use private_file::{PrivateFileError, read_password};
 pub use rejections::Rejection;
 pub use status::{SharedCacheState, SharedCacheStatus};
 pub use store::StoreError;
 pub use stream::SharedStream;
 
+use lease_store::LeaseStore;
 use rejections::Rejections;
 use seal::Seal;
 use status::Counters;
@@ -89,11 +96,22 @@ const MAX_UNSEALED: u64 = 1 << 30;
 /// Bytes of one permit of [`SharedCache`]'s memory.
 const MEMORY_UNIT: u64 = 64 << 10;
 
+/// A server that has the leases of a shared cache.
+#[derive(Clone, Debug)]
+pub struct LeaseServerOptions {
+    /// Where it is.
+    pub location: LeaseLocation,
+    /// The password of the login.
+    pub password: Option<SecretString>,
+}
+
 /// How to use a shared cache.
 #[derive(Debug)]
 pub struct SharedCacheOptions {
     /// Where it is.
     pub location: SharedLocation,
+    /// Where its leases are, if not in the store.
+    pub leases: Option<LeaseServerOptions>,
     /// The key that seals what this process writes, and proves what it reads.
     pub key: Option<ClusterKey>,
     /// How long an operation of the store may make no progress.
@@ -146,6 +164,7 @@ pub struct SharedCache(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: SharedStore,
+    leases: LeaseStore,
     seal: Seal,
     memory: Arc<Semaphore>,
     memory_units: u32,
@@ -166,6 +185,7 @@ impl SharedCache {
     pub fn new(options: SharedCacheOptions) -> Result<Self, StoreError> {
         let SharedCacheOptions {
             location,
+            leases,
             key,
             timeout,
             memory,
@@ -176,9 +196,23 @@ impl SharedCache {
         let memory = memory.max(2 * SEGMENT) / MEMORY_UNIT;
         let memory = u32::try_from(memory).unwrap_or(u32::MAX >> 4);
         let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let shown = location.to_string();
+        let store = SharedStore::open(location, timeout, Arc::clone(&counters))?;
+        let leases = match leases {
+            None => LeaseStore::Store(store.clone()),
+            #[cfg(feature = "cluster")]
+            Some(LeaseServerOptions { location, password }) => {
+                let password = password.as_ref();
+                let server = lease_server::LeaseServer::open(&location, password, &shown, timeout);
+                LeaseStore::Server(server?)
+            }
+            #[cfg(not(feature = "cluster"))]
+            Some(_) => return Err(StoreError::NotBuilt),
+        };
         Ok(Self(Arc::new(Shared {
-            location: location.to_string(),
-            store: SharedStore::open(location, timeout, Arc::clone(&counters))?,
+            location: shown,
+            store,
+            leases,
             seal: key.map_or(Seal::Checksum, ClusterKey::into_seal),
             memory: Arc::new(Semaphore::new(memory as usize)),
             memory_units: memory,
@@ -227,18 +261,31 @@ impl SharedCache {
         self.0.store.probe().await
     }
 
+    /// Tests whether machines can have leases.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they cannot.
+    pub async fn probe_leases(&self) -> Result<(), StoreError> {
+        self.0.leases.probe().await
+    }
+
     /// Returns its counters and whether it works.
     #[must_use]
     pub fn status(&self) -> SharedCacheStatus {
         let Shared {
             store,
+            leases,
             seal,
             counters,
             location,
             ..
         } = &*self.0;
+        let (lease_server, lease_problem) = leases.server().unzip();
         SharedCacheStatus {
-            leases_off: store.lacks_conditions(),
+            leases_off: !leases.works(),
+            lease_server,
+            lease_problem: lease_problem.flatten(),
             ..counters.status(location.clone(), seal.proves(), store.state())
         }
     }

@@ -9,7 +9,9 @@ use clap::Args;
 
 use super::output::note;
 use super::settings::Clients;
-use crate::cluster::{ClusterKey, SharedCache, SharedCacheOptions, SharedLocation};
+use crate::cluster::{
+    ClusterKey, LeaseServerOptions, SharedCache, SharedCacheOptions, SharedLocation, read_password,
+};
 use crate::content::Sharing;
 
 /// How long to wait at the start for the folder of a store.
@@ -36,6 +38,28 @@ pub(super) struct SharedCacheArgs {
     /// makes one
     #[arg(long, value_name = "FILE", env = "ICOSFS_SHARED_KEY_FILE")]
     shared_key_file: Option<PathBuf>,
+    /// Agree by a server of Redis which machine downloads, instead of by the shared cache:
+    /// `redis://host:6379/0`, `rediss://host` with TLS
+    ///
+    /// For stores that ignore conditional writes, such as `rclone serve s3`. If the server
+    /// fails, machines download for themselves.
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "shared_cache",
+        env = "ICOSFS_SHARED_LEASES",
+        hide_short_help = true
+    )]
+    // Not parsed by clap, which would show a password in its message.
+    shared_leases: Option<String>,
+    /// A file with the password of the server of --shared-leases
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ICOSFS_SHARED_LEASES_PASSWORD_FILE",
+        hide_short_help = true
+    )]
+    shared_leases_password_file: Option<PathBuf>,
     /// Milliseconds without progress until the portal is used instead of the shared cache
     #[arg(
         long,
@@ -58,6 +82,8 @@ impl SharedCacheArgs {
         let Self {
             shared_cache,
             shared_key_file,
+            shared_leases,
+            shared_leases_password_file,
             shared_cache_timeout,
         } = self;
         let Some(location) = shared_cache else {
@@ -72,10 +98,27 @@ impl SharedCacheArgs {
             })?),
             None => None,
         };
+        let password = match &shared_leases_password_file {
+            Some(path) => Some(read_password(path).with_context(|| {
+                format!(
+                    "cannot use the password in {} (--shared-leases-password-file)",
+                    path.display()
+                )
+            })?),
+            None => None,
+        };
+        let leases = match shared_leases {
+            Some(url) => {
+                let location = url.parse().context("cannot use --shared-leases")?;
+                Some(LeaseServerOptions { location, password })
+            }
+            None => None,
+        };
         expect_folder(&location)?;
         let shown = location.to_string();
         let cache = SharedCache::new(SharedCacheOptions {
             location,
+            leases,
             key,
             timeout: Duration::from_millis(shared_cache_timeout),
             memory: memory / 4,

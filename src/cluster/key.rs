@@ -1,19 +1,16 @@
 //! The cluster's key: a file with 32 random bytes, which every machine of a cluster has.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use ring::hmac;
 use secrecy::zeroize::Zeroizing;
 
+use super::private_file::{self, PrivateFileError};
 use super::seal::Seal;
 
 /// What the file begins with: a name and the version of its format.
 const PREFIX: &str = "icosfs-cluster-key-1 ";
 const KEY_LEN: usize = 32;
-/// Maximum length of the file, in bytes.
-const MAX_FILE: u64 = 4096;
 
 /// A key that proves which bytes machines of the cluster wrote. `Debug` does not show it.
 #[derive(Clone, Debug)]
@@ -22,17 +19,9 @@ pub struct ClusterKey(hmac::Key);
 /// The key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read or created.
-    #[error("{0}")]
-    File(#[from] io::Error),
-    /// Other users can read the file.
-    #[error(
-        "expected a file that its owner alone can access (chmod 600), found one with mode {0:o}"
-    )]
-    NotPrivate(u32),
-    /// The file belongs to another user.
-    #[error("expected a file of this user or of root, found one of user {0}")]
-    OtherOwner(u32),
+    /// Its file cannot be used.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// The file has other content.
     #[error("expected a key that `icosfs cluster init` wrote, found something else")]
     NotAKey,
@@ -45,15 +34,7 @@ impl ClusterKey {
     ///
     /// [`KeyError`] if other users can read the file, or if it has no key.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let found = std::fs::metadata(path)?;
-        let own = nix::unistd::geteuid().as_raw();
-        if found.uid() != own && found.uid() != 0 {
-            return Err(KeyError::OtherOwner(found.uid()));
-        }
-        if found.mode() & 0o077 != 0 {
-            return Err(KeyError::NotPrivate(found.mode() & 0o777));
-        }
-        let content = Zeroizing::new(icos_files::read_file(path, MAX_FILE)?);
+        let content = private_file::read(path)?;
         let text = std::str::from_utf8(&content).map_err(|_| KeyError::NotAKey)?;
         let digits = text.trim_end().strip_prefix(PREFIX);
         let digits = digits.ok_or(KeyError::NotAKey)?.as_bytes();
@@ -77,13 +58,12 @@ impl ClusterKey {
     /// [`KeyError::File`] if there is a file already, or if it cannot be written.
     pub fn create(path: &Path) -> Result<(), KeyError> {
         use std::fmt::Write as _;
-        use std::os::unix::fs::OpenOptionsExt as _;
         let mut key = Zeroizing::new([0; KEY_LEN]);
         let mut filled = 0;
         while filled < KEY_LEN {
             let flags = rustix::rand::GetRandomFlags::empty();
-            filled +=
-                rustix::rand::getrandom(&mut key[filled..], flags).map_err(io::Error::from)?;
+            filled += rustix::rand::getrandom(&mut key[filled..], flags)
+                .map_err(|error| PrivateFileError::File(error.into()))?;
         }
         let mut text = Zeroizing::new(PREFIX.to_owned());
         text.reserve(2 * KEY_LEN + 1);
@@ -91,19 +71,8 @@ impl ClusterKey {
             let _ = write!(text, "{byte:02x}");
         }
         text.push('\n');
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        let written = file
-            .write_all(text.as_bytes())
-            .and_then(|()| file.sync_all());
-        if written.is_err() {
-            // The file is this call's own.
-            let _ = std::fs::remove_file(path);
-        }
-        Ok(written?)
+        private_file::create(path, text.as_bytes()).map_err(PrivateFileError::File)?;
+        Ok(())
     }
 
     /// A key for tests.
@@ -119,8 +88,8 @@ impl ClusterKey {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::{fs, io};
 
     use super::*;
     use crate::cluster::seal::SealLabel;
@@ -135,8 +104,10 @@ mod tests {
         assert_ne!(text, fs::read(&other).unwrap());
         assert_eq!(fs::metadata(&one).unwrap().mode() & 0o777, 0o600);
         let again = ClusterKey::create(&one).unwrap_err();
-        assert!(matches!(again, KeyError::File(error)
-            if error.kind() == io::ErrorKind::AlreadyExists));
+        assert!(
+            matches!(again, KeyError::File(PrivateFileError::File(error))
+            if error.kind() == io::ErrorKind::AlreadyExists)
+        );
         assert_eq!(fs::read(&one).unwrap(), text);
 
         let label = SealLabel {
@@ -156,7 +127,8 @@ mod tests {
         ClusterKey::create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = ClusterKey::read(&path).unwrap_err();
-        assert!(matches!(error, KeyError::NotPrivate(0o640)), "{error}");
+        let expected = KeyError::File(PrivateFileError::NotPrivate(0o640));
+        assert_eq!(error.to_string(), expected.to_string());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for bad in [
             "",

@@ -45,8 +45,13 @@ pub struct SharedCacheStatus {
     pub state: SharedCacheState,
     /// Why it does not.
     pub problem: Option<String>,
-    /// Whether the store ignores conditions, so that machines download at once.
+    /// Whether machines cannot have leases, so that they download at once: the store
+    /// ignores conditions, or the server of leases fails.
     pub leases_off: bool,
+    /// The server of leases, if they are not in the store.
+    pub lease_server: Option<String>,
+    /// Why that server is not used now.
+    pub lease_problem: Option<String>,
     /// Whether a key proves its bytes: only then are tables shared.
     pub keyed: bool,
     /// Number of segments read from the store.
@@ -90,6 +95,8 @@ impl Counters {
             problem,
             keyed,
             leases_off: false,
+            lease_server: None,
+            lease_problem: None,
             segments_read: load(&self.segments_read),
             bytes_read: load(&self.bytes_read),
             segments_written: load(&self.segments_written),

@@ -116,6 +116,7 @@ impl Cluster {
     fn machine_at(&self, store: &Path) -> SharedCache {
         SharedCache::new(SharedCacheOptions {
             location: SharedLocation::Folder(store.to_owned()),
+            leases: None,
             key: self.key.clone(),
             timeout: Duration::from_secs(30),
             memory: 64 << 20,

@@ -108,9 +108,19 @@ impl StatusPage {
             text.push_str("; originals only, without --shared-key-file");
         }
         self.line("", text);
-        if shared.leases_off {
-            let text = "its leases are off: the store ignores conditions, so that machines download at once; see `icosfs doctor`";
-            self.line("", text);
+        match (&shared.lease_server, &shared.lease_problem) {
+            (Some(server), None) => self.line("", format_args!("its leases are in {server}")),
+            (Some(server), Some(problem)) => {
+                let text = format!(
+                    "its leases in {server} are off, so that machines download at once: {problem}"
+                );
+                self.line("", text);
+            }
+            (None, _) if shared.leases_off => {
+                let text = "its leases are off: the store ignores conditions, so that machines download at once; see `icosfs doctor`";
+                self.line("", text);
+            }
+            (None, _) => {}
         }
         if shared.rejected > 0 {
             let rejected = counted(shared.rejected, "object");

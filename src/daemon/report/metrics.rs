@@ -114,7 +114,9 @@ impl MetricsText {
             state,
             problem: _,
             keyed: _,
-            leases_off: _,
+            leases_off,
+            lease_server: _,
+            lease_problem: _,
             segments_read,
             bytes_read,
             segments_written,
@@ -131,6 +133,11 @@ impl MetricsText {
             "shared_cache_up",
             "Whether the shared cache can be read.",
             works,
+        );
+        self.gauge(
+            "shared_cache_leases_up",
+            "Whether machines can agree which of them downloads.",
+            u8::from(!leases_off),
         );
         let counters = [
             (
