@@ -36,6 +36,7 @@
 //!   the publication of what they read for longer than three seconds in all.
 //! - Waits for another machine end when its lease does not change, its position does not
 //!   move, or no segment appears; then the waiting stream uses its own upstream.
+//! - A machine that only reads claims no lease and publishes nothing.
 //! - Segments in memory are bounded by [`SharedCacheOptions::memory`].
 //!
 //! The objects in the store are documented in `docs/cluster-format.md`.
@@ -105,6 +106,15 @@ pub struct LeaseServerOptions {
     pub password: Option<SecretString>,
 }
 
+/// What a machine does with a shared cache.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SharedCacheRole {
+    /// It reads what others wrote, and writes what it downloads.
+    Writer,
+    /// It reads what others wrote, and writes nothing.
+    Reader,
+}
+
 /// How to use a shared cache.
 #[derive(Debug)]
 pub struct SharedCacheOptions {
@@ -114,6 +124,8 @@ pub struct SharedCacheOptions {
     pub leases: Option<LeaseServerOptions>,
     /// The key that seals what this process writes, and proves what it reads.
     pub key: Option<ClusterKey>,
+    /// What this process does. With a public key, it has to be a reader.
+    pub role: SharedCacheRole,
     /// How long an operation of the store may make no progress.
     pub timeout: Duration,
     /// The memory for segments, in bytes.
@@ -166,6 +178,7 @@ struct Shared {
     store: SharedStore,
     leases: LeaseStore,
     seal: Seal,
+    role: SharedCacheRole,
     memory: Arc<Semaphore>,
     memory_units: u32,
     scratch: PathBuf,
@@ -187,6 +200,7 @@ impl SharedCache {
             location,
             leases,
             key,
+            role,
             timeout,
             memory,
             scratch,
@@ -214,6 +228,7 @@ impl SharedCache {
             store,
             leases,
             seal: key.map_or(Seal::Checksum, ClusterKey::into_seal),
+            role,
             memory: Arc::new(Semaphore::new(memory as usize)),
             memory_units: memory,
             scratch,
@@ -252,13 +267,13 @@ impl SharedCache {
         self.0.rejections.distrust(path);
     }
 
-    /// Tests whether the store can be read and written.
+    /// Tests whether the store can be read, and, by a writer, written.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if it cannot.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.0.store.probe().await
+        self.0.store.probe(self.0.role).await
     }
 
     /// Tests whether machines can have leases.
@@ -267,7 +282,11 @@ impl SharedCache {
     ///
     /// [`StoreError`] if they cannot.
     pub async fn probe_leases(&self) -> Result<(), StoreError> {
-        self.0.leases.probe().await
+        match (self.0.role, self.0.leases.is_in_store()) {
+            // It would have to write.
+            (SharedCacheRole::Reader, true) => Ok(()),
+            _ => self.0.leases.probe().await,
+        }
     }
 
     /// Returns its counters and whether it works.
@@ -283,6 +302,7 @@ impl SharedCache {
         } = &*self.0;
         let (lease_server, lease_problem) = leases.server().unzip();
         SharedCacheStatus {
+            reads_only: self.0.role == SharedCacheRole::Reader,
             leases_off: !leases.works(),
             lease_server,
             lease_problem: lease_problem.flatten(),

@@ -19,6 +19,8 @@ use crate::support::{
 mod engines;
 #[cfg(feature = "cluster")]
 mod leases;
+mod lists;
+mod programs;
 
 #[cfg(feature = "cluster")]
 use engines::{RedisServer, S3Server};
@@ -545,7 +547,13 @@ fn wrong_bytes_in_the_store_are_rejected_reported_and_never_read() {
     assert!(first.read(path) == *right);
     wait_until_published(&first, 5000);
     let segments: Vec<_> = crate::support::files_below(&store.path());
-    let segment = segments.iter().find(|path| path.ends_with("0")).unwrap();
+    let is_of_original =
+        |path: &&PathBuf| path.components().any(|part| part.as_os_str() == "original");
+    let segment = segments
+        .iter()
+        .filter(is_of_original)
+        .find(|path| path.ends_with("0"));
+    let segment = segment.unwrap();
     let mut bytes = std::fs::read(segment).unwrap();
     bytes[100] ^= 1;
     std::fs::write(segment, bytes).unwrap();
@@ -609,6 +617,11 @@ fn bad_shared_cache_options_are_explained() {
     let open = home.path().join("open");
     std::fs::write(&open, &before).unwrap();
     let (store, open) = (format!("file://{}", home.path().display()), open.display());
+    let writer = home.path().join("writer");
+    let mut init = home.icosfs();
+    init.args(["cluster", "init", "--writer"]).arg(&writer);
+    let text = said(&feed(init, ""));
+    assert!(text.contains("made a writer's key"), "{text}");
     for (options, expected) in [
         (
             vec!["--shared-cache=scratch".to_owned()],
@@ -624,6 +637,14 @@ fn bad_shared_cache_options_are_explained() {
                 format!("--shared-key-file={open}"),
             ],
             "chmod 600",
+        ),
+        (
+            vec![
+                format!("--shared-cache={store}"),
+                format!("--shared-key-file={}.pub", writer.display()),
+                "--shared-cache-role=writer".to_owned(),
+            ],
+            "a public key, which can only read",
         ),
     ] {
         let mut arguments = vec!["get", "no-object"];

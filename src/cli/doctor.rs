@@ -274,6 +274,10 @@ fn check_shared_cache(shared: SharedCacheArgs) -> anyhow::Result<Option<Finding>
             }
             None => Finding::bad(what, format!("{location}: {error}"), remedy),
         },
+        Ok(()) if status.keyed && status.reads_only => Finding::ok(
+            what,
+            format!("{location} can be read, with a key; this machine does not write it"),
+        ),
         Ok(()) if status.keyed => Finding::ok(
             what,
             format!("{location} can be read and written, with a key"),

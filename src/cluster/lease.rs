@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::lease_store::LeaseStore;
 use super::status::Counters;
 use super::store::{StoreError, StoreVersion};
-use super::{SEGMENT, Shared, SharedObject};
+use super::{SEGMENT, Shared, SharedCacheRole, SharedObject};
 
 /// How long a lease is valid without a renewal.
 pub(super) const LEASE: Duration = Duration::from_secs(8);
@@ -83,7 +83,8 @@ pub(super) enum LeaseClaim {
     Wait,
     /// The store has no leases: every machine downloads, and publishes.
     Unsupported,
-    /// Another machine has it, but does not deliver the segment, or not soon.
+    /// Another machine has it, but does not deliver the segment, or not soon. Or this
+    /// machine only reads, and no other one has it.
     Refused,
 }
 
@@ -95,13 +96,18 @@ pub(super) async fn claim(
     range: &Range<u64>,
     seen: &mut Observation,
 ) -> Result<LeaseClaim, StoreError> {
+    let unsupported = match shared.role {
+        SharedCacheRole::Writer => Ok(LeaseClaim::Unsupported),
+        // It publishes nothing.
+        SharedCacheRole::Reader => Ok(LeaseClaim::Refused),
+    };
     if !shared.leases.works() {
-        return Ok(LeaseClaim::Unsupported);
+        return unsupported;
     }
     match claim_lease(shared, object, range, seen).await {
-        Err(StoreError::NoConditions) => Ok(LeaseClaim::Unsupported),
+        Err(StoreError::NoConditions) => unsupported,
         // The store may work nevertheless.
-        Err(_) if !shared.leases.is_in_store() => Ok(LeaseClaim::Unsupported),
+        Err(_) if !shared.leases.is_in_store() => unsupported,
         claimed => claimed,
     }
 }
@@ -135,7 +141,9 @@ async fn claim_lease(
         LeaseClaim::Held { lease, fresh }
     };
     let leases = &shared.leases;
+    let reads_only = shared.role == SharedCacheRole::Reader;
     if seen.version.is_none()
+        && !reads_only
         && let Some(version) = leases.create(&key, record.bytes()).await?
     {
         if has_expired(seen.last_version) {
@@ -145,6 +153,9 @@ async fn claim_lease(
         return Ok(held(version, leases.is_in_store()));
     }
     let Some(found) = leases.get(&key).await? else {
+        if reads_only {
+            return Ok(LeaseClaim::Refused);
+        }
         seen.last_version = seen.version.take().map(|(_, since)| since);
         return Ok(LeaseClaim::Wait);
     };
@@ -158,6 +169,9 @@ async fn claim_lease(
     let other: Option<LeaseRecord> = serde_json::from_slice(&found.bytes).ok();
     let is_free = other.as_ref().is_some_and(|o| o.state == LeaseState::Free);
     if is_free || now.duration_since(since) >= LEASE {
+        if reads_only {
+            return Ok(LeaseClaim::Refused);
+        }
         let replaced = leases.replace(&key, &found.version, record.bytes());
         return Ok(match replaced.await? {
             Some(version) => {

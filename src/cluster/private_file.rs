@@ -35,15 +35,29 @@ pub enum PrivateFileError {
 ///
 /// [`PrivateFileError`] if other users can read the file, or if it cannot be read.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
+    read_if(path, |_| true)
+}
+
+/// The same of a file that others may read if its content is not secret; they may not
+/// write it.
+pub(super) fn read_if(
+    path: &Path,
+    is_secret: impl Fn(&[u8]) -> bool,
+) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
     let found = std::fs::metadata(path)?;
     let own = nix::unistd::geteuid().as_raw();
     if found.uid() != own && found.uid() != 0 {
         return Err(PrivateFileError::OtherOwner(found.uid()));
     }
-    if found.mode() & 0o077 != 0 {
-        return Err(PrivateFileError::NotPrivate(found.mode() & 0o777));
+    let mode = found.mode() & 0o777;
+    if mode & 0o022 != 0 {
+        return Err(PrivateFileError::NotPrivate(mode));
     }
-    Ok(Zeroizing::new(icos_files::read_file(path, MAX_FILE)?))
+    let content = Zeroizing::new(icos_files::read_file(path, MAX_FILE)?);
+    if mode & 0o077 != 0 && is_secret(&content) {
+        return Err(PrivateFileError::NotPrivate(mode));
+    }
+    Ok(content)
 }
 
 /// Returns the password in the file at `path`, without the end of its line.
@@ -62,16 +76,16 @@ pub fn read_password(path: &Path) -> Result<SecretString, PrivateFileError> {
     Ok(SecretString::from(text.to_owned()))
 }
 
-/// Writes `content` to a new file at `path`, which its owner alone can access.
+/// Writes `content` to a new file at `path` with `mode`.
 ///
 /// # Errors
 ///
 /// [`io::Error`] if there is a file already, or if it cannot be written.
-pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(mode)
         .open(path)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     if written.is_err() {
@@ -93,7 +107,7 @@ mod tests {
     fn password_is_the_line_of_a_private_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("password");
-        create(&path, b"a b\n").unwrap();
+        create(&path, b"a b\n", 0o600).unwrap();
         assert_eq!(read_password(&path).unwrap().expose_secret(), "a b");
         for bad in [&b""[..], b"\n", b"a\nb\n", b"\xff\n"] {
             std::fs::write(&path, bad).unwrap();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::SharedCacheRole;
 use super::breaker::StoreBreaker;
 use super::folder::FolderStore;
 use super::location::SharedLocation;
@@ -162,9 +163,12 @@ impl SharedStore {
         self.note(StoreAccess::Write, replaced)
     }
 
-    /// Tests whether the store can be read and written, whatever the breakers say.
-    pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        self.0.test(StoreAccess::Write).await?;
+    /// Tests whether the store can be read, and written by a writer, whatever the breakers
+    /// say.
+    pub(super) async fn probe(&self, role: SharedCacheRole) -> Result<(), StoreError> {
+        if role == SharedCacheRole::Writer {
+            self.0.test(StoreAccess::Write).await?;
+        }
         self.0.test(StoreAccess::Read).await
     }
 

@@ -104,6 +104,9 @@ impl StatusPage {
         }
         let (read, written) = (size(shared.bytes_read), size(shared.bytes_written));
         let mut text = format!("{read} read, {written} written");
+        if shared.reads_only {
+            text.push_str("; only read (--shared-cache-role)");
+        }
         if !shared.keyed {
             text.push_str("; originals only, without --shared-key-file");
         }

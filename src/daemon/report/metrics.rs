@@ -113,6 +113,7 @@ impl MetricsText {
             location: _,
             state,
             problem: _,
+            reads_only: _,
             keyed: _,
             leases_off,
             lease_server: _,
@@ -121,6 +122,8 @@ impl MetricsText {
             bytes_read,
             segments_written,
             bytes_written,
+            values_read,
+            values_written,
             rejected,
             leases,
             taken_over,
@@ -159,6 +162,16 @@ impl MetricsText {
                 "written_bytes",
                 "Bytes written to the shared cache.",
                 bytes_written,
+            ),
+            (
+                "values_read",
+                "Lists and header lines read from the shared cache.",
+                values_read,
+            ),
+            (
+                "values_written",
+                "Lists and header lines written to the shared cache.",
+                values_written,
             ),
             (
                 "rejected",
