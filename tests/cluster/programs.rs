@@ -26,8 +26,10 @@ fn workers_of_dask_with_mounts_of_their_own_download_each_table_once() {
         .unwrap();
     assert!(output.status.success(), "{}", said(&output));
     let results: Vec<(String, String, usize)> = serde_json::from_slice(&output.stdout).unwrap();
-    let lines = |csv: &[u8]| csv.iter().filter(|&&byte| byte == b'\n').count();
-    let rows = files.iter().map(|(_, csv)| lines(csv) - 1);
+    let rows = files.iter().map(|(_, csv)| {
+        let csv = String::from_utf8_lossy(csv);
+        csv.lines().count() - 1
+    });
     assert!(
         rows.eq(results.iter().map(|result| result.2)),
         "{results:?}"
