@@ -66,11 +66,11 @@ fn lease_that_expires_in_redis_is_taken_over() {
     let mount = store.mount(&portal);
     assert!(mount.read(&files[0].0) == files[0].1);
     wait_until_published(&mount, 5000);
-    let host = std::fs::read_dir(store.path().join("v1"))
+    let hosts = std::fs::read_dir(store.path().join("v1"))
         .unwrap()
         .flatten();
-    let host = host.map(|entry| entry.file_name().into_string().unwrap());
-    let host = host.into_iter().find(|name| name != "probe").unwrap();
+    let mut hosts = hosts.filter(|entry| entry.path().join("original").exists());
+    let host = hosts.next().unwrap().file_name().into_string().unwrap();
     let id = files[1].0.split(['/', '.']).nth(1).unwrap();
     let location = store.options[0].split_once('=').unwrap().1;
     let key = format!("icosfs:{location}:v1/{host}/original/{id}/lease");
