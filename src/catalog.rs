@@ -6,6 +6,8 @@
 //! that a million objects take no memory. Objects on no list (older versions, raw
 //! data) are looked up by id and stored too.
 //!
+//! With a shared cache, `shared_lists` looks there before a query for a list is sent.
+//!
 //! `sync` decides when to query the portal, `query` runs the queries, `write` and
 //! `read` translate between rows and types, `database` owns the connections.
 //!
@@ -38,6 +40,7 @@ mod rate_limit;
 mod read;
 mod search;
 mod selection;
+mod shared_lists;
 mod spelling;
 mod stored;
 mod sync;
@@ -52,6 +55,7 @@ pub use object::{FileId, Object, Representation};
 pub use read::{CatalogFolder, ListedObject, Walk};
 pub use search::{Order, Search};
 pub use selection::ObjectSelection;
+pub use shared_lists::SharedLists;
 pub use spelling::{UnknownName, country_names, fold};
 pub use stored::StoredCatalog;
 pub use vocabulary::{Spec, Station, Vocabulary};

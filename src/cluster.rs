@@ -36,6 +36,7 @@
 //!   the publication of what they read for longer than three seconds in all.
 //! - Waits for another machine end when its lease does not change, its position does not
 //!   move, or no segment appears; then the waiting stream uses its own upstream.
+//! - A machine that only reads claims no lease and publishes nothing.
 //! - Segments in memory are bounded by [`SharedCacheOptions::memory`].
 //!
 //! The objects in the store are documented in `docs/cluster-format.md`.
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[cfg(feature = "cluster")]
@@ -55,7 +57,11 @@ mod folder;
 mod gc;
 mod key;
 mod lease;
+#[cfg(feature = "cluster")]
+mod lease_server;
+mod lease_store;
 mod location;
+mod private_file;
 mod publisher;
 mod rejections;
 #[cfg(feature = "cluster")]
@@ -70,12 +76,14 @@ mod value;
 
 pub use gc::{GcOptions, GcReport, collect_garbage};
 pub use key::{ClusterKey, KeyError};
-pub use location::{BadLocation, SharedLocation};
+pub use location::{BadLeaseLocation, BadLocation, LeaseLocation, SharedLocation};
+pub use private_file::{PrivateFileError, read_password};
 pub use rejections::Rejection;
 pub use status::{SharedCacheState, SharedCacheStatus};
 pub use store::StoreError;
 pub use stream::SharedStream;
 
+use lease_store::LeaseStore;
 use rejections::Rejections;
 use seal::Seal;
 use status::Counters;
@@ -89,13 +97,35 @@ const MAX_UNSEALED: u64 = 1 << 30;
 /// Bytes of one permit of [`SharedCache`]'s memory.
 const MEMORY_UNIT: u64 = 64 << 10;
 
+/// A server that has the leases of a shared cache.
+#[derive(Clone, Debug)]
+pub struct LeaseServerOptions {
+    /// Where it is.
+    pub location: LeaseLocation,
+    /// The password of the login.
+    pub password: Option<SecretString>,
+}
+
+/// What a machine does with a shared cache.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SharedCacheRole {
+    /// It reads what others wrote, and writes what it downloads.
+    Writer,
+    /// It reads what others wrote, and writes nothing.
+    Reader,
+}
+
 /// How to use a shared cache.
 #[derive(Debug)]
 pub struct SharedCacheOptions {
     /// Where it is.
     pub location: SharedLocation,
+    /// Where its leases are, if not in the store.
+    pub leases: Option<LeaseServerOptions>,
     /// The key that seals what this process writes, and proves what it reads.
     pub key: Option<ClusterKey>,
+    /// What this process does. With a public key, it has to be a reader.
+    pub role: SharedCacheRole,
     /// How long an operation of the store may make no progress.
     pub timeout: Duration,
     /// The memory for segments, in bytes.
@@ -146,7 +176,9 @@ pub struct SharedCache(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: SharedStore,
+    leases: LeaseStore,
     seal: Seal,
+    role: SharedCacheRole,
     memory: Arc<Semaphore>,
     memory_units: u32,
     scratch: PathBuf,
@@ -166,7 +198,9 @@ impl SharedCache {
     pub fn new(options: SharedCacheOptions) -> Result<Self, StoreError> {
         let SharedCacheOptions {
             location,
+            leases,
             key,
+            role,
             timeout,
             memory,
             scratch,
@@ -176,10 +210,25 @@ impl SharedCache {
         let memory = memory.max(2 * SEGMENT) / MEMORY_UNIT;
         let memory = u32::try_from(memory).unwrap_or(u32::MAX >> 4);
         let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let shown = location.to_string();
+        let store = SharedStore::open(location, timeout, Arc::clone(&counters))?;
+        let leases = match leases {
+            None => LeaseStore::Store(store.clone()),
+            #[cfg(feature = "cluster")]
+            Some(LeaseServerOptions { location, password }) => {
+                let password = password.as_ref();
+                let server = lease_server::LeaseServer::open(&location, password, &shown, timeout);
+                LeaseStore::Server(server?)
+            }
+            #[cfg(not(feature = "cluster"))]
+            Some(_) => return Err(StoreError::NotBuilt),
+        };
         Ok(Self(Arc::new(Shared {
-            location: location.to_string(),
-            store: SharedStore::open(location, timeout, Arc::clone(&counters))?,
+            location: shown,
+            store,
+            leases,
             seal: key.map_or(Seal::Checksum, ClusterKey::into_seal),
+            role,
             memory: Arc::new(Semaphore::new(memory as usize)),
             memory_units: memory,
             scratch,
@@ -218,13 +267,26 @@ impl SharedCache {
         self.0.rejections.distrust(path);
     }
 
-    /// Tests whether the store can be read and written.
+    /// Tests whether the store can be read, and, by a writer, written.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if it cannot.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.0.store.probe().await
+        self.0.store.probe(self.0.role).await
+    }
+
+    /// Tests whether machines can have leases.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if they cannot.
+    pub async fn probe_leases(&self) -> Result<(), StoreError> {
+        match (self.0.role, self.0.leases.is_in_store()) {
+            // It would have to write.
+            (SharedCacheRole::Reader, true) => Ok(()),
+            _ => self.0.leases.probe().await,
+        }
     }
 
     /// Returns its counters and whether it works.
@@ -232,13 +294,18 @@ impl SharedCache {
     pub fn status(&self) -> SharedCacheStatus {
         let Shared {
             store,
+            leases,
             seal,
             counters,
             location,
             ..
         } = &*self.0;
+        let (lease_server, lease_problem) = leases.server().unzip();
         SharedCacheStatus {
-            leases_off: store.lacks_conditions(),
+            reads_only: self.0.role == SharedCacheRole::Reader,
+            leases_off: !leases.works(),
+            lease_server,
+            lease_problem: lease_problem.flatten(),
             ..counters.status(location.clone(), seal.proves(), store.state())
         }
     }

@@ -11,11 +11,19 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-#[cfg(feature = "cluster")]
-use crate::support::interpreter;
 use crate::support::{
     Home, SmallDisk, TestMount, co2, eventually, feed, get, portal, said, slices,
 };
+
+#[cfg(feature = "cluster")]
+mod engines;
+#[cfg(feature = "cluster")]
+mod leases;
+mod lists;
+mod programs;
+
+#[cfg(feature = "cluster")]
+use engines::{RedisServer, S3Server};
 
 const SOON: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
@@ -80,6 +88,14 @@ impl SharedStore {
         }
     }
 
+    /// The same, with its leases on a server.
+    #[cfg(feature = "cluster")]
+    fn with_leases(mut self, redis: &RedisServer) -> Self {
+        let option = format!("--shared-leases={}", redis.url());
+        self.options.push(option);
+        self
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.path().join("store")
     }
@@ -102,73 +118,6 @@ impl SharedStore {
         let mount = TestMount::with(portal, &options, &env);
         mount.list("objects");
         mount
-    }
-}
-
-/// A server of S3.
-#[cfg(feature = "cluster")]
-struct S3Server {
-    process: Child,
-    url: String,
-}
-
-#[cfg(feature = "cluster")]
-impl S3Server {
-    /// One that honours conditions.
-    fn moto() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = port.local_addr().unwrap();
-        drop(port);
-        let process = interpreter()
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
-            .arg(address.port().to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self {
-            process,
-            url: format!("http://{address}"),
-        };
-        let responds = || std::net::TcpStream::connect(address).is_ok();
-        assert!(
-            eventually(SOON, responds),
-            "moto is installed (scripts/setup tests)"
-        );
-        let bucket = format!("{}/icosfs", server.url);
-        let created = Command::new("curl")
-            .args(["--silent", "--fail", "-X", "PUT", &bucket])
-            .output();
-        assert!(created.unwrap().status.success());
-        server
-    }
-
-    /// One that ignores conditions, as `rclone serve s3` does.
-    fn without_conditions() -> Self {
-        use std::io::{BufRead as _, BufReader};
-        let mut process = interpreter()
-            .arg("tests/python/plain_s3.py")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        let output = process.stdout.take().unwrap();
-        BufReader::new(output).read_line(&mut port).unwrap();
-        let url = format!("http://127.0.0.1:{}", port.trim());
-        Self { process, url }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
-    }
-}
-
-#[cfg(feature = "cluster")]
-impl Drop for S3Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -275,12 +224,14 @@ fn frozen_bucket_delays_reads_for_a_moment_and_is_used_again_by_itself() {
     wait_until_published(&mount, 12_000);
 }
 
-/// Two conditional creations of one object succeed there.
+/// Two conditional creations of one object succeed there: it cannot have leases. Its
+/// bytes are shared.
 #[cfg(feature = "cluster")]
 #[test]
-fn store_that_ignores_conditions_is_refused_for_leases() {
+fn rclone_serve_s3_is_refused_for_leases() {
     let (portal, files) = slow_portal(&[5000], 0);
-    let server = S3Server::without_conditions();
+    let folder = tempfile::tempdir().unwrap();
+    let server = S3Server::rclone(folder.path());
     let store = SharedStore::in_bucket(&server);
     let (path, right) = &files[0];
     let first = store.mount(&portal);
@@ -305,7 +256,13 @@ fn store_that_ignores_conditions_is_refused_for_leases() {
         .args(&store.options)
         .envs(store.env.iter().cloned());
     let text = said(&feed(doctor, ""));
-    assert!(text.contains("it ignores conditions"), "{text}");
+    assert!(
+        text.contains(
+            "it ignores conditions (If-None-Match, If-Match), as `rclone serve s3` does, so \
+             that machines cannot agree which of them downloads"
+        ),
+        "{text}"
+    );
 }
 
 /// `count` tables with their CSVs.
@@ -590,7 +547,13 @@ fn wrong_bytes_in_the_store_are_rejected_reported_and_never_read() {
     assert!(first.read(path) == *right);
     wait_until_published(&first, 5000);
     let segments: Vec<_> = crate::support::files_below(&store.path());
-    let segment = segments.iter().find(|path| path.ends_with("0")).unwrap();
+    let is_of_original =
+        |path: &&PathBuf| path.components().any(|part| part.as_os_str() == "original");
+    let segment = segments
+        .iter()
+        .filter(is_of_original)
+        .find(|path| path.ends_with("0"));
+    let segment = segment.unwrap();
     let mut bytes = std::fs::read(segment).unwrap();
     bytes[100] ^= 1;
     std::fs::write(segment, bytes).unwrap();
@@ -654,6 +617,11 @@ fn bad_shared_cache_options_are_explained() {
     let open = home.path().join("open");
     std::fs::write(&open, &before).unwrap();
     let (store, open) = (format!("file://{}", home.path().display()), open.display());
+    let writer = home.path().join("writer");
+    let mut init = home.icosfs();
+    init.args(["cluster", "init", "--writer"]).arg(&writer);
+    let text = said(&feed(init, ""));
+    assert!(text.contains("made a writer's key"), "{text}");
     for (options, expected) in [
         (
             vec!["--shared-cache=scratch".to_owned()],
@@ -669,6 +637,14 @@ fn bad_shared_cache_options_are_explained() {
                 format!("--shared-key-file={open}"),
             ],
             "chmod 600",
+        ),
+        (
+            vec![
+                format!("--shared-cache={store}"),
+                format!("--shared-key-file={}.pub", writer.display()),
+                "--shared-cache-role=writer".to_owned(),
+            ],
+            "a public key, which can only read",
         ),
     ] {
         let mut arguments = vec!["get", "no-object"];

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use super::list_state::{SpecState, now};
 use super::selection::ResolvedSelection;
@@ -21,6 +21,17 @@ const OVERLAP: Duration = Duration::from_hours(1);
 const AHEAD: Duration = Duration::from_hours(24);
 /// Objects of one query by id, which keeps the query below 64 KiB.
 pub(super) const IDS_PER_QUERY: usize = 500;
+
+/// Where a refresh ends that is made `now`: at a whole hour, so that machines that share
+/// answers send the same query.
+fn end_of_refresh(now: Timestamp) -> Timestamp {
+    let hour = TimestampRound::new()
+        .smallest(Unit::Hour)
+        .mode(RoundMode::Ceil);
+    let end = now.saturating_add(AHEAD);
+    end.and_then(|end| end.round(hour))
+        .unwrap_or(Timestamp::MAX)
+}
 
 impl Catalog {
     pub(super) async fn download_vocabulary(&self) -> Result<(), CatalogError> {
@@ -79,9 +90,7 @@ impl Catalog {
         let since = Timestamp::from_millisecond(until)
             .and_then(|until| until.saturating_sub(OVERLAP))
             .unwrap_or(Timestamp::UNIX_EPOCH);
-        let before = Timestamp::now()
-            .saturating_add(AHEAD)
-            .unwrap_or(Timestamp::MAX);
+        let before = end_of_refresh(Timestamp::now());
         // All versions: an object may have been submitted and superseded since
         // the last refresh.
         let start = Cursor::since(Some(since));

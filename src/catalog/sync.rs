@@ -108,6 +108,7 @@ impl Catalog {
     ///
     /// The error of the first download that fails.
     pub async fn refresh_stored(&self) -> Result<(), CatalogError> {
+        self.0.meta.expect_new_answers();
         let is_stored = |list| Ok::<_, CatalogError>(self.0.download_time(list)?.is_some());
         for list in [
             CatalogList::Vocabulary,

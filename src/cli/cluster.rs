@@ -16,15 +16,20 @@ pub(super) enum ClusterCommand {
     /// Make the key of a cluster: give all its machines the same file
     #[command(after_help = "\
 The file is new, and only its owner can read it. With it, one can put data into the \
-shared cache that all machines with the key believe.
+shared cache that all machines with the key believe. With --writer, only machines with \
+FILE can; give all others FILE.pub, which is not secret.
 
 Examples:
   icosfs cluster init ~/.config/icosfs/cluster.key
   icosfs mount --shared-cache file:///scratch/icosfs \
-      --shared-key-file ~/.config/icosfs/cluster.key ~/icos")]
+      --shared-key-file ~/.config/icosfs/cluster.key ~/icos
+  icosfs cluster init --writer /root/writer.key")]
     Init {
         /// The new file
         file: PathBuf,
+        /// Make the key of the machines that write, and FILE.pub for those that only read
+        #[arg(long)]
+        writer: bool,
     },
     /// Remove what was not used for a while from a shared cache in a folder
     #[command(after_help = "\
@@ -48,7 +53,11 @@ Examples:
 /// Runs the command.
 pub(super) fn run(command: &ClusterCommand) -> anyhow::Result<()> {
     match command {
-        ClusterCommand::Init { file } => init(file),
+        ClusterCommand::Init {
+            file,
+            writer: false,
+        } => init(file),
+        ClusterCommand::Init { file, writer: true } => init_pair(file),
         ClusterCommand::Gc {
             folder,
             unused_days,
@@ -87,6 +96,25 @@ fn init(file: &Path) -> anyhow::Result<()> {
     print_line!(
         "made a key in {}; copy it to all machines, readable by you alone, and name it with --shared-key-file",
         file.display()
+    )?;
+    Ok(())
+}
+
+fn init_pair(file: &Path) -> anyhow::Result<()> {
+    let mut public = file.as_os_str().to_owned();
+    public.push(".pub");
+    let public = PathBuf::from(public);
+    ClusterKey::create_pair(file, &public).with_context(|| {
+        format!(
+            "cannot make keys in {} and {}; a file that exists is not overwritten",
+            file.display(),
+            public.display()
+        )
+    })?;
+    print_line!(
+        "made a writer's key in {}, for the machines that write the shared cache, and its public key in {}, for all others; name them with --shared-key-file",
+        file.display(),
+        public.display()
     )?;
     Ok(())
 }

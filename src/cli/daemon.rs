@@ -76,15 +76,19 @@ impl DaemonParts {
         let meta_probe = probe(Service::Meta);
         // Opens a connection for the first read. If that fails, the reads report it.
         probe(Service::Data);
-        let selected = selection.clone();
-        let catalog = catalog_access::open(&clients, cache_dir, ttl, selection)?;
-        check_selection(&runtime, &catalog, &selected)?;
-        let control = ControlSocket::listen(cache_dir);
         let planned = match &front {
             FrontEnd::Mount { mountpoint } => Some(mountpoint.as_path()),
             FrontEnd::Server { .. } => None,
         };
         let (store, contents) = storage.open(cache_dir, &clients, ttl, planned)?;
+        let clients = match contents.shared_cache() {
+            Some(shared_cache) => catalog_access::with_shared_lists(clients, shared_cache, ttl),
+            None => clients,
+        };
+        let selected = selection.clone();
+        let catalog = catalog_access::open(&clients, cache_dir, ttl, selection)?;
+        check_selection(&runtime, &catalog, &selected)?;
+        let control = ControlSocket::listen(cache_dir);
         let url = |service| clients.services.base(service).to_string();
         let info = DaemonInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -260,12 +260,24 @@ fn check_shared_cache(shared: SharedCacheArgs) -> anyhow::Result<Option<Finding>
         Ok(Some(cache)) => cache,
         Err(error) => return Ok(Some(Finding::bad(what, format!("{error:#}"), remedy))),
     };
-    let probe = async { Ok(cache.probe().await) };
-    let probed = block_on_while("testing the shared cache", probe)?;
+    let probe = async { Ok((cache.probe().await, cache.probe_leases().await)) };
+    let (probed, leases) = block_on_while("testing the shared cache", probe)?;
     let status = cache.status();
     let location = status.location;
     Ok(Some(match probed {
         Err(error) => Finding::bad(what, format!("{location}: {error}"), remedy),
+        Ok(()) if let Err(error) = leases => match status.lease_server {
+            Some(server) => {
+                let found = format!("its leases in {server}: {error}");
+                let remedy = "check --shared-leases and --shared-leases-password-file";
+                Finding::bad(what, found, remedy)
+            }
+            None => Finding::bad(what, format!("{location}: {error}"), remedy),
+        },
+        Ok(()) if status.keyed && status.reads_only => Finding::ok(
+            what,
+            format!("{location} can be read, with a key; this machine does not write it"),
+        ),
         Ok(()) if status.keyed => Finding::ok(
             what,
             format!("{location} can be read and written, with a key"),

@@ -5,11 +5,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::output::note;
 use super::settings::Clients;
-use crate::cluster::{ClusterKey, SharedCache, SharedCacheOptions, SharedLocation};
+use crate::cluster::{
+    ClusterKey, LeaseServerOptions, SharedCache, SharedCacheOptions, SharedCacheRole,
+    SharedLocation, read_password,
+};
 use crate::content::Sharing;
 
 /// How long to wait at the start for the folder of a store.
@@ -36,6 +39,38 @@ pub(super) struct SharedCacheArgs {
     /// makes one
     #[arg(long, value_name = "FILE", env = "ICOSFS_SHARED_KEY_FILE")]
     shared_key_file: Option<PathBuf>,
+    /// What to do with the shared cache: `writer` reads it, and writes what it downloads;
+    /// `reader` only reads it [default: writer, with a public key reader]
+    #[arg(
+        long,
+        value_name = "ROLE",
+        value_enum,
+        env = "ICOSFS_SHARED_CACHE_ROLE",
+        hide_short_help = true
+    )]
+    shared_cache_role: Option<RoleArg>,
+    /// Agree by a server of Redis which machine downloads, instead of by the shared cache:
+    /// `redis://host:6379/0`, `rediss://host` with TLS
+    ///
+    /// For stores that ignore conditional writes, such as `rclone serve s3`. If the server
+    /// fails, machines download for themselves.
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "shared_cache",
+        env = "ICOSFS_SHARED_LEASES",
+        hide_short_help = true
+    )]
+    // Not parsed by clap, which would show a password in its message.
+    shared_leases: Option<String>,
+    /// A file with the password of the server of --shared-leases
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ICOSFS_SHARED_LEASES_PASSWORD_FILE",
+        hide_short_help = true
+    )]
+    shared_leases_password_file: Option<PathBuf>,
     /// Milliseconds without progress until the portal is used instead of the shared cache
     #[arg(
         long,
@@ -48,6 +83,13 @@ pub(super) struct SharedCacheArgs {
     shared_cache_timeout: u64,
 }
 
+/// Values of `--shared-cache-role`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleArg {
+    Writer,
+    Reader,
+}
+
 impl SharedCacheArgs {
     /// Opens the shared cache, if there is one. It may use a quarter of `memory`, and keeps
     /// what is not proven yet in `scratch`.
@@ -58,6 +100,9 @@ impl SharedCacheArgs {
         let Self {
             shared_cache,
             shared_key_file,
+            shared_cache_role,
+            shared_leases,
+            shared_leases_password_file,
             shared_cache_timeout,
         } = self;
         let Some(location) = shared_cache else {
@@ -72,11 +117,38 @@ impl SharedCacheArgs {
             })?),
             None => None,
         };
+        let is_public = key.as_ref().is_some_and(ClusterKey::is_public);
+        let role = match shared_cache_role {
+            Some(RoleArg::Writer) if is_public => bail!(
+                "the file of --shared-key-file has a public key, which can only read; give the writer's key, or --shared-cache-role reader"
+            ),
+            Some(RoleArg::Reader) => SharedCacheRole::Reader,
+            None if is_public => SharedCacheRole::Reader,
+            Some(RoleArg::Writer) | None => SharedCacheRole::Writer,
+        };
+        let password = match &shared_leases_password_file {
+            Some(path) => Some(read_password(path).with_context(|| {
+                format!(
+                    "cannot use the password in {} (--shared-leases-password-file)",
+                    path.display()
+                )
+            })?),
+            None => None,
+        };
+        let leases = match shared_leases {
+            Some(url) => {
+                let location = url.parse().context("cannot use --shared-leases")?;
+                Some(LeaseServerOptions { location, password })
+            }
+            None => None,
+        };
         expect_folder(&location)?;
         let shown = location.to_string();
         let cache = SharedCache::new(SharedCacheOptions {
             location,
+            leases,
             key,
+            role,
             timeout: Duration::from_millis(shared_cache_timeout),
             memory: memory / 4,
             scratch: scratch.to_owned(),

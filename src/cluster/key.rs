@@ -1,38 +1,53 @@
-//! The cluster's key: a file with 32 random bytes, which every machine of a cluster has.
+//! The cluster's key: a file with a secret that every machine of a cluster has; or a pair
+//! of files, one with the secret of the machines that write, one with the public key by
+//! which all others prove what those wrote.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use ring::hmac;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use secrecy::zeroize::Zeroizing;
 
-use super::seal::Seal;
+use super::private_file::{self, PrivateFileError};
+use super::seal::{Seal, WriterSignature};
 
-/// What the file begins with: a name and the version of its format.
-const PREFIX: &str = "icosfs-cluster-key-1 ";
+/// What files begin with: a name and the version of the format.
+const SHARED: &str = "icosfs-cluster-key-1 ";
+const WRITER: &str = "icosfs-writer-key-1 ";
+const PUBLIC: &str = "icosfs-public-key-1 ";
 const KEY_LEN: usize = 32;
-/// Maximum length of the file, in bytes.
-const MAX_FILE: u64 = 4096;
 
 /// A key that proves which bytes machines of the cluster wrote. `Debug` does not show it.
 #[derive(Clone, Debug)]
-pub struct ClusterKey(hmac::Key);
+pub struct ClusterKey(KeyMaterial);
+
+#[derive(Clone)]
+enum KeyMaterial {
+    /// Of all machines, which trust each other.
+    Shared(hmac::Key),
+    /// Of the machines that write.
+    Writer(Arc<Ed25519KeyPair>),
+    /// Of machines that read what those wrote.
+    Public([u8; KEY_LEN]),
+}
+
+impl std::fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Shared(_) => "Shared",
+            Self::Writer(_) => "Writer",
+            Self::Public(_) => "Public",
+        })
+    }
+}
 
 /// The key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read or created.
-    #[error("{0}")]
-    File(#[from] io::Error),
-    /// Other users can read the file.
-    #[error(
-        "expected a file that its owner alone can access (chmod 600), found one with mode {0:o}"
-    )]
-    NotPrivate(u32),
-    /// The file belongs to another user.
-    #[error("expected a file of this user or of root, found one of user {0}")]
-    OtherOwner(u32),
+    /// Its file cannot be used.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
     /// The file has other content.
     #[error("expected a key that `icosfs cluster init` wrote, found something else")]
     NotAKey,
@@ -43,84 +58,135 @@ impl ClusterKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError`] if other users can read the file, or if it has no key.
+    /// [`KeyError`] if other users can read the file (write, if it is a public key), or if
+    /// it has no key.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let found = std::fs::metadata(path)?;
-        let own = nix::unistd::geteuid().as_raw();
-        if found.uid() != own && found.uid() != 0 {
-            return Err(KeyError::OtherOwner(found.uid()));
-        }
-        if found.mode() & 0o077 != 0 {
-            return Err(KeyError::NotPrivate(found.mode() & 0o777));
-        }
-        let content = Zeroizing::new(icos_files::read_file(path, MAX_FILE)?);
+        let content = private_file::read_if(path, |text| !text.starts_with(PUBLIC.as_bytes()))?;
         let text = std::str::from_utf8(&content).map_err(|_| KeyError::NotAKey)?;
-        let digits = text.trim_end().strip_prefix(PREFIX);
-        let digits = digits.ok_or(KeyError::NotAKey)?.as_bytes();
-        if digits.len() != 2 * KEY_LEN {
-            return Err(KeyError::NotAKey);
-        }
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |digit: u8| char::from(digit).to_digit(16);
-            let value = digit(pair[0]).zip(digit(pair[1]));
-            let (high, low) = value.ok_or(KeyError::NotAKey)?;
-            *byte = u8::try_from(high << 4 | low).map_err(|_| KeyError::NotAKey)?;
-        }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &*key)))
+        let text = text.trim_end();
+        Ok(Self(if let Some(digits) = text.strip_prefix(SHARED) {
+            let key = bytes_of(digits).ok_or(KeyError::NotAKey)?;
+            KeyMaterial::Shared(hmac::Key::new(hmac::HMAC_SHA256, &*key))
+        } else if let Some(digits) = text.strip_prefix(WRITER) {
+            let seed = bytes_of(digits).ok_or(KeyError::NotAKey)?;
+            let pair = Ed25519KeyPair::from_seed_unchecked(&*seed);
+            KeyMaterial::Writer(Arc::new(pair.map_err(|_| KeyError::NotAKey)?))
+        } else {
+            let digits = text.strip_prefix(PUBLIC).ok_or(KeyError::NotAKey)?;
+            KeyMaterial::Public(*bytes_of(digits).ok_or(KeyError::NotAKey)?)
+        }))
     }
 
-    /// Writes a new key to a new file at `path`, which its owner alone can access.
+    /// Writes a new key of all machines to a new file at `path`, which its owner alone can
+    /// access.
     ///
     /// # Errors
     ///
     /// [`KeyError::File`] if there is a file already, or if it cannot be written.
     pub fn create(path: &Path) -> Result<(), KeyError> {
-        use std::fmt::Write as _;
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        let mut filled = 0;
-        while filled < KEY_LEN {
-            let flags = rustix::rand::GetRandomFlags::empty();
-            filled +=
-                rustix::rand::getrandom(&mut key[filled..], flags).map_err(io::Error::from)?;
-        }
-        let mut text = Zeroizing::new(PREFIX.to_owned());
-        text.reserve(2 * KEY_LEN + 1);
-        for byte in key.iter() {
-            let _ = write!(text, "{byte:02x}");
-        }
-        text.push('\n');
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        let written = file
-            .write_all(text.as_bytes())
-            .and_then(|()| file.sync_all());
-        if written.is_err() {
-            // The file is this call's own.
+        let text = line(SHARED, &*random()?);
+        private_file::create(path, text.as_bytes(), 0o600).map_err(PrivateFileError::File)?;
+        Ok(())
+    }
+
+    /// Writes a new key of the machines that write to a new file at `path`, which its owner
+    /// alone can access, and its public key to one at `public`, which all can read.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClusterKey::create`].
+    pub fn create_pair(path: &Path, public: &Path) -> Result<(), KeyError> {
+        let seed = random()?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::NotAKey)?;
+        let text = line(WRITER, &*seed);
+        private_file::create(path, text.as_bytes(), 0o600).map_err(PrivateFileError::File)?;
+        let text = line(PUBLIC, pair.public_key().as_ref());
+        let created = private_file::create(public, text.as_bytes(), 0o644);
+        if created.is_err() {
+            // The file is this call's own, and of no use.
             let _ = std::fs::remove_file(path);
         }
-        Ok(written?)
+        created.map_err(PrivateFileError::File)?;
+        Ok(())
+    }
+
+    /// Whether it proves what others wrote, and cannot seal.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        matches!(self.0, KeyMaterial::Public(_))
     }
 
     /// A key for tests.
     #[cfg(test)]
     pub(super) fn of(byte: u8) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &[byte; KEY_LEN]))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &[byte; KEY_LEN]);
+        Self(KeyMaterial::Shared(key))
+    }
+
+    /// A writer's key and its public key for tests.
+    #[cfg(test)]
+    pub(super) fn pair_of(byte: u8) -> (Self, Self) {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[byte; KEY_LEN]).unwrap();
+        let public = pair.public_key().as_ref().try_into().unwrap();
+        (
+            Self(KeyMaterial::Writer(Arc::new(pair))),
+            Self(KeyMaterial::Public(public)),
+        )
     }
 
     pub(super) fn into_seal(self) -> Seal {
-        Seal::Key(self.0)
+        match self.0 {
+            KeyMaterial::Shared(key) => Seal::Key(key),
+            KeyMaterial::Writer(pair) => Seal::Signature(WriterSignature::of_writer(pair)),
+            KeyMaterial::Public(public) => {
+                Seal::Signature(WriterSignature::of_reader(public.to_vec()))
+            }
+        }
     }
+}
+
+fn random() -> Result<Zeroizing<[u8; KEY_LEN]>, PrivateFileError> {
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    let mut filled = 0;
+    while filled < KEY_LEN {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut key[filled..], flags)
+            .map_err(|error| PrivateFileError::File(error.into()))?;
+    }
+    Ok(key)
+}
+
+/// The content of a file.
+fn line(prefix: &str, key: &[u8]) -> Zeroizing<String> {
+    use std::fmt::Write as _;
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + 2 * key.len() + 1));
+    text.push_str(prefix);
+    for byte in key {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push('\n');
+    text
+}
+
+/// The bytes of hex digits, if they are as many as a key has.
+fn bytes_of(digits: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+    let digits = digits.as_bytes();
+    if digits.len() != 2 * KEY_LEN {
+        return None;
+    }
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        let (high, low) = digit(pair[0]).zip(digit(pair[1]))?;
+        *byte = u8::try_from(high << 4 | low).ok()?;
+    }
+    Some(key)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::{fs, io};
 
     use super::*;
     use crate::cluster::seal::SealLabel;
@@ -135,8 +201,10 @@ mod tests {
         assert_ne!(text, fs::read(&other).unwrap());
         assert_eq!(fs::metadata(&one).unwrap().mode() & 0o777, 0o600);
         let again = ClusterKey::create(&one).unwrap_err();
-        assert!(matches!(again, KeyError::File(error)
-            if error.kind() == io::ErrorKind::AlreadyExists));
+        assert!(
+            matches!(again, KeyError::File(PrivateFileError::File(error))
+            if error.kind() == io::ErrorKind::AlreadyExists)
+        );
         assert_eq!(fs::read(&one).unwrap(), text);
 
         let label = SealLabel {
@@ -156,7 +224,8 @@ mod tests {
         ClusterKey::create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let error = ClusterKey::read(&path).unwrap_err();
-        assert!(matches!(error, KeyError::NotPrivate(0o640)), "{error}");
+        let expected = KeyError::File(PrivateFileError::NotPrivate(0o640));
+        assert_eq!(error.to_string(), expected.to_string());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         for bad in [
             "",
@@ -173,5 +242,40 @@ mod tests {
             let error = ClusterKey::read(&path).unwrap_err();
             assert!(matches!(error, KeyError::NotAKey), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn public_key_proves_what_its_writer_sealed_and_seals_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        ClusterKey::create_pair(&path("writer"), &path("public")).unwrap();
+        ClusterKey::create_pair(&path("other"), &path("other.pub")).unwrap();
+        assert!(ClusterKey::create_pair(&path("new"), &path("public")).is_err());
+        assert!(!path("new").exists(), "half a pair is of no use");
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().mode() & 0o777;
+        assert_eq!((mode("writer"), mode("public")), (0o600, 0o644));
+        let read = |name: &str| ClusterKey::read(&path(name)).unwrap();
+        assert!(read("public").is_public() && !read("writer").is_public());
+
+        let label = SealLabel {
+            key: "a",
+            length: 1,
+        };
+        let [writer, public, other] = ["writer", "public", "other"].map(|n| read(n).into_seal());
+        let (sealed, _) = writer.seal(label, b"x");
+        for machine in [&writer, &public] {
+            assert_eq!(machine.unseal(label, &sealed).unwrap().payload, b"x"[..]);
+        }
+        assert!(other.unseal(label, &sealed).is_err());
+        let (forged, _) = public.seal(label, b"x");
+        assert!(public.unseal(label, &forged).is_err());
+
+        fs::set_permissions(path("public"), fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(
+            ClusterKey::read(&path("public")).is_err(),
+            "others could replace it"
+        );
+        fs::set_permissions(path("writer"), fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(ClusterKey::read(&path("writer")).is_err());
     }
 }

@@ -3,7 +3,8 @@
 //! A lease is an object beside the segments, replaced only in the version that was read.
 //! Clocks of machines are never compared: a lease has expired for a waiting machine if
 //! that machine has seen the same version for [`LEASE`]. Nothing is deleted; a lease that
-//! is not needed any more says so.
+//! is not needed any more says so. On a server of Redis (`lease_store`), a lease that
+//! expires or is not needed any more is absent.
 //!
 //! A lease is not proven. A forged one delays readers for as long as the bounds of
 //! [`Observation`] allow.
@@ -16,9 +17,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::lease_store::LeaseStore;
 use super::status::Counters;
 use super::store::{StoreError, StoreVersion};
-use super::{SEGMENT, Shared, SharedObject};
+use super::{SEGMENT, Shared, SharedCacheRole, SharedObject};
 
 /// How long a lease is valid without a renewal.
 pub(super) const LEASE: Duration = Duration::from_secs(8);
@@ -28,8 +30,6 @@ pub(super) const RENEWAL: Duration = Duration::from_secs(2);
 const MAX_STALL: Duration = Duration::from_secs(15);
 /// How long to wait for one segment, even if the holder makes progress.
 const MAX_WAIT: Duration = Duration::from_mins(2);
-/// Maximum length of a lease in the store, in bytes.
-const MAX_LEN: usize = 4 << 10;
 
 /// A lease as it is stored.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -69,6 +69,8 @@ pub(super) struct Observation {
     /// When the wait began.
     started: Option<Instant>,
     version: Option<(StoreVersion, Instant)>,
+    /// Since when it had the version that it had before it was absent.
+    last_version: Option<Instant>,
     position: Option<(u64, Instant)>,
 }
 
@@ -81,7 +83,8 @@ pub(super) enum LeaseClaim {
     Wait,
     /// The store has no leases: every machine downloads, and publishes.
     Unsupported,
-    /// Another machine has it, but does not deliver the segment, or not soon.
+    /// Another machine has it, but does not deliver the segment, or not soon. Or this
+    /// machine only reads, and no other one has it.
     Refused,
 }
 
@@ -93,11 +96,18 @@ pub(super) async fn claim(
     range: &Range<u64>,
     seen: &mut Observation,
 ) -> Result<LeaseClaim, StoreError> {
-    if shared.store.lacks_conditions() {
-        return Ok(LeaseClaim::Unsupported);
+    let unsupported = match shared.role {
+        SharedCacheRole::Writer => Ok(LeaseClaim::Unsupported),
+        // It publishes nothing.
+        SharedCacheRole::Reader => Ok(LeaseClaim::Refused),
+    };
+    if !shared.leases.works() {
+        return unsupported;
     }
     match claim_lease(shared, object, range, seen).await {
-        Err(StoreError::NoConditions) => Ok(LeaseClaim::Unsupported),
+        Err(StoreError::NoConditions) => unsupported,
+        // The store may work nevertheless.
+        Err(_) if !shared.leases.is_in_store() => unsupported,
         claimed => claimed,
     }
 }
@@ -130,14 +140,23 @@ async fn claim_lease(
         };
         LeaseClaim::Held { lease, fresh }
     };
+    let leases = &shared.leases;
+    let reads_only = shared.role == SharedCacheRole::Reader;
     if seen.version.is_none()
-        && let Some(version) = shared.store.create(&key, record.bytes()).await?
+        && !reads_only
+        && let Some(version) = leases.create(&key, record.bytes()).await?
     {
-        return Ok(held(version, true));
+        if has_expired(seen.last_version) {
+            Counters::add(&shared.counters.taken_over, 1);
+        }
+        // A server has no leases of former holders.
+        return Ok(held(version, leases.is_in_store()));
     }
-    let Some(found) = shared.store.get(&key, MAX_LEN).await? else {
-        // Removed meanwhile.
-        seen.version = None;
+    let Some(found) = leases.get(&key).await? else {
+        if reads_only {
+            return Ok(LeaseClaim::Refused);
+        }
+        seen.last_version = seen.version.take().map(|(_, since)| since);
         return Ok(LeaseClaim::Wait);
     };
     let since = match &seen.version {
@@ -149,13 +168,12 @@ async fn claim_lease(
     };
     let other: Option<LeaseRecord> = serde_json::from_slice(&found.bytes).ok();
     let is_free = other.as_ref().is_some_and(|o| o.state == LeaseState::Free);
-    let has_expired = now.duration_since(since) >= LEASE;
-    if is_free || has_expired {
-        let replaced = shared
-            .store
-            .replace(&key, &found.version, record.bytes())
-            .await?;
-        return Ok(match replaced {
+    if is_free || now.duration_since(since) >= LEASE {
+        if reads_only {
+            return Ok(LeaseClaim::Refused);
+        }
+        let replaced = leases.replace(&key, &found.version, record.bytes());
+        return Ok(match replaced.await? {
             Some(version) => {
                 if !is_free {
                     Counters::add(&shared.counters.taken_over, 1);
@@ -186,6 +204,12 @@ async fn claim_lease(
     Ok(LeaseClaim::Wait)
 }
 
+/// Whether a lease that had the same version `since` then was not released, but expired
+/// on its server.
+fn has_expired(since: Option<Instant>) -> bool {
+    since.is_some_and(|since| since.elapsed() >= LEASE / 2)
+}
+
 impl LeaseRecord {
     fn bytes(&self) -> Bytes {
         serde_json::to_vec(self).unwrap_or_default().into()
@@ -205,25 +229,30 @@ impl Lease {
     pub(super) async fn renew(&mut self, position: u64) -> Result<bool, StoreError> {
         self.record.position = position;
         self.record.renewals += 1;
-        self.store().await
-    }
-
-    /// Lets other machines claim it at once. If that fails, it expires.
-    pub(super) async fn release(mut self) {
-        self.record.state = LeaseState::Free;
-        if let Err(error) = self.store().await {
-            tracing::debug!(%error, key = self.key, "a lease was not released; it expires");
-        }
-    }
-
-    async fn store(&mut self) -> Result<bool, StoreError> {
-        let (store, bytes) = (&self.shared.store, self.record.bytes());
-        let replaced = store.replace(&self.key, &self.version, bytes).await?;
+        let (leases, bytes) = (&self.shared.leases, self.record.bytes());
+        let replaced = match leases.replace(&self.key, &self.version, bytes).await {
+            // What is downloaded can be published without a lease.
+            Err(error) if !leases.is_in_store() => {
+                tracing::debug!(%error, key = self.key, "a lease was not renewed");
+                return Ok(true);
+            }
+            replaced => replaced?,
+        };
         let Some(version) = replaced else {
             return Ok(false);
         };
         self.version = version;
         Ok(true)
+    }
+
+    /// Lets other machines claim it at once. If that fails, it expires.
+    pub(super) async fn release(mut self) {
+        self.record.state = LeaseState::Free;
+        let leases: &LeaseStore = &self.shared.leases;
+        let bytes = self.record.bytes();
+        if let Err(error) = leases.free(&self.key, &self.version, bytes).await {
+            tracing::debug!(%error, key = self.key, "a lease was not released; it expires");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The value of `--shared-cache`: where the store is.
+//! The values of `--shared-cache` and `--shared-leases`: where the store is, and where its
+//! leases are.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -71,9 +72,138 @@ impl fmt::Display for SharedLocation {
     }
 }
 
+/// Where the leases of a shared cache are, if they are not in its store: a server of
+/// Redis, or of what speaks its protocol.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LeaseLocation {
+    /// The name or address of the machine, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The number of the database.
+    pub(super) database: i64,
+    /// The name of the login, if it is not that of the server's default user.
+    pub(super) user: Option<String>,
+    pub(super) transport: LeaseTransport,
+}
+
+/// How the server is talked to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LeaseTransport {
+    Plain,
+    Tls,
+}
+
+/// The text names no server of leases.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BadLeaseLocation {
+    /// It is not the URL of a server.
+    #[error(
+        "expected the URL of a server of Redis, such as redis://host:6379/0, or rediss://host for TLS, found {0:?}"
+    )]
+    NotAServer(String),
+    /// It contains a password.
+    #[error(
+        "expected a URL without a password, which other users of the machine could see; write it to a file that you alone can read, and name the file with --shared-leases-password-file"
+    )]
+    HasPassword,
+}
+
+impl FromStr for LeaseLocation {
+    type Err = BadLeaseLocation;
+
+    fn from_str(text: &str) -> Result<Self, BadLeaseLocation> {
+        let bad = || {
+            // It may contain a password nevertheless.
+            let shown = text.rsplit('@').next().unwrap_or_default();
+            BadLeaseLocation::NotAServer(shown.chars().take(200).collect())
+        };
+        let url = Url::parse(text).map_err(|_| bad())?;
+        let transport = match url.scheme() {
+            "redis" => LeaseTransport::Plain,
+            "rediss" => LeaseTransport::Tls,
+            _ => return Err(bad()),
+        };
+        if url.password().is_some() {
+            return Err(BadLeaseLocation::HasPassword);
+        }
+        let host = url.host_str().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(bad)?.trim_matches(['[', ']']).to_owned();
+        let database = match url.path().trim_matches('/') {
+            "" => 0,
+            number => number.parse::<u16>().map_err(|_| bad())?.into(),
+        };
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(bad());
+        }
+        let user = percent_encoding::percent_decode_str(url.username()).decode_utf8();
+        let user = user.map_err(|_| bad())?;
+        Ok(Self {
+            host,
+            port: url.port().unwrap_or(6379),
+            database,
+            user: (!user.is_empty()).then(|| user.into_owned()),
+            transport,
+        })
+    }
+}
+
+impl fmt::Display for LeaseLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            port,
+            database,
+            user: _,
+            transport,
+        } = self;
+        let scheme = match transport {
+            LeaseTransport::Plain => "redis",
+            LeaseTransport::Tls => "rediss",
+        };
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}/{database}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}/{database}")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leases_are_on_a_server_whose_url_has_no_password() {
+        for (text, shown, user) in [
+            ("redis://h", "redis://h:6379/0", None),
+            ("redis://h:7000/3", "redis://h:7000/3", None),
+            ("rediss://a%40b@h/", "rediss://h:6379/0", Some("a@b")),
+            ("redis://[::1]:7000", "redis://[::1]:7000/0", None),
+        ] {
+            let location: LeaseLocation = text.parse().unwrap();
+            assert_eq!(location.to_string(), shown);
+            assert_eq!(location.user.as_deref(), user, "{text}");
+        }
+        for secret in ["redis://:hidden@h", "redis://u:hidden@h:7000/1"] {
+            let error = secret.parse::<LeaseLocation>().unwrap_err();
+            assert_eq!(error, BadLeaseLocation::HasPassword);
+        }
+        for bad in [
+            "",
+            "redis://",
+            "http://h",
+            "h:6379",
+            "redis://h/x",
+            "redis://h/-1",
+            "redis://h?x=1",
+            "http://u:hidden@h",
+            "redis://u:hidden@h:port",
+        ] {
+            let error = bad.parse::<LeaseLocation>().unwrap_err().to_string();
+            assert!(error.contains("redis://host:6379/0"), "{bad}: {error}");
+            assert!(!error.contains("hidden"), "{error}");
+        }
+    }
 
     #[test]
     fn location_is_the_url_of_an_absolute_folder_or_of_a_bucket() {

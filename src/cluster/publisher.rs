@@ -363,6 +363,9 @@ impl Publisher {
             length: *length,
         };
         let (sealed, _) = self.shared.seal.seal(label, &json);
+        if !self.shared.leases.is_in_store() {
+            return self.shared.store.put(&key, sealed).await;
+        }
         match self.shared.store.create(&key, sealed.clone()).await {
             Err(StoreError::NoConditions) => self.shared.store.put(&key, sealed).await,
             created => created.map(drop),

@@ -12,6 +12,8 @@ pub(super) struct Counters {
     pub(super) bytes_read: AtomicU64,
     pub(super) segments_written: AtomicU64,
     pub(super) bytes_written: AtomicU64,
+    pub(super) values_read: AtomicU64,
+    pub(super) values_written: AtomicU64,
     pub(super) rejected: AtomicU64,
     pub(super) leases: AtomicU64,
     pub(super) taken_over: AtomicU64,
@@ -45,8 +47,15 @@ pub struct SharedCacheStatus {
     pub state: SharedCacheState,
     /// Why it does not.
     pub problem: Option<String>,
-    /// Whether the store ignores conditions, so that machines download at once.
+    /// Whether machines cannot have leases, so that they download at once: the store
+    /// ignores conditions, or the server of leases fails.
     pub leases_off: bool,
+    /// The server of leases, if they are not in the store.
+    pub lease_server: Option<String>,
+    /// Why that server is not used now.
+    pub lease_problem: Option<String>,
+    /// Whether this process only reads it.
+    pub reads_only: bool,
     /// Whether a key proves its bytes: only then are tables shared.
     pub keyed: bool,
     /// Number of segments read from the store.
@@ -57,6 +66,10 @@ pub struct SharedCacheStatus {
     pub segments_written: u64,
     /// The bytes of these.
     pub bytes_written: u64,
+    /// Number of lists and header lines read from the store.
+    pub values_read: u64,
+    /// Number of lists and header lines written to the store.
+    pub values_written: u64,
     /// Number of objects of the store that were rejected.
     pub rejected: u64,
     /// Number of leases that this process claimed.
@@ -89,11 +102,16 @@ impl Counters {
             state,
             problem,
             keyed,
+            reads_only: false,
             leases_off: false,
+            lease_server: None,
+            lease_problem: None,
             segments_read: load(&self.segments_read),
             bytes_read: load(&self.bytes_read),
             segments_written: load(&self.segments_written),
             bytes_written: load(&self.bytes_written),
+            values_read: load(&self.values_read),
+            values_written: load(&self.values_written),
             rejected: load(&self.rejected),
             leases: load(&self.leases),
             taken_over: load(&self.taken_over),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::SharedCacheRole;
 use super::breaker::StoreBreaker;
 use super::folder::FolderStore;
 use super::location::SharedLocation;
@@ -35,12 +36,12 @@ pub enum StoreError {
     Denied(String),
     /// It creates an object that exists already, although it was told not to.
     #[error(
-        "it ignores conditions (If-None-Match, If-Match), as `rclone serve s3` does, so that machines cannot agree which of them downloads; use a folder, or a store that has them, such as S3, MinIO or Ceph"
+        "it ignores conditions (If-None-Match, If-Match), as `rclone serve s3` does, so that machines cannot agree which of them downloads; give a server of Redis with --shared-leases, or use a folder, or a store that has them, such as S3, MinIO or Ceph"
     )]
     NoConditions,
     /// This program cannot use such a store.
     #[error(
-        "this icosfs was built without S3; install a package, or build it with `cargo install --features cluster`"
+        "this icosfs was built without S3 and Redis; install a package, or build it with `cargo install --features cluster`"
     )]
     NotBuilt,
     /// Anything else.
@@ -162,10 +163,21 @@ impl SharedStore {
         self.note(StoreAccess::Write, replaced)
     }
 
-    /// Tests whether the store can be read and written, whatever the breakers say.
-    pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        self.0.test(StoreAccess::Write).await?;
-        self.0.test(StoreAccess::Read).await?;
+    /// Tests whether the store can be read, and written by a writer, whatever the breakers
+    /// say.
+    pub(super) async fn probe(&self, role: SharedCacheRole) -> Result<(), StoreError> {
+        if role == SharedCacheRole::Writer {
+            self.0.test(StoreAccess::Write).await?;
+        }
+        self.0.test(StoreAccess::Read).await
+    }
+
+    /// Tests whether it honours conditions.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoConditions`] if it does not.
+    pub(super) async fn test_conditions(&self) -> Result<(), StoreError> {
         self.0.backend.test_conditions().await
     }
 

@@ -346,7 +346,15 @@ impl<U: Upstream> SharedStream<U> {
                     };
                 }
                 Ok(LeaseClaim::Wait) => {}
-                Ok(LeaseClaim::Refused) | Err(_) => return NextSegment::Alone,
+                // The last holder may have published it meanwhile.
+                Ok(LeaseClaim::Refused) => {
+                    let segment = stored_segment(&self.shared, &self.object, index).await;
+                    return match segment {
+                        Ok(Some(segment)) => NextSegment::Stored(segment),
+                        Ok(None) | Err(_) => NextSegment::Alone,
+                    };
+                }
+                Err(_) => return NextSegment::Alone,
             }
             if !has_waited {
                 has_waited = true;

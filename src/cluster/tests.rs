@@ -114,9 +114,20 @@ impl Cluster {
     }
 
     fn machine_at(&self, store: &Path) -> SharedCache {
+        self.machine_with(store, self.key.clone(), SharedCacheRole::Writer)
+    }
+
+    fn machine_with(
+        &self,
+        store: &Path,
+        key: Option<ClusterKey>,
+        role: SharedCacheRole,
+    ) -> SharedCache {
         SharedCache::new(SharedCacheOptions {
             location: SharedLocation::Folder(store.to_owned()),
-            key: self.key.clone(),
+            leases: None,
+            key,
+            role,
             timeout: Duration::from_secs(30),
             memory: 64 << 20,
             scratch: self.folder.path().to_owned(),
@@ -341,6 +352,64 @@ impl Upstream for Wrong {
     }
 }
 
+/// Readers follow the writer while it downloads, fetch what it has not for themselves, and
+/// leave the store as it is.
+#[tokio::test]
+async fn reader_proves_what_the_writer_wrote_and_writes_nothing() {
+    let (writer, public) = ClusterKey::pair_of(3);
+    let cluster = Cluster {
+        key: Some(writer),
+        ..Cluster::with_key(false)
+    };
+    let reader = || {
+        let key = Some(public.clone());
+        cluster.machine_with(cluster.store(), key, SharedCacheRole::Reader)
+    };
+    let (source, other) = (Source::new(LONG, 12), Source::new(1000, 13));
+    let (first, follower) = (cluster.machine(), reader());
+    let mut holder = first.open(source.object(), 0..LONG as u64, source.clone());
+    holder.chunk().await.unwrap().unwrap();
+    let rest = async { while holder.chunk().await.unwrap().is_some() {} };
+    tokio::join!(rest, source.assert_read(&follower));
+    first.flush(FLUSH).await;
+    source.assert_read(&reader()).await;
+    assert_eq!(source.requests(), 1);
+
+    let files = || {
+        let mut files: Vec<_> = walk(cluster.store());
+        files.sort();
+        files
+    };
+    let before = files();
+    let alone = reader();
+    other.assert_read(&alone).await;
+    other.assert_read(&alone).await;
+    let request = async { Ok::<_, ()>(((), Bytes::from_static(b"value"))) };
+    let read = |_| std::future::ready(Some(()));
+    alone
+        .value("v1/host/x".to_owned(), read, request)
+        .await
+        .unwrap();
+    alone.flush(FLUSH).await;
+    alone.probe().await.unwrap();
+    assert_eq!((other.requests(), files()), (2, before));
+    let status = alone.status();
+    assert_eq!((status.segments_written, status.leases), (0, 0));
+    assert!(status.reads_only && status.keyed);
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
 #[tokio::test]
 async fn distrusted_object_is_fetched_and_replaced() {
     let (cluster, source) = (Cluster::with_key(true), Source::new(1000, 11));
@@ -355,14 +424,16 @@ async fn distrusted_object_is_fetched_and_replaced() {
 async fn value_is_requested_once_and_again_if_it_is_reloaded_or_attacked() {
     let cluster = Cluster::with_key(true);
     let requests = AtomicU32::new(0);
-    let value = async |cache: &SharedCache, reload| {
+    let value = async |cache: &SharedCache, reload: bool| {
         let request = async {
             tokio::time::sleep(Duration::from_millis(30)).await;
             let number = requests.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, ()>(Bytes::from(format!("value {number}")))
+            let value = Bytes::from(format!("value {number}"));
+            Ok::<_, ()>((value.clone(), value))
         };
         let path = "v1/host/header/x".to_owned();
-        let value = cache.value(path, reload, request).await.unwrap();
+        let read = |value: Bytes| std::future::ready((!reload).then_some(value));
+        let value = cache.value(path, read, request).await.unwrap();
         String::from_utf8(value.to_vec()).unwrap()
     };
     let (first, second) = (cluster.machine(), cluster.machine());
@@ -414,17 +485,25 @@ fn attacked_segments_are_rejected_and_fetched_again() {
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let cases = (any::<bool>(), attack(), 1..2000_usize, any::<u8>());
+    let keys = prop_oneof![
+        Just(None),
+        Just(Some(ClusterKey::of(1))),
+        Just(Some(ClusterKey::pair_of(1).0)),
+    ];
+    let cases = (keys, attack(), 1..2000_usize, any::<u8>());
     TestRunner::new(config)
-        .run(&cases, |(has_key, attack, len, seed)| {
-            runtime.block_on(assert_rejected(has_key, &attack, len, seed));
+        .run(&cases, |(key, attack, len, seed)| {
+            runtime.block_on(assert_rejected(key, &attack, len, seed));
             Ok(())
         })
         .unwrap();
 }
 
-async fn assert_rejected(has_key: bool, attack: &Attack, len: usize, seed: u8) {
-    let cluster = Cluster::with_key(has_key);
+async fn assert_rejected(key: Option<ClusterKey>, attack: &Attack, len: usize, seed: u8) {
+    let cluster = Cluster {
+        key,
+        ..Cluster::with_key(false)
+    };
     let (source, other) = (Source::new(len, seed), Source::new(len, !seed));
     let first = cluster.machine();
     source.assert_read(&first).await;

@@ -79,6 +79,6 @@ pub use data::DataClient;
 pub use envri::Envri;
 pub use error::PortalError;
 pub use id::ObjectId;
-pub use meta::MetadataClient;
+pub use meta::{MetadataClient, SharedAnswers};
 pub use services::{Service, Services};
 pub use usage_reporter::UsageReporter;

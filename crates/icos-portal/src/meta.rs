@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::future::{BoxFuture, Either, select};
 use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
@@ -65,6 +65,20 @@ impl Subject {
     }
 }
 
+/// Answers to queries that several machines send: each reads what another one has asked.
+pub trait SharedAnswers: std::fmt::Debug + Send + Sync {
+    /// Returns an answer to `query` that another machine got, if there is one and it is
+    /// new enough, or else that of `request`.
+    fn answer<'a>(
+        &'a self,
+        query: &'a str,
+        request: BoxFuture<'a, Result<Bytes, PortalError>>,
+    ) -> BoxFuture<'a, Result<Bytes, PortalError>>;
+
+    /// Returns no more answers that other machines got before now.
+    fn expect_new(&self);
+}
+
 /// A client of the metadata service.
 #[derive(Clone, Debug)]
 pub struct MetadataClient {
@@ -77,6 +91,8 @@ pub struct MetadataClient {
     /// Held by all queries without a response, overdue ones included.
     active: Arc<Semaphore>,
     backoff: Arc<QueryBackoff>,
+    /// The answers that it shares with other machines, if any.
+    answers: Option<Arc<dyn SharedAnswers>>,
 }
 
 impl MetadataClient {
@@ -93,6 +109,23 @@ impl MetadataClient {
             running: Arc::new(Semaphore::new(1)),
             active: Arc::new(Semaphore::new(MAX_ACTIVE)),
             backoff: Arc::default(),
+            answers: None,
+        }
+    }
+
+    /// Returns a client that shares the answers to queries for complete lists.
+    #[must_use]
+    pub fn with_shared_answers(self, answers: Arc<dyn SharedAnswers>) -> Self {
+        Self {
+            answers: Some(answers),
+            ..self
+        }
+    }
+
+    /// From now on, lists are not older than now.
+    pub fn expect_new_answers(&self) {
+        if let Some(answers) = &self.answers {
+            answers.expect_new();
         }
     }
 
@@ -262,6 +295,16 @@ impl MetadataClient {
         Ok(lists::parse_page(&self.sparql(query).await?))
     }
 
+    /// The same for a list that many machines download.
+    async fn shared_list<T: ListEntry>(&self, query: String) -> Result<ResultPage<T>, PortalError> {
+        let Some(answers) = &self.answers else {
+            return self.list(query).await;
+        };
+        let request = Box::pin(self.sparql_json(query.clone()));
+        let json = answers.answer(&query, request).await?;
+        Ok(lists::parse_page(&QueryRows::parse(&json)?))
+    }
+
     /// Returns up to [`MetadataClient::MAX_ROWS`] objects of `scope` from
     /// `cursor` on, oldest submission first. If the service sent fewer, they
     /// are the last.
@@ -271,7 +314,7 @@ impl MetadataClient {
         cursor: Cursor,
     ) -> Result<ResultPage<ObjectRow>, PortalError> {
         let query = lists::objects(scope, cursor, Self::MAX_ROWS);
-        self.list(query).await
+        self.shared_list(query).await
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] documents from `cursor` on,
@@ -282,7 +325,7 @@ impl MetadataClient {
         cursor: Cursor,
     ) -> Result<ResultPage<ObjectRow>, PortalError> {
         let query = lists::documents(before, cursor, Self::MAX_ROWS);
-        self.list(query).await
+        self.shared_list(query).await
     }
 
     /// Returns the objects and documents with these ids, of any type and
@@ -300,13 +343,13 @@ impl MetadataClient {
         before: Timestamp,
     ) -> Result<Vec<SuccessionRow>, PortalError> {
         let query = lists::successions(since, before);
-        Ok(self.list(query).await?.rows)
+        Ok(self.shared_list(query).await?.rows)
     }
 
     /// Returns all data types, ordered by label.
     pub async fn specs(&self) -> Result<Vec<SpecRow>, PortalError> {
         let query = lists::specs(self.services.envri());
-        Ok(self.list(query).await?.rows)
+        Ok(self.shared_list(query).await?.rows)
     }
 
     /// Returns one data type, even if [`MetadataClient::specs`] leaves it out.
@@ -316,24 +359,24 @@ impl MetadataClient {
 
     /// Returns the columns of all datasets.
     pub async fn columns(&self) -> Result<Vec<ColumnRow>, PortalError> {
-        Ok(self.list(lists::columns()).await?.rows)
+        Ok(self.shared_list(lists::columns()).await?.rows)
     }
 
     /// Returns the repository's own stations, ordered by id.
     pub async fn stations(&self) -> Result<Vec<StationRow>, PortalError> {
         let query = lists::stations(self.services.envri());
-        Ok(self.list(query).await?.rows)
+        Ok(self.shared_list(query).await?.rows)
     }
 
     /// Returns all collections.
     pub async fn collections(&self) -> Result<Vec<CollectionRow>, PortalError> {
-        Ok(self.list(lists::collections()).await?.rows)
+        Ok(self.shared_list(lists::collections()).await?.rows)
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] titles and keywords, from the row
     /// `offset` on.
     pub async fn texts(&self, offset: usize) -> Result<ResultPage<TextRow>, PortalError> {
-        self.list(lists::texts(offset, Self::MAX_ROWS)).await
+        self.shared_list(lists::texts(offset, Self::MAX_ROWS)).await
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] members of all collections,
@@ -344,7 +387,7 @@ impl MetadataClient {
         offset: usize,
     ) -> Result<ResultPage<MemberRow>, PortalError> {
         let query = lists::members(self.services.envri(), of, offset, Self::MAX_ROWS);
-        self.list(query).await
+        self.shared_list(query).await
     }
 
     /// Returns up to [`MetadataClient::MAX_ROWS`] ids of objects whose data

@@ -104,13 +104,26 @@ impl StatusPage {
         }
         let (read, written) = (size(shared.bytes_read), size(shared.bytes_written));
         let mut text = format!("{read} read, {written} written");
+        if shared.reads_only {
+            text.push_str("; only read (--shared-cache-role)");
+        }
         if !shared.keyed {
             text.push_str("; originals only, without --shared-key-file");
         }
         self.line("", text);
-        if shared.leases_off {
-            let text = "its leases are off: the store ignores conditions, so that machines download at once; see `icosfs doctor`";
-            self.line("", text);
+        match (&shared.lease_server, &shared.lease_problem) {
+            (Some(server), None) => self.line("", format_args!("its leases are in {server}")),
+            (Some(server), Some(problem)) => {
+                let text = format!(
+                    "its leases in {server} are off, so that machines download at once: {problem}"
+                );
+                self.line("", text);
+            }
+            (None, _) if shared.leases_off => {
+                let text = "its leases are off: the store ignores conditions, so that machines download at once; see `icosfs doctor`";
+                self.line("", text);
+            }
+            (None, _) => {}
         }
         if shared.rejected > 0 {
             let rejected = counted(shared.rejected, "object");

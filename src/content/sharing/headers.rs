@@ -22,7 +22,7 @@ impl DataSource {
             let line = self.data.csv_header(id).await?;
             // It may be an error page.
             check(&line)?;
-            Ok(line)
+            Ok::<_, PortalError>((line.clone(), line))
         };
         let permitted = if self.shares_tables() {
             self.permitted().await
@@ -30,11 +30,12 @@ impl DataSource {
             None
         };
         let Some(sharing) = permitted else {
-            return request.await;
+            return Ok(request.await?.0);
         };
         let name = format!("{:032x}", XxHash3_128::oneshot(iri.as_bytes()));
         let path = format!("v1/{}/header/{name}", sharing.host);
-        let line = sharing.cache.value(path, reload, request).await?;
+        let read = |line| std::future::ready((!reload).then_some(line));
+        let line = Box::pin(sharing.cache.value(path, read, request)).await?;
         check(&line)?;
         Ok(line)
     }

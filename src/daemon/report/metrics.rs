@@ -113,12 +113,17 @@ impl MetricsText {
             location: _,
             state,
             problem: _,
+            reads_only: _,
             keyed: _,
-            leases_off: _,
+            leases_off,
+            lease_server: _,
+            lease_problem: _,
             segments_read,
             bytes_read,
             segments_written,
             bytes_written,
+            values_read,
+            values_written,
             rejected,
             leases,
             taken_over,
@@ -131,6 +136,11 @@ impl MetricsText {
             "shared_cache_up",
             "Whether the shared cache can be read.",
             works,
+        );
+        self.gauge(
+            "shared_cache_leases_up",
+            "Whether machines can agree which of them downloads.",
+            u8::from(!leases_off),
         );
         let counters = [
             (
@@ -152,6 +162,16 @@ impl MetricsText {
                 "written_bytes",
                 "Bytes written to the shared cache.",
                 bytes_written,
+            ),
+            (
+                "values_read",
+                "Lists and header lines read from the shared cache.",
+                values_read,
+            ),
+            (
+                "values_written",
+                "Lists and header lines written to the shared cache.",
+                values_written,
             ),
             (
                 "rejected",
