@@ -315,13 +315,11 @@ fn readers_of_originals_on_a_hanging_disk_delay_no_other_and_can_be_interrupted(
     let mut readers: Vec<_> = (0..READERS)
         .map(|reader| {
             let skip = format!("skip={reader}");
-            let mut dd = Command::new("dd");
-            dd.arg(format!("if={}", mount.path(&name).display())).args([
-                "bs=128K",
-                "count=1",
-                &skip,
-                "of=/dev/null",
-            ]);
+            // A suite that runs in the background passes on that SIGINT is ignored.
+            let mut dd = Command::new("env");
+            dd.args(["--default-signal=INT", "dd"])
+                .arg(format!("if={}", mount.path(&name).display()))
+                .args(["bs=128K", "count=1", &skip, "of=/dev/null"]);
             dd.stderr(Stdio::null()).spawn().unwrap()
         })
         .collect();

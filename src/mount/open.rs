@@ -37,8 +37,15 @@ impl MountState {
                 let opened = self.contents.open(object, *representation);
                 return match unless_interrupted(caller, opened).await {
                     Ok(Ok(opened)) => {
-                        self.open_object(node, object, *representation, opened, reply.reply)
-                            .await;
+                        self.open_object(
+                            node,
+                            object,
+                            *representation,
+                            opened,
+                            caller,
+                            reply.reply,
+                        )
+                        .await;
                     }
                     Ok(Err(error)) => reply.error(self.fail_content("open", node, &error)),
                     Err(Interrupted) => reply.error(Errno::EINTR),
@@ -84,6 +91,7 @@ impl MountState {
         object: &Arc<Object>,
         representation: Representation,
         opened: OpenedContent,
+        caller: u32,
         reply: ReplyOpen,
     ) {
         let number = node.inode().0;
@@ -104,10 +112,17 @@ impl MountState {
         };
         if let ServeMode::Passthrough(passthrough) = opened.mode {
             // The kernel allows nothing else while the earlier handles are open.
-            let backing = &passthrough.backing;
-            if !is_chosen && !self.contents.is_unchanged(backing).await {
-                self.inodes.release(number);
-                return reply.error(self.fail("open", node, Errno::EIO, &CHANGED));
+            if !is_chosen {
+                let look = self.contents.is_unchanged(&passthrough.backing);
+                let refused = match unless_interrupted(caller, look).await {
+                    Ok(true) => None,
+                    Ok(false) => Some(self.fail("open", node, Errno::EIO, &CHANGED)),
+                    Err(Interrupted) => Some(Errno::EINTR),
+                };
+                if let Some(refused) = refused {
+                    self.inodes.release(number);
+                    return reply.error(refused);
+                }
             }
             self.report.count_passthrough_open();
             self.report.add_read_object(object.id());
