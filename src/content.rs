@@ -185,10 +185,23 @@ impl Contents {
     }
 
     /// Waits until what was downloaded is in the shared cache, if there is one, at most
-    /// `limit`.
+    /// `limit`; and the sizes that were found out, at most once more.
     pub async fn flush_shared(&self, limit: Duration) {
-        if let Some(cache) = self.shared_cache() {
-            cache.flush(limit).await;
+        if let Some(sharing) = &self.sharing {
+            let publish = sharing.publish_sizes(&self.store);
+            let _ = tokio::time::timeout(limit, publish).await;
+            sharing.cache().flush(limit).await;
+        }
+    }
+
+    /// Exchanges sizes of files with other machines for as long as the process runs, if
+    /// there is a shared cache.
+    pub fn exchange_sizes(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (sharing, store) = (self.sharing.clone(), self.store.clone());
+        async move {
+            if let Some(sharing) = sharing {
+                sharing.exchange_sizes_regularly(store).await;
+            }
         }
     }
 

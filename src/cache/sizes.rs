@@ -43,6 +43,8 @@ struct SizeTable {
     sizes: LruCache<u64, u64>,
     /// Records that are not written yet.
     pending: Vec<u8>,
+    /// Whether sizes were stored since [`KnownSizes::take_changed`] was called.
+    is_changed: bool,
 }
 
 impl KnownSizes {
@@ -63,6 +65,7 @@ impl KnownSizes {
             table: Mutex::new(SizeTable {
                 sizes,
                 pending: Vec::new(),
+                is_changed: false,
             }),
             file: Mutex::new(file.ok()),
         }
@@ -86,6 +89,43 @@ impl KnownSizes {
         let mut table = self.table.lock();
         if table.sizes.put(key, size) != Some(size) {
             table.pending.extend_from_slice(&record(key, size));
+            table.is_changed = true;
+        }
+    }
+
+    /// Whether sizes were stored since the last call, other than merged ones.
+    #[must_use]
+    pub fn take_changed(&self) -> bool {
+        mem::take(&mut self.table.lock().is_changed)
+    }
+
+    /// The `limit` sizes that were stored last, as records, for [`KnownSizes::merge`] of
+    /// another machine.
+    #[must_use]
+    pub fn records(&self, limit: usize) -> Vec<u8> {
+        let table = self.table.lock();
+        let mut records = Vec::with_capacity(RECORD * limit.min(table.sizes.len()));
+        for (&key, &size) in table.sizes.iter().take(limit) {
+            if size != REMOVED {
+                records.extend_from_slice(&record(key, size));
+            }
+        }
+        records
+    }
+
+    /// Adds the sizes in `records` whose keys are unknown here. Damaged records are left
+    /// out.
+    pub fn merge(&self, records: &[u8]) {
+        let mut table = self.table.lock();
+        // The latest ones come first in `records`, and last in the table.
+        for record in records.as_chunks::<RECORD>().0.iter().rev() {
+            if let Some((key, size)) = parse(record)
+                && size != REMOVED
+                && !table.sizes.contains(&key)
+            {
+                table.sizes.put(key, size);
+                table.pending.extend_from_slice(record);
+            }
         }
     }
 
@@ -121,6 +161,15 @@ fn record(key: u64, size: u64) -> [u8; RECORD] {
     record
 }
 
+/// The key and the size of a valid record.
+fn parse(record: &[u8; RECORD]) -> Option<(u64, u64)> {
+    let [key, size, sum] = [0, 8, 16].map(|at| {
+        let word = record[at..at + 8].try_into();
+        u64::from_le_bytes(word.expect("eight bytes of a record"))
+    });
+    (sum == XxHash3_64::oneshot_with_seed(SEED, &record[..16])).then_some((key, size))
+}
+
 /// Reads the valid records at `path` into `sizes`; returns how many records there
 /// are, `usize::MAX` if the last one is torn.
 fn read(path: &Path, sizes: &mut LruCache<u64, u64>) -> io::Result<usize> {
@@ -133,11 +182,7 @@ fn read(path: &Path, sizes: &mut LruCache<u64, u64>) -> io::Result<usize> {
     };
     let records = bytes.as_chunks::<RECORD>().0;
     for record in records {
-        let [key, size, sum] = [0, 8, 16].map(|at| {
-            let word = record[at..at + 8].try_into();
-            u64::from_le_bytes(word.expect("eight bytes of a record"))
-        });
-        if sum == XxHash3_64::oneshot_with_seed(SEED, &record[..16]) {
+        if let Some((key, size)) = parse(record) {
             sizes.put(key, size);
         }
     }
@@ -253,5 +298,42 @@ mod tests {
         let path = dir.path().join("lengths");
         fs::write(&path, vec![0; 10 * 24]).unwrap();
         assert_eq!(KnownSizes::open(&path).get(0), None);
+    }
+
+    #[test]
+    fn merged_sizes_are_those_of_unknown_keys_from_intact_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let sizes = |name: &str| KnownSizes::open(&dir.path().join(name));
+        let (one, other) = (sizes("one"), sizes("other"));
+        for (key, size) in [(1, 10), (2, 20), (3, 30), (4, 40)] {
+            one.set(key, size);
+        }
+        one.remove(4);
+        other.set(2, 22);
+        other.remove(3);
+        assert!(one.take_changed() && !one.take_changed() && other.take_changed());
+        let mut records = one.records(100);
+        let damaged = records.len() - 9;
+        assert_eq!(records.len(), 3 * RECORD, "{records:?}");
+        other.merge(&records[1..]);
+        assert_eq!(other.get(1), None);
+        // Key 1 is the oldest one.
+        records[damaged] ^= 1;
+        other.merge(&records);
+        assert_eq!(other.get(1), None);
+        other.merge(&one.records(100));
+        let found = [1, 2, 3, 4].map(|key| other.get(key));
+        assert_eq!(found, [Some(10), Some(22), None, None]);
+        assert!(
+            !other.take_changed(),
+            "what was merged is not published again"
+        );
+        assert_eq!(
+            one.records(2).len(),
+            RECORD,
+            "key 4, which is removed, and key 3"
+        );
+        drop(other);
+        assert_eq!(sizes("other").get(1), Some(10));
     }
 }

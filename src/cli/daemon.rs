@@ -113,6 +113,7 @@ impl DaemonParts {
             report_rejections(&shared_cache, &report);
         }
         report_write_failures(&store, &catalog, &report, codes);
+        runtime.spawn(contents.exchange_sizes());
         Ok(Self {
             runtime,
             tree: Tree::new(catalog),

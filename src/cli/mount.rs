@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -202,7 +203,7 @@ fn serve(
     } = DaemonParts::open(clients, cache_dir, storage, selection, ttl, front, codes)?;
     // Before the mount: a signal that arrives from now on unmounts it again.
     let signals = Signals::watch(&runtime)?;
-    let shared_cache = contents.shared_cache().cloned();
+    let shared = Arc::clone(&contents);
     let mounted = MountSession::new(tree, contents, report, runtime.handle().clone(), options)
         .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
     if let Some(account) = account {
@@ -212,5 +213,5 @@ fn serve(
     if greets {
         greeting::print(mountpoint)?;
     }
-    lifecycle::serve(runtime, mounted, signals, &store, shared_cache.as_ref())
+    lifecycle::serve(runtime, mounted, signals, &store, &shared)
 }

@@ -82,6 +82,10 @@ pub struct LeaseLocation {
     /// The number of the database.
     pub(super) database: i64,
     /// The name of the login, if it is not that of the server's default user.
+    #[cfg_attr(
+        not(feature = "cluster"),
+        allow(dead_code, reason = "no server is used")
+    )]
     pub(super) user: Option<String>,
     pub(super) transport: LeaseTransport,
 }

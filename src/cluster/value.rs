@@ -99,6 +99,14 @@ impl SharedCache {
         requested.map(|(value, _)| value)
     }
 
+    /// Returns the value at `path` of the store, if there is one that a key proves.
+    pub async fn stored(&self, path: &str) -> Option<Bytes> {
+        if !self.shares_unproven() {
+            return None;
+        }
+        self.stored_value(&format!("{path}/0")).await
+    }
+
     /// The value in the store, if it is proven.
     async fn stored_value(&self, key: &str) -> Option<Bytes> {
         let shared = &self.0;

@@ -22,6 +22,7 @@ use icos_sync::{Mutex, SingleFlight};
 mod columns;
 mod headers;
 mod originals;
+mod sizes;
 
 pub(super) use columns::ColumnSelection;
 

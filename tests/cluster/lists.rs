@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use icos_demo::{DemoPortal, DemoService};
 
-use super::{SharedStore, shared_status};
-use crate::support::{TestMount, files_below, portal};
+use super::{SOON, SharedStore, shared_status, small_tables};
+use crate::support::{TestMount, eventually, files_below, portal, slices};
 
 /// Returns how often each query was sent.
 fn queries(portal: &DemoPortal) -> BTreeMap<String, usize> {
@@ -90,4 +90,29 @@ fn lists_are_not_shared_without_a_key() {
     let mounts = [(); 2].map(|()| store.mount(&portal));
     assert_eq!(list_everything(&mounts[0]), list_everything(&mounts[1]));
     assert!(queries(&portal).values().all(|&count| count == 2));
+}
+
+/// The size of a table's CSV is known once a machine has rendered it.
+#[test]
+fn sizes_that_one_machine_found_out_are_known_to_another() {
+    let (portal, files) = small_tables(3);
+    let store = SharedStore::keyed();
+    let first = store.mount(&portal);
+    for (path, right) in &files {
+        assert!(first.read(path) == *right);
+    }
+    let unmount = first.icosfs().arg("unmount").arg(first.path("")).output();
+    assert!(unmount.unwrap().status.success());
+    let has_sizes = || {
+        let mut files = files_below(&store.path()).into_iter();
+        files.any(|path| path.ends_with("sizes/1/0"))
+    };
+    assert!(eventually(SOON, has_sizes));
+    portal.clear_requests();
+    let second = store.mount(&portal);
+    for (path, right) in &files {
+        let is_known = || second.path(path).metadata().unwrap().len() == right.len() as u64;
+        assert!(eventually(SOON, is_known), "{path}");
+    }
+    assert_eq!(slices(&portal), 0);
 }

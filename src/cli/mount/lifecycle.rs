@@ -11,7 +11,7 @@ use crate::cli::exit::EndedEarly;
 use crate::cli::signals::{SignalRequest, Signals};
 use crate::cli::storage::FLUSH_TIMEOUT;
 use crate::cli::{background, log};
-use crate::cluster::SharedCache;
+use crate::content::Contents;
 use crate::mount::mountinfo::MountEntry;
 use crate::mount::{self, MountSession, UnmountError};
 
@@ -25,7 +25,7 @@ pub(super) fn serve(
     mounted: MountSession,
     mut signals: Signals,
     store: &Store,
-    shared_cache: Option<&SharedCache>,
+    contents: &Contents,
 ) -> anyhow::Result<()> {
     let (entry, refresher) = (mounted.entry(), mounted.refresher());
     let (ended, mut end) = oneshot::channel();
@@ -68,9 +68,7 @@ pub(super) fn serve(
         };
         // The last downloaded bytes may still have to be written to the cache.
         let _ = tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await;
-        if let Some(shared_cache) = shared_cache {
-            shared_cache.flush(FLUSH_TIMEOUT).await;
-        }
+        contents.flush_shared(FLUSH_TIMEOUT).await;
         result
     });
     runtime.shutdown_background();
