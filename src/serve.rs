@@ -10,7 +10,7 @@
 //! | `router` | translates a request into a node and a method |
 //! | `file_reply`, `served_file`, `range`, `conditions`, `body` | GET and HEAD of a file |
 //! | `listing`, `entry` | directories as JSON and HTML |
-//! | `html`, `pages` | pages for people |
+//! | `html`, `pages`, `map`, `charts` | pages for people |
 //! | `webdav` | PROPFIND and OPTIONS |
 //! | `status_code` | the status of an error; the only place that chooses one |
 //!
@@ -49,6 +49,7 @@ mod guard;
 mod html;
 mod listener;
 mod listing;
+mod map;
 mod media_type;
 mod pages;
 mod range;
