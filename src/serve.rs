@@ -210,6 +210,11 @@ impl Activity {
         RequestInProgress(Arc::clone(self))
     }
 
+    /// The number of requests in progress.
+    fn in_progress(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// For how long there was no request; `None` if one is in progress.
     fn idle_for(&self) -> Option<Duration> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
