@@ -63,6 +63,7 @@ mod stations;
 mod status;
 mod storage;
 mod subject;
+mod target;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -111,15 +112,15 @@ enum Command {
     /// Unmount a repository.
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
-    /// Show the activity and recent failures of mounts.
+    /// Show the activity and recent failures of mounts and servers.
     Status(status::StatusArgs),
     /// Check everything that a mount needs, and suggest fixes.
     Doctor(doctor::DoctorArgs),
-    /// Change the log level of a running mount.
+    /// Change the log level of a running mount or server.
     LogLevel(log::control::LogLevelArgs),
     /// Download files into the cache through a mount, before they are needed.
     Prefetch(prefetch::PrefetchArgs),
-    /// Download the lists of mounts again.
+    /// Download the lists of mounts and servers again.
     Refresh(refresh::RefreshArgs),
     /// Show, verify or remove cached data.
     #[command(subcommand)]
@@ -413,11 +414,11 @@ fn run(
         Command::Unmount(args) => unmount::run(&args),
         Command::Status(args) => status::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, args, broken),
-        Command::LogLevel(args) => log::control::run(&args),
+        Command::LogLevel(args) => log::control::run(&global, &args),
         Command::Completions(args) => manual_pages::completions(&args),
         Command::Man(args) => manual_pages::pages(&args),
         Command::Prefetch(args) => prefetch::run(&global, &args),
-        Command::Refresh(args) => refresh::run(&args),
+        Command::Refresh(args) => refresh::run(&global, &args),
         Command::Cache(command) => cache::run(&global, command),
         Command::Cluster(command) => cluster::run(&command),
         Command::Find(args) => find::run(&global, args),

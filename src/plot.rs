@@ -25,7 +25,7 @@ mod source;
 mod svg;
 mod terminal;
 
-pub(crate) use map::{MapStation, StationMap};
+pub(crate) use map::{MapStation, StationMap, coasts};
 pub(crate) use picture::{Picture, PictureFormat};
 pub(crate) use series::Period;
 pub(crate) use source::{ChartError, ChartRequest, measured_columns, table_chart};

@@ -10,7 +10,7 @@
 //! | `router` | translates a request into a node and a method |
 //! | `file_reply`, `served_file`, `range`, `conditions`, `body` | GET and HEAD of a file |
 //! | `listing`, `entry` | directories as JSON and HTML |
-//! | `html`, `pages` | pages for people |
+//! | `html`, `pages`, `map`, `charts` | pages for people |
 //! | `webdav` | PROPFIND and OPTIONS |
 //! | `status_code` | the status of an error; the only place that chooses one |
 //!
@@ -49,6 +49,7 @@ mod guard;
 mod html;
 mod listener;
 mod listing;
+mod map;
 mod media_type;
 mod pages;
 mod range;
@@ -207,6 +208,11 @@ impl Activity {
     fn begin(self: &Arc<Self>) -> RequestInProgress {
         self.requests.fetch_add(1, Ordering::SeqCst);
         RequestInProgress(Arc::clone(self))
+    }
+
+    /// The number of requests in progress.
+    fn in_progress(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// For how long there was no request; `None` if one is in progress.

@@ -46,6 +46,7 @@ mod networks;
 mod originals;
 mod outages;
 mod output;
+mod peers;
 mod plot;
 mod providers;
 mod python;

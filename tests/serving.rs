@@ -504,6 +504,58 @@ fn status_doctor_and_metrics_know_the_server() {
 }
 
 #[test]
+fn status_refresh_and_log_level_take_the_address_of_a_server() {
+    let portal = portal();
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let option = format!("--log-file={}", log.display());
+    let token = portal.token();
+    let server = TestServer::with(&portal, &["--port=0", &option], &[("ICOSFS_TOKEN", &token)]);
+    server.list("stations/");
+    let run = |arguments: &[&str]| {
+        let mut command = server.home().icosfs();
+        command.args(arguments);
+        command.env("ICOSFS_CACHE_DIR", server.home().path().join("cache"));
+        command.output().unwrap()
+    };
+    let socket = server.socket().display().to_string();
+    for name in [server.url(), server.url().trim_end_matches('/'), &socket] {
+        let status = said(&run(&["status", name]));
+        assert!(status.starts_with(server.url()), "{status}");
+    }
+    let requests = portal.requests().len();
+    let refreshed = said(&run(&["refresh", server.url()]));
+    let expected = format!("{}: the lists were refreshed\n", server.url());
+    assert_eq!(refreshed, expected);
+    assert!(portal.requests().len() > requests);
+    let all = said(&run(&["refresh"]));
+    assert!(
+        all.contains(&format!("{}: the lists were", server.url())),
+        "{all}"
+    );
+
+    let replies = || {
+        server.read("README.md");
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .matches("replied")
+            .count()
+    };
+    assert_eq!(replies(), 0);
+    let changed = run(&["log-level", &socket, "icosfs=debug"]);
+    assert!(changed.status.success(), "{}", said(&changed));
+    assert!(replies() > 0);
+
+    let absent = run(&["refresh", "http://127.0.0.1:9/"]);
+    assert!(!absent.status.success());
+    let reason = said(&absent);
+    assert!(
+        reason.contains("no server of yours is at http://127.0.0.1:9/"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn killed_server_is_not_shown_and_is_replaced() {
     let portal = portal();
     let mut server = TestServer::with(&portal, &[], &[]);
@@ -657,6 +709,11 @@ fn pages_for_people_have_metadata_citation_variables_charts_and_a_map() {
     let picture = server.get(&chart, &accept);
     assert_eq!(picture.header("content-type"), Some("image/svg+xml"));
     let picture = picture.text();
+    let narrow = server.get(&format!("{chart}&size=narrow"), &accept).text();
+    assert!(
+        picture.contains("width=\"1600\"") && narrow.contains("width=\"640\""),
+        "{narrow}"
+    );
     assert!(
         picture.contains("Stdev [\u{b5}mol mol-1]</text>"),
         "{picture}"
@@ -676,7 +733,32 @@ fn pages_for_people_have_metadata_citation_variables_charts_and_a_map() {
         "{map}"
     );
     let station = server.get("stations/HTM/", &accept).text();
-    assert!(station.contains("<dt>Position</dt>"), "{station}");
+    for part in [
+        "<h1>Hyltemossa</h1>",
+        "<span aria-current=\"page\">HTM</span>",
+        "<dt>Position</dt>",
+        "<td>ICOS ATC CO2 Release</td>",
+    ] {
+        assert!(station.contains(part), "{part}: {station}");
+    }
+    let collections = server.get("collections/", &accept).text();
+    let collection = (collections.split("href=\"").skip(1))
+        .filter_map(|rest| rest.split('"').next())
+        .find(|link| link.len() > 20 && !link.contains("style"))
+        .expect("a collection");
+    let page = server
+        .get(&format!("collections/{collection}"), &accept)
+        .text();
+    let title = page
+        .split("<h1>")
+        .nth(1)
+        .and_then(|rest| rest.split('<').next());
+    let title = title.expect("a heading");
+    assert!(title.starts_with("Demo "), "{page}");
+    assert!(
+        collections.contains(&format!("<td>{title}</td>")),
+        "{collections}"
+    );
     for absent in [
         ".icosfs/object/none",
         ".icosfs/object/",

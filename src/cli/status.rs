@@ -9,12 +9,12 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::log::control::runtime_folder;
 use super::mount_context::owned_by;
 use super::output::{print_json, print_line, print_text};
 use super::serve::client;
-use super::serve::files::{ServerRecord, all_running};
+use super::serve::files::ServerRecord;
 use super::settings::{GlobalArgs, block_on, for_each_service};
+use super::target::{Target, own_servers};
 use super::terminal::escape_control;
 use crate::daemon::report::DaemonStatus;
 use crate::mount::mountinfo::{self, MountEntry};
@@ -37,30 +37,11 @@ Examples:
   icosfs status ~/icos               one mount; fails if it does not respond
   icosfs status --json | jq '.[].errors[].reason'")]
 pub(super) struct StatusArgs {
-    /// The mount point; by default all mounts and servers
+    /// The mount point, or the URL or socket of a server; by default all mounts and servers
     mountpoint: Option<PathBuf>,
     /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
-}
-
-/// A mount or server to query.
-#[derive(Clone)]
-enum Target {
-    /// A mount.
-    Mount(MountEntry),
-    /// A server.
-    Server(ServerRecord),
-}
-
-impl Target {
-    /// The mount point, or the address of the server.
-    fn shown(&self) -> String {
-        match self {
-            Target::Mount(mount) => mount.mountpoint.display().to_string(),
-            Target::Server(server) => server.shown(),
-        }
-    }
 }
 
 /// The status of one mount or server, or why it cannot be read.
@@ -81,11 +62,11 @@ struct ServiceCheck {
 /// Runs the command.
 pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> {
     let is_named = args.mountpoint.is_some();
-    let mut mounts = match &args.mountpoint {
-        Some(path) => vec![mounted(path)?],
-        None => mountinfo::mounts_without_binds()?,
-    };
-    if !is_named {
+    let mut targets = Vec::new();
+    if let Some(name) = &args.mountpoint {
+        targets.push(Target::named(global, name)?);
+    } else {
+        let mut mounts = mountinfo::mounts_without_binds()?;
         // A mount that was unmounted here may still be in the namespace of a container.
         let foreign = mountinfo::foreign_mounts().into_iter();
         let entries = foreign.map(|mount| MountEntry {
@@ -93,13 +74,8 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> 
             ..mount.entry
         });
         mounts.extend(entries.filter(|mount| read_status(mount).is_ok()));
-    }
-    let mut targets: Vec<Target> = mounts.into_iter().map(Target::Mount).collect();
-    if args.mountpoint.is_none() {
-        let servers = global
-            .cache_dir()
-            .map(|cache| all_running(&runtime_folder(&cache)));
-        targets.extend(servers.unwrap_or_default().into_iter().map(Target::Server));
+        targets.extend(mounts.into_iter().map(Target::Mount));
+        targets.extend(own_servers(global).into_iter().map(Target::Server));
     }
     if targets.is_empty() && !args.json {
         let text = "nothing is mounted; `icosfs mount FOLDER` mounts the repository";
@@ -178,6 +154,14 @@ fn query(target: Target, is_named: bool) -> QueriedTarget {
         target,
         expected,
         status,
+    }
+}
+
+/// Reads the status of a mount or a server.
+pub(super) fn read_status_of(target: &Target) -> anyhow::Result<DaemonStatus> {
+    match target {
+        Target::Mount(mount) => read_status(mount),
+        Target::Server(server) => read_server_status(server),
     }
 }
 

@@ -7,7 +7,17 @@ use super::scale::{padded, time_ticks, value_ticks};
 use super::series::Series;
 use super::terminal;
 
+/// The width of a picture in pixels.
 const WIDTH: f64 = 1600.0;
+/// The width of a picture for a narrow screen, which shows it at about half its size.
+const NARROW: f64 = 640.0;
+/// The part of the room that long texts may take: a browser's fonts may be wider than the
+/// one that the picture is measured with.
+const FONT_ROOM: f64 = 0.8;
+/// The room for the name of the clock.
+const CLOCK: f64 = 60.0;
+/// The room for a date below a panel.
+const DATE: f64 = 144.0;
 const PANEL: f64 = 420.0;
 /// Left, right, top and bottom margin of a panel.
 const MARGINS: [f64; 4] = [120.0, 40.0, 60.0, 50.0];
@@ -67,12 +77,21 @@ impl Chart {
 
     /// The chart as a picture of 1600 pixels' width.
     pub(crate) fn picture(&self) -> Picture {
+        self.picture_of(WIDTH)
+    }
+
+    /// The chart as a picture of 640 pixels' width, whose texts are legible on a phone.
+    pub(crate) fn narrow_picture(&self) -> Picture {
+        self.picture_of(NARROW)
+    }
+
+    fn picture_of(&self, width: f64) -> Picture {
         let height = TOP + PANEL * self.curves.len() as f64 + BOTTOM;
         let titles: Vec<String> = self.curves.iter().map(Curve::title).collect();
         let description = format!("{} of {} over time", titles.join(", "), self.heading);
-        let mut picture = Picture::new(WIDTH, height, description);
-        let room = WIDTH - MARGINS[0] - MARGINS[1];
-        picture.heading((MARGINS[0], 38.0), &self.heading, 24.0, room);
+        let mut picture = Picture::new(width, height, description);
+        let room = width - MARGINS[0] - MARGINS[1];
+        picture.heading((MARGINS[0], 38.0), &self.heading, 24.0, room * FONT_ROOM);
         for (number, curve) in self.curves.iter().enumerate() {
             let colour = COLOURS[number % COLOURS.len()];
             self.panel(&mut picture, curve, TOP + PANEL * number as f64, colour);
@@ -83,24 +102,24 @@ impl Chart {
             &self.note,
             (16.0, Anchor::Start),
             Colour::GREY,
-            room - 200.0,
+            (room - CLOCK) * FONT_ROOM,
         );
-        let at = (WIDTH - MARGINS[1], height - 18.0);
-        picture.text(at, self.clock, (16.0, Anchor::End), Colour::GREY, 200.0);
+        let at = (width - MARGINS[1], height - 18.0);
+        picture.text(at, self.clock, (16.0, Anchor::End), Colour::GREY, CLOCK);
         picture
     }
 
     fn panel(&self, picture: &mut Picture, curve: &Curve, top: f64, colour: Colour) {
         let times = &self.times;
         let [left, right, above, below] = MARGINS;
-        let (x0, x1) = (left, WIDTH - right);
+        let (x0, x1) = (left, picture.width - right);
         let (y0, y1) = (top + above, top + PANEL - below);
         let label = (LABEL, Anchor::Start);
         picture.text((x0, y0 - 16.0), &curve.title(), label, colour, x1 - x0);
         let frame = vec![(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)];
         let span = (times.end - times.start).max(1.0);
         let x = |time: f64| x0 + (time - times.start) / span * (x1 - x0);
-        for tick in time_ticks(times, 10) {
+        for tick in time_ticks(times, ((x1 - x0) / DATE) as usize) {
             let at = x(tick.at);
             picture.line(vec![(at, y0), (at, y1)], Colour::PALE, 1.0);
             // Labels at the edge stay within the picture.
@@ -186,7 +205,14 @@ mod tests {
             curve("b & c", (0..500).map(|n| wave(n) - 1e7)),
             curve("huge", (0..500).map(|n| wave(n) * 1e200)),
         ];
-        let picture = chart(curves).picture();
+        let chart = chart(curves);
+        for picture in [chart.picture(), chart.narrow_picture()] {
+            assert_is_complete(&picture);
+        }
+    }
+
+    /// Asserts that all shapes of the picture above are within it, and that it has all texts.
+    fn assert_is_complete(picture: &Picture) {
         let mut texts = Vec::new();
         for shape in &picture.shapes {
             let inside = |(x, y): (f64, f64)| {

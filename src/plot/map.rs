@@ -53,16 +53,21 @@ fn height(width: f64) -> f64 {
     width * (NORTH - SOUTH) / ((EAST - WEST) * SHORTER)
 }
 
-/// The lines of the outline, in places.
-fn outline() -> impl Iterator<Item = Vec<(f64, f64)>> {
+/// The coasts and borders of Europe: lines of points in degrees east and north.
+pub(crate) fn coasts() -> impl Iterator<Item = Vec<(f64, f64)>> {
     OUTLINE.lines().map(|line| {
         let point = |text: &str| {
             let (x, y) = text.split_once(',')?;
             let degrees = |text: &str| Some(f64::from(text.parse::<i16>().ok()?) / 10.0);
-            Some(place(degrees(x)?, degrees(y)?))
+            Some((degrees(x)?, degrees(y)?))
         };
         line.split(' ').filter_map(point).collect()
     })
+}
+
+/// The lines of the outline, in places.
+fn outline() -> impl Iterator<Item = Vec<(f64, f64)>> {
+    coasts().map(|line| line.into_iter().map(|(x, y)| place(x, y)).collect())
 }
 
 fn within(place: (f64, f64)) -> bool {

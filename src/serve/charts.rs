@@ -27,6 +27,12 @@ pub(super) fn chosen_column(query: Option<&str>) -> Option<String> {
     Some(column.into_owned()).filter(|column| !column.is_empty())
 }
 
+/// Whether the query of a URL asks for a picture for narrow screens.
+fn is_narrow(query: Option<&str>) -> bool {
+    let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.any(|(name, value)| name == "size" && value == "narrow")
+}
+
 /// The chart at `path`; `None` if that is not the path of one.
 pub(super) async fn reply(
     state: &ServerState,
@@ -46,7 +52,12 @@ pub(super) async fn reply(
     let contents = state.reader.contents();
     Some(match table_chart(contents, &object, &request).await {
         Ok(chart) => {
-            let svg = chart.picture().write(PictureFormat::Svg);
+            let picture = if is_narrow(query) {
+                chart.narrow_picture()
+            } else {
+                chart.picture()
+            };
+            let svg = picture.write(PictureFormat::Svg);
             reply::with_bytes(StatusCode::OK, "image/svg+xml", svg)
         }
         Err(error) => {
@@ -108,7 +119,7 @@ pub(super) async fn section(
         );
         let _ = writeln!(
             body,
-            "<p><a href=\"{address}\"><img class=\"chart\" src=\"{address}\" alt=\"Chart of {} over time\"></a></p>",
+            "<p><a href=\"{address}\"><picture><source media=\"(max-width: 40rem)\" srcset=\"{address}&amp;size=narrow\"><img class=\"chart\" src=\"{address}\" alt=\"Chart of {} over time\"></picture></a></p>",
             escape(column)
         );
     }

@@ -39,6 +39,11 @@ use crate::tree::{ControlFile, Node};
 /// sent, the next is read. Short enough to stay in the processor's cache until it is
 /// copied to the client.
 pub(super) const PIECE: usize = 128 << 10;
+/// With many requests at once, their pieces are shorter: this many bytes for all of them
+/// together, but no piece is shorter than [`LEAST_PIECE`]. A connection has up to three
+/// pieces in memory, which a client that reads slowly holds for as long as it does.
+const PIECES_OF_ALL: usize = 8 << 20;
+const LEAST_PIECE: usize = 16 << 10;
 
 /// Bytes that never change may be cached for a year.
 const IMMUTABLE: &str = "private, max-age=31536000, immutable";
@@ -209,6 +214,11 @@ impl ServedFile {
         }
     }
 
+    /// The length of the next piece.
+    fn piece_len(&self) -> u64 {
+        piece_len(self.state.activity.in_progress()) as u64
+    }
+
     /// The body of a reply, of which the first piece is read.
     async fn body(&self, segments: Vec<Segment>) -> Result<ReplyBody, ContentError> {
         let len = match segments.as_slice() {
@@ -222,7 +232,7 @@ impl ServedFile {
             Some(Segment::File(range)) => range.clone(),
             _ => 0..u64::MAX,
         };
-        let end = first.end.min(first.start.saturating_add(PIECE as u64));
+        let end = first.end.min(first.start.saturating_add(self.piece_len()));
         let first = self.read(first.start..end).await?;
         let (sender, body) = ReplyBody::stream(len);
         let file = self.clone();
@@ -264,7 +274,7 @@ impl ServedFile {
                 let piece = if let Some(piece) = first.take() {
                     piece
                 } else {
-                    let end = range.end.min(offset.saturating_add(PIECE as u64));
+                    let end = range.end.min(offset.saturating_add(self.piece_len()));
                     tokio::select! {
                         // The client is gone: what only it waits for is abandoned.
                         () = sender.closed() => return Ok(()),
@@ -283,6 +293,11 @@ impl ServedFile {
         }
         Ok(())
     }
+}
+
+/// The length of pieces while there are this many requests.
+fn piece_len(requests: usize) -> usize {
+    (PIECES_OF_ALL / requests.max(1)).clamp(LEAST_PIECE, PIECE)
 }
 
 /// A text that separates the parts of a reply with several ranges: a random one, which
@@ -370,6 +385,18 @@ async fn control_file(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_of_many_requests_are_shorter() {
+        for (requests, len) in [
+            (0, PIECE),
+            (64, PIECE),
+            (128, PIECE / 2),
+            (5000, LEAST_PIECE),
+        ] {
+            assert_eq!(piece_len(requests), len, "{requests}");
+        }
+    }
 
     #[test]
     fn name_of_any_characters_is_a_valid_header() {

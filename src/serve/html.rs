@@ -64,14 +64,14 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// The way from the root to a page: names, and their links.
+/// The way from the root to a page: names, and their links. The last is the page itself.
 pub(super) struct Crumbs(Vec<(String, String)>);
 
 impl Crumbs {
-    /// The way to a page called `title`, which is reached from a folder.
-    pub(super) fn to(folder: &str, link: &str, title: &str) -> Self {
+    /// The way to a page called `name`, which is reached from a folder.
+    pub(super) fn to(folder: &str, link: &str, name: &str) -> Self {
         let folder = (folder.to_owned(), link.to_owned());
-        Self(vec![folder, (title.to_owned(), String::new())])
+        Self(vec![folder, (name.to_owned(), String::new())])
     }
 
     /// The way to the folder at `path`.
@@ -86,21 +86,23 @@ impl Crumbs {
     }
 }
 
-/// A complete page.
-pub(super) fn page(crumbs: &Crumbs, repository: &str, body: &str) -> String {
+/// A complete page. Without a heading, it has the name of its folder.
+pub(super) fn page(crumbs: &Crumbs, heading: Option<&str>, repository: &str, body: &str) -> String {
     let repository = escape(repository);
-    let title = crumbs
-        .0
-        .last()
-        .map_or(String::new(), |(name, _)| format!("{} - ", escape(name)));
-    let heading = crumbs
-        .0
-        .last()
-        .map_or(repository.clone(), |(name, _)| escape(name));
+    let (title, heading) = match heading.or(crumbs.0.last().map(|(name, _)| name.as_str())) {
+        Some(heading) => (format!("{} - ", escape(heading)), escape(heading)),
+        None => (String::new(), repository.clone()),
+    };
     let mut way = format!("<li><a href=\"/\">{repository}</a></li>");
-    let above = crumbs.0.len().saturating_sub(1);
-    for (name, link) in &crumbs.0[..above] {
-        let _ = write!(way, "<li><a href=\"{link}\">{}</a></li>", escape(name));
+    if let Some(((current, _), above)) = crumbs.0.split_last() {
+        for (name, link) in above {
+            let _ = write!(way, "<li><a href=\"{link}\">{}</a></li>", escape(name));
+        }
+        let _ = write!(
+            way,
+            "<li><span aria-current=\"page\">{}</span></li>",
+            escape(current)
+        );
     }
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -208,8 +208,9 @@ fn page(
 ) -> String {
     let mut body = pages::introduction(state, directory);
     body.push_str(
-        "<table>\n<thead><tr><th scope=\"col\">Name</th><th scope=\"col\" class=\"number\">Size</th>\
-         <th scope=\"col\">Submitted</th><th scope=\"col\">Object</th></tr></thead>\n<tbody>\n",
+        "<table class=\"stacked\">\n<thead><tr><th scope=\"col\">Name</th>\
+         <th scope=\"col\" class=\"number\">Size</th><th scope=\"col\">Submitted</th>\
+         <th scope=\"col\">About</th></tr></thead>\n<tbody>\n",
     );
     for DirEntry { name, node, .. } in entries {
         let entry = EntryInfo::of(state, name.clone(), node);
@@ -231,7 +232,7 @@ fn page(
                 let link = pages::object_path(object.id());
                 format!("<a href=\"{link}\" aria-label=\"About {shown}\">about</a>")
             }
-            _ => String::new(),
+            _ => pages::title(state, node).map_or(String::new(), |title| escape(&title)),
         };
         let _ = writeln!(
             body,
@@ -252,7 +253,9 @@ fn page(
         }
         body.push_str("</p></nav>\n");
     }
-    html::page(&Crumbs::of(path), state.options.envri.name(), &body)
+    let title = pages::title(state, directory);
+    let repository = state.options.envri.name();
+    html::page(&Crumbs::of(path), title.as_deref(), repository, &body)
 }
 
 fn date(time: Timestamp) -> String {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::ServerState;
 use super::charts;
 use super::html::{self, Crumbs, encode_component, escape};
+use super::map::{self, MAP_PATH};
 use super::reply::{self, ErrorForm, Reply};
 use super::router::failed;
 use super::status_code;
@@ -21,8 +22,6 @@ use crate::tree::{Directory, Node, TreeError};
 
 /// The media type of pages.
 const HTML: &str = "text/html; charset=utf-8";
-/// The path of the map.
-pub(super) const MAP_PATH: &str = "/.icosfs/map";
 /// The start of the paths of pages about objects.
 const OBJECT_PATH: &str = "/.icosfs/object/";
 
@@ -39,7 +38,7 @@ pub(super) async fn reply(
     form: ErrorForm,
 ) -> Option<Reply> {
     if path == MAP_PATH {
-        return Some(match map(state).await {
+        return Some(match map::page(state).await {
             Ok(page) => reply::with_bytes(StatusCode::OK, HTML, page),
             Err(error) => failed(state, "list", path, &error, form),
         });
@@ -147,8 +146,8 @@ fn object_html(state: &ServerState, object: &Arc<Object>, landing: &Value, chart
     }
     variables(landing, &mut body);
     body.push_str(chart);
-    let crumbs = Crumbs::to("objects", "/objects/", &title);
-    html::page(&crumbs, state.options.envri.name(), &body)
+    let crumbs = Crumbs::to("objects", "/objects/", &object.id().to_string());
+    html::page(&crumbs, Some(&title), state.options.envri.name(), &body)
 }
 
 /// Links to the files of an object.
@@ -238,6 +237,31 @@ impl ObjectFacts {
     }
 }
 
+/// What a folder is about, for people: the title of a collection, the name of a station.
+pub(super) fn title(state: &ServerState, node: &Node) -> Option<String> {
+    let Node::Directory(directory) = node else {
+        return None;
+    };
+    match directory {
+        Directory::Station(station) => Some(station.row().name.clone()),
+        Directory::DataType(spec) | Directory::StationType(_, spec) => {
+            Some(spec.label().to_owned())
+        }
+        Directory::Collection(path) => state.tree.collection_title(path.id()),
+        Directory::Root
+        | Directory::Objects
+        | Directory::Control
+        | Directory::Stations
+        | Directory::DataTypes
+        | Directory::Storage
+        | Directory::Format(_)
+        | Directory::Documents
+        | Directory::Collections
+        | Directory::CollectionLinks(_)
+        | Directory::Archive(..) => None,
+    }
+}
+
 /// What is known of a folder, above its entries.
 pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
     let Node::Directory(directory) = node else {
@@ -256,7 +280,10 @@ pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
         }
         Directory::Station(station) => station_facts(station, &mut facts),
         Directory::DataType(spec) | Directory::StationType(_, spec) => {
-            facts.add("Data type", spec.label());
+            if let Directory::StationType(station, _) = directory {
+                let link = format!("/stations/{}/", encode_component(station.name()));
+                facts.link("Station", &link, &station.row().name);
+            }
             facts.add("Level", &spec.level().to_string());
             if let Some(theme) = spec.theme() {
                 facts.add("Theme", theme);
@@ -266,9 +293,9 @@ pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
             }
         }
         Directory::Collection(path) => {
-            if let Some(title) = state.tree.collection_title(path.id()) {
-                facts.add("Collection", &title);
-            }
+            let id = path.id();
+            let address = format!("{}/collections/{id}", state.options.envri.meta_url());
+            facts.link("Landing page", &address, &address);
         }
         Directory::Archive(object, _) => {
             facts.link("Archive", &object_path(object.id()), object.file_name());
@@ -290,7 +317,6 @@ pub(super) fn introduction(state: &ServerState, node: &Node) -> String {
 
 fn station_facts(station: &Station, facts: &mut ObjectFacts) {
     let row = station.row();
-    facts.add("Station", &row.name);
     if !row.country.is_empty() {
         facts.add("Country", &row.country);
     }
@@ -300,123 +326,6 @@ fn station_facts(station: &Station, facts: &mut ObjectFacts) {
     if let Some(elevation) = row.elevation {
         facts.add("Elevation", &format!("{elevation} m"));
     }
-}
-
-/// The page with the map of the stations, and a table of them.
-async fn map(state: &ServerState) -> Result<String, TreeError> {
-    let stations = state.tree.stations().await?;
-    let placed: Vec<PlacedStation> = stations.iter().filter_map(PlacedStation::of).collect();
-    let mut body = map_svg(&placed);
-    body.push_str(
-        "<h2>Stations</h2>\n<table>\n<thead><tr><th scope=\"col\">Station</th>\
-         <th scope=\"col\">Country</th><th scope=\"col\" class=\"number\">Latitude</th>\
-         <th scope=\"col\" class=\"number\">Longitude</th></tr></thead>\n<tbody>\n",
-    );
-    for station in &stations {
-        let row = station.row();
-        let link = encode_component(station.name());
-        let place = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
-        let _ = writeln!(
-            body,
-            "<tr><th scope=\"row\"><a href=\"/stations/{link}/\">{}</a></th><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{}</td></tr>",
-            escape(&row.name),
-            escape(&row.country),
-            place(row.position.map(|(latitude, _)| latitude)),
-            place(row.position.map(|(_, longitude)| longitude))
-        );
-    }
-    body.push_str("</tbody>\n</table>\n");
-    let crumbs = Crumbs::to("stations", "/stations/", "Map of the stations");
-    Ok(html::page(&crumbs, state.options.envri.name(), &body))
-}
-
-/// A station with a place on the map: degrees east, and degrees south, as an image counts.
-struct PlacedStation {
-    name: String,
-    link: String,
-    x: f64,
-    y: f64,
-}
-
-impl PlacedStation {
-    fn of(station: &Arc<Station>) -> Option<Self> {
-        let (latitude, longitude) = station.row().position?;
-        let is_on_earth = latitude.abs() <= 90.0 && longitude.abs() <= 180.0;
-        is_on_earth.then(|| Self {
-            name: station.row().name.clone(),
-            link: format!("/stations/{}/", encode_component(station.name())),
-            x: longitude,
-            y: -latitude,
-        })
-    }
-}
-
-/// Distance of the lines of the map, in degrees.
-const GRID: usize = 10;
-
-/// The greatest number of stations whose names are written on the map.
-const MAX_LABELS: usize = 40;
-
-/// The map: degrees as units, a grid, and a link for each station.
-fn map_svg(stations: &[PlacedStation]) -> String {
-    if stations.is_empty() {
-        return "<p>No station has a known position.</p>\n".to_owned();
-    }
-    let range = |value: fn(&PlacedStation) -> f64| {
-        let values = stations.iter().map(value);
-        let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
-        (low - 3.0, high + 3.0)
-    };
-    let ((west, east), (north, south)) = (range(|one| one.x), range(|one| one.y));
-    let (width, height) = ((east - west).max(8.0), (south - north).max(8.0));
-    let mut svg = format!(
-        "<svg class=\"map\" viewBox=\"{west:.2} {north:.2} {width:.2} {height:.2}\" role=\"img\" aria-labelledby=\"map-title\">\n<title id=\"map-title\">Map of {} stations; the table below lists them</title>\n",
-        stations.len()
-    );
-    // Sizes relative to the map, which has about the width of a screen.
-    let text = width / 70.0;
-    for degrees in (-180_i32..=180).step_by(GRID) {
-        let at = f64::from(degrees);
-        if (west..west + width).contains(&at) {
-            let letter = if degrees < 0 { "W" } else { "E" };
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{at} {north:.2}V{:.2}\"/><text x=\"{at}\" y=\"{:.2}\" font-size=\"{text:.2}\">{}\u{b0}{letter}</text>",
-                north + height,
-                north + text,
-                degrees.abs()
-            );
-        }
-        if (north..north + height).contains(&at) {
-            let letter = if degrees > 0 { "S" } else { "N" };
-            let _ = writeln!(
-                svg,
-                "<path d=\"M{west:.2} {at}H{:.2}\"/><text x=\"{west:.2}\" y=\"{at}\" font-size=\"{text:.2}\">{}\u{b0}{letter}</text>",
-                west + width,
-                degrees.abs()
-            );
-        }
-    }
-    let label = |name: &str, x: f64, y: f64| {
-        if stations.len() > MAX_LABELS {
-            return String::new();
-        }
-        let (x, y, name) = (x + text / 2.0, y + text / 3.0, escape(name));
-        format!("<text x=\"{x:.4}\" y=\"{y:.4}\" font-size=\"{text:.2}\">{name}</text>")
-    };
-    for PlacedStation { name, link, x, y } in stations {
-        let _ = writeln!(
-            svg,
-            "<a href=\"{link}\" aria-label=\"{name}\">{label}<circle cx=\"{x:.4}\" cy=\"{y:.4}\" r=\"{:.3}\"><title>{name}</title></circle></a>",
-            width / 180.0,
-            name = escape(name),
-            label = label(name, *x, *y)
-        );
-    }
-    svg.push_str("</svg>\n");
-    svg
 }
 
 fn day(time: Timestamp) -> String {
@@ -437,22 +346,5 @@ mod tests {
         facts.link("a", "https://a/\"><script>", "<b>");
         let html = facts.html();
         assert!(html.contains("href") && !html.contains("<script") && !html.contains("<b>"));
-    }
-
-    #[test]
-    fn map_has_a_link_for_each_station_within_its_borders() {
-        let station = |name: &str, x, y| PlacedStation {
-            name: name.to_owned(),
-            link: format!("/stations/{name}/"),
-            x,
-            y,
-        };
-        let svg = map_svg(&[station("A&B", -52.0, -4.8), station("N", 27.5, -67.9)]);
-        assert!(
-            svg.contains("viewBox=\"-55.00 -70.90 85.50 69.10\""),
-            "{svg}"
-        );
-        assert!(svg.contains("aria-label=\"A&amp;B\"") && svg.contains("href=\"/stations/N/\""));
-        assert!(map_svg(&[]).starts_with("<p>"));
     }
 }

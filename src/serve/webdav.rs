@@ -105,6 +105,15 @@ impl PropertyRequest {
         // Entities of a DTD could expand without end; it is refused by default.
         let document = roxmltree::Document::parse(text);
         let document = document.map_err(|error| BadBody::NotXml(error.to_string()))?;
+        // XML in general allows it, namespaces in XML 1.0 do not (section 2.2).
+        let mut elements = document.descendants();
+        let is_unbound = |namespace: &roxmltree::Namespace<'_>| {
+            namespace.name().is_some() && namespace.uri().is_empty()
+        };
+        if elements.any(|node| node.is_element() && node.namespaces().any(is_unbound)) {
+            let reason = "a prefix is bound to no namespace";
+            return Err(BadBody::NotXml(reason.to_owned()));
+        }
         let root = document.root_element();
         if !root.has_tag_name((DAV, "propfind")) {
             return Err(BadBody::NotPropfind);
@@ -417,6 +426,8 @@ mod tests {
         for bad in [
             "<propfind",
             "<D:propfind/>",
+            // As litmus' propfind_invalid2.
+            "<D:propfind xmlns:D='DAV:'><D:prop><a:b xmlns:a=''/></D:prop></D:propfind>",
             "<!DOCTYPE a [<!ENTITY b 'c'>]><propfind xmlns='DAV:'><allprop/></propfind>",
         ] {
             let found = PropertyRequest::parse(bad.as_bytes());

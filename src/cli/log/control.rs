@@ -1,5 +1,5 @@
-//! `icosfs log-level`: sends a level to a running mount by a control socket, in a
-//! folder that only its owner can enter.
+//! `icosfs log-level`: sends a level to a running mount or server by a control socket, in
+//! a folder that only its owner can enter.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,7 +14,9 @@ use clap::Args;
 use directories::ProjectDirs;
 use icos_files::SafeFolder;
 
-use crate::cli::status::{mounted, read_status};
+use crate::cli::settings::GlobalArgs;
+use crate::cli::status::read_status_of;
+use crate::cli::target::Target;
 
 /// Timeout of both sides.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,10 +29,11 @@ const MAX_MESSAGE: u64 = 4096;
 Examples:
   icosfs log-level ~/icos debug                       # and back: warn
   icosfs log-level ~/icos icosfs::cache=trace,warn
+  icosfs log-level http://127.0.0.1:8080/ debug       # a server
 
-The log is the file that --log-file named when the repository was mounted.")]
+The log is the file that --log-file named when the mount or server was started.")]
 pub(in crate::cli) struct LogLevelArgs {
-    /// The mount point
+    /// The mount point, or the URL or socket of a server
     mountpoint: PathBuf,
     /// error, warn, info, debug or trace, or directives
     #[arg(value_parser = super::directives)]
@@ -38,13 +41,13 @@ pub(in crate::cli) struct LogLevelArgs {
 }
 
 /// Runs the command.
-pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
-    let mount = mounted(&args.mountpoint)?;
-    let shown = mount.mountpoint.display();
+pub(in crate::cli) fn run(global: &GlobalArgs, args: &LogLevelArgs) -> anyhow::Result<()> {
+    let target = Target::named(global, &args.mountpoint)?;
+    let shown = target.shown();
     let status =
-        read_status(&mount).with_context(|| format!("cannot read the status of {shown}"))?;
+        read_status_of(&target).with_context(|| format!("cannot read the status of {shown}"))?;
     let socket = status.info.control.with_context(|| {
-        format!("the mount at {shown} has no control socket; its log has the reason")
+        format!("the process of {shown} has no control socket; its log has the reason")
     })?;
     let mut stream = UnixStream::connect(&socket)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -54,8 +57,8 @@ pub(in crate::cli) fn run(args: &LogLevelArgs) -> anyhow::Result<()> {
     stream
         .take(MAX_MESSAGE)
         .read_to_string(&mut response)
-        .context("the mount does not respond")?;
-    ensure!(response == "ok\n", "the mount refused: {}", response.trim());
+        .with_context(|| format!("{shown} does not respond"))?;
+    ensure!(response == "ok\n", "{shown} refused: {}", response.trim());
     Ok(())
 }
 
