@@ -317,7 +317,7 @@ fn many_connections_do_not_lock_the_user_out() {
 
 /// The memory of a process that belongs to it alone, in bytes.
 fn memory(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("RssAnon:"));
