@@ -741,6 +741,20 @@ fn pages_for_people_have_metadata_citation_variables_charts_and_a_map() {
     ] {
         assert!(station.contains(part), "{part}: {station}");
     }
+    for absent in [
+        ".icosfs/object/none",
+        ".icosfs/object/",
+        ".icosfs/chart/none.svg",
+    ] {
+        assert_eq!(server.get(absent, &accept).status, 404, "{absent}");
+    }
+}
+
+#[test]
+fn page_of_a_collection_has_its_title() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let accept = ["--header", "Accept: text/html"];
     let collections = server.get("collections/", &accept).text();
     let collection = (collections.split("href=\"").skip(1))
         .filter_map(|rest| rest.split('"').next())
@@ -759,13 +773,6 @@ fn pages_for_people_have_metadata_citation_variables_charts_and_a_map() {
         collections.contains(&format!("<td>{title}</td>")),
         "{collections}"
     );
-    for absent in [
-        ".icosfs/object/none",
-        ".icosfs/object/",
-        ".icosfs/chart/none.svg",
-    ] {
-        assert_eq!(server.get(absent, &accept).status, 404, "{absent}");
-    }
 }
 
 #[test]
