@@ -56,7 +56,9 @@ pub(super) fn run(global: &GlobalArgs, args: &RefreshArgs) -> anyhow::Result<()>
     for target in &targets {
         let notice = WaitNotice::spinner("downloading the lists");
         let text = match target {
-            Target::Mount(mount) => read_control_file(mount, "refresh").map_err(Into::into),
+            Target::Mount(mount) => {
+                read_control_file(mount, "refresh").map_err(anyhow::Error::from)
+            }
             Target::Server(server) => client::get(server, "/.icosfs/refresh", REFRESH_TIMEOUT),
         };
         drop(notice);

@@ -305,7 +305,7 @@ mod tests {
     fn map_has_a_link_for_each_station_within_its_borders() {
         let svg = svg(&[station("A&B", -52.0, 4.8), station("N", 27.5, 67.9)]);
         assert!(
-            svg.contains("viewBox=\"-44.30 -70.90 68.87 69.10\""),
+            svg.contains("viewBox=\"-44.42 -70.90 69.10 69.10\""),
             "{svg}"
         );
         assert!(
