@@ -104,3 +104,65 @@ fn script_for_bash_completes_values() {
         .unwrap();
     assert_eq!(said(&output), "Hyltemossa\n");
 }
+
+/// Runs `script` in a shell whose `icosfs` is the program under test.
+fn in_shell(home: &Home, portal: &DemoPortal, shell: &[&str], script: &str) -> String {
+    let mut command = Command::new("timeout");
+    let path = std::path::Path::new(ICOSFS).parent().unwrap();
+    let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
+    let alone = home.alone(&mut command);
+    for service in services_of(portal, &[]) {
+        let (name, url) = service.trim_start_matches("--").split_once('=').unwrap();
+        let name = name.to_ascii_uppercase().replace('-', "_");
+        alone.env(format!("ICOSFS_{name}"), url);
+    }
+    let output = alone
+        .arg("60")
+        .args(shell)
+        .arg(script)
+        .env("PATH", path)
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}; scripts/setup installs {}",
+        said(&output),
+        shell[0]
+    );
+    said(&output)
+}
+
+#[test]
+fn script_for_fish_completes_values() {
+    let portal = portal();
+    let home = with_lists(&portal);
+    let script = "icosfs completions fish | source
+        complete -C 'icosfs find --station Hyl'
+        complete -C 'icosfs unm'";
+    assert_eq!(
+        in_shell(&home, &portal, &["fish", "--no-config", "-c"], script),
+        "Hyltemossa\tSweden\nunmount\tUnmount a repository\n"
+    );
+}
+
+#[test]
+fn script_for_zsh_completes_values_at_the_tab_key() {
+    let portal = portal();
+    let home = with_lists(&portal);
+    // A shell on a terminal of its own: the tab key, then `print` before the completed line.
+    let script = r"
+        zmodload zsh/zpty
+        zpty z zsh -f -i
+        zpty -w z 'autoload -Uz compinit; compinit -D -u; source <(icosfs completions zsh); print READ''Y'
+        zpty -r -m z seen '*READY*'
+        zpty -w -n z $'icosfs find --station Hyl\t'
+        zpty -w -n z $'\x01print -r -- COMPLETED \x05\n'
+        zpty -r -m z seen '*COMPLETED icosfs find --station Hyltemossa*'
+        print $?
+        zpty -d z";
+    assert_eq!(
+        in_shell(&home, &portal, &["zsh", "-f", "-c"], script),
+        "0\n"
+    );
+}
