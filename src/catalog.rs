@@ -57,6 +57,7 @@ pub use search::{Order, Search};
 pub use selection::ObjectSelection;
 pub use shared_lists::SharedLists;
 pub use spelling::{UnknownName, country_names, fold};
+pub(crate) use spelling::{did_you_mean, similar};
 pub use stored::StoredCatalog;
 pub use vocabulary::{Spec, Station, Vocabulary};
 pub use words::SearchWord;

@@ -5,12 +5,13 @@
 //! command, and maps its result to an exit code.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use failure::Failure;
 
 mod auth;
 mod background;
@@ -28,6 +29,7 @@ mod datatypes;
 mod demo;
 mod doctor;
 mod exit;
+mod failure;
 mod find;
 mod get;
 mod help;
@@ -51,6 +53,8 @@ mod pins;
 mod plot;
 mod prefetch;
 mod process_limits;
+#[cfg(test)]
+mod reference;
 mod refresh;
 mod selection;
 mod serve;
@@ -105,7 +109,7 @@ enum Command {
     /// Mount a repository at a folder, in the background.
     #[cfg(feature = "fuse")]
     Mount(mount::MountArgs),
-    /// Write an object, or part of a table, to standard output or a file.
+    /// Write an object or part of a table to standard output or a file.
     Get(get::GetArgs),
     /// Serve a repository over HTTP and WebDAV, without a mount.
     Serve(serve::ServeArgs),
@@ -145,7 +149,7 @@ enum Command {
     Datatypes(datatypes::DatatypesArgs),
     /// List the repository's collections.
     Collections(collections::CollectionsArgs),
-    /// Log in and save the login for mounts and the portal's Python library.
+    /// Log in, for mounts and the portal's Python library.
     Login(login::LoginArgs),
     /// Remove the saved login.
     Logout(login::LogoutArgs),
@@ -220,7 +224,7 @@ impl Command {
 fn command() -> clap::Command {
     let command = Cli::command().after_long_help(format!("{AFTER_HELP}\n\n{}", exit::table()));
     let command = help::with_global_options_last(config::with_settings_to_show(command));
-    help::with_grouped_commands(command)
+    help::with_short_list(command)
 }
 
 /// The names of all commands and subcommands, such as `["cache", "info"]`, for tests
@@ -296,20 +300,20 @@ pub fn main() -> ExitCode {
     if let Some(error) = &broken
         && !cli.command.works_without_config()
     {
-        return report_error(&format_args!("{error:#}"), usage);
+        return report_error(error, usage);
     }
     match run(cli, &arguments, &matches, &file, broken) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match exit::code_of(&error, failure) {
-            (code, true) => report_error(&format_args!("{error:#}"), code),
+            (code, true) => report_error(&error, code),
             (code, false) => ExitCode::from(code),
         },
     }
 }
 
-/// Prints `reason` to standard error and returns the exit code `code`.
-fn report_error(reason: &dyn Display, code: u8) -> ExitCode {
-    output::message(reason);
+/// Prints `error` to standard error and returns the exit code `code`.
+fn report_error(error: &anyhow::Error, code: u8) -> ExitCode {
+    Failure::of_error(error).print();
     ExitCode::from(code)
 }
 
@@ -326,16 +330,7 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
                 if error.kind() == ErrorKind::DisplayHelp && help::is_long(arguments) {
                     std::process::exit(print_long_help(arguments));
                 }
-                let error = config::error_of_arguments(error, parser(), arguments);
-                print_error(&error);
-                if let Some(hint) = config::environment_hint(&error, arguments) {
-                    output::to_stderr(&format!("\n{hint}\n"));
-                }
-                if error.kind() == ErrorKind::MissingRequiredArgument
-                    && let Some(example) = help::example(&command(), arguments)
-                {
-                    output::to_stderr(&format!("For example: {example}\n"));
-                }
+                print_error(&error, arguments);
                 std::process::exit(error.exit_code())
             });
         let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -352,21 +347,25 @@ fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(A
     }
 }
 
-/// Prints an error of the parser, in the words of this program where the standard library
-/// has none that help.
-fn print_error(error: &clap::Error) {
-    const NO_NUMBER: &str = "invalid digit found in string";
-    if !error.to_string().contains(NO_NUMBER) {
+/// Prints what the parser says: an error, or the text of a help option.
+fn print_error(error: &clap::Error, arguments: &[OsString]) {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(
+        error.kind(),
+        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion
+    ) {
         let _ = error.print();
         return;
     }
-    let styled = error.render();
-    let text = if output::messages_are_on_terminal() && !output::no_colour() {
-        styled.ansi().to_string()
-    } else {
-        styled.to_string()
-    };
-    output::to_stderr(&text.replace(NO_NUMBER, "expected a whole number"));
+    let mut command = command();
+    command.build();
+    // Without variables that are set, the parser prints the help itself.
+    if error.kind() == ErrorKind::MissingSubcommand {
+        let help = help::named_mut(&mut command, arguments).render_help();
+        output::to_stderr(&help.to_string());
+        return;
+    }
+    Failure::of_arguments(error, &mut command, arguments).print();
 }
 
 /// Prints the text of `--help`, and returns the exit code.

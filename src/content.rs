@@ -72,6 +72,7 @@ mod table_descriptions;
 mod table_file;
 mod table_files;
 mod tables;
+pub(crate) mod times;
 mod usage_log;
 
 pub use byte_source::{ByteSource, track_source};
@@ -82,6 +83,7 @@ pub use open_files::ReleasedFiles;
 pub use planner::DownloadOptions;
 pub use portal_files::DataFolder;
 pub use sharing::Sharing;
+pub use times::{RowTimes, TimesError};
 
 use archive_files::ArchiveFiles;
 use built_views::{BuiltView, ViewBuilder};

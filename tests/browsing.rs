@@ -273,7 +273,7 @@ fn find_selects_objects_by_type_place_and_time() {
     );
     assert!(find(&["--include-deprecated"]).len() > all.len());
     let output = home.run(&portal, &["find", "--paths", "/m", "--station=HTM"], "");
-    let reason = "no icosfs is mounted at /m; `icosfs status` lists the mounts";
+    let reason = "icosfs: no icosfs is mounted at /m\nhint: ";
     assert!(said(&output).contains(reason), "{}", said(&output));
     let output = home.run(&portal, &["find", "--station", "NOWHERE"], "");
     assert!(

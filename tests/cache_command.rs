@@ -139,7 +139,7 @@ fn pinned_files_are_not_evicted_by_a_mount_nor_by_commands() {
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         said(&output)
     };
-    assert!(command(&["pin", &shown]).contains("pinned 1 objects"));
+    assert!(command(&["pin", &shown]).contains("pinned 1 object in"));
     assert!(command(&["pin", &ids[0].to_string()]).contains("pinned 0 objects"));
     let read = |ids: &[ObjectId]| {
         for id in ids {
@@ -163,18 +163,18 @@ fn pinned_files_are_not_evicted_by_a_mount_nor_by_commands() {
     assert!(is_kept(&ids[0]), "the least recently used one");
     assert!(!ids.iter().all(is_kept), "another one was evicted");
 
-    assert!(command(&["info"]).contains("of these pinned        1 files"));
+    assert!(command(&["info"]).contains("of these pinned         1 file "));
     let listed = command(&["pins"]);
     assert!(
-        listed.contains(&ids[0].to_string()) && listed.contains("1 files"),
+        listed.contains(&ids[0].to_string()) && listed.contains(" 1 file "),
         "{listed}"
     );
-    assert!(command(&["clear"]).contains("1 files are pinned and were not removed"));
+    assert!(command(&["clear"]).contains("kept 1 file, which `icosfs cache pin` protects"));
     assert!(command(&["evict", "--to=0"]).contains("removed 0 files"));
     assert!(mount.kept_file(ids[0]).exists());
-    assert!(command(&["unpin", &shown]).contains("unpinned 1 objects"));
+    assert!(command(&["unpin", &shown]).contains("unpinned 1 object in"));
     let evicted = command(&["evict", "--to=0"]);
-    assert!(evicted.contains("removed 1 files"), "{evicted}");
+    assert!(evicted.contains("removed 1 file,"), "{evicted}");
     assert!(command(&["pins"]).contains("nothing is pinned"));
 }
 

@@ -410,8 +410,8 @@ fn help_groups_all_commands() {
     let help = String::from_utf8(output.stdout).unwrap();
     for heading in [
         "Mounts:",
-        "Login:",
-        "This program:",
+        "Find data:",
+        "Login and this program:",
         "Examples:",
         "Exit codes:",
     ] {
@@ -442,9 +442,9 @@ fn common_mistakes_are_answered_with_a_fix() {
         (
             &["mount"],
             2,
-            &["<MOUNTPOINT>", "For example: icosfs mount ~/icos"],
+            &["<MOUNTPOINT>", "hint: for example, icosfs mount ~/icos"],
         ),
-        (&["get"], 2, &["For example: icosfs get "]),
+        (&["get"], 2, &["hint: for example, icosfs get "]),
         (
             &["cache", "evict"],
             2,
@@ -480,13 +480,13 @@ fn common_mistakes_are_answered_with_a_fix() {
         (
             &["auth", "token"],
             1,
-            &["not logged in; run `icosfs login`"],
+            &["not logged in\nhint: run `icosfs login`"],
         ),
         (&["find", "--bbox", "1"], 2, &["such as 12,55,14,57"]),
         (
             &["--portal", "icso", "status"],
             2,
-            &["icos, sites or cities"],
+            &["icos, sites, cities", "hint: did you mean icos?"],
         ),
     ] {
         let mut command = home.icosfs();
@@ -514,6 +514,7 @@ fn short_help_fits_one_screen() {
         ("status", 24),
         ("info", 24),
         ("stations", 24),
+        ("cite", 30),
     ] {
         let output = home.icosfs().args([command, "-h"]).output().unwrap();
         let help = said(&output);

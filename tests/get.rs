@@ -77,6 +77,79 @@ fn get_with_columns_and_rows_equals_the_portals_selection_and_downloads_only_it(
 }
 
 #[test]
+fn get_of_a_period_has_the_rows_from_its_start_to_its_end_in_every_format() {
+    let (portal, home) = (portal(), Home::new());
+    let id = co2(&portal).to_string();
+    let all = String::from_utf8(get(&portal, &format!("/csv/{id}?col=TIMESTAMP&col=co2"))).unwrap();
+    let header = "TIMESTAMP,co2\n";
+    let expected: String = (all.split_inclusive('\n'))
+        .filter(|line| line.starts_with("2023-05-31") || line.starts_with("2023-06"))
+        .collect();
+    // Names of columns in any case; both ends of the period are included.
+    let columns = ["--columns", "timestamp,CO2"];
+    let period = ["--from", "2023-05-31", "--to", "2023-06"];
+    let arguments = [&[id.as_str()][..], &columns, &period].concat();
+    let found = String::from_utf8(written(&portal, &home, &arguments)).unwrap();
+    assert_eq!(found, format!("{header}{expected}"));
+    let rows = expected.lines().count();
+    assert_eq!(rows, 31 * 24);
+    let instant = [
+        "--from",
+        "2023-05-31T00:00:00Z",
+        "--to",
+        "2023-05-31T02:00:00Z",
+    ];
+    let three = [&[id.as_str()][..], &columns, &instant].concat();
+    let three = String::from_utf8(written(&portal, &home, &three)).unwrap();
+    assert_eq!(three.lines().count(), 1 + 3);
+    for format in ["parquet", "netcdf", "cpb"] {
+        let file = home.path().join(format);
+        let output = ["--format", format, "--output", file.to_str().unwrap()];
+        let by_time = [&arguments[..], &output].concat();
+        assert!(run(&portal, &home, &by_time).status.success(), "{format}");
+        let by_time = fs::read(&file).unwrap();
+        let first = all
+            .lines()
+            .position(|line| line.starts_with("2023-05-31"))
+            .unwrap()
+            - 1;
+        let range = format!("{first}..{}", first + rows);
+        let by_rows = [&[id.as_str()][..], &columns, &["--rows", &range], &output].concat();
+        assert!(run(&portal, &home, &by_rows).status.success(), "{format}");
+        assert!(by_time == fs::read(&file).unwrap(), "{format}");
+    }
+    let failed = |arguments: &[&str]| {
+        let output = run(&portal, &home, &[&[id.as_str()], arguments].concat());
+        (output.status.code(), said(&output))
+    };
+    assert_eq!(
+        failed(&["--from", "2030"]),
+        (
+            Some(1),
+            "icosfs: no row is of the requested period\nhint: the table has rows from \
+             2023-01-01T00:00:00Z to 2023-12-31T23:00:00Z\nhint: choose other times\n"
+                .to_owned()
+        )
+    );
+    assert_eq!(
+        failed(&["--from", "2023", "--to", "2022"]),
+        (
+            Some(2),
+            "icosfs: --from exceeds --to, so nothing can match\nhint: exchange them\n".to_owned()
+        )
+    );
+    assert_eq!(
+        failed(&["--columns", "c02"]),
+        (
+            Some(1),
+            "icosfs: the table has no column \"c02\"\nhint: did you mean co2?\n\
+             hint: its columns are TIMESTAMP, co2, Stdev, NbPoints, Flag\n"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
 fn get_takes_the_format_of_the_output_and_of_a_file_in_a_mount() {
     let portal = portal();
     let mount = TestMount::of(&portal);
@@ -259,13 +332,16 @@ fn unknown_column_error_lists_the_existing_columns() {
     let id = co2(&portal).to_string();
     let unknown = ObjectId::of_content(b"unknown to the portal").to_string();
     for (arguments, words) in [
-        (&[&*id, "-c", "co3"][..], "it has TIMESTAMP, co2, Stdev"),
+        (
+            &[&*id, "-c", "co3"][..],
+            "its columns are TIMESTAMP, co2, Stdev",
+        ),
         (&[&*unknown], "has no object"),
         (
             &["x"],
             "the repository has no station and no file with the name",
         ),
-        (&["x/y"], "there is no file x/y; expected an object"),
+        (&["x/y"], "there is no file x/y\nhint: expected an object"),
         (&[&*id, "-r", "7..5"], "expected rows such as"),
         (
             &[&*id, "-o", "/nowhere/at/all"],

@@ -34,6 +34,7 @@ fn on_terminal(home: &Home, script: &str) -> String {
 
 fn assert_fails(output: &Output, code: i32, message: &str) {
     assert_eq!(output.status.code(), Some(code), "{}", said(output));
+    let message = message.replace("; ", "\nhint: ");
     assert_eq!(text(&output.stderr), format!("icosfs: {message}\n"));
 }
 
@@ -120,9 +121,9 @@ fn usage_line_does_not_list_options_that_the_environment_sets() {
     let message = text(&output.stderr);
     let usage = message
         .lines()
-        .find(|line| line.starts_with("Usage:"))
+        .find(|line| line.starts_with("usage:"))
         .unwrap();
-    assert_eq!(usage, "Usage: icosfs get [OPTIONS] <ID>", "{message}");
+    assert_eq!(usage, "usage: icosfs get [OPTIONS] <ID>", "{message}");
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn prefetch_downloads_tables_and_originals_only_on_request() {
     };
     assert_eq!(originals(before), 0);
     let file = format!("{folder}/{id}.original.zip");
-    assert!(run(&["--originals", &file]).contains("1 of 1 files are cached"));
+    assert!(run(&["--originals", &file]).contains("1 file is cached"));
     assert_eq!(originals(before), 1);
 }
 
@@ -167,8 +168,8 @@ fn failures_of_prefetch_are_summarised_by_their_reason() {
     let output = mount.icosfs().args(["prefetch", &folder]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let message = text(&output.stderr);
-    // One line for all tables, and the result.
-    assert_eq!(message.lines().count(), 2, "{message}");
+    // One line for all tables, and the result with its hint.
+    assert_eq!(message.lines().count(), 3, "{message}");
     assert!(
         message.contains("3 files, such as ") && message.contains("licence"),
         "{message}"

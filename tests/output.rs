@@ -65,7 +65,9 @@ fn arguments(name: &[String], mount: &TestMount, id: &str, folder: &Path) -> Vec
 #[test]
 fn every_command_ends_silently_when_its_reader_has_exited() {
     let portal = portal();
-    let mount = TestMount::of(&portal);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let log = format!("--log-file={}", log.path().display());
+    let mount = TestMount::with(&portal, &[&log], &[("ICOSFS_TOKEN", &portal.token())]);
     let id = co2(&portal).to_string();
     let folder = tempfile::tempdir().unwrap();
     let command = |name: &[String], more: &[String], first: &str| {

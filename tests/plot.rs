@@ -27,7 +27,12 @@ fn chart_of_a_year_downloads_times_and_the_column_with_its_flags_only() {
     let output = plot(&["co2"]);
     assert!(output.status.success(), "{}", said(&output));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.starts_with("co2 ["), "{text}");
+    let first = "co2 [\u{b5}mol mol-1]  Hyltemossa (HTM), 150 m, 2023-01-01 to 2023-12-31\n";
+    assert!(text.starts_with(first), "{text}");
+    assert!(
+        text.ends_with("\ngood values, by the quality flag; times in UTC\n"),
+        "{text}"
+    );
     assert!(
         text.contains("2023-03") && text.contains("2023-11"),
         "{text}"
@@ -47,15 +52,15 @@ fn chart_of_a_year_downloads_times_and_the_column_with_its_flags_only() {
     for (more, reason) in [
         (
             &["co2", "--from", "2030"][..],
-            "--from is after --to, or after the last value",
+            "no row is of the requested period\nhint: the table has rows from 2023-01-01T00:00:00Z to 2023-12-31T23:00:00Z\nhint: choose other times\n",
         ),
         (
             &["co2", "--from", "1990", "--to", "1991"],
-            "there are no values between these times",
+            "the table has rows from 2023-01-01T00:00:00Z to 2023-12-31T23:00:00Z",
         ),
         (
             &["nothing"],
-            "expected a column of the table, found \"nothing\"",
+            "the table has no column \"nothing\"\nhint: its columns are TIMESTAMP, co2,",
         ),
         (&["Flag"], "expected numbers to draw"),
         (
@@ -87,10 +92,10 @@ fn chart_and_map_are_written_as_pictures() {
     let columns = ["plot", &id, "co2", "Stdev", "--all-values"];
     let svg = text(draw(&columns, "co2.svg"));
     for part in [
-        "co2 [\u{b5}mol mol-1]</text>",
-        "Stdev [\u{b5}mol mol-1]</text>",
-        "ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip</text>",
-        "all values, of any quality flag",
+        "co2 [\u{b5}mol mol-1], CO2 mixing ratio (dry mole fraction)</text>",
+        "Hyltemossa (HTM), 150 m, 2023-01-01 to 2023-12-31</text>",
+        "Stdev [\u{b5}mol mol-1], standard deviation",
+        "all values, of any quality flag. ICOS_ATC_L2_L2-2024.1_HTM_150.0_CTS.CO2.zip, ",
         ">2023-07</text>",
         ">UTC</text>",
     ] {

@@ -26,6 +26,7 @@ fn lines(home: &Home, portal: &DemoPortal, arguments: &[&str]) -> Vec<String> {
 fn assert_fails(output: &Output, code: Option<i32>, message: &str) {
     assert_eq!(output.status.code(), code, "{}", said(output));
     assert_eq!(text(&output.stdout), "");
+    let message = message.replace("; ", "\nhint: ");
     assert_eq!(text(&output.stderr), format!("icosfs: {message}\n"));
 }
 
@@ -77,6 +78,54 @@ fn unknown_name_is_an_error_with_suggestions() {
         let output = home.run(&portal, &["find", option, name], "");
         assert_fails(&output, USAGE, &message);
     }
+}
+
+#[test]
+fn misspelled_words_of_a_search_get_suggestions() {
+    let (portal, home) = (portal(), Home::new());
+    for (arguments, code, message) in [
+        (
+            &["stations", "swedn"][..],
+            NO_MATCH,
+            "no stations match; did you mean Sweden?",
+        ),
+        (
+            &["datatypes", "etcl2flxes"],
+            NO_MATCH,
+            "no data types match; did you mean etcL2Fluxes?",
+        ),
+        (
+            &["find", "hyltmossa", "co2"],
+            NO_MATCH,
+            "no objects match; did you mean Hyltemossa?",
+        ),
+        (
+            &["find", "--datatype", "co2"],
+            USAGE,
+            "the repository has no data type \"co2\"; did you mean atcCo2L2DataObject or \
+             inversionProduct?; `icosfs datatypes` lists the data types with theme and columns",
+        ),
+        (
+            &["find", "--variable", "c02"],
+            USAGE,
+            "the repository has no table with a column or quantity \"c02\"; did you mean co2?; \
+             `icosfs datatypes` lists the data types with theme and columns",
+        ),
+        (
+            &["find", "--collection", "foo"],
+            USAGE,
+            "the repository has no collection \"foo\"; `icosfs collections` lists the collections",
+        ),
+    ] {
+        assert_fails(&home.run(&portal, arguments, ""), code, message);
+    }
+    let output = home.run(&portal, &["collections", "atmosfere"], "");
+    let message = said(&output);
+    assert_eq!(output.status.code(), NO_MATCH, "{message}");
+    assert!(
+        message.contains("\nhint: did you mean atmospher"),
+        "{message}"
+    );
 }
 
 #[test]

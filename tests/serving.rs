@@ -710,12 +710,12 @@ fn pages_for_people_have_metadata_citation_variables_charts_and_a_map() {
         "{narrow}"
     );
     assert!(
-        picture.contains("Stdev [\u{b5}mol mol-1]</text>"),
+        picture.contains("Stdev [\u{b5}mol mol-1], "),
         "{picture}"
     );
     assert!(slices(&portal) <= 3);
     for (query, reason) in [
-        ("nothing", "expected a column of the table"),
+        ("nothing", "the table has no column"),
         ("Flag", "expected numbers"),
     ] {
         let refused = server.get(&format!(".icosfs/chart/{id}.svg?column={query}"), &accept);

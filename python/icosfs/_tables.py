@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from ._program import IcosfsError, program, run
@@ -87,8 +89,17 @@ def open_dataset(
     height: float | None = None,
     portal: str | None = None,
 ) -> xarray.Dataset:
-    """Reads a table as an xarray dataset: as `read`, with the units of each variable in
-    its attributes. An object that is a NetCDF file is opened as it is."""
+    """Reads a table as an xarray dataset.
+
+        icosfs.open_dataset("HTM", "co2", good=True)
+
+    The dataset is that of the table's ``.nc`` file in a mount (with ``good``, of
+    ``.good.nc``), restricted to the variables: the same names, dimensions, time
+    coordinate, units and attributes. Only their columns and the time are downloaded, and
+    the values are in memory. An object that is a NetCDF file itself is opened as it is.
+
+    Arguments and errors are those of `read`.
+    """
     import xarray
 
     settings = Settings(portal).arguments()
@@ -102,20 +113,23 @@ def open_dataset(
             extension = name[name.rindex(".") :]
             file = fs.open(f"objects/{_short(station)}{extension}")
             return xarray.open_dataset(file)
-    frame = read(
-        station, variable, good=good, datatype=datatype, height=height, portal=portal
-    )
-    if getattr(frame.index, "tz", None) is not None:
-        # xarray's times have no zone: they are UTC.
-        frame.index = frame.index.tz_convert("UTC").tz_localize(None)
-    dataset = xarray.Dataset.from_dataframe(frame)
-    for name, unit in frame.attrs["units"].items():
-        if name in dataset:
-            dataset[name].attrs["units"] = unit
-    dataset.attrs = {
-        key: value for key, value in frame.attrs.items() if isinstance(value, str)
-    }
-    return dataset
+    names = [variable] if isinstance(variable, str) else variable
+    found = _find(station, names, datatype, height, settings)
+    columns, flags = None, []
+    if names is not None:
+        columns = _columns(found, names, settings)
+        # Attributes name the flags, so that the file needs them, too.
+        flags = _flags(found, columns, settings)
+        columns += flags
+    # A file, since not every engine of xarray reads bytes in memory.
+    with tempfile.TemporaryDirectory(prefix="icosfs-") as folder:
+        path = os.path.join(folder, f"{found}.nc")
+        _get(found, columns, good, [*settings, "--output", path], "netcdf")
+        with xarray.open_dataset(path) as dataset:
+            loaded: xarray.Dataset = dataset.load()
+    # It would name the removed file.
+    loaded.encoding.pop("source", None)
+    return loaded.drop_vars(flags)
 
 
 def _is_object(text: str) -> bool:
@@ -163,11 +177,33 @@ def _find(
     )
 
 
+def _described(found: str, settings: list[str]) -> list[dict[str, Any]]:
+    """What the metadata say of the columns of an object."""
+    page = json.loads(run(["get", *settings, "--format", "json", "--", found]))
+    return list((page.get("specificInfo") or {}).get("columns") or [])
+
+
+def _flags(found: str, chosen: list[str], settings: list[str]) -> list[str]:
+    """The columns with the quality flags of `chosen`, without those that are among them."""
+    columns = _described(found, settings)
+    models = {
+        (column.get("model") or {}).get("uri")
+        for column in columns
+        if str(column["label"]) in chosen
+    }
+    return [
+        str(column["label"])
+        for column in columns
+        if models.intersection(column.get("isFlagFor") or [])
+        and str(column["label"]) not in chosen
+    ]
+
+
 def _columns(found: str, names: list[str], settings: list[str]) -> list[str]:
     """The columns to read: the time, and the named ones."""
-    page = json.loads(run(["get", *settings, "--format", "json", "--", found]))
-    columns = (page.get("specificInfo") or {}).get("columns") or []
+    columns = _described(found, settings)
     labels = [str(column["label"]) for column in columns]
+    names = [_label(name, labels) for name in names]
     missing = [name for name in names if name not in labels]
     if missing:
         raise IcosfsError(
@@ -177,10 +213,20 @@ def _columns(found: str, names: list[str], settings: list[str]) -> list[str]:
     return [*times[:1], *(name for name in names if name not in times[:1])]
 
 
+def _label(name: str, labels: list[str]) -> str:
+    """The label that is meant: `name`, or the only one that differs in case only."""
+    similar = [label for label in labels if label.lower() == name.lower()]
+    return similar[0] if name not in labels and len(similar) == 1 else name
+
+
 def _get(
-    found: str, columns: list[str] | None, good: bool, settings: list[str]
+    found: str,
+    columns: list[str] | None,
+    good: bool,
+    settings: list[str],
+    form: str = "parquet",
 ) -> bytes:
-    arguments = ["get", *settings, "--format", "parquet"]
+    arguments = ["get", *settings, "--format", form]
     if columns is not None:
         arguments.append("--columns=" + ",".join(columns))
     if good:

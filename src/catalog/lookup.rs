@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::spelling::{UnknownName, country_names, fold};
+use super::spelling::{UnknownName, country_names, fold, similar};
 use super::vocabulary::{Spec, Station, Vocabulary, last_segment};
 use super::{ObjectSelection, Search};
 
@@ -166,6 +166,49 @@ impl Vocabulary {
         check("project", &search.project, Spec::has_project, |spec| {
             (spec.project(), spec.project_iri())
         })
+    }
+
+    /// Names of stations and countries that are similar to `name`.
+    #[must_use]
+    pub fn stations_similar_to(&self, name: &str) -> Vec<String> {
+        self.unknown_station(name).suggestions
+    }
+
+    /// Names, themes and projects of data types that are similar to `name`.
+    #[must_use]
+    pub fn specs_similar_to(&self, name: &str) -> Vec<String> {
+        let names = self.specs().flat_map(|spec| {
+            let own = [Some(spec.name()), spec.theme(), spec.project()];
+            let own = own.into_iter().flatten();
+            own.map(|name| (name.to_owned(), name.to_owned()))
+                .collect::<Vec<_>>()
+        });
+        similar(name, names)
+    }
+
+    /// Names of stations, countries, data types and columns that are similar to a word of
+    /// a search; none if one of them contains the word.
+    #[must_use]
+    pub fn words_similar_to(&self, word: &str) -> Vec<String> {
+        if !self.stations_like(word).is_empty() || !self.specs_like(word).is_empty() {
+            return Vec::new();
+        }
+        let stations = self.stations().flat_map(|station| {
+            let row = station.row();
+            [
+                row.code.clone(),
+                row.name.clone(),
+                station.country().to_owned(),
+            ]
+        });
+        let columns = self.specs().flat_map(|spec| spec.columns());
+        let columns = columns
+            .filter(|column| !column.regex)
+            .map(|column| column.title.clone());
+        similar(
+            word,
+            stations.chain(columns).map(|name| (name.clone(), name)),
+        )
     }
 
     fn unknown_station(&self, name: &str) -> UnknownName {

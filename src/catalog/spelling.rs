@@ -109,40 +109,22 @@ impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, name) = (self.what, &self.name);
         write!(f, "the repository has no {what} {name:?}")?;
-        match &self.suggestions[..] {
-            [] => Ok(()),
-            [one] => write!(f, "; did you mean {one}?"),
-            [first @ .., last] => write!(f, "; did you mean {} or {last}?", first.join(", ")),
-        }
+        f.write_str(&did_you_mean(&self.suggestions))
     }
 }
 
 impl UnknownName {
     /// Creates the error with the most similar of `names`. Each is a pair of a name to
     /// compare, and the text to suggest.
-    pub(super) fn new(
+    pub(crate) fn new(
         what: &'static str,
         name: &str,
         names: impl IntoIterator<Item = (String, String)>,
     ) -> Self {
-        let folded = fold(name);
-        let mut similar: Vec<(f64, String)> = names
-            .into_iter()
-            .map(|(candidate, shown)| (likeness(&folded, &fold(&candidate)), shown))
-            .filter(|(likeness, _)| *likeness > SIMILAR)
-            .collect();
-        similar.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.cmp(y)));
-        let mut suggestions: Vec<String> = Vec::new();
-        for (_, shown) in similar {
-            if !suggestions.contains(&shown) {
-                suggestions.push(shown);
-            }
-        }
-        suggestions.truncate(MAX_SUGGESTIONS);
         Self {
             what,
             name: name.to_owned(),
-            suggestions,
+            suggestions: similar(name, names),
         }
     }
 
@@ -158,12 +140,54 @@ impl UnknownName {
     }
 }
 
-/// The similarity of a typed name to another one, or to one of its words.
+/// The most similar of `names` to `name`. Each is a pair of a name to compare, and the
+/// text to suggest.
+pub(crate) fn similar(
+    name: &str,
+    names: impl IntoIterator<Item = (String, String)>,
+) -> Vec<String> {
+    let folded = fold(name);
+    let mut similar: Vec<(f64, String)> = names
+        .into_iter()
+        .map(|(candidate, shown)| (likeness(&folded, &fold(&candidate)), shown))
+        .filter(|(likeness, _)| *likeness > SIMILAR)
+        .collect();
+    similar.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.cmp(y)));
+    let mut suggestions: Vec<String> = Vec::new();
+    for (_, shown) in similar {
+        if !suggestions.contains(&shown) {
+            suggestions.push(shown);
+        }
+    }
+    suggestions.truncate(MAX_SUGGESTIONS);
+    suggestions
+}
+
+/// `suggestions` as the end of a message; empty if there are none.
+pub(crate) fn did_you_mean(suggestions: &[String]) -> String {
+    match suggestions {
+        [] => String::new(),
+        [one] => format!("; did you mean {one}?"),
+        [first @ .., last] => format!("; did you mean {} or {last}?", first.join(", ")),
+    }
+}
+
+/// The similarity of a typed name to another one, or to one of its words, from 0 to 1.
 fn likeness(typed: &str, name: &str) -> f64 {
     let words = name.split([' ', '-', '_']).filter(|word| word.len() > 3);
-    (std::iter::once(name).chain(words))
+    let by_letters = (std::iter::once(name).chain(words))
         .map(|word| strsim::jaro_winkler(typed, word))
-        .fold(0.0, f64::max)
+        .fold(0.0, f64::max);
+    // A part of a name, such as co2 of atcCo2L2DataObject; or a short name with one wrong
+    // letter, such as c02, which the measure above takes for too different.
+    let is_part = typed.len() >= 3 && name.contains(typed);
+    let is_short = (3..=4).contains(&typed.len());
+    let is_near = is_short && strsim::osa_distance(typed, name) == 1;
+    if is_part || is_near {
+        by_letters.max(SIMILAR + 0.01)
+    } else {
+        by_letters
+    }
 }
 
 #[cfg(test)]

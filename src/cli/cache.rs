@@ -12,7 +12,7 @@ use super::output::{print_json, print_line};
 use super::pins::{self, PinArgs};
 use super::settings::{GlobalArgs, bytes};
 use super::storage::require_private_cache;
-use super::terminal::size;
+use super::terminal::{counted, size};
 use super::waiting::progress_bar;
 use crate::cache::{CacheFolder, FolderFile};
 use icos_portal::ObjectId;
@@ -140,19 +140,26 @@ fn info(folder: &CacheFolder, json: bool) -> anyhow::Result<()> {
         return Ok(print_line!("  the cache is empty")?);
     }
     for ((_, label), (count, bytes)) in kinds {
-        print_line!("  {label:<16} {count:>7} files {:>12}", size(bytes))?;
+        print_line!(
+            "  {label:<16} {:>13} {:>12}",
+            counted(count, "file"),
+            size(bytes)
+        )?;
     }
     let count = files.len();
-    print_line!("  {:<16} {count:>7} files {:>12}", "total", size(bytes))?;
+    let count = counted(count, "file");
+    print_line!("  {:<16} {count:>13} {:>12}", "total", size(bytes))?;
     if pinned_files > 0 {
         let bytes = size(pinned_bytes);
         print_line!(
-            "  {:<16} {pinned_files:>7} files {bytes:>12}",
-            "of these pinned"
+            "  {:<16} {:>13} {bytes:>12}",
+            "of these pinned",
+            counted(pinned_files, "file")
         )?;
     }
     if in_use > 0 {
-        print_line!("  {in_use} of these files are open in mounts")?;
+        let are = if in_use == 1 { "is" } else { "are" };
+        print_line!("  {in_use} of these {are} open in mounts")?;
     }
     Ok(())
 }
@@ -199,9 +206,17 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
         }
     }
     bar.finish_and_clear();
-    print_line!("{} files, {} verified", files.len(), size(verified))?;
-    if corrupt > 0 {
-        bail!("{corrupt} files were corrupt; they are downloaded again when they are read");
+    print_line!(
+        "{}, {} verified",
+        counted(files.len(), "file"),
+        size(verified)
+    )?;
+    match corrupt {
+        0 => {}
+        1 => bail!("1 file was corrupt; it is downloaded again when it is read"),
+        corrupt => {
+            bail!("{corrupt} files were corrupt; they are downloaded again when they are read")
+        }
     }
     Ok(())
 }
@@ -238,17 +253,21 @@ fn remove(folder: &CacheFolder, files: &[FolderFile]) -> anyhow::Result<()> {
     let (removed, open): (Vec<&FolderFile>, Vec<&FolderFile>) =
         files.iter().partition(|file| folder.remove(file));
     let freed = removed.iter().map(|file| file.bytes).sum();
-    print_line!("removed {} files, {}", removed.len(), size(freed))?;
+    print_line!(
+        "removed {}, {}",
+        counted(removed.len(), "file"),
+        size(freed)
+    )?;
     if !pinned.is_empty() {
         print_line!(
-            "{} files are pinned and were not removed; see `icosfs cache unpin`",
-            pinned.len()
+            "kept {}, which `icosfs cache pin` protects",
+            counted(pinned.len(), "file")
         )?;
     }
     if !open.is_empty() {
         print_line!(
-            "{} files are open in mounts and were not removed",
-            open.len()
+            "kept {}, open in mounts; unmount them to remove the rest",
+            counted(open.len(), "file")
         )?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::output::print_line;
-use super::terminal::size;
+use super::terminal::{counted, size};
 use crate::cluster::{ClusterKey, GcOptions, collect_garbage};
 
 /// Subcommands of `icosfs cluster`.
@@ -79,7 +79,9 @@ fn gc(folder: &Path, unused_days: u32, dry_run: bool) -> anyhow::Result<()> {
         report.unfinished,
     );
     print_line!(
-        "{verb} {objects} objects and {unfinished} unfinished files ({}); {} remain",
+        "{verb} {} and {} ({}); {} remain",
+        counted(objects, "object"),
+        counted(unfinished, "unfinished file"),
         size(report.bytes),
         size(report.remaining)
     )?;

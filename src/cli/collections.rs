@@ -8,7 +8,7 @@ use super::exit::EndedEarly;
 use super::settings::GlobalArgs;
 use super::text_table::{TextTable, print_json_lines};
 use super::waiting::block_on_while;
-use crate::catalog::{CatalogList, Collection, ObjectSelection, fold};
+use crate::catalog::{CatalogList, Collection, ObjectSelection, fold, similar};
 use icos_portal::Service;
 
 /// Arguments of `icosfs collections`.
@@ -26,6 +26,23 @@ pub(super) struct CollectionsArgs {
     json: bool,
 }
 
+/// Words of titles that are similar to the first of `words` that no title has.
+fn similar_words(words: &[String], all: &[Collection]) -> Vec<String> {
+    let titles: Vec<String> = all.iter().map(|one| fold(&one.title)).collect();
+    let is_unknown = |word: &&String| !titles.iter().any(|title| title.contains(&fold(word)));
+    let Some(word) = words.iter().find(is_unknown) else {
+        return Vec::new();
+    };
+    let known = titles
+        .iter()
+        .flat_map(|title| title.split(|c: char| !c.is_alphanumeric()));
+    let known = known.filter(|known| known.len() > 2);
+    similar(
+        word,
+        known.map(|known| (known.to_owned(), known.to_owned())),
+    )
+}
+
 pub(super) fn run(global: &GlobalArgs, args: &CollectionsArgs) -> anyhow::Result<()> {
     let clients = global.clients(None)?;
     let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
@@ -40,10 +57,14 @@ pub(super) fn run(global: &GlobalArgs, args: &CollectionsArgs) -> anyhow::Result
         let text = fold(&text);
         words.iter().all(|word| text.contains(word))
     };
-    let mut shown = catalog.collections()?;
+    let all = catalog.collections()?;
+    let mut shown = all.clone();
     shown.retain(has_words);
     if shown.is_empty() {
-        return Err(EndedEarly::NoMatch("collections").into());
+        return Err(EndedEarly::no_match(
+            "collections",
+            similar_words(&args.words, &all),
+        ));
     }
     if args.json {
         let base = clients.services.base(Service::Meta);

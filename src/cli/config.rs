@@ -11,13 +11,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::builder::Resettable;
-use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Subcommand};
 use directories::{BaseDirs, ProjectDirs};
 use serde_json::json;
 use toml::{Table, Value};
 
+use super::failure::argument_of;
 use super::output::{self, print_json, print_line};
 use super::text_table::TextTable;
 
@@ -148,35 +148,12 @@ fn hide_variables(command: Command) -> Command {
 /// Returns a hint if the value that the parser rejects comes from a variable, since
 /// the parser does not say so.
 pub(super) fn environment_hint(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
-    let ContextValue::String(shown) = error.get(ContextKind::InvalidArg)? else {
-        return None;
-    };
-    let flag = shown.split(' ').next()?;
+    let flag = argument_of(error)?.split(' ').next()?;
     let typed = (arguments.iter()).any(|argument| argument.to_string_lossy().starts_with(flag));
     let settings = settings(&super::command());
     let variable = settings.get(flag.strip_prefix("--")?)?.get_env()?;
     let set = std::env::var_os(variable).is_some();
     (set && !typed).then(|| format!("the variable {} has that value", variable.display()))
-}
-
-/// Returns the error to print for `error`: one whose usage line does not list options
-/// that the environment sets as if they were required.
-pub(super) fn error_of_arguments(
-    error: clap::Error,
-    command: Command,
-    arguments: &[OsString],
-) -> clap::Error {
-    let command = without_environment(command);
-    match command.try_get_matches_from(arguments) {
-        Err(plain) if plain.kind() == error.kind() && error.use_stderr() => plain,
-        _ => error,
-    }
-}
-
-fn without_environment(command: Command) -> Command {
-    command
-        .mut_args(|arg| arg.env(Resettable::Reset))
-        .mut_subcommands(without_environment)
 }
 
 /// Removes the variable of `arg` if it is empty, which means "not set".
@@ -415,7 +392,7 @@ mod tests {
         assert_eq!(file.values["cache-size"], ["20G"]);
         assert_eq!(file.values["metadata-ttl"], ["60"]);
         for (text, expected) in [
-            ("portal = \"icso\"", "expected a repository"),
+            ("portal = \"icso\"", "did you mean icos?"),
             ("metadata-ttl = \"soon\"", "expected a number of seconds"),
             ("exact-size = \"sometimes\"", "always, when-open, never"),
             ("no-usage-report = \"yes\"", "expected true or false"),

@@ -34,17 +34,21 @@ const MAX_SECRET_LEN: usize = 64 << 10;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Login")]
 pub(super) struct CredentialArgs {
-    /// A file with a login token; it is read again when it is replaced
+    /// A file with a login token
+    ///
+    /// It is read again when it is replaced.
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     token_file: Option<PathBuf>,
-    /// Log in as this user, with the password on standard input
+    /// Log in as this user, with --password-stdin
     #[arg(long, value_name = "MAIL", requires = "password_stdin")]
     user: Option<String>,
     /// Read the password of --user from standard input
     #[arg(long, requires = "user")]
     password_stdin: bool,
-    /// A file with user name and password, in the format of `icosfs login` and
-    /// the Python library; a token or --user takes precedence
+    /// A file with user name and password
+    ///
+    /// In the format of `icosfs login` and the Python library. A token or --user takes
+    /// precedence.
     // Not declared as conflicting, as it may be set in the environment.
     #[arg(long, value_name = "FILE", env = "ICOSFS_CREDENTIALS")]
     credentials: Option<PathBuf>,

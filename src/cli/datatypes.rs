@@ -34,7 +34,9 @@ pub(super) fn run(global: &GlobalArgs, args: &DatatypesArgs) -> anyhow::Result<(
         None => vocabulary.specs().collect(),
     };
     if shown.is_empty() {
-        return Err(EndedEarly::NoMatch("data types").into());
+        let text = args.text.as_deref().unwrap_or_default();
+        let similar = vocabulary.specs_similar_to(text);
+        return Err(EndedEarly::no_match("data types", similar));
     }
     let shown = shown.into_iter();
     if args.json {

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::output::OutputError;
+use crate::catalog::did_you_mean;
 use crate::content::ExportError;
 
 /// The command failed.
@@ -54,8 +55,13 @@ pub(super) enum EndedEarly {
     #[error("{0}")]
     Usage(String),
     /// The search is valid, but nothing matches.
-    #[error("no {0} match")]
-    NoMatch(&'static str),
+    #[error("no {what} match{}", did_you_mean(.similar))]
+    NoMatch {
+        /// What was searched.
+        what: &'static str,
+        /// Words that may have been meant.
+        similar: Vec<String>,
+    },
     /// By SIGINT.
     #[error("interrupted")]
     Interrupted,
@@ -65,6 +71,11 @@ pub(super) enum EndedEarly {
 }
 
 impl EndedEarly {
+    /// A search of `what` that found nothing; `similar` are words that may have been meant.
+    pub(super) fn no_match(what: &'static str, similar: Vec<String>) -> anyhow::Error {
+        Self::NoMatch { what, similar }.into()
+    }
+
     /// An error in the command line.
     pub(super) fn usage(message: impl Into<String>) -> anyhow::Error {
         Self::Usage(message.into()).into()
@@ -79,7 +90,7 @@ pub(super) fn code_of(error: &anyhow::Error, failed: u8) -> (u8, bool) {
     }
     match error.downcast_ref() {
         Some(EndedEarly::Usage(_)) => (USAGE, true),
-        Some(EndedEarly::NoMatch(_)) => (NO_MATCH, true),
+        Some(EndedEarly::NoMatch { .. }) => (NO_MATCH, true),
         // The user knows.
         Some(EndedEarly::Interrupted) => (INTERRUPTED, false),
         Some(EndedEarly::Terminated) => (TERMINATED, false),
@@ -113,7 +124,7 @@ mod tests {
     #[test]
     fn errors_keep_their_exit_code_under_a_context() {
         use anyhow::Context as _;
-        let ended = || Err::<(), _>(EndedEarly::NoMatch("objects"));
+        let ended = || Err::<(), _>(EndedEarly::no_match("objects", Vec::new()));
         let error = ended().context("cannot go on").unwrap_err();
         assert_eq!(code_of(&error, FAILED), (NO_MATCH, true));
         let pipe = OutputError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));

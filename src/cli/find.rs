@@ -170,16 +170,20 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
             .and_then(|()| vocabulary.check_search(&search))
             .map_err(|name| unknown(&name))?;
         let found = catalog.search(&search).await?;
-        match &search.variable {
-            Some(variable) if found.is_empty() && !vocabulary.has_variable(variable) => {
-                Err(unknown(&vocabulary.unknown_variable(variable)))
-            }
-            _ => Ok(found),
+        if !found.is_empty() {
+            return Ok(found);
         }
+        if let Some(variable) = &search.variable
+            && !vocabulary.has_variable(variable)
+        {
+            return Err(unknown(&vocabulary.unknown_variable(variable)));
+        }
+        let words = search.words.iter().filter(|word| word.period.is_none());
+        let similar = words
+            .map(|word| vocabulary.words_similar_to(&word.text))
+            .find(|similar| !similar.is_empty());
+        Err(EndedEarly::no_match("objects", similar.unwrap_or_default()))
     })?;
-    if found.is_empty() {
-        return Err(EndedEarly::NoMatch("objects").into());
-    }
     if let Some(mount) = paths {
         for object in &found {
             print_line!("{}", path(&mount, object).display())?;
@@ -211,6 +215,7 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
 pub(super) fn unknown(name: &UnknownName) -> anyhow::Error {
     let list = match name.what {
         "station" => "`icosfs stations` lists the stations",
+        "collection" => "`icosfs collections` lists the collections",
         _ => "`icosfs datatypes` lists the data types with theme and columns",
     };
     EndedEarly::usage(format!("{name}; {list}"))

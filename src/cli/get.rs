@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use icos_files::{SafePath, open_special};
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use tempfile::TempPath;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,6 +19,7 @@ use super::credentials::CredentialArgs;
 use super::exit::EndedEarly;
 use super::object_argument;
 use super::output::{self, note};
+use super::period;
 use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::waiting::{progress_bar_without_length, with_spinner};
@@ -37,6 +39,7 @@ type Output = BufWriter<Box<dyn Write + Send>>;
 #[command(after_help = "\
 Examples:
   icosfs get wutiYS2ccUslON67rA30gK0z > table.csv
+  icosfs get wutiYS2ccUslON67rA30gK0z --columns TIMESTAMP,co2 --from 2023-05 --to 2023-06
   icosfs get wutiYS2ccUslON67rA30gK0z --columns TIMESTAMP,co2 --rows 1000..2000
   icosfs get wutiYS2ccUslON67rA30gK0z --good-only --format parquet --output co2.parquet
   icosfs get wutiYS2ccUslON67rA30gK0z --format netcdf --output co2.nc
@@ -52,13 +55,20 @@ pub(super) struct GetArgs {
     /// csv for a table and original for other objects]
     #[arg(short, long, value_enum)]
     format: Option<OutputFormat>,
-    /// Only these columns, in this order; names separated by commas
+    /// Only these columns, in this order; names separated by commas, in any case
     #[arg(short, long, value_name = "A,B")]
     columns: Vec<String>,
     /// Only these rows, counted from 0, end excluded; either end may be left
     /// out (1000.. or ..2000)
     #[arg(short, long, value_name = "FROM..TO", value_parser = rows)]
     rows: Option<Range<u64>>,
+    /// Only rows from this time on, e.g. 2023-05 or 2023-05-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = period::start, conflicts_with = "rows")]
+    from: Option<Timestamp>,
+    /// Only rows up to this time, which is included; a year, month or day counts to its
+    /// end
+    #[arg(long, value_name = "TIME", value_parser = period::end, conflicts_with = "rows")]
+    to: Option<Timestamp>,
     /// Only values whose quality flag is good; other values become empty
     #[arg(short, long)]
     good_only: bool,
@@ -210,11 +220,15 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
         format,
         columns,
         rows,
+        from,
+        to,
         good_only,
         output,
         storage,
         login,
     } = args;
+    period::check(from, to)?;
+    let period = (from.is_some() || to.is_some()).then_some((from, to));
     let target = object_argument::parse(&object)?;
     let named = target.representation();
     let is_good = matches!(
@@ -253,7 +267,8 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
             let object = with_spinner("requesting the object's metadata", object).await?;
             let progress = |progress| show(&bar, progress);
             let output = output.as_deref();
-            write(&contents, &object, format, &selection, output, progress).await
+            let selection = (selection, period);
+            write(&contents, &object, format, selection, output, progress).await
         };
         tokio::select! {
             done = work => done,
@@ -271,13 +286,34 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     result
 }
 
+/// The first and the last time of the rows to write; an end may be open.
+type Period = (Option<Timestamp>, Option<Timestamp>);
+
+/// The rows of `object` in a period.
+async fn rows_of_period(
+    contents: &Contents,
+    object: &Arc<Object>,
+    (from, to): Period,
+) -> anyhow::Result<Range<u64>> {
+    let columns = contents.described_columns(object).await?;
+    let times = contents.row_times(object, &columns).await?;
+    let rows = times.rows_between(from, to)?;
+    let outside = times.outside(&rows, from, to);
+    if outside > 0 {
+        note!(
+            "the table is not in the order of time: {outside} of the rows are of other times, or of none"
+        );
+    }
+    Ok(rows.start as u64..rows.end as u64)
+}
+
 /// Writes `object` in `format`, by default the most useful one, to the file at `output`
 /// or to standard output.
 async fn write(
     contents: &Contents,
     object: &Arc<Object>,
     format: FormatChoice,
-    selection: &RowSelection,
+    (mut selection, period): (RowSelection, Option<Period>),
     output: Option<&Path>,
     progress: impl Fn(ExportProgress),
 ) -> anyhow::Result<()> {
@@ -304,8 +340,8 @@ async fn write(
         OutputFormat::Json => (None, Representation::Json),
     };
     ensure!(
-        export.is_some() || selection.is_all(),
-        "--columns, --rows and --good-only need --format csv, parquet, netcdf or cpb of a table"
+        export.is_some() || (selection.is_all() && period.is_none()),
+        "--columns, --rows, --from, --to and --good-only select parts of a table; add --format csv, parquet, netcdf or cpb"
     );
     ensure!(
         export.is_none() || is_table,
@@ -313,9 +349,12 @@ async fn write(
         object.id(),
         object.file_name()
     );
+    if let Some(period) = period {
+        selection.rows = Some(rows_of_period(contents, object, period).await?);
+    }
     let (out, file) = open_output(output)?;
     let written = match export {
-        Some(format) => (contents.export(object, selection, format, out, progress)).await,
+        Some(format) => (contents.export(object, &selection, format, out, progress)).await,
         None => contents.copy(object, copy, out, progress).await,
     };
     written?.flush().map_err(ExportError::Output)?;

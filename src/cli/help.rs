@@ -4,68 +4,85 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use clap::Command;
 use clap::builder::StyledStr;
+use clap::{Arg, Command};
 
-/// Headings and the commands under each. Commands without a topic are listed
-/// last, under [`OTHER_TOPIC`].
-const TOPICS: [(&str, &[&str]); 4] = [
+/// Headings, the commands under each that `-h` describes, and those that it only names.
+const TOPICS: [(&str, &[&str], &[&str]); 4] = [
     (
         "Mounts",
-        &[
-            "mount",
-            "unmount",
-            "status",
-            "refresh",
-            "prefetch",
-            "log-level",
-            "doctor",
-        ],
+        &["mount", "unmount", "status", "doctor"],
+        &["prefetch", "refresh", "log-level"],
     ),
     (
-        "Data without a mount",
-        &[
-            "find",
-            "info",
-            "plot",
-            "cite",
-            "sparql",
-            "stations",
-            "datatypes",
-            "collections",
-            "get",
-            "serve",
-            "cache",
-            "cluster",
-        ],
+        "Find data",
+        &["find", "info", "stations", "cite"],
+        &["datatypes", "collections", "sparql"],
     ),
-    ("Login", &["login", "logout", "auth"]),
-    ("Demo portal", &["demo"]),
+    (
+        "Read data without a mount",
+        &["get", "plot", "serve"],
+        &["cache", "cluster"],
+    ),
+    (
+        "Login and this program",
+        &["login"],
+        &["logout", "auth", "config", "demo", "completions", "man"],
+    ),
 ];
-const OTHER_TOPIC: &str = "This program";
 
-/// Returns `command` with the grouped list in its help.
-pub(super) fn with_grouped_commands(command: Command) -> Command {
-    let topics = TOPICS.iter().map(|(topic, _)| *topic).chain([OTHER_TOPIC]);
+/// Returns `command` with a list of its commands for `-h`, which fits one screen.
+pub(super) fn with_short_list(command: Command) -> Command {
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{}{SHORT_OPTIONS}",
+        listed(&command, false)
+    );
+    command.help_template(template)
+}
+
+/// What follows the list in `-h`.
+const SHORT_OPTIONS: &str = "
+Options:
+      --portal <PORTAL>  icos (default), sites, cities or demo ($ICOSFS_PORTAL)
+  -h, --help             Print this, or more with --help
+
+Try it without a login: icosfs mount --demo ~/icos";
+
+/// Returns `command` with the list of its commands for `--help`.
+fn with_long_list(command: Command) -> Command {
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{}\n{{options}}\n\n{{after-help}}",
+        listed(&command, true)
+    );
+    command.help_template(template)
+}
+
+/// The commands by topic, all with descriptions and apart from each other if `is_long`.
+fn listed(command: &Command, is_long: bool) -> String {
+    let all: Vec<&Command> = (command.get_subcommands())
+        .filter(|sub| !sub.is_hide_set())
+        .collect();
+    let named = |name: &str| all.iter().copied().find(|sub| sub.get_name() == name);
     let mut text = String::new();
-    for topic in topics {
-        let listed = |sub: &&Command| !sub.is_hide_set() && topic_of(sub.get_name()) == topic;
-        let mut subcommands = command.get_subcommands().filter(listed).peekable();
-        if subcommands.peek().is_none() {
-            continue;
-        }
+    for (topic, described, others) in TOPICS {
         let _ = writeln!(text, "{topic}:");
-        for sub in subcommands {
+        let also: &[&str] = if is_long { others } else { &[] };
+        for sub in described.iter().chain(also).filter_map(|name| named(name)) {
             let about = sub.get_about().map(ToString::to_string);
             let (name, about) = (sub.get_name(), about.unwrap_or_default());
             let _ = writeln!(text, "  {name:<12} {about}");
         }
-        text.push('\n');
+        if is_long {
+            text.push('\n');
+            continue;
+        }
+        let others = others.iter().filter_map(|name| named(name));
+        let others: Vec<&str> = others.map(Command::get_name).collect();
+        if !others.is_empty() {
+            let _ = writeln!(text, "  also: {}", others.join(", "));
+        }
     }
-    let template = format!(
-        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{text}Options:\n{{options}}\n\n{{after-help}}"
-    );
-    command.help_template(template)
+    text
 }
 
 /// The heading of the options that all commands have.
@@ -90,17 +107,52 @@ pub(super) fn with_global_options_last(command: Command) -> Command {
 /// long descriptions.
 pub(super) fn long_text(mut command: Command, arguments: &[OsString]) -> StyledStr {
     command.build();
-    let mut named = &mut command;
+    let is_whole_program = |named: &Command| named.get_name() == "icosfs";
+    let named = named_mut(&mut command, arguments).clone();
+    let mut named = if is_whole_program(&named) {
+        with_long_list(named.mut_args(|arg| arg.hide_short_help(false)))
+    } else {
+        with_named_global_options(named)
+    };
+    if let Some(after) = named.get_after_long_help().cloned() {
+        named = named.after_help(after);
+    }
+    named.render_help()
+}
+
+/// Returns a subcommand that describes its own options and `--portal`, and names the
+/// others that all commands have.
+fn with_named_global_options(command: Command) -> Command {
+    let is_described = |arg: &Arg| !arg.is_global_set() || arg.get_id() == "portal";
+    let others: Vec<String> = (command.get_arguments())
+        .filter(|arg| !is_described(arg) && !arg.is_hide_set())
+        .filter_map(|arg| Some(format!("--{}", arg.get_long()?)))
+        .collect();
+    let mut named = String::new();
+    if !others.is_empty() {
+        named = format!("Also (see icosfs --help): {}", others.join(", "));
+    }
+    if let Some(after) = command.get_after_help() {
+        named = format!("{named}\n\n{after}");
+    }
+    command
+        .mut_args(|arg| {
+            let is_described = is_described(&arg);
+            let arg = arg.hide_short_help(!is_described);
+            if is_described { arg } else { arg.hide(true) }
+        })
+        .after_help(named)
+}
+
+/// The command that `arguments` name: `command` or one below it.
+pub(super) fn named_mut<'a>(command: &'a mut Command, arguments: &[OsString]) -> &'a mut Command {
+    let mut named = command;
     for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
         if named.find_subcommand(word).is_some() && word != "help" {
             named = named.find_subcommand_mut(word).expect("found just now");
         }
     }
-    let mut named = named.clone().mut_args(|arg| arg.hide_short_help(false));
-    if let Some(after) = named.get_after_long_help().cloned() {
-        named = named.after_help(after);
-    }
-    named.render_help()
+    named
 }
 
 /// Whether `arguments` request the text of `--help` rather than that of `-h`.
@@ -110,18 +162,9 @@ pub(super) fn is_long(arguments: &[OsString]) -> bool {
     words.any(|word| matches!(word, "--help" | "help"))
 }
 
-fn topic_of(name: &str) -> &'static str {
-    let topic = TOPICS.iter().find(|(_, names)| names.contains(&name));
-    topic.map_or(OTHER_TOPIC, |(topic, _)| topic)
-}
-
-/// The first example in the help of the command named in `arguments`.
-pub(super) fn example(command: &Command, arguments: &[OsString]) -> Option<String> {
-    let mut named = command;
-    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
-        named = named.find_subcommand(word).unwrap_or(named);
-    }
-    let help = named.get_after_help()?.to_string();
+/// The first example in the help of `command`.
+pub(super) fn example_of(command: &Command) -> Option<String> {
+    let help = command.get_after_help()?.to_string();
     let example = help.split_once("Examples:\n")?.1.lines().next()?;
     // Two spaces separate the command from its description.
     let example = example.trim_start().split("  ").next()?;
@@ -130,16 +173,68 @@ pub(super) fn example(command: &Command, arguments: &[OsString]) -> Option<Strin
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
+    use super::*;
 
-    use clap::Command;
+    /// The text of `-h` or `--help` on a terminal of 80 columns.
+    fn text(arguments: &[&str]) -> String {
+        let words: Vec<OsString> = arguments.iter().map(Into::into).collect();
+        let mut command = crate::cli::command().term_width(80);
+        if is_long(&words) {
+            return long_text(command, &words).to_string();
+        }
+        command.build();
+        named_mut(&mut command, &words).render_help().to_string()
+    }
+
+    #[test]
+    fn short_help_fits_one_screen_and_names_every_command() {
+        let text = text(&["icosfs", "-h"]);
+        let lines: Vec<&str> = text.trim_end().lines().collect();
+        assert!(lines.len() <= 30, "{} lines:\n{text}", lines.len());
+        assert!(lines.iter().all(|line| line.len() <= 80), "{text}");
+        assert!(text.contains("--portal"), "{text}");
+        let words: Vec<&str> = text
+            .split(|c: char| !c.is_alphanumeric() && c != '-')
+            .collect();
+        for sub in crate::cli::command().get_subcommands() {
+            assert!(words.contains(&sub.get_name()), "{}", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn help_describes_options_of_all_commands_in_one_place() {
+        let all = text(&["icosfs", "--help"]);
+        for option in [
+            "--portal <PORTAL>",
+            "--cache-dir <DIR>",
+            "--log-file <FILE>",
+        ] {
+            assert!(all.contains(option), "no {option} in {all}");
+        }
+        let find = text(&["icosfs", "find", "--help"]);
+        assert!(find.contains("--portal <PORTAL>"), "{find}");
+        assert!(
+            find.contains("Also (see icosfs --help): --auth-url, "),
+            "{find}"
+        );
+        assert!(!find.contains("--cache-dir <DIR>"), "{find}");
+        let short = text(&["icosfs", "find", "-h"]);
+        assert!(!short.contains("--cache-dir"), "{short}");
+    }
+
+    #[test]
+    fn help_of_mount_fits_two_screens_of_forty_lines() {
+        let text = text(&["icosfs", "mount", "--help"]);
+        let lines = text.trim_end().lines().count();
+        assert!(lines <= 76, "{lines} lines:\n{text}");
+    }
 
     #[test]
     fn every_command_with_required_arguments_has_an_example() {
         let command = crate::cli::command();
         let example = |words: &[&str]| {
             let words: Vec<OsString> = words.iter().map(Into::into).collect();
-            super::example(&command, &words)
+            example_of(named_mut(&mut command.clone(), &words))
         };
         assert_eq!(
             example(&["icosfs", "--portal", "sites", "mount"]).unwrap(),

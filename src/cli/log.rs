@@ -108,6 +108,12 @@ pub(super) fn reopen() {
     }
 }
 
+/// Whether the log goes somewhere: not that of a process in the background without a log
+/// file, whose standard error is not read.
+fn is_written() -> bool {
+    REOPEN.get().is_some() || !background::is_daemon()
+}
+
 /// Sets the level of this process.
 fn set_level(level: &str) -> anyhow::Result<()> {
     let directives = directives(level).map_err(anyhow::Error::msg)?;

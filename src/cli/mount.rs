@@ -38,8 +38,8 @@ Examples:
 
 fstab: icos /mnt/icos fuse.icosfs noauto,_netdev,x-systemd.automount 0 0
 
-The manual page (`icosfs man DIR`) describes the options at length. Each can be set as
-a variable, e.g. ICOSFS_CACHE_SIZE, and in config.toml (`icosfs config show`).")]
+The manual page describes the options at length. Each can be set as a variable,
+e.g. ICOSFS_CACHE_SIZE, and in config.toml (`icosfs config show`).")]
 #[allow(clippy::struct_excessive_bools)] // Each is a flag.
 pub(super) struct MountArgs {
     /// An empty folder to mount at
@@ -47,25 +47,26 @@ pub(super) struct MountArgs {
     /// Stay in the foreground until ctrl-C
     #[arg(short, long)]
     foreground: bool,
-    /// Do not print what was mounted (nothing is printed without a terminal)
+    /// Do not print what was mounted
     #[arg(short, long)]
     quiet: bool,
-    /// Options in the syntax of mount(8) and fstab, each a flag without its
-    /// dashes: `-o cache_size=5G,allow_other`
+    /// Options as in fstab: `cache_size=5G,allow_other`
     #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
     pub(super) options: Vec<String>,
     /// Device name in the mount table: the source that fstab names
     #[arg(long, value_name = "NAME", hide = true)]
     device: Option<String>,
-    /// Give every user of this machine access. They read with your login,
-    /// although the data licence is personal
+    /// Give all users access, with your login
+    ///
+    /// Note that the data licence is personal.
     #[arg(long, env = "ICOSFS_ALLOW_OTHER", conflicts_with = "allow_root")]
     allow_other: bool,
     /// Give root access
     #[arg(long, env = "ICOSFS_ALLOW_ROOT")]
     allow_root: bool,
-    /// Mount a demo portal that runs in the process of the mount; overrides
-    /// the settings of portal and login
+    /// Mount a demo portal, without login or network
+    ///
+    /// It runs in the process of the mount, and overrides the settings of portal and login.
     #[cfg(feature = "demo")]
     #[arg(long, conflicts_with_all = ["token_file", "user"])]
     demo: bool,

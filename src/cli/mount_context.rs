@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use nix::unistd::{Uid, User, geteuid};
 
+use super::config::nearest;
 use super::settings::GlobalArgs;
 use super::status::read_status_within;
 use crate::daemon::report::DaemonInfo;
@@ -44,10 +45,7 @@ impl MountContext {
 
     /// The mount that `path` is in, which must be in one.
     pub(super) fn required(path: &Path) -> anyhow::Result<Self> {
-        Self::of_path(path)?.with_context(|| {
-            let shown = path.display();
-            format!("no icosfs is mounted at {shown}; `icosfs status` lists the mounts")
-        })
+        Self::of_path(path)?.with_context(|| not_mounted(path, ""))
     }
 
     /// The mount of the demo portal that was made last; one whose cache is in
@@ -86,6 +84,29 @@ impl MountContext {
             None => Ok(settings),
         }
     }
+}
+
+/// The error for a path that is not in a mount; `source` says where the path is from. It
+/// names the user's mount with the most similar path, or the only one.
+pub(super) fn not_mounted(path: &Path, source: &str) -> String {
+    let user = geteuid().as_raw();
+    let mounts = mountinfo::mounts_without_binds().unwrap_or_default();
+    let own: Vec<String> = (mounts.into_iter())
+        .filter(|mount| mount.owner == Some(user))
+        .map(|mount| mount.mountpoint.display().to_string())
+        .collect();
+    let shown = path.display();
+    let advice = match &own[..] {
+        [] => "`icosfs mount FOLDER` mounts it".to_owned(),
+        [only] => format!("your only mount is at {only}"),
+        all => {
+            let similar = nearest(&shown.to_string(), all.iter().map(String::as_str));
+            let similar = similar.map(|mount| format!("did you mean {mount}? "));
+            let similar = similar.unwrap_or_default();
+            format!("{similar}`icosfs status` lists the mounts")
+        }
+    };
+    format!("no icosfs is mounted at {shown}{source}; {advice}")
 }
 
 /// Returns the mount that `path`, which is absolute and without links, is in: the origin,
@@ -145,8 +166,11 @@ impl FromStr for PortalChoice {
             return Ok(Self::OfMount(text.into()));
         }
         text.parse().map(Self::Repository).map_err(|_unknown| {
+            let names = ["icos", "sites", "cities", "demo"].into_iter();
+            let similar = nearest(text, names).map(|name| format!("; did you mean {name}?"));
             format!(
-                "expected a repository (icos, sites or cities), demo, or the folder of a mount such as ./icos, found {text:?}"
+                "expected icos, sites, cities, demo, or the folder of a mount such as ./icos{}",
+                similar.unwrap_or_default()
             )
         })
     }
@@ -170,10 +194,7 @@ impl PortalChoice {
             Self::Demo => MountContext::of_demo(cache_dir).map(Some),
             Self::OfMount(folder) => {
                 let found = MountContext::of_path(folder)?;
-                let shown = folder.display();
-                let found = found.with_context(|| {
-                    format!("no icosfs is mounted at {shown} (--portal); `icosfs status` lists the mounts")
-                })?;
+                let found = found.with_context(|| not_mounted(folder, " (--portal)"))?;
                 Ok(Some(found))
             }
         }
@@ -194,6 +215,6 @@ mod tests {
             Ok(PortalChoice::OfMount("/mnt/icos".into()))
         );
         let message = "icso".parse::<PortalChoice>().unwrap_err();
-        assert!(message.contains("icos, sites or cities"), "{message}");
+        assert!(message.ends_with("; did you mean icos?"), "{message}");
     }
 }

@@ -6,6 +6,8 @@ use jiff::civil::{Date, DateTime, date};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, ToSpan as _};
 
+use super::exit::EndedEarly;
+
 /// The parts of `text`: a start, and the start of what follows.
 fn bounds(text: &str) -> Option<(Timestamp, Timestamp)> {
     let utc = |date: Date| Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp());
@@ -59,6 +61,16 @@ pub(super) fn end(text: &str) -> Result<Timestamp, String> {
     bounds(text)
         .and_then(last)
         .ok_or_else(|| EXPECTED.to_owned())
+}
+
+/// Refuses a period that ends before it starts.
+pub(super) fn check(from: Option<Timestamp>, to: Option<Timestamp>) -> anyhow::Result<()> {
+    if from.zip(to).is_some_and(|(from, to)| from > to) {
+        return Err(EndedEarly::usage(
+            "--from exceeds --to, so nothing can match; exchange them",
+        ));
+    }
+    Ok(())
 }
 
 /// The period that a word such as `2023` or `2023-05` denotes, if it is one of a time

@@ -15,7 +15,7 @@ use super::prefetch::{Collected, collect};
 use super::settings::GlobalArgs;
 use super::status::read_status;
 use super::storage::require_private_cache;
-use super::terminal::size;
+use super::terminal::{counted, size};
 use crate::cache::CacheFolder;
 use crate::mount::absolute;
 use crate::mount::mountinfo;
@@ -50,7 +50,11 @@ pub(super) type ObjectsByCache = BTreeMap<PathBuf, BTreeSet<ObjectId>>;
 pub(super) fn pin(global: &GlobalArgs, args: &PinArgs) -> anyhow::Result<()> {
     for (cache, objects) in objects_of_items(global, &args.items)? {
         let pinned = pin_in(&cache, &objects)?;
-        print_line!("pinned {pinned} objects in {}", cache.display())?;
+        print_line!(
+            "pinned {} in {}",
+            counted(pinned, "object"),
+            cache.display()
+        )?;
     }
     Ok(())
 }
@@ -61,7 +65,11 @@ pub(super) fn unpin(global: &GlobalArgs, args: &PinArgs) -> anyhow::Result<()> {
         let ids = objects.iter().map(ToString::to_string);
         let folder = folder_at(&cache)?;
         let unpinned = folder.unpin(ids).with_context(|| cannot_store(&cache))?;
-        print_line!("unpinned {unpinned} objects in {}", cache.display())?;
+        print_line!(
+            "unpinned {} in {}",
+            counted(unpinned, "object"),
+            cache.display()
+        )?;
     }
     Ok(())
 }
@@ -96,7 +104,7 @@ pub(super) fn list(folder: &CacheFolder, json: bool) -> anyhow::Result<()> {
         return print_json(&all);
     }
     for (id, (files, bytes)) in &objects {
-        print_line!("{id} {files:>7} files {:>12}", size(*bytes))?;
+        print_line!("{id} {:>13} {:>12}", counted(*files, "file"), size(*bytes))?;
     }
     if objects.is_empty() {
         print_line!("nothing is pinned")?;

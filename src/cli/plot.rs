@@ -37,10 +37,10 @@ pub(super) struct PlotArgs {
     /// The columns to draw [default: the first with measured values]
     #[arg(value_name = "COLUMN")]
     columns: Vec<String>,
-    /// From this time on
+    /// From this time on, e.g. 2023-05
     #[arg(long, value_name = "TIME", value_parser = period::start)]
     from: Option<Timestamp>,
-    /// Up to this time
+    /// Up to this time; a year, month or day counts to its end
     #[arg(long, value_name = "TIME", value_parser = period::end)]
     to: Option<Timestamp>,
     /// The mean of each day
@@ -62,6 +62,7 @@ pub(super) struct PlotArgs {
 }
 
 pub(super) fn run(global: &GlobalArgs, args: PlotArgs) -> anyhow::Result<()> {
+    period::check(args.from, args.to)?;
     let file = args.output.map(picture_file).transpose()?;
     let request = ChartRequest {
         columns: args.columns,

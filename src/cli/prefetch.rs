@@ -112,7 +112,7 @@ pub(super) fn run(global: &GlobalArgs, args: &PrefetchArgs) -> anyhow::Result<()
         pins::pin_files(&files)?;
     }
     if files.is_empty() {
-        return Err(EndedEarly::NoMatch("files").into());
+        return Err(EndedEarly::no_match("files", Vec::new()));
     }
     download(&files)
 }

@@ -12,7 +12,7 @@ use icos_portal::lists::Versions;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Which objects are listed")]
 pub(super) struct SelectionArgs {
-    /// Objects of these levels: 0 is raw data, 3 elaborated products (or L0 to L3)
+    /// Levels, 0 (raw) to 3 (elaborated)
     #[arg(
         long,
         value_name = "LEVEL",
@@ -22,7 +22,7 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_LEVEL"
     )]
     level: Vec<u8>,
-    /// Only objects of these data types, given by folder name, label or IRI
+    /// Only these data types, by folder name, label or IRI
     #[arg(
         long,
         value_name = "TYPE",
@@ -30,7 +30,7 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_DATATYPE"
     )]
     datatype: Vec<String>,
-    /// Only objects of these stations, by id, name or country, e.g. HTM or sweden
+    /// Only these stations, by id, name or country
     #[arg(
         long,
         value_name = "STATION",
@@ -38,7 +38,7 @@ pub(super) struct SelectionArgs {
         env = "ICOSFS_STATION"
     )]
     station: Vec<String>,
-    /// Only objects submitted at this time or later, e.g. 2024 or 2024-01-31
+    /// Only objects submitted since, e.g. 2024-01
     #[arg(long, value_name = "TIME", value_parser = period::start, env = "ICOSFS_SINCE")]
     since: Option<Timestamp>,
     /// Include superseded versions
@@ -61,17 +61,21 @@ pub(super) struct FilesArgs {
     /// Owner of the files [default: the mounting user]
     #[arg(long, value_name = "UID", env = "ICOSFS_UID")]
     pub(super) uid: Option<u32>,
-    /// Group of the files [default: the group of the mounting user]
+    /// Group of the files [default: that of the mounting user]
     #[arg(long, value_name = "GID", env = "ICOSFS_GID")]
     pub(super) gid: Option<u32>,
-    /// Inode numbers of at most 32 bits, for programs that cannot use longer ones
+    /// Inode numbers of at most 32 bits
+    ///
+    /// For programs that cannot use longer ones.
     #[arg(long, env = "ICOSFS_INODE32")]
     pub(super) inode32: bool,
     /// Disable extended attributes
     #[arg(long, env = "ICOSFS_NO_XATTR")]
     pub(super) no_xattr: bool,
-    /// Programs that open every file which they find: indexers, thumbnailers, virus
-    /// scanners. They may open only files in the cache; none of them if empty
+    /// Programs that may only open files in the cache
+    ///
+    /// Those that open every file which they find: indexers, thumbnailers, virus
+    /// scanners. If the list is empty, every program may open every file.
     #[arg(
         long,
         value_name = "NAME",

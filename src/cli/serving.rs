@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 /// How current and how exact is what programs see.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct ServingArgs {
-    /// How long to cache lists and landing pages: seconds, or indefinite
+    /// Seconds to cache metadata
+    ///
+    /// That is, lists of objects and landing pages; or `indefinite`.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -16,7 +18,7 @@ pub(super) struct ServingArgs {
         env = "ICOSFS_METADATA_TTL"
     )]
     pub(super) metadata_ttl: Duration,
-    /// Whether a query of a size that is not known yet waits until it is known
+    /// When to wait for exact sizes
     ///
     /// `when-open` is correct for programs that query the size of a file that they
     /// have open: they wait until the table is downloaded and its size computed,

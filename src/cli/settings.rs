@@ -29,8 +29,9 @@ const MAX_AUTHORITIES: u64 = 16 << 20;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Portal and cache")]
 pub(super) struct GlobalArgs {
-    /// The repository: icos, sites or cities; or demo for that of a running
-    /// `icosfs mount --demo`, or the folder of any mount
+    /// icos, sites, cities, demo, or the folder of a mount
+    ///
+    /// The repository; `demo` is that of a running `icosfs mount --demo`.
     #[arg(long, global = true, default_value = "icos", env = "ICOSFS_PORTAL")]
     portal: PortalChoice,
     /// The login of the mount whose settings these are.

@@ -23,8 +23,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Shared cache")]
 pub(super) struct SharedCacheArgs {
-    /// Share downloads with other machines through this folder or bucket:
-    /// `file:///scratch/icosfs`, `s3://bucket/prefix`
+    /// `file:///DIR` or `s3://BUCKET`
+    ///
+    /// Machines share downloads in this folder or bucket (`s3://BUCKET/PREFIX`).
     ///
     /// Each machine keeps its own cache, and looks into the shared one before it sends a
     /// request to the portal. Every user needs a login, and has to accept the licence;
@@ -35,24 +36,28 @@ pub(super) struct SharedCacheArgs {
     /// plain HTTP.
     #[arg(long, value_name = "URL", env = "ICOSFS_SHARED_CACHE")]
     shared_cache: Option<SharedLocation>,
-    /// The cluster's key, which proves what other machines wrote; `icosfs cluster init`
-    /// makes one
+    /// Key from `icosfs cluster init`
+    ///
+    /// It proves what other machines wrote.
     #[arg(long, value_name = "FILE", env = "ICOSFS_SHARED_KEY_FILE")]
     shared_key_file: Option<PathBuf>,
+    /// `writer` or `reader`
+    ///
     /// What to do with the shared cache: `writer` reads it, and writes what it downloads;
-    /// `reader` only reads it [default: writer, with a public key reader]
+    /// `reader` only reads it. By default `writer`; with a public key, `reader`.
     #[arg(
         long,
         value_name = "ROLE",
         value_enum,
+        hide_possible_values = true,
         env = "ICOSFS_SHARED_CACHE_ROLE",
         hide_short_help = true
     )]
     shared_cache_role: Option<RoleArg>,
-    /// Agree by a server of Redis which machine downloads, instead of by the shared cache:
-    /// `redis://host:6379/0`, `rediss://host` with TLS
+    /// A server of Redis for leases
     ///
-    /// For stores that ignore conditional writes, such as `rclone serve s3`. If the server
+    /// Agree by this server which machine downloads, instead of by the shared cache:
+    /// `redis://host:6379/0`, `rediss://host` with TLS. For stores that ignore conditional writes, such as `rclone serve s3`. If the server
     /// fails, machines download for themselves.
     #[arg(
         long,
@@ -63,7 +68,9 @@ pub(super) struct SharedCacheArgs {
     )]
     // Not parsed by clap, which would show a password in its message.
     shared_leases: Option<String>,
-    /// A file with the password of the server of --shared-leases
+    /// A file with its password
+    ///
+    /// The password of the server of --shared-leases.
     #[arg(
         long,
         value_name = "FILE",
@@ -71,7 +78,10 @@ pub(super) struct SharedCacheArgs {
         hide_short_help = true
     )]
     shared_leases_password_file: Option<PathBuf>,
-    /// Milliseconds without progress until the portal is used instead of the shared cache
+    /// Patience in ms
+    ///
+    /// After so many milliseconds without progress, the portal is used instead of the shared
+    /// cache.
     #[arg(
         long,
         value_name = "MS",

@@ -43,7 +43,9 @@ pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()
         None => vocabulary.stations().collect(),
     };
     if shown.is_empty() {
-        return Err(EndedEarly::NoMatch("stations").into());
+        let text = args.text.as_deref().unwrap_or_default();
+        let similar = vocabulary.stations_similar_to(text);
+        return Err(EndedEarly::no_match("stations", similar));
     }
     if args.map {
         let stations = shown.iter().filter_map(|station| {
@@ -53,7 +55,11 @@ pub(super) fn run(global: &GlobalArgs, args: &StationsArgs) -> anyhow::Result<()
                 position: row.position?,
             })
         });
-        let map = StationMap(stations.collect());
+        let stations: Vec<MapStation> = stations.collect();
+        let map = StationMap {
+            without_position: shown.len() - stations.len(),
+            stations,
+        };
         if let Some(file) = &args.output {
             let (file, format) = picture_file(file.clone())?;
             return write_picture(&map.picture(), &file, format);

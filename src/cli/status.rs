@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::mount_context::owned_by;
+use super::mount_context::{not_mounted, owned_by};
 use super::output::{print_json, print_line, print_text};
 use super::serve::client;
 use super::serve::files::ServerRecord;
@@ -117,10 +117,7 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> anyhow::Result<()> 
 pub(super) fn mounted(mountpoint: &Path) -> anyhow::Result<MountEntry> {
     let path = absolute(mountpoint)?;
     let mount = mountinfo::mount_at(&path)?.filter(MountEntry::is_icosfs);
-    mount.with_context(|| {
-        let shown = path.display();
-        format!("no icosfs is mounted at {shown}; `icosfs status` lists the mounts")
-    })
+    mount.with_context(|| not_mounted(&path, ""))
 }
 
 /// Reads the status of a mount or server and probes its services. `is_named` says whether

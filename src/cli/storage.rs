@@ -28,16 +28,18 @@ pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Cache and downloads")]
 pub(super) struct StorageArgs {
-    /// Maximum size of the cache on the disk, e.g. 20G [default: a tenth of the
-    /// file system, at least 1G]
+    /// Size of the cache [default: disk / 10]
+    ///
+    /// The greatest one, such as 20G. The default is a tenth of the file system with the cache folder, at least 1G.
     #[arg(long, value_name = "SIZE", value_parser = size, env = "ICOSFS_CACHE_SIZE")]
     cache_size: Option<u64>,
     /// Maximum memory for buffers
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256M", env = "ICOSFS_MEMORY")]
     memory: u64,
-    /// Download large originals over this many connections at once, for links
-    /// on which a single connection is slow; each connection counts as a
-    /// download in the portal's statistics
+    /// Connections for a large file
+    ///
+    /// For links on which a single connection is slow. Each connection counts as a
+    /// download in the portal's statistics.
     #[arg(
         long,
         value_name = "N",
@@ -45,13 +47,17 @@ pub(super) struct StorageArgs {
         env = "ICOSFS_CONNECTIONS"
     )]
     connections: NonZeroU32,
-    /// Largest original to download completely after several scattered reads;
-    /// of larger ones, only the ranges read are downloaded
+    /// Largest file to get whole
+    ///
+    /// An original of at most this size is downloaded completely after several scattered
+    /// reads. Of larger ones, only the ranges that are read are downloaded.
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "1G",
           env = "ICOSFS_WHOLE_FILE_LIMIT")]
     whole_file_limit: u64,
-    /// How many times the requests and bytes of one download an object may cost
-    /// within an hour; further requests for it are not sent
+    /// Cost limit of an object
+    ///
+    /// How many times the requests and bytes of one download an object may cost within an
+    /// hour; further requests for it are not sent.
     ///
     /// A last bound, which no use comes near that a network and a cache suit: on a
     /// connection that breaks off again and again, or with a cache that is too
@@ -66,14 +72,15 @@ pub(super) struct StorageArgs {
         hide_short_help = true
     )]
     max_overhead: NonZeroU32,
-    /// Receive at most this many bytes of data per second, e.g. 2M
+    /// Maximum bytes of data per second, e.g. 2M
     #[arg(long, value_name = "SIZE", value_parser = rate, env = "ICOSFS_LIMIT_RATE")]
     limit_rate: Option<NonZeroU64>,
-    /// Send at most this many requests for data per minute; further ones wait
+    /// Maximum requests for data per minute
+    ///
+    /// Further ones wait.
     #[arg(long, value_name = "N", env = "ICOSFS_LIMIT_REQUESTS")]
     limit_requests: Option<NonZeroU32>,
-    /// A folder of the portal's own data files, which is read before cache and
-    /// portal
+    /// A folder of the portal's own data files
     #[arg(
         long,
         value_name = "DIR",
@@ -82,7 +89,9 @@ pub(super) struct StorageArgs {
             portal [default: PORTAL_DATA_PATH_ICOS, _SITES or _ICOSCITIES, if set]"
     )]
     data_path: Option<PathBuf>,
-    /// Do not report reads of --data-path files and of the shared cache to the portal
+    /// Do not report reads without a download
+    ///
+    /// That is, reads of the files of --data-path and of the shared cache.
     #[arg(long, env = "ICOSFS_NO_USAGE_REPORT")]
     no_usage_report: bool,
     #[command(flatten)]

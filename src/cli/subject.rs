@@ -5,12 +5,14 @@ use anyhow::{Context as _, bail};
 use super::exit::EndedEarly;
 use super::link::{Link, LinkTarget};
 use super::object_argument::{ACCEPTED, MountedKind, ObjectArgument};
-use crate::catalog::{Catalog, CatalogList, ObjectSelection};
+use crate::catalog::{Catalog, CatalogList, ObjectSelection, UnknownName, fold};
 use icos_portal::meta::Subject;
 use icos_portal::{MetadataClient, ObjectId};
 
 /// The most stations that a message lists.
 const MAX_STATIONS: usize = 8;
+/// The most collections that a message lists.
+const MAX_COLLECTIONS: usize = 3;
 /// The length of an id.
 const ID_LEN: usize = 24;
 
@@ -86,6 +88,9 @@ impl ObjectArgument {
         catalog: &Catalog,
         meta: &MetadataClient,
     ) -> anyhow::Result<ObjectId> {
+        if let ObjectArgument::Name(name) = self {
+            return collection_titled(catalog, name).await;
+        }
         let found = match self.resolve(catalog, meta).await? {
             Subject::Collection(id) => return Ok(id),
             Subject::Object(id) => format!("object {id}"),
@@ -94,6 +99,43 @@ impl ObjectArgument {
         Err(EndedEarly::usage(format!(
             "expected a collection, found {found}; `icosfs collections` lists the collections"
         )))
+    }
+}
+
+/// The only collection with the words of `text` in its title.
+async fn collection_titled(catalog: &Catalog, text: &str) -> anyhow::Result<ObjectId> {
+    catalog.ensure_complete(CatalogList::Collections).await?;
+    let mut all = catalog.collections()?;
+    let titles = all.iter().flat_map(|one| {
+        let shown = format!("{} ({})", one.title, one.id);
+        let words = one.title.split_whitespace();
+        let words: Vec<_> = words.map(|word| (word.to_owned(), shown.clone())).collect();
+        words
+    });
+    let unknown = UnknownName::new("collection", text, titles);
+    let folded = fold(text);
+    if let [only] = (all.iter().filter(|one| fold(&one.title) == folded)).collect::<Vec<_>>()[..] {
+        return Ok(only.id);
+    }
+    all.retain(|one| {
+        let title = fold(&one.title);
+        folded.split_whitespace().all(|word| title.contains(word))
+    });
+    match &all[..] {
+        [] => Err(super::find::unknown(&unknown)),
+        [only] => Ok(only.id),
+        several => {
+            let shown: Vec<String> = (several.iter().take(MAX_COLLECTIONS))
+                .map(|one| format!("{} ({})", one.id, one.title))
+                .collect();
+            let more = several.len().saturating_sub(MAX_COLLECTIONS);
+            let more = if more > 0 { ", ..." } else { "" };
+            Err(EndedEarly::usage(format!(
+                "the titles of {} collections contain {text:?}; give the id of one: {}{more}",
+                several.len(),
+                shown.join(", ")
+            )))
+        }
     }
 }
 

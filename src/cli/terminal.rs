@@ -1,7 +1,7 @@
 //! Formatting of text, sizes and durations for a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 /// Whether a terminal may take this character for a command: one that moves the cursor,
 /// or changes the direction of the text, so that it looks like another.
@@ -62,6 +62,12 @@ pub(super) fn size(bytes: u64) -> String {
         }
     }
     format!("{bytes} bytes")
+}
+
+/// A number of things, as in `1 file` or `2 files`; `what` is one of them.
+pub(super) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// Formats a time in seconds in its largest unit and the next smaller one.

@@ -8,7 +8,7 @@ use clap::Args;
 use nix::unistd::geteuid;
 
 use super::mount::mountpoint::responds;
-use super::mount_context::{mount_of, owned_by};
+use super::mount_context::{mount_of, not_mounted, owned_by};
 use super::output::note;
 use super::status::read_status;
 use super::waiting::WaitNotice;
@@ -37,14 +37,15 @@ pub(super) struct UnmountArgs {
 pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     let mountpoint = absolute(&args.mountpoint)?;
     let entry = mountinfo::mount_at(&mountpoint)?;
-    if entry.is_none()
-        && let Some(mount) = mount_of(&mountinfo::mounts()?, &mountpoint)
-    {
-        bail!(
-            "{} is in the mount at {1}; `icosfs unmount {1}` unmounts that",
-            mountpoint.display(),
-            mount.mountpoint.display()
-        );
+    if entry.is_none() {
+        match mount_of(&mountinfo::mounts()?, &mountpoint) {
+            Some(mount) => bail!(
+                "{} is in the mount at {1}; `icosfs unmount {1}` unmounts that",
+                mountpoint.display(),
+                mount.mountpoint.display()
+            ),
+            None => bail!(not_mounted(&mountpoint, "")),
+        }
     }
     if let Some(owner) = entry
         .as_ref()

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::columns::{Columns, RefetchLimit};
 use super::landing_pages::ObjectInfo;
+use super::netcdf::NetCdfValues;
 use super::{ContentError, Contents};
 use crate::catalog::{Object, Representation};
 use icos_portal::meta::Subject;
@@ -28,7 +29,8 @@ const COPY_LEN: usize = 1 << 20;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RowSelection {
     /// Names of columns in output order; `None` for all. A name may be a
-    /// comma-separated list, unless a column has exactly this name.
+    /// comma-separated list, unless a column has this name. Case matters only between
+    /// columns whose names differ in nothing else.
     pub columns: Option<Vec<String>>,
     /// Row numbers from 0; `None` for all. Rows after the last are ignored.
     pub rows: Option<Range<u64>>,
@@ -181,7 +183,13 @@ impl Contents {
         match format {
             ExportFormat::NetCdf => {
                 let page = self.landing_page(&Subject::Object(object.id())).await?;
-                job.write_netcdf(out, object, &page, &progress).await
+                let values = if selection.good_only {
+                    NetCdfValues::Good
+                } else {
+                    NetCdfValues::All
+                };
+                job.write_netcdf(out, object, (&page, values), &progress)
+                    .await
             }
             ExportFormat::Csv => job.write_csv(out, &progress).await,
             ExportFormat::Parquet => job.write_parquet(out, &progress).await,
@@ -240,7 +248,7 @@ fn selected(names: Option<&[String]>, schema: &Schema) -> Result<Vec<usize>, Exp
     };
     let mut selected = Vec::new();
     for name in names {
-        if let Some(at) = schema.find(name) {
+        if let Some(at) = schema.find_ignoring_case(name) {
             selected.push(at);
             continue;
         }

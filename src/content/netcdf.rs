@@ -201,11 +201,7 @@ impl NetCdfOpener {
         let page = (self.landing_pages)
             .get(&Subject::Object(object.id()))
             .await?;
-        let mut facts = file_facts(&page, object);
-        if values == NetCdfValues::Good {
-            let comment = "values whose quality flag is not good are missing";
-            (facts.attributes).push(("comment".to_owned(), comment.to_owned()));
-        }
+        let facts = file_facts(&page, object, values);
         let bytes = header::header(layout, &info.describe(stored), &facts);
         let store = self.store.clone();
         let write = move || {

@@ -40,14 +40,25 @@ const COLOURS: [Colour; 6] = [
 pub(crate) struct Curve {
     pub(super) label: String,
     pub(super) unit: Option<String>,
+    /// What the values are, such as `CO2 mixing ratio (dry mole fraction)`.
+    pub(super) description: Option<String>,
     pub(super) series: Series,
 }
 
 impl Curve {
+    /// The label of its axis, with the unit.
     pub(super) fn title(&self) -> String {
         match &self.unit {
             Some(unit) => format!("{} [{unit}]", self.label),
             None => self.label.clone(),
+        }
+    }
+
+    /// The same with what the values are.
+    fn long_title(&self) -> String {
+        match &self.description {
+            Some(description) => format!("{}, {description}", self.title()),
+            None => self.title(),
         }
     }
 }
@@ -55,10 +66,12 @@ impl Curve {
 /// Columns of a table over time.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
-    /// What it shows.
+    /// Station and period.
     pub(super) heading: String,
-    /// Which values, and where they are from.
-    pub(super) note: String,
+    /// Which values, such as `daily means of good values`.
+    pub(super) values: String,
+    /// The object that they are from.
+    pub(super) source: String,
     /// The clock of the times, such as `UTC`.
     pub(super) clock: &'static str,
     /// The times from the left to the right edge, in milliseconds since 1970.
@@ -72,7 +85,11 @@ impl Chart {
         let charts: Vec<String> = (self.curves.iter())
             .map(|curve| terminal::chart(curve, &self.heading, &self.times, width, colours))
             .collect();
-        charts.join("\n")
+        let clock = match self.clock {
+            "" => String::new(),
+            clock => format!("; times in {clock}"),
+        };
+        format!("{}\n{}{clock}\n", charts.join("\n"), self.values)
     }
 
     /// The chart as a picture of 1600 pixels' width.
@@ -99,7 +116,7 @@ impl Chart {
         let at = (MARGINS[0], height - 18.0);
         picture.text(
             at,
-            &self.note,
+            &format!("{}. {}", self.values, self.source),
             (16.0, Anchor::Start),
             Colour::GREY,
             (room - CLOCK) * FONT_ROOM,
@@ -115,7 +132,7 @@ impl Chart {
         let (x0, x1) = (left, picture.width - right);
         let (y0, y1) = (top + above, top + PANEL - below);
         let label = (LABEL, Anchor::Start);
-        picture.text((x0, y0 - 16.0), &curve.title(), label, colour, x1 - x0);
+        picture.text((x0, y0 - 16.0), &curve.long_title(), label, colour, x1 - x0);
         let frame = vec![(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)];
         let span = (times.end - times.start).max(1.0);
         let x = |time: f64| x0 + (time - times.start) / span * (x1 - x0);
@@ -183,6 +200,7 @@ mod tests {
         Curve {
             label: label.to_owned(),
             unit: Some("m<s".to_owned()),
+            description: Some("speed".to_owned()),
             series: Series::new(times.zip(values)),
         }
     }
@@ -190,7 +208,8 @@ mod tests {
     fn chart(curves: Vec<Curve>) -> Chart {
         Chart {
             heading: "Title <1>".to_owned(),
-            note: "good values".to_owned(),
+            values: "good values".to_owned(),
+            source: "a.csv".to_owned(),
             clock: "UTC",
             times: 0.0..500.0 * 86_400_000.0,
             curves,
@@ -246,11 +265,11 @@ mod tests {
         }
         for part in [
             "Title <1>",
-            "a [m<s]",
-            "b & c [m<s]",
+            "a [m<s], speed",
+            "b & c [m<s], speed",
             "1970-07",
             "UTC",
-            "good values",
+            "good values. a.csv",
         ] {
             assert!(texts.contains(&part), "no {part} in {texts:?}");
         }

@@ -74,9 +74,63 @@ fn within(place: (f64, f64)) -> bool {
     (0.0..=1.0).contains(&place.0) && (0.0..=1.0).contains(&place.1)
 }
 
+/// Writes `text` to the right of a dot in `row`, else to its left; nowhere if there are
+/// other dots or texts.
+fn write_beside(row: &mut [char], dot: usize, text: &str) {
+    let length = text.chars().count();
+    let right = dot + 1..dot + 1 + length;
+    let left = dot.checked_sub(length).map(|start| start..dot);
+    // The cells next to it separate it from other texts.
+    let is_free = |cell: Option<&char>| cell.is_none_or(|cell| is_outline(*cell));
+    let fits = |range: &std::ops::Range<usize>| {
+        let before = range.start.checked_sub(1).filter(|before| *before != dot);
+        row.get(range.clone())
+            .is_some_and(|cells| cells.iter().all(|cell| is_outline(*cell)))
+            && is_free(before.and_then(|before| row.get(before)))
+            && (range.end == dot || is_free(row.get(range.end)))
+    };
+    let free = std::iter::once(right).chain(left).find(fits);
+    for (cell, character) in free.into_iter().flatten().zip(text.chars()) {
+        row[cell] = character;
+    }
+}
+
+/// Whether a cell has no dot and no text of a station.
+fn is_outline(cell: char) -> bool {
+    cell == ' ' || ('\u{2800}'..='\u{28ff}').contains(&cell)
+}
+
+/// `line`, which is dim, with dots in red and ids in normal letters.
+fn coloured(line: &str) -> String {
+    let mut text = String::new();
+    let mut is_dim = true;
+    for symbol in line.chars() {
+        if symbol == DOT {
+            let _ = write!(text, "\x1b[0;1;31m{DOT}\x1b[0m");
+            is_dim = false;
+            continue;
+        }
+        if is_outline(symbol) != is_dim {
+            is_dim = !is_dim;
+            text.push_str(if is_dim { "\x1b[2m" } else { "\x1b[0m" });
+        }
+        text.push(symbol);
+    }
+    text
+}
+
 /// Stations on a map of Europe.
 #[derive(Clone, Debug)]
-pub(crate) struct StationMap(pub(crate) Vec<MapStation>);
+pub(crate) struct StationMap {
+    /// Those with a position.
+    pub(crate) stations: Vec<MapStation>,
+    /// How many have none.
+    pub(crate) without_position: usize,
+}
+
+/// The greatest number of stations whose ids are written on a map in a terminal.
+const MAX_IDS: usize = 40;
+const DOT: char = '\u{25cf}';
 
 impl StationMap {
     /// The map as text of `width` columns.
@@ -94,12 +148,19 @@ impl StationMap {
             }
         }
         let mut cells: Vec<Vec<char>> = canvas.rows().map(|row| row.chars().collect()).collect();
+        let mut dots = Vec::new();
         for station in self.on_map() {
             let (lat, lon) = station.position;
             let (x, y) = dot(place(lon, lat));
             let (column, row) = ((x / 2.0) as usize, (y / 4.0) as usize);
             if let Some(cell) = cells.get_mut(row).and_then(|row| row.get_mut(column)) {
-                *cell = '\u{25cf}';
+                *cell = DOT;
+                dots.push((row, column, &*station.id));
+            }
+        }
+        if dots.len() <= MAX_IDS {
+            for (row, column, id) in dots {
+                write_beside(&mut cells[row], column, id);
             }
         }
         let mut text = String::new();
@@ -107,8 +168,7 @@ impl StationMap {
             let line: String = row.into_iter().collect();
             let line = line.trim_end();
             if colours {
-                let line = line.replace('\u{25cf}', "\x1b[1;31m\u{25cf}\x1b[0;2m");
-                let _ = writeln!(text, "\x1b[2m{line}\x1b[0m");
+                let _ = writeln!(text, "\x1b[2m{}\x1b[0m", coloured(line));
             } else {
                 let _ = writeln!(text, "{line}");
             }
@@ -118,14 +178,27 @@ impl StationMap {
     }
 
     fn on_map(&self) -> impl Iterator<Item = &MapStation> {
-        self.0.iter().filter(|station| station.is_on_map())
+        self.stations.iter().filter(|one| one.is_on_map())
     }
 
     fn summary(&self) -> String {
         let shown = self.on_map().count();
-        match self.0.len() - shown {
-            0 => format!("{shown} stations"),
-            outside => format!("{shown} stations, and {outside} outside of the map"),
+        let outside = self.stations.len() - shown;
+        let all = self.stations.len() + self.without_position;
+        let reasons = [
+            (outside, "outside of the map"),
+            (self.without_position, "without a position"),
+        ];
+        let reasons: Vec<String> = (reasons.iter())
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, reason)| format!("{count} {reason}"))
+            .collect();
+        match (&reasons[..], shown) {
+            ([], 1) => "1 station".to_owned(),
+            ([], shown) => format!("{shown} stations"),
+            (reasons, shown) => {
+                format!("{shown} of {all} stations; {}", reasons.join(", "))
+            }
         }
     }
 
@@ -222,7 +295,10 @@ mod tests {
             id: id.to_owned(),
             position: (lat, lon),
         });
-        StationMap(stations.collect())
+        StationMap {
+            stations: stations.collect(),
+            without_position: 2,
+        }
     }
 
     #[test]
@@ -231,14 +307,38 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= 80));
         assert!(text.matches('\u{25cf}').count() >= 2, "{text}");
         assert!(
-            text.ends_with("3 stations, and 1 outside of the map\n"),
+            text.ends_with("3 of 6 stations; 1 outside of the map, 2 without a position\n"),
             "{text}"
+        );
+        assert!(text.contains("\u{25cf}HTM"), "{text}");
+        let coloured = stations().text(80, true);
+        assert!(
+            coloured.contains("\x1b[0;1;31m\u{25cf}\x1b[0mHTM\x1b[2m"),
+            "{coloured}"
         );
         let drawn = text
             .chars()
             .filter(|c| ('\u{2800}'..'\u{2900}').contains(c))
             .count();
         assert!(drawn > 300, "{drawn}");
+    }
+
+    #[test]
+    fn ids_are_beside_their_dots_where_there_is_room() {
+        for (row, expected) in [
+            ("\u{28ff}*     ", "\u{28ff}*HTM  "),
+            ("    *  ", " HTM*  "),
+            ("    * *", " HTM* *"),
+            ("A   * *", "A   * *"),
+            ("*HT", "*HT"),
+            ("*  X", "*  X"),
+        ] {
+            let mut cells: Vec<char> = row.replace('*', "\u{25cf}").chars().collect();
+            let dot = cells.iter().position(|cell| *cell == DOT).unwrap();
+            write_beside(&mut cells, dot, "HTM");
+            let written: String = cells.iter().collect();
+            assert_eq!(written.replace(DOT, "*"), expected, "{row:?}");
+        }
     }
 
     #[test]
@@ -267,7 +367,11 @@ mod tests {
                 10.0 + f64::from(n / 55) / 30.0,
             ),
         });
-        let picture = StationMap(many.collect()).picture();
+        let picture = StationMap {
+            stations: many.collect(),
+            without_position: 0,
+        }
+        .picture();
         let labels = picture.shapes.iter().filter_map(|shape| match shape {
             Shape::Text {
                 at: (x, y),

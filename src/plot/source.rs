@@ -5,16 +5,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 
 use super::chart::{Chart, Curve};
 use super::series::{Period, Series};
 use crate::catalog::Object;
-use crate::content::{ContentError, Contents, ExportError, ExportFormat, RowSelection};
+use crate::content::times::{milliseconds, time_column, time_of, time_text};
+use crate::content::{ContentError, Contents, ExportError, ExportFormat, RowSelection, TimesError};
 use icos_portal::ObjectId;
 use icos_table::flags::flag_of;
-use icos_table::{Column, ValueFormat};
+use icos_table::{Column, ValueFormat, find_column};
 
 /// What to draw of a table.
 #[derive(Clone, Debug, Default)]
@@ -45,8 +44,8 @@ pub(crate) enum ChartError {
         "the columns have no values to draw; --all-values draws those whose quality flag is not good, too"
     )]
     NoValues,
-    #[error("--from is after --to, or after the last value; choose other times")]
-    NoTimesBetween,
+    #[error(transparent)]
+    Times(#[from] TimesError),
     #[error("there are no values between these times; the table has values from {0} to {1}")]
     NoValuesBetween(String, String),
     #[error("expected a table as text: {0}")]
@@ -101,15 +100,10 @@ pub(crate) async fn table_chart(
         let text = csv(contents, object, &columns, None, request).await?;
         points(&labels, &text, None)?
     } else {
-        let columns = [times.label.clone()];
-        let text = csv(contents, object, &columns, None, request).await?;
-        let times: Vec<f64> = text.lines().skip(1).map(time_of).collect();
-        let rows = rows_between(&times, request);
-        if rows.is_empty() {
-            return Err(no_rows(&times, request));
-        }
+        let times = contents.row_times(object, &all).await?;
+        let rows = times.rows_between(request.from, request.to)?;
         let text = csv(contents, object, &labels, Some(&rows), request).await?;
-        points(&labels, &text, Some(&times[rows.start..rows.end]))?
+        points(&labels, &text, Some(times.of_rows(rows)))?
     };
     let series: Vec<Series> = points.into_iter().map(Series::new).collect();
     let known = series.iter().filter_map(Series::times);
@@ -123,8 +117,8 @@ pub(crate) async fn table_chart(
     };
     let which = match (request.all_values, wanted.iter().any(is_flagged)) {
         (true, true) => "all values, of any quality flag",
-        (false, true) => "values with a good quality flag",
-        (_, false) => "all values",
+        (false, true) => "good values, by the quality flag",
+        (_, false) => "all values, without quality flags",
     };
     let means = match request.means {
         Some(Period::Day) => "daily means of ",
@@ -137,6 +131,7 @@ pub(crate) async fn table_chart(
         curves.push(Curve {
             label: column.label.clone(),
             unit: column.metadata.unit.clone(),
+            description: column.metadata.description.clone(),
             series: match request.means {
                 Some(period) => series.means(period),
                 None => series,
@@ -148,12 +143,32 @@ pub(crate) async fn table_chart(
         return Err(ChartError::NoValuesBetween(first, last));
     }
     Ok(Chart {
-        heading: object.file_name().to_owned(),
-        note: format!("{means}{which}. {}", object.id()),
+        heading: heading(object, &shown),
+        values: format!("{means}{which}"),
+        source: format!("{}, {}", object.file_name(), object.id()),
         clock: clock_of(times.format),
         times: shown,
         curves,
     })
+}
+
+/// Station, height and period: `Hyltemossa (HTM), 150 m, 2023-01-01 to 2023-12-31`. The
+/// name of the file stands in for a station that is not known.
+fn heading(object: &Object, times: &Range<f64>) -> String {
+    let day = |time: f64| time_text(time).chars().take(10).collect::<String>();
+    let period = format!("{} to {}", day(times.start), day(times.end));
+    let Some(station) = object.station() else {
+        return format!("{}, {period}", object.file_name());
+    };
+    let row = station.row();
+    let name = match &*row.name {
+        "" => row.code.clone(),
+        name => format!("{name} ({})", row.code),
+    };
+    match object.height() {
+        Some(height) => format!("{name}, {height} m, {period}"),
+        None => format!("{name}, {period}"),
+    }
 }
 
 /// Some columns and rows of a table as CSV.
@@ -174,21 +189,6 @@ async fn csv(
     Ok(String::from_utf8(text)?)
 }
 
-/// The column of times: a time in UTC rather than a local one, a date, or a month.
-fn time_column(columns: &[Column]) -> Option<&Column> {
-    use ValueFormat::{
-        EtcDate, EtcLocalDateTime, Iso8601Date, Iso8601DateTime, Iso8601Month, IsoLikeLocalDateTime,
-    };
-    let first = |formats: &[ValueFormat]| {
-        let mut columns = columns.iter();
-        columns.find(|column| formats.contains(&column.format))
-    };
-    first(&[Iso8601DateTime])
-        .or_else(|| first(&[IsoLikeLocalDateTime, EtcLocalDateTime]))
-        .or_else(|| first(&[Iso8601Date, EtcDate]))
-        .or_else(|| first(&[Iso8601Month]))
-}
-
 fn clock_of(format: ValueFormat) -> &'static str {
     match format {
         ValueFormat::IsoLikeLocalDateTime | ValueFormat::EtcLocalDateTime => "local time",
@@ -204,8 +204,8 @@ fn wanted_columns(all: &[Column], wanted: &[String]) -> Result<Vec<Column>, Char
         return Ok(vec![first.ok_or(ChartError::NothingMeasured)?]);
     }
     let column = |label: &String| {
-        let known = all.iter().find(|column| column.label == *label);
-        known.map_or_else(|| Column::new(label, ValueFormat::Float64), Column::clone)
+        let known = find_column(all, label).map(|at| all[at].clone());
+        known.unwrap_or_else(|| Column::new(label, ValueFormat::Float64))
     };
     Ok(wanted.iter().map(column).collect())
 }
@@ -240,79 +240,9 @@ fn points(
     Ok(points)
 }
 
-/// The rows from the first to the last within the requested times.
-fn rows_between(times: &[f64], request: &ChartRequest) -> Range<usize> {
-    let from = request.from.map_or(f64::NEG_INFINITY, milliseconds);
-    let to = request.to.map_or(f64::INFINITY, milliseconds);
-    let inside = |time: &f64| (from..=to).contains(time);
-    let first = times.iter().position(inside);
-    let last = times.iter().rposition(inside);
-    first
-        .zip(last)
-        .map_or(0..0, |(first, last)| first..last + 1)
-}
-
-/// The error for times that no row has.
-fn no_rows(times: &[f64], request: &ChartRequest) -> ChartError {
-    let known = times.iter().copied().filter(|time| time.is_finite());
-    let first = known.clone().min_by(f64::total_cmp);
-    let Some((first, last)) = first.zip(known.max_by(f64::total_cmp)) else {
-        return ChartError::NoValues;
-    };
-    let is_after = request.from.is_some_and(|from| match request.to {
-        Some(to) => from > to,
-        None => milliseconds(from) > last,
-    });
-    if is_after {
-        return ChartError::NoTimesBetween;
-    }
-    ChartError::NoValuesBetween(time_text(first), time_text(last))
-}
-
-fn milliseconds(time: Timestamp) -> f64 {
-    time.as_millisecond() as f64
-}
-
-fn time_text(time: f64) -> String {
-    let time = Timestamp::from_millisecond(time as i64);
-    time.map_or_else(|_| "?".to_owned(), |time| time.to_string())
-}
-
-/// Milliseconds since 1970 of a time, a date or a month in a CSV; NaN of other text.
-fn time_of(text: &str) -> f64 {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return milliseconds(time);
-    }
-    let month = (text.len() == 7).then(|| format!("{text}-01"));
-    let local = month.as_deref().unwrap_or(text).parse::<DateTime>();
-    let time = local.and_then(|local| TimeZone::UTC.to_timestamp(local));
-    time.map_or(f64::NAN, milliseconds)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_dates_and_months_are_read() {
-        let day = 86_400_000.0;
-        for (text, time) in [
-            ("1970-01-01T00:00:01Z", 1000.0),
-            ("1970-01-02T12:00:00", 1.5 * day),
-            ("1970-01-02 12:00", 1.5 * day),
-            ("1970-01-02", day),
-            ("1970-02", 31.0 * day),
-        ] {
-            assert!(
-                (time_of(text) - time).abs() < 0.5,
-                "{text}: {}",
-                time_of(text)
-            );
-        }
-        for text in ["", "12:30", "NaN"] {
-            assert!(time_of(text).is_nan(), "{text}");
-        }
-    }
 
     #[test]
     fn measured_columns_with_flags_come_first() {
@@ -336,29 +266,5 @@ mod tests {
             wanted_columns(&all[3..], &[]),
             Err(ChartError::NothingMeasured)
         ));
-    }
-
-    #[test]
-    fn rows_are_those_between_the_times() {
-        let time = |text: &str| Some(text.parse::<Timestamp>().unwrap());
-        let times = ["", "2020-01-01", "2020-01-02", "2020-01-03"].map(time_of);
-        let request = |from, to| ChartRequest {
-            from,
-            to,
-            ..ChartRequest::default()
-        };
-        let second = time("2020-01-02T00:00:00Z");
-        assert_eq!(rows_between(&times, &request(second, None)), 2..4);
-        assert_eq!(rows_between(&times, &request(None, second)), 1..3);
-        let later = time("2030-01-01T00:00:00Z");
-        assert!(rows_between(&times, &request(later, None)).is_empty());
-        let error = |from, to| no_rows(&times, &request(from, to));
-        assert!(matches!(error(later, None), ChartError::NoTimesBetween));
-        assert!(matches!(error(later, second), ChartError::NoTimesBetween));
-        let text = error(None, time("1990-01-01T00:00:00Z")).to_string();
-        assert!(
-            text.ends_with("from 2020-01-01T00:00:00Z to 2020-01-03T00:00:00Z"),
-            "{text}"
-        );
     }
 }

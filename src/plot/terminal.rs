@@ -139,6 +139,7 @@ mod tests {
         let curve = Curve {
             label: "co2".to_owned(),
             unit: Some("\u{b5}mol mol-1".to_owned()),
+            description: None,
             series: Series::new(points),
         };
         let times = curve.series.times().unwrap();
@@ -169,6 +170,7 @@ mod tests {
         let curve = Curve {
             label: "x".to_owned(),
             unit: None,
+            description: None,
             series: Series::default(),
         };
         assert_eq!(

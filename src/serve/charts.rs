@@ -14,6 +14,7 @@ use super::reply::{self, ErrorForm, Reply};
 use super::router::failed;
 use super::status_code;
 use crate::catalog::Object;
+use crate::content::{ExportError, TimesError};
 use crate::plot::{ChartError, ChartRequest, PictureFormat, measured_columns, table_chart};
 
 /// The start of the paths of charts.
@@ -72,8 +73,8 @@ pub(super) async fn reply(
 fn status_of(error: &ChartError) -> StatusCode {
     match error {
         ChartError::Content(error) => status_code::of_content(error),
-        ChartError::Export(error) => match error {
-            crate::content::ExportError::Content(error) => status_code::of_content(error),
+        ChartError::Export(error) | ChartError::Times(TimesError::Export(error)) => match error {
+            ExportError::Content(error) => status_code::of_content(error),
             _ => StatusCode::NOT_FOUND,
         },
         ChartError::NotText(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -82,7 +83,7 @@ fn status_of(error: &ChartError) -> StatusCode {
         | ChartError::NothingMeasured
         | ChartError::NotNumbers { .. }
         | ChartError::NoValues
-        | ChartError::NoTimesBetween
+        | ChartError::Times(_)
         | ChartError::NoValuesBetween(..) => StatusCode::NOT_FOUND,
     }
 }

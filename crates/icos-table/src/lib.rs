@@ -75,7 +75,7 @@ pub use layout::{FilePart, Layout};
 pub use netcdf::{NetCdfLayout, NetCdfPart, Spacing};
 #[cfg(feature = "parquet")]
 pub use parquet::ParquetWriter;
-pub use schema::{Column, Schema};
+pub use schema::{Column, Schema, find_column};
 
 /// Why a table cannot be read.
 ///

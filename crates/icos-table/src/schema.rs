@@ -207,8 +207,15 @@ impl Schema {
         self.columns.iter().position(|c| c.label == label)
     }
 
+    /// Position of the column that is meant by `label`: the one of this name, else the
+    /// only one whose name differs in case only.
+    #[must_use]
+    pub fn find_ignoring_case(&self, label: &str) -> Option<usize> {
+        find_column(&self.columns, label)
+    }
+
     /// The CSV positions of the columns `labels`, in the same order and with
-    /// repeats.
+    /// repeats; as [`Schema::find_ignoring_case`] finds each.
     ///
     /// # Errors
     ///
@@ -216,7 +223,7 @@ impl Schema {
     /// ignores unknown names.)
     pub fn select<S: AsRef<str>>(&self, labels: &[S]) -> Result<Vec<usize>, TableError> {
         let find = |label: &str| {
-            self.find(label)
+            self.find_ignoring_case(label)
                 .ok_or_else(|| TableError::NoSuchColumn(label.to_owned()))
         };
         labels.iter().map(|label| find(label.as_ref())).collect()
@@ -233,6 +240,30 @@ impl Schema {
     pub fn stored_len(&self) -> u64 {
         self.row_width() * self.rows
     }
+}
+
+/// Position of the column that is meant by `label`: the first of this name, else the only
+/// one whose name differs in case only.
+///
+/// ```
+/// use icos_table::{Column, ValueFormat, find_column};
+///
+/// let columns = ["co2", "T", "t"].map(|label| Column::new(label, ValueFormat::Float64));
+/// assert_eq!(find_column(&columns, "CO2"), Some(0));
+/// assert_eq!(find_column(&columns, "t"), Some(2));
+/// assert_eq!(find_column(&columns[..2], "t"), Some(1));
+/// assert_eq!(find_column(&columns, "ch4"), None);
+/// ```
+#[must_use]
+pub fn find_column(columns: &[Column], label: &str) -> Option<usize> {
+    if let Some(exact) = columns.iter().position(|column| column.label == label) {
+        return Some(exact);
+    }
+    let folded = label.to_lowercase();
+    let mut similar = (columns.iter().enumerate())
+        .filter(|(_, column)| column.label.to_lowercase() == folded)
+        .map(|(at, _)| at);
+    similar.next().filter(|_| similar.next().is_none())
 }
 
 fn check_rows(columns: &[Column], rows: u64) -> Result<(), TableError> {

@@ -14,6 +14,7 @@ use clap::Args;
 use directories::ProjectDirs;
 use icos_files::SafeFolder;
 
+use crate::cli::output::note;
 use crate::cli::settings::GlobalArgs;
 use crate::cli::status::read_status_of;
 use crate::cli::target::Target;
@@ -22,6 +23,8 @@ use crate::cli::target::Target;
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum length of a request and of a response.
 const MAX_MESSAGE: u64 = 4096;
+/// The response of a mount that set the level, but writes no log.
+const WITHOUT_LOG: &str = "ok, without a log\n";
 
 /// Arguments of `icosfs log-level`.
 #[derive(Args, Debug)]
@@ -58,6 +61,12 @@ pub(in crate::cli) fn run(global: &GlobalArgs, args: &LogLevelArgs) -> anyhow::R
         .take(MAX_MESSAGE)
         .read_to_string(&mut response)
         .with_context(|| format!("{shown} does not respond"))?;
+    if response == WITHOUT_LOG {
+        note!(
+            "the level is set, but the mount writes no log, since it runs in the background without a log file; mount it again with --log-file FILE"
+        );
+        return Ok(());
+    }
     ensure!(response == "ok\n", "{shown} refused: {}", response.trim());
     Ok(())
 }
@@ -137,7 +146,8 @@ fn handle(mut stream: UnixStream) -> anyhow::Result<()> {
     let mut line = String::new();
     BufReader::new((&stream).take(MAX_MESSAGE)).read_line(&mut line)?;
     match super::set_level(line.trim()) {
-        Ok(()) => writeln!(stream, "ok")?,
+        Ok(()) if super::is_written() => writeln!(stream, "ok")?,
+        Ok(()) => write!(stream, "{WITHOUT_LOG}")?,
         Err(error) => writeln!(stream, "{error:#}")?,
     }
     Ok(())

@@ -57,11 +57,12 @@ pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
     progress.finish_and_clear();
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (count, failures) = (files.len(), failed.len());
-    print_line!(
-        "{} of {count} files are cached, {}",
-        count - failures,
-        size(bytes)
-    )?;
+    let cached = match (count, failures) {
+        (1, 0) => "1 file is cached".to_owned(),
+        (1, _) => "the file is not cached".to_owned(),
+        (count, failures) => format!("{} of {count} files are cached", count - failures),
+    };
+    print_line!("{cached}, {} read", size(bytes))?;
     if failures == 0 {
         return Ok(());
     }
@@ -71,6 +72,9 @@ pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
             1 => note!("{example}: {reason}"),
             _ => note!("{number} files, such as {example}: {reason}"),
         }
+    }
+    if count == 1 {
+        bail!("the file could not be downloaded; repeat the command to try again");
     }
     bail!("{failures} of {count} files could not be downloaded; repeat the command to continue")
 }

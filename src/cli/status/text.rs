@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::{PROBE_TIMEOUT, QueriedTarget, ServiceCheck};
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
-use crate::cli::terminal::{duration, size};
+use crate::cli::terminal::{counted, duration, size};
 use crate::cluster::SharedCacheState;
 use crate::daemon::report::DaemonStatus;
 use icos_portal::PortalError;
@@ -202,11 +202,6 @@ fn ages(lists: &ListAge) -> String {
     };
     let (objects, others) = (age(lists.objects), age(lists.vocabulary));
     format!("objects {objects}; stations and data types {others}")
-}
-
-fn counted(number: u64, what: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{s}")
 }
 
 /// Returns the percentage of the bytes read that were not downloaded.

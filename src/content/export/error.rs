@@ -5,6 +5,7 @@ use std::io;
 use icos_table::TableError;
 use icos_table::parquet::ParquetError;
 
+use crate::catalog::{did_you_mean, similar};
 use crate::content::ContentError;
 
 /// The number of column names in an error message.
@@ -18,7 +19,8 @@ pub enum ExportError {
     Content(#[from] ContentError),
     /// The table has no column of this name.
     #[error(
-        "expected a column of the table, found {found:?}; it has {}",
+        "the table has no column {found:?}{}; its columns are {}",
+        did_you_mean(&similar_columns(found, has)),
         list_names(has)
     )]
     NoSuchColumn {
@@ -51,6 +53,13 @@ impl From<ParquetError> for ExportError {
     }
 }
 
+/// The columns whose names are similar to `found`; all that differ in case only, if several
+/// do.
+fn similar_columns(found: &str, has: &[String]) -> Vec<String> {
+    let names = has.iter().map(|name| (name.clone(), name.clone()));
+    similar(found, names)
+}
+
 fn list_names(names: &[String]) -> String {
     let more = names.len().saturating_sub(MAX_NAMES);
     let shown = names[..names.len() - more].join(", ");
@@ -63,6 +72,32 @@ fn list_names(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unknown_column_is_told_the_similar_ones() {
+        let has = ["TIMESTAMP", "co2", "Stdev", "T", "t"].map(str::to_owned);
+        for (found, message) in [
+            (
+                "c02",
+                "the table has no column \"c02\"; did you mean co2?; its",
+            ),
+            (
+                "stddev",
+                "the table has no column \"stddev\"; did you mean Stdev?; its",
+            ),
+            (
+                "pressure",
+                "the table has no column \"pressure\"; its columns are",
+            ),
+        ] {
+            let error = ExportError::NoSuchColumn {
+                found: found.to_owned(),
+                has: has.to_vec(),
+            };
+            let said = error.to_string();
+            assert!(said.starts_with(message), "{said}");
+        }
+    }
 
     #[test]
     fn list_names_shows_some_names_and_counts_the_others() {

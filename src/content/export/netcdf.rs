@@ -5,22 +5,23 @@ use std::sync::Arc;
 
 use super::{ExportError, ExportJob, ExportProgress};
 use crate::catalog::Object;
-use crate::content::netcdf::file_facts;
+use crate::content::netcdf::{NetCdfValues, file_facts};
 use icos_table::netcdf::{encode, header};
 use icos_table::{NetCdfLayout, Spacing};
 
 impl ExportJob {
-    /// Writes the selection, with what the landing page `page` of `object` says.
+    /// Writes the selection, with what the landing page `page` of `object` says of
+    /// it and of which `values` it has.
     pub(super) async fn write_netcdf<W: Write + Send + 'static>(
         self,
         mut out: W,
         object: &Object,
-        page: &[u8],
+        (page, values): (&[u8], NetCdfValues),
         progress: &impl Fn(ExportProgress),
     ) -> Result<W, ExportError> {
         let rows = self.rows.end - self.rows.start;
         let layout = NetCdfLayout::new(&self.described, rows, Spacing::Compact)?;
-        let head = header::header(&layout, &self.described, &file_facts(page, object));
+        let head = header::header(&layout, &self.described, &file_facts(page, object, values));
         out.write_all(&head).map_err(ExportError::Output)?;
         if self.width().saturating_mul(layout.rows()) <= self.columns.capacity() {
             // Download all of them in one request.

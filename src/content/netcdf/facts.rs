@@ -2,17 +2,27 @@
 
 use serde_json::Value;
 
+use super::NetCdfValues;
 use crate::catalog::Object;
 use icos_table::netcdf::{FileFacts, StationFacts};
 
 /// What `page` and the catalog say of `object`. A page that cannot be parsed says
 /// nothing.
-pub(in crate::content) fn file_facts(page: &[u8], object: &Object) -> FileFacts {
+pub(in crate::content) fn file_facts(
+    page: &[u8],
+    object: &Object,
+    values: NetCdfValues,
+) -> FileFacts {
     let page: Value = serde_json::from_slice(page).unwrap_or_default();
+    let mut attributes = attributes(&page, object);
+    if values == NetCdfValues::Good {
+        let comment = "values whose quality flag is not good are missing";
+        attributes.push(("comment".to_owned(), comment.to_owned()));
+    }
     let good = page.pointer("/specification/format/goodFlagValues");
     let good = good.and_then(Value::as_array).into_iter().flatten();
     FileFacts {
-        attributes: attributes(&page, object),
+        attributes,
         station: station(&page, object),
         good_flags: good
             .filter_map(|flag| Some(flag.as_str()?.to_owned()))

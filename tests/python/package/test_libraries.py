@@ -91,7 +91,14 @@ def test_read_says_what_to_add() -> None:
         icosfs.read(TABLE, "nothing")
 
 
-def test_open_dataset_has_units() -> None:
-    dataset = icosfs.open_dataset("HTM", "co2")
-    assert dataset["co2"].attrs["units"] == "\u00b5mol mol-1"
-    assert dataset.attrs["id"] == TABLE
+def test_open_dataset_is_that_of_the_netcdf_file() -> None:
+    import xarray
+
+    for good, ending in ((False, ".nc"), (True, ".good.nc")):
+        with xarray.open_dataset(MOUNT / f"objects/{TABLE}{ending}") as mounted:
+            whole = mounted.load()
+        xarray.testing.assert_identical(icosfs.open_dataset(TABLE, good=good), whole)
+        found = icosfs.open_dataset("HTM", "CO2", good=good)
+        xarray.testing.assert_identical(found, whole[["co2"]])
+    assert found["co2"].attrs["units"] == "\u00b5mol mol-1"
+    assert list(found.dims) == ["TIMESTAMP"] and found.attrs["citation"]
