@@ -238,6 +238,33 @@ fn log_level_of_a_running_mount_can_be_changed() {
 }
 
 #[test]
+fn log_level_of_a_mount_without_a_log_says_what_to_do() {
+    let home = Home::new();
+    let folder = home.path().join("icos");
+    fs::create_dir(&folder).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = home.icosfs();
+        let output = command.args(arguments).arg(&folder).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        said(&output)
+    };
+    run(&["mount", "--demo"]);
+    let mut command = home.icosfs();
+    let output = command.arg("log-level").arg(&folder).arg("debug").output();
+    run(&["unmount"]);
+    let output = output.unwrap();
+    assert_eq!(
+        (output.status.code(), said(&output)),
+        (
+            Some(0),
+            "icosfs: the level is set, but the mount in the background has no log file\n\
+             hint: mount it again with --log-file FILE\n"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
 fn log_contains_each_read_and_request_but_no_credentials() {
     let portal = portal();
     let folder = tempfile::tempdir().unwrap();

@@ -42,7 +42,7 @@ pub(super) struct FindArgs {
     /// objects with data of that time
     #[arg(value_name = "TEXT", help_heading = None)]
     words: Vec<String>,
-    /// Members of this collection: its id, DOI or landing page
+    /// Members of this collection: its id, DOI, landing page, or words of its title
     #[arg(long, value_name = "COLLECTION")]
     collection: Option<String>,
     /// Objects of these stations, by id, name or country, e.g. HTM or sweden

@@ -222,6 +222,9 @@ fn is_local_time(object: &Object, label: &str) -> bool {
     })
 }
 
+/// The widest column of the labels of variables.
+const MAX_LABEL: usize = 20;
+
 /// Formats the metadata, one labelled line per value.
 fn format_metadata(object: &Object, page: &Value) -> String {
     let part = |value: &Value, pointer| Some(blank_control(value.pointer(pointer)?.as_str()?));
@@ -269,6 +272,12 @@ fn format_metadata(object: &Object, page: &Value) -> String {
     ];
     lines.extend(table_lines(object, page));
     let columns = (page.pointer("/specificInfo/columns")).and_then(Value::as_array);
+    let labels = columns
+        .into_iter()
+        .flatten()
+        .filter_map(|column| part(column, "/label"));
+    let width = labels.map(|label| label.chars().count()).max();
+    let width = width.unwrap_or(0).min(MAX_LABEL);
     let headings = ["variables"].into_iter().chain(std::iter::repeat(""));
     for (column, heading) in columns.into_iter().flatten().zip(headings) {
         let label = part(column, "/label").unwrap_or_default();
@@ -282,7 +291,7 @@ fn format_metadata(object: &Object, page: &Value) -> String {
         };
         let of = columns.and_then(|columns| flagged(column, columns));
         let (of, unit) = (of.unwrap_or_default(), unit.unwrap_or_default());
-        let line = format!("{label:<20} {what}{of}{unit}");
+        let line = format!("{label:<width$}  {what}{of}{unit}");
         lines.push((heading, Some(line)));
     }
     lines_text(lines)

@@ -18,9 +18,7 @@ pub enum TimesError {
     #[error("the table has no column of times or dates, so its rows have no times")]
     NoTimes,
     /// No row is of the requested period.
-    #[error(
-        "no row is of the requested period; the table has rows from {0} to {1}; choose other times"
-    )]
+    #[error("no row is of the requested period; the table has rows from {0} to {1}")]
     NoRows(String, String),
     /// The times could not be read.
     #[error(transparent)]
@@ -204,7 +202,7 @@ mod tests {
             assert_eq!(
                 text,
                 "no row is of the requested period; the table has rows from \
-                 2020-01-01T00:00:00Z to 2020-01-03T00:00:00Z; choose other times"
+                 2020-01-01T00:00:00Z to 2020-01-03T00:00:00Z"
             );
         }
         assert!(matches!(

@@ -117,8 +117,8 @@ pub(crate) async fn table_chart(
     };
     let which = match (request.all_values, wanted.iter().any(is_flagged)) {
         (true, true) => "all values, of any quality flag",
-        (false, true) => "good values, by the quality flag",
-        (_, false) => "all values, without quality flags",
+        (false, true) => "good values, by their quality flag",
+        (_, false) => "all values, which have no quality flags",
     };
     let means = match request.means {
         Some(Period::Day) => "daily means of ",

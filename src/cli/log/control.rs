@@ -14,7 +14,7 @@ use clap::Args;
 use directories::ProjectDirs;
 use icos_files::SafeFolder;
 
-use crate::cli::output::note;
+use crate::cli::failure::Failure;
 use crate::cli::settings::GlobalArgs;
 use crate::cli::status::read_status_of;
 use crate::cli::target::Target;
@@ -62,9 +62,10 @@ pub(in crate::cli) fn run(global: &GlobalArgs, args: &LogLevelArgs) -> anyhow::R
         .read_to_string(&mut response)
         .with_context(|| format!("{shown} does not respond"))?;
     if response == WITHOUT_LOG {
-        note!(
-            "the level is set, but the mount writes no log, since it runs in the background without a log file; mount it again with --log-file FILE"
-        );
+        Failure::of_text(
+            "the level is set, but the mount in the background has no log file; mount it again with --log-file FILE",
+        )
+        .print();
         return Ok(());
     }
     ensure!(response == "ok\n", "{shown} refused: {}", response.trim());
