@@ -72,7 +72,7 @@ fn each_form_of_a_name_leads_to_its_object_or_to_the_right_message() {
         ),
         (
             "nonsense",
-            "the repository has no station and no file with the name \"nonsense\"; expected an \
+            "the repository has no station and no file with the name \"nonsense\"\nhint: expected an \
              object, a collection or a station: its id, PID, DOI, landing page, data URL or name",
         ),
         (
@@ -136,7 +136,7 @@ fn collections_and_stations_are_shown_and_searched() {
         said(&get)
     );
     let cite = said(&home.run(&portal, &["cite", id], ""));
-    let reason = format!("collection {id} has no citation of its own; cite the objects in it");
+    let reason = format!("collection {id} has no citation of its own\nhint: cite the objects in it");
     assert!(cite.contains(&reason), "{cite}");
 }
 

@@ -100,5 +100,5 @@ def test_open_dataset_is_that_of_the_netcdf_file() -> None:
         xarray.testing.assert_identical(icosfs.open_dataset(TABLE, good=good), whole)
         found = icosfs.open_dataset("HTM", "CO2", good=good)
         xarray.testing.assert_identical(found, whole[["co2"]])
-    assert found["co2"].attrs["units"] == "\u00b5mol mol-1"
+    assert found["co2"].attrs["units"] == "umol mol-1"
     assert list(found.dims) == ["TIMESTAMP"] and found.attrs["citation"]
