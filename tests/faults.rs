@@ -70,7 +70,7 @@ fn cached_page_of_a_corrupt_copy_is_dropped_with_it() {
         let cache = mount.cache().display().to_string();
         let arguments = ["--cache-dir", &cache, "cache", "evict", &id.to_string()];
         let output = mount.home().run(&portal, &arguments, "");
-        said(&output).contains("removed 1 files")
+        said(&output).contains("removed 1 file,")
     };
     assert!(eventually(Duration::from_secs(20), evicted));
 
