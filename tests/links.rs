@@ -136,7 +136,8 @@ fn collections_and_stations_are_shown_and_searched() {
         said(&get)
     );
     let cite = said(&home.run(&portal, &["cite", id], ""));
-    let reason = format!("collection {id} has no citation of its own\nhint: cite the objects in it");
+    let reason =
+        format!("collection {id} has no citation of its own\nhint: cite the objects in it");
     assert!(cite.contains(&reason), "{cite}");
 }
 

@@ -709,10 +709,7 @@ fn pages_for_people_have_metadata_citation_variables_charts_and_a_map() {
         picture.contains("width=\"1600\"") && narrow.contains("width=\"640\""),
         "{narrow}"
     );
-    assert!(
-        picture.contains("Stdev [\u{b5}mol mol-1], "),
-        "{picture}"
-    );
+    assert!(picture.contains("Stdev [\u{b5}mol mol-1], "), "{picture}");
     assert!(slices(&portal) <= 3);
     for (query, reason) in [
         ("nothing", "the table has no column"),

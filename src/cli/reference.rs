@@ -73,7 +73,8 @@ fn page() -> String {
     let mut command = super::command();
     command.build();
     let mut text = String::from(INTRODUCTION);
-    let settings = config::settings(&super::command());
+    let mut settings = BTreeMap::new();
+    add_settings(&command, &mut settings);
     text.push_str("| setting | default | commands | meaning |\n|---|---|---|---|\n");
     let users = users(&command);
     for (name, arg) in &settings {
@@ -115,6 +116,27 @@ A switch without a value is `true` in a variable or in the file. `icosfs config 
 the values in use, and where each is from.
 
 ";
+
+/// The settings of `command` and of those below it, with their long descriptions.
+fn add_settings(command: &Command, settings: &mut BTreeMap<String, Arg>) {
+    // `config show` has all settings, without these.
+    if command.get_name() == "show" {
+        return;
+    }
+    for arg in command
+        .get_arguments()
+        .filter(|arg| arg.get_env().is_some())
+    {
+        if let Some(name) = arg.get_long() {
+            settings
+                .entry(name.to_owned())
+                .or_insert_with(|| arg.clone());
+        }
+    }
+    for sub in command.get_subcommands() {
+        add_settings(sub, settings);
+    }
+}
 
 /// The commands that have each setting.
 fn users(command: &Command) -> BTreeMap<String, BTreeSet<String>> {
