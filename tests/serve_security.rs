@@ -4,7 +4,6 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -314,59 +313,6 @@ fn many_connections_do_not_lock_the_user_out() {
     .unwrap();
     assert!(rest(own).contains("HTTP/1.1 200"));
     drop(idle);
-}
-
-/// The memory of a process that belongs to it alone, in bytes.
-fn memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap() << 10
-}
-
-#[test]
-fn clients_that_stop_reading_hold_little_memory() {
-    const CLIENTS: usize = 500;
-    let mut repository = icos_demo::DemoRepository::builtin(1);
-    let id = repository.add_content("large.bin", vec![1_u8; 8 << 20]);
-    let portal =
-        icos_demo::DemoPortal::start(repository, icos_demo::DemoOptions::default()).unwrap();
-    // So many connections that the server serves all of them.
-    raise_descriptors();
-    let server = TestServer::of(&portal);
-    server.read(&format!("objects/{id}.bin"));
-    let request = format!(
-        "GET /objects/{id}.bin HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
-        server.secret()
-    );
-    let before = memory(server.pid());
-    // On the socket, where the system holds less for each.
-    let clients: Vec<UnixStream> = (0..CLIENTS)
-        .map(|_| {
-            let mut client = UnixStream::connect(server.socket()).unwrap();
-            client.write_all(request.as_bytes()).unwrap();
-            client.read_exact(&mut [0; 12]).unwrap();
-            client
-        })
-        .collect();
-    // A further client is served as ever.
-    assert_eq!(server.read(&format!("objects/{id}.bin")).len(), 8 << 20);
-    let more = memory(server.pid()).saturating_sub(before);
-    assert!(more < 110 << 20, "{} MiB", more >> 20);
-    drop(clients);
-}
-
-/// Raises the number of descriptors that this process and its children may have.
-fn raise_descriptors() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    assert!(
-        most >= 4096,
-        "the limit of descriptors is {most}, and cannot be raised"
-    );
-    setrlimit(Resource::RLIMIT_NOFILE, most.min(65_536), most).unwrap();
 }
 
 #[test]

@@ -33,9 +33,9 @@ pub const MAX_CONNECTIONS: usize = 512;
 /// How long a client has for a TLS handshake, and for the head of a request. A connection
 /// without a request is closed after this time, too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a client may take no bytes of a reply: as long as with other servers, so that a
-/// program that processes what it has read has time for that.
-const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a client may take no bytes of a reply. It holds memory for replies as long, for
+/// which others wait.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests in progress may take once the server ends.
 const END_GRACE: Duration = Duration::from_secs(2);
 /// Pause after a connection could not be accepted, such as without free descriptors.
