@@ -140,7 +140,7 @@ mod tests {
     fn every_encoding_of_a_digest_parses_to_the_same_id() {
         let digest: [u8; 32] = Sha256::digest(b"a").into();
         let id = ObjectId::of_digest(&digest);
-        let hex = format!("{:x}", Sha256::digest(b"a"));
+        let hex = digest.map(|byte| format!("{byte:02x}")).concat();
         for text in [
             id.to_string(),
             URL_SAFE_NO_PAD.encode(digest),
