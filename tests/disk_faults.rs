@@ -323,7 +323,13 @@ fn readers_of_originals_on_a_hanging_disk_delay_no_other_and_can_be_interrupted(
             dd.stderr(Stdio::null()).spawn().unwrap()
         })
         .collect();
-    assert!(eventually(Duration::from_secs(10), || disk.waiting() > 0));
+    let is_dd = |reader: &std::process::Child| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", reader.id()));
+        name.is_ok_and(|name| name == "dd\n")
+    };
+    assert!(eventually(Duration::from_secs(10), || {
+        disk.waiting() > 0 && readers.iter().all(is_dd)
+    }));
 
     // Of other files, in the cache or not, and of the state.
     assert!(mount.read(&table) == right);

@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -283,6 +284,37 @@ fn greedy_heads_and_ranges_are_refused() {
         .join(",");
     let reply = server.get("README.md", &["--range", &ranges]);
     assert_eq!(reply.status, 416);
+}
+
+/// Regression: they held all the memory for replies, and further clients waited until they
+/// were disconnected.
+#[test]
+fn clients_that_stop_reading_do_not_delay_others() {
+    const CLIENTS: usize = 120;
+    let mut repository = icos_demo::DemoRepository::builtin(1);
+    let id = repository.add_content("large.bin", vec![1_u8; 8 << 20]);
+    let portal =
+        icos_demo::DemoPortal::start(repository, icos_demo::DemoOptions::default()).unwrap();
+    let server = TestServer::of(&portal);
+    let path = format!("objects/{id}.bin");
+    server.read(&path);
+    let request = format!(
+        "GET /{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\r\n",
+        server.secret()
+    );
+    // On the socket, where the system holds less for each.
+    let clients: Vec<UnixStream> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = UnixStream::connect(server.socket()).unwrap();
+            client.write_all(request.as_bytes()).unwrap();
+            client.read_exact(&mut [0; 12]).unwrap();
+            client
+        })
+        .collect();
+    // They are disconnected after 30 seconds.
+    let reply = server.get(&path, &["--max-time", "15"]);
+    assert_eq!((reply.status, reply.body.len()), (200, 8 << 20));
+    drop(clients);
 }
 
 #[test]

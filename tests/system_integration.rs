@@ -820,7 +820,8 @@ fn mount_of_another_user_is_named_and_does_not_spoil_the_status() {
         1,
         &[
             "a mount by user nobody, without access for others",
-            "is by user nobody; only that user and root can unmount it",
+            "is by user nobody",
+            "hint: only that user and root can unmount it",
         ],
     );
 }

@@ -44,6 +44,10 @@ pub(super) const PIECE: usize = 128 << 10;
 /// pieces in memory, which a client that reads slowly holds for as long as it does.
 const PIECES_OF_ALL: usize = 8 << 20;
 const LEAST_PIECE: usize = 16 << 10;
+/// While there are no more requests than this, their pieces keep the memory that is reserved
+/// for replies until they are sent. Those of more requests are copied: clients that stop
+/// reading would hold all of that memory, and further ones wait for it.
+const MAX_RESERVED: usize = 8;
 
 /// Bytes that never change may be cached for a year.
 const IMMUTABLE: &str = "private, max-age=31536000, immutable";
@@ -286,6 +290,11 @@ impl ServedFile {
                     return Ok(());
                 }
                 offset += piece.len() as u64;
+                let piece = if self.state.activity.in_progress() > MAX_RESERVED {
+                    Bytes::copy_from_slice(&piece)
+                } else {
+                    piece
+                };
                 if let Err(ClientGone) = sender.send(piece).await {
                     return Ok(());
                 }

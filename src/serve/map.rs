@@ -328,15 +328,15 @@ mod tests {
         let svg = svg(&[
             station("first", 10.0, 50.0),
             station("same place", 10.0, 50.0),
-            station("a long name at the edge", 20.0, 50.2),
+            station("a long name at the edge", 20.0, 55.2),
             station("elsewhere", 0.0, 60.0),
         ]);
         assert!(svg.contains(">first</text>") && svg.contains(">elsewhere</text>"));
         assert!(!svg.contains(">same place</text>"), "{svg}");
         assert!(svg.contains("aria-label=\"same place (id)\""), "{svg}");
-        let at_edge = svg.lines().find(|line| line.contains(">a long name"));
+        let at_edge = (svg.lines()).find(|line| line.contains(">a long name at the edge</text>"));
         assert!(
-            at_edge.is_none_or(|line| line.contains("text-anchor=\"end\"")),
+            at_edge.is_some_and(|line| line.contains("text-anchor=\"end\"")),
             "{svg}"
         );
     }
