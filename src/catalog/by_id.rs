@@ -5,7 +5,7 @@
 //! after the other, so after [`MANY`] lookups, all objects of the data types that were
 //! found just before are downloaded: one page of them, from the earliest one found on.
 //!
-//! Ids that do not exist cost the portal a query each, whoever invents them: queries have
+//! Ids that do not exist cost the portal a query each, and a program can invent any: queries have
 //! a [`RateLimit`]. Lookups that wait for it share the query.
 
 use std::collections::{HashSet, VecDeque};
