@@ -13,7 +13,7 @@ use crate::cache::block_map::BlockMap;
 use crate::cache::layout::{CachePath, FileKind};
 use crate::cache::legacy_journal::convert_journal;
 use crate::cache::map_file::{MapFile, new_seed};
-use crate::cache::{Grid, remove_if_present};
+use crate::cache::{Grid, display_path, remove_if_present};
 use icos_sync::schedule_point;
 
 /// One epoch: its number, and its files. Bytes that are written to the files of an
@@ -223,7 +223,10 @@ impl FilePaths {
     pub(super) fn remove(&self, files: &DiskFiles) -> io::Result<()> {
         let DiskFiles { data, map } = files;
         // For those that the kernel reads directly; see `BackingFile`.
-        data.distrust()?;
+        if let Err(error) = data.distrust() {
+            tracing::warn!(%error, path = %display_path(&self.complete).display(),
+                "programs that have a corrupt file open cannot be kept from opening it again");
+        }
         for path in [&self.complete, &self.partial] {
             if data.is_at(path) {
                 remove_if_present(path).map_err(io::Error::other)?;
