@@ -69,7 +69,7 @@ pub enum PortalError {
         reason: String,
     },
     /// No bytes arrived within the timeout, or too few of them.
-    #[error("the {service} service sent nothing or too little for {} s; it may be overloaded; try again later", waited.as_secs())]
+    #[error("the {service} service sent nothing or too little for {} s; it may be overloaded; try again later", waited.as_secs().max(1))]
     TimedOut {
         /// The service.
         service: Service,

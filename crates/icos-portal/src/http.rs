@@ -252,6 +252,7 @@ impl Http {
                 },
                 Err(error) => (error, None),
             };
+            let error = retries.with_total_wait(error);
             if !retries.back_off(&error).await {
                 return response.ok_or(error);
             }

@@ -173,6 +173,18 @@ impl Retries {
         }
     }
 
+    /// `error` of the last attempt with the time that the caller has waited: an attempt
+    /// may have had only a part of it.
+    pub(super) fn with_total_wait(&self, error: PortalError) -> PortalError {
+        match error {
+            PortalError::TimedOut { service, .. } => PortalError::TimedOut {
+                service,
+                waited: self.progress.elapsed(),
+            },
+            error => error,
+        }
+    }
+
     /// Waits for the pause before the next attempt. Returns false, without a
     /// pause, if `error` is permanent or there were too many attempts: then the
     /// request has failed. If the service appears to be down, that opens its
@@ -259,6 +271,20 @@ mod tests {
             assert!(retries.back_off(&connection_lost()).await);
         }
         assert!(http.breaker(service).check().is_ok());
+    }
+
+    /// Regression: the error named the time of the last attempt, for which little was
+    /// left ("sent nothing for 0 s").
+    #[tokio::test(start_paused = true)]
+    async fn error_of_the_last_attempt_names_the_time_of_all_attempts() {
+        let http = Http::new(Timeouts::of(Duration::from_secs(2))).unwrap();
+        let retries = http.retries(Service::Meta);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let error = retries.with_total_wait(PortalError::TimedOut {
+            service: Service::Meta,
+            waited: Duration::from_millis(300),
+        });
+        assert!(error.to_string().contains("for 2 s"), "{error}");
     }
 
     /// Regression: adding the jitter to this duration overflowed.
