@@ -40,6 +40,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use icos_files::SafePath;
+
 #[cfg(feature = "fuse")]
 mod adapter;
 #[cfg(feature = "fuse")]
@@ -99,6 +101,22 @@ pub use unmount::{UnmountError, detach, detach_mount, unmount};
 
 /// The kernel's limit of symbolic links in a path.
 const LINKS: usize = 40;
+
+/// Returns [`absolute`] of `path`, to mount or unmount there: fails if it contains a
+/// symbolic link that another user may have put there.
+///
+/// # Errors
+///
+/// Those of [`absolute`], and [`icos_files::UnsafeFile::Link`].
+pub fn absolute_without_foreign_links(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    // Every access below an automount may wait for the mount that is about to be made.
+    if path.file_name().is_none() || mountinfo::is_below_automount(&path)? {
+        return absolute(&path);
+    }
+    let found = SafePath::resolve(&path)?;
+    Ok(found.folder.shown().join(found.name))
+}
 
 /// Returns `path` as an absolute path without symbolic links. Does not access the
 /// file at `path` itself: on a dead mount, every access to it fails.

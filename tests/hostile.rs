@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::{Uid, chown};
 
+mod foreign_mounts;
 mod shared_folders;
 
 use crate::support::{

@@ -13,7 +13,7 @@ use super::output::note;
 use super::status::read_status;
 use super::waiting::WaitNotice;
 use crate::mount::mountinfo::{self, MountEntry};
-use crate::mount::{absolute, detach, unmount};
+use crate::mount::{absolute_without_foreign_links, detach, unmount};
 use crate::process::{self, ProcessState};
 
 /// How long to wait for the process to end, so that its cache is no longer in use.
@@ -35,7 +35,7 @@ pub(super) struct UnmountArgs {
 
 /// Runs the command.
 pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
-    let mountpoint = absolute(&args.mountpoint)?;
+    let mountpoint = absolute_without_foreign_links(&args.mountpoint)?;
     let entry = mountinfo::mount_at(&mountpoint)?;
     if entry.is_none() {
         match mount_of(&mountinfo::mounts()?, &mountpoint) {

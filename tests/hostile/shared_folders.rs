@@ -16,22 +16,37 @@ use nix::unistd::{Gid, Uid, chown, mkfifo};
 use crate::support::home::ICOSFS;
 use crate::support::{Home, TestMount, co2, files_below, portal, said, services_of};
 
-/// The user whose folder it is.
-const ATTACKER: u32 = 12_345;
+/// The user whose folder it is: `nobody`, since `fusermount3` serves users with names only.
+pub(super) const ATTACKER: u32 = 65_534;
 /// The user who runs icosfs, unless root does.
-const USER: u32 = 12_346;
+pub(super) const USER: u32 = 12_346;
 /// A user who has nothing to do with it.
 const THIRD: u32 = 12_347;
 /// What `timeout` returns if it had to end the program.
 const TIMED_OUT: i32 = 124;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Attack {
+pub(super) enum Attack {
     SymbolicLink,
     HardLink,
     Pipe,
     FileOfAThirdUser,
     LinkToAFolder,
+}
+
+impl Attack {
+    pub(super) const ALL: [Self; 5] = [
+        Self::SymbolicLink,
+        Self::HardLink,
+        Self::Pipe,
+        Self::FileOfAThirdUser,
+        Self::LinkToAFolder,
+    ];
+
+    /// Whether it needs a file that must not change.
+    fn has_victim(self) -> bool {
+        matches!(self, Self::SymbolicLink | Self::HardLink)
+    }
 }
 
 /// Every file that a command uses in the folder, and the command. `{}` stands for the
@@ -53,16 +68,22 @@ const TARGETS: [(&str, &str); 13] = [
 ];
 
 /// The folder of the attacker, and the files that must not change.
-struct Scene {
+pub(super) struct Scene {
     dir: tempfile::TempDir,
     runs_as: u32,
+    /// A shell script that runs icosfs, given as `"$@"`.
+    wrapper: String,
 }
 
 impl Scene {
-    fn new(runs_as: u32, mode: u32) -> Self {
+    pub(super) fn new(runs_as: u32, mode: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        let scene = Self { dir, runs_as };
+        let scene = Self {
+            dir,
+            runs_as,
+            wrapper: "exec \"$@\"".to_owned(),
+        };
         for (name, owner, mode) in [
             ("victims", 0, 0o755),
             ("victims/folder", runs_as, 0o755),
@@ -85,11 +106,17 @@ impl Scene {
         scene
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Runs icosfs by the shell script `wrapper`.
+    pub(super) fn by(mut self, wrapper: String) -> Self {
+        self.wrapper = wrapper;
+        self
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn give(&self, name: &str, owner: u32, mode: u32) {
+    pub(super) fn give(&self, name: &str, owner: u32, mode: u32) {
         let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
         chown(&self.path(name), Some(uid), Some(gid)).expect("these tests run as root");
         fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
@@ -132,12 +159,12 @@ impl Scene {
         }
     }
 
-    fn run(&self, portal: &DemoPortal, arguments: &str) -> Output {
+    pub(super) fn run(&self, portal: &DemoPortal, arguments: &str) -> Output {
         let folder = self.path("theirs").display().to_string();
         let id = co2(portal).to_string();
         let mut command = Command::new("timeout");
         command
-            .args(["--kill-after=1", "30"])
+            .args(["--kill-after=1", "30", "sh", "-euc", &self.wrapper, "sh"])
             .arg(self.path("icosfs"))
             .args(services_of(portal, &[]))
             .args(arguments.split(' ').map(|part| match part {
@@ -166,8 +193,8 @@ impl Scene {
     }
 }
 
-/// Runs every command against every attack.
-fn attack_all(scene: &Scene) {
+/// Runs every command against each of these attacks.
+pub(super) fn attack(scene: &Scene, attacks: &[Attack]) {
     let portal = portal();
     let host = portal.meta_url();
     let host = host.trim_start_matches("http://").trim_end_matches('/');
@@ -175,15 +202,14 @@ fn attack_all(scene: &Scene) {
     let before = scene.snapshot();
     for (name, command) in TARGETS {
         let name = name.replace("HOST", &host.replace(':', "_"));
-        let mut attacks = vec![
-            (Attack::Pipe, ""),
-            (Attack::FileOfAThirdUser, ""),
-            (Attack::LinkToAFolder, ""),
-        ];
-        for victim in victims {
-            attacks.push((Attack::SymbolicLink, victim));
-            attacks.push((Attack::HardLink, victim));
-        }
+        let attacks = attacks.iter().flat_map(|attack| {
+            let victims = if attack.has_victim() {
+                &victims[..]
+            } else {
+                &[""]
+            };
+            victims.iter().map(|victim| (*attack, *victim))
+        });
         for (attack, victim) in attacks {
             scene.plant(attack, &name, victim);
             let planted = scene.path("theirs").join(&name);
@@ -208,17 +234,17 @@ fn attack_all(scene: &Scene) {
 
 #[test]
 fn files_in_a_folder_of_another_user_are_safe_from_root() {
-    attack_all(&Scene::new(0, 0o755));
+    attack(&Scene::new(0, 0o755), &Attack::ALL);
 }
 
 #[test]
 fn files_in_a_shared_folder_are_safe_from_its_users() {
-    attack_all(&Scene::new(USER, 0o777));
+    attack(&Scene::new(USER, 0o777), &Attack::ALL);
 }
 
 #[test]
 fn files_in_a_shared_sticky_folder_are_safe_from_its_users() {
-    attack_all(&Scene::new(USER, 0o1777));
+    attack(&Scene::new(USER, 0o1777), &Attack::ALL);
 }
 
 /// Another user renames a folder of their own over the cache while it is in use.

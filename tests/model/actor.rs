@@ -363,11 +363,12 @@ fn exactly(model: &File, len: u64) -> Compared {
     Err(Wrong::Differs(told))
 }
 
-/// An open sidecar has the estimate if its page cannot be downloaded: a failed `fstat`
-/// would end a copy of the whole folder.
+/// Until a file can be downloaded, it has the estimate even while it is open: a failed
+/// `fstat` would end a copy of the whole folder. That is a failure here, so that it is
+/// allowed during faults only, and for a short time after them.
 fn exactly_unless_unknown(model: &File, len: u64) -> Compared {
     let size = model.bytes.len() as u64;
-    if len > size && model.path.ends_with(".json") {
+    if len > size && !model.is_original {
         let told = format!("{len} bytes long by an estimate, not {size}");
         return Err(Wrong::Failed(io::Error::other(told)));
     }

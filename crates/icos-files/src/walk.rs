@@ -57,6 +57,10 @@ pub(crate) fn walk(path: &Path, mode: WalkMode) -> io::Result<Destination> {
         if mode.guarded && here.lets_others_replace() {
             return Err(here.refusal().into());
         }
+        // Not opened: on a dead or hanging mount, its attributes cannot be had.
+        if is_last && readlinkat(&here, &*step) == Err(nix::errno::Errno::EINVAL) {
+            return Ok(Destination::Entry(here, step));
+        }
         let entry = match openat(&here, &*step, HANDLE, Mode::empty()) {
             Ok(entry) => File::from(entry),
             Err(nix::errno::Errno::ENOENT) if is_last => return Ok(Destination::Entry(here, step)),

@@ -17,7 +17,7 @@ use nix::sys::stat::{SFlag, stat};
 use nix::sys::statfs::statfs;
 
 use crate::cli::output::note;
-use crate::mount::{absolute, detach, mountinfo};
+use crate::mount::{absolute_without_foreign_links, detach, mountinfo};
 
 /// Timeout for a response of the mount.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,8 +26,15 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// mount of icosfs whose process has ended first.
 pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     let shown = mountpoint.display();
-    let path = absolute(mountpoint)
-        .with_context(|| format!("cannot find {shown}; make it with `mkdir -p {shown}`"))?;
+    let path = absolute_without_foreign_links(mountpoint).map_err(|error| {
+        let context = match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("cannot find {shown}; make it with `mkdir -p {shown}`")
+            }
+            _ => format!("cannot mount at {shown}"),
+        };
+        anyhow::Error::new(error).context(context)
+    })?;
     while let Some(found) = mountinfo::mount_at(&path)? {
         if found.kind == "autofs" {
             // The automount waits for this mount: every access to it would block.
