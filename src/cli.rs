@@ -48,6 +48,7 @@ mod mount {
 mod mount_context;
 mod object_argument;
 mod output;
+mod output_file;
 mod period;
 mod pins;
 mod plot;

@@ -112,6 +112,17 @@ fn header_is_readable_without_a_login_and_without_a_data_request() {
         let header = printed("ncdump", &["-h"], &mount.path(&format!("objects/{id}.nc")));
         assert!(header.contains(":Conventions"), "{header}");
     }
+    // Regression: it was called "time instant, UTC", as the portal's metadata have it.
+    let local = TABLES.iter().find_map(|name| {
+        let is_local = name.contains("FLUXES");
+        is_local.then(|| portal.repository().find(name)).flatten()
+    });
+    let local = mount.path(&format!("objects/{}.nc", local.expect("a table")));
+    let header = printed("ncdump", &["-h"], &local);
+    assert!(
+        header.contains("TIMESTAMP:long_name = \"local time of the station"),
+        "{header}"
+    );
     let requests = portal.requests();
     let data: Vec<_> = (requests.iter())
         .filter(|request| request.service == DemoService::Data && request.route != "whoami")

@@ -47,6 +47,13 @@ fn chart_of_a_year_downloads_times_and_the_column_with_its_flags_only() {
         .map(|r| r.bytes)
         .sum();
     assert_eq!(bytes, 8760 * (8 + 4 + 2), "times, values, flags");
+    // Regression: with a comma, the second column was left out, and the flags not mentioned.
+    let both = said(&plot(&["co2,Stdev"]));
+    assert!(both.contains("\nStdev ["), "{both}");
+    assert!(
+        both.contains("\ngood values, where they have a quality flag;"),
+        "{both}"
+    );
     let monthly = plot(&["co2", "--monthly", "--from", "2023-03", "--to", "2023-05"]);
     assert!(monthly.status.success(), "{}", said(&monthly));
     for (more, reason) in [
@@ -89,7 +96,8 @@ fn chart_and_map_are_written_as_pictures() {
         std::fs::read(file).unwrap()
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    let columns = ["plot", &id, "co2", "Stdev", "--all-values"];
+    // As in `get --columns`.
+    let columns = ["plot", &id, "co2,Stdev", "--all-values"];
     let svg = text(draw(&columns, "co2.svg"));
     for part in [
         "co2 [\u{b5}mol mol-1], CO2 mixing ratio (dry mole fraction)</text>",

@@ -550,6 +550,25 @@ fn status_refresh_and_log_level_take_the_address_of_a_server() {
     );
 }
 
+/// Regression: what was read without a mount could not be listed, nor cited.
+#[test]
+fn server_knows_which_objects_were_read_and_how_to_cite_them() {
+    let portal = portal();
+    let server = TestServer::of(&portal);
+    let id = co2(&portal);
+    server.get(&format!("objects/{id}.json"), &[]);
+    assert_eq!(server.get(".icosfs/read", &[]).text(), "");
+    server.get(&format!("objects/{id}.csv"), &[]);
+    assert_eq!(server.get(".icosfs/read", &[]).text(), format!("{id}\n"));
+    let mut command = server.home().icosfs();
+    command
+        .args(["cite", "--format", "bibtex", "--read"])
+        .arg(server.socket())
+        .env("ICOSFS_CACHE_DIR", server.home().path().join("cache"));
+    let bibtex = said(&command.output().unwrap());
+    assert!(bibtex.contains(&format!("@misc{{cp_{id},")), "{bibtex}");
+}
+
 #[test]
 fn killed_server_is_not_shown_and_is_replaced() {
     let portal = portal();

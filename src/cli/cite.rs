@@ -1,7 +1,8 @@
 //! `icosfs cite`: how to cite objects and collections.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -12,13 +13,15 @@ use super::mount_context::MountContext;
 use super::object_argument;
 use super::output::print_text;
 use super::settings::GlobalArgs;
-use super::status::mounted;
+use super::target::Target;
 use super::waiting::block_on_while;
 use crate::catalog::ObjectSelection;
 use crate::citation::Citation;
-use crate::mount::read_control_file;
 use icos_portal::meta::Subject;
 use icos_portal::{MetadataClient, ObjectId, Service};
+
+/// Timeout for a server's list of the objects that were read.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Arguments of `icosfs cite`.
 #[derive(Args, Debug)]
@@ -35,8 +38,9 @@ pub(super) struct CiteArgs {
     /// mount
     #[arg(value_name = "OBJECT", required_unless_present = "read")]
     objects: Vec<String>,
-    /// All objects whose data were read in this mount since it was mounted
-    #[arg(long, value_name = "MOUNT")]
+    /// All objects whose data were read in this mount, or by this server (its URL or
+    /// socket), since it was started
+    #[arg(long, value_name = "MOUNT|URL|SOCKET")]
     read: Option<PathBuf>,
     /// Format of the output
     #[arg(short, long, value_enum, default_value_t)]
@@ -64,8 +68,11 @@ pub(super) fn run(global: &GlobalArgs, args: &CiteArgs) -> anyhow::Result<()> {
         .collect();
     let given = given?;
     let mut settings: Vec<GlobalArgs> = Vec::new();
-    if let Some(mount) = &args.read {
-        settings.push(MountContext::required(mount)?.apply(global)?);
+    let read_in = args.read.as_ref();
+    let read_in = read_in.map(|name| Target::named(global, name));
+    let read_in = read_in.transpose()?;
+    if let Some(target) = &read_in {
+        settings.push(MountContext::of_target(target)?.apply(global)?);
     }
     for argument in &given {
         settings.push(argument.settings(global)?);
@@ -74,13 +81,13 @@ pub(super) fn run(global: &GlobalArgs, args: &CiteArgs) -> anyhow::Result<()> {
     let clients = global.clients(None)?;
     let (cache_dir, selection) = (global.cache_dir()?, ObjectSelection::default());
     let catalog = catalog_access::open(&clients, &cache_dir, TTL, selection)?;
-    let read = match &args.read {
-        Some(mount) => {
-            let read = read_in(mount)?;
+    let read = match &read_in {
+        Some(target) => {
+            let read = objects_read(target)?;
             ensure!(
                 !read.is_empty(),
-                "no data were read in {} since it was mounted",
-                mount.display()
+                "no data were read in {} since it was started",
+                target.shown()
             );
             read
         }
@@ -122,16 +129,16 @@ fn one_repository(settings: Vec<GlobalArgs>) -> anyhow::Result<GlobalArgs> {
     Ok(first)
 }
 
-/// The objects whose data were read in `mount`.
-fn read_in(mount: &Path) -> anyhow::Result<Vec<ObjectId>> {
-    let file = mount.join(".icosfs/read");
-    let text = read_control_file(&mounted(mount)?, "read")
-        .with_context(|| format!("cannot read {}", file.display()))?;
+/// The objects whose data were read in a mount or by a server.
+fn objects_read(target: &Target) -> anyhow::Result<Vec<ObjectId>> {
+    let shown = target.shown();
+    let text = (target.control_file("read", READ_TIMEOUT))
+        .with_context(|| format!("cannot read .icosfs/read of {shown}"))?;
     let text = String::from_utf8_lossy(&text);
     let ids = text.lines().map(|line| {
         let id = line.split_whitespace().next().unwrap_or(line);
         (id.parse::<ObjectId>())
-            .with_context(|| format!("expected an id in {}, found {line:?}", file.display()))
+            .with_context(|| format!("expected an id in .icosfs/read of {shown}, found {line:?}"))
     });
     ids.collect()
 }

@@ -11,7 +11,7 @@ use super::catalog_access;
 use super::exit::EndedEarly;
 use super::mount_context::MountContext;
 use super::object_argument;
-use super::output::print_line;
+use super::output::{self, print_line};
 use super::period;
 use super::selection::level;
 use super::settings::{GlobalArgs, bytes};
@@ -207,8 +207,111 @@ pub(super) fn run(global: &GlobalArgs, args: FindArgs) -> anyhow::Result<()> {
         });
         return TextTable::new(&["ID", "ROWS", "NAME", "COLUMNS"], rows).print();
     }
-    let header = ["ID", "NAME", "STATION", "FROM", "TO", "SIZE", "SUBMITTED"];
-    TextTable::new(&header, found.iter().map(|object| row(object))).print()
+    let columns: &[Column] = if output::is_terminal() {
+        shown_columns(search.order)
+    } else {
+        &[
+            Column::Id,
+            Column::Name,
+            Column::Station,
+            Column::From,
+            Column::To,
+            Column::Size,
+            Column::Submitted,
+        ]
+    };
+    let header: Vec<&'static str> = columns.iter().map(|column| column.heading()).collect();
+    let rows = found.iter().map(|object| {
+        let cells = columns.iter().map(|column| column.of(object));
+        cells.collect()
+    });
+    TextTable::new(&header, rows).print()
+}
+
+/// A column of the list of objects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Column {
+    Id,
+    Station,
+    Height,
+    Period,
+    Type,
+    Name,
+    From,
+    To,
+    Size,
+    Submitted,
+}
+
+/// The columns on a terminal, the most useful first: narrow ones leave out the last. The
+/// one that the objects are sorted by stays.
+fn shown_columns(order: Option<Order>) -> &'static [Column] {
+    use Column::{Height, Id, Name, Period, Size, Station, Submitted, Type};
+    match order {
+        Some(Order::Size) => &[Id, Station, Height, Size, Period, Type, Name, Submitted],
+        Some(Order::Submitted) => &[Id, Station, Height, Submitted, Period, Type, Name, Size],
+        Some(Order::Name) => &[Id, Name, Station, Height, Period, Type, Size, Submitted],
+        Some(Order::Start | Order::End) | None => {
+            &[Id, Station, Height, Period, Type, Name, Size, Submitted]
+        }
+    }
+}
+
+impl Column {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Id => "ID",
+            Self::Station => "STATION",
+            Self::Height => "HEIGHT",
+            Self::Period => "PERIOD",
+            Self::Type => "TYPE",
+            Self::Name => "NAME",
+            Self::From => "FROM",
+            Self::To => "TO",
+            Self::Size => "SIZE",
+            Self::Submitted => "SUBMITTED",
+        }
+    }
+
+    fn of(self, object: &Object) -> String {
+        let day = |time: Timestamp| time.strftime("%Y-%m-%d").to_string();
+        let (start, end) = object.span().unzip();
+        match self {
+            Self::Id => object.id().to_string(),
+            Self::Station => {
+                let station = object.station();
+                station.map_or_else(String::new, |station| station.row().code.clone())
+            }
+            Self::Height => object
+                .height()
+                .map_or_else(String::new, |height| format!("{height} m")),
+            Self::Period => object.span().map_or_else(String::new, months),
+            Self::Type => object
+                .spec()
+                .map_or_else(String::new, |spec| spec.label().to_owned()),
+            Self::Name => object.file_name().to_owned(),
+            Self::From => start.map_or_else(String::new, day),
+            Self::To => end.map_or_else(String::new, day),
+            Self::Size => text_table::bytes(object.size()),
+            Self::Submitted => day(object.submitted()),
+        }
+    }
+}
+
+/// A period by its first and last month, or by its years if it consists of complete ones.
+fn months((start, end): (Timestamp, Timestamp)) -> String {
+    let text = |time: Timestamp, format: &str| time.strftime(format).to_string();
+    // The end may be the first moment after the period.
+    let last = end - jiff::SignedDuration::from_secs(1);
+    let last = if last < start { end } else { last };
+    let is_complete = text(start, "%m-%d") == "01-01" && text(last, "%m-%d") == "12-31";
+    let format = if is_complete { "%Y" } else { "%Y-%m" };
+    let (first, last) = (text(start, format), text(last, format));
+    if first == last {
+        first
+    } else {
+        format!("{first}..{last}")
+    }
 }
 
 /// The error for a name that nothing in the repository has.
@@ -334,20 +437,6 @@ fn column_labels(object: &Object) -> Vec<String> {
     mandatory.map(|column| column.title.clone()).collect()
 }
 
-fn row(object: &Object) -> Vec<String> {
-    let day = |time: Timestamp| time.strftime("%Y-%m-%d").to_string();
-    let (start, end) = object.span().unzip();
-    vec![
-        object.id().to_string(),
-        object.file_name().to_owned(),
-        (object.station()).map_or_else(String::new, |station| station.row().code.clone()),
-        start.map_or_else(String::new, day),
-        end.map_or_else(String::new, day),
-        text_table::bytes(object.size()),
-        day(object.submitted()),
-    ]
-}
-
 fn json_line(object: &Object, landing: &str) -> serde_json::Value {
     let (start, end) = object.span().unzip();
     json!({
@@ -395,6 +484,24 @@ fn heights(text: &str) -> Result<RangeInclusive<f64>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn period_is_shown_by_years_or_months() {
+        for (start, end, shown) in [
+            ("2023-01-01T00:00:00Z", "2023-12-31T23:00:00Z", "2023"),
+            ("2023-01-01T00:00:00Z", "2024-01-01T00:00:00Z", "2023"),
+            ("2019-01-01T00:00:00Z", "2023-12-31T23:30:00Z", "2019..2023"),
+            (
+                "2017-09-03T00:00:00Z",
+                "2023-12-31T23:00:00Z",
+                "2017-09..2023-12",
+            ),
+            ("2023-05-01T00:00:00Z", "2023-05-01T00:00:00Z", "2023-05"),
+        ] {
+            let (start, end) = (start.parse().unwrap(), end.parse().unwrap());
+            assert_eq!(months((start, end)), shown);
+        }
+    }
 
     #[test]
     fn bounding_boxes_and_heights_are_parsed() {

@@ -1,17 +1,15 @@
 //! `icosfs get`: writes one object, or part of a table, to standard output or a
 //! file.
 
-use std::io::{BufWriter, Write};
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use icos_files::{SafePath, open_special};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
-use tempfile::TempPath;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::catalog_access::{self, TTL};
@@ -19,6 +17,7 @@ use super::credentials::CredentialArgs;
 use super::exit::EndedEarly;
 use super::object_argument;
 use super::output::{self, note};
+use super::output_file::{self, UnfinishedFile};
 use super::period;
 use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
@@ -27,12 +26,6 @@ use crate::catalog::{Object, ObjectSelection, Representation};
 use crate::content::{
     Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
 };
-
-/// Size of the output buffer in bytes.
-const BUFFER: usize = 256 << 10;
-
-/// Where the output is written.
-type Output = BufWriter<Box<dyn Write + Send>>;
 
 /// Arguments of `icosfs get`.
 #[derive(Args, Debug)]
@@ -352,44 +345,13 @@ async fn write(
     if let Some(period) = period {
         selection.rows = Some(rows_of_period(contents, object, period).await?);
     }
-    let (out, file) = open_output(output)?;
+    let (out, file) = output_file::open(output)?;
     let written = match export {
         Some(format) => (contents.export(object, &selection, format, out, progress)).await,
         None => contents.copy(object, copy, out, progress).await,
     };
     written?.flush().map_err(ExportError::Output)?;
-    if let Some((temporary, place)) = file {
-        let path = place.folder.path().join(&place.name);
-        let failed = || format!("cannot write {}", output.unwrap_or(&path).display());
-        (temporary.persist(&path).map_err(|error| error.error)).with_context(failed)?;
-    }
-    Ok(())
-}
-
-/// Opens the output at `path`, or standard output. Also returns the temporary file that
-/// it is written to, if any, and the place to move it to once it is complete.
-fn open_output(path: Option<&Path>) -> anyhow::Result<(Output, Option<(TempPath, SafePath)>)> {
-    let buffered = |out: Box<dyn Write + Send>| BufWriter::with_capacity(BUFFER, out);
-    let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-        return Ok((buffered(Box::new(output::stdout())), None));
-    };
-    let failed = || format!("cannot write to {}", path.display());
-    // A pipe or a device is written to, not replaced.
-    if let Some(out) = open_special(path).with_context(failed)? {
-        return Ok((buffered(Box::new(out)), None));
-    }
-    // Symbolic links are followed, as by a shell's `>`, unless another user may have
-    // put them there.
-    let place = SafePath::resolve(path).with_context(failed)?;
-    let file = tempfile::Builder::new()
-        .prefix(&place.name_with(".", "."))
-        .suffix(".part")
-        // The default mode of a new file; the umask applies.
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-        .tempfile_in(place.folder.path())
-        .with_context(failed)?;
-    let (file, temporary) = file.into_parts();
-    Ok((buffered(Box::new(file)), Some((temporary, place))))
+    file.map_or(Ok(()), UnfinishedFile::finish)
 }
 
 /// A progress bar, unless standard error is not a terminal or the data itself

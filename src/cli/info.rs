@@ -213,11 +213,7 @@ fn is_local_time(object: &Object, label: &str) -> bool {
     object.spec().is_some_and(|spec| {
         spec.columns().iter().any(|column| {
             let format = ValueFormat::from_iri(&column.format);
-            column.title == label
-                && matches!(
-                    format,
-                    Ok(ValueFormat::IsoLikeLocalDateTime | ValueFormat::EtcLocalDateTime)
-                )
+            column.title == label && format.is_ok_and(ValueFormat::is_local_time)
         })
     })
 }
@@ -285,7 +281,7 @@ fn format_metadata(object: &Object, page: &Value) -> String {
         let unit = part(column, "/valueType/unit").map(|unit| format!(" [{unit}]"));
         let what = if is_local_time(object, &label) {
             // The label of the portal's metadata says UTC.
-            "local time of the station, without daylight saving".to_owned()
+            ValueFormat::LOCAL_TIME.to_owned()
         } else {
             what
         };

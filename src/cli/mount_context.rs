@@ -15,7 +15,8 @@ use nix::unistd::{Uid, User, geteuid};
 
 use super::config::nearest;
 use super::settings::GlobalArgs;
-use super::status::read_status_within;
+use super::status::{read_status_of, read_status_within};
+use super::target::Target;
 use crate::daemon::report::DaemonInfo;
 use crate::mount::absolute;
 use crate::mount::mountinfo::{self, MountEntry};
@@ -41,6 +42,17 @@ impl MountContext {
         mount_of(&mountinfo::mounts()?, &path)
             .map(|entry| Self::of_entry(&entry))
             .transpose()
+    }
+
+    /// The mount, or the server, that the user named.
+    pub(super) fn of_target(target: &Target) -> anyhow::Result<Self> {
+        match target {
+            Target::Mount(entry) => Self::of_entry(entry),
+            Target::Server(_) => Ok(Self {
+                info: read_status_of(target)?.info,
+                own: true,
+            }),
+        }
     }
 
     /// The mount that `path` is in, which must be in one.

@@ -1,6 +1,5 @@
 //! `icosfs plot`: a chart of a table's columns over time, in the terminal or as a picture.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,6 +10,7 @@ use super::catalog_access::{self, TTL};
 use super::credentials::CredentialArgs;
 use super::object_argument;
 use super::output::{self, print_text};
+use super::output_file;
 use super::period;
 use super::settings::GlobalArgs;
 use super::storage::StorageArgs;
@@ -24,7 +24,7 @@ use crate::plot::{ChartRequest, Period, Picture, PictureFormat, table_chart};
 #[command(after_help = "\
 Examples:
   icosfs plot wutiYS2ccUslON67rA30gK0z
-  icosfs plot wutiYS2ccUslON67rA30gK0z co2 Stdev --from 2020-01-01 --daily
+  icosfs plot wutiYS2ccUslON67rA30gK0z co2,Stdev --from 2020-01-01 --daily
   icosfs plot ~/icos/objects/wutiYS2ccUslON67rA30gK0z.nc co2 -o co2.svg
 
 Only the times, the columns that are drawn and their quality flags are downloaded. With
@@ -35,7 +35,7 @@ pub(super) struct PlotArgs {
     #[arg(value_name = "OBJECT")]
     object: String,
     /// The columns to draw [default: the first with measured values]
-    #[arg(value_name = "COLUMN")]
+    #[arg(value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
     /// From this time on, e.g. 2023-05
     #[arg(long, value_name = "TIME", value_parser = period::start)]
@@ -112,6 +112,5 @@ pub(super) fn write_picture(
     file: &Path,
     format: PictureFormat,
 ) -> anyhow::Result<()> {
-    fs::write(file, picture.write(format))
-        .with_context(|| format!("cannot write {}", file.display()))
+    output_file::write(file, &picture.write(format))
 }

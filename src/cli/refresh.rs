@@ -8,12 +8,11 @@ use clap::Args;
 use nix::unistd::geteuid;
 
 use super::output::{note, print_text};
-use super::serve::client;
 use super::settings::GlobalArgs;
 use super::target::{Target, own_servers};
 use super::terminal::escape_control;
 use super::waiting::WaitNotice;
-use crate::mount::{mountinfo, read_control_file};
+use crate::mount::mountinfo;
 
 /// How long a server may take: longer than any of its requests to the portal.
 const REFRESH_TIMEOUT: Duration = Duration::from_mins(30);
@@ -55,12 +54,7 @@ pub(super) fn run(global: &GlobalArgs, args: &RefreshArgs) -> anyhow::Result<()>
     let mut failed = 0;
     for target in &targets {
         let notice = WaitNotice::spinner("downloading the lists");
-        let text = match target {
-            Target::Mount(mount) => {
-                read_control_file(mount, "refresh").map_err(anyhow::Error::from)
-            }
-            Target::Server(server) => client::get(server, "/.icosfs/refresh", REFRESH_TIMEOUT),
-        };
+        let text = target.control_file("refresh", REFRESH_TIMEOUT);
         drop(notice);
         let shown = target.shown();
         match text {

@@ -1,14 +1,17 @@
 //! The mounts and servers of this machine that a command is about.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
 
 use super::log::control::runtime_folder;
+use super::serve::client;
 use super::serve::files::{ServerRecord, all_running};
 use super::settings::GlobalArgs;
 use super::status::mounted;
 use crate::mount::mountinfo::MountEntry;
+use crate::mount::read_control_file;
 
 /// A mount or a server.
 #[derive(Clone, Debug)]
@@ -32,6 +35,14 @@ impl Target {
             bail!("no server of yours is at {shown}; `icosfs status` lists the servers");
         }
         mounted(name).map(Self::Mount)
+    }
+
+    /// The control file `name`. A server has `timeout` for its reply.
+    pub(super) fn control_file(&self, name: &str, timeout: Duration) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Mount(mount) => Ok(read_control_file(mount, name)?),
+            Self::Server(server) => client::get(server, &format!("/.icosfs/{name}"), timeout),
+        }
     }
 
     /// The mount point, or the address of the server.

@@ -19,7 +19,7 @@ use icos_portal::meta::Subject;
 use icos_portal::{MetadataClient, ObjectId, PortalError};
 use icos_sync::SingleFlight;
 use icos_table::schema::ColumnMetadata;
-use icos_table::{Column, GoodFlags};
+use icos_table::{Column, GoodFlags, ValueFormat};
 
 /// The assumed length of a page that was never downloaded. Those of objects have ten
 /// to a few hundred thousand bytes, and programs that read no further than the size
@@ -147,11 +147,18 @@ impl ObjectInfo {
             infos.iter().map(|info| (&*info.label, info)).collect();
         columns
             .iter()
-            .map(|column| Column {
-                metadata: by_label
-                    .get(&*column.label)
-                    .map_or_else(ColumnMetadata::default, |info| column_info(info)),
-                ..column.clone()
+            .map(|column| {
+                let info = by_label.get(&*column.label);
+                let mut metadata =
+                    info.map_or_else(ColumnMetadata::default, |info| column_info(info));
+                if column.format.is_local_time() {
+                    // The portal's says "time instant, UTC", as of all times.
+                    metadata.description = Some(ValueFormat::LOCAL_TIME.to_owned());
+                }
+                Column {
+                    metadata,
+                    ..column.clone()
+                }
             })
             .collect()
     }

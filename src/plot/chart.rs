@@ -15,7 +15,7 @@ const NARROW: f64 = 640.0;
 /// one that the picture is measured with.
 const FONT_ROOM: f64 = 0.8;
 /// The room for the name of the clock.
-const CLOCK: f64 = 60.0;
+const CLOCK: f64 = 110.0;
 /// The room for a date below a panel.
 const DATE: f64 = 144.0;
 const PANEL: f64 = 420.0;

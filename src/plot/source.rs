@@ -115,10 +115,12 @@ pub(crate) async fn table_chart(
         let at = all.iter().position(|one| one.label == column.label);
         at.is_some_and(|at| flag_of(&all, at).is_some())
     };
-    let which = match (request.all_values, wanted.iter().any(is_flagged)) {
-        (true, true) => "all values, of any quality flag",
-        (false, true) => "good values, by their quality flag",
-        (_, false) => "all values, which have no quality flags",
+    let flagged = wanted.iter().filter(|column| is_flagged(column)).count();
+    let which = match (request.all_values, flagged) {
+        (_, 0) => "all values, which have no quality flags",
+        (true, _) => "all values, of any quality flag",
+        (false, _) if flagged < wanted.len() => "good values, where they have a quality flag",
+        (false, _) => "good values, by their quality flag",
     };
     let means = match request.means {
         Some(Period::Day) => "daily means of ",
@@ -191,7 +193,7 @@ async fn csv(
 
 fn clock_of(format: ValueFormat) -> &'static str {
     match format {
-        ValueFormat::IsoLikeLocalDateTime | ValueFormat::EtcLocalDateTime => "local time",
+        format if format.is_local_time() => "local time",
         ValueFormat::Iso8601DateTime => "UTC",
         _ => "",
     }

@@ -196,6 +196,9 @@ impl ServedFile {
             let contents = self.state.reader.contents();
             contents.check_build(object, *representation, opened)?;
         }
+        if let Some(object) = self.node.object_of_data() {
+            self.state.report.add_read_object(object.id());
+        }
         self.state.report.count_read(bytes.len(), source);
         Ok(bytes)
     }

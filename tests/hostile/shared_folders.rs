@@ -51,7 +51,7 @@ impl Attack {
 
 /// Every file that a command uses in the folder, and the command. `{}` stands for the
 /// folder, `ID` for a table.
-const TARGETS: [(&str, &str); 13] = [
+const TARGETS: [(&str, &str); 15] = [
     ("login.json", "login --credentials {}/login.json"),
     ("login.json.lock", "login --credentials {}/login.json"),
     (".login.json.new", "login --credentials {}/login.json"),
@@ -60,6 +60,8 @@ const TARGETS: [(&str, &str); 13] = [
     ("token", "auth status --token-file {}/token"),
     ("log", "-vvv --log-file {}/log stations"),
     ("table.csv", "get ID --output {}/table.csv"),
+    ("co2.svg", "plot ID co2 --output {}/co2.svg"),
+    ("map.png", "stations --map --output {}/map.png"),
     ("cache", "--cache-dir {}/cache get ID --output /dev/null"),
     ("cache", "--cache-dir {}/cache cache clear"),
     ("HOST", "--cache-dir {} get ID --output /dev/null"),
@@ -182,7 +184,7 @@ impl Scene {
             .stderr(Stdio::piped());
         if arguments.starts_with("login") {
             command.args(["--user", &portal.user(), "--password-stdin"]);
-        } else if arguments.contains("get ID") {
+        } else if arguments.contains(" ID ") {
             command.env("ICOSFS_TOKEN", portal.token());
         }
         let mut child = command.spawn().expect("coreutils is installed");

@@ -99,6 +99,18 @@ impl ValueFormat {
         }
     }
 
+    /// What the times on a station's own clock are, in words.
+    pub const LOCAL_TIME: &str = "local time of the station, without daylight saving time";
+
+    /// Whether the values are times on the station's own clock.
+    #[must_use]
+    pub fn is_local_time(self) -> bool {
+        matches!(
+            self,
+            ValueFormat::IsoLikeLocalDateTime | ValueFormat::EtcLocalDateTime
+        )
+    }
+
     /// How the values are stored.
     #[must_use]
     pub fn stored(self) -> StoredType {
