@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use icos_portal::is_terminal_command;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -30,9 +31,10 @@ impl Citation {
         let references = page.get("references")?;
         let given = |key: &str| {
             let text = references.get(key)?.as_str()?.trim();
-            (!text.is_empty()).then(|| text.to_owned())
+            let lines = text.lines().map(on_one_line);
+            (!text.is_empty()).then(|| lines.collect::<Vec<_>>().join("\n"))
         };
-        let text = given("citationString")?;
+        let text = on_one_line(&given("citationString")?);
         let facts = Facts::of(id, page, references);
         Some(Self {
             bibtex: match given("citationBibTex") {
@@ -44,6 +46,12 @@ impl Citation {
             text,
         })
     }
+}
+
+/// `text` without line breaks, which could begin another field, and without other
+/// characters that a terminal takes for commands: it is from any submitter.
+fn on_one_line(text: &str) -> String {
+    text.replace(is_terminal_command, " ")
 }
 
 /// Replaces the key of a BibTeX entry. Text that is not an entry stays as it is.
@@ -91,9 +99,9 @@ struct Facts {
 
 impl Facts {
     fn of(id: &str, page: &Value, references: &Value) -> Self {
-        let text = |pointer: &str| Some(page.pointer(pointer)?.as_str()?.to_owned());
+        let text = |pointer: &str| Some(on_one_line(page.pointer(pointer)?.as_str()?));
         let authors = references.get("authors").and_then(Value::as_array);
-        let name = |author: &Value, key: &str| Some(author.get(key)?.as_str()?.to_owned());
+        let name = |author: &Value, key: &str| Some(on_one_line(author.get(key)?.as_str()?));
         let author = |author: &Value| match (name(author, "lastName"), name(author, "firstName")) {
             (Some(family), Some(given)) => Some(Author::Person { family, given }),
             _ => Some(Author::Organization(name(author, "name")?)),
@@ -229,6 +237,33 @@ mod tests {
         assert_eq!(citation.text, "Heliasz, M. (2024). CO2.");
         assert_eq!(citation.bibtex, "@misc{cp_abc,\n  title={CO2, dry},\n}");
         assert_eq!(citation.ris, "TY  - DATA\r\nER  - ");
+    }
+
+    /// Regression: they reached the terminal, and a line break in a title began a field.
+    #[test]
+    fn terminal_commands_and_line_breaks_of_metadata_are_not_in_citations() {
+        let hostile = "CO2\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\r\nUR  - http://evil.example";
+        for given in [Value::Null, json!(hostile)] {
+            let page = page(&json!({
+                "citationString": hostile,
+                "citationBibTex": given,
+                "citationRis": given,
+                "title": hostile,
+                "authors": [{"firstName": hostile, "lastName": hostile}, {"name": hostile}],
+            }));
+            let citation = Citation::of_page("abc", &page).unwrap();
+            let csl = citation.csl.to_string();
+            let all = [&citation.text, &citation.bibtex, &citation.ris, &csl];
+            for text in all {
+                let is_bad = |c: char| is_terminal_command(c) && !matches!(c, '\r' | '\n');
+                assert!(!text.contains(is_bad), "{text:?}");
+            }
+            assert!(!citation.text.contains('\n'));
+            if given.is_null() {
+                assert!(!citation.ris.contains("\nUR  - http://evil"));
+                assert!(!csl.contains("\\n"), "{csl}");
+            }
+        }
     }
 
     #[test]

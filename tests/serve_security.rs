@@ -1,9 +1,10 @@
 //! `icosfs serve` as its attackers use it: other users, other origins, other names, slow
 //! and greedy clients.
 
+use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -204,6 +205,20 @@ fn other_machines_read_over_tls() {
         &key,
         "--host-name=localhost",
     ];
+    // A key that others can read is refused, as every other secret.
+    fs::set_permissions(certificate.key(), Permissions::from_mode(0o644)).unwrap();
+    let home = Home::new();
+    let mut command = home.icosfs();
+    command
+        .args(services_of(&portal, &options))
+        .arg("serve")
+        .args(options);
+    let refused = said(&command.output().unwrap());
+    assert!(
+        refused.contains("expected a TLS key file that others cannot read"),
+        "{refused}"
+    );
+    fs::set_permissions(certificate.key(), Permissions::from_mode(0o600)).unwrap();
     let server = TestServer::with(&portal, &options, &[]);
     assert!(
         server.url().starts_with("https://localhost:"),

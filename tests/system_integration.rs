@@ -819,7 +819,7 @@ fn mount_of_another_user_is_named_and_does_not_spoil_the_status() {
         &output,
         1,
         &[
-            "a mount by user nobody, without access for others",
+            "a mount by user nobody, whose status only that user sees",
             "is by user nobody",
             "hint: only that user and root can unmount it",
         ],

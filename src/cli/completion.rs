@@ -20,8 +20,8 @@ use super::settings::GlobalArgs;
 use super::storage::require_private_cache;
 use super::{config, output};
 use crate::catalog::{StoredCatalog, Vocabulary, fold};
-use crate::mount::mountinfo;
-use icos_portal::{ObjectId, Service};
+use crate::mount::mountinfo::{self, MountEntry};
+use icos_portal::{ObjectId, Service, is_terminal_command};
 
 /// The variable with which a shell's script calls this program.
 pub(super) const VARIABLE: &str = "COMPLETE";
@@ -373,7 +373,12 @@ fn columns(current: &OsStr) -> Vec<CompletionCandidate> {
 /// Mount points, or else folders.
 fn mounts(current: &OsStr) -> Vec<CompletionCandidate> {
     let mounts = mountinfo::mounts_without_binds().unwrap_or_default();
-    let paths = mounts.into_iter().map(|mount| mount.mountpoint);
+    // The shells divide the candidates at line breaks.
+    let is_one = |path: &PathBuf| !path.to_string_lossy().contains(is_terminal_command);
+    let paths = (mounts.into_iter())
+        .filter(MountEntry::is_trusted)
+        .map(|mount| mount.mountpoint)
+        .filter(is_one);
     let typed = PathBuf::from(current);
     let is_typed = |path: &PathBuf| {
         path.to_string_lossy()

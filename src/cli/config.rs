@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -55,7 +56,16 @@ impl ConfigFile {
         let Some(path) = config_path() else {
             return Ok(Self::default());
         };
-        let read = icos_files::read_file(&path, MAX_LEN).and_then(|content| {
+        let read = icos_files::read_with_metadata(&path, MAX_LEN).and_then(|(content, found)| {
+            // It decides where a login is sent, and which files are written.
+            if icos_files::is_changeable_by_others(&found) {
+                let reason = format!(
+                    "expected settings that only you or root can change, found a file of user {} with mode {:04o}; `chmod go-w` it, copy it to a file of your own, or set {PATH_VARIABLE} to nothing to read no file",
+                    found.uid(),
+                    found.mode() & 0o7777
+                );
+                return Err(std::io::Error::other(reason));
+            }
             String::from_utf8(content)
                 .map_err(|_| std::io::Error::other("expected UTF-8, found other bytes"))
         });

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::credentials::CredentialArgs;
 use super::log::control::runtime_folder;
 use super::mount::mountpoint::is_dead;
+use super::mount_context::owned_by;
 use super::output::{self, OutputError, print_json, print_line};
 use super::serve::client;
 use super::serve::files::{ServerRecord, all_running};
@@ -293,6 +294,9 @@ fn check_shared_cache(shared: SharedCacheArgs) -> anyhow::Result<Option<Finding>
 fn check_mounts() -> Vec<Finding> {
     let check = |mount: MountEntry| {
         let shown = mount.mountpoint.display();
+        if !mount.is_trusted() {
+            return Finding::ok("mount", format!("{shown}, {}", owned_by(mount.owner)));
+        }
         if is_dead(&mount.mountpoint) {
             let found = format!("{shown} is dead: its process has ended");
             return Finding::bad("mount", found, format!("icosfs unmount {shown}"));

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::mount_context::{not_mounted, owned_by};
+use super::mount_context::{not_mounted, owned_by, require_trusted};
 use super::output::{print_json, print_line, print_text};
 use super::serve::client;
 use super::serve::files::ServerRecord;
@@ -130,7 +130,8 @@ fn query(target: Target, is_named: bool) -> QueriedTarget {
             match read_status(mount) {
                 Err(_) if !expected => {
                     let owner = owned_by(mount.owner);
-                    let reason = anyhow::anyhow!("a mount {owner}, without access for others");
+                    let reason =
+                        anyhow::anyhow!("a mount {owner}, whose status only that user sees");
                     (Err(reason), false)
                 }
                 status => (status, expected),
@@ -138,14 +139,9 @@ fn query(target: Target, is_named: bool) -> QueriedTarget {
         }
         Target::Server(server) => (read_server_status(server), true),
     };
-    // Another user's mount can name any URL as that of a service.
-    let is_probed = match &target {
-        Target::Mount(mount) => mount.is_trusted(),
-        Target::Server(_) => true,
-    };
     let status = status.map(|status| {
-        let checks = is_probed.then(|| probe_services(&status).unwrap_or_default());
-        (status, checks.unwrap_or_default())
+        let checks = probe_services(&status).unwrap_or_default();
+        (status, checks)
     });
     QueriedTarget {
         target,
@@ -179,6 +175,8 @@ pub(super) fn read_status_within(
     mount: &MountEntry,
     timeout: Duration,
 ) -> anyhow::Result<DaemonStatus> {
+    // The process of another user may never reply, and this one could not end then.
+    require_trusted(mount)?;
     let (sender, receiver) = mpsc::channel();
     let queried = mount.clone();
     std::thread::Builder::new()

@@ -3,18 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 
-/// Whether a terminal may take this character for a command: one that moves the cursor,
-/// or changes the direction of the text, so that it looks like another.
-pub(super) fn is_command(c: char) -> bool {
-    let changes_direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}'
-        | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || changes_direction
-}
+use icos_portal::is_terminal_command;
 
-/// Returns `json` with those characters as escapes of JSON. They are only in strings
+/// Returns `json` with the characters that a terminal may take for commands as escapes of JSON. They are only in strings
 /// there, but for the line breaks.
 pub(super) fn escape_in_json(json: &str) -> Cow<'_, str> {
-    let harmless = |c: char| !is_command(c) || c == '\n';
+    let harmless = |c: char| !is_terminal_command(c) || c == '\n';
     if json.chars().all(harmless) {
         return Cow::Borrowed(json);
     }
@@ -37,7 +31,7 @@ pub(super) fn width() -> usize {
 /// Returns `text` with control characters escaped. File names and error
 /// messages come from untrusted sources and could contain terminal commands.
 pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
-    let harmless = |c: char| !is_command(c) || matches!(c, '\n' | '\t');
+    let harmless = |c: char| !is_terminal_command(c) || matches!(c, '\n' | '\t');
     if text.chars().all(harmless) {
         return Cow::Borrowed(text);
     }

@@ -3,10 +3,11 @@
 
 use std::fmt::Write as _;
 
+use icos_portal::is_terminal_command;
 use serde_json::Value;
 
 use super::output::{self, print_text};
-use super::terminal::{self, escape_in_json, is_command};
+use super::terminal::{self, escape_in_json};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -149,7 +150,7 @@ pub(super) fn print_json_lines(values: impl IntoIterator<Item = Value>) -> anyho
 /// terminal's cursor, nor break the line, nor look like another one.
 pub(super) fn blank_control(text: &str) -> String {
     text.chars()
-        .map(|c| if is_command(c) { ' ' } else { c })
+        .map(|c| if is_terminal_command(c) { ' ' } else { c })
         .collect()
 }
 

@@ -12,7 +12,7 @@ use super::mount_context::{mount_of, not_mounted, owned_by};
 use super::output::note;
 use super::status::read_status;
 use super::waiting::WaitNotice;
-use crate::mount::mountinfo::{self, MountEntry};
+use crate::mount::mountinfo;
 use crate::mount::{absolute_without_foreign_links, detach, unmount};
 use crate::process::{self, ProcessState};
 
@@ -64,13 +64,16 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
         detach(&mountpoint)?;
         return Ok(());
     }
-    if entry.as_ref().is_some_and(MountEntry::is_icosfs) && !responds(&mountpoint) {
+    // The process of another user may never reply, and this one could not end then.
+    let queried = entry.as_ref();
+    let queried = queried.filter(|entry| entry.is_icosfs() && entry.is_trusted());
+    if queried.is_some() && !responds(&mountpoint) {
         bail!(
             "the process of the mount at {0} does not respond; if it is stopped, `kill -CONT PID` resumes it (`pgrep -fa 'icosfs mount'` lists such processes); `icosfs unmount --lazy {0}` unmounts it at once",
             mountpoint.display()
         );
     }
-    let daemon = entry.as_ref().and_then(|entry| read_status(entry).ok());
+    let daemon = queried.and_then(|entry| read_status(entry).ok());
     let daemon = daemon.map(|status| status.info.pid);
     unmount(&mountpoint)?;
     let device = entry.map(|entry| entry.device);

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use icos_portal::is_terminal_command;
+
 use super::glyphs;
 
 /// Red, green and blue.
@@ -137,7 +139,7 @@ impl Picture {
 
 /// `text` without control characters, cut at an ellipsis to a width of `room` pixels.
 fn shortened(text: &str, size: f64, room: f64) -> String {
-    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |c: char| if is_terminal_command(c) { ' ' } else { c };
     let mut text: String = text.chars().map(clean).collect();
     let mut is_cut = false;
     while glyphs::width(&text, size) > room && text.pop().is_some() {

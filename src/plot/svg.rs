@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use icos_portal::is_terminal_command;
+
 use super::picture::{Anchor, Colour, Picture, Shape};
 
 fn hex(Colour([red, green, blue]): Colour) -> String {
@@ -98,7 +100,7 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
+            c if is_terminal_command(c) => out.push(' '),
             c => out.push(c),
         }
     }

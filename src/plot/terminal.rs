@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use icos_portal::is_terminal_command;
+
 use super::canvas::DotCanvas;
 use super::chart::Curve;
 use super::scale::{Tick, padded, time_ticks, value_ticks};
@@ -31,7 +33,7 @@ pub(super) fn chart(
             text.to_owned()
         }
     };
-    let clean = |text: &str| text.replace(char::is_control, " ");
+    let clean = |text: &str| text.replace(is_terminal_command, " ");
     let title: String = clean(&curve.title()).chars().take(width).collect();
     let room = width.saturating_sub(title.chars().count() + 2);
     let heading: String = clean(heading).chars().take(room).collect();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN, REFERER, USER_AGENT};
 use hyper::http::request::Parts;
 
 use super::secret::Secret;
@@ -102,9 +102,23 @@ pub(super) fn check(
     {
         return Err(Refusal::WrongHost);
     }
+    let scheme = if connection.is_tls { "https" } else { "http" };
+    let own = format!("{scheme}://{host}");
+    // Older browsers say nothing else of the page that a request comes from.
+    if request.headers.contains_key(REFERER) {
+        let page = single(&request.headers, &REFERER);
+        let (scheme, rest) = page
+            .and_then(|page| page.split_once("://"))
+            .unwrap_or_default();
+        let origin = format!(
+            "{scheme}://{}",
+            rest.split(['/', '?', '#']).next().unwrap_or(rest)
+        );
+        if !origin.eq_ignore_ascii_case(&own) {
+            return Err(Refusal::CrossOrigin);
+        }
+    }
     if request.headers.contains_key(ORIGIN) {
-        let scheme = if connection.is_tls { "https" } else { "http" };
-        let own = format!("{scheme}://{host}");
         let origin = single(&request.headers, &ORIGIN);
         if !origin.is_some_and(|origin| origin.eq_ignore_ascii_case(&own)) {
             return Err(Refusal::CrossOrigin);
@@ -209,6 +223,8 @@ mod tests {
             ("origin", "http://localhost:8080"),
             ("sec-fetch-site", "none"),
             ("sec-fetch-site", "same-origin"),
+            ("referer", "http://localhost:8080/stations/?a=b"),
+            ("referer", "http://localhost:8080"),
         ] {
             assert_eq!(checked(&[host, own, SECRET]), Ok(()), "{own:?}");
         }
@@ -220,6 +236,13 @@ mod tests {
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-site", "same-site"),
             ("sec-fetch-site", "anything"),
+            ("referer", "http://evil.example/"),
+            ("referer", "http://localhost:8081/"),
+            ("referer", "https://localhost:8080/"),
+            ("referer", "http://localhost:8080@evil.example/"),
+            ("referer", "http://localhost:8080.evil.example"),
+            ("referer", "localhost:8080"),
+            ("referer", ""),
         ] {
             let found = checked(&[host, other, SECRET]);
             assert_eq!(found, Err(Refusal::CrossOrigin), "{other:?}");

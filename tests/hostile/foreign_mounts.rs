@@ -2,6 +2,8 @@
 //! while icosfs mounts and unmounts there.
 
 use std::fs::{self, Permissions};
+use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,9 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use icos_demo::DemoPortal;
 use icosfs::mount::mountinfo;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::shared_folders::{ATTACKER, Attack, Scene, USER, attack};
+use crate::support::home::ICOSFS;
 use crate::support::{Home, portal, said, services_of};
 
 /// Attempts to mount or unmount while folders change places. One in three hits the moment.
@@ -153,6 +157,57 @@ fn mount_is_not_made_over_a_folder_that_takes_the_place_of_the_one_checked() {
         let said = output.map(|output| said(&output));
         assert!(!wrong, "attempt {attempt}: {said:?}");
     }
+}
+
+/// Regression: a process that had asked the other one could not even be killed.
+#[test]
+fn mount_of_another_user_is_named_and_not_queried() {
+    let home = Home::new();
+    let at = home.path().join("mnt");
+    fs::create_dir(&at).unwrap();
+    let device = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id={ATTACKER},group_id={ATTACKER},allow_other",
+        device.as_raw_fd()
+    );
+    let kind = Some("fuse.icosfs");
+    nix::mount::mount(
+        Some("theirs"),
+        &at,
+        kind,
+        MsFlags::MS_NOSUID,
+        Some(&*options),
+    )
+    .unwrap();
+    // The first request, without an answer to it.
+    let first = (&device).read(&mut vec![0; 1 << 17]).unwrap();
+    assert!(first > 0);
+    let shown = at.display().to_string();
+    let icosfs = |arguments: &[&str]| {
+        let mut command = Command::new("timeout");
+        let command = home.alone(&mut command).args(["30", ICOSFS]);
+        command.args(arguments).output().unwrap()
+    };
+    let all = icosfs(&["status"]);
+    let named = icosfs(&["status", &shown]);
+    let level = icosfs(&["log-level", &shown, "debug"]);
+    let unmounted = icosfs(&["unmount", &shown]);
+    detach_all(home.path());
+    let expected = format!("{shown}\n  a mount by user nobody");
+    assert!(said(&all).contains(&expected), "{}", said(&all));
+    for refused in [named, level] {
+        let text = said(&refused);
+        assert!(!refused.status.success(), "{text}");
+        assert!(
+            text.contains("by user nobody\nhint: commands trust your own"),
+            "{text}"
+        );
+    }
+    assert!(unmounted.status.success(), "{}", said(&unmounted));
 }
 
 /// Regression: root unmounted what another user's link led to.

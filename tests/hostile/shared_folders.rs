@@ -276,6 +276,30 @@ fn cache_in_a_folder_that_others_can_write_to_is_refused() {
     refused("an existing folder with mode 0777", "{}/cache");
 }
 
+/// Settings name the services that get a login, and files that are written.
+#[test]
+fn settings_that_others_can_change_are_refused() {
+    let portal = portal();
+    let scene = Scene::new(USER, 0o755);
+    let settings = scene.path("theirs/config.toml");
+    fs::write(&settings, "portal = \"icos\"\n").unwrap();
+    let wrapper = format!("export ICOSFS_CONFIG='{}'; exec \"$@\"", settings.display());
+    let scene = scene.by(wrapper);
+    for (owner, mode, is_used) in [
+        (USER, 0o644, true),
+        (0, 0o644, true),
+        // Each user has a group of the same number.
+        (USER, 0o664, true),
+        (USER, 0o666, false),
+        (ATTACKER, 0o644, false),
+    ] {
+        scene.give("theirs/config.toml", owner, mode);
+        let said = said(&scene.run(&portal, "config show"));
+        let is_refused = said.contains("expected settings that only you or root can change");
+        assert_eq!(is_refused, !is_used, "{owner} {mode:o}: {said}");
+    }
+}
+
 /// Complete files in the cache have mode 0400, which does not bind root.
 #[test]
 fn ordinary_user_can_repair_and_evict_the_complete_files_of_their_cache() {

@@ -26,8 +26,9 @@ impl DemoRepository {
     pub fn from_rdf(folder: &Path) -> Result<Self, DemoError> {
         let mut repository = Self::new(Envri::Icos, 0);
         for file in files(folder)? {
-            let text = fs::read(&file).map_err(|e| DemoError::metadata(&file, &e))?;
-            let triples: Result<Vec<_>, _> = RdfXmlParser::new().for_slice(&text).collect();
+            let text = read(&file).map_err(|e| DemoError::metadata(&file, &e))?;
+            let triples: Result<Vec<_>, _> =
+                RdfXmlParser::new().for_slice(text.as_bytes()).collect();
             repository.insert(triples.map_err(|e| DemoError::metadata(&file, &e))?);
         }
         repository.insert(missing_dataset_types(repository.graph()));
@@ -39,6 +40,25 @@ impl DemoRepository {
         }
         Ok(repository)
     }
+}
+
+/// Reads a regular file whose entities are plain texts: those that consist of others grow
+/// without bound when they are expanded.
+fn read(file: &Path) -> std::io::Result<String> {
+    if !fs::metadata(file)?.is_file() {
+        return Err(std::io::Error::other("expected a regular file"));
+    }
+    let text = fs::read_to_string(file)?;
+    let entities = text.split("<!ENTITY").skip(1);
+    let is_nested = |entity: &str| {
+        let declaration = entity.split('>').next();
+        declaration.is_some_and(|text| text.contains(['&', '%']))
+    };
+    if entities.into_iter().any(is_nested) {
+        let reason = "expected entities that are plain texts, found one that contains another";
+        return Err(std::io::Error::other(reason));
+    }
+    Ok(text)
 }
 
 /// The files to load, sorted, so that the order is the same on each machine.
@@ -103,6 +123,32 @@ mod tests {
             super::super::vocabulary::CPMETA
         );
         Graph::default().extended(read_turtle(&text))
+    }
+
+    /// Regression: a file of 400 bytes took 2 GB.
+    #[test]
+    fn nested_entities_and_pipes_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |folder: &Path| match DemoRepository::from_rdf(folder) {
+            Ok(_) => panic!("it is loaded"),
+            Err(error) => error.to_string(),
+        };
+        let load = |entities: &str| {
+            let text = format!(
+                "<?xml version=\"1.0\"?><!DOCTYPE rdf:RDF [{entities}]>\
+                 <rdf:RDF xmlns:rdf=\"http://www.w3.org/1999/02/22-rdf-syntax-ns#\"/>"
+            );
+            fs::write(folder.path().join("a.rdf"), text).unwrap();
+            refused(folder.path())
+        };
+        let plain = load("<!ENTITY owl \"http://www.w3.org/2002/07/owl#\">");
+        assert!(plain.contains("that describe data objects"), "{plain}");
+        let nested = load("<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">");
+        assert!(nested.contains("plain texts"), "{nested}");
+        fs::remove_file(folder.path().join("a.rdf")).unwrap();
+        fs::create_dir(folder.path().join("a.rdf")).unwrap();
+        let reason = refused(folder.path());
+        assert!(reason.contains("a regular file"), "{reason}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Opens files by their paths.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -21,19 +21,30 @@ use super::walk::{Destination, HANDLE, WalkMode, walk};
 /// [`UnsafeFile`] if it is not a regular file, or a link that another user may have put
 /// there; [`ErrorKind::FileTooLarge`] if it is longer.
 pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_with_metadata(path, limit).map(|(content, _)| content)
+}
+
+/// The same, with the attributes of the very file that was read: another one may be at
+/// `path` at any time.
+///
+/// # Errors
+///
+/// Those of [`read_file`].
+pub fn read_with_metadata(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let place = SafePath::resolve(path)?;
     let mut content = Vec::new();
     let file = place.folder.read(&place.name)?;
+    let found = file.metadata()?;
     file.take(limit.saturating_add(1))
         .read_to_end(&mut content)?;
     if content.len() as u64 > limit {
         let reason = format!("expected at most {limit} bytes, found more");
         return Err(io::Error::new(ErrorKind::FileTooLarge, reason));
     }
-    Ok(content)
+    Ok((content, found))
 }
 
-/// Opens `path` for appending, or creates it. Also returns where it is, if it is a
+/// Opens `path` for appending, or creates it with access for its owner only. Also returns where it is, if it is a
 /// regular file; `None` for a device or a pipe such as `/dev/stderr`, which is
 /// written to without waiting.
 ///
@@ -43,7 +54,7 @@ pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 pub fn open_for_append(path: &Path) -> io::Result<(File, Option<SafePath>)> {
     match find(path)? {
         Found::Place(place) => {
-            let (file, _) = place.folder.append(&place.name, 0o666)?;
+            let (file, _) = place.folder.append(&place.name, 0o600)?;
             Ok((file, Some(place)))
         }
         Found::Special(handle) => {

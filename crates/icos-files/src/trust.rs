@@ -116,6 +116,12 @@ pub(crate) fn is_writable_by_others(
     folder.mode() & 0o002 != 0 || by_group
 }
 
+/// Whether other users own this file or may write to it, by its owner and mode.
+#[must_use]
+pub fn is_changeable_by_others(found: &Metadata) -> bool {
+    !is_trusted(found.uid()) || is_writable_by_others(found, || false)
+}
+
 /// Checks that `file` is a regular file, and returns its attributes.
 ///
 /// # Errors

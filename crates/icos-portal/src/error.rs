@@ -191,13 +191,21 @@ where
     deserializer.deserialize_seq(ListVisitor::<T, MAX>(PhantomData))
 }
 
+/// Whether a terminal may take this character for a command: one that moves the cursor,
+/// or changes the direction of the text, so that it looks like another.
+#[must_use]
+pub fn is_terminal_command(c: char) -> bool {
+    let changes_direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || changes_direction
+}
+
 /// Makes untrusted text safe to print on a terminal, on one line: replaces
 /// control characters and characters that change the text direction.
 pub(crate) fn sanitize(text: &str) -> String {
     let replace = |c: char| match c {
         '\t' | '\n' | '\r' => ' ',
-        '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c if is_terminal_command(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     };
     text.chars().map(replace).collect()

@@ -77,7 +77,7 @@ pub use account::Account;
 pub use bootstrap::Bootstrap;
 pub use data::DataClient;
 pub use envri::Envri;
-pub use error::PortalError;
+pub use error::{PortalError, is_terminal_command};
 pub use id::ObjectId;
 pub use meta::{MetadataClient, SharedAnswers};
 pub use services::{Service, Services};

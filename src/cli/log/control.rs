@@ -15,6 +15,7 @@ use directories::ProjectDirs;
 use icos_files::SafeFolder;
 
 use crate::cli::failure::Failure;
+use crate::cli::serve::client;
 use crate::cli::settings::GlobalArgs;
 use crate::cli::status::read_status_of;
 use crate::cli::target::Target;
@@ -52,7 +53,7 @@ pub(in crate::cli) fn run(global: &GlobalArgs, args: &LogLevelArgs) -> anyhow::R
     let socket = status.info.control.with_context(|| {
         format!("the process of {shown} has no control socket; its log has the reason")
     })?;
-    let mut stream = UnixStream::connect(&socket)
+    let mut stream = client::connect(&socket)
         .with_context(|| format!("cannot connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
     writeln!(stream, "{}", args.level)?;

@@ -44,7 +44,7 @@ impl LogFile {
 
     fn reopen(&mut self) -> io::Result<()> {
         if let Some(place) = &self.place {
-            (self.file, _) = place.folder.append(&place.name, 0o666)?;
+            (self.file, _) = place.folder.append(&place.name, 0o600)?;
             self.written = self.file.metadata()?.len();
         }
         Ok(())
@@ -59,7 +59,7 @@ impl LogFile {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        (self.file, _) = place.folder.append(&place.name, 0o666)?;
+        (self.file, _) = place.folder.append(&place.name, 0o600)?;
         self.written = 0;
         Ok(())
     }

@@ -46,7 +46,8 @@ pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
             found.kind,
             path.display()
         );
-        if !is_dead(&path) {
+        // The process of another user may never reply, and this one could not end then.
+        if !found.is_trusted() || !is_dead(&path) {
             bail!(
                 "{} is mounted already ({}); unmount it with `icosfs unmount {0}`",
                 path.display(),

@@ -38,7 +38,7 @@ pub(in crate::cli) fn get(
 
 /// Connects to the socket at `path`, of any length: the system allows 107 bytes, so that
 /// longer ones go through a descriptor of the folder.
-pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(in crate::cli) fn connect(path: &Path) -> io::Result<UnixStream> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };

@@ -215,21 +215,28 @@ pub(in crate::cli) fn all_running(path: &Path) -> Vec<ServerRecord> {
 /// The secret in a file that the user gives.
 pub(super) fn given_secret(path: &Path) -> anyhow::Result<Secret> {
     let shown = path.display();
-    let found = fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
+    let text = private_file(path, "secret", MAX_RECORD)?;
+    let text = String::from_utf8(text).unwrap_or_default();
+    Secret::parse(&text).with_context(|| format!("bad secret in {shown}"))
+}
+
+/// The content of a file with `what`, a secret thing, that the user gives.
+pub(super) fn private_file(path: &Path, what: &str, limit: u64) -> anyhow::Result<Vec<u8>> {
+    let shown = path.display();
+    let read = icos_files::read_with_metadata(path, limit);
+    let (content, found) = read.with_context(|| format!("cannot read {shown}"))?;
     ensure!(
         icos_files::is_own_file(&found),
-        "expected a secret file of your own or root's at {shown}, found one of user {}",
-        found.uid()
+        "expected a {what} file of your own or root's at {shown}, found one of user {} with {} names",
+        found.uid(),
+        found.nlink()
     );
     // A group may read it: so Kubernetes gives a secret to a user without a name.
     ensure!(
         is_closed_to(&found, 0o027),
-        "expected a secret file that others cannot read or write at {shown}; run chmod 600 {shown}"
+        "expected a {what} file that others cannot read or write at {shown}; run chmod 600 {shown}"
     );
-    let text = icos_files::read_file(path, MAX_RECORD);
-    let text = text.with_context(|| format!("cannot read {shown}"))?;
-    let text = String::from_utf8(text).unwrap_or_default();
-    Secret::parse(&text).with_context(|| format!("bad secret in {shown}"))
+    Ok(content)
 }
 
 /// Whether none of the permissions in `bits` is granted.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
+use super::files::private_file;
 use super::{MAX_PEM, ServeArgs};
 use crate::serve::tls_acceptor;
 
@@ -46,7 +47,10 @@ pub(super) fn port_to_bind(args: &ServeArgs) -> anyhow::Result<Option<PortToBind
                 let read = icos_files::read_file(path, MAX_PEM);
                 read.with_context(|| format!("cannot read {}", path.display()))
             };
-            let acceptor = tls_acceptor(&read(certificates)?, &read(key)?);
+            let acceptor = tls_acceptor(
+                &read(certificates)?,
+                &private_file(key, "TLS key", MAX_PEM)?,
+            );
             Some(acceptor.context("bad --tls-cert or --tls-key")?)
         }
         _ => None,

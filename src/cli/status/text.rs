@@ -9,6 +9,7 @@ use super::{PROBE_TIMEOUT, QueriedTarget, ServiceCheck};
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
 use crate::cli::terminal::{counted, duration, size};
+use crate::cli::text_table::blank_control;
 use crate::cluster::SharedCacheState;
 use crate::daemon::report::DaemonStatus;
 use icos_portal::PortalError;
@@ -42,6 +43,8 @@ struct StatusPage(String);
 
 impl StatusPage {
     fn line(&mut self, name: &str, value: impl Display) {
+        // A line break could begin what looks like another mount.
+        let value = blank_control(&value.to_string());
         let _ = writeln!(self.0, "  {name:<8} {value}");
     }
 
