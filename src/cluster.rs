@@ -74,7 +74,7 @@ mod store;
 mod stream;
 mod value;
 
-pub use gc::{GcOptions, GcReport, collect_garbage};
+pub use gc::{GcError, GcOptions, GcReport, collect_garbage};
 pub use key::{ClusterKey, KeyError};
 pub use location::{BadLeaseLocation, BadLocation, LeaseLocation, SharedLocation};
 pub use private_file::{PrivateFileError, read_password};

@@ -608,11 +608,9 @@ fn bad_shared_cache_options_are_explained() {
     let before = std::fs::read(&key).unwrap();
     let again = init();
     assert!(!again.status.success());
-    assert!(
-        said(&again).contains("is not overwritten"),
-        "{}",
-        said(&again)
-    );
+    let expected = format!("{} exists; a key is not overwritten", key.display());
+    let expected = format!("icosfs: {}\n", expected.replace("; ", "\nhint: "));
+    assert_eq!(String::from_utf8_lossy(&again.stderr), expected);
     assert_eq!(std::fs::read(&key).unwrap(), before);
     let open = home.path().join("open");
     std::fs::write(&open, &before).unwrap();
@@ -654,6 +652,52 @@ fn bad_shared_cache_options_are_explained() {
         let output = home.run(&portal, &arguments, "");
         assert!(!output.status.success());
         assert!(said(&output).contains(expected), "{}", said(&output));
+    }
+}
+
+#[test]
+fn garbage_collection_takes_a_path_a_url_or_the_setting() {
+    let home = Home::new();
+    let folder = home.path().join("shared cache");
+    let object = folder.join("v1/host/original/id");
+    let gc = |arguments: &[&str], setting: &str| {
+        let mut command = home.icosfs();
+        command.args(["cluster", "gc", "--unused-days=0"]);
+        command.args(arguments).env("ICOSFS_SHARED_CACHE", setting);
+        feed(command, "")
+    };
+    let (path, s3) = (folder.display().to_string(), "s3://bucket/prefix");
+    let url = format!("file://{}", path.replace(' ', "%20"));
+    for (arguments, setting) in [
+        (&[&*path][..], ""),
+        (&[&*url], s3),
+        (&[], &*url),
+        (&[&*format!("--shared-cache={url}")], ""),
+    ] {
+        std::fs::create_dir_all(&object).unwrap();
+        std::fs::write(object.join("0"), "").unwrap();
+        let output = gc(arguments, setting);
+        let said = said(&output);
+        assert!(said.contains("removed 1 object"), "{arguments:?}: {said}");
+        assert!(!object.join("0").exists(), "{arguments:?}");
+    }
+    let absent = home.path().join("absent").display().to_string();
+    for (arguments, setting, code, reason, hint) in [
+        (&[][..], "", 2, "expected the folder", "ICOSFS_SHARED_CACHE"),
+        (&[], s3, 2, "expected a folder", "lifecycle rule"),
+        (&[s3], "", 2, "expected a folder", "lifecycle rule"),
+        (&[&*absent], "", 1, "there is no folder", "--shared-cache"),
+        (&["/"], "", 1, "/ has no shared cache", "--shared-cache"),
+    ] {
+        let output = gc(arguments, setting);
+        let text = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(lines[0].contains(reason), "{text}");
+        assert!(
+            lines[1].starts_with("hint: ") && lines[1].contains(hint),
+            "{text}"
+        );
     }
 }
 

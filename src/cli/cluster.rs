@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::bail;
 use clap::Subcommand;
 
+use super::exit::EndedEarly;
 use super::output::print_line;
+use super::shared_cache::SharedLocationArgs;
 use super::terminal::{counted, size};
-use crate::cluster::{ClusterKey, GcOptions, collect_garbage};
+use crate::cluster::{ClusterKey, GcOptions, KeyError, SharedLocation, collect_garbage};
 
 /// Subcommands of `icosfs cluster`.
 #[derive(Debug, Subcommand)]
@@ -33,14 +35,18 @@ Examples:
     },
     /// Remove what was not used for a while from a shared cache in a folder
     #[command(after_help = "\
-Machines may go on reading: what they miss, they download again.
+Machines may go on reading: what they miss, they download again. No link in the folder is \
+followed, and no other file system is entered.
 
 Examples:
   icosfs cluster gc --dry-run /scratch/icosfs
+  ICOSFS_SHARED_CACHE=file:///scratch/icosfs icosfs cluster gc
   icosfs cluster gc --unused-days 90 /scratch/icosfs")]
     Gc {
-        /// The folder that --shared-cache names
-        folder: PathBuf,
+        /// The folder, by path or URL; by default the one that --shared-cache names
+        folder: Option<PathBuf>,
+        #[command(flatten)]
+        location: SharedLocationArgs,
         /// Remove objects that were neither read nor written for so many days
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         unused_days: u32,
@@ -60,9 +66,37 @@ pub(super) fn run(command: &ClusterCommand) -> anyhow::Result<()> {
         ClusterCommand::Init { file, writer: true } => init_pair(file),
         ClusterCommand::Gc {
             folder,
+            location,
             unused_days,
             dry_run,
-        } => gc(folder, *unused_days, *dry_run),
+        } => {
+            let folder = folder_of(folder.as_deref(), location.shared_cache.as_ref())?;
+            gc(&folder, *unused_days, *dry_run)
+        }
+    }
+}
+
+/// The folder that is given by path or URL, or else the one of the settings.
+fn folder_of(given: Option<&Path>, setting: Option<&SharedLocation>) -> anyhow::Result<PathBuf> {
+    let url = given.and_then(Path::to_str);
+    let url = url.filter(|text| text.starts_with("file:") || text.starts_with("s3:"));
+    let location = match (given, url) {
+        (_, Some(url)) => &url.parse()?,
+        (Some(path), None) => return Ok(path.to_owned()),
+        (None, None) => setting.ok_or_else(|| {
+            let reason = "expected the folder of a shared cache; give it, or set \
+                ICOSFS_SHARED_CACHE or the setting shared-cache";
+            EndedEarly::Usage(reason.to_owned())
+        })?,
+    };
+    match location {
+        SharedLocation::Folder(path) => Ok(path.clone()),
+        SharedLocation::Bucket { .. } => {
+            let reason = format!(
+                "expected a folder, found {location}; let a lifecycle rule of the bucket remove old objects"
+            );
+            Err(EndedEarly::Usage(reason).into())
+        }
     }
 }
 
@@ -71,8 +105,7 @@ fn gc(folder: &Path, unused_days: u32, dry_run: bool) -> anyhow::Result<()> {
         unused: Duration::from_hours(24) * unused_days,
         dry_run,
     };
-    let report = collect_garbage(folder, options)
-        .with_context(|| format!("cannot clean the shared cache in {}", folder.display()))?;
+    let report = collect_garbage(folder, options)?;
     let (verb, objects, unfinished) = (
         if dry_run { "would remove" } else { "removed" },
         report.objects,
@@ -85,16 +118,18 @@ fn gc(folder: &Path, unused_days: u32, dry_run: bool) -> anyhow::Result<()> {
         size(report.bytes),
         size(report.remaining)
     )?;
+    if let Some(first) = report.first_failure {
+        let more = match report.failures {
+            1 => String::new(),
+            failures => format!(", and {} more", failures - 1),
+        };
+        bail!("cannot read or remove {first}{more}; run it as a user who may");
+    }
     Ok(())
 }
 
 fn init(file: &Path) -> anyhow::Result<()> {
-    ClusterKey::create(file).with_context(|| {
-        format!(
-            "cannot make a key in {}; a file that exists is not overwritten",
-            file.display()
-        )
-    })?;
+    ClusterKey::create(file).map_err(|error| cannot_create(file, error))?;
     print_line!(
         "made a key in {}; copy it to all machines, readable by you alone, and name it with --shared-key-file",
         file.display()
@@ -106,17 +141,19 @@ fn init_pair(file: &Path) -> anyhow::Result<()> {
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
     let public = PathBuf::from(public);
-    ClusterKey::create_pair(file, &public).with_context(|| {
-        format!(
-            "cannot make keys in {} and {}; a file that exists is not overwritten",
-            file.display(),
-            public.display()
-        )
-    })?;
+    ClusterKey::create_pair(file, &public).map_err(|error| cannot_create(file, error))?;
     print_line!(
         "made a writer's key in {}, for the machines that write the shared cache, and its public key in {}, for all others; name them with --shared-key-file",
         file.display(),
         public.display()
     )?;
     Ok(())
+}
+
+/// The error for a key that cannot be written to `file`.
+fn cannot_create(file: &Path, error: KeyError) -> anyhow::Error {
+    match error {
+        KeyError::Exists(_) => error.into(),
+        _ => anyhow::Error::new(error).context(format!("cannot make a key in {}", file.display())),
+    }
 }

@@ -18,11 +18,10 @@ use crate::content::Sharing;
 /// How long to wait at the start for the folder of a store.
 const START_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Options of the shared cache.
-#[allow(clippy::struct_field_names, reason = "the names of the flags")]
+/// Where the shared cache is.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Shared cache")]
-pub(super) struct SharedCacheArgs {
+pub(super) struct SharedLocationArgs {
     /// `file:///DIR` or `s3://BUCKET`
     ///
     /// Machines share downloads in this folder or bucket (`s3://BUCKET/PREFIX`).
@@ -35,7 +34,16 @@ pub(super) struct SharedCacheArgs {
     /// `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, and `AWS_ALLOW_HTTP=true` for
     /// plain HTTP.
     #[arg(long, value_name = "URL", env = "ICOSFS_SHARED_CACHE")]
-    shared_cache: Option<SharedLocation>,
+    pub(super) shared_cache: Option<SharedLocation>,
+}
+
+/// Options of the shared cache.
+#[allow(clippy::struct_field_names, reason = "the names of the flags")]
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Shared cache")]
+pub(super) struct SharedCacheArgs {
+    #[command(flatten)]
+    location: SharedLocationArgs,
     /// Key from `icosfs cluster init`
     ///
     /// It proves what other machines wrote.
@@ -108,7 +116,7 @@ impl SharedCacheArgs {
     /// respond, it is used as soon as it does.
     pub(super) fn open(self, memory: u64, scratch: &Path) -> anyhow::Result<Option<SharedCache>> {
         let Self {
-            shared_cache,
+            location: SharedLocationArgs { shared_cache },
             shared_key_file,
             shared_cache_role,
             shared_leases,

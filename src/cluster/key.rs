@@ -2,14 +2,15 @@
 //! of files, one with the secret of the machines that write, one with the public key by
 //! which all others prove what those wrote.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use secrecy::zeroize::Zeroizing;
 
-use super::private_file::{self, PrivateFileError};
+use super::private_file::{self, NewPrivateFile, PrivateFileError};
 use super::seal::{Seal, WriterSignature};
 
 /// What files begin with: a name and the version of the format.
@@ -48,6 +49,9 @@ pub enum KeyError {
     /// Its file cannot be used.
     #[error(transparent)]
     File(#[from] PrivateFileError),
+    /// A new key would replace another file.
+    #[error("{} exists; a key is not overwritten", .0.display())]
+    Exists(PathBuf),
     /// The file has other content.
     #[error("expected a key that `icosfs cluster init` wrote, found something else")]
     NotAKey,
@@ -82,11 +86,10 @@ impl ClusterKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError::File`] if there is a file already, or if it cannot be written.
+    /// [`KeyError::Exists`], or [`KeyError::File`] if it cannot be written.
     pub fn create(path: &Path) -> Result<(), KeyError> {
         let text = line(SHARED, &*random()?);
-        private_file::create(path, text.as_bytes(), 0o600).map_err(PrivateFileError::File)?;
-        Ok(())
+        new_file(path, text.as_bytes(), 0o600).map(drop)
     }
 
     /// Writes a new key of the machines that write to a new file at `path`, which its owner
@@ -99,14 +102,13 @@ impl ClusterKey {
         let seed = random()?;
         let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::NotAKey)?;
         let text = line(WRITER, &*seed);
-        private_file::create(path, text.as_bytes(), 0o600).map_err(PrivateFileError::File)?;
+        let secret = new_file(path, text.as_bytes(), 0o600)?;
         let text = line(PUBLIC, pair.public_key().as_ref());
-        let created = private_file::create(public, text.as_bytes(), 0o644);
-        if created.is_err() {
-            // The file is this call's own, and of no use.
-            let _ = std::fs::remove_file(path);
+        if let Err(error) = new_file(public, text.as_bytes(), 0o644) {
+            // Half a pair is of no use.
+            secret.remove();
+            return Err(error);
         }
-        created.map_err(PrivateFileError::File)?;
         Ok(())
     }
 
@@ -143,6 +145,13 @@ impl ClusterKey {
             }
         }
     }
+}
+
+fn new_file(path: &Path, content: &[u8], mode: u32) -> Result<NewPrivateFile, KeyError> {
+    private_file::create(path, content, mode).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
+        _ => KeyError::File(PrivateFileError::File(error)),
+    })
 }
 
 fn random() -> Result<Zeroizing<[u8; KEY_LEN]>, PrivateFileError> {
@@ -185,8 +194,8 @@ fn bytes_of(digits: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-    use std::{fs, io};
 
     use super::*;
     use crate::cluster::seal::SealLabel;
@@ -201,10 +210,7 @@ mod tests {
         assert_ne!(text, fs::read(&other).unwrap());
         assert_eq!(fs::metadata(&one).unwrap().mode() & 0o777, 0o600);
         let again = ClusterKey::create(&one).unwrap_err();
-        assert!(
-            matches!(again, KeyError::File(PrivateFileError::File(error))
-            if error.kind() == io::ErrorKind::AlreadyExists)
-        );
+        assert!(matches!(again, KeyError::Exists(path) if path == one));
         assert_eq!(fs::read(&one).unwrap(), text);
 
         let label = SealLabel {

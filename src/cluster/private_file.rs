@@ -1,9 +1,11 @@
 //! Files with secrets: owned by the user or root, and closed to all others.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use icos_files::{SafeFolder, SafePath};
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
@@ -44,7 +46,9 @@ pub(super) fn read_if(
     path: &Path,
     is_secret: impl Fn(&[u8]) -> bool,
 ) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
-    let found = std::fs::metadata(path)?;
+    // What is checked is what is read, whatever takes its path meanwhile.
+    let file = icos_files::open_file(path)?;
+    let found = file.metadata()?;
     let own = nix::unistd::geteuid().as_raw();
     if found.uid() != own && found.uid() != 0 {
         return Err(PrivateFileError::OtherOwner(found.uid()));
@@ -53,7 +57,7 @@ pub(super) fn read_if(
     if mode & 0o022 != 0 {
         return Err(PrivateFileError::NotPrivate(mode));
     }
-    let content = Zeroizing::new(icos_files::read_file(path, MAX_FILE)?);
+    let content = Zeroizing::new(icos_files::read_at_most(file, MAX_FILE)?);
     if mode & 0o077 != 0 && is_secret(&content) {
         return Err(PrivateFileError::NotPrivate(mode));
     }
@@ -80,25 +84,42 @@ pub fn read_password(path: &Path) -> Result<SecretString, PrivateFileError> {
 ///
 /// # Errors
 ///
-/// [`io::Error`] if there is a file already, or if it cannot be written.
-pub(super) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
+/// [`io::Error`] if there is a file already, if it cannot be written, or if another user
+/// may have put a link on the way there.
+pub(super) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<NewPrivateFile> {
+    let SafePath { folder, name } = SafePath::resolve(path)?;
+    let mut file = folder.create_new(&name, mode)?;
+    let new = NewPrivateFile { folder, name };
     let written = file.write_all(content).and_then(|()| file.sync_all());
-    if written.is_err() {
-        // The file is this call's own.
-        let _ = std::fs::remove_file(path);
+    match written {
+        Ok(()) => Ok(new),
+        Err(error) => {
+            new.remove();
+            Err(error)
+        }
     }
-    written
+}
+
+/// A file that was just created.
+#[derive(Debug)]
+pub(super) struct NewPrivateFile {
+    folder: SafeFolder,
+    name: OsString,
+}
+
+impl NewPrivateFile {
+    pub(super) fn remove(self) {
+        // If it fails, the file stays, which no other one depends on.
+        let _ = self.folder.remove(&self.name);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -117,5 +138,32 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let error = read_password(&path).unwrap_err();
         assert!(matches!(error, PrivateFileError::NotPrivate(0o644)));
+    }
+
+    /// Regression: owner and mode were those of the path, and the content that of whatever
+    /// took it meanwhile.
+    #[test]
+    fn private_file_that_takes_the_place_of_the_checked_one_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, open) = (dir.path().join("password"), dir.path().join("open"));
+        create(&path, b"private", 0o600).unwrap();
+        create(&open, b"open", 0o600).unwrap();
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let stops = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let exchange = || {
+                while !stops.load(Ordering::Relaxed) {
+                    renameat_with(CWD, &path, CWD, &open, RenameFlags::EXCHANGE).unwrap();
+                }
+            };
+            let thread = std::thread::Builder::new();
+            thread.spawn_scoped(scope, exchange).unwrap();
+            for _ in 0..5000 {
+                if let Ok(password) = read_password(&path) {
+                    assert_eq!(password.expose_secret(), "private");
+                }
+            }
+            stops.store(true, Ordering::Relaxed);
+        });
     }
 }

@@ -237,3 +237,27 @@ fn unmount_does_not_reach_a_mount_to_which_a_link_leads() {
     }
     detach_all(&scene.path(""));
 }
+
+/// Regression: everything below the folder was cleaned, whatever was mounted there.
+#[test]
+fn garbage_collection_enters_no_other_file_system() {
+    let scene = Scene::new(0, 0o755);
+    let id = scene.path("theirs/v1/h/original/id");
+    for folder in ["other", "same"] {
+        fs::create_dir_all(id.join(folder)).unwrap();
+    }
+    let script = r#"mount -t tmpfs none "$2/other"; mount --bind "$3" "$2/same"
+        touch "$2/0" "$2/other/7"
+        "$1" cluster gc --unused-days 0 "$4"
+        find "$2" -type f -printf '%P\n' | sort"#;
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-euc", script, "sh"])
+        .arg(scene.path("icosfs"))
+        .args([&id, &scene.path("victims/folder"), &scene.path("theirs")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let found = String::from_utf8(output.stdout).unwrap();
+    let found: Vec<&str> = found.lines().skip(1).collect();
+    assert_eq!(found, ["other/7", "same/7", "same/file"]);
+}

@@ -67,6 +67,8 @@ const TARGETS: [(&str, &str); 15] = [
     ("HOST", "--cache-dir {} get ID --output /dev/null"),
     ("icosfs.1", "man {}"),
     ("icosfs-get.1", "man {}"),
+    ("v1", "cluster gc --unused-days 0 {}"),
+    ("key.pub", "cluster init --writer {}/key"),
 ];
 
 /// The folder of the attacker, and the files that must not change.
@@ -100,6 +102,8 @@ impl Scene {
             ("victims/user", runs_as, 0o644),
             ("victims/third", THIRD, 0o644),
             ("victims/folder/file", runs_as, 0o644),
+            // As a file of a shared cache is called, and others in mail folders.
+            ("victims/folder/7", runs_as, 0o644),
         ] {
             fs::write(scene.path(name), "must not change").unwrap();
             scene.give(name, owner, mode);

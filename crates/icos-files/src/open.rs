@@ -21,7 +21,7 @@ use super::walk::{Destination, HANDLE, WalkMode, walk};
 /// [`UnsafeFile`] if it is not a regular file, or a link that another user may have put
 /// there; [`ErrorKind::FileTooLarge`] if it is longer.
 pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    read_with_metadata(path, limit).map(|(content, _)| content)
+    read_at_most(open_file(path)?, limit)
 }
 
 /// The same, with the attributes of the very file that was read: another one may be at
@@ -31,21 +31,40 @@ pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 ///
 /// Those of [`read_file`].
 pub fn read_with_metadata(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metadata)> {
-    let place = SafePath::resolve(path)?;
-    let mut content = Vec::new();
-    let file = place.folder.read(&place.name)?;
+    let file = open_file(path)?;
     let found = file.metadata()?;
+    Ok((read_at_most(file, limit)?, found))
+}
+
+/// Opens the regular file at `path` for reading, without waiting.
+///
+/// # Errors
+///
+/// [`UnsafeFile`] if it is not a regular file, or a link that another user may have put
+/// there.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    let place = SafePath::resolve(path)?;
+    place.folder.read(&place.name)
+}
+
+/// Reads `file`, which is at most `limit` bytes long.
+///
+/// # Errors
+///
+/// [`ErrorKind::FileTooLarge`] if it is longer.
+pub fn read_at_most(file: File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
     file.take(limit.saturating_add(1))
         .read_to_end(&mut content)?;
     if content.len() as u64 > limit {
         let reason = format!("expected at most {limit} bytes, found more");
         return Err(io::Error::new(ErrorKind::FileTooLarge, reason));
     }
-    Ok((content, found))
+    Ok(content)
 }
 
-/// Opens `path` for appending, or creates it with access for its owner only. Also returns where it is, if it is a
-/// regular file; `None` for a device or a pipe such as `/dev/stderr`, which is
+/// Opens `path` for appending, or creates it with access for its owner only. Also
+/// returns where it is, if it is a regular file; `None` for a device or a pipe such as `/dev/stderr`, which is
 /// written to without waiting.
 ///
 /// # Errors
