@@ -247,11 +247,11 @@ fn model(folder: &Path, depth: usize) -> BTreeSet<PathBuf> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn garbage_collection_agrees_with_its_model_on_any_tree(
-        trees in vec((vec(select(&NAMES), 1..8), select(&PLANTED)), 0..40),
+        trees in vec((vec(select(&NAMES), 1..8), select(&PLANTED)), 0..24),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("shared");
