@@ -15,7 +15,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, SFlag, mknod};
 
-use super::shared_folders::{ATTACKER, Attack, Scene, USER, attack};
+use super::shared_folders::{ATTACKER, Attack, Scene, USER, attack_some};
 use crate::support::home::ICOSFS;
 use crate::support::{Home, portal, said, services_of};
 
@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 12;
 #[test]
 fn files_in_a_folder_of_another_user_are_safe_in_a_user_namespace() {
     let wrapper = "exec unshare --user --map-root-user \"$@\"".to_owned();
-    attack(&Scene::new(USER, 0o755).by(wrapper), &Attack::ALL);
+    attack_some(&Scene::new(USER, 0o755).by(wrapper), &Attack::ALL);
 }
 
 /// The process behind a FUSE file system may say that its files belong to root.
@@ -66,7 +66,7 @@ fn files_on_a_file_system_of_another_user_are_safe_from_root() {
         script.replace('\'', "'\\''")
     );
     // Without pipes: `bindfs` itself waits for their writers, as any such file system can.
-    attack(
+    attack_some(
         &scene.by(wrapper),
         &[
             Attack::SymbolicLink,
