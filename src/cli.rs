@@ -5,6 +5,7 @@
 //! command, and maps its result to an exit code.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
@@ -75,6 +76,7 @@ mod tests;
 mod text_table;
 mod unmount;
 mod waiting;
+mod warning;
 
 /// Mounts a Carbon Portal repository (ICOS, SITES or ICOS Cities) as plain
 /// files.
@@ -263,7 +265,7 @@ pub(crate) fn read_config(settings: &[(u8, String)], text: &str) {
         format!("{name} = {value}\n")
     };
     let text = settings.iter().map(line).collect::<String>() + text;
-    if let Ok(file) = config::ConfigFile::parse("config.toml".into(), &text, &COMMAND) {
+    if let Ok(file) = config::FileSettings::parse(Path::new("config.toml"), &text, &COMMAND) {
         let read = file.apply(COMMAND.clone()).try_get_matches_from(["icosfs"]);
         assert!(
             read.is_ok(),
@@ -290,9 +292,9 @@ pub fn main() -> ExitCode {
         Some(Err(reason)) => return report_error(&reason, exit::FAILED),
         None => (arguments, exit::FAILED, exit::USAGE),
     };
-    let (file, broken) = match config::ConfigFile::load(&command()) {
+    let (file, broken) = match config::FileSettings::load(&command()) {
         Ok(file) => (file, None),
-        Err(error) => (config::ConfigFile::default(), Some(error)),
+        Err(error) => (config::FileSettings::default(), Some(error)),
     };
     let (matches, cli) = match parse(&file, &arguments) {
         Ok(parsed) => parsed,
@@ -314,7 +316,14 @@ pub fn main() -> ExitCode {
 
 /// Prints `error` to standard error and returns the exit code `code`.
 fn report_error(error: &anyhow::Error, code: u8) -> ExitCode {
-    Failure::of_error(error).print();
+    match error.downcast_ref() {
+        Some(config::FileErrors(all)) => {
+            for error in all {
+                Failure::of_error(error).print();
+            }
+        }
+        None => Failure::of_error(error).print(),
+    }
     ExitCode::from(code)
 }
 
@@ -322,7 +331,7 @@ fn report_error(error: &anyhow::Error, code: u8) -> ExitCode {
 /// Parses `arguments`; if they contain mount(8)'s `-o`, parses them again with
 /// the flags that `-o` stands for. Prints help and usage errors and exits the
 /// process.
-fn parse(file: &config::ConfigFile, arguments: &[OsString]) -> anyhow::Result<(ArgMatches, Cli)> {
+fn parse(file: &config::FileSettings, arguments: &[OsString]) -> anyhow::Result<(ArgMatches, Cli)> {
     let parser = || file.apply(command());
     let read = |arguments: &[OsString]| {
         let matches = parser()
@@ -387,7 +396,7 @@ fn run(
     cli: Cli,
     arguments: &[OsString],
     matches: &ArgMatches,
-    file: &config::ConfigFile,
+    file: &config::FileSettings,
     broken: Option<anyhow::Error>,
 ) -> anyhow::Result<()> {
     let Cli { global, command } = cli;
@@ -432,7 +441,7 @@ fn run(
         Command::Login(args) => login::run(&global, args),
         Command::Logout(args) => login::log_out(&global, args),
         Command::Auth(command) => auth::run(&global, command),
-        Command::Config(command) => config::run(&command, matches, file),
+        Command::Config(command) => config::show::run(&command, &global, matches, file),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(&args),
     }

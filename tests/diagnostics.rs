@@ -257,7 +257,7 @@ fn log_level_of_a_mount_without_a_log_says_what_to_do() {
         (output.status.code(), said(&output)),
         (
             Some(0),
-            "icosfs: the level is set, but the mount in the background has no log file\n\
+            "warning: the level is set, but the mount in the background has no log file\n\
              hint: mount it again with --log-file FILE\n"
                 .to_owned()
         )

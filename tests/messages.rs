@@ -27,7 +27,7 @@ fn on_terminal(home: &Home, script: &str) -> String {
     assert!(output.status.success(), "{}", said(&output));
     let said = text(&output.stdout).replace('\r', "");
     // A busy machine may take more than a second.
-    let waits = |line: &&str| line.starts_with("icosfs: waiting for the mount");
+    let waits = |line: &&str| line.starts_with("waiting for the mount");
     let lines = said.split_inclusive('\n').filter(|line| !waits(line));
     lines.collect()
 }
@@ -74,7 +74,7 @@ fn said_by(output: &Output) -> String {
 }
 
 #[test]
-fn mount_without_a_network_says_so_in_one_sentence() {
+fn mount_without_a_network_is_a_warning_in_one_sentence() {
     let home = Home::new();
     let folder = home.path().join("icos");
     fs::create_dir(&folder).unwrap();
@@ -85,11 +85,17 @@ fn mount_without_a_network_says_so_in_one_sentence() {
     let output = command.arg("mount").arg(&folder).output().unwrap();
     let _ = home.icosfs().arg("unmount").arg(&folder).output();
     let message = said_by(&output);
-    assert_eq!(message.lines().count(), 1, "{message}");
+    let lines: Vec<&str> = message.lines().collect();
     assert!(
-        message.starts_with("icosfs: the metadata service cannot be reached")
-            && message.ends_with("once the portal responds\n"),
+        lines[0].starts_with("warning: the metadata service cannot be reached (127.0.0.1"),
         "{message}"
+    );
+    assert_eq!(
+        lines[1..],
+        [
+            "hint: cached files can be read now, all others once it responds",
+            "hint: `icosfs doctor` finds the cause"
+        ]
     );
 }
 
@@ -168,8 +174,8 @@ fn failures_of_prefetch_are_summarised_by_their_reason() {
     let output = mount.icosfs().args(["prefetch", &folder]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     let message = text(&output.stderr);
-    // One line for all tables, and the result with its hint.
-    assert_eq!(message.lines().count(), 3, "{message}");
+    // One error for all tables, and the result; each with its hint.
+    assert_eq!(message.lines().count(), 4, "{message}");
     assert!(
         message.contains("3 files, such as ") && message.contains("licence"),
         "{message}"

@@ -88,8 +88,15 @@ def run(
     except OSError as error:
         raise IcosfsError(f"cannot run {command[0]}: {error}") from error
     if done.returncode != 0:
-        reason = done.stderr.strip().removeprefix("icosfs: ")
+        reason = reason_in(done.stderr)
         raise IcosfsError(reason or f"`icosfs {arguments[0]}` failed: {done.returncode}")
     if done.stderr:
         sys.stderr.write(done.stderr)
     return done.stdout
+
+
+def reason_in(messages: str) -> str:
+    """Return the error in the messages of the program, without warnings before it."""
+    lines = messages.strip().splitlines()
+    starts = [at for at, line in enumerate(lines) if line.startswith("icosfs: ")]
+    return "\n".join(lines[starts[0] if starts else 0 :]).removeprefix("icosfs: ")

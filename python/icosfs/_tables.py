@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from ._program import IcosfsError, program, run
+from ._program import IcosfsError, program, reason_in, run
 from ._server import Settings
 
 if TYPE_CHECKING:
@@ -238,8 +238,7 @@ def _get(
         check=False,
     )
     if done.returncode != 0:
-        reason = done.stderr.decode("utf-8", "replace").strip()
-        raise IcosfsError(reason.removeprefix("icosfs: "))
+        raise IcosfsError(reason_in(done.stderr.decode("utf-8", "replace")))
     return done.stdout
 
 

@@ -4,9 +4,10 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 
 use super::credentials::CredentialArgs;
-use super::output::{note, print_json, print_line};
+use super::output::{print_json, print_line};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::{block_on_while, with_spinner};
+use super::warning::warning;
 use icos_portal::account::LicenceStatus;
 use icos_portal::{Account, Services};
 
@@ -75,7 +76,7 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
         )),
     };
     match advice {
-        Some(advice) if readable => note!("{advice}"),
+        Some(advice) if readable => warning!("{advice}"),
         Some(advice) => bail!(advice),
         None => {}
     }

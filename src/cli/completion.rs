@@ -203,7 +203,7 @@ fn catalog() -> Option<StoredCatalog> {
         }
     }
     let command = GlobalOnly::command();
-    let file = config::ConfigFile::load(&super::command()).unwrap_or_default();
+    let file = config::FileSettings::load(&super::command()).unwrap_or_default();
     let matches = file.apply(command).try_get_matches_from(given).ok()?;
     let GlobalOnly { global } = GlobalOnly::from_arg_matches(&matches).ok()?;
     let global = global.resolved().ok()?;

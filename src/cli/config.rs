@@ -1,28 +1,31 @@
-//! `config.toml`, and `icosfs config show`.
+//! `config.toml`. `icosfs config show` is in [`show`].
 //!
 //! A setting is any option that also has an `ICOSFS_*` variable; its key is the long
 //! name of the option. Thus the parser is the only list of settings. It checks the
-//! values in the file, which then become its defaults. Hence the precedence:
-//! flags, environment, file, built-in defaults.
+//! values in the files, which then become its defaults. Hence the precedence:
+//! flags, environment, the user's file, the machine's file, built-in defaults.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::builder::Resettable;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, Subcommand};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, ArgAction, Command, Subcommand};
 use directories::{BaseDirs, ProjectDirs};
-use serde_json::json;
-use toml::{Table, Value};
+use toml::{Spanned, Value};
 
-use super::failure::argument_of;
-use super::output::{self, print_json, print_line};
-use super::text_table::TextTable;
+use super::failure::{argument_of, in_own_words};
+use super::warning::warning;
 
-/// The variable with the path of another file. If it is empty, no file is read.
+pub(super) mod show;
+
+/// The variable with the path of another file in place of the user's. If it is empty, no
+/// file is read.
 const PATH_VARIABLE: &str = "ICOSFS_CONFIG";
 
 /// Maximum length of the file, in bytes.
@@ -43,80 +46,121 @@ config.toml, else it has its default. Add any option to see its effect, as in \
     },
 }
 
-/// The checked settings of `config.toml`.
-#[derive(Debug, Default)]
-pub(super) struct ConfigFile {
-    path: Option<PathBuf>,
-    values: BTreeMap<String, Vec<String>>,
+/// The settings of the whole machine. It is read only if it is root's.
+const SYSTEM_PATH: &str = "/etc/icosfs/config.toml";
+
+/// A setting in a file.
+#[derive(Debug)]
+struct SettingInFile {
+    values: Vec<String>,
+    file: Arc<Path>,
 }
 
-impl ConfigFile {
-    /// Reads the file, if it exists. The options of `command` are its valid keys.
+/// The checked settings of the files: that of the machine, then that of the user.
+#[derive(Debug, Default)]
+pub(super) struct FileSettings {
+    values: BTreeMap<String, SettingInFile>,
+}
+
+/// The errors in the files, in the order of their lines.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\n"))]
+pub(super) struct FileErrors(pub(super) Vec<anyhow::Error>);
+
+impl FileSettings {
+    /// Reads the files, as far as they exist. The options of `command` are the valid keys.
+    ///
+    /// # Errors
+    ///
+    /// [`FileErrors`].
     pub(super) fn load(command: &Command) -> anyhow::Result<Self> {
-        let Some(path) = config_path() else {
+        let variable = std::env::var_os(PATH_VARIABLE);
+        let Some(user) = UserFile::of_variable(variable) else {
             return Ok(Self::default());
         };
-        let read = icos_files::read_with_metadata(&path, MAX_LEN).and_then(|(content, found)| {
-            // It decides where a login is sent, and which files are written.
-            if icos_files::is_changeable_by_others(&found) {
-                let reason = format!(
-                    "expected settings that only you or root can change, found a file of user {} with mode {:04o}; `chmod go-w` it, copy it to a file of your own, or set {PATH_VARIABLE} to nothing to read no file",
-                    found.uid(),
-                    found.mode() & 0o7777
-                );
-                return Err(std::io::Error::other(reason));
-            }
-            String::from_utf8(content)
-                .map_err(|_| std::io::Error::other("expected UTF-8, found other bytes"))
-        });
-        let text = match read {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if std::env::var_os(PATH_VARIABLE).is_some() {
-                    bail!(
-                        "there is no file {}, which {PATH_VARIABLE} names; correct the variable, or set it to nothing to read no file",
-                        path.display()
-                    );
-                }
-                String::new()
-            }
-            other => other.with_context(|| format!("cannot read {}", path.display()))?,
-        };
-        Self::parse(path, &text, command)
+        Self::load_from(Path::new(SYSTEM_PATH), &user, command)
+    }
+
+    fn load_from(system: &Path, user: &UserFile, command: &Command) -> anyhow::Result<Self> {
+        let settings = settings(command);
+        let mut found = Self::default();
+        let mut errors = Vec::new();
+        if let Some(text) = read_system_file(system) {
+            errors.extend(found.add(system, &text, &settings));
+        }
+        match user.read() {
+            Ok(Some((path, text))) => errors.extend(found.add(&path, &text, &settings)),
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
+        if errors.is_empty() {
+            return Ok(found);
+        }
+        Err(FileErrors(errors).into())
     }
 
     /// Parses `text`, the content of the file at `path`.
-    pub(super) fn parse(path: PathBuf, text: &str, command: &Command) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`FileErrors`].
+    pub(super) fn parse(path: &Path, text: &str, command: &Command) -> anyhow::Result<Self> {
+        let mut found = Self::default();
+        let errors = found.add(path, text, &settings(command));
+        if errors.is_empty() {
+            return Ok(found);
+        }
+        Err(FileErrors(errors).into())
+    }
+
+    /// Adds the valid settings of `text`, the content of the file at `path`, and returns its
+    /// errors.
+    fn add(
+        &mut self,
+        path: &Path,
+        text: &str,
+        settings: &BTreeMap<String, Arg>,
+    ) -> Vec<anyhow::Error> {
         let shown = path.display();
-        let table: Table = text.parse().map_err(|error: toml::de::Error| {
-            let quoted = error.span().and_then(|span| quoted_value(text, span.start));
-            match quoted {
-                Some((number, line)) => {
-                    anyhow!("{shown} is not TOML: line {number}: a text needs quotes: {line}")
-                }
-                None => anyhow!(error).context(format!("{shown} is not TOML")),
+        let table: BTreeMap<String, Spanned<Value>> = match toml::from_str(text) {
+            Ok(table) => table,
+            Err(error) => {
+                let start = error.span().map(|span| span.start);
+                return vec![match start.and_then(|start| quoted_value(text, start)) {
+                    Some((number, line)) => {
+                        anyhow!("{shown}, line {number}: a text needs quotes: {line}")
+                    }
+                    None => anyhow!(error).context(format!("{shown} is not TOML")),
+                }];
             }
-        })?;
-        let settings = settings(command);
-        let mut values = BTreeMap::new();
+        };
+        let file: Arc<Path> = path.into();
+        let mut errors = Vec::new();
+        let mut table: Vec<_> = table.into_iter().collect();
+        table.sort_by_key(|(_, value)| value.span().start);
         for (key, value) in table {
+            let number = line_number(text, value.span().start);
             let Some(setting) = settings.get(&key) else {
                 let nearest = nearest(&key, settings.keys().map(String::as_str));
                 let suggestion = nearest.map(|name| format!("; did you mean `{name}`?"));
-                bail!(
-                    "{shown}: no setting is called `{key}`{}; `icosfs config show` lists them",
+                errors.push(anyhow!(
+                    "{shown}, line {number}: no setting is called `{key}`{}; `icosfs mount --help` and docs/reference.md list the settings",
                     suggestion.unwrap_or_default()
-                );
+                ));
+                continue;
             };
-            match check(setting, &key, &value) {
-                Ok(checked) => values.insert(key, checked),
-                Err(reason) => bail!("{shown}: invalid `{key}`: {reason}"),
-            };
+            match check(setting, &key, value.get_ref()) {
+                Ok(values) => {
+                    let file = Arc::clone(&file);
+                    self.values.insert(key, SettingInFile { values, file });
+                }
+                Err(reason) => {
+                    let error = format!("{shown}, line {number}: invalid `{key}`: {reason}");
+                    errors.push(anyhow!(error));
+                }
+            }
         }
-        Ok(Self {
-            path: Some(path),
-            values,
-        })
+        errors
     }
 
     /// Returns `command` with the settings of the file as its defaults.
@@ -128,7 +172,7 @@ impl ConfigFile {
                 };
                 let arg = ignore_empty_variable(arg);
                 match self.values.get(&name) {
-                    Some(values) => arg.default_values(values),
+                    Some(setting) => arg.default_values(&setting.values),
                     None => arg,
                 }
             })
@@ -148,10 +192,19 @@ pub(super) fn with_settings_to_show(command: Command) -> Command {
 }
 
 /// Hides the variables in all help texts, which would double them: a variable has the
-/// name of its option, and `config show` lists them with their values.
+/// name of its option, and `config show` lists them with their values. Variables of
+/// switches may be `1` or `yes`, too.
 fn hide_variables(command: Command) -> Command {
     command
-        .mut_args(|arg| arg.hide_env(true))
+        .mut_args(|arg| {
+            let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+            let arg = arg.hide_env(true);
+            if is_switch && arg.get_env().is_some() {
+                arg.value_parser(BoolishValueParser::new())
+            } else {
+                arg
+            }
+        })
         .mut_subcommands(hide_variables)
 }
 
@@ -175,17 +228,82 @@ fn ignore_empty_variable(arg: Arg) -> Arg {
     arg
 }
 
-/// Returns the path of the file, which need not exist.
-fn config_path() -> Option<PathBuf> {
-    match std::env::var_os(PATH_VARIABLE) {
-        Some(path) if path.is_empty() => None,
-        Some(path) => Some(path.into()),
-        None => Some(
-            ProjectDirs::from("", "", "icosfs")?
-                .config_dir()
-                .join("config.toml"),
-        ),
+/// Where the settings of the user are.
+#[derive(Debug)]
+enum UserFile {
+    /// In the file that the variable names, which must exist.
+    Named(PathBuf),
+    /// In the usual place, if there is a home folder.
+    Usual(Option<PathBuf>),
+}
+
+impl UserFile {
+    /// `None` if the variable is empty: then no file is read.
+    fn of_variable(variable: Option<OsString>) -> Option<Self> {
+        match variable {
+            Some(path) if path.is_empty() => None,
+            Some(path) => Some(Self::Named(path.into())),
+            None => {
+                let dirs = ProjectDirs::from("", "", "icosfs");
+                Some(Self::Usual(
+                    dirs.map(|dirs| dirs.config_dir().join("config.toml")),
+                ))
+            }
+        }
     }
+
+    /// Returns the path and the content of the file, if it exists.
+    fn read(&self) -> anyhow::Result<Option<(PathBuf, String)>> {
+        let (Self::Named(path) | Self::Usual(Some(path))) = self else {
+            return Ok(None);
+        };
+        let read = icos_files::read_with_metadata(path, MAX_LEN).and_then(|(content, found)| {
+            // It decides where a login is sent, and which files are written.
+            if icos_files::is_changeable_by_others(&found) {
+                let reason = format!(
+                    "expected settings that only you or root can change, found a file of user {} with mode {:04o}; `chmod go-w` it, copy it to a file of your own, or set {PATH_VARIABLE} to nothing to read no file",
+                    found.uid(),
+                    found.mode() & 0o7777
+                );
+                return Err(io::Error::other(reason));
+            }
+            utf8(content)
+        });
+        match (read, self) {
+            (Ok(text), _) => Ok(Some((path.clone(), text))),
+            (Err(error), Self::Named(_)) if error.kind() == io::ErrorKind::NotFound => bail!(
+                "there is no file {}, which {PATH_VARIABLE} names; correct the variable, or set it to nothing to read no file",
+                path.display()
+            ),
+            (Err(error), _) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            (Err(error), _) => {
+                Err(error).with_context(|| format!("cannot read {}", path.display()))
+            }
+        }
+    }
+}
+
+/// Reads the settings of the machine. A file that another user could have written is left
+/// out, with a warning: its settings apply to all users, also to root.
+fn read_system_file(path: &Path) -> Option<String> {
+    match icos_files::read_file_of_root(path, MAX_LEN).and_then(utf8) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            warning!("{} is left out: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn utf8(content: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(content).map_err(|_| io::Error::other("expected UTF-8, found other bytes"))
+}
+
+/// The number of the line in which `at` is, from 1.
+fn line_number(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().iter().take(at);
+    1 + before.filter(|byte| **byte == b'\n').count()
 }
 
 /// Returns all settings of `command` and its subcommands by name, without their
@@ -236,7 +354,7 @@ fn check(setting: &Arg, key: &str, value: &Value) -> anyhow::Result<Vec<String>>
         .no_binary_name(true)
         .arg(setting.clone().global(false).env(Resettable::Reset))
         .try_get_matches_from(arguments)
-        .map_err(|error| anyhow!(reason(&error)))?;
+        .map_err(|error| anyhow!(reason(&error, &values.join(","))))?;
     Ok(values)
 }
 
@@ -275,16 +393,25 @@ fn quoted_value(text: &str, at: usize) -> Option<(usize, String)> {
     })
 }
 
-/// Returns the message of the parser without the usage text.
-fn reason(error: &clap::Error) -> String {
-    let text = error.to_string();
+/// Returns what the parser expects instead of `value`, without the name of the option and
+/// the usage text.
+fn reason(error: &clap::Error, value: &str) -> String {
+    if let Some(ContextValue::Strings(all)) = error.get(ContextKind::ValidValue) {
+        return format!("expected {}, found {value:?}", all.join(", "));
+    }
+    let text = match std::error::Error::source(error) {
+        Some(reason) => reason.to_string(),
+        None => error.to_string(),
+    };
     let lines = text.lines().take_while(|line| !line.is_empty());
     let lines: Vec<&str> = lines.map(str::trim).collect();
-    let message = lines.join(" ");
-    message
-        .strip_prefix("error: ")
-        .unwrap_or(&message)
-        .to_owned()
+    let message = in_own_words(&lines.join(" "));
+    // Advice follows what is wrong.
+    let (what, advice) = match message.split_once("; ") {
+        Some((what, advice)) => (what, format!("; {advice}")),
+        None => (&*message, String::new()),
+    };
+    format!("{what}, found {value:?}{advice}")
 }
 
 /// Returns the name that is most similar to `typed`, if any is similar.
@@ -297,85 +424,12 @@ pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> 
         .map(|(_, name)| name)
 }
 
-/// Runs the command.
-pub(super) fn run(
-    command: &ConfigCommand,
-    matches: &ArgMatches,
-    file: &ConfigFile,
-) -> anyhow::Result<()> {
-    let ConfigCommand::Show { json } = command;
-    let matches = matches
-        .subcommand_matches("config")
-        .and_then(|config| config.subcommand_matches("show"))
-        .context("expected the command `config show`")?;
-    let shown: Vec<ShownSetting> = (settings(&super::command()).into_iter())
-        .map(|(name, setting)| ShownSetting::new(name, &setting, matches, file))
-        .collect();
-    if *json {
-        let all: serde_json::Map<_, _> = (shown.into_iter())
-            .map(|s| (s.name, json!({"value": s.value, "source": s.source})))
-            .collect();
-        return print_json(&all);
-    }
-    match &file.path {
-        Some(path) if path.exists() => print_line!("# settings from {}", path.display()),
-        Some(path) => print_line!("# settings; {} does not exist", path.display()),
-        None => print_line!("# settings, no file"),
-    }?;
-    let value = |setting: &ShownSetting| setting.value.clone().unwrap_or("-".to_owned());
-    if output::is_terminal() {
-        let row = |setting: &ShownSetting| {
-            vec![setting.name.clone(), value(setting), setting.source.clone()]
-        };
-        return TextTable::new(&["SETTING", "VALUE", "SOURCE"], shown.iter().map(row)).print();
-    }
-    let names = shown.iter().map(|setting| setting.name.len()).max();
-    let values = shown.iter().map(|setting| value(setting).len()).max();
-    let (names, values) = (names.unwrap_or(0), values.unwrap_or(0));
-    for setting in &shown {
-        let (name, value, source) = (&setting.name, value(setting), &setting.source);
-        print_line!("{name:names$}  {value:values$}  {source}")?;
-    }
-    Ok(())
-}
-
-/// One line of `config show`.
-struct ShownSetting {
-    name: String,
-    value: Option<String>,
-    source: String,
-}
-
-impl ShownSetting {
-    fn new(name: String, setting: &Arg, matches: &ArgMatches, file: &ConfigFile) -> Self {
-        let id = setting.get_id().as_str();
-        let raw = matches.try_get_raw(id).ok().flatten();
-        let value = raw.map(|values| {
-            let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
-            values.join(",")
-        });
-        let source = match (matches.value_source(id), setting.get_env(), &file.path) {
-            (Some(ValueSource::CommandLine), ..) => format!("--{name}"),
-            (Some(ValueSource::EnvVariable), Some(variable), _) => {
-                variable.to_string_lossy().into()
-            }
-            (.., Some(path)) if file.values.contains_key(&name) => path.display().to_string(),
-            _ => "default".to_owned(),
-        };
-        Self {
-            name,
-            value,
-            source,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> anyhow::Result<ConfigFile> {
-        ConfigFile::parse("config.toml".into(), text, &super::super::command())
+    fn parse(text: &str) -> anyhow::Result<FileSettings> {
+        FileSettings::parse(Path::new("config.toml"), text, &super::super::command())
     }
 
     #[test]
@@ -399,24 +453,36 @@ mod tests {
     fn invalid_value_is_rejected_with_the_message_of_the_parser() {
         let file =
             parse("cache-size = \"20G\"\nmetadata-ttl = 60\nno-usage-report = true").unwrap();
-        assert_eq!(file.values["cache-size"], ["20G"]);
-        assert_eq!(file.values["metadata-ttl"], ["60"]);
+        assert_eq!(file.values["cache-size"].values, ["20G"]);
+        assert_eq!(file.values["metadata-ttl"].values, ["60"]);
         for (text, expected) in [
-            ("portal = \"icso\"", "did you mean icos?"),
-            ("metadata-ttl = \"soon\"", "expected a number of seconds"),
-            ("exact-size = \"sometimes\"", "always, when-open, never"),
-            ("no-usage-report = \"yes\"", "expected true or false"),
+            (
+                "portal = \"icso\"",
+                "`portal`: expected icos, sites, cities, demo, or the folder of a mount such as ./icos, found \"icso\"; did you mean icos?",
+            ),
+            (
+                "metadata-ttl = \"soon\"",
+                "`metadata-ttl`: expected a number of seconds, or indefinite, found \"soon\"",
+            ),
+            (
+                "timeout = \"soon\"",
+                "`timeout`: expected a whole number, found \"soon\"",
+            ),
+            (
+                "exact-size = \"sometimes\"",
+                "`exact-size`: expected always, when-open, never, found \"sometimes\"",
+            ),
+            (
+                "no-usage-report = \"yes\"",
+                "`no-usage-report`: expected true or false",
+            ),
             (
                 "cache-size = true",
-                "expected a string or a number, found boolean",
+                "`cache-size`: expected a string or a number, found boolean",
             ),
         ] {
-            let message = parse(text).unwrap_err().to_string();
-            assert!(message.starts_with("config.toml: invalid `"), "{message}");
-            assert!(
-                message.contains(expected) && !message.contains("Usage"),
-                "{message}"
-            );
+            let message = parse(&format!("# Mine\n{text}")).unwrap_err().to_string();
+            assert_eq!(message, format!("config.toml, line 2: invalid {expected}"));
         }
         let message = parse("portal =").unwrap_err().to_string();
         assert!(message.starts_with("config.toml is not TOML"), "{message}");
@@ -439,7 +505,7 @@ mod tests {
             ),
         ] {
             let message = parse(text).unwrap_err().to_string();
-            assert_eq!(message, format!("config.toml is not TOML: {line}"));
+            assert_eq!(message, format!("config.toml, {line}"));
         }
     }
 
@@ -462,5 +528,46 @@ mod tests {
                 None => assert!(!message.contains("did you mean"), "{message}"),
             }
         }
+    }
+
+    /// Regression: only the first error in the file was shown, without its line.
+    #[test]
+    fn all_errors_of_the_file_are_shown_with_their_lines() {
+        let error = parse("portal = \"foo\"\n\ncachesize = 1\ntimeout = 0\n").unwrap_err();
+        let errors = &error.downcast_ref::<FileErrors>().unwrap().0;
+        let lines: Vec<String> = (errors.iter())
+            .map(|error| error.to_string().chars().take(19).collect())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "config.toml, line 1",
+                "config.toml, line 3",
+                "config.toml, line 4"
+            ]
+        );
+    }
+
+    #[test]
+    fn user_file_takes_precedence_over_that_of_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("system"), "contact = \"it@example.org\"\ntimeout = 7").unwrap();
+        std::fs::write(path("user"), "timeout = 8").unwrap();
+        let command = super::super::command();
+        let load = || {
+            let user = UserFile::Named(path("user"));
+            FileSettings::load_from(&path("system"), &user, &command).unwrap()
+        };
+        let found = load();
+        assert_eq!(found.values["timeout"].values, ["8"]);
+        assert_eq!(*found.values["timeout"].file, path("user"));
+        if nix::unistd::geteuid().is_root() {
+            assert_eq!(found.values["contact"].values, ["it@example.org"]);
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o664);
+            std::fs::set_permissions(path("system"), mode).unwrap();
+        }
+        // Not root's, or writable for others.
+        assert!(!load().values.contains_key("contact"));
     }
 }

@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use super::catalog_access;
 use super::find::unknown;
 use super::log::control::ControlSocket;
-use super::output::note;
 use super::process_limits;
 use super::settings::{Clients, runtime};
 use super::storage::StorageArgs;
+use super::warning::warning;
 use crate::cache::{CacheError, Store};
 use crate::catalog::{Catalog, CatalogError, CatalogList, ObjectSelection};
 use crate::cluster::SharedCache;
@@ -147,14 +147,13 @@ fn check_selection(
 }
 
 /// Says on standard error that the portal does not respond, if it does not.
-pub(super) fn warn_if_unreachable(
-    runtime: &Runtime,
-    probe: JoinHandle<Result<(), PortalError>>,
-    what_works: &str,
-) {
+pub(super) fn warn_if_unreachable(runtime: &Runtime, probe: JoinHandle<Result<(), PortalError>>) {
     if let Ok(Err(error)) = runtime.block_on(probe) {
-        note!(
-            "{error}; {what_works} all the same: cached files can be read now, all others once the portal responds"
+        let error = error.to_string();
+        // Its advice is for a command that needs the portal.
+        let what = error.split("; ").next().unwrap_or(&error);
+        warning!(
+            "{what}; cached files can be read now, all others once it responds; `icosfs doctor` finds the cause"
         );
     }
 }

@@ -1,5 +1,6 @@
 //! How errors look, those of the parser and all others: what is wrong, then what to do
-//! about it, each on a line of its own.
+//! about it, each on a line of its own. Warnings look alike, see [`super::warning`]. On a
+//! terminal, long lines are wrapped at blanks.
 //!
 //! ```text
 //! icosfs: no icosfs is mounted at /mnt
@@ -13,7 +14,7 @@ use std::ffi::OsString;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::terminal::escape_control;
+use super::terminal::{escape_control, wrapped};
 use super::{config, help, output};
 
 /// The start of the line with advice.
@@ -32,7 +33,7 @@ pub(super) struct Failure {
 impl Failure {
     /// Separates the advice in `text`.
     pub(super) fn of_text(text: &str) -> Self {
-        let mut parts = parts(text).into_iter();
+        let mut parts = parts(&without_error_number(text)).into_iter();
         Self {
             what: parts.next().unwrap_or_default(),
             hints: parts.collect(),
@@ -45,7 +46,9 @@ impl Failure {
         let links: Vec<Self> = (error.chain())
             .map(|link| Self::of_text(&link.to_string()))
             .collect();
-        let what: Vec<&str> = links.iter().map(|link| link.what.as_str()).collect();
+        let mut what: Vec<&str> = links.iter().map(|link| link.what.as_str()).collect();
+        // An error may have the text of its cause.
+        what.dedup_by(|cause, error| error.ends_with(&**cause));
         Self {
             what: what.join(": "),
             hints: links.into_iter().flat_map(|link| link.hints).collect(),
@@ -110,20 +113,25 @@ impl Failure {
 
     /// Prints it on standard error, with colours on a terminal.
     pub(super) fn print(&self) {
-        let is_coloured = output::messages_are_on_terminal() && !output::no_colour();
-        output::to_stderr(&self.text(is_coloured));
+        output::to_stderr(&self.text("icosfs:", "1;31", Look::of_stderr()));
     }
 
-    fn text(&self, is_coloured: bool) -> String {
+    /// Prints it on standard error as a warning.
+    pub(super) fn print_as_warning(&self) {
+        output::to_stderr(&self.text("warning:", "1;33", Look::of_stderr()));
+    }
+
+    /// The text; `style` is that of `start`, the first word.
+    fn text(&self, start: &str, style: &str, look: Look) -> String {
         let line = |start: &str, style: &str, text: &str| {
-            let text = escape_control(text);
-            if is_coloured {
-                format!("\x1b[{style}m{start}\x1b[0m {text}\n")
-            } else {
-                format!("{start} {text}\n")
+            let line = format!("{start} {}", escape_control(text));
+            let line = wrapped(&line, look.width, start.len() + 1);
+            match line.strip_prefix(start) {
+                Some(text) if look.is_coloured => format!("\x1b[{style}m{start}\x1b[0m{text}\n"),
+                _ => line + "\n",
             }
         };
-        let mut text = line("icosfs:", "1;31", &self.what);
+        let mut text = line(start, style, &self.what);
         for hint in &self.hints {
             text += &line(HINT, "1;36", hint);
         }
@@ -131,6 +139,30 @@ impl Failure {
             text += &line(USAGE, "1", usage);
         }
         text
+    }
+}
+
+/// How a message is shown.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    is_coloured: bool,
+    /// Of the terminal, in characters.
+    width: usize,
+}
+
+impl Look {
+    /// Without colours and wrapping, as in files and pipes.
+    #[cfg(test)]
+    const PLAIN: Self = Self {
+        is_coloured: false,
+        width: usize::MAX,
+    };
+
+    fn of_stderr() -> Self {
+        Self {
+            is_coloured: output::messages_are_on_terminal() && !output::no_colour(),
+            width: output::width_of_messages(),
+        }
     }
 }
 
@@ -144,7 +176,7 @@ fn is_tip(text: &str) -> bool {
 
 /// The parser's message, in the words of this program where its own are long or are
 /// those of the standard library.
-fn in_own_words(text: &str) -> String {
+pub(super) fn in_own_words(text: &str) -> String {
     text.replace("invalid digit found in string", "expected a whole number")
         .replace(
             "the following required arguments were not provided:",
@@ -154,6 +186,25 @@ fn in_own_words(text: &str) -> String {
         .replace("unexpected argument", "unknown argument")
         .trim_end_matches(" found")
         .to_owned()
+}
+
+/// Returns `text` without the numbers that the standard library adds to errors of the
+/// system, as in `No such file or directory (os error 2)`.
+pub(super) fn without_error_number(text: &str) -> String {
+    const START: &str = " (os error ";
+    let mut parts = text.split(START);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        match rest.strip_prefix(')') {
+            Some(rest) if part.len() > rest.len() + 1 => shown.push_str(rest),
+            _ => {
+                shown.push_str(START);
+                shown.push_str(part);
+            }
+        }
+    }
+    shown
 }
 
 /// Splits `text` at each `; ` that is not in quotes, in code or in parentheses.
@@ -209,7 +260,7 @@ mod tests {
         let mut command = crate::cli::command();
         command.build();
         let error = command.clone().try_get_matches_from(&words).unwrap_err();
-        Failure::of_arguments(&error, &mut command, &words).text(false)
+        Failure::of_arguments(&error, &mut command, &words).text("icosfs:", "", Look::PLAIN)
     }
 
     #[test]
@@ -268,7 +319,7 @@ mod tests {
     fn advice_is_below_the_error_and_its_causes() {
         let cause = Err::<(), _>(anyhow::anyhow!("no space (4 KiB; of 8); free some"));
         let error = cause.context("cannot write \"a; b\"; name another file");
-        let shown = Failure::of_error(&error.unwrap_err()).text(false);
+        let shown = Failure::of_error(&error.unwrap_err()).text("icosfs:", "", Look::PLAIN);
         assert_eq!(
             shown,
             "icosfs: cannot write \"a; b\": no space (4 KiB; of 8)\n\
@@ -276,6 +327,41 @@ mod tests {
         );
         let quoted = format!("found {:?}; correct it", "a\"; b");
         assert_eq!(Failure::of_text(&quoted).hints, ["correct it"]);
+    }
+
+    /// Regression: messages had the number of the system's error, and some the error twice.
+    #[test]
+    fn errors_of_the_system_are_shown_once_and_without_their_number() {
+        let error = || std::io::Error::from_raw_os_error(libc::ENOENT);
+        let wrapped = Err::<(), _>(anyhow::anyhow!("cannot open a: {}", error()));
+        let shown = Failure::of_error(&wrapped.context(error()).unwrap_err());
+        assert_eq!(
+            shown.what,
+            "No such file or directory: cannot open a: No such file or directory"
+        );
+        let twice = Err::<(), _>(error()).context(format!("cannot open a: {}", error()));
+        let shown = Failure::of_error(&twice.unwrap_err());
+        assert_eq!(shown.what, "cannot open a: No such file or directory");
+        for other in ["a (os error ) b", "a (os error 2", "a (os error x)", ""] {
+            assert_eq!(without_error_number(other), other);
+        }
+    }
+
+    /// Regression: the terminal broke long lines in the middle of words.
+    #[test]
+    fn long_messages_are_wrapped_below_the_first_word() {
+        let failure = Failure::of_text(
+            "no icosfs is mounted at /mnt/icos (--portal); your only mount is at /home/ada/icos",
+        );
+        let look = Look {
+            is_coloured: true,
+            width: 41,
+        };
+        assert_eq!(
+            failure.text("icosfs:", "1;31", look),
+            "\x1b[1;31micosfs:\x1b[0m no icosfs is mounted at /mnt/icos\n        (--portal)\n\
+             \x1b[1;36mhint:\x1b[0m your only mount is at\n      /home/ada/icos\n"
+        );
     }
 
     proptest! {

@@ -16,12 +16,13 @@ use super::catalog_access::{self, TTL};
 use super::credentials::CredentialArgs;
 use super::exit::EndedEarly;
 use super::object_argument;
-use super::output::{self, note};
+use super::output;
 use super::output_file::{self, UnfinishedFile};
 use super::period;
 use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
 use super::waiting::{progress_bar_without_length, with_spinner};
+use super::warning::warning;
 use crate::catalog::{Object, ObjectSelection, Representation};
 use crate::content::{
     Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
@@ -293,7 +294,7 @@ async fn rows_of_period(
     let rows = times.rows_between(from, to)?;
     let outside = times.outside(&rows, from, to);
     if outside > 0 {
-        note!(
+        warning!(
             "the table is not in the order of time: {outside} of the rows are of other times, or of none"
         );
     }
@@ -322,7 +323,7 @@ async fn write(
     if let (Some(rows), Some((all, _))) = (&selection.rows, object.as_table())
         && rows.start >= all
     {
-        note!("the table has {all} rows; none from {}", rows.start);
+        warning!("the table has {all} rows; none from {}", rows.start);
     }
     let (export, copy) = match format {
         OutputFormat::Csv => (Some(ExportFormat::Csv), Representation::Csv),

@@ -10,7 +10,7 @@ use super::catalog_access;
 use super::object_argument;
 use super::output::{self, print_line, print_text};
 use super::settings::GlobalArgs;
-use super::terminal;
+use super::terminal::wrapped;
 use super::text_table::{self, blank_control};
 use super::waiting::block_on_while;
 use crate::catalog::{Object, ObjectSelection};
@@ -122,16 +122,12 @@ fn format_other(subject: &Subject, page: &Value) -> String {
 
 fn lines_text(lines: Vec<(&str, Option<String>)>) -> String {
     // In a file or a pipe, each value stays on one line.
-    let width = if output::is_terminal() {
-        terminal::width()
-    } else {
-        usize::MAX
-    };
+    let width = output::width_of_text();
     let mut text = String::new();
     for (label, value) in lines {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             let line = format!("{label:<VALUES$}{}", blank_control(&value));
-            let _ = writeln!(text, "{}", wrapped(&line, width));
+            let _ = writeln!(text, "{}", wrapped(&line, width, VALUES));
         }
     }
     text
@@ -139,28 +135,6 @@ fn lines_text(lines: Vec<(&str, Option<String>)>) -> String {
 
 /// The column at which values begin.
 const VALUES: usize = 11;
-
-/// `line` in lines of at most `width` characters, of which all but the first are indented
-/// like values. A word that is longer stays whole.
-fn wrapped(line: &str, width: usize) -> String {
-    let width = width.max(VALUES + 20);
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in line.split_inclusive(' ') {
-        let length = word.trim_end().chars().count();
-        if used > VALUES && used + length > width {
-            lines.push(" ".repeat(VALUES));
-            used = VALUES;
-        }
-        used += word.chars().count();
-        lines
-            .last_mut()
-            .expect("there is one from the start")
-            .push_str(word);
-    }
-    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
-    lines.join("\n")
-}
 
 /// What is known of a table without reading it: its times, flags, and the files that its
 /// original was made of.
@@ -304,13 +278,13 @@ mod tests {
             "cite", "Lindqvist, A. (2024). ICOS ATC CO2 Release"
         );
         assert_eq!(
-            wrapped(&line, 35),
+            wrapped(&line, 35, VALUES),
             "cite       Lindqvist, A. (2024).\n           ICOS ATC CO2 Release"
         );
-        assert_eq!(wrapped(&line, usize::MAX), line);
+        assert_eq!(wrapped(&line, usize::MAX, VALUES), line);
         let url = format!("{:<VALUES$}https://example.org/{}", "pid", "x".repeat(40));
-        assert_eq!(wrapped(&url, 35), url);
+        assert_eq!(wrapped(&url, 35, VALUES), url);
         let table = format!("{:<VALUES$}{:<20} {}", "", "co2", "mixing ratio");
-        assert_eq!(wrapped(&table, 80), table);
+        assert_eq!(wrapped(&table, 80, VALUES), table);
     }
 }

@@ -63,7 +63,7 @@ impl LogArgs {
         } = self;
         let by_count = match verbose {
             // Problems that make reads fail, now or soon.
-            0 if serves && !background::is_daemon() => "error,icos_portal=warn",
+            0 if serves && !background::is_daemon() => DEFAULT,
             // A command reports an unreachable portal in its own error message, and so does
             // a mount that starts in the background, whose log is not seen later.
             0 => "error,icos_portal=warn,icos_portal::http=error",
@@ -71,9 +71,10 @@ impl LogArgs {
             2 => "icos=debug,info",
             _ => "trace",
         };
-        let filter = match log_level {
-            Some(directives) => EnvFilter::new(directives),
-            None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(by_count)),
+        let filter = match (log_level, of_variable()) {
+            (Some(directives), _) => EnvFilter::new(directives),
+            (None, Some(directives)) => EnvFilter::new(directives),
+            (None, None) => EnvFilter::new(by_count),
         };
         let (writer, colours) = match log_file {
             None => {
@@ -98,6 +99,24 @@ impl LogArgs {
         let _ = RELOAD_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
         builder.init();
         Ok(())
+    }
+}
+
+/// The directives of a mount in the foreground.
+const DEFAULT: &str = "error,icos_portal=warn";
+
+/// The directives of `RUST_LOG`, if they are valid.
+fn of_variable() -> Option<String> {
+    let directives = std::env::var(EnvFilter::DEFAULT_ENV).ok()?;
+    let is_valid = !directives.is_empty() && EnvFilter::try_new(&directives).is_ok();
+    is_valid.then_some(directives)
+}
+
+/// The level if none is given, and where it is from.
+pub(super) fn default_level() -> (String, &'static str) {
+    match of_variable() {
+        Some(directives) => (directives, EnvFilter::DEFAULT_ENV),
+        None => (DEFAULT.to_owned(), "default"),
     }
 }
 

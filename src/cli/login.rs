@@ -9,9 +9,10 @@ use clap::Args;
 use secrecy::ExposeSecret as _;
 
 use super::credentials::{prompt_secret, saved_token, secret_from_stdin};
-use super::output::{self, note, print_line};
+use super::output::{self, print_line};
 use super::settings::{GlobalArgs, block_on};
 use super::waiting::with_spinner;
+use super::warning::warning;
 use icos_portal::account::LicenceStatus;
 use icos_portal::auth::{
     AuthError, Credentials, CredentialsFile, PasswordAuth, Token, TokenAuth, TokenProvider,
@@ -54,7 +55,7 @@ pub(super) struct LogoutArgs {
 pub(super) fn run(global: &GlobalArgs, args: LoginArgs) -> anyhow::Result<()> {
     for name in ["ICOSFS_TOKEN", "ICOSFS_USER"] {
         if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
-            note!("{name} is set and takes precedence over the login saved now");
+            warning!("{name} is set and takes precedence over the login saved now");
         }
     }
     let LoginArgs {
@@ -123,7 +124,7 @@ async fn with_password(
 async fn with_token(http: Http, services: Services) -> anyhow::Result<()> {
     let page = services.account_page();
     if std::io::stdin().is_terminal() {
-        note!("your token is under \"My Account\" at {page}");
+        output::to_stderr(&format!("Your token is under \"My Account\" at {page}\n"));
     }
     let text = secret_from_stdin("token")?;
     let token = Token::parse(services.envri(), text.expose_secret())?;

@@ -11,12 +11,12 @@ use clap::Args;
 use super::background;
 use super::credentials::CredentialArgs;
 use super::daemon::{DaemonParts, ErrorCodes, warn_if_unreachable};
-use super::output::note;
 use super::selection::{FilesArgs, SelectionArgs};
 use super::serving::{ExactSizeArg, ServingArgs};
 use super::settings::{Clients, GlobalArgs};
 use super::signals::Signals;
 use super::storage::StorageArgs;
+use super::warning::warning;
 use crate::catalog::ObjectSelection;
 use crate::daemon::FrontEnd;
 use crate::mount::{
@@ -115,7 +115,7 @@ pub(super) fn run(
     }
     if !background::is_daemon() {
         if allow_other {
-            note!(
+            warning!(
                 "every user of this machine can read this mount, and does so with your login; the data licence that you accepted is personal"
             );
         }
@@ -210,7 +210,7 @@ fn serve(
     if let Some(account) = account {
         runtime.spawn(account.monitor());
     }
-    warn_if_unreachable(&runtime, meta_probe, "mounted");
+    warn_if_unreachable(&runtime, meta_probe);
     if greets {
         greeting::print(mountpoint)?;
     }

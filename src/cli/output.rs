@@ -13,12 +13,12 @@
     reason = "no other module may use the standard streams"
 )]
 
-use std::fmt::{Arguments, Display};
+use std::fmt::Arguments;
 use std::io::{self, IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use super::terminal::{escape_control, escape_in_json};
+use super::terminal::{self, escape_in_json};
 
 /// Standard output could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +47,7 @@ macro_rules! print_text {
     };
 }
 
-/// Prints a message of this program on standard error; takes the arguments of
-/// `format!`.
-macro_rules! note {
-    ($($text:tt)*) => {
-        $crate::cli::output::message(&::std::format_args!($($text)*))
-    };
-}
-
-pub(super) use {note, print_line, print_text};
+pub(super) use {print_line, print_text};
 
 /// Prints on standard output. Use [`print_line!`] or [`print_text!`].
 pub(super) fn print(text: Arguments<'_>) -> Result<(), OutputError> {
@@ -71,14 +63,8 @@ pub(super) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print_line!("{}", escape_in_json(&text))?)
 }
 
-/// Prints `text` on standard error after the name of this program, with control
-/// characters escaped. Use [`note!`].
-pub(super) fn message(text: &dyn Display) {
-    let text = text.to_string();
-    to_stderr(&format!("icosfs: {}\n", escape_control(&text)));
-}
-
-/// Prints `text`, which may continue a message, on standard error as it is.
+/// Prints `text` on standard error as it is: a prompt, for example. Errors and warnings
+/// have a form of their own, see [`super::failure`].
 pub(super) fn to_stderr(text: &str) {
     let mut stream = io::stderr().lock();
     let _ = stream
@@ -109,6 +95,23 @@ pub(super) fn has_colours() -> bool {
 /// Whether the user wants no colours: see <https://no-color.org>.
 pub(super) fn no_colour() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// The width at which text on standard output is wrapped: that of the terminal, if it is
+/// one.
+pub(super) fn width_of_text() -> usize {
+    if is_terminal() {
+        return terminal::width();
+    }
+    usize::MAX
+}
+
+/// The width at which messages on standard error are wrapped.
+pub(super) fn width_of_messages() -> usize {
+    if messages_are_on_terminal() {
+        return terminal::width();
+    }
+    usize::MAX
 }
 
 /// Whether standard error is a terminal.

@@ -1,7 +1,7 @@
 //! Limits of the operating system that are too low for a process that serves many
 //! readers.
 
-use super::output::note;
+use super::warning::warning;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Address space that suffices for the stacks and buffers of all threads. Memory is
@@ -22,7 +22,7 @@ pub(super) fn raise_address_space_limit() {
             ADDRESS_SPACE >> 20
         );
         tracing::error!("{warning}");
-        note!("{warning}");
+        warning!("{warning}");
     }
 }
 

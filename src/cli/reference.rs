@@ -17,7 +17,7 @@ const UPDATE: &str = "ICOSFS_UPDATE_REFERENCE";
 const VARIABLES: [(&str, &str); 18] = [
     (
         "ICOSFS_CONFIG",
-        "another `config.toml`; if empty, no file is read",
+        "another `config.toml` than `~/.config/icosfs/config.toml`; if empty, no file is read",
     ),
     ("ICOSFS_TOKEN", "a login token; nothing is saved"),
     ("ICOSFS_USER", "log in as this user, with `ICOSFS_PASSWORD`"),

@@ -7,7 +7,8 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use nix::unistd::geteuid;
 
-use super::output::{note, print_text};
+use super::failure::Failure;
+use super::output::print_text;
 use super::settings::GlobalArgs;
 use super::target::{Target, own_servers};
 use super::terminal::escape_control;
@@ -64,9 +65,10 @@ pub(super) fn run(global: &GlobalArgs, args: &RefreshArgs) -> anyhow::Result<()>
             }
             Err(error) => {
                 failed += 1;
-                note!(
+                let text = format!(
                     "the lists of {shown} cannot be refreshed: {error:#}; `icosfs status {shown}` shows why"
                 );
+                Failure::of_text(&text).print();
             }
         }
     }

@@ -18,12 +18,13 @@ use super::credentials::CredentialArgs;
 use super::daemon::{DaemonParts, ErrorCodes, warn_if_unreachable};
 use super::exit::EndedEarly;
 use super::log::control::runtime_folder;
-use super::output::{note, print_line};
+use super::output::print_line;
 use super::selection::SelectionArgs;
 use super::serving::{ExactSizeArg, ServingArgs};
 use super::settings::{Clients, GlobalArgs};
 use super::signals::{SignalRequest, Signals};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
+use super::warning::warning;
 use super::{background, log, output};
 use crate::cache::Store;
 use crate::daemon::{FrontEnd, ServerAddress};
@@ -145,7 +146,7 @@ pub(super) fn run(
     let port = port_to_bind(&args)?;
     if !background::is_daemon() {
         if args.allow_remote {
-            note!(
+            warning!(
                 "other machines can read through this server with its secret, and do so with your login; the data licence that you accepted is personal"
             );
         }
@@ -310,7 +311,7 @@ fn serve_clients(
     if let Some(account) = parts.account {
         parts.runtime.spawn(account.monitor());
     }
-    warn_if_unreachable(&parts.runtime, parts.meta_probe, "serving");
+    warn_if_unreachable(&parts.runtime, parts.meta_probe);
     files.publish(&record)?;
     if background::is_daemon() {
         background::ready()?;

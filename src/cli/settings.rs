@@ -134,6 +134,11 @@ impl GlobalArgs {
         }
     }
 
+    /// The value of `--portal`.
+    pub(super) fn portal_name(&self) -> String {
+        self.portal.to_string()
+    }
+
     /// Whether the portal is the demo.
     pub(super) fn is_demo(&self) -> bool {
         self.portal == PortalChoice::Demo

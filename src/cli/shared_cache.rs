@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::output::note;
 use super::settings::Clients;
+use super::warning::warning;
 use crate::cluster::{
     ClusterKey, LeaseServerOptions, SharedCache, SharedCacheOptions, SharedCacheRole,
     SharedLocation, read_password,
@@ -187,7 +187,7 @@ impl SharedCacheArgs {
             return Ok(None);
         };
         let Some(account) = clients.account.clone() else {
-            note!("--shared-cache is left out: shared data need a login; see `icosfs login`");
+            warning!("--shared-cache is left out: shared data need a login; see `icosfs login`");
             return Ok(None);
         };
         let host = clients.services.cache_name();
@@ -221,7 +221,7 @@ fn expect_folder(location: &SharedLocation) -> anyhow::Result<()> {
             )
         }),
         Err(_timeout) => {
-            note!("the folder {shown} (--shared-cache) does not respond; it is used once it does");
+            warning!("the folder {shown} (--shared-cache) does not respond; it is used once it does");
             Ok(())
         }
     }

@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use clap::Args;
 use icos_files::{SafeFolder, UnsafeFile};
 
-use super::output::note;
 use super::settings::{Clients, bytes, size};
 use super::shared_cache::SharedCacheArgs;
+use super::warning::warning;
 use crate::cache::{CacheLimits, Store, default_limit};
 use crate::content::{Contents, DataFolder, DownloadOptions};
 use crate::mount::{OpenFolderError, open_folder_outside_mounts};
@@ -177,7 +177,7 @@ fn open_data_folder(
         Ok(folder) => Ok(Some(folder)),
         // The variable is set for many programs, so it must not stop this one.
         Err(error) if source == variable || matches!(error, OpenFolderError::Inside { .. }) => {
-            note!("{source} is left out: {error}");
+            warning!("{source} is left out: {error}");
             Ok(None)
         }
         Err(error) => Err(error).context("bad --data-path"),

@@ -28,6 +28,42 @@ pub(super) fn width() -> usize {
     terminal_size::terminal_size().map_or(80, |(width, _)| width.0.into())
 }
 
+/// Columns that are left for text beside an indent on a narrow terminal.
+const MIN_TEXT: usize = 20;
+
+/// Returns `line` in lines of at most `width` characters, of which all but the first are
+/// indented by `indent`. Lines are broken at blanks; neither within what precedes the column
+/// `indent`, nor within a word or a command in backticks, unless that is too long for a line.
+pub(super) fn wrapped(line: &str, width: usize, indent: usize) -> String {
+    let width = width.max(indent.saturating_add(MIN_TEXT));
+    let length = |text: &str| text.trim_end().chars().count();
+    let mut text = String::with_capacity(line.len());
+    for line in line.split_inclusive('\n') {
+        let mut words: Vec<String> = Vec::new();
+        let mut is_in_code = false;
+        for word in line.split_inclusive(' ') {
+            let joined = words.last_mut().filter(|_| is_in_code);
+            match joined.filter(|last| length(last) + 1 + length(word) <= width - indent) {
+                Some(last) => last.push_str(word),
+                None => words.push(word.to_owned()),
+            }
+            is_in_code ^= word.matches('`').count() % 2 == 1;
+        }
+        let mut used = 0;
+        for word in words {
+            if used > indent && used + length(&word) > width {
+                text.truncate(text.trim_end().len());
+                text.push('\n');
+                text.extend(std::iter::repeat_n(' ', indent));
+                used = indent;
+            }
+            used += word.chars().count();
+            text.push_str(&word);
+        }
+    }
+    text
+}
+
 /// Returns `text` with control characters escaped. File names and error
 /// messages come from untrusted sources and could contain terminal commands.
 pub(super) fn escape_control(text: &str) -> Cow<'_, str> {
@@ -95,6 +131,37 @@ mod tests {
             escape_control("two\nlines, \u{e9}"),
             Cow::Borrowed(_)
         ));
+    }
+
+    #[test]
+    fn long_lines_are_wrapped_at_blanks_but_not_in_commands() {
+        let line = "hint: `icosfs status` lists the mounts, and `icosfs get --help` more";
+        for (width, expected) in [
+            (usize::MAX, line),
+            (
+                40,
+                "hint: `icosfs status` lists the mounts,\n      and `icosfs get --help` more",
+            ),
+            (
+                30,
+                "hint: `icosfs status` lists\n      the mounts, and\n      \
+                 `icosfs get --help` more",
+            ),
+            (
+                10,
+                "hint: `icosfs status`\n      lists the mounts,\n      and\n      \
+                 `icosfs get --help`\n      more",
+            ),
+        ] {
+            assert_eq!(wrapped(line, width, 6), expected, "{width}");
+        }
+        let long = format!("pid        https://example.org/{}", "x".repeat(60));
+        assert_eq!(wrapped(&long, 40, 11), long);
+        let two = "one line\nand a second one that is longer";
+        assert_eq!(
+            wrapped(two, 24, 2),
+            "one line\nand a second one that is\n  longer"
+        );
     }
 
     #[test]

@@ -9,9 +9,9 @@ use nix::unistd::geteuid;
 
 use super::mount::mountpoint::responds;
 use super::mount_context::{mount_of, not_mounted, owned_by};
-use super::output::note;
 use super::status::read_status;
 use super::waiting::WaitNotice;
+use super::warning::warning;
 use crate::mount::mountinfo;
 use crate::mount::{absolute_without_foreign_links, detach, unmount};
 use crate::process::{self, ProcessState};
@@ -79,7 +79,7 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     let device = entry.map(|entry| entry.device);
     let mut others = mountinfo::mounts()?.into_iter();
     if let Some(bind) = others.find(|mount| Some(&mount.device) == device.as_ref()) {
-        note!(
+        warning!(
             "unmounted here, but it is also mounted at {0} (a bind mount), so its process goes on; `icosfs unmount {0}` unmounts that one",
             bind.mountpoint.display()
         );
@@ -87,7 +87,7 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
     }
     let mut foreign = mountinfo::foreign_mounts().into_iter();
     if let Some(other) = foreign.find(|mount| Some(&mount.entry.device) == device.as_ref()) {
-        note!(
+        warning!(
             "unmounted here, but the mount namespace of process {} (a container, for example) has the mount too, so its process goes on",
             other.process
         );
@@ -100,7 +100,7 @@ pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     if let Some(pid) = daemon.filter(|&pid| is_running(pid)) {
-        note!("unmounted, but its process {pid} has not ended yet");
+        warning!("unmounted, but its process {pid} has not ended yet");
     }
     Ok(())
 }

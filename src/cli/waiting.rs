@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::{self, note};
+use super::output;
 use super::settings::block_on;
 
 /// A notice appears after this delay.
@@ -41,7 +41,9 @@ impl WaitNotice {
     /// Prints that `what` is not ready yet, on a line that stays, for use while another
     /// process may print to the same terminal.
     pub(super) fn line(what: &'static str) -> Self {
-        Self::showing(move |_| note!("waiting for the {what} to be ready ..."))
+        Self::showing(move |_| {
+            output::to_stderr(&format!("waiting for the {what} to be ready ...\n"));
+        })
     }
 
     fn showing(show: impl FnOnce(&Receiver<()>) + Send + 'static) -> Self {

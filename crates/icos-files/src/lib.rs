@@ -28,6 +28,7 @@ mod walk;
 
 pub use folder::{SafeFolder, SafePath};
 pub use open::{
-    open_file, open_for_append, open_special, read_at_most, read_file, read_with_metadata,
+    open_file, open_for_append, open_special, read_at_most, read_file, read_file_of_root,
+    read_with_metadata,
 };
 pub use trust::{UnsafeFile, check_regular, is_changeable_by_others, is_own_file};

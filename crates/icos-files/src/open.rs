@@ -36,6 +36,24 @@ pub fn read_with_metadata(path: &Path, limit: u64) -> io::Result<(Vec<u8>, Metad
     Ok((read_at_most(file, limit)?, found))
 }
 
+/// Reads the regular file at `path` as [`read_file`] does, if it belongs to root and
+/// only root can write to it.
+///
+/// # Errors
+///
+/// As [`read_file`]; [`UnsafeFile::NotOfRoot`].
+pub fn read_file_of_root(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let (content, found) = read_with_metadata(path, limit)?;
+    if found.uid() != 0 || found.mode() & 0o022 != 0 {
+        return Err(UnsafeFile::NotOfRoot {
+            owner: found.uid(),
+            mode: found.mode() & 0o7777,
+        }
+        .into());
+    }
+    Ok(content)
+}
+
 /// Opens the regular file at `path` for reading, without waiting.
 ///
 /// # Errors

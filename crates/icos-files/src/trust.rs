@@ -45,6 +45,16 @@ pub enum UnsafeFile {
         /// The number of names.
         links: u64,
     },
+    /// A file that only root may write, of another user or writable by others.
+    #[error(
+        "expected a file that belongs to root and that only root can write to, found one of user {owner} with mode {mode:04o}"
+    )]
+    NotOfRoot {
+        /// The owner.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
     /// A folder in which, or above which, others can replace files.
     #[error(
         "expected a folder that only you can write to, found {path} of user {owner} with mode {mode:04o}; remove the write permission of others (chmod go-w), or name another folder"

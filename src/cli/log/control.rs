@@ -14,11 +14,11 @@ use clap::Args;
 use directories::ProjectDirs;
 use icos_files::SafeFolder;
 
-use crate::cli::failure::Failure;
 use crate::cli::serve::client;
 use crate::cli::settings::GlobalArgs;
 use crate::cli::status::read_status_of;
 use crate::cli::target::Target;
+use crate::cli::warning::warning;
 
 /// Timeout of both sides.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,10 +63,9 @@ pub(in crate::cli) fn run(global: &GlobalArgs, args: &LogLevelArgs) -> anyhow::R
         .read_to_string(&mut response)
         .with_context(|| format!("{shown} does not respond"))?;
     if response == WITHOUT_LOG {
-        Failure::of_text(
-            "the level is set, but the mount in the background has no log file; mount it again with --log-file FILE",
-        )
-        .print();
+        warning!(
+            "the level is set, but the mount in the background has no log file; mount it again with --log-file FILE"
+        );
         return Ok(());
     }
     ensure!(response == "ok\n", "{shown} refused: {}", response.trim());

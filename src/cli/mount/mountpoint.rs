@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{SFlag, stat};
 use nix::sys::statfs::statfs;
 
-use crate::cli::output::note;
+use crate::cli::warning::warning;
 use crate::mount::{absolute_without_foreign_links, detach, mountinfo};
 
 /// Timeout for a response of the mount.
@@ -54,7 +54,7 @@ pub(super) fn prepare(mountpoint: &Path) -> anyhow::Result<PathBuf> {
                 found.source
             );
         }
-        note!(
+        warning!(
             "the mount at {} was dead, since its process has ended; it is unmounted first",
             path.display()
         );

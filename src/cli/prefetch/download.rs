@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::bail;
 use indicatif::ProgressBar;
 
+use crate::cli::failure::Failure;
 use crate::cli::mount_context::mount_of;
 use crate::cli::object_argument::id_of_file;
-use crate::cli::output::{note, print_line};
+use crate::cli::output::print_line;
 use crate::cli::status::read_status;
 use crate::cli::terminal::size;
 use crate::cli::waiting::progress_bar;
@@ -68,10 +69,11 @@ pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
     }
     for (reason, files) in by_reason(failed) {
         let (number, example) = (files.len(), files[0].display());
-        match number {
-            1 => note!("{example}: {reason}"),
-            _ => note!("{number} files, such as {example}: {reason}"),
-        }
+        let text = match number {
+            1 => format!("{example}: {reason}"),
+            _ => format!("{number} files, such as {example}: {reason}"),
+        };
+        Failure::of_text(&text).print();
     }
     if count == 1 {
         bail!("the file could not be downloaded; repeat the command to try again");
