@@ -10,6 +10,7 @@ use super::output::print_text;
 use super::settings::GlobalArgs;
 use super::text_table::{TextTable, print_json_lines};
 use super::waiting::block_on_while;
+use super::warning::warning;
 
 /// Arguments of `icosfs sparql`.
 #[derive(Args, Debug)]
@@ -49,7 +50,16 @@ pub(super) fn run(global: &GlobalArgs, args: &SparqlArgs) -> anyhow::Result<()> 
     } else if args.csv {
         Ok(print_text!("{}", rows.csv())?)
     } else {
-        TextTable::with_header(rows.variables.clone(), rows.cells).print()
+        let table = TextTable::with_header(rows.variables.clone(), rows.cells);
+        table.print()?;
+        // They were asked for.
+        if let left_out @ [_, ..] = table.left_out() {
+            warning!(
+                "the terminal has no room for {}; --csv and --json print all columns",
+                left_out.join(", ")
+            );
+        }
+        Ok(())
     }
 }
 

@@ -50,6 +50,25 @@ impl TextTable {
         Ok(print_text!("{text}")?)
     }
 
+    /// The names of the columns that a terminal has no room for.
+    pub(super) fn left_out(&self) -> &[String] {
+        if !output::is_terminal() {
+            return &[];
+        }
+        let shown = fitted(self.lengths(), terminal::width()).len();
+        &self.header[shown..]
+    }
+
+    /// The length of the longest cell of each column.
+    fn lengths(&self) -> Vec<usize> {
+        let longest = |column: usize| {
+            let cells = self.rows.iter().chain([&self.header]);
+            let lengths = cells.filter_map(|row| row.get(column).map(|c| c.chars().count()));
+            lengths.max().unwrap_or(0)
+        };
+        (0..self.header.len()).map(longest).collect()
+    }
+
     fn tabbed(&self) -> String {
         let mut text = String::new();
         for row in &self.rows {
@@ -64,12 +83,7 @@ impl TextTable {
     /// end, which are the least useful, are left out if the others become too narrow.
     fn aligned(&self, width: usize, colours: bool) -> String {
         let header = &self.header;
-        let lengths = |column: usize| {
-            let cells = self.rows.iter().chain([header]);
-            let lengths = cells.filter_map(|row| row.get(column).map(|c| c.chars().count()));
-            lengths.max().unwrap_or(0)
-        };
-        let widths = fitted((0..header.len()).map(lengths).collect(), width);
+        let widths = fitted(self.lengths(), width);
         let mut text = String::new();
         for (number, row) in [header].into_iter().chain(&self.rows).enumerate() {
             let mut line = String::new();

@@ -69,6 +69,7 @@ impl DemoRepository {
             };
             let collection = DemoCollection {
                 title: entry.title,
+                doi: entry.doi,
                 objects: of(entry.objects),
                 collections: of(entry.collections),
                 previous: of(entry.previous),
@@ -125,6 +126,8 @@ fn yes() -> bool {
 struct BuiltinCollection {
     key: String,
     title: String,
+    /// With the prefix 10.5072, which is for tests: no DOI of a real dataset begins so.
+    doi: Option<String>,
     objects: Vec<String>,
     #[serde(default)]
     collections: Vec<String>,

@@ -97,6 +97,7 @@ impl DemoObject {
 /// A collection.
 pub(crate) struct DemoCollection {
     pub(crate) title: String,
+    pub(crate) doi: Option<String>,
     pub(crate) objects: Vec<ObjectId>,
     pub(crate) collections: Vec<ObjectId>,
     pub(crate) previous: Vec<ObjectId>,
@@ -116,6 +117,9 @@ impl DemoCollection {
         values.add("collections", format!("{}/collections/", envri.meta_url()));
         values.add("id", self.id());
         values.add("title", &self.title);
+        if let Some(doi) = &self.doi {
+            values.add("doi", doi);
+        }
         for (name, ids) in [
             ("object", &self.objects),
             ("collection", &self.collections),
