@@ -135,10 +135,19 @@ fn collections_and_stations_are_shown_and_searched() {
         "{}",
         said(&get)
     );
-    let cite = said(&home.run(&portal, &["cite", id], ""));
+    let cite = |name: &str| said(&home.run(&portal, &["cite", name], ""));
+    assert_eq!(
+        cite("10.5072/DEMO-2024"),
+        "Demo Atmosphere Release 2024. https://doi.org/10.5072/DEMO-2024\n"
+    );
+    assert_eq!(cite(id), cite("10.5072/DEMO-2024"));
+    let without = run(&["collections", "--json", "Demo Release"]);
+    let without: Value = serde_json::from_str(without.lines().next().unwrap()).unwrap();
+    let without = without["id"].as_str().unwrap();
     let reason =
-        format!("collection {id} has no citation of its own\nhint: cite the objects in it");
-    assert!(cite.contains(&reason), "{cite}");
+        format!("collection {without} has no citation of its own\nhint: cite the objects in it");
+    let refused = cite(without);
+    assert!(refused.contains(&reason), "{refused}");
 }
 
 #[test]

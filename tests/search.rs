@@ -311,7 +311,7 @@ fn collections_are_listed_by_title() {
     let json = lines(&home, &portal, &["collections", "--json", "atmosphere"]);
     let json: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
     assert_eq!(json["title"], "Demo Atmosphere Release 2024");
-    assert_eq!(json["doi"], serde_json::Value::Null);
+    assert_eq!(json["doi"], "10.5072/DEMO-2024");
     assert_fails(
         &home.run(&portal, &["collections", "atlantis"], ""),
         NO_MATCH,
