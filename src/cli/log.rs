@@ -11,9 +11,11 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 pub(super) mod control;
+mod fields;
 mod file;
 
 use super::{background, output};
+use fields::EscapedFields;
 use file::LogFile;
 
 /// Requests that the log file be opened again.
@@ -93,6 +95,7 @@ impl LogArgs {
             // It would be written by `eprintln!`, which panics if nothing reads it.
             .log_internal_errors(false)
             .with_ansi(colours)
+            .fmt_fields(EscapedFields)
             .with_env_filter(filter)
             .with_filter_reloading();
         let handle = builder.reload_handle();
