@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use icos_files::SafeFolder;
 
 use super::settings::Clients;
 use super::warning::warning;
@@ -206,7 +207,12 @@ fn expect_folder(location: &SharedLocation) -> anyhow::Result<()> {
     // The thread is abandoned if the file system hangs.
     std::thread::Builder::new()
         .spawn(move || {
-            let is_folder = std::fs::metadata(asked).map(|found| found.is_dir());
+            let is_folder = std::fs::metadata(&asked).and_then(|found| {
+                if found.is_dir() {
+                    SafeFolder::open(&asked)?;
+                }
+                Ok(found.is_dir())
+            });
             // Fails if the caller has given up.
             let _ = sender.send(is_folder);
         })

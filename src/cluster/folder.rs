@@ -162,6 +162,28 @@ mod tests {
 
     const KEY: &str = "v1/host/original/id/lease";
 
+    /// Regression: the folder of another user, to which the path of the store leads, became
+    /// a link, and objects were written wherever it led.
+    #[tokio::test]
+    async fn store_in_a_folder_of_another_user_is_not_reached_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, target) = (dir.path().join("theirs"), dir.path().join("target"));
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::create_dir(&target).unwrap();
+        let other = Some(nix::unistd::Uid::from_raw(12_345));
+        let anyone = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), anyone).unwrap();
+        let path = theirs.join("cache");
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        let store = FolderStore::new(path.clone(), Duration::from_secs(10));
+        store.put(KEY, "mine".into()).await.unwrap();
+        std::fs::remove_dir_all(target.join("v1")).unwrap();
+        nix::unistd::chown(&theirs, other, None).expect("these tests run as root");
+        let error = store.put(KEY, "mine".into()).await.unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+    }
+
     #[tokio::test]
     async fn object_is_created_once_and_replaced_only_in_the_expected_version() {
         let (_dir, store) = store();

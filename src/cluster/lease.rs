@@ -30,6 +30,9 @@ pub(super) const RENEWAL: Duration = Duration::from_secs(2);
 const MAX_STALL: Duration = Duration::from_secs(15);
 /// How long to wait for one segment, even if the holder makes progress.
 const MAX_WAIT: Duration = Duration::from_mins(2);
+/// How long to wait for a lease that can neither be read nor claimed, such as a link in its
+/// place. Between a look and a claim of another machine, it can be neither for a moment.
+const MAX_UNCLEAR: Duration = Duration::from_secs(2);
 
 /// A lease as it is stored.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -72,6 +75,20 @@ pub(super) struct Observation {
     /// Since when it had the version that it had before it was absent.
     last_version: Option<Instant>,
     position: Option<(u64, Instant)>,
+    /// Since when it can neither be read nor claimed.
+    unclear: Option<Instant>,
+}
+
+impl Observation {
+    /// What to do if the lease can neither be read nor claimed now.
+    fn of_unclear(&mut self, now: Instant) -> LeaseClaim {
+        let since = *self.unclear.get_or_insert(now);
+        if now.duration_since(since) >= MAX_UNCLEAR {
+            LeaseClaim::Refused
+        } else {
+            LeaseClaim::Wait
+        }
+    }
 }
 
 /// The result of an attempt to claim a lease.
@@ -120,6 +137,10 @@ async fn claim_lease(
 ) -> Result<LeaseClaim, StoreError> {
     let now = Instant::now();
     let started = *seen.started.get_or_insert(now);
+    // Whatever the store or the server says.
+    if now.duration_since(started) >= MAX_WAIT {
+        return Ok(LeaseClaim::Refused);
+    }
     let key = format!("{}/lease", object.path);
     let record = LeaseRecord {
         holder: random_name(),
@@ -157,7 +178,7 @@ async fn claim_lease(
             return Ok(LeaseClaim::Refused);
         }
         seen.last_version = seen.version.take().map(|(_, since)| since);
-        return Ok(LeaseClaim::Wait);
+        return Ok(seen.of_unclear(now));
     };
     let since = match &seen.version {
         Some((version, since)) if *version == found.version => *since,
@@ -180,9 +201,10 @@ async fn claim_lease(
                 }
                 held(version, false)
             }
-            None => LeaseClaim::Wait,
+            None => seen.of_unclear(now),
         });
     }
+    seen.unclear = None;
     if let Some(other) = other {
         if !other.delivers(range.start, object.length) {
             return Ok(LeaseClaim::Refused);
@@ -197,9 +219,6 @@ async fn claim_lease(
         if now.duration_since(moved) >= MAX_STALL {
             return Ok(LeaseClaim::Refused);
         }
-    }
-    if now.duration_since(started) >= MAX_WAIT {
-        return Ok(LeaseClaim::Refused);
     }
     Ok(LeaseClaim::Wait)
 }

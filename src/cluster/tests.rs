@@ -1,5 +1,6 @@
 //! Tests with a folder as the store and a source of bytes that counts its requests.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -261,6 +262,42 @@ async fn reader_does_not_wait_for_a_holder_that_makes_no_progress() {
     assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(source.requests(), 1);
     renewing.abort();
+}
+
+/// Regression: a link, a pipe or a folder in the place of a lease, which exists for a claim and
+/// not for a look, and a claim that its writer left behind, made readers wait without end.
+#[tokio::test(start_paused = true)]
+async fn lease_that_can_neither_be_read_nor_claimed_is_not_waited_for() {
+    let free =
+        r#"{"holder":"x","node":"n","state":"free","from":0,"until":1,"position":0,"renewals":0}"#;
+    let claim = |path: &Path| {
+        std::fs::write(path, free).unwrap();
+        let found = std::fs::metadata(path).unwrap();
+        let (inode, size) = (found.ino(), found.size());
+        let (seconds, nanoseconds) = (found.mtime(), found.mtime_nsec());
+        let name = format!(".claim-{inode:x}-{seconds:x}-{nanoseconds:x}-{size:x}");
+        std::fs::File::create(path.with_file_name(name)).unwrap()
+    };
+    let plant: [&dyn Fn(&Path); 5] = [
+        &|path| std::os::unix::fs::symlink("nowhere", path).unwrap(),
+        &|path| std::fs::create_dir(path).unwrap(),
+        &|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        &|path| drop(claim(path)),
+        &|path| {
+            let future = std::time::UNIX_EPOCH + Duration::from_secs(1 << 32);
+            claim(path).set_modified(future).unwrap();
+        },
+    ];
+    for (number, plant) in plant.into_iter().enumerate() {
+        let (cluster, source) = (Cluster::with_key(true), Source::new(1000, 6));
+        let path = cluster.file(&source.object(), "lease");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        plant(&path);
+        let (machine, limit) = (cluster.machine(), Duration::from_secs(10));
+        let read = tokio::time::timeout(limit, source.assert_read(&machine));
+        read.await.unwrap_or_else(|_| panic!("case {number}"));
+        assert_eq!(source.requests(), 1);
+    }
 }
 
 #[tokio::test]

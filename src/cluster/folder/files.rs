@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use icos_files::SafeFolder;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::cluster::seal::hex;
@@ -46,10 +47,10 @@ struct NewFile<'a> {
     version: StoreVersion,
 }
 
-/// Opens the folder of the store. Its own path may contain links.
+/// Opens the folder of the store. Its own path may contain links that no other user can
+/// have put there.
 pub(super) fn open_root(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+    SafeFolder::open(path)?.as_fd().try_clone_to_owned()
 }
 
 impl<'a> FolderFiles<'a> {
@@ -255,7 +256,7 @@ fn version_at(folder: &OwnedFd, name: &str) -> io::Result<Option<StoreVersion>> 
     }
 }
 
-/// Removes a claim whose writer died. A clock that is wrong
+/// Removes a claim whose writer died, or that is of the future. A clock that is wrong
 /// removes a claim early, which costs a download at most.
 fn remove_old_claim(folder: &OwnedFd, claim: &str) -> io::Result<()> {
     let Ok(found) = rustix::fs::statat(folder, claim, AtFlags::SYMLINK_NOFOLLOW) else {
@@ -266,7 +267,7 @@ fn remove_old_claim(folder: &OwnedFd, claim: &str) -> io::Result<()> {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     let made = Duration::from_secs(u64::try_from(found.st_mtime).unwrap_or(0));
-    if now.saturating_sub(made) > MAX_CLAIM_AGE {
+    if now.abs_diff(made) > MAX_CLAIM_AGE {
         remove(folder, claim)?;
     }
     Ok(())
