@@ -52,11 +52,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 #[cfg(feature = "cluster")]
 mod aws_files;
+#[cfg(feature = "cluster")]
+mod bounded_http;
 mod breaker;
 mod folder;
 mod gc;
 mod key;
 mod lease;
+#[cfg(feature = "cluster")]
+mod lease_connection;
 #[cfg(feature = "cluster")]
 mod lease_server;
 mod lease_store;
@@ -64,6 +68,8 @@ mod location;
 mod private_file;
 mod publisher;
 mod rejections;
+#[cfg(feature = "cluster")]
+mod resp;
 #[cfg(feature = "cluster")]
 mod s3;
 mod seal;

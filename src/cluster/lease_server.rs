@@ -7,26 +7,20 @@
 //!   ends that.
 //! - The keys contain the location of the store, so that clusters do not mix.
 
-use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use icos_sync::{Mutex, SingleFlight};
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue,
-    IntoConnectionInfo as _, RedisConnectionInfo, RedisError, ServerErrorKind,
-};
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::timeout;
+use secrecy::SecretString;
 
 use super::breaker::StoreBreaker;
 use super::lease::LEASE;
+use super::lease_connection::{ConnectionError, LeaseConnections};
 use super::lease_store::MAX_LEN;
-use super::location::{LeaseLocation, LeaseTransport};
+use super::location::LeaseLocation;
+use super::resp::Reply;
 use super::seal::hex;
-use super::store::{StoreError, StoreVersion, StoredObject};
+use super::store::{StoreError, StoreVersion, StoredObject, foreign_text};
 
 /// Sets the lease to `ARGV[2]` if its digest is `ARGV[1]`, or if the server has lost it.
 const REPLACE: &str = "local found = redis.call('GET', KEYS[1])
@@ -41,32 +35,20 @@ if found ~= false and redis.sha1hex(found) == ARGV[1] then
     return redis.call('DEL', KEYS[1])
 end
 return 0";
-/// The longest message of the server in an error, in characters.
-const MAX_MESSAGE: usize = 300;
 
 /// The leases on a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct LeaseServer(Arc<GuardedServer>);
 
+#[derive(Debug)]
 struct GuardedServer {
-    client: Client,
+    connections: LeaseConnections,
     /// Shown to people.
     location: String,
     /// What all keys begin with.
     prefix: String,
     timeout: Duration,
-    /// Connections end by themselves when they fail; then a new one is made.
-    connection: Mutex<Option<MultiplexedConnection>>,
-    connecting: SingleFlight<(), Result<MultiplexedConnection, StoreError>>,
     breaker: StoreBreaker,
-}
-
-impl fmt::Debug for GuardedServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GuardedServer")
-            .field("location", &self.location)
-            .finish_non_exhaustive()
-    }
 }
 
 impl LeaseServer {
@@ -78,34 +60,13 @@ impl LeaseServer {
         of: &str,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        // TLS has no provider of its own.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let host = location.host.clone();
-        let address = match location.transport {
-            LeaseTransport::Plain => ConnectionAddr::Tcp(host, location.port),
-            LeaseTransport::Tls => ConnectionAddr::TcpTls {
-                host,
-                port: location.port,
-                insecure: false,
-                tls_params: None,
-            },
-        };
-        let mut login = RedisConnectionInfo::default().set_db(location.database);
-        if let Some(user) = &location.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = password {
-            login = login.set_password(password.expose_secret());
-        }
-        let info = address.into_connection_info();
-        let client = info.and_then(|info| Client::open(info.set_redis_settings(login)));
+        let connections = LeaseConnections::new(location.clone(), password.cloned(), timeout);
+        let connections = connections.map_err(|error| StoreError::Failed(error.to_string()))?;
         Ok(Self(Arc::new(GuardedServer {
-            client: client.map_err(|error| store_error(&error, timeout))?,
+            connections,
             location: location.to_string(),
             prefix: format!("icosfs:{of}:"),
             timeout,
-            connection: Mutex::new(None),
-            connecting: SingleFlight::default(),
             breaker: StoreBreaker::default(),
         })))
     }
@@ -122,13 +83,19 @@ impl LeaseServer {
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<StoredObject>, StoreError> {
         // A part of what is too long for a lease; nothing of what does not exist.
-        let mut get = redis::cmd("GETRANGE");
-        get.arg(self.key(key)).arg(0).arg(MAX_LEN);
-        let bytes: Vec<u8> = self.run(&get).await?;
-        Ok((!bytes.is_empty()).then(|| StoredObject {
-            version: version(&bytes),
-            bytes: bytes.into(),
-        }))
+        let (key, max) = (self.key(key), MAX_LEN.to_string());
+        let get: [&[u8]; 4] = [b"GETRANGE", key.as_bytes(), b"0", max.as_bytes()];
+        match self.run(&get).await? {
+            Reply::Value(bytes) => {
+                Ok(bytes
+                    .filter(|bytes| !bytes.is_empty())
+                    .map(|bytes| StoredObject {
+                        version: version(&bytes),
+                        bytes: bytes.into(),
+                    }))
+            }
+            _ => Err(other_reply()),
+        }
     }
 
     /// Sets the lease if there is none.
@@ -137,11 +104,14 @@ impl LeaseServer {
         key: &str,
         bytes: &Bytes,
     ) -> Result<Option<StoreVersion>, StoreError> {
-        let mut set = redis::cmd("SET");
-        set.arg(self.key(key)).arg(&bytes[..]).arg("NX");
-        set.arg("PX").arg(milliseconds(LEASE));
-        let set: Option<String> = self.run(&set).await?;
-        Ok(set.map(|_| version(bytes)))
+        let (key, expiry) = (self.key(key), milliseconds(LEASE));
+        let key = key.as_bytes();
+        let set: [&[u8]; 6] = [b"SET", key, bytes, b"NX", b"PX", expiry.as_bytes()];
+        match self.run(&set).await? {
+            Reply::Status => Ok(Some(version(bytes))),
+            Reply::Value(None) => Ok(None),
+            _ => Err(other_reply()),
+        }
     }
 
     /// Sets the lease if it is `expected`, or absent.
@@ -151,11 +121,11 @@ impl LeaseServer {
         expected: &StoreVersion,
         bytes: &Bytes,
     ) -> Result<Option<StoreVersion>, StoreError> {
-        let mut replace = redis::cmd("EVAL");
-        replace.arg(REPLACE).arg(1).arg(self.key(key));
-        replace.arg(&expected.0).arg(&bytes[..]);
-        replace.arg(milliseconds(LEASE));
-        let replaced: i64 = self.run(&replace).await?;
+        self.0.breaker.check()?;
+        let expiry = milliseconds(LEASE);
+        let arguments: [&[u8]; 3] = [expected.0.as_bytes(), bytes, expiry.as_bytes()];
+        let replaced = self.0.run_script(REPLACE, &self.key(key), &arguments).await;
+        let replaced = self.note(replaced)?;
         Ok((replaced == 1).then(|| version(bytes)))
     }
 
@@ -165,14 +135,10 @@ impl LeaseServer {
         key: &str,
         expected: &StoreVersion,
     ) -> Result<(), StoreError> {
-        let mut delete = redis::cmd("EVAL");
-        delete
-            .arg(DELETE)
-            .arg(1)
-            .arg(self.key(key))
-            .arg(&expected.0);
-        let _deleted: i64 = self.run(&delete).await?;
-        Ok(())
+        self.0.breaker.check()?;
+        let arguments = [expected.0.as_bytes()];
+        let deleted = self.0.run_script(DELETE, &self.key(key), &arguments).await;
+        self.note(deleted).map(drop)
     }
 
     /// Tests whether the server has leases, whatever the breaker says.
@@ -187,9 +153,13 @@ impl LeaseServer {
     /// # Errors
     ///
     /// [`StoreError`]; at once if the server does not work.
-    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+    async fn run(&self, command: &[&[u8]]) -> Result<Reply, StoreError> {
         self.0.breaker.check()?;
-        let result = self.0.run(command).await;
+        self.note(self.0.run(command).await)
+    }
+
+    /// Notes the result of a command.
+    fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match &result {
             Ok(_) => self.0.breaker.note_success(),
             Err(error) => {
@@ -204,47 +174,34 @@ impl LeaseServer {
 }
 
 impl GuardedServer {
-    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        let mut connection = self.connect().await?;
-        // The connection's own timeout does not count the time in its queue.
-        let answer = timeout(self.timeout, command.query_async(&mut connection)).await;
-        answer
-            .unwrap_or_else(|_late| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
-            .map_err(|error| {
-                if error.is_io_error() {
-                    *self.connection.lock() = None;
-                }
-                store_error(&error, self.timeout)
-            })
+    async fn run(&self, command: &[&[u8]]) -> Result<Reply, StoreError> {
+        match self.connections.run(command).await {
+            Ok(Reply::Error(text)) => Err(refusal(&text)),
+            Ok(reply) => Ok(reply),
+            Err(ConnectionError::Late) => Err(StoreError::Stalled(self.timeout)),
+            Err(ConnectionError::Login(text)) => Err(StoreError::Denied(foreign_text(&text))),
+            Err(error) => Err(StoreError::Failed(foreign_text(&error.to_string()))),
+        }
     }
 
-    /// The present connection, or else a new one.
-    async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
-        if let Some(connection) = &*self.connection.lock() {
-            return Ok(connection.clone());
+    /// Runs a script that returns a number.
+    async fn run_script(
+        &self,
+        script: &str,
+        key: &str,
+        arguments: &[&[u8]],
+    ) -> Result<i64, StoreError> {
+        let mut eval: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), b"1", key.as_bytes()];
+        eval.extend(arguments);
+        match self.run(&eval).await? {
+            Reply::Integer(number) => Ok(number),
+            _ => Err(other_reply()),
         }
-        let (client, limit) = (self.client.clone(), self.timeout);
-        let connect = || async move {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(limit))
-                .set_response_timeout(Some(limit));
-            let connecting = client.get_multiplexed_async_connection_with_config(&config);
-            match timeout(limit, connecting).await {
-                Ok(connected) => connected.map_err(|error| store_error(&error, limit)),
-                Err(_late) => Err(StoreError::Stalled(limit)),
-            }
-        };
-        let connection = self.connecting.join((), connect).await?;
-        *self.connection.lock() = Some(connection.clone());
-        Ok(connection)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        let mut test = redis::cmd("EVAL");
-        test.arg(DELETE).arg(1).arg(format!("{}probe", self.prefix));
-        test.arg("");
-        let _deleted: i64 = self.run(&test).await?;
-        Ok(())
+        let key = format!("{}probe", self.prefix);
+        self.run_script(DELETE, &key, &[b""]).await.map(drop)
     }
 }
 
@@ -277,19 +234,23 @@ fn version(bytes: &[u8]) -> StoreVersion {
     StoreVersion(hex(digest.as_ref()))
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn milliseconds(duration: Duration) -> String {
+    duration.as_millis().to_string()
 }
 
-fn store_error(error: &RedisError, limit: Duration) -> StoreError {
-    let text: String = error.to_string().chars().take(MAX_MESSAGE).collect();
-    match error.kind() {
-        _ if error.is_timeout() => StoreError::Stalled(limit),
-        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm) => {
-            StoreError::Denied(text)
-        }
-        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => StoreError::Denied(text),
-        _ if error.code() == Some("OOM") => StoreError::Full(text),
-        _ => StoreError::Failed(text),
+fn other_reply() -> StoreError {
+    StoreError::Failed("expected another reply of Redis; check the URL".to_owned())
+}
+
+/// The error for a command that the server refused with `text`.
+fn refusal(text: &str) -> StoreError {
+    let shown = foreign_text(text);
+    match text.split(' ').next() {
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => StoreError::Denied(shown),
+        Some("OOM") => StoreError::Full(shown),
+        _ => StoreError::Failed(shown),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,19 +13,17 @@ use futures_util::StreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{
-    ClientConfigKey, Error, GetOptions, ObjectStore as _, PutMode, PutOptions, PutResult,
-    RetryConfig, UpdateVersion,
+    Error, GetOptions, ObjectStore as _, PutMode, PutOptions, PutResult, RetryConfig, UpdateVersion,
 };
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::aws_files::AwsProfile;
-use super::store::{StoreError, StoreVersion, StoredObject};
+use super::bounded_http::BoundedConnector;
+use super::store::{StoreError, StoreVersion, StoredObject, foreign_text};
 
 /// A write takes no longer than the timeout, and a second for so many bytes.
 const LEAST_RATE: u64 = 1 << 20;
-/// The longest message of the store in an error, in characters.
-const MAX_MESSAGE: usize = 300;
 
 /// The store in a bucket.
 #[derive(Debug)]
@@ -43,21 +41,29 @@ impl S3Store {
         prefix: String,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        // The HTTP client has no provider of its own.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let milliseconds = format!("{}ms", timeout.as_millis());
+        let builder = AwsProfile::load()?.apply(AmazonS3Builder::from_env());
+        Self::of(builder, bucket, prefix, timeout)
+    }
+
+    /// The same with the settings of `builder`.
+    fn of(
+        builder: AmazonS3Builder,
+        bucket: &str,
+        prefix: String,
+        timeout: Duration,
+    ) -> Result<Self, StoreError> {
+        if let Some(token) = builder.get_config_value(&AmazonS3ConfigKey::Token) {
+            // The store may repeat it.
+            icos_portal::remember_secret(&token);
+        }
         let retries = RetryConfig {
             max_retries: 1,
             retry_timeout: timeout,
             ..RetryConfig::default()
         };
-        let builder = AwsProfile::load()?.apply(AmazonS3Builder::from_env());
         let bucket = builder
             .with_bucket_name(bucket)
-            .with_config(
-                AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout),
-                milliseconds,
-            )
+            .with_http_connector(BoundedConnector { timeout })
             .with_retry(retries)
             .build()
             .map_err(|error| store_error(&error))?;
@@ -194,7 +200,7 @@ impl S3Store {
 }
 
 fn store_error(error: &Error) -> StoreError {
-    let text: String = error.to_string().chars().take(MAX_MESSAGE).collect();
+    let text = foreign_text(&error.to_string());
     let is_full = ["507 ", "StorageFull", "QuotaExceeded", "NoSpaceLeft"];
     match error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Denied(text),
@@ -202,3 +208,6 @@ fn store_error(error: &Error) -> StoreError {
         _ => StoreError::Failed(text),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,18 @@ pub enum StoreError {
     Failed(String),
 }
 
+/// The longest message of a store in an error, in characters.
+#[cfg(feature = "cluster")]
+const MAX_MESSAGE: usize = 300;
+
+/// The start of a text of a store or server, on one line, without secrets and without
+/// commands to the terminal.
+#[cfg(feature = "cluster")]
+pub(super) fn foreign_text(text: &str) -> String {
+    let start: String = text.chars().take(MAX_MESSAGE).collect();
+    icos_portal::foreign_text(&start)
+}
+
 /// Tells versions of an object apart.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct StoreVersion(pub(super) String);

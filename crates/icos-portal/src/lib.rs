@@ -80,5 +80,6 @@ pub use envri::Envri;
 pub use error::{PortalError, is_terminal_command};
 pub use id::ObjectId;
 pub use meta::{MetadataClient, SharedAnswers};
+pub use redaction::{foreign_text, remember as remember_secret};
 pub use services::{Service, Services};
 pub use usage_reporter::UsageReporter;

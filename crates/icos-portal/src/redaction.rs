@@ -47,14 +47,15 @@ struct Pieces {
 }
 
 /// Makes `secret` known, so that [`foreign_text`] removes it.
-pub(crate) fn remember(secret: &str) {
+pub fn remember(secret: &str) {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.add(secret);
 }
 
 /// Makes a text from outside safe to log and to print: without known secrets,
 /// control characters and characters that change the text direction, on one line.
-pub(crate) fn foreign_text(text: &str) -> String {
+#[must_use]
+pub fn foreign_text(text: &str) -> String {
     let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let redacted = known.redact(text);
     drop(known);
