@@ -25,6 +25,9 @@ use super::store::{StoreError, StoreVersion, StoredObject, foreign_text};
 /// A write takes no longer than the timeout, and a second for so many bytes.
 const LEAST_RATE: u64 = 1 << 20;
 
+/// The longest tag of an object, in bytes. S3 has 34.
+const MAX_TAG: usize = 1 << 10;
+
 /// The store in a bucket.
 #[derive(Debug)]
 pub(super) struct S3Store {
@@ -88,7 +91,7 @@ impl S3Store {
             Ok(Err(error)) => return Err(store_error(&error)),
             Ok(Ok(found)) => found,
         };
-        let version = found.meta.e_tag.clone().unwrap_or_default();
+        let version = version(found.meta.e_tag.clone())?;
         let len = usize::try_from(found.meta.size).unwrap_or(usize::MAX);
         let mut bytes = BytesMut::with_capacity(len.min(max.saturating_add(1)));
         let mut stream = found.into_stream();
@@ -105,7 +108,7 @@ impl S3Store {
         }
         Ok(Some(StoredObject {
             bytes: bytes.freeze(),
-            version: StoreVersion(version),
+            version,
         }))
     }
 
@@ -185,7 +188,7 @@ impl S3Store {
         let put = self.bucket.put_opts(&path, bytes.into(), options);
         match timeout(limit, put).await {
             Err(_late) => Err(StoreError::Stalled(limit)),
-            Ok(Ok(PutResult { e_tag, .. })) => Ok(Some(StoreVersion(e_tag.unwrap_or_default()))),
+            Ok(Ok(PutResult { e_tag, .. })) => version(e_tag).map(Some),
             // NotFound: there is nothing to replace.
             Ok(Err(
                 Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. },
@@ -197,6 +200,17 @@ impl S3Store {
     fn path(&self, key: &str) -> Path {
         Path::from(format!("{}/{key}", self.prefix))
     }
+}
+
+/// The version of an object with this tag. Tags of rejected objects are kept, so they are
+/// bounded.
+fn version(e_tag: Option<String>) -> Result<StoreVersion, StoreError> {
+    let tag = e_tag.unwrap_or_default();
+    if tag.len() > MAX_TAG {
+        let reason = format!("expected an ETag of at most {MAX_TAG} bytes, found a longer one");
+        return Err(StoreError::Failed(reason));
+    }
+    Ok(StoreVersion(tag))
 }
 
 fn store_error(error: &Error) -> StoreError {

@@ -104,3 +104,18 @@ async fn error_of_a_bucket_has_neither_terminal_commands_nor_secrets() {
     let is_command = icos_portal::is_terminal_command;
     assert!(!text.contains(is_command), "{text:?}");
 }
+
+#[tokio::test]
+async fn tag_of_an_object_in_a_bucket_is_bounded() {
+    for (len, is_accepted) in [(1000, true), (5000, false)] {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nETag: \"{}\"\r\nLast-Modified: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 1\r\n\r\nx",
+            "t".repeat(len)
+        );
+        let store = HostileStore::answering(head, Vec::new()).await;
+        let client = store.client();
+        assert_eq!(client.get("v1/x", 100).await.is_ok(), is_accepted);
+        let created = client.write("v1/x", "x".into(), PutMode::Overwrite).await;
+        assert_eq!(created.is_ok(), is_accepted);
+    }
+}
