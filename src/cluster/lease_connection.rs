@@ -2,7 +2,7 @@
 //!
 //! A connection has one command at a time, and is not read between commands: what the
 //! server sends then stays in the buffers of the system, and ends the connection before
-//! the next command. Nobody waits for a connection after a failure: it is dropped, since
+//! the next command. A connection that failed is dropped, not waited for, since
 //! the reply of one command must not be taken for that of the next.
 
 use std::fmt;
