@@ -49,7 +49,7 @@ use super::planner::DownloadOptions;
 use super::request_stats::RequestStats;
 use super::sharing::DataSource;
 use super::{ByteSource, ContentError};
-use crate::cache::{CacheFile, CacheRead};
+use crate::cache::{CacheError, CacheFile, CacheRead};
 use crate::memory::MemoryBudget;
 use icos_portal::ObjectId;
 
@@ -68,6 +68,11 @@ pub(super) use corrupt_files::CorruptFiles;
 use downloads::Downloads;
 use running_hash::RunningHash;
 use verifier::Verifier;
+
+/// How often the bytes that a read waited for may be lost before they are read: evicted by
+/// other readers, or damaged on the disk. Then the read fails, before the bound on what an
+/// object may cost is reached.
+const MAX_LOST: u32 = 16;
 
 /// One original: its file in the cache, its downloads and its verification.
 #[derive(Debug)]
@@ -120,6 +125,8 @@ impl OriginalFile {
     ) -> Result<Bytes, ContentError> {
         let end = (self.context.cached.len()).min(offset.saturating_add(len as u64));
         let range = offset.min(end)..end;
+        let mut arrived = None;
+        let mut lost = 0;
         loop {
             if self.is_corrupt_since(corruption_count) {
                 let id = self.context.id;
@@ -150,6 +157,11 @@ impl OriginalFile {
             if self.is_corrupt_since(corruption_count) {
                 continue;
             }
+            // Each time, bytes are downloaded again.
+            lost += u32::from(arrived.take().is_some_and(|at| gap.start <= at));
+            if lost == MAX_LOST {
+                return Err(CacheError::TooSmall.into());
+            }
             let until = gap.end.min(range.end);
             ByteSource::Portal.note();
             let Some((download, review_after)) = self.downloads.download_for(&gap, range.end)
@@ -159,8 +171,9 @@ impl OriginalFile {
             download.expect(&range);
             // If the download slows down, a request for the gap may be faster.
             let arrival = tokio::time::timeout(review_after, download.wait_for(until));
-            if let Ok(arrived) = arrival.await {
-                arrived?;
+            if let Ok(received) = arrival.await {
+                received?;
+                arrived = Some(gap.start);
             }
         }
     }
