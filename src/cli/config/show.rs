@@ -66,8 +66,11 @@ impl ShownSetting {
     ) -> Self {
         let id = setting.get_id().as_str();
         let raw = matches.try_get_raw(id).ok().flatten();
-        let raw: Option<Vec<String>> =
-            raw.map(|values| values.map(|v| v.to_string_lossy().into_owned()).collect());
+        let raw: Option<Vec<String>> = raw.map(|values| {
+            values
+                .map(|v| without_password(&v.to_string_lossy()))
+                .collect()
+        });
         let source = match (matches.value_source(id), setting.get_env()) {
             (Some(ValueSource::CommandLine), _) => format!("--{name}"),
             (Some(ValueSource::EnvVariable), Some(variable)) => variable.to_string_lossy().into(),
@@ -249,6 +252,39 @@ impl Defaults {
                 Some(Default::number(gid.into(), gid.to_string(), "default"))
             }
             _ => None,
+        }
+    }
+}
+
+/// `value` without the password of a URL in it: one that a command refuses is not to be
+/// shown, either.
+fn without_password(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else {
+        return value.to_owned();
+    };
+    match rest.rsplit_once('@') {
+        Some((login, host)) if login.contains(':') => {
+            let user = login.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:***@{host}")
+        }
+        _ => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn password_of_a_url_is_not_shown() {
+        for (value, shown) in [
+            ("redis://u:hidden@h:1/0", "redis://u:***@h:1/0"),
+            ("redis://:hidden@a@h", "redis://:***@h"),
+            ("redis://u@h:1", "redis://u@h:1"),
+            ("http://h:1/a", "http://h:1/a"),
+            ("a:b@c", "a:b@c"),
+        ] {
+            assert_eq!(without_password(value), shown);
         }
     }
 }
