@@ -125,14 +125,14 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Change the log level of a running mount or server.
     LogLevel(log::control::LogLevelArgs),
-    /// Download files into the cache through a mount, before they are needed.
+    /// Download files into the cache before they are needed.
     Prefetch(prefetch::PrefetchArgs),
     /// Download the lists of mounts and servers again.
     Refresh(refresh::RefreshArgs),
     /// Show, verify or remove cached data.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
-    /// Make the key of machines that share a cache, and remove what they do not use.
+    /// Make and clean what machines of a cluster share.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
     /// Find objects by words, type, place and time.
@@ -227,6 +227,7 @@ impl Command {
 fn command() -> clap::Command {
     let command = Cli::command().after_long_help(format!("{AFTER_HELP}\n\n{}", exit::table()));
     let command = help::with_global_options_last(config::with_settings_to_show(command));
+    let command = help::with_flowing_prose(command);
     help::with_short_list(command)
 }
 

@@ -497,7 +497,7 @@ fn common_mistakes_are_answered_with_a_fix() {
         ),
         (
             &["info", "no/such/file"],
-            1,
+            2,
             &[
                 "there is no file no/such/file",
                 "expected an object, a collection or a station: its id, PID, DOI, landing page",

@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use crate::python::{printed, python};
 use crate::support::{
     Dice, HangingDisk, Home, SmallDisk, TestMount, co2, contents, eventually, files_below, portal,
+    said,
 };
 
 fn mount_in(portal: &DemoPortal, cache: &Path, options: &[&str]) -> TestMount {
@@ -668,4 +669,21 @@ fn cache_folder_replaced_while_the_daemon_is_stopped_is_not_read() {
             "{replacement}"
         );
     }
+}
+
+/// Regression: it said that files were cached that were only read.
+#[test]
+fn prefetch_to_a_full_disk_fails_and_says_so() {
+    let portal = portal();
+    let disk = SmallDisk::new(256 << 10);
+    let mount = mount_in(&portal, &disk.path().join("cache"), &[]);
+    let objects = mount.path("objects");
+    let mut command = mount.icosfs();
+    let output = command.arg("prefetch").arg(&objects).output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("are in the cache: its disk is full\nhint: free some space on "),
+        "{said}"
+    );
 }

@@ -1,9 +1,10 @@
 //! `icosfs get`: objects and parts of tables, without a mount.
 
+use std::collections::HashSet;
 use std::fs;
 use std::process::{Command, Output};
 
-use icos_demo::{DemoOptions, DemoPortal, DemoRepository};
+use icos_demo::{DemoOptions, DemoPortal, DemoRepository, DemoService, Fault, FaultRule};
 use icos_portal::ObjectId;
 
 use crate::support::{
@@ -71,8 +72,8 @@ fn get_with_columns_and_rows_equals_the_portals_selection_and_downloads_only_it(
     let last = written(&portal, &home, &[&id, "-r", "8759..99999", "-c", "co2"]);
     assert!(last == get(&portal, &format!("/csv/{id}?col=co2&offset=8759&limit=9")));
     let none = run(&portal, &home, &[&id, "-r", "9000..", "-c", "co2"]);
-    assert_eq!(none.stdout, b"co2\n");
-    let notice = "the table has 8760 rows; none from 9000";
+    assert_eq!((none.status.code(), &*none.stdout), (Some(3), &b""[..]));
+    let notice = "the table has 8760 rows, none from 9000";
     assert!(said(&none).contains(notice), "{}", said(&none));
 }
 
@@ -125,7 +126,7 @@ fn get_of_a_period_has_the_rows_from_its_start_to_its_end_in_every_format() {
     assert_eq!(
         failed(&["--from", "2030"]),
         (
-            Some(1),
+            Some(3),
             "icosfs: no row is of the requested period\nhint: the table has rows from \
              2023-01-01T00:00:00Z to 2023-12-31T23:00:00Z\n"
                 .to_owned()
@@ -141,7 +142,7 @@ fn get_of_a_period_has_the_rows_from_its_start_to_its_end_in_every_format() {
     assert_eq!(
         failed(&["--columns", "c02"]),
         (
-            Some(1),
+            Some(3),
             "icosfs: the table has no column \"c02\"\nhint: did you mean co2?\n\
              hint: its columns are TIMESTAMP, co2, Stdev, NbPoints, Flag\n"
                 .to_owned()
@@ -354,14 +355,8 @@ fn unknown_column_error_lists_the_existing_columns() {
     }
 }
 
-#[test]
-fn get_shows_progress_on_a_terminal() {
-    let mut repository = DemoRepository::builtin(1);
-    let id = repository.add_table("long.csv", 30, 60_000).to_string();
-    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
-    let home = Home::new();
-    let file = home.path().join("table.csv");
-    let get = command(&portal, &home, &[&id, "-o", file.to_str().unwrap()]);
+/// What a command shows on a terminal.
+fn on_terminal(get: &Command) -> String {
     let set = get
         .get_envs()
         .filter_map(|(name, value)| Some((name, value?)));
@@ -374,8 +369,45 @@ fn get_shows_progress_on_a_terminal() {
         .env("TERM", "xterm")
         .output()
         .expect("Python runs");
-    let text = String::from_utf8_lossy(&shown.stdout);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.status.success(), "{text}");
+    text
+}
+
+/// Regression: the bar counted what was written, a mebibyte at a time, and promised that no
+/// time was left.
+#[test]
+fn progress_of_an_original_follows_the_bytes_that_arrive() {
+    let mut repository = DemoRepository::builtin(1);
+    let id = repository.add_original("long.bin", 2 << 20).to_string();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let slow = FaultRule::always(Fault::Bandwidth {
+        bytes_per_second: 1_000_000,
+    });
+    portal.add_fault(slow.at(DemoService::Data));
+    let home = Home::new();
+    let file = home.path().join("long.bin");
+    let get = command(&portal, &home, &[&id, "-o", file.to_str().unwrap()]);
+    let text = on_terminal(&get);
+    let before = text.split(" of 2.00 MiB");
+    let shown: HashSet<&str> = before.filter_map(|text| text.rsplit("  ").next()).collect();
+    assert!(shown.len() >= 4, "{shown:?} in {text:?}");
+    assert!(!text.contains(" 0 B/s"), "{text:?}");
+}
+
+#[test]
+fn get_shows_progress_on_a_terminal() {
+    let mut repository = DemoRepository::builtin(1);
+    let id = repository.add_table("long.csv", 30, 60_000).to_string();
+    let portal = DemoPortal::start(repository, DemoOptions::default()).expect("the demo starts");
+    let home = Home::new();
+    let file = home.path().join("table.csv");
+    let slow = FaultRule::always(Fault::Bandwidth {
+        bytes_per_second: 6_000_000,
+    });
+    portal.add_fault(slow.at(DemoService::Data));
+    let get = command(&portal, &home, &[&id, "-o", file.to_str().unwrap()]);
+    let text = on_terminal(&get);
     for stage in ["downloading", "writing"] {
         assert!(text.contains(stage), "no {stage:?} in {text:?}");
     }

@@ -41,7 +41,7 @@ fn each_form_of_a_name_leads_to_its_object_or_to_the_right_message() {
         let found = info(&form.replace("ID", &id));
         assert!(found.stdout == json, "{form}: {}", said(&found));
         let missing = info(&form.replace("ID", unknown));
-        assert_eq!(missing.status.code(), Some(1), "{form}");
+        assert_eq!(missing.status.code(), Some(3), "{form}");
         let reason = format!("the repository has no object {unknown}, and no collection");
         assert!(
             said(&missing).contains(&reason),

@@ -183,6 +183,43 @@ fn full_disk_of_the_output_is_an_error() {
     );
 }
 
+/// Regression: codes for the same mistake differed between commands.
+#[test]
+fn same_mistake_has_the_same_exit_code_in_every_command() {
+    let (portal, home) = (portal(), Home::new());
+    let id = &*co2(&portal).to_string();
+    let nothing = "select ?s where { ?s a <http://example.org/nothing> }";
+    for (arguments, expected) in [
+        (&["find", "--station", "nowhere"][..], 3),
+        (&["stations", "nowhere"], 3),
+        (&["info", "nothing"], 3),
+        (&["cite", "nothing"], 3),
+        (&["get", "nothing"], 3),
+        (&["find", "--variable", "c02"], 3),
+        (&["get", id, "--columns", "c02"], 3),
+        (&["plot", id, "c02"], 3),
+        (&["get", id, "--rows", "9000000.."], 3),
+        (&["get", id, "--from", "2090"], 3),
+        (&["sparql", nothing], 3),
+        (&["get", id, "--output", "x.xlsx"], 2),
+        (&["get", "no/such"], 2),
+        (&["get", id, "--output", "no/such.csv"], 1),
+    ] {
+        let mut command = home.icosfs();
+        let output = command
+            .current_dir(home.path())
+            .args(services_of(&portal, &[]))
+            .args(arguments)
+            .env("ICOSFS_TOKEN", portal.token())
+            .output()
+            .unwrap();
+        let code = output.status.code();
+        assert_eq!(code, Some(expected), "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).contains("os error"), "{}", said(&output));
+    }
+    assert!(!home.path().join("x.xlsx").exists());
+}
+
 /// Prepares the program. A suite that runs in the background passes on that SIGINT is
 /// ignored.
 fn interruptible(home: &Home) -> Command {

@@ -76,7 +76,7 @@ fn unknown_name_is_an_error_with_suggestions() {
         ),
     ] {
         let output = home.run(&portal, &["find", option, name], "");
-        assert_fails(&output, USAGE, &message);
+        assert_fails(&output, NO_MATCH, &message);
     }
 }
 
@@ -101,19 +101,19 @@ fn misspelled_words_of_a_search_get_suggestions() {
         ),
         (
             &["find", "--datatype", "co2"],
-            USAGE,
+            NO_MATCH,
             "the repository has no data type \"co2\"; did you mean atcCo2L2DataObject or \
              inversionProduct?; `icosfs datatypes` lists the data types with theme and columns",
         ),
         (
             &["find", "--variable", "c02"],
-            USAGE,
+            NO_MATCH,
             "the repository has no table with a column or quantity \"c02\"; did you mean co2?; \
              `icosfs datatypes` lists the data types with theme and columns",
         ),
         (
             &["find", "--collection", "foo"],
-            USAGE,
+            NO_MATCH,
             "the repository has no collection \"foo\"; `icosfs collections` lists the collections",
         ),
     ] {

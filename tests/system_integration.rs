@@ -599,7 +599,8 @@ fn mount_succeeds_with_a_warning_while_the_portal_fails() {
     for part in [
         "metadata service cannot be reached",
         "refused",
-        "mounted all the same",
+        "warning: ",
+        "cached files can be read now",
     ] {
         assert!(message.contains(part), "{message}");
     }
@@ -610,11 +611,7 @@ fn mount_succeeds_with_a_warning_while_the_portal_fails() {
     assert_fails(&bad, 1, &["mounted already"]);
     assert_works(&place.icosfs(&["unmount"]));
     let bad = place.icosfs(&["mount", "--data-url=icos"]);
-    assert_fails(
-        &bad,
-        1,
-        &["expected an http or https URL", "the reason is above"],
-    );
+    assert_fails(&bad, 1, &["expected an http or https URL"]);
 }
 
 #[test]

@@ -53,7 +53,11 @@ def read(
         IcosfsError: no object or several match, with what to add; or the table cannot
             be read, with the reason.
     """
-    import pyarrow.parquet
+    try:
+        import pandas  # noqa: F401
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise _missing("icosfs.read", error) from error
 
     settings = Settings(portal).arguments()
     names = [variable] if isinstance(variable, str) else variable
@@ -100,7 +104,10 @@ def open_dataset(
 
     Arguments and errors are those of `read`.
     """
-    import xarray
+    try:
+        import xarray
+    except ModuleNotFoundError as error:
+        raise _missing("icosfs.open_dataset", error) from error
 
     settings = Settings(portal).arguments()
     if variable is None and _is_object(station):
@@ -240,6 +247,13 @@ def _get(
     if done.returncode != 0:
         raise IcosfsError(reason_in(done.stderr.decode("utf-8", "replace")))
     return done.stdout
+
+
+def _missing(function: str, error: ModuleNotFoundError) -> IcosfsError:
+    """The error if a package is missing that the extra `tables` installs."""
+    return IcosfsError(
+        f"{function} needs {error.name}\nhint: pip install {error.name}, or icosfs[tables]"
+    )
 
 
 def _time_column(schema: Any) -> str | None:

@@ -63,6 +63,7 @@ async fn status(account: Option<Account>, services: &Services, json: bool) -> an
         let status = serde_json::json!({
             "portal": services.envri().name(),
             "login": login,
+            "advice": login.as_ref().is_none().then_some("run `icosfs login`"),
         });
         print_json(&status)?;
     } else if let Some(login) = &login {

@@ -15,6 +15,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::{close, dup2_stderr, dup2_stdin, dup2_stdout, setsid, write};
 
+use super::exit::EndedEarly;
 use super::output;
 use super::waiting::WaitNotice;
 
@@ -63,7 +64,11 @@ pub(super) fn start(
     let status = child
         .wait()
         .context("cannot wait for the background process")?;
-    bail!("the {what} failed ({status}); the reason is above")
+    match status.code().and_then(|code| u8::try_from(code).ok()) {
+        // Its message is on standard error.
+        Some(code) if code != 0 => Err(EndedEarly::Reported(code).into()),
+        _ => bail!("the process of the {what} ended before it was ready ({status})"),
+    }
 }
 
 /// Closes inherited files, which may be locks. Call it before the process opens files.

@@ -13,7 +13,7 @@ use super::pins::{self, PinArgs};
 use super::settings::{GlobalArgs, bytes};
 use super::storage::require_private_cache;
 use super::terminal::{counted, size};
-use super::waiting::progress_bar;
+use super::waiting::Progress;
 use crate::cache::{CacheFolder, FolderFile};
 use icos_portal::ObjectId;
 
@@ -166,14 +166,14 @@ fn info(folder: &CacheFolder, json: bool) -> anyhow::Result<()> {
 
 fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
     let files = folder.files();
-    let bar = progress_bar(files.iter().map(|file| file.bytes).sum());
+    let bar = Progress::of(Some(files.iter().map(|file| file.bytes).sum()));
     let (mut corrupt, mut verified) = (0, 0);
     for file in &files {
-        bar.set_message(file.path.name().to_owned());
+        bar.say(file.path.name());
         let mut hash = Sha256::new();
         let checked = folder.check(file, |bytes| {
             hash.update(bytes);
-            bar.inc(bytes.len() as u64);
+            bar.advance(bytes.len() as u64);
         });
         let problem = match checked {
             Ok(checked) => {
@@ -205,7 +205,7 @@ fn verify(folder: &CacheFolder) -> anyhow::Result<()> {
             bar.suspend(|| print_line!("{line}"))?;
         }
     }
-    bar.finish_and_clear();
+    bar.clear();
     print_line!(
         "{}, {} verified",
         counted(files.len(), "file"),

@@ -9,11 +9,13 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::catalog_access::{self, TTL};
+use super::exit::EndedEarly;
 use super::mount_context::MountContext;
 use super::object_argument;
-use super::output::print_text;
+use super::output::{self, print_text};
 use super::settings::GlobalArgs;
 use super::target::Target;
+use super::terminal::wrapped;
 use super::waiting::block_on_while;
 use crate::catalog::ObjectSelection;
 use crate::citation::Citation;
@@ -28,7 +30,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 Examples:
   icosfs cite wutiYS2ccUslON67rA30gK0z
-  icosfs cite --format bibtex ~/icos/stations/HTM/atcCo2L2DataObject/*.nc > data.bib
+  icosfs cite --format bibtex ~/icos/stations/HTM/*/*.nc > data.bib
   icosfs cite --format csl-json --read ~/icos
 
 Objects with the same citation are cited once. The keys of BibTeX entries are made of
@@ -84,11 +86,12 @@ pub(super) fn run(global: &GlobalArgs, args: &CiteArgs) -> anyhow::Result<()> {
     let read = match &read_in {
         Some(target) => {
             let read = objects_read(target)?;
-            ensure!(
-                !read.is_empty(),
-                "no data were read in {} since it was started",
-                target.shown()
-            );
+            if read.is_empty() {
+                return Err(EndedEarly::not_found(format!(
+                    "no data were read in {} since it was started",
+                    target.shown()
+                )));
+            }
             read
         }
         None => Vec::new(),
@@ -108,7 +111,13 @@ pub(super) fn run(global: &GlobalArgs, args: &CiteArgs) -> anyhow::Result<()> {
         }
         Ok(citations)
     })?;
-    Ok(print_text!("{}", format_all(citations, args.format))?)
+    let text = format_all(citations, args.format);
+    // Other formats are for programs.
+    let text = match args.format {
+        CitationFormat::Text => wrapped(&text, output::width_of_text(), 2),
+        _ => text,
+    };
+    Ok(print_text!("{text}")?)
 }
 
 /// The settings that all objects have: they must be of one repository.

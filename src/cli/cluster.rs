@@ -23,7 +23,7 @@ FILE can; give all others FILE.pub, which is not secret.
 
 Examples:
   icosfs cluster init ~/.config/icosfs/cluster.key
-  icosfs mount --shared-cache file:///scratch/icosfs \
+  icosfs mount --shared-cache file:///scratch/icosfs \\
       --shared-key-file ~/.config/icosfs/cluster.key ~/icos
   icosfs cluster init --writer /root/writer.key")]
     Init {

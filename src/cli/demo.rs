@@ -74,18 +74,18 @@ the given number of times. All but the fault are optional:
     {\"object\": \"ahVixHqAZvFrgX0iJwMMp__l\", \"times\": 1, \"fault\": \"reset\"}]}
 
   {\"latency\": {\"ms\": 50, \"jitterMs\": 20}}    delays the response
-  {\"bandwidth\": {\"bytesPerSecond\": 1000000}}   limits the bandwidth of all bodies together
+  {\"bandwidth\": {\"bytesPerSecond\": 1000000}}   limits all bodies together
   {\"status\": {\"code\": 503, \"retryAfter\": 2}}  returns this status instead
-  \"close\", \"reset\"                           closes or resets the connection before the response
-  {\"resetInBody\": {\"after\": 1000}}           resets the connection within the body
+  \"close\", \"reset\"                           closes or resets the connection
+  {\"resetInBody\": {\"after\": 1000}}           resets within the body
   {\"truncate\": {\"after\": 1000}}              ends the body early
-  {\"shorten\": {\"after\": 1000}}               shortens the body and its Content-Length
+  {\"shorten\": {\"after\": 1000}}               shortens body and header
   {\"stall\": {\"after\": 1000, \"ms\": 5000}}     pauses within the body
   {\"corrupt\": {\"at\": 1000}}                  inverts one byte
   {\"slowQuery\": {\"ms\": 5000}}                delays a SPARQL query
-  \"revokeTokens\"                             invalidates all tokens issued so far
+  \"revokeTokens\"                             invalidates all tokens
   {\"withdrawLicence\": {\"ms\": 5000}}          makes the licence not accepted
-  {\"down\": {\"ms\": 5000}}                     makes the service refuse connections
+  {\"down\": {\"ms\": 5000}}                     refuses connections
 
 A fault whose duration \"ms\" is left out lasts forever.
 

@@ -12,6 +12,7 @@ use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
 use super::credentials::CredentialArgs;
+use super::failure::without_error_number;
 use super::log::control::runtime_folder;
 use super::mount::mountpoint::is_dead;
 use super::mount_context::owned_by;
@@ -20,7 +21,7 @@ use super::serve::client;
 use super::serve::files::{ServerRecord, all_running};
 use super::settings::{GlobalArgs, for_each_service};
 use super::shared_cache::SharedCacheArgs;
-use super::terminal::{escape_control, size};
+use super::terminal::{escape_control, size, wrapped};
 use super::waiting::block_on_while;
 use crate::mount::mountinfo;
 use crate::mount::mountinfo::MountEntry;
@@ -164,6 +165,9 @@ pub(super) fn run(
     }
 }
 
+/// The column of what was found.
+const FOUND: usize = 21;
+
 fn print(finding: &Finding) -> Result<(), OutputError> {
     let verdict = match finding.verdict {
         Verdict::Ok => "ok  ",
@@ -181,9 +185,14 @@ fn print(finding: &Finding) -> Result<(), OutputError> {
     } else {
         verdict.to_owned()
     };
-    print_line!("{verdict}  {what:<14} {found}")?;
+    let width = output::width_of_text();
+    // Without the verdict, which may have colours.
+    let found = without_error_number(&format!("{:6}{what:<14} {found}", ""));
+    let found = wrapped(&found, width, FOUND);
+    print_line!("{verdict}  {}", &found[6..])?;
     if let Some(remedy) = &finding.remedy {
-        print_line!("      {:<14} -> {}", "", escape_control(remedy))?;
+        let remedy = format!("{:FOUND$}-> {}", "", escape_control(remedy));
+        print_line!("{}", wrapped(&remedy, width, FOUND + 3))?;
     }
     Ok(())
 }

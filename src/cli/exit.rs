@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 
 use super::output::OutputError;
 use crate::catalog::did_you_mean;
-use crate::content::ExportError;
+use crate::content::{ExportError, TimesError};
+use crate::plot::ChartError;
 
 /// The command failed.
 pub(super) const FAILED: u8 = 1;
 /// The command line or the configuration is invalid.
 pub(super) const USAGE: u8 = 2;
-/// A search found nothing.
+/// A search found nothing, or the repository does not have what is named.
 const NO_MATCH: u8 = 3;
 /// mount(8) expects this code from a helper that could not mount. (For invalid usage,
 /// mount(8) expects 1.)
@@ -30,8 +31,14 @@ pub(super) const CODES: [(u8, &str); 8] = [
         FAILED,
         "failure; standard error has the reason and a suggested fix",
     ),
-    (USAGE, "invalid command line or config.toml"),
-    (NO_MATCH, "the search is valid, but nothing matches"),
+    (
+        USAGE,
+        "invalid command line or config.toml, which is known without the portal",
+    ),
+    (
+        NO_MATCH,
+        "nothing matches: the repository or the table has no such thing",
+    ),
     (MOUNT_FAILED, "when called by mount(8): the mount failed"),
     (INTERRUPTED, "interrupted by ctrl-C"),
     (READER_EXITED, "the program that read the output has exited"),
@@ -50,10 +57,16 @@ pub(super) fn table() -> String {
 /// Why a command ended early, where this decides the exit code.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EndedEarly {
-    /// The values of the options contradict each other, or the repository does not
-    /// have what they name.
+    /// The values of the options are wrong or contradict each other, which is known without
+    /// the portal.
     #[error("{0}")]
     Usage(String),
+    /// The repository or the table does not have what the arguments name.
+    #[error("{0}")]
+    NotFound(String),
+    /// Another process, which ended with this code, has said why.
+    #[error("another process has failed")]
+    Reported(u8),
     /// The search is valid, but nothing matches.
     #[error("no {what} match{}", did_you_mean(.similar))]
     NoMatch {
@@ -76,6 +89,11 @@ impl EndedEarly {
         Self::NoMatch { what, similar }.into()
     }
 
+    /// The repository or the table does not have what the arguments name.
+    pub(super) fn not_found(message: impl Into<String>) -> anyhow::Error {
+        Self::NotFound(message.into()).into()
+    }
+
     /// An error in the command line.
     pub(super) fn usage(message: impl Into<String>) -> anyhow::Error {
         Self::Usage(message.into()).into()
@@ -90,12 +108,34 @@ pub(super) fn code_of(error: &anyhow::Error, failed: u8) -> (u8, bool) {
     }
     match error.downcast_ref() {
         Some(EndedEarly::Usage(_)) => (USAGE, true),
-        Some(EndedEarly::NoMatch { .. }) => (NO_MATCH, true),
+        Some(EndedEarly::NoMatch { .. } | EndedEarly::NotFound(_)) => (NO_MATCH, true),
+        // mount(8) knows only one code.
+        Some(EndedEarly::Reported(_)) if failed != FAILED => (failed, false),
+        Some(EndedEarly::Reported(code)) => (*code, false),
         // The user knows.
         Some(EndedEarly::Interrupted) => (INTERRUPTED, false),
         Some(EndedEarly::Terminated) => (TERMINATED, false),
+        None if is_not_found(error) => (NO_MATCH, true),
         None => (failed, true),
     }
+}
+
+/// Whether the table does not have the columns, the rows or the values that were named.
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let by_export = |error: &ExportError| matches!(error, ExportError::NoSuchColumn { .. });
+    let by_times = |error: &TimesError| match error {
+        TimesError::NoRows(..) => true,
+        TimesError::Export(error) => by_export(error),
+        TimesError::NoTimes => false,
+    };
+    let by_chart = |error: &ChartError| match error {
+        ChartError::Export(error) => by_export(error),
+        ChartError::Times(error) => by_times(error),
+        error => matches!(error, ChartError::NoValuesBetween(..)),
+    };
+    error.downcast_ref().is_some_and(by_export)
+        || error.downcast_ref().is_some_and(by_times)
+        || error.downcast_ref().is_some_and(by_chart)
 }
 
 fn reader_has_exited(error: &anyhow::Error) -> bool {

@@ -30,7 +30,7 @@ use icos_portal::lists::Versions;
 Examples:
   icosfs find hyltemossa co2 2023
   icosfs find --station HTM --variable co2 --from 2020-01-01
-  icosfs find --datatype atcCo2L2DataObject --order size --descending --limit 10
+  icosfs find --datatype atcCo2L2DataObject --order size --descending
   icosfs find --bbox 12,55,14,57 --json | jq -r .fileName
   icosfs find --station HTM --columns
   icosfs find --theme ocean --paths ~/icos | xargs head -n 2"
@@ -321,7 +321,7 @@ pub(super) fn unknown(name: &UnknownName) -> anyhow::Error {
         "collection" => "`icosfs collections` lists the collections",
         _ => "`icosfs datatypes` lists the data types with theme and columns",
     };
-    EndedEarly::usage(format!("{name}; {list}"))
+    EndedEarly::not_found(format!("{name}; {list}"))
 }
 
 /// Converts the flags to the catalog's selection and search.

@@ -1,14 +1,16 @@
 //! `icosfs get`: writes one object, or part of a table, to standard output or a
 //! file.
 
+use std::cell::Cell;
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::{Args, ValueEnum};
-use indicatif::ProgressBar;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,21 +23,28 @@ use super::output_file::{self, UnfinishedFile};
 use super::period;
 use super::settings::{GlobalArgs, runtime};
 use super::storage::{FLUSH_TIMEOUT, StorageArgs};
-use super::waiting::{progress_bar_without_length, with_spinner};
+use super::subject::no_such;
+use super::waiting::{Progress, with_spinner};
 use super::warning::warning;
 use crate::catalog::{Object, ObjectSelection, Representation};
 use crate::content::{
     Contents, ExportError, ExportFormat, ExportProgress, ExportStage, RowSelection,
 };
+use icos_portal::Service;
+use icos_portal::http::Http;
+
+/// Interval at which the progress of an original is shown.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of `icosfs get`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   icosfs get wutiYS2ccUslON67rA30gK0z > table.csv
-  icosfs get wutiYS2ccUslON67rA30gK0z --columns TIMESTAMP,co2 --from 2023-05 --to 2023-06
-  icosfs get wutiYS2ccUslON67rA30gK0z --columns TIMESTAMP,co2 --rows 1000..2000
-  icosfs get wutiYS2ccUslON67rA30gK0z --good-only --format parquet --output co2.parquet
+  icosfs get wutiYS2ccUslON67rA30gK0z --columns TIMESTAMP,co2 \\
+    --from 2023-05 --to 2023-06
+  icosfs get wutiYS2ccUslON67rA30gK0z -c TIMESTAMP,co2 --rows 1000..2000
+  icosfs get wutiYS2ccUslON67rA30gK0z --good-only --output co2.parquet
   icosfs get wutiYS2ccUslON67rA30gK0z --format netcdf --output co2.nc
   icosfs get wutiYS2ccUslON67rA30gK0z --format original --output co2.zip
 
@@ -123,15 +132,29 @@ impl FormatChoice {
         }
     }
 
-    fn decide(self, is_table: bool) -> OutputFormat {
+    /// The format of `object`, if it is written to `output`.
+    ///
+    /// # Errors
+    ///
+    /// [`EndedEarly::Usage`] if the object is a table, and its format follows from the ending
+    /// of the output, which no format has.
+    fn decide(self, object: &Object, output: Option<&Path>) -> anyhow::Result<OutputFormat> {
+        let is_table = object.as_table().is_some();
         // An original may have the ending of a table.
         let of_output = (self.of_output).filter(|&format| is_table || format == OutputFormat::Json);
-        let default = if is_table {
-            OutputFormat::Csv
-        } else {
-            OutputFormat::Original
-        };
-        (self.given.or(of_output).or(self.of_input)).unwrap_or(default)
+        if let Some(format) = self.given.or(of_output).or(self.of_input) {
+            return Ok(format);
+        }
+        let original = Path::new(object.file_name()).extension();
+        let ending = output.and_then(Path::extension);
+        match ending.and_then(OsStr::to_str) {
+            _ if !is_table => Ok(OutputFormat::Original),
+            None | Some("txt") => Ok(OutputFormat::Csv),
+            Some(_) if ending == original => Ok(OutputFormat::Original),
+            Some(ending) => Err(EndedEarly::usage(format!(
+                "no format has the ending .{ending}; use .csv, .parquet, .nc, .cpb or .json, or choose a format with --format"
+            ))),
+        }
     }
 }
 
@@ -245,7 +268,7 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
     let listed = ObjectSelection::default();
     let catalog = catalog_access::open(&clients, &cache_dir, TTL, listed)?;
     let (store, contents) = storage.open(&cache_dir, &clients, TTL, None)?;
-    let bar = bar(output.is_some());
+    let shown = GetProgress::new(output.as_deref().is_some_and(|path| path != Path::new("-")));
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         // A signal ends the work with an error, so that the incomplete output
@@ -256,21 +279,22 @@ pub(super) fn run(global: &GlobalArgs, args: GetArgs) -> anyhow::Result<()> {
             let object = async {
                 let id = target.object(&catalog, &clients.meta).await?;
                 let object = catalog.object(id).await?;
-                object.with_context(|| format!("the repository has no object {id}"))
+                object.ok_or_else(|| no_such("object", id))
             };
             let object = with_spinner("requesting the object's metadata", object).await?;
-            let progress = |progress| show(&bar, progress);
+            let progress = |progress, is_copy| shown.show(progress, is_copy);
             let output = output.as_deref();
             let selection = (selection, period);
             write(&contents, &object, format, selection, output, progress).await
         };
         tokio::select! {
             done = work => done,
+            () = shown.follow(&clients.http) => unreachable!("it never ends"),
             _ = interrupt.recv() => Err(EndedEarly::Interrupted.into()),
             _ = terminate.recv() => Err(EndedEarly::Terminated.into()),
         }
     });
-    bar.finish_and_clear();
+    shown.bar.clear();
     // Give the cache time to write the downloaded bytes to the disk.
     let _ = runtime
         .block_on(async { tokio::time::timeout(FLUSH_TIMEOUT, store.wait_for_seals()).await });
@@ -309,10 +333,10 @@ async fn write(
     format: FormatChoice,
     (mut selection, period): (RowSelection, Option<Period>),
     output: Option<&Path>,
-    progress: impl Fn(ExportProgress),
+    progress: impl Fn(ExportProgress, bool),
 ) -> anyhow::Result<()> {
     let is_table = object.as_table().is_some();
-    let format = format.decide(is_table);
+    let format = format.decide(object, output)?;
     let is_to_terminal = output.is_none_or(|path| path == Path::new("-")) && output::is_terminal();
     if is_to_terminal && format.is_binary(object.file_name()) {
         let (name, ending) = (format.name(), format.ending(object.file_name()));
@@ -322,8 +346,12 @@ async fn write(
     }
     if let (Some(rows), Some((all, _))) = (&selection.rows, object.as_table())
         && rows.start >= all
+        && !rows.is_empty()
     {
-        warning!("the table has {all} rows; none from {}", rows.start);
+        return Err(EndedEarly::not_found(format!(
+            "the table has {all} rows, none from {}",
+            rows.start
+        )));
     }
     let (export, copy) = match format {
         OutputFormat::Csv => (Some(ExportFormat::Csv), Representation::Csv),
@@ -347,6 +375,8 @@ async fn write(
         selection.rows = Some(rows_of_period(contents, object, period).await?);
     }
     let (out, file) = output_file::open(output)?;
+    let is_copy = export.is_none();
+    let progress = |one| progress(one, is_copy);
     let written = match export {
         Some(format) => (contents.export(object, &selection, format, out, progress)).await,
         None => contents.copy(object, copy, out, progress).await,
@@ -355,28 +385,66 @@ async fn write(
     file.map_or(Ok(()), UnfinishedFile::finish)
 }
 
-/// A progress bar, unless standard error is not a terminal or the data itself
-/// goes to the terminal.
-fn bar(to_file: bool) -> ProgressBar {
-    let terminal = output::messages_are_on_terminal() && (to_file || !output::is_terminal());
-    if terminal {
-        progress_bar_without_length()
-    } else {
-        ProgressBar::hidden()
-    }
+/// The progress of the work, on a terminal.
+struct GetProgress {
+    bar: Progress,
+    /// Whether what is written may appear on the terminal: then the bar ends before.
+    is_piped: bool,
+    /// Bytes written of an original, and its length.
+    copied: Cell<Option<(u64, u64)>>,
 }
 
-fn show(bar: &ProgressBar, progress: ExportProgress) {
-    let stage = match progress.stage {
-        ExportStage::Fetching => "downloading",
-        ExportStage::Writing => "writing",
-    };
-    if bar.message() != stage {
-        bar.set_message(stage);
-        bar.reset();
+impl GetProgress {
+    /// Nothing is shown if the data itself goes to the terminal.
+    fn new(to_file: bool) -> Self {
+        let is_shown = to_file || !output::is_terminal();
+        Self {
+            bar: if is_shown {
+                Progress::of(None)
+            } else {
+                Progress::hidden()
+            },
+            is_piped: !to_file && output::is_pipe(),
+            copied: Cell::new(None),
+        }
     }
-    bar.set_length(progress.total);
-    bar.set_position(progress.done);
+
+    fn show(&self, progress: ExportProgress, is_copy: bool) {
+        let ExportProgress { stage, done, total } = progress;
+        if stage == ExportStage::Writing && done > 0 && self.is_piped {
+            return self.bar.clear();
+        }
+        if is_copy {
+            self.copied.set(Some((done, total)));
+            self.bar.begin("downloading");
+            return;
+        }
+        self.bar.begin(match stage {
+            ExportStage::Fetching => "downloading",
+            ExportStage::Writing => "writing",
+        });
+        self.bar.set(done, total);
+    }
+
+    /// Shows the progress of an original, which is written in large pieces, by the bytes that
+    /// `http` receives. Never ends.
+    async fn follow(&self, http: &Http) {
+        let received = || {
+            let services = http.traffic().services;
+            let of_data = services.get(&Service::Data.to_string());
+            of_data.map_or(0, |service| service.bytes)
+        };
+        let before = received();
+        let mut interval = tokio::time::interval(INTERVAL);
+        loop {
+            interval.tick().await;
+            if let Some((written, total)) = self.copied.get() {
+                // What is cached is written without being received.
+                let received = received().saturating_sub(before).min(total);
+                self.bar.set(written.max(received), total);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -102,6 +102,31 @@ pub(super) fn with_global_options_last(command: Command) -> Command {
         .mut_subcommands(with_global_options_last)
 }
 
+/// Returns `command` with the prose below the options as paragraphs of one line each, which
+/// the parser wraps at the width of the terminal. Lines that are indented stay as they are.
+pub(super) fn with_flowing_prose(command: Command) -> Command {
+    let command = match command.get_after_help().map(ToString::to_string) {
+        Some(text) => command.after_help(flowing(&text)),
+        None => command,
+    };
+    let command = match command.get_after_long_help().map(ToString::to_string) {
+        Some(text) => command.after_long_help(flowing(&text)),
+        None => command,
+    };
+    command.mut_subcommands(with_flowing_prose)
+}
+
+fn flowing(text: &str) -> String {
+    let paragraph = |text: &str| {
+        if text.lines().any(|line| line.starts_with(' ')) {
+            return text.to_owned();
+        }
+        text.lines().collect::<Vec<_>>().join(" ")
+    };
+    let paragraphs: Vec<String> = text.split("\n\n").map(paragraph).collect();
+    paragraphs.join("\n\n")
+}
+
 /// The text of `--help`: all options, but in the compact form that clap has for `-h`
 /// only. Its long form takes five screens for `icosfs mount`. Manual pages have the
 /// long descriptions.
@@ -198,6 +223,42 @@ mod tests {
             .collect();
         for sub in crate::cli::command().get_subcommands() {
             assert!(words.contains(&sub.get_name()), "{}", sub.get_name());
+        }
+    }
+
+    /// Regression: lines that were broken by hand were broken again on a terminal of 80
+    /// columns, and examples could not be copied.
+    #[test]
+    fn examples_fit_80_columns_and_prose_has_no_line_breaks() {
+        let mut left = vec![crate::cli::command()];
+        while let Some(command) = left.pop() {
+            let name = command.get_name().to_owned();
+            let texts = [command.get_after_help(), command.get_after_long_help()];
+            for text in texts.into_iter().flatten().map(ToString::to_string) {
+                for paragraph in text.split("\n\n") {
+                    let is_prose = !paragraph.lines().any(|line| line.starts_with(' '));
+                    assert!(
+                        !is_prose || paragraph.lines().count() <= 1,
+                        "{name}: {paragraph}"
+                    );
+                    let longest = paragraph.lines().map(str::len).max();
+                    assert!(
+                        is_prose || longest.unwrap_or(0) <= 78,
+                        "{name}: {paragraph}"
+                    );
+                }
+            }
+            let about = command.get_about().map(ToString::to_string);
+            assert!(
+                about.is_none_or(|about| name == "icosfs" || about.len() <= 160),
+                "{name}"
+            );
+            left.extend(command.get_subcommands().cloned());
+        }
+        let listed = text(&["icosfs", "--help"]);
+        let lines = listed.lines().take_while(|line| !line.contains("--portal"));
+        for line in lines {
+            assert!(line.len() <= 80, "{line}");
         }
     }
 

@@ -10,6 +10,7 @@ use super::catalog_access;
 use super::object_argument;
 use super::output::{self, print_line, print_text};
 use super::settings::GlobalArgs;
+use super::subject::no_such;
 use super::terminal::wrapped;
 use super::text_table::{self, blank_control};
 use super::waiting::block_on_while;
@@ -47,7 +48,7 @@ pub(super) fn run(global: &GlobalArgs, args: &InfoArgs) -> anyhow::Result<()> {
         let object = match &subject {
             Subject::Object(id) => {
                 let object = catalog.object(*id).await?;
-                Some(object.with_context(|| format!("the repository has no object {id}"))?)
+                Some(object.ok_or_else(|| no_such("object", id))?)
             }
             Subject::Collection(_) | Subject::Station(_) => None,
         };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use super::exit::EndedEarly;
 use super::link::{self, Link};
 use super::mount_context::MountContext;
 use super::settings::GlobalArgs;
@@ -124,7 +125,8 @@ pub(super) fn parse(text: &str) -> anyhow::Result<ObjectArgument> {
     }
     let name = text.trim();
     if name.is_empty() || name.contains('/') || name.chars().any(char::is_control) {
-        bail!("{}; {ACCEPTED}", not_an_object(name));
+        let found = not_an_object(name);
+        return Err(EndedEarly::usage(format!("{found}; {ACCEPTED}")));
     }
     Ok(ObjectArgument::Name(name.to_owned()))
 }

@@ -114,6 +114,12 @@ pub(super) fn width_of_messages() -> usize {
     usize::MAX
 }
 
+/// Whether standard output is a pipe: its reader may write to the same terminal.
+pub(super) fn is_pipe() -> bool {
+    let found = nix::sys::stat::fstat(io::stdout());
+    found.is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFIFO)
+}
+
 /// Whether standard error is a terminal.
 pub(super) fn messages_are_on_terminal() -> bool {
     io::stderr().is_terminal()

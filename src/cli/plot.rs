@@ -14,6 +14,7 @@ use super::output_file;
 use super::period;
 use super::settings::GlobalArgs;
 use super::storage::StorageArgs;
+use super::subject::no_such;
 use super::terminal;
 use super::waiting::block_on_while;
 use crate::catalog::ObjectSelection;
@@ -83,7 +84,7 @@ pub(super) fn run(global: &GlobalArgs, args: PlotArgs) -> anyhow::Result<()> {
     let chart = block_on_while("downloading the columns", async {
         let id = target.object(&catalog, &clients.meta).await?;
         let object = catalog.object(id).await?;
-        let object = object.with_context(|| format!("the repository has no object {id}"))?;
+        let object = object.ok_or_else(|| no_such("object", id))?;
         Ok(table_chart(&contents, &object, &request).await?)
     })?;
     if let Some((file, format)) = file {

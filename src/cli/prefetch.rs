@@ -17,6 +17,7 @@ use super::object_argument::{self, ObjectArgument};
 use super::pins;
 use super::settings::{Clients, GlobalArgs};
 use super::status::read_status;
+use super::subject::no_such;
 use super::waiting::block_on_while;
 use crate::catalog::{Catalog, ObjectSelection};
 use crate::mount::absolute;
@@ -24,6 +25,7 @@ use crate::mount::mountinfo::{self, MountEntry};
 use icos_portal::ObjectId;
 use icos_portal::meta::Subject;
 
+mod cached;
 mod download;
 
 /// Arguments of `icosfs prefetch`.
@@ -181,7 +183,7 @@ fn station_in(mount: &Path, global: &GlobalArgs, segment: &str) -> anyhow::Resul
     let mut stations = vocabulary.stations();
     let station = stations
         .find(|station| station.segment() == segment)
-        .with_context(|| format!("the repository has no station {segment}"))?;
+        .ok_or_else(|| no_such("station", segment))?;
     Ok(mount.join("stations").join(station.name()))
 }
 

@@ -161,13 +161,15 @@ fn commands(command: &Command, name: &str, text: &mut String) {
             .filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
             .collect();
         let name = format!("{name} {}", sub.get_name());
-        if !own.is_empty() && !is_help {
+        let is_group = sub.has_subcommands();
+        if !is_help && (!is_group || !own.is_empty()) {
             let about = sub.get_about().map(ToString::to_string);
             let about = about.unwrap_or_default();
-            let _ = write!(
-                text,
-                "\n### {name}\n\n{about}.\n\n| option | default | meaning |\n|---|---|---|\n"
-            );
+            let about = about.trim_end_matches('.');
+            let _ = write!(text, "\n### {name}\n\n{about}.\n");
+            if !own.is_empty() {
+                text.push_str("\n| option | default | meaning |\n|---|---|---|\n");
+            }
             for arg in own {
                 let _ = writeln!(
                     text,
@@ -207,7 +209,20 @@ fn shown(arg: &Arg) -> String {
     }
 }
 
+/// Defaults that are found when a command runs.
+const FOUND_DEFAULTS: [(&str, &str); 5] = [
+    ("cache-dir", "`~/.cache/icosfs`"),
+    ("cache-size", "a tenth of the disk, at least `1G`"),
+    ("auth-url", "that of the portal"),
+    ("meta-url", "that of the portal"),
+    ("data-url", "that of the portal"),
+];
+
 fn default(arg: &Arg) -> String {
+    let mut found = FOUND_DEFAULTS.iter();
+    if let Some((_, default)) = found.find(|(name, _)| arg.get_long() == Some(name)) {
+        return (*default).to_owned();
+    }
     let values = arg.get_default_values();
     if values.is_empty() || arg.is_hide_default_value_set() || !arg.get_action().takes_values() {
         return String::new();
@@ -216,20 +231,28 @@ fn default(arg: &Arg) -> String {
     format!("`{}`", values.join(","))
 }
 
+/// `before`, which may lack the full stop of a title, and then `next`.
+fn sentences(before: &str, next: &str) -> String {
+    format!("{}. {next}", before.trim_end_matches('.'))
+}
+
 fn meaning(arg: &Arg) -> String {
     let help = arg.get_long_help().or(arg.get_help());
     let help = help.map(ToString::to_string).unwrap_or_default();
     let paragraphs: Vec<String> = (help.split("\n\n"))
         .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
-    let help = paragraphs.join(". ");
+    let help = paragraphs
+        .into_iter()
+        .reduce(|before, next| sentences(&before, &next));
+    let help = help.unwrap_or_default();
     let values: Vec<String> = (arg.get_possible_values().iter())
         .filter(|value| !value.is_hide_set() && arg.get_action().takes_values())
         .map(|value| format!("`{}`", value.get_name()))
         .collect();
     let help = match &values[..] {
         [] => help,
-        values => format!("{help}: {}", values.join(", ")),
+        values => sentences(&help, &format!("Values: {}", values.join(", "))),
     };
     help.replace('|', "\\|").replace('<', "&lt;")
 }

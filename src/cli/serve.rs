@@ -105,7 +105,7 @@ pub(super) struct ServeArgs {
     /// End after this many seconds without a request
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle_timeout: Option<u64>,
-    /// Once ready, print a line of JSON with `url`, `socket` and `secret_file`
+    /// Once ready, print a line of JSON with `url`, `socket`, `secret_file` and `pid`
     #[arg(long)]
     json: bool,
     /// Serve a demo portal that runs in the process of the server; overrides the settings

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Map, Value};
 
+use super::exit::EndedEarly;
 use super::output::print_text;
 use super::settings::GlobalArgs;
 use super::text_table::{TextTable, print_json_lines};
@@ -45,11 +46,12 @@ pub(super) fn run(global: &GlobalArgs, args: &SparqlArgs) -> anyhow::Result<()> 
         serde_json::from_slice(&json).context("the portal's reply is not valid JSON")?;
     let rows = Rows::of(&results)
         .context("expected the result of a SELECT query; other queries are not supported")?;
+    let is_empty = rows.cells.is_empty();
     if args.json {
-        print_json_lines(rows.objects())
+        print_json_lines(rows.objects())?;
     } else if args.csv {
-        Ok(print_text!("{}", rows.csv())?)
-    } else {
+        print_text!("{}", rows.csv())?;
+    } else if !is_empty {
         let table = TextTable::with_header(rows.variables.clone(), rows.cells);
         table.print()?;
         // They were asked for.
@@ -59,8 +61,11 @@ pub(super) fn run(global: &GlobalArgs, args: &SparqlArgs) -> anyhow::Result<()> 
                 left_out.join(", ")
             );
         }
-        Ok(())
     }
+    if is_empty {
+        return Err(EndedEarly::no_match("rows", Vec::new()));
+    }
+    Ok(())
 }
 
 /// The query in `argument`: itself, unless it is the name of a file.

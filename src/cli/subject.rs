@@ -1,6 +1,8 @@
 //! Finds what an argument means in the repository: an object, a collection or a station.
 
-use anyhow::{Context as _, bail};
+use std::fmt::Display;
+
+use anyhow::bail;
 
 use super::exit::EndedEarly;
 use super::link::{Link, LinkTarget};
@@ -39,7 +41,7 @@ impl ObjectArgument {
                     MountedKind::Collection(id) => Ok(Subject::Collection(*id)),
                     MountedKind::Station(name) => station(catalog, name)
                         .await?
-                        .with_context(|| format!("the repository has no station {name}")),
+                        .ok_or_else(|| no_such("station", name)),
                 };
             }
         };
@@ -47,7 +49,7 @@ impl ObjectArgument {
             LinkTarget::Object(id) => object_or_collection(catalog, *id).await,
             LinkTarget::Collection(id) => match collection(catalog, *id).await? {
                 Some(subject) => Ok(subject),
-                None => bail!("the repository has no collection {id}"),
+                None => Err(no_such("collection", id)),
             },
             LinkTarget::Station(name) => Ok(Subject::Station(name.clone())),
             LinkTarget::Doi(doi) => {
@@ -69,12 +71,12 @@ impl ObjectArgument {
     ) -> anyhow::Result<ObjectId> {
         match self.resolve(catalog, meta).await? {
             Subject::Object(id) => Ok(id),
-            Subject::Collection(id) => bail!(
+            Subject::Collection(id) => Err(EndedEarly::not_found(format!(
                 "expected an object, found collection {id}; `icosfs find --collection {id}` lists the objects in it"
-            ),
-            Subject::Station(name) => bail!(
+            ))),
+            Subject::Station(name) => Err(EndedEarly::not_found(format!(
                 "expected an object, found station {name}; `icosfs find --station` lists its objects"
-            ),
+            ))),
         }
     }
 
@@ -96,10 +98,15 @@ impl ObjectArgument {
             Subject::Object(id) => format!("object {id}"),
             Subject::Station(name) => format!("station {name}"),
         };
-        Err(EndedEarly::usage(format!(
+        Err(EndedEarly::not_found(format!(
             "expected a collection, found {found}; `icosfs collections` lists the collections"
         )))
     }
+}
+
+/// The error if the repository does not have the `what` that is named.
+pub(super) fn no_such(what: &str, name: impl Display) -> anyhow::Error {
+    EndedEarly::not_found(format!("the repository has no {what} {name}"))
 }
 
 /// The only collection with the words of `text` in its title.
@@ -130,11 +137,11 @@ async fn collection_titled(catalog: &Catalog, text: &str) -> anyhow::Result<Obje
                 .collect();
             let more = several.len().saturating_sub(MAX_COLLECTIONS);
             let more = if more > 0 { ", ..." } else { "" };
-            Err(EndedEarly::usage(format!(
+            bail!(
                 "the titles of {} collections contain {text:?}; give the id of one: {}{more}",
                 several.len(),
                 shown.join(", ")
-            )))
+            )
         }
     }
 }
@@ -173,10 +180,10 @@ fn no_such_name(catalog: &Catalog, name: &str) -> anyhow::Error {
         );
     }
     if name.len().abs_diff(ID_LEN) == 1 && name.bytes().all(is_id_symbol) {
-        return anyhow::anyhow!(
+        return EndedEarly::not_found(format!(
             "{name:?} looks like an id, but has {} characters; ids have {ID_LEN}",
             name.len()
-        );
+        ));
     }
     let selection = ObjectSelection {
         stations: [name.to_owned()].into(),
@@ -188,7 +195,9 @@ fn no_such_name(catalog: &Catalog, name: &str) -> anyhow::Error {
         }
         _ => format!("; {ACCEPTED}"),
     };
-    anyhow::anyhow!("the repository has no station and no file with the name {name:?}{similar}")
+    EndedEarly::not_found(format!(
+        "the repository has no station and no file with the name {name:?}{similar}"
+    ))
 }
 
 /// Whether base64url has this symbol, of which ids are made.
@@ -217,7 +226,11 @@ async fn object_or_collection(catalog: &Catalog, id: ObjectId) -> anyhow::Result
         return Ok(Subject::Object(id));
     }
     let found = collection(catalog, id).await?;
-    found.with_context(|| format!("the repository has no object {id}, and no collection"))
+    found.ok_or_else(|| {
+        EndedEarly::not_found(format!(
+            "the repository has no object {id}, and no collection"
+        ))
+    })
 }
 
 async fn collection(catalog: &Catalog, id: ObjectId) -> anyhow::Result<Option<Subject>> {
@@ -237,7 +250,9 @@ fn one_of(found: &[(Subject, bool)], by: &str) -> anyhow::Result<Subject> {
     match (current.as_slice(), found) {
         ([only], _) => Ok((*only).clone()),
         ([], [(only, _)]) => Ok(only.clone()),
-        ([], []) => bail!("the repository has nothing with {by}"),
+        ([], []) => Err(EndedEarly::not_found(format!(
+            "the repository has nothing with {by}"
+        ))),
         ([], _) => bail!("several superseded versions have {by}: {}", names(found)),
         _ => bail!(
             "more than one object has {by}: {}; name one by its id",

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cli::output::{self, OutputError, print_text};
 use crate::cli::status::{mounted, read_status};
-use crate::cli::terminal::escape_control;
+use crate::cli::terminal::{escape_control, wrapped};
 use crate::daemon::report::DaemonStatus;
 
 /// Prints the text, unless standard output is no terminal or the mount does not respond.
@@ -14,7 +14,12 @@ pub(super) fn print(mountpoint: &Path) -> Result<(), OutputError> {
         return Ok(());
     }
     match mounted(mountpoint).and_then(|mount| read_status(&mount)) {
-        Ok(status) => print_text!("{}", escape_control(&text(&status, mountpoint))),
+        Ok(status) => {
+            let text = text(&status, mountpoint);
+            // Commands begin with two blanks.
+            let text = wrapped(&escape_control(&text), output::width_of_text(), 2);
+            print_text!("{text}")
+        }
         Err(_) => Ok(()),
     }
 }

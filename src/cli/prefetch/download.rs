@@ -1,7 +1,7 @@
 //! Reads the files of `icosfs prefetch`, several at a time, with progress and a summary
 //! of failures by their reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::bail;
-use indicatif::ProgressBar;
 
+use super::cached::{Uncached, uncached};
 use crate::cli::failure::Failure;
 use crate::cli::mount_context::mount_of;
 use crate::cli::object_argument::id_of_file;
 use crate::cli::output::print_line;
 use crate::cli::status::read_status;
 use crate::cli::terminal::size;
-use crate::cli::waiting::progress_bar;
+use crate::cli::waiting::Progress;
 use crate::mount::absolute;
 use crate::mount::mountinfo::{self, MountEntry};
 use icos_portal::ObjectId;
@@ -34,7 +34,7 @@ type FailuresByReason = BTreeMap<String, Vec<PathBuf>>;
 /// Reads all `files`, and reports failures.
 pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
     let lengths = (files.iter()).filter_map(|path| Some(fs::metadata(path).ok()?.len()));
-    let progress = progress_bar(lengths.sum());
+    let progress = Progress::of(Some(lengths.sum()));
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let failed: Mutex<Vec<(PathBuf, io::Error)>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -45,7 +45,7 @@ pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
                     failed.push((path.clone(), error));
                 }
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                progress.set_message(format!("{done} of {} files", files.len()));
+                progress.say(format!("{done} of {} files", files.len()));
             }
         };
         // This thread is one of them, in case that no other can be started.
@@ -55,15 +55,30 @@ pub(super) fn download(files: &[PathBuf]) -> anyhow::Result<()> {
         work();
     });
     let bytes = progress.position();
-    progress.finish_and_clear();
+    progress.clear();
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (count, failures) = (files.len(), failed.len());
-    let cached = match (count, failures) {
+    let has_failed: HashSet<&PathBuf> = failed.iter().map(|(path, _)| path).collect();
+    let read: Vec<&PathBuf> = (files.iter())
+        .filter(|path| !has_failed.contains(path))
+        .collect();
+    let uncached = uncached(&read);
+    let missing = failures + uncached.as_ref().map_or(0, |uncached| uncached.count);
+    let cached = match (count, missing) {
         (1, 0) => "1 file is cached".to_owned(),
         (1, _) => "the file is not cached".to_owned(),
-        (count, failures) => format!("{} of {count} files are cached", count - failures),
+        (count, missing) => format!("{} of {count} files are cached", count - missing),
     };
     print_line!("{cached}, {} read", size(bytes))?;
+    if let Some(Uncached { count: not, reason }) = uncached {
+        match read.len() {
+            1 => bail!("the file was read, but is not in the cache: {reason}"),
+            read => bail!(
+                "{read} files were read, {} of them are in the cache: {reason}",
+                read - not
+            ),
+        }
+    }
     if failures == 0 {
         return Ok(());
     }
@@ -112,17 +127,17 @@ fn reasons_of(mount: &MountEntry) -> BTreeMap<ObjectId, String> {
         .collect()
 }
 
-fn read(path: &Path, progress: &ProgressBar) -> io::Result<()> {
+fn read(path: &Path, progress: &Progress) -> io::Result<()> {
     let bound = fs::metadata(path)?.len();
     let mut file = File::open(path)?;
     // Asking for the size makes the mount download a table in one request.
     let len = file.metadata()?.len();
-    progress.set_length((progress.length().unwrap_or(0) + len).saturating_sub(bound));
+    progress.change_length(|all| (all + len).saturating_sub(bound));
     let mut buffer = vec![0; READ_SIZE];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(()),
-            read => progress.inc(read as u64),
+            read => progress.advance(read as u64),
         }
     }
 }

@@ -8,7 +8,9 @@ use jiff::tz::TimeZone;
 use super::{PROBE_TIMEOUT, QueriedTarget, ServiceCheck};
 use crate::cache::DiskUsage;
 use crate::catalog::ListAge;
-use crate::cli::terminal::{counted, duration, size};
+use crate::cli::failure::without_error_number;
+use crate::cli::output;
+use crate::cli::terminal::{counted, duration, size, wrapped};
 use crate::cli::text_table::blank_control;
 use crate::cluster::SharedCacheState;
 use crate::daemon::report::DaemonStatus;
@@ -26,7 +28,11 @@ pub(super) fn render(mount: &QueriedTarget) -> String {
     let mountpoint = mount.target.shown();
     let (status, checks) = match &mount.status {
         Ok(status) => status,
-        Err(error) => return format!("{mountpoint}\n  {error:#}\n"),
+        Err(error) => {
+            let reason = without_error_number(&format!("  {error:#}"));
+            let reason = wrapped(&reason, output::width_of_text(), 2);
+            return format!("{mountpoint}\n{reason}\n");
+        }
     };
     let mut page = StatusPage(format!("{mountpoint}\n"));
     page.portal(status, checks);
@@ -38,14 +44,22 @@ pub(super) fn render(mount: &QueriedTarget) -> String {
     page.0
 }
 
+/// The column of the values.
+const VALUES: usize = 11;
+
 /// The lines written so far.
 struct StatusPage(String);
 
 impl StatusPage {
     fn line(&mut self, name: &str, value: impl Display) {
         // A line break could begin what looks like another mount.
-        let value = blank_control(&value.to_string());
-        let _ = writeln!(self.0, "  {name:<8} {value}");
+        let value = blank_control(&without_error_number(&value.to_string()));
+        let line = wrapped(
+            &format!("  {name:<8} {value}"),
+            output::width_of_text(),
+            VALUES,
+        );
+        let _ = writeln!(self.0, "{line}");
     }
 
     fn portal(&mut self, status: &DaemonStatus, checks: &[ServiceCheck]) {
@@ -179,8 +193,17 @@ impl StatusPage {
     }
 
     fn errors(&mut self, status: &DaemonStatus) {
+        let services = status.traffic.services.values();
+        let failed: u64 = services.map(|service| service.failures).sum();
         if status.errors.is_empty() {
-            self.line("errors", "none");
+            let none = match failed {
+                0 => "none".to_owned(),
+                failed => format!(
+                    "none of reads ({} to the portal failed)",
+                    counted(failed, "request")
+                ),
+            };
+            self.line("errors", none);
         }
         for failure in status.errors.iter().take(MAX_FAILURES) {
             let at = failure.at.to_zoned(TimeZone::system());
