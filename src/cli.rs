@@ -387,10 +387,15 @@ fn print_long_help(arguments: &[OsString]) -> i32 {
     } else {
         output::print(format_args!("{text}"))
     };
-    match printed.map_err(|error| exit::code_of(&error.into(), exit::FAILED)) {
-        Ok(()) => 0,
-        Err((code, _)) => code.into(),
+    let Err(error) = printed else {
+        return 0;
+    };
+    let error = error.into();
+    let (code, is_shown) = exit::code_of(&error, exit::FAILED);
+    if is_shown {
+        Failure::of_error(&error).print();
     }
+    code.into()
 }
 
 fn run(
@@ -421,7 +426,7 @@ fn run(
             serve::run(&global, args, arguments, matches)
         }
         Command::Get(args) => get::run(&global, args),
-        Command::Unmount(args) => unmount::run(&args),
+        Command::Unmount(args) => unmount::run(&global, &args),
         Command::Status(args) => status::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, args, broken),
         Command::LogLevel(args) => log::control::run(&global, &args),

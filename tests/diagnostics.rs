@@ -465,7 +465,7 @@ fn common_mistakes_are_answered_with_a_fix() {
     let home = Home::new();
     let here = home.path().to_str().unwrap().to_owned();
     for (arguments, code, parts) in [
-        (&["mont"][..], 2, &["similar subcommands", "'mount'"][..]),
+        (&["mont"][..], 2, &["hint: did you mean mount?"][..]),
         (
             &["mount"],
             2,

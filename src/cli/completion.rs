@@ -175,7 +175,14 @@ fn with_values(command: Command) -> Command {
         })
         .mut_subcommand("log-level", |one| {
             one.mut_arg("mountpoint", |arg| arg.add(mounts()))
+                .mut_arg("level", |arg| arg.add(ArgValueCandidates::new(log_levels)))
         })
+}
+
+/// The plain levels of the log.
+fn log_levels() -> Vec<CompletionCandidate> {
+    let names = ["error", "warn", "info", "debug", "trace"];
+    names.map(CompletionCandidate::new).into()
 }
 
 /// The options that decide which lists are read.

@@ -466,7 +466,7 @@ mod tests {
             ),
             (
                 "timeout = \"soon\"",
-                "`timeout`: expected a whole number, found \"soon\"",
+                "`timeout`: expected a whole number of seconds, found \"soon\"",
             ),
             (
                 "exact-size = \"sometimes\"",

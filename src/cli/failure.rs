@@ -77,6 +77,7 @@ impl Failure {
         }
         let tips = rest.split("\n\n").flat_map(|part| part.split("  tip: "));
         let tips = tips.map(|tip| tip.split_whitespace().collect::<Vec<_>>().join(" "));
+        let tips = tips.map(|tip| suggestion(&tip));
         hints.extend(tips.filter(|tip| is_tip(tip)));
         hints.extend(config::environment_hint(error, arguments));
         let named = help::named_mut(command, arguments);
@@ -174,6 +175,16 @@ fn is_tip(text: &str) -> bool {
     !text.is_empty() && !others.iter().any(|other| text.starts_with(other))
 }
 
+/// The parser's suggestion as others are: the most similar name, which it has last.
+fn suggestion(tip: &str) -> String {
+    let is_list = tip.contains(" similar ") && tip.contains(" exist");
+    let names = tip.split_once(": ").filter(|_| is_list);
+    match names.and_then(|(_, names)| names.rsplit(", ").next()) {
+        Some(name) => format!("did you mean {}?", name.trim_matches('\'')),
+        None => tip.to_owned(),
+    }
+}
+
 /// The parser's message, in the words of this program where its own are long or are
 /// those of the standard library.
 pub(super) fn in_own_words(text: &str) -> String {
@@ -183,7 +194,7 @@ pub(super) fn in_own_words(text: &str) -> String {
             "missing",
         )
         .replace("unrecognized subcommand", "unknown command")
-        .replace("unexpected argument", "unknown argument")
+        .replace("unexpected argument '-", "unknown argument '-")
         .trim_end_matches(" found")
         .to_owned()
 }
@@ -269,13 +280,13 @@ mod tests {
             (
                 &["icosfs", "get", "x", "--fromat", "csv"][..],
                 "icosfs: unknown argument '--fromat'\n\
-                 hint: a similar argument exists: '--format'\n\
+                 hint: did you mean --format?\n\
                  usage: icosfs get [OPTIONS] <ID>\n",
             ),
             (
                 &["icosfs", "gett"],
                 "icosfs: unknown command 'gett'\n\
-                 hint: a similar subcommand exists: 'get'\n\
+                 hint: did you mean get?\n\
                  usage: icosfs [OPTIONS] <COMMAND>\n",
             ),
             (

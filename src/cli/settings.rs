@@ -76,7 +76,7 @@ pub(super) struct GlobalArgs {
     /// Seconds without a response from the portal until a read fails, including
     /// retries
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60,
-          value_parser = clap::value_parser!(u64).range(1..), env = "ICOSFS_TIMEOUT",
+          value_parser = seconds, env = "ICOSFS_TIMEOUT",
           hide_short_help = true)]
     timeout: u64,
     /// Certificates (PEM) of additional trusted authorities, for networks that
@@ -370,6 +370,15 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
             .then_some(bytes)
             .ok_or_else(|| "expected a size of at least 1M, such as 500M or 20G".to_owned())
     })
+}
+
+/// Parses a time of at least one second.
+fn seconds(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1 second".to_owned()),
+        Ok(seconds) => Ok(seconds),
+        Err(_) => Err("expected a whole number of seconds".to_owned()),
+    }
 }
 
 /// Parses a contact, which becomes a comment in a header.

@@ -9,7 +9,9 @@ use nix::unistd::geteuid;
 
 use super::mount::mountpoint::responds;
 use super::mount_context::{mount_of, not_mounted, owned_by};
+use super::settings::GlobalArgs;
 use super::status::read_status;
+use super::target::Target;
 use super::waiting::WaitNotice;
 use super::warning::warning;
 use crate::mount::mountinfo;
@@ -34,7 +36,14 @@ pub(super) struct UnmountArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &UnmountArgs) -> anyhow::Result<()> {
+pub(super) fn run(global: &GlobalArgs, args: &UnmountArgs) -> anyhow::Result<()> {
+    if let Ok(Target::Server(server)) = Target::named(global, &args.mountpoint) {
+        bail!(
+            "{} is a server, not a mount; `kill {}` ends it",
+            server.shown(),
+            server.pid
+        );
+    }
     let mountpoint = absolute_without_foreign_links(&args.mountpoint)?;
     let entry = mountinfo::mount_at(&mountpoint)?;
     if entry.is_none() {
