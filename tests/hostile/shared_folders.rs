@@ -108,7 +108,11 @@ impl Scene {
             fs::write(scene.path(name), "must not change").unwrap();
             scene.give(name, owner, mode);
         }
-        fs::copy(ICOSFS, scene.path("icosfs")).unwrap();
+        // Not by this process: a child that another test starts meanwhile would have the
+        // copy open for writing, so that it could not be run.
+        let mut copy = Command::new("cp");
+        copy.arg(ICOSFS).arg(scene.path("icosfs"));
+        assert!(copy.status().unwrap().success());
         scene
     }
 
