@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Uid, chown, mkfifo};
 use crate::support::home::ICOSFS;
 use crate::support::{Home, TestMount, co2, files_below, portal, said, services_of};
 
-/// The user whose folder it is: `nobody`, since `fusermount3` serves users with names only.
+/// The user whose folder it is: one with a name, since `fusermount3` serves no others.
 pub(super) const ATTACKER: u32 = 65_534;
 /// The user who runs icosfs, unless root does.
 pub(super) const USER: u32 = 12_346;
