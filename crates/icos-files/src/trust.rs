@@ -45,7 +45,7 @@ pub enum UnsafeFile {
         /// The number of names.
         links: u64,
     },
-    /// A file that only root may write, of another user or writable by others.
+    /// A file that does not belong to root, or that others than root can write to.
     #[error(
         "expected a file that belongs to root and that only root can write to, found one of user {owner} with mode {mode:04o}"
     )]
